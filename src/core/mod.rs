@@ -1,0 +1,15 @@
+//! The pure core: what Halley decides, and nothing of how it is done.
+//!
+//! Nothing here reads a file, a clock, the environment or the network, spawns a process or knows
+//! tokio. Time comes in as [`time::Tick`], facts as events, decisions go out as effects. The tidy
+//! test holds this line.
+
+pub mod bake;
+pub mod deploy;
+pub mod health;
+pub mod ids;
+pub mod recover;
+pub mod retention;
+pub mod retire;
+pub mod service;
+pub mod time;

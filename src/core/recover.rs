@@ -1,0 +1,119 @@
+//! Recovery: where an operation goes on after the supervisor, or the machine, went down.
+//!
+//! Total over what the journal says and what is seen. Every answer leads to exactly one of: the old
+//! one serves, the new one is committed.
+
+use crate::core::deploy::{Cause, Deploy, Outcome, Phase, Plan};
+
+/// What is seen beside the journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Seen {
+    /// Processes may have survived: it is the same boot, and the same keeper.
+    pub same_boot: bool,
+    /// All of the candidate's processes run.
+    pub candidate_alive: bool,
+    /// The state file names the candidate's release and generation as the last good one.
+    pub committed: bool,
+    /// How often the supervisor may still come up during this trial.
+    pub n_tries_left: u8,
+    /// All processes of the last phase's rung run.
+    pub rung_alive: bool,
+}
+
+/// The machine to go on with.
+#[must_use]
+pub fn recover(plan: Plan, last: Phase, cause: Cause, seen: Seen) -> Deploy {
+    use Phase::*;
+    let at = |phase, cause| Deploy::resume(plan, phase, cause);
+    let alive = seen.same_boot && seen.candidate_alive;
+    match last {
+        // The source's descriptor is gone; nothing was changed.
+        Receive | Verify | Preflight | Stage | RehearseOld | Backup | RestoreRehearsal
+        | Migrate => at(Undo, Cause::Interrupted),
+        Start | Gate if alive => at(Gate, cause),
+        Start | Gate => at(Undo, Cause::Interrupted),
+        Flip | Bake if alive && seen.n_tries_left > 0 => at(Flip, cause),
+        Hold if alive && seen.n_tries_left > 0 => at(Hold, cause),
+        Flip | Bake | Hold => back(plan, seen, Cause::Interrupted),
+        // The rename is the commit, nothing else is.
+        Commit if seen.committed => at(Done(Outcome::Committed), cause),
+        Commit if alive => at(Commit, cause),
+        Commit => back(plan, seen, Cause::Interrupted),
+        Undo => at(Undo, cause),
+        BackStart(_) | BackGate(_) | BackFlip(_) | BackVerify(_) | BackCommit(_)
+            if seen.same_boot && seen.rung_alive =>
+        {
+            // A start that was under way has succeeded; the other phases are performed again.
+            at(if let BackStart(rung) = last { BackGate(rung) } else { last }, cause)
+        }
+        BackStart(_) | BackGate(_) | BackFlip(_) | BackVerify(_) | BackCommit(_) | Stranded => {
+            back(plan, seen, cause)
+        }
+        Done(_) => at(last, cause),
+    }
+}
+
+/// The way back, from its first rung that can be there.
+fn back(plan: Plan, seen: Seen, cause: Cause) -> Deploy {
+    let phase = match (plan.n_cold, seen.same_boot) {
+        (0, _) => Phase::Done(Outcome::NothingBehind(cause)),
+        (_, true) => Phase::BackGate(0),
+        (_, false) => Phase::BackStart(1),
+    };
+    Deploy::resume(plan, phase, cause)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::deploy::{Inconclusive, Kind};
+
+    const ALIVE: Seen = Seen {
+        same_boot: true,
+        candidate_alive: true,
+        committed: false,
+        n_tries_left: 2,
+        rung_alive: false,
+    };
+
+    fn check(last: Phase, seen: Seen, expected: Phase) {
+        let plan = Plan { kind: Kind::Release, n_cold: 2, inconclusive: Inconclusive::Promote };
+        assert_eq!(
+            recover(plan, last, Cause::Refused, seen).phase(),
+            expected,
+            "{last:?} {seen:?}"
+        );
+    }
+
+    #[test]
+    fn before_the_candidate_exists_everything_is_undone() {
+        for last in [Phase::Receive, Phase::Verify, Phase::Stage, Phase::Migrate] {
+            check(last, ALIVE, Phase::Undo);
+        }
+    }
+
+    #[test]
+    fn a_candidate_that_lives_goes_on_and_a_dead_one_does_not() {
+        let dead = Seen { candidate_alive: false, ..ALIVE };
+        check(Phase::Start, ALIVE, Phase::Gate);
+        check(Phase::Gate, dead, Phase::Undo);
+        check(Phase::Bake, ALIVE, Phase::Flip);
+        check(Phase::Bake, dead, Phase::BackGate(0));
+        check(Phase::Bake, Seen { n_tries_left: 0, ..ALIVE }, Phase::BackGate(0));
+    }
+
+    #[test]
+    fn a_reboot_starts_the_last_good_one() {
+        let rebooted = Seen { same_boot: false, candidate_alive: false, ..ALIVE };
+        check(Phase::Flip, rebooted, Phase::BackStart(1));
+        check(Phase::Commit, rebooted, Phase::BackStart(1));
+        let committed = Seen { committed: true, ..rebooted };
+        check(Phase::Commit, committed, Phase::Done(Outcome::Committed));
+    }
+
+    #[test]
+    fn the_rename_is_the_commit() {
+        check(Phase::Commit, ALIVE, Phase::Commit);
+        check(Phase::Commit, Seen { candidate_alive: false, ..ALIVE }, Phase::BackGate(0));
+    }
+}

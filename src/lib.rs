@@ -1,0 +1,42 @@
+//! Halley: a supervisor for bare processes that replaces what serves without a client noticing.
+//!
+//! # The house
+//!
+//! | room | what is there | may use |
+//! |---|---|---|
+//! | [`core`] | what Halley decides; pure: `deploy` is the operation, `recover` where it goes on, `retire` who is stopped | nothing |
+//! | [`config`] | what was typed in, checked as a whole, valid by construction | core |
+//! | [`store`] | durable truth: every path, journal, state, trial, releases, intake, history | core, config's model, os, the control protocol's words |
+//! | [`os`] | the kernel fence: the only `unsafe`, the only raw descriptors | core's time |
+//! | [`keeper`] | the error kernel: holds descriptors, is every child's parent | os |
+//! | [`supervisor`] | the shell: performs effects, probes, steers, serves the control socket | core, config, store, os, the keeper's protocol |
+//! | [`cli`] | one file a verb; talks to the supervisor by its protocol | all, through protocols |
+//! | [`demo`] | the main job on real processes; its program and load client serve the tests as well | cli's output, os |
+//!
+//! A test holds these arrows.
+//!
+//! # Where to begin
+//!
+//! `halley-sup run` is [`keeper`]; it starts `halley-sup supervisor`, which is
+//! [`supervisor::stack`]. A verb is in `cli/<verb>.rs`, in [`supervisor::verbs`], and in
+//! `tests/e2e`. An operation begins in [`supervisor::begin`], runs in [`supervisor::operation`],
+//! does each phase in [`supervisor::perform`] and [`supervisor::back`], ends in
+//! [`supervisor::finish`]. After a crash it goes on from [`supervisor::boot`].
+//!
+//! # Words
+//!
+//! *service*, *release*, *instance*, *listener*, *slot*, *steer*, *flip*, *probe*, *gate*, *bake*,
+//! *trial*, *commit*, *standby*, *hold*, *drain*, *operation*, *verdict*, *freeze* mean one thing
+//! each, in code, configuration and output. *generation*: one start of a release; a restart makes
+//! another of the same release. *rung*: a step of the way back; rung 0 is the process that served
+//! before and still runs, the others are cold starts.
+//!
+//! # Architecture invariants
+//!
+//! - `core` never touches the world, so it cannot fail.
+//! - `unsafe` stands in `os` alone.
+//! - The keeper never reads configuration, never knows a release, never waits for anyone.
+//! - The supervisor may be killed between any two instructions.
+//! - Nothing that has served is stopped by an operation; `core::retire` compares before it acts.
+
+pub mod core;

@@ -1,0 +1,3 @@
+//! The `halley-sup` binary.
+
+fn main() {}

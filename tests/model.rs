@@ -1,0 +1,446 @@
+//! The operation's machine in a small world, every interleaving of crash, failure and death.
+//!
+//! The world has three processes (the one that served, the candidate, a cold start), one place
+//! that connections go to, one durable state. An effect may be performed, performed and then cut
+//! off by a crash before anybody knows, or cut off before it began; a phase is in the journal
+//! before its effect. After a crash `recover` goes on from the journal and from what is seen.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use halley_sup::core::deploy::{Cause, Deploy, Event, Inconclusive, Kind, Outcome, Phase, Plan};
+use halley_sup::core::recover::{Seen, recover};
+use stateright::{Checker, Model, Property};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Who {
+    Old,
+    New,
+    Cold,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Process {
+    Absent,
+    Alive,
+    Dead,
+}
+
+/// What must never happen, and what happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+struct Marks {
+    stopped_who_serves: bool,
+    stopped_old_before_commit: bool,
+    stopped_with_nobody_alive: bool,
+    flipped_to_unproven: bool,
+    refused: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct World {
+    machine: Deploy,
+    old: Process,
+    new: Process,
+    cold: Process,
+    new_passed_gate: bool,
+    cold_passed_gate: bool,
+    steered: Who,
+    good: Who,
+    n_tries: u8,
+    same_boot: bool,
+    n_faults: u8,
+    /// The variant that looks first and acts later has looked.
+    confirmed: bool,
+    left_is_stopped: bool,
+    marks: Marks,
+}
+
+/// The order of the stop: the real one, and three that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    /// Compare and act, after the commit.
+    Real,
+    /// The old one is stopped when the bake ends: the new one may have died since the last look.
+    AtBakeEnd,
+    /// The old one is stopped before the commit is recorded, and the way back trusts the journal:
+    /// a crash in between and one false probe go back to a dead one and stop the healthy one.
+    Unrecorded,
+    /// Look first, stop later: a death in between.
+    ConfirmThenStop,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Action {
+    Perform,
+    Fail,
+    PerformThenCrash,
+    CrashBefore,
+    Dies(Who),
+    PowerCut,
+    Abort,
+    Guard,
+    Confirm,
+    Stop,
+}
+
+struct System {
+    kind: Kind,
+    n_faults: u8,
+    order: Order,
+}
+
+impl World {
+    fn process(&mut self, who: Who) -> &mut Process {
+        match who {
+            Who::Old => &mut self.old,
+            Who::New => &mut self.new,
+            Who::Cold => &mut self.cold,
+        }
+    }
+
+    fn is_alive(mut self, who: Who) -> bool {
+        *self.process(who) == Process::Alive
+    }
+
+    fn rung(rung: u8) -> Who {
+        if rung == 0 { Who::Old } else { Who::Cold }
+    }
+
+    fn is_done(&self) -> bool {
+        matches!(self.machine.phase(), Phase::Done(_))
+    }
+
+    /// Ends somebody who may have served. What has ended already is only tidied away.
+    fn stop(&mut self, who: Who) {
+        if !self.is_alive(who) {
+            *self.process(who) = Process::Absent;
+            return;
+        }
+        self.marks.stopped_who_serves |= self.steered == who;
+        let committed = self.good != Who::Old;
+        self.marks.stopped_old_before_commit |=
+            who == Who::Old && !committed && self.is_alive(Who::Old);
+        *self.process(who) = Process::Absent;
+        self.marks.stopped_with_nobody_alive |= !self.is_alive(self.steered);
+    }
+
+    /// Performs the present phase's effect; what came of it is for the machine.
+    fn perform(&mut self, order: Order) -> Event {
+        let ok = |good: bool| if good { Event::Ok } else { Event::Failed };
+        let lives = |good: bool| if good { Event::Ok } else { Event::Died };
+        match self.machine.phase() {
+            Phase::Start => {
+                self.new = Process::Alive;
+                Event::Ok
+            }
+            Phase::Gate => {
+                self.new_passed_gate |= self.is_alive(Who::New);
+                lives(self.is_alive(Who::New))
+            }
+            Phase::Flip => {
+                if self.is_alive(Who::New) {
+                    self.marks.flipped_to_unproven |= !self.new_passed_gate;
+                    self.steered = Who::New;
+                }
+                lives(self.is_alive(Who::New))
+            }
+            Phase::Bake | Phase::Hold => lives(self.is_alive(Who::New)),
+            Phase::Commit => {
+                if order != Order::Real && order != Order::ConfirmThenStop {
+                    self.stop(Who::Old);
+                }
+                self.good = Who::New;
+                Event::Ok
+            }
+            // The candidate never served: nobody misses it, whatever became of the others.
+            Phase::Undo => {
+                self.marks.stopped_who_serves |= self.steered == Who::New;
+                self.new = Process::Absent;
+                Event::Ok
+            }
+            Phase::BackStart(_) => {
+                self.cold = Process::Alive;
+                self.cold_passed_gate = false;
+                Event::Ok
+            }
+            Phase::BackGate(rung) if order == Order::Unrecorded && rung == 0 => Event::Ok,
+            Phase::BackGate(rung) => {
+                let who = World::rung(rung);
+                self.cold_passed_gate |= who == Who::Cold && self.is_alive(who);
+                ok(self.is_alive(who))
+            }
+            Phase::BackFlip(rung) => {
+                let who = World::rung(rung);
+                let proven = who == Who::Old || self.cold_passed_gate;
+                let gone = *self.process(who) == Process::Absent;
+                self.marks.flipped_to_unproven |= !proven || gone;
+                self.steered = who;
+                Event::Ok
+            }
+            Phase::BackVerify(rung) => ok(self.is_alive(World::rung(rung))),
+            Phase::BackCommit(rung) => {
+                self.good = World::rung(rung);
+                Event::Ok
+            }
+            Phase::Stranded => {
+                let all = [self.steered, Who::New, Who::Cold, Who::Old];
+                let found = all.into_iter().find(|who| self.is_alive(*who));
+                // A candidate that never passed its gate was stopped before any of this.
+                self.steered = found.unwrap_or(self.steered);
+                ok(found.is_some())
+            }
+            _ => Event::Ok,
+        }
+    }
+
+    fn crash(&mut self) {
+        let last = self.machine.phase();
+        let rung = last.rung().map(World::rung);
+        let seen = Seen {
+            same_boot: self.same_boot,
+            candidate_alive: self.is_alive(Who::New),
+            committed: self.good == Who::New,
+            n_tries_left: self.n_tries,
+            rung_alive: rung.is_some_and(|who| self.is_alive(who)),
+        };
+        self.machine = recover(self.machine.plan(), last, self.machine.cause(), seen);
+        if matches!(last, Phase::Flip | Phase::Bake | Phase::Hold) {
+            self.n_tries = self.n_tries.saturating_sub(1);
+        }
+    }
+}
+
+impl Model for System {
+    type State = World;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<World> {
+        let plan = Plan { kind: self.kind, n_cold: 1, inconclusive: Inconclusive::Promote };
+        vec![World {
+            machine: Deploy::begin(plan),
+            old: Process::Alive,
+            new: if self.kind == Kind::Rollback { Process::Alive } else { Process::Absent },
+            cold: Process::Absent,
+            new_passed_gate: false,
+            cold_passed_gate: false,
+            // A rollback goes from the new one, which is good, to the old one, which is warm.
+            steered: if self.kind == Kind::Rollback { Who::New } else { Who::Old },
+            good: if self.kind == Kind::Rollback { Who::New } else { Who::Old },
+            n_tries: 2,
+            same_boot: true,
+            n_faults: 0,
+            confirmed: false,
+            left_is_stopped: false,
+            marks: Marks::default(),
+        }]
+    }
+
+    fn actions(&self, world: &World, actions: &mut Vec<Action>) {
+        let faults_left = world.n_faults < self.n_faults;
+        if world.is_done() {
+            if !world.is_alive(world.steered) {
+                actions.push(Action::Guard);
+            } else if !world.left_is_stopped {
+                actions.push(match self.order {
+                    Order::ConfirmThenStop if !world.confirmed => Action::Confirm,
+                    _ => Action::Stop,
+                });
+            }
+            if world.confirmed && !world.left_is_stopped {
+                actions.push(Action::Stop);
+            }
+            // Asked at any moment, also at the wrong one: the answer has to be no.
+            if !world.is_alive(world.steered) && self.order == Order::Real {
+                actions.push(Action::Stop);
+            }
+        } else {
+            actions.push(Action::Perform);
+            if faults_left {
+                actions.extend([
+                    Action::Fail,
+                    Action::PerformThenCrash,
+                    Action::CrashBefore,
+                    Action::PowerCut,
+                    Action::Abort,
+                ]);
+            }
+        }
+        if faults_left {
+            let all = [Who::Old, Who::New, Who::Cold];
+            let alive = all.into_iter().filter(|who| world.is_alive(*who));
+            actions.extend(alive.map(Action::Dies));
+        }
+    }
+
+    fn next_state(&self, before: &World, action: Action) -> Option<World> {
+        let mut world = *before;
+        let is_fault =
+            !matches!(action, Action::Perform | Action::Guard | Action::Confirm | Action::Stop);
+        world.n_faults += u8::from(is_fault);
+        match action {
+            Action::Perform => {
+                let event = world.perform(self.order);
+                world.machine.step(event)?;
+            }
+            Action::Fail => drop(world.machine.step(Event::Failed)?),
+            Action::PerformThenCrash
+                if self.order == Order::Unrecorded && world.machine.phase() == Phase::Commit =>
+            {
+                // The stop took effect, its record did not; the journal says: still baking.
+                world.stop(Who::Old);
+                let plan = world.machine.plan();
+                world.machine = Deploy::resume(plan, Phase::Bake, world.machine.cause());
+            }
+            Action::PerformThenCrash => {
+                world.perform(self.order);
+                world.crash();
+            }
+            Action::CrashBefore => world.crash(),
+            Action::Dies(who) => *world.process(who) = Process::Dead,
+            Action::PowerCut => {
+                for who in [Who::Old, Who::New, Who::Cold] {
+                    if *world.process(who) == Process::Alive {
+                        *world.process(who) = Process::Dead;
+                    }
+                }
+                world.same_boot = false;
+                world.crash();
+                // Nothing is steered to any more; what boots first is what is good.
+                world.steered = world.good;
+            }
+            Action::Abort => drop(world.machine.step(Event::Abort)?),
+            Action::Guard => {
+                let who = world.steered;
+                *world.process(who) = Process::Alive;
+            }
+            Action::Confirm => world.confirmed = world.is_alive(world.steered),
+            Action::Stop => {
+                let live = world.is_alive(world.steered);
+                if self.order == Order::Real && !live {
+                    world.marks.refused = true;
+                    return (world != *before).then_some(world);
+                }
+                for who in [Who::Old, Who::New, Who::Cold] {
+                    if who != world.steered {
+                        world.stop(who);
+                    }
+                }
+                world.left_is_stopped = true;
+            }
+        }
+        Some(world)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![
+            Property::always("who serves is never stopped", |_, w: &World| {
+                !w.marks.stopped_who_serves
+            }),
+            Property::always("the old one is not stopped before the commit", |_, w: &World| {
+                // On its way back the candidate's end is what is wanted; the old one is good then.
+                !w.marks.stopped_old_before_commit || w.is_done()
+            }),
+            Property::always("a stop leaves somebody who serves", |_, w: &World| {
+                !w.marks.stopped_with_nobody_alive
+            }),
+            Property::always("nobody gets connections without a gate", |_, w: &World| {
+                !w.marks.flipped_to_unproven
+            }),
+            Property::always("at rest the one that serves is the good one", |_, w: &World| match w
+                .machine
+                .phase()
+            {
+                Phase::Done(Outcome::RollbackFailed(_)) => true,
+                Phase::Done(_) => w.good == w.steered,
+                _ => true,
+            }),
+            Property::always("there is always a way on", |system, w: &World| {
+                let mut actions = Vec::new();
+                system.actions(w, &mut actions);
+                !actions.is_empty() || w.left_is_stopped
+            }),
+            Property::sometimes("it ends as it should", |system, w: &World| {
+                let wanted = match system.kind {
+                    Kind::Rollback => Phase::Done(Outcome::RolledBack(Cause::Asked)),
+                    Kind::Release | Kind::Restart => Phase::Done(Outcome::Committed),
+                };
+                w.machine.phase() == wanted && w.left_is_stopped
+            }),
+        ]
+    }
+}
+
+/// All properties hold for 0 to 3 faults, over exactly this many states: a change of the space does
+/// not go unseen.
+fn check(kind: Kind, n_states: [usize; 4]) {
+    let counted = [0, 1, 2, 3].map(|n_faults| {
+        let system = System { kind, n_faults, order: Order::Real };
+        let checker = system.checker().spawn_bfs().join();
+        checker.assert_properties();
+        checker.unique_state_count()
+    });
+    assert_eq!(counted, n_states, "{kind:?}");
+}
+
+#[test]
+fn a_release_holds_under_every_interleaving() {
+    check(Kind::Release, [15, 119, 616, 2086]);
+}
+
+#[test]
+fn a_rollback_holds_under_every_interleaving() {
+    check(Kind::Rollback, [6, 55, 252, 748]);
+}
+
+#[test]
+fn a_restart_holds_under_every_interleaving() {
+    check(Kind::Restart, [7, 100, 580, 2031]);
+}
+
+/// What is worth reaching is reached: a model in which nothing happens proves nothing.
+#[test]
+fn every_way_to_end_is_reached() {
+    let reached = |wanted: fn(&World) -> bool| {
+        let system = System { kind: Kind::Release, n_faults: 3, order: Order::Real };
+        let mut seen = false;
+        let mut queue: Vec<World> = system.init_states();
+        let mut known: std::collections::HashSet<World> = queue.iter().copied().collect();
+        while let Some(world) = queue.pop() {
+            seen |= wanted(&world);
+            let mut actions = Vec::new();
+            system.actions(&world, &mut actions);
+            let next = actions.into_iter().filter_map(|action| system.next_state(&world, action));
+            queue.extend(next.filter(|world| known.insert(*world)).collect::<Vec<_>>());
+        }
+        seen
+    };
+    assert!(reached(|w| w.machine.phase() == Phase::Done(Outcome::Committed)));
+    assert!(reached(|w| matches!(w.machine.phase(), Phase::Done(Outcome::Undone(_)))));
+    assert!(reached(|w| matches!(w.machine.phase(), Phase::Done(Outcome::RolledBack(_)))));
+    assert!(reached(|w| matches!(w.machine.phase(), Phase::Done(Outcome::RollbackFailed(_)))));
+    assert!(reached(|w| w.marks.refused));
+    assert!(reached(|w| w.steered == Who::Cold && w.is_done()));
+}
+
+#[track_caller]
+fn refuted(order: Order, property: &'static str) {
+    let found = |order| {
+        let system = System { kind: Kind::Release, n_faults: 2, order };
+        system.checker().spawn_bfs().join().discovery(property).is_some()
+    };
+    assert!(found(order), "the checker finds no fault in {order:?}");
+    assert!(!found(Order::Real), "the real order has the fault");
+}
+
+#[test]
+fn failed_order_1_the_new_one_dies_between_the_last_look_and_the_stop() {
+    refuted(Order::AtBakeEnd, "a stop leaves somebody who serves");
+}
+
+#[test]
+fn failed_order_2_a_crash_before_the_record_of_the_stop_goes_back_to_a_dead_one() {
+    refuted(Order::Unrecorded, "nobody gets connections without a gate");
+}
+
+#[test]
+fn failed_order_3_death_between_the_confirmation_and_the_stop() {
+    refuted(Order::ConfirmThenStop, "a stop leaves somebody who serves");
+}
