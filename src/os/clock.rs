@@ -1,0 +1,34 @@
+//! The one place that reads clocks.
+
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::core::time::Tick;
+
+/// Milliseconds since boot, suspend included (`CLOCK_BOOTTIME`, Linux 2.6.39).
+#[must_use]
+pub fn tick() -> Tick {
+    let now = clock_gettime(ClockId::Boottime);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    let ms = u64::try_from(now.tv_nsec).unwrap_or(0) / 1_000_000;
+    Tick(seconds * 1000 + ms)
+}
+
+/// Nanoseconds of the monotonic clock: for measuring a flip.
+#[must_use]
+pub fn monotonic_ns() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    seconds * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
+}
+
+/// Wall-clock time as `2026-11-23T12:00:00Z`: for people, never for decisions.
+#[must_use]
+pub fn now_rfc3339() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// Wall-clock time as `2026-11-23T12:00:00.123Z`: for log lines.
+#[must_use]
+pub fn now_rfc3339_ms() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()
+}

@@ -1,0 +1,302 @@
+//! Files: what must last is synced, and a failed sync is a failed step.
+
+use std::ffi::OsStr;
+use std::fs::{self, File, Permissions};
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::{Component, Path};
+
+use rustix::fs::{Mode, OFlags, RawMode, ResolveFlags, mkfifoat, open, openat, openat2, statvfs};
+
+/// Replaces a file: whole and old, or whole and new, also after a power cut.
+///
+/// # Errors
+/// The system's; the old file stands.
+pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let dir = parent(path)?;
+    let mut temp = tempfile::NamedTempFile::new_in(dir)?;
+    temp.write_all(bytes)?;
+    temp.as_file().set_permissions(Permissions::from_mode(mode))?;
+    // tempfile's own persist() does not sync.
+    temp.as_file().sync_all()?;
+    temp.persist(path).map_err(|error| error.error)?;
+    sync_dir(dir)
+}
+
+/// Makes the names in a directory durable.
+///
+/// # Errors
+/// `fsync(2)`'s.
+pub fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+/// Makes everything on the file system of `dir` durable (Linux 2.6.39).
+///
+/// # Errors
+/// `syncfs(2)`'s.
+pub fn sync_all_of(dir: &Path) -> io::Result<()> {
+    Ok(rustix::fs::syncfs(File::open(dir)?)?)
+}
+
+/// Points a symlink at another target, in one step that lasts.
+///
+/// # Errors
+/// The system's; the link points where it did.
+pub fn swap_symlink(link: &Path, target: &Path) -> io::Result<()> {
+    let dir = parent(link)?;
+    let name = link.file_name().unwrap_or(OsStr::new("link")).to_string_lossy();
+    let temp = dir.join(format!(".{name}.next"));
+    match fs::remove_file(&temp) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    std::os::unix::fs::symlink(target, &temp)?;
+    fs::rename(&temp, link)?;
+    sync_dir(dir)
+}
+
+fn parent(path: &Path) -> io::Result<&Path> {
+    path.parent().ok_or_else(|| io::ErrorKind::InvalidInput.into())
+}
+
+/// Creates a directory and what is missing above it, with this mode, and makes its name durable.
+///
+/// # Errors
+/// The system's.
+pub fn create_dir(dir: &Path, mode: u32) -> io::Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    fs::create_dir_all(dir)?;
+    fs::set_permissions(dir, Permissions::from_mode(mode))?;
+    sync_dir(parent(dir)?)
+}
+
+/// A lock that dies with the process that holds it.
+#[derive(Debug)]
+pub struct Lock(File);
+
+/// Why there is no lock.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Somebody holds it.
+    #[error("{holder} holds it")]
+    Held {
+        /// What the holder wrote into it.
+        holder: String,
+    },
+    /// The system's own reason.
+    #[error(transparent)]
+    System(#[from] io::Error),
+}
+
+/// Takes an open-file-description lock (`fcntl(2)`, `F_OFD_SETLK`, Linux 3.15). It never needs
+/// removing by hand: the file may lie around for ever.
+///
+/// # Errors
+/// [`LockError`].
+pub fn lock(path: &Path, holder: &str) -> Result<Lock, LockError> {
+    let file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
+    match ofd_lock(&file) {
+        Ok(()) => {
+            file.set_len(0)?;
+            file.write_at(holder.as_bytes(), 0)?;
+            Ok(Lock(file))
+        }
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            let holder = fs::read_to_string(path).unwrap_or_default();
+            Err(LockError::Held { holder: holder.trim().to_owned() })
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn ofd_lock(file: &File) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    let lock = libc::flock {
+        l_type: i16::try_from(libc::F_WRLCK).unwrap_or(1),
+        l_whence: i16::try_from(libc::SEEK_SET).unwrap_or(0),
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    };
+    // SAFETY: fcntl(2) reads the struct and writes nothing of ours.
+    match unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+impl From<Lock> for OwnedFd {
+    fn from(lock: Lock) -> Self {
+        lock.0.into()
+    }
+}
+
+/// What is left on a file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Free {
+    /// Bytes that this user may write.
+    pub bytes: u64,
+    /// Files that may be created; `u64::MAX` where the file system does not count them.
+    pub inodes: u64,
+}
+
+/// What is left on the file system of a path.
+///
+/// # Errors
+/// `statvfs(3)`'s.
+pub fn free(path: &Path) -> io::Result<Free> {
+    let stat = statvfs(path)?;
+    let inodes = if stat.f_files == 0 { u64::MAX } else { stat.f_favail };
+    Ok(Free { bytes: stat.f_bavail.saturating_mul(stat.f_frsize), inodes })
+}
+
+/// Opens a path below `dir` that leads through no symlink and never out of it (`openat2(2)`, Linux
+/// 5.6; on older kernels each component by itself).
+///
+/// # Errors
+/// The system's; `ELOOP` for a symlink, `EXDEV` for a way out.
+pub fn open_beneath(dir: impl AsFd, path: &Path, flags: OFlags, mode: u32) -> io::Result<OwnedFd> {
+    let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let mode = Mode::from_raw_mode(mode as RawMode);
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    match openat2(&dir, path, flags, mode, resolve) {
+        Err(rustix::io::Errno::NOSYS) => {}
+        opened => return Ok(opened?),
+    }
+    let parts: Vec<&OsStr> = path
+        .components()
+        .map(|part| match part {
+            Component::Normal(name) => Ok(name),
+            _ => Err(io::Error::from_raw_os_error(libc::EXDEV)),
+        })
+        .collect::<io::Result<_>>()?;
+    let Some((last, above)) = parts.split_last() else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let mut at = dir.as_fd().try_clone_to_owned()?;
+    let step = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
+    for name in above {
+        at = openat(&at, *name, step, Mode::empty())?;
+    }
+    Ok(openat(&at, *last, flags, mode)?)
+}
+
+/// Opens a directory for the `*at` calls.
+///
+/// # Errors
+/// `open(2)`'s.
+pub fn open_dir(path: &Path) -> io::Result<OwnedFd> {
+    Ok(open(path, OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY, Mode::empty())?)
+}
+
+/// Removes a tree, sealed directories too; follows no symlink. A tree that is not there is fine.
+///
+/// # Errors
+/// The system's.
+pub fn remove_tree(path: &Path) -> io::Result<()> {
+    let Ok(meta) = fs::symlink_metadata(path) else { return Ok(()) };
+    if !meta.is_dir() {
+        return fs::remove_file(path);
+    }
+    fs::set_permissions(path, Permissions::from_mode(0o700))?;
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove_tree(&entry.path())?;
+        } else {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    fs::remove_dir(path)
+}
+
+/// Makes a FIFO; one that is there already is used again.
+///
+/// # Errors
+/// `mkfifo(3)`'s.
+pub fn make_fifo(path: &Path, mode: u32) -> io::Result<()> {
+    let made = mkfifoat(rustix::fs::CWD, path, Mode::from_raw_mode(mode as RawMode));
+    match made {
+        Err(rustix::io::Errno::EXIST) => Ok(()),
+        made => Ok(made?),
+    }
+}
+
+/// Opens a FIFO for reading and writing: it has a reader as long as this descriptor lives, so a
+/// writer never gets `EPIPE`, and a writer, so a reader never gets an end (`fifo(7)`).
+///
+/// # Errors
+/// `open(2)`'s.
+pub fn open_fifo(path: &Path) -> io::Result<OwnedFd> {
+    Ok(open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+/// Gives a file to a user and group; for others than root this is not possible and not needed.
+///
+/// # Errors
+/// `chown(2)`'s.
+pub fn give_to(path: &Path, uid: u32, gid: u32) -> io::Result<()> {
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::lchown(path, Some(uid), Some(gid))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_is_held_by_one_and_dies_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let held = lock(&path, "pid 7").unwrap();
+        let Err(LockError::Held { holder }) = lock(&path, "pid 8") else { panic!("two holders") };
+        assert_eq!(holder, "pid 7");
+        drop(held);
+        lock(&path, "pid 8").unwrap();
+    }
+
+    #[test]
+    fn nothing_is_opened_through_a_symlink_or_outside() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("in")).unwrap();
+        std::os::unix::fs::symlink("/etc", dir.path().join("out")).unwrap();
+        let root = open_dir(dir.path()).unwrap();
+        let create = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY;
+        open_beneath(&root, Path::new("in/file"), create, 0o644).unwrap();
+        for path in ["../evil", "out/evil", "/tmp/evil"] {
+            assert!(open_beneath(&root, Path::new(path), create, 0o644).is_err(), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_symlink_is_swapped_over_the_leftover_of_a_crash() {
+        let dir = tempfile::tempdir().unwrap();
+        let link = dir.path().join("current");
+        std::os::unix::fs::symlink("stale", dir.path().join(".current.next")).unwrap();
+        swap_symlink(&link, Path::new("releases/1")).unwrap();
+        swap_symlink(&link, Path::new("releases/2")).unwrap();
+        assert_eq!(fs::read_link(&link).unwrap(), Path::new("releases/2"));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_sealed_tree_is_removed_and_what_its_links_point_at_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let outside = dir.path().join("outside");
+        fs::write(&outside, "stays").unwrap();
+        let tree = dir.path().join("tree");
+        fs::create_dir_all(tree.join("a/b")).unwrap();
+        fs::write(tree.join("a/b/f"), "x").unwrap();
+        std::os::unix::fs::symlink(&outside, tree.join("a/link")).unwrap();
+        fs::set_permissions(tree.join("a/b"), Permissions::from_mode(0o555)).unwrap();
+        fs::set_permissions(tree.join("a"), Permissions::from_mode(0o555)).unwrap();
+        remove_tree(&tree).unwrap();
+        assert!(!tree.exists() && outside.exists());
+    }
+}

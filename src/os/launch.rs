@@ -1,0 +1,373 @@
+//! The launcher: plain single-threaded code between `fork` and the program's own `execve`.
+//!
+//! The keeper starts this same binary as a launcher; it takes its [`LaunchSpec`] from a memfd,
+//! puts descriptors, limits, user and directory in place and becomes the program. What goes wrong
+//! is written into a close-on-exec pipe; the pipe's silent end says that the program runs.
+
+use std::ffi::{CString, OsString};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::FileExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
+
+use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
+use rustix::pipe::{PipeFlags, pipe_with};
+use serde::{Deserialize, Serialize};
+
+/// The hidden verb of the launcher.
+pub const VERB: &str = "launch-child";
+
+/// What a launcher does before `execve`. Everything is resolved: no lookup is left to the launcher.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct LaunchSpec {
+    /// Path of the program, absolute, or relative to `cwd` when it has a `/`; without a `/` it is
+    /// looked up in the `PATH` of `env`.
+    pub program: String,
+    /// The arguments after the program's own name.
+    pub args: Vec<String>,
+    /// The whole environment; `LISTEN_FDS`, `LISTEN_PID` and `LISTEN_FDNAMES` are added.
+    pub env: Vec<(String, String)>,
+    /// Working directory.
+    pub cwd: String,
+    /// Whom to become.
+    pub user: Option<LaunchUser>,
+    /// Kept descriptors that become 3, 4, … in this order, with their `LISTEN_FDNAMES`.
+    pub listen: Vec<ListenFd>,
+    /// Kept descriptor that becomes 1 and 2; `/dev/null` when absent.
+    pub output: Option<String>,
+    /// Set `no_new_privs`.
+    pub no_new_privs: bool,
+    /// Soft and hard limit of open files.
+    pub n_files_max: Option<u64>,
+    /// cgroup v2 directory to enter.
+    pub cgroup: Option<String>,
+}
+
+/// A descriptor for `LISTEN_FDS`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListenFd {
+    /// The name the keeper has it under.
+    pub kept: String,
+    /// Its entry in `LISTEN_FDNAMES`.
+    pub fd_name: String,
+}
+
+/// The user a program runs as.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaunchUser {
+    /// User id.
+    pub uid: u32,
+    /// Primary group.
+    pub gid: u32,
+    /// Supplementary groups.
+    pub groups: Vec<u32>,
+}
+
+/// Descriptors from this number on are never wanted by a program's sockets: at most 16 travel.
+const OUT_OF_THE_WAY: RawFd = 32;
+
+/// Why a program was not started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaunchError {
+    /// The step that failed, such as `execve ./bin/web`.
+    pub step: String,
+    /// `errno`, 0 when the reason is not the kernel's.
+    pub errno: i32,
+    /// The reason in words.
+    pub why: String,
+}
+
+/// A launcher under way.
+#[derive(Debug)]
+pub struct Launch {
+    /// The process that will be the program: its pid stays the same.
+    pub process: Child,
+    /// Ends silently when the program runs; else a [`LaunchError`] comes out.
+    pub errors: OwnedFd,
+}
+
+/// Starts a launcher. Call it from a single-threaded process only: the descriptors lose their
+/// close-on-exec flag for the time of the `fork`.
+///
+/// # Errors
+/// The system's, when no launcher could be started.
+pub fn begin(
+    spec: &LaunchSpec,
+    listen: &[BorrowedFd<'_>],
+    output: Option<BorrowedFd<'_>>,
+) -> io::Result<Launch> {
+    let memory = memfd_create("launch spec", MemfdFlags::CLOEXEC)?;
+    File::from(memory.try_clone()?).write_all(&serde_json::to_vec(spec)?)?;
+    let (errors, errors_in) = pipe_with(PipeFlags::CLOEXEC)?;
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0("halley-sup").arg(VERB);
+    command.arg(memory.as_raw_fd().to_string()).arg(errors_in.as_raw_fd().to_string());
+    command.args(listen.iter().map(|fd| fd.as_raw_fd().to_string()));
+    command.env_clear().stdin(Stdio::null());
+    match output {
+        Some(output) => {
+            command.stdout(output.try_clone_to_owned()?).stderr(output.try_clone_to_owned()?)
+        }
+        None => command.stdout(Stdio::null()).stderr(Stdio::null()),
+    };
+    let passed = || {
+        use std::os::fd::AsFd;
+        listen.iter().copied().chain([memory.as_fd(), errors_in.as_fd()])
+    };
+    for fd in passed() {
+        fcntl_setfd(fd, FdFlags::empty())?;
+    }
+    let process = command.spawn();
+    for fd in passed() {
+        fcntl_setfd(fd, FdFlags::CLOEXEC)?;
+    }
+    Ok(Launch { process: process?, errors })
+}
+
+/// The launcher's `main`: becomes the program, or reports why not and leaves with 127.
+#[must_use]
+pub fn main(args: &[OsString]) -> ExitCode {
+    let numbers: Option<Vec<RawFd>> = args.iter().map(|arg| arg.to_str()?.parse().ok()).collect();
+    let Some([memory, errors, listen @ ..]) = numbers.as_deref() else {
+        return ExitCode::from(127);
+    };
+    // SAFETY: the keeper opened these two for this process and named them in its arguments; no
+    // other owner exists here.
+    let (memory, errors) = unsafe { (File::from_raw_fd(*memory), OwnedFd::from_raw_fd(*errors)) };
+    // Its number may be one of those the program's sockets want.
+    let Ok(high) = fcntl_dupfd_cloexec(&errors, OUT_OF_THE_WAY) else {
+        return ExitCode::from(127);
+    };
+    drop(errors);
+    let mut errors = File::from(high);
+    let spec = read_spec(&memory);
+    drop(memory);
+    let error = match spec {
+        Ok(spec) => become_program(&spec, listen),
+        Err(error) => failed("reading the launch spec", &error),
+    };
+    if let Ok(text) = serde_json::to_vec(&error) {
+        drop(errors.write_all(&text));
+    }
+    ExitCode::from(127)
+}
+
+fn read_spec(memory: &File) -> io::Result<LaunchSpec> {
+    let mut bytes = vec![0; usize::try_from(memory.metadata()?.len()).unwrap_or(0)];
+    memory.read_exact_at(&mut bytes, 0)?;
+    Ok(serde_json::from_slice(&bytes)?)
+}
+
+/// Returns only when it failed.
+fn become_program(spec: &LaunchSpec, listen: &[RawFd]) -> LaunchError {
+    match prepare(spec, listen) {
+        Ok(()) => execute(spec),
+        Err(error) => error,
+    }
+}
+
+fn prepare(spec: &LaunchSpec, listen: &[RawFd]) -> Result<(), LaunchError> {
+    let step = |name: &'static str| move |error: io::Error| failed(name, &error);
+    rustix::process::setsid().map_err(io::Error::from).map_err(step("setsid"))?;
+    reset_signals().map_err(step("resetting signals"))?;
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    place(listen).map_err(step("placing descriptors"))?;
+    if let Some(n) = spec.n_files_max {
+        use nix::sys::resource::{Resource, setrlimit};
+        setrlimit(Resource::RLIMIT_NOFILE, n, n)
+            .map_err(|errno| failed("setting the limit of open files", &errno.into()))?;
+    }
+    if let Some(cgroup) = &spec.cgroup {
+        std::fs::write(Path::new(cgroup).join("cgroup.procs"), "0")
+            .map_err(step("entering the cgroup"))?;
+    }
+    if let Some(user) = &spec.user {
+        change_user(user).map_err(step("changing the user"))?;
+    }
+    if spec.no_new_privs {
+        rustix::thread::set_no_new_privs(true)
+            .map_err(io::Error::from)
+            .map_err(step("no_new_privs"))?;
+    }
+    std::env::set_current_dir(&spec.cwd).map_err(|error| LaunchError {
+        step: format!("entering {}", spec.cwd),
+        errno: error.raw_os_error().unwrap_or(0),
+        why: error.to_string(),
+    })
+}
+
+/// Rust ignores `SIGPIPE`, and ignored signals survive `execve`; a program expects the defaults.
+fn reset_signals() -> io::Result<()> {
+    use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
+    for signal in Signal::iterator() {
+        if !matches!(signal, Signal::SIGKILL | Signal::SIGSTOP) {
+            // SAFETY: setting a default disposition runs no code of ours.
+            unsafe { libc::signal(signal as libc::c_int, libc::SIG_DFL) };
+        }
+    }
+    Ok(())
+}
+
+/// Puts the listen descriptors at 3, 4, … and marks everything above them close-on-exec.
+fn place(listen: &[RawFd]) -> io::Result<()> {
+    let first_free = 3 + i32::try_from(listen.len()).unwrap_or(0);
+    let mut copies = Vec::new();
+    for number in listen {
+        // SAFETY: the keeper opened it for this process and named it in its arguments.
+        let fd = unsafe { BorrowedFd::borrow_raw(*number) };
+        copies.push(fcntl_dupfd_cloexec(fd, OUT_OF_THE_WAY)?);
+    }
+    for (target, copy) in (3..).zip(&copies) {
+        // SAFETY: plain dup2(2); whatever had the number belongs to this launcher, which is done
+        // with it, and the copy is open.
+        if unsafe { libc::dup2(copy.as_raw_fd(), target) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    let cloexec = 4_u32;
+    let from = libc::c_uint::try_from(first_free).unwrap_or(3);
+    // SAFETY: close_range(2) with CLOEXEC (Linux 5.11) only sets flags; older kernels say ENOSYS
+    // or EINVAL, and then the flags are as the keeper set them: all close-on-exec but the passed.
+    unsafe { libc::syscall(libc::SYS_close_range, from, libc::c_uint::MAX, cloexec) };
+    Ok(())
+}
+
+fn change_user(user: &LaunchUser) -> io::Result<()> {
+    use nix::unistd::{Gid, Uid, geteuid, setgid, setgroups, setuid};
+    if geteuid().as_raw() == user.uid && user.uid != 0 {
+        return Ok(());
+    }
+    let groups: Vec<Gid> = user.groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
+    setgroups(&groups)?;
+    setgid(Gid::from_raw(user.gid))?;
+    Ok(setuid(Uid::from_raw(user.uid))?)
+}
+
+/// Returns only when it failed.
+fn execute(spec: &LaunchSpec) -> LaunchError {
+    let mut env = spec.env.clone();
+    if !spec.listen.is_empty() {
+        let names: Vec<&str> = spec.listen.iter().map(|fd| fd.fd_name.as_str()).collect();
+        env.push(("LISTEN_FDS".to_owned(), spec.listen.len().to_string()));
+        env.push(("LISTEN_PID".to_owned(), std::process::id().to_string()));
+        env.push(("LISTEN_FDNAMES".to_owned(), names.join(":")));
+    }
+    let texts = |texts: Vec<String>| -> Result<Vec<CString>, std::ffi::NulError> {
+        texts.into_iter().map(CString::new).collect()
+    };
+    let argv = std::iter::once(spec.program.clone()).chain(spec.args.iter().cloned()).collect();
+    let envp = env.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let (Ok(argv), Ok(envp)) = (texts(argv), texts(envp)) else {
+        return LaunchError {
+            step: "preparing arguments and environment".to_owned(),
+            errno: 0,
+            why: "one of them holds a NUL byte".to_owned(),
+        };
+    };
+    let mut last = LaunchError {
+        step: format!("execve {}", spec.program),
+        errno: libc::ENOENT,
+        why: format!("{}: no such program in PATH", spec.program),
+    };
+    for path in candidates(spec) {
+        let Ok(file) = CString::new(path.to_string_lossy().into_owned()) else { continue };
+        let Err(errno) = nix::unistd::execve(&file, &argv, &envp);
+        let searched = !spec.program.contains('/');
+        if searched && matches!(errno, nix::errno::Errno::ENOENT | nix::errno::Errno::ENOTDIR) {
+            continue;
+        }
+        last = LaunchError {
+            step: format!("execve {}", spec.program),
+            errno: errno as i32,
+            why: exec_text(&path, errno),
+        };
+        if errno != nix::errno::Errno::EACCES {
+            return last;
+        }
+    }
+    last
+}
+
+/// Where the program may be: as named, or in each directory of the `PATH` it will have.
+fn candidates(spec: &LaunchSpec) -> Vec<PathBuf> {
+    if spec.program.contains('/') {
+        return vec![PathBuf::from(&spec.program)];
+    }
+    let path = spec.env.iter().rev().find(|(name, _)| name == "PATH");
+    let path = path.map_or("/usr/bin:/bin", |(_, value)| value.as_str());
+    path.split(':').map(|dir| Path::new(dir).join(&spec.program)).collect()
+}
+
+/// What an `errno` of `execve(2)` means, for somebody who did not build the program.
+fn exec_text(path: &Path, errno: nix::errno::Errno) -> String {
+    use nix::errno::Errno;
+    let path_text = path.display();
+    match errno {
+        Errno::ENOENT if path.exists() => {
+            format!("{path_text} is there, but the interpreter or loader it names is not")
+        }
+        Errno::ENOENT => format!("{path_text}: no such file"),
+        Errno::EACCES => {
+            format!("{path_text} may not be executed (chmod +x? a directory on the way?)")
+        }
+        Errno::ENOEXEC => format!(
+            "{path_text} is no program for this machine: another CPU's, or a script without #!"
+        ),
+        other => format!("{path_text}: {other}"),
+    }
+}
+
+fn failed(step: &str, error: &io::Error) -> LaunchError {
+    LaunchError {
+        step: step.to_owned(),
+        errno: error.raw_os_error().unwrap_or(0),
+        why: error.to_string(),
+    }
+}
+
+/// What a launcher wrote before it ended: empty while it is under way or has succeeded.
+///
+/// # Errors
+/// `read(2)`'s, [`io::ErrorKind::WouldBlock`] while it is under way.
+pub fn outcome(errors: &OwnedFd) -> io::Result<Option<LaunchError>> {
+    let mut text = Vec::new();
+    match File::from(errors.try_clone()?).read_to_end(&mut text) {
+        // The launcher writes once and less than PIPE_BUF: what is there is all there is, also
+        // while it has not left yet.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock && !text.is_empty() => {}
+        read => {
+            read?;
+        }
+    }
+    if text.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(serde_json::from_slice(&text).unwrap_or_else(|_| LaunchError {
+        step: "launching".to_owned(),
+        errno: 0,
+        why: String::from_utf8_lossy(&text).into_owned(),
+    })))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_heard_also_before_the_launcher_has_left() {
+        let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).unwrap();
+        let under_way = outcome(&read).unwrap_err();
+        assert_eq!(under_way.kind(), io::ErrorKind::WouldBlock);
+        let error = failed("execve ./web", &io::Error::from_raw_os_error(libc::ENOENT));
+        let mut write = File::from(write);
+        write.write_all(&serde_json::to_vec(&error).unwrap()).unwrap();
+        assert_eq!(outcome(&read).unwrap(), Some(error));
+        drop(write);
+        assert_eq!(outcome(&read).unwrap(), None);
+    }
+}

@@ -1,0 +1,70 @@
+//! A few numbers in anonymous memory that outlives the process which wrote them, as long as
+//! somebody holds the descriptor (`memfd_create(2)`, Linux 3.17).
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+use rustix::io::{pread, pwrite};
+
+/// A list of numbers that another process can take over. Never on disk.
+#[derive(Debug)]
+pub struct Note(OwnedFd);
+
+const N_MAX: usize = 4096;
+
+impl Note {
+    /// An empty note; `name` shows in `/proc/PID/fd`.
+    ///
+    /// # Errors
+    /// `memfd_create(2)`'s.
+    pub fn new(name: &str) -> io::Result<Self> {
+        Ok(Self(memfd_create(name, MemfdFlags::CLOEXEC)?))
+    }
+
+    /// A note that another process wrote.
+    #[must_use]
+    pub fn adopt(fd: OwnedFd) -> Self {
+        Self(fd)
+    }
+
+    /// Replaces the list.
+    ///
+    /// # Errors
+    /// `write(2)`'s.
+    pub fn write(&self, numbers: &[u16]) -> io::Result<()> {
+        let bytes: Vec<u8> = numbers.iter().flat_map(|n| n.to_le_bytes()).collect();
+        pwrite(&self.0, &bytes, 0)?;
+        Ok(ftruncate(&self.0, bytes.len() as u64)?)
+    }
+
+    /// The list as last written.
+    ///
+    /// # Errors
+    /// `read(2)`'s.
+    pub fn read(&self) -> io::Result<Vec<u16>> {
+        let mut bytes = vec![0; N_MAX * 2];
+        let n = pread(&self.0, &mut bytes, 0)?;
+        Ok(bytes[..n].chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]])).collect())
+    }
+}
+
+impl AsFd for Note {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_adopts_the_descriptor_reads_the_last_list() {
+        let note = Note::new("test").unwrap();
+        note.write(&[3, 1, 2]).unwrap();
+        note.write(&[2, 1]).unwrap();
+        let other = Note::adopt(note.as_fd().try_clone_to_owned().unwrap());
+        assert_eq!(other.read().unwrap(), [2, 1]);
+    }
+}

@@ -1,0 +1,27 @@
+//! The kernel fence: the only place with `unsafe` and raw descriptors.
+//!
+//! Small functions over owned descriptors, one job a file. Nothing here knows a service, a
+//! release or a configuration.
+
+pub mod clock;
+pub mod fs;
+pub mod launch;
+pub mod listen;
+pub mod memory;
+pub mod notify;
+pub mod proc;
+pub mod ready;
+pub mod scm;
+pub mod steer;
+
+/// What goes wrong inside is told on stderr, one line each; time is the journal's business.
+pub fn log_to_stderr() {
+    let told = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .with_target(false)
+        .without_time()
+        .try_init();
+    // A second call finds the first one's.
+    drop(told);
+}

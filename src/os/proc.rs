@@ -1,0 +1,260 @@
+//! Processes: who they are, what descends from them, what they hold (`proc(5)`, `pidfd_open(2)`).
+//!
+//! A process is its pid and its start time; a signal goes through a pidfd that was opened and then
+//! checked against both, so that it can never reach a stranger with a used-again pid.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use serde::{Deserialize, Serialize};
+
+use crate::os::launch::LaunchUser;
+
+/// The environment name that marks every process of a child.
+pub const TOKEN: &str = "HALLEY_CHILD";
+
+/// Who a process is. A pid alone is never trusted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// Process id.
+    pub pid: i32,
+    /// Field 22 of `/proc/PID/stat`: start time in clock ticks since boot.
+    pub start_ticks: u64,
+    /// `/proc/sys/kernel/random/boot_id`.
+    pub boot_id: String,
+}
+
+/// The kernel's name of this boot.
+///
+/// # Errors
+/// When `/proc` is not there.
+pub fn boot_id() -> io::Result<String> {
+    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+}
+
+/// Field 22 of `/proc/PID/stat`: when the process was started, in clock ticks since boot.
+///
+/// # Errors
+/// When there is no such process.
+pub fn start_ticks(pid: i32) -> io::Result<u64> {
+    field(pid, 22)?.parse().map_err(|_| io::Error::from(io::ErrorKind::InvalidData))
+}
+
+/// The parent of a process.
+///
+/// # Errors
+/// When there is no such process.
+pub fn parent(pid: i32) -> io::Result<i32> {
+    field(pid, 4)?.parse().map_err(|_| io::Error::from(io::ErrorKind::InvalidData))
+}
+
+/// Whether the process has ended and waits to be reaped.
+#[must_use]
+pub fn is_zombie(pid: i32) -> bool {
+    field(pid, 3).is_ok_and(|state| state == "Z" || state == "X")
+}
+
+/// A numbered field of `/proc/PID/stat`. The second, the name, may hold blanks and brackets.
+fn field(pid: i32, number: usize) -> io::Result<String> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let after_name = stat.rsplit_once(") ").map(|(_, rest)| rest);
+    let value = after_name.and_then(|rest| rest.split(' ').nth(number - 3));
+    value.map(str::to_owned).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+/// Who a running process is.
+///
+/// # Errors
+/// When there is no such process.
+pub fn identity(pid: i32) -> io::Result<Identity> {
+    Ok(Identity { pid, start_ticks: start_ticks(pid)?, boot_id: boot_id()? })
+}
+
+/// A descriptor for a process (Linux 5.3).
+///
+/// # Errors
+/// When there is no such process.
+pub fn pidfd(pid: i32) -> io::Result<OwnedFd> {
+    let pid = Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidInput)?;
+    Ok(pidfd_open(pid, PidfdFlags::empty())?)
+}
+
+/// Sends a signal to exactly this process, or to none.
+///
+/// # Errors
+/// `pidfd_send_signal(2)`'s; `Ok` when it is gone.
+pub fn signal(pid: i32, start: u64, number: i32) -> io::Result<()> {
+    let Ok(fd) = pidfd(pid) else { return Ok(()) };
+    if start_ticks(pid).ok() != Some(start) {
+        return Ok(());
+    }
+    let signal = Signal::from_named_raw(number).ok_or(io::ErrorKind::InvalidInput)?;
+    match pidfd_send_signal(&fd, signal) {
+        Err(rustix::io::Errno::SRCH) => Ok(()),
+        sent => Ok(sent?),
+    }
+}
+
+/// Every process there is.
+#[must_use]
+pub fn all() -> Vec<i32> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// A process and all that descend from it through living parents.
+#[must_use]
+pub fn tree(root: i32) -> BTreeSet<i32> {
+    let parents: Vec<(i32, i32)> =
+        all().into_iter().filter_map(|pid| Some((pid, parent(pid).ok()?))).collect();
+    let mut tree = BTreeSet::from([root]);
+    loop {
+        let n = tree.len();
+        let more: Vec<i32> =
+            parents.iter().filter(|(_, up)| tree.contains(up)).map(|(pid, _)| *pid).collect();
+        tree.extend(more);
+        if tree.len() == n {
+            return tree;
+        }
+    }
+}
+
+/// Processes that carry this token in their environment, however far they ran.
+#[must_use]
+pub fn with_token(token: &str) -> BTreeSet<i32> {
+    let wanted = format!("{TOKEN}={token}");
+    let holds = |pid: &i32| {
+        fs::read(format!("/proc/{pid}/environ"))
+            .is_ok_and(|env| env.split(|b| *b == 0).any(|entry| entry == wanted.as_bytes()))
+    };
+    all().into_iter().filter(holds).collect()
+}
+
+/// Inodes of the sockets a process has open.
+#[must_use]
+pub fn socket_inodes(pid: i32) -> BTreeSet<u64> {
+    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else { return BTreeSet::new() };
+    let links = entries.flatten().filter_map(|entry| fs::read_link(entry.path()).ok());
+    links
+        .filter_map(|link| link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok())
+        .collect()
+}
+
+/// Resident memory of a process, 0 when it is gone.
+#[must_use]
+pub fn rss_bytes(pid: i32) -> u64 {
+    let statm = fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
+    let pages: u64 = statm.split(' ').nth(1).and_then(|text| text.parse().ok()).unwrap_or(0);
+    pages * rustix::param::page_size() as u64
+}
+
+/// The short name of a process.
+#[must_use]
+pub fn name(pid: i32) -> Option<String> {
+    Some(fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim().to_owned())
+}
+
+/// From here on, orphans below this process become its children (Linux 3.4).
+///
+/// # Errors
+/// `prctl(2)`'s.
+pub fn become_subreaper() -> io::Result<()> {
+    let this = rustix::process::getpid();
+    Ok(rustix::process::set_child_subreaper(Some(this))?)
+}
+
+/// A user with all groups, `None` when there is none of that name.
+#[must_use]
+pub fn user(name: &str) -> Option<LaunchUser> {
+    let user = nix::unistd::User::from_name(name).ok().flatten()?;
+    let text = std::ffi::CString::new(name).ok()?;
+    let groups = nix::unistd::getgrouplist(&text, user.gid).ok()?;
+    let groups = groups.into_iter().map(nix::unistd::Gid::as_raw).collect();
+    Some(LaunchUser { uid: user.uid.as_raw(), gid: user.gid.as_raw(), groups })
+}
+
+/// A user's home.
+#[must_use]
+pub fn home(name: &str) -> Option<String> {
+    let user = nix::unistd::User::from_name(name).ok().flatten()?;
+    Some(user.dir.to_string_lossy().into_owned())
+}
+
+/// Runs `action` in the signal's handler: it may do nothing but touch atomics.
+///
+/// # Errors
+/// `sigaction(2)`'s.
+pub fn on_signal(number: i32, action: impl Fn() + Send + Sync + 'static) -> io::Result<()> {
+    // SAFETY: the callers' actions only store to atomics, which is async-signal-safe.
+    unsafe { signal_hook::low_level::register(number, action) }.map(drop)
+}
+
+/// An inherited descriptor whose number is in this environment variable.
+///
+/// # Errors
+/// When there is none, or it is not a socket.
+pub fn inherited(variable: &str) -> io::Result<OwnedFd> {
+    let missing = || io::Error::new(io::ErrorKind::NotFound, format!("{variable} is not set"));
+    let text = std::env::var(variable).map_err(|_| missing())?;
+    inherited_number(text.parse().map_err(|_| missing())?)
+}
+
+/// An inherited socket of this number.
+///
+/// # Errors
+/// When it is not open, or not a socket.
+pub fn inherited_number(number: i32) -> io::Result<OwnedFd> {
+    if number < 3 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: only borrowed, to look at it; a number that is not open is an error of fstat(2).
+    let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
+    let kind = rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(borrowed)?.st_mode);
+    if kind != rustix::fs::FileType::Socket {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a socket"));
+    }
+    // A copy of our own; the inherited number is left to itself, close-on-exec.
+    rustix::io::fcntl_setfd(borrowed, rustix::io::FdFlags::CLOEXEC)?;
+    Ok(rustix::io::fcntl_dupfd_cloexec(borrowed, 3)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_known_by_pid_and_start_and_a_signal_reaches_no_other() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let who = identity(pid).unwrap();
+        assert!(tree(i32::try_from(std::process::id()).unwrap()).contains(&pid));
+        signal(pid, who.start_ticks + 1, 9).unwrap();
+        assert!(child.try_wait().unwrap().is_none(), "another start time is another process");
+        signal(pid, who.start_ticks, 9).unwrap();
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_token_finds_a_process_that_left_its_parents() {
+        let token = format!("test-{}", std::process::id());
+        let script = "(setsid sleep 60 </dev/null >/dev/null 2>&1 &)";
+        let mut sh = std::process::Command::new("sh");
+        sh.args(["-c", script]).env(TOKEN, &token).status().unwrap();
+        let mut found = BTreeSet::new();
+        for _ in 0..1000 {
+            found = with_token(&token);
+            if found.iter().any(|pid| name(*pid).as_deref() == Some("sleep")) {
+                break;
+            }
+            std::thread::yield_now();
+        }
+        assert!(!found.is_empty());
+        for pid in found {
+            signal(pid, start_ticks(pid).unwrap(), 9).unwrap();
+        }
+    }
+}
