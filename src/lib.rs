@@ -40,5 +40,6 @@
 //! - Nothing that has served is stopped by an operation; `core::retire` compares before it acts.
 
 pub mod core;
+pub mod keeper;
 #[allow(unsafe_code, reason = "the kernel fence: the one module that may")]
 pub mod os;

@@ -1,0 +1,202 @@
+//! The keeper's children: from their launch to the acknowledgement of their end.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+
+use crate::keeper::protocol::{ChildId, End, Identity, LaunchSpec, Reach};
+use crate::os::launch::{self, LaunchError};
+use crate::os::proc;
+
+/// All children that are not forgotten.
+#[derive(Debug, Default)]
+pub struct Children {
+    by_id: BTreeMap<ChildId, Child>,
+}
+
+/// One child.
+#[derive(Debug)]
+pub struct Child {
+    /// The supervisor's label; never read here.
+    pub label: String,
+    /// Who it is.
+    pub identity: Identity,
+    /// How it ended.
+    pub end: Option<End>,
+    token: String,
+    launch: Option<UnderWay>,
+}
+
+#[derive(Debug)]
+struct UnderWay {
+    seq: u64,
+    errors: OwnedFd,
+}
+
+/// A launch that came to its end, one way or the other.
+#[derive(Debug)]
+pub struct Launched {
+    /// The request that asked for it.
+    pub seq: u64,
+    /// Who runs, or why nobody does.
+    pub result: Result<Identity, LaunchError>,
+}
+
+impl Children {
+    /// Begins a launch; its outcome comes through [`Self::settle`].
+    ///
+    /// # Errors
+    /// When no launcher could be started.
+    pub fn launch(
+        &mut self,
+        seq: u64,
+        id: ChildId,
+        label: String,
+        mut spec: LaunchSpec,
+        kept: &BTreeMap<String, OwnedFd>,
+    ) -> Result<(), LaunchError> {
+        let refuse = |step: &str, why: String| LaunchError { step: step.to_owned(), errno: 0, why };
+        if self.by_id.contains_key(&id) {
+            return Err(refuse("spawn", format!("child {} is there already", id.0)));
+        }
+        let find = |name: &String| {
+            kept.get(name)
+                .map(AsFd::as_fd)
+                .ok_or_else(|| refuse("spawn", format!("no descriptor is kept as {name}")))
+        };
+        let listen: Vec<BorrowedFd<'_>> =
+            spec.listen.iter().map(|fd| find(&fd.kept)).collect::<Result<_, _>>()?;
+        let output = spec.output.as_ref().map(find).transpose()?;
+        let token = format!("{}-{}", std::process::id(), id.0);
+        spec.env.push((proc::TOKEN.to_owned(), token.clone()));
+        let system = |error: io::Error| LaunchError {
+            step: "starting a launcher".to_owned(),
+            errno: error.raw_os_error().unwrap_or(0),
+            why: error.to_string(),
+        };
+        let begun = launch::begin(&spec, &listen, output).map_err(system)?;
+        rustix::io::ioctl_fionbio(&begun.errors, true).map_err(|e| system(e.into()))?;
+        let pid = i32::try_from(begun.process.id()).unwrap_or(0);
+        let identity = proc::identity(pid).map_err(system)?;
+        let launch = Some(UnderWay { seq, errors: begun.errors });
+        self.by_id.insert(id, Child { label, identity, end: None, token, launch });
+        Ok(())
+    }
+
+    /// Pipes of launches under way, to be polled.
+    pub fn pipes(&self) -> Vec<BorrowedFd<'_>> {
+        let under_way = self.by_id.values().filter_map(|child| child.launch.as_ref());
+        under_way.map(|launch| launch.errors.as_fd()).collect()
+    }
+
+    /// Launches whose pipe has spoken or closed.
+    pub fn settle(&mut self) -> Vec<Launched> {
+        let mut launched = Vec::new();
+        let mut unborn = Vec::new();
+        for (id, child) in &mut self.by_id {
+            let Some(under_way) = &child.launch else { continue };
+            let result = match launch::outcome(&under_way.errors) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                Ok(Some(error)) => Err(error),
+                Ok(None) | Err(_) => Ok(child.identity.clone()),
+            };
+            let seq = under_way.seq;
+            child.launch = None;
+            if result.is_err() {
+                unborn.push(*id);
+            }
+            launched.push(Launched { seq, result });
+        }
+        for id in unborn {
+            self.by_id.remove(&id);
+        }
+        launched
+    }
+
+    /// Takes in everything that has ended. Orphans that came here are let go silently. The
+    /// supervisor's own end is the first part of the answer.
+    pub fn reap(&mut self, supervisor: Option<i32>) -> (bool, Vec<(ChildId, End)>) {
+        let mut ended = Vec::new();
+        let mut supervisor_ended = false;
+        loop {
+            let (pid, end) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(pid, code)) => (pid.as_raw(), End::Exited(code)),
+                Ok(WaitStatus::Signaled(pid, signal, _)) => {
+                    (pid.as_raw(), End::Killed(signal as i32))
+                }
+                Ok(WaitStatus::StillAlive) | Err(_) => break,
+                Ok(_) => continue,
+            };
+            if supervisor == Some(pid) {
+                supervisor_ended = true;
+            }
+            let child = self
+                .by_id
+                .iter_mut()
+                .find(|(_, child)| child.identity.pid == pid && child.end.is_none());
+            if let Some((id, child)) = child {
+                child.end = Some(end);
+                ended.push((*id, end));
+            }
+        }
+        (supervisor_ended, ended)
+    }
+
+    /// Children whose launch is over, in the order of their numbers.
+    pub fn known(&self) -> impl Iterator<Item = (ChildId, &Child)> {
+        self.by_id.iter().map(|(id, child)| (*id, child))
+    }
+
+    /// Whether a child runs.
+    pub fn is_alive(&self, id: ChildId) -> bool {
+        self.by_id.get(&id).is_some_and(|child| child.end.is_none())
+    }
+
+    /// Children that run.
+    pub fn alive(&self) -> Vec<ChildId> {
+        self.by_id.iter().filter(|(_, child)| child.end.is_none()).map(|(id, _)| *id).collect()
+    }
+
+    /// Ends that nobody has acknowledged.
+    pub fn n_unacknowledged(&self) -> usize {
+        self.by_id.values().filter(|child| child.end.is_some()).count()
+    }
+
+    /// Forgets a child that has ended.
+    ///
+    /// # Errors
+    /// When it runs.
+    pub fn forget(&mut self, id: ChildId) -> Result<(), &'static str> {
+        if self.is_alive(id) {
+            return Err("the child has not ended");
+        }
+        self.by_id.remove(&id);
+        Ok(())
+    }
+
+    /// Sends a signal; a child that has ended gets none, what it left behind does.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn signal(&self, id: ChildId, number: i32, reach: Reach) -> io::Result<()> {
+        let Some(child) = self.by_id.get(&id) else { return Ok(()) };
+        let identity = &child.identity;
+        let alive = child.end.is_none();
+        if alive {
+            proc::signal(identity.pid, identity.start_ticks, number)?;
+        }
+        if reach == Reach::Tree {
+            let mut others = if alive { proc::tree(identity.pid) } else { BTreeSet::new() };
+            others.extend(proc::with_token(&child.token));
+            others.remove(&identity.pid);
+            for pid in others {
+                if let Ok(start_ticks) = proc::start_ticks(pid) {
+                    proc::signal(pid, start_ticks, number)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}

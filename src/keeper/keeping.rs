@@ -1,0 +1,373 @@
+//! The keeper's loop: one `poll(2)`, then signals, then the supervisor, then what is due.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
+
+use crate::core::time::Tick;
+use crate::keeper::children::Children;
+use crate::keeper::protocol::{Ask, ChildId, Reach, Request, Tell, VERSION};
+use crate::keeper::supervised::Supervised;
+use crate::keeper::{KeeperError, Setup};
+use crate::os::{clock, notify, proc, scm};
+
+/// What is left over after the supervisor's own stop gets this long between `TERM` and `KILL`.
+const LAST_TERM_MS: u64 = 10_000;
+
+/// The keeper's whole state.
+#[derive(Debug)]
+pub struct Keeper {
+    setup: Setup,
+    kept: BTreeMap<String, OwnedFd>,
+    children: Children,
+    supervised: Supervised,
+    signals: Signals,
+    stop: Stop,
+    told_ready: bool,
+}
+
+/// Signals wake the loop through a socket and are counted beside it.
+#[derive(Debug)]
+struct Signals {
+    wake: UnixStream,
+    n_stops: Arc<AtomicUsize>,
+    n_reloads: Arc<AtomicUsize>,
+    n_stops_seen: usize,
+    n_reloads_seen: usize,
+}
+
+/// How far the keeper is on its way out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    /// It stays.
+    No,
+    /// The supervisor takes everything down until then.
+    Asked(Tick),
+    /// What is left has got `TERM` and may take until then.
+    Term(Tick),
+    /// Everything is down.
+    Over,
+}
+
+impl Keeper {
+    /// Sets up signals and becomes the subreaper.
+    pub fn new(setup: Setup) -> Result<Self, KeeperError> {
+        let at = |step| move |source| KeeperError { step, source };
+        proc::become_subreaper().map_err(at("becoming the subreaper"))?;
+        let signals = Signals::new().map_err(at("listening for signals"))?;
+        Ok(Self {
+            setup,
+            kept: BTreeMap::new(),
+            children: Children::default(),
+            supervised: Supervised::new(),
+            signals,
+            stop: Stop::No,
+            told_ready: false,
+        })
+    }
+
+    /// The loop.
+    pub fn run(mut self) -> Result<ExitCode, KeeperError> {
+        while self.stop != Stop::Over {
+            self.tend();
+            if self.stop == Stop::Over {
+                break;
+            }
+            if let Err(error) = self.wait() {
+                tracing::error!(%error, "poll");
+            }
+            self.signals.drain();
+            self.take_signals();
+            self.hear_supervisor();
+            self.report_launches();
+            self.report_ends();
+            self.supervised.flush();
+        }
+        self.supervised.end();
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// Waits for news, without a timeout unless something is due.
+    fn wait(&self) -> io::Result<()> {
+        let now = clock::tick();
+        let stop = match self.stop {
+            Stop::Asked(until) | Stop::Term(until) => Some(until),
+            Stop::No | Stop::Over => None,
+        };
+        let due = self.supervised.deadline().into_iter().chain(stop).min();
+        let timeout = due.map(|due| timespec(due.since_ms(now)));
+        let mut fds = vec![PollFd::from_borrowed_fd(self.signals.wake.as_fd(), PollFlags::IN)];
+        if let Some(socket) = self.supervised.socket() {
+            let mut interest = PollFlags::IN;
+            if self.supervised.is_backed_up() {
+                interest |= PollFlags::OUT;
+            }
+            fds.push(PollFd::from_borrowed_fd(socket, interest));
+        }
+        fds.extend(
+            self.children.pipes().into_iter().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)),
+        );
+        match poll(&mut fds, timeout.as_ref()) {
+            Err(rustix::io::Errno::INTR) => Ok(()),
+            polled => Ok(polled.map(drop)?),
+        }
+    }
+
+    fn take_signals(&mut self) {
+        if self.signals.reload_asked() {
+            self.supervised.tell(&Tell::Reload, &[]);
+        }
+        if self.signals.stop_asked() {
+            let now = clock::tick();
+            self.stop = match self.stop {
+                Stop::No => {
+                    notify::notify("STOPPING=1");
+                    self.supervised.tell(&Tell::Stop, &[]);
+                    let ms = self.setup.stop_deadline.as_millis();
+                    Stop::Asked(now.after_ms(u64::try_from(ms).unwrap_or(u64::MAX)))
+                }
+                // Somebody is in a hurry.
+                Stop::Asked(_) => self.end_what_is_left(now),
+                other => other,
+            };
+        }
+    }
+
+    fn end_what_is_left(&self, now: Tick) -> Stop {
+        if self.children.alive().is_empty() {
+            return Stop::Over;
+        }
+        self.signal_all(libc::SIGTERM);
+        Stop::Term(now.after_ms(LAST_TERM_MS))
+    }
+
+    fn signal_all(&self, number: i32) {
+        for child in self.children.alive() {
+            if let Err(error) = self.children.signal(child, number, Reach::Tree) {
+                tracing::error!(child = child.0, %error, "signalling");
+            }
+        }
+    }
+
+    /// Does what is due.
+    fn tend(&mut self) {
+        let now = clock::tick();
+        match self.stop {
+            Stop::Asked(until) if now >= until => self.stop = self.end_what_is_left(now),
+            Stop::Term(_) if self.children.alive().is_empty() => self.stop = Stop::Over,
+            Stop::Term(until) if now >= until => {
+                self.signal_all(libc::SIGKILL);
+                self.stop = Stop::Term(now.after_ms(LAST_TERM_MS));
+            }
+            _ => {}
+        }
+        self.supervised.tend(&self.setup, now);
+    }
+
+    fn report_launches(&mut self) {
+        for launched in self.children.settle() {
+            let tell = match launched.result {
+                Ok(identity) => Tell::Spawned { seq: launched.seq, identity },
+                Err(error) => Tell::Failed {
+                    seq: launched.seq,
+                    step: error.step,
+                    errno: error.errno,
+                    why: error.why,
+                },
+            };
+            self.supervised.tell(&tell, &[]);
+        }
+    }
+
+    fn report_ends(&mut self) {
+        let now = clock::tick();
+        let (supervisor_ended, ended) = self.children.reap(self.supervised.pid());
+        if !ended.is_empty() {
+            // A program that ran and ended at once has closed its launcher's pipe before.
+            self.report_launches();
+        }
+        for (child, end) in ended {
+            if self.children.known().any(|(known, _)| known == child) {
+                self.supervised.tell(&Tell::Ended { child, end }, &[]);
+            }
+        }
+        self.supervised.owes(self.children.n_unacknowledged(), now);
+        if supervisor_ended {
+            tracing::warn!("the supervisor has ended; another one takes over");
+            self.supervised.ended(now);
+        }
+    }
+
+    fn hear_supervisor(&mut self) {
+        let mut bytes = Vec::new();
+        loop {
+            let Some(socket) = self.supervised.socket() else { return };
+            let fds = match scm::receive(socket, &mut bytes) {
+                Ok(Some(fds)) => fds,
+                Ok(None) => return,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) => return tracing::error!(%error, "hearing the supervisor"),
+            };
+            match serde_json::from_slice::<Request>(&bytes) {
+                Ok(request) => self.answer(request, fds),
+                Err(error) => tracing::error!(%error, "the supervisor said something unknown"),
+            }
+        }
+    }
+
+    fn answer(&mut self, request: Request, fds: Vec<OwnedFd>) {
+        let seq = request.seq;
+        let failed = |step: &str, why: &str| Tell::Failed {
+            seq,
+            step: step.to_owned(),
+            errno: 0,
+            why: why.to_owned(),
+        };
+        let tell = match request.ask {
+            Ask::Hello { version } if version != VERSION => {
+                failed("hello", "the keeper speaks another version of the protocol")
+            }
+            Ask::Hello { .. } => {
+                self.supervised.greeted();
+                self.list();
+                Tell::Done { seq }
+            }
+            Ask::Ready => {
+                self.supervised.ready();
+                if !std::mem::replace(&mut self.told_ready, true) {
+                    notify::notify("READY=1");
+                }
+                Tell::Done { seq }
+            }
+            Ask::Keep { name } => match (self.kept.contains_key(&name), fds.into_iter().next()) {
+                (true, _) => failed("keep", &format!("{name} is kept already")),
+                (false, None) => failed("keep", "no descriptor came with the request"),
+                (false, Some(fd)) => {
+                    self.kept.insert(name, fd);
+                    Tell::Done { seq }
+                }
+            },
+            Ask::Drop { name } => {
+                self.kept.remove(&name);
+                Tell::Done { seq }
+            }
+            Ask::Spawn { child, label, spec } => {
+                match self.children.launch(seq, child, label, *spec, &self.kept) {
+                    // Answered when the launcher has become the program, or has not.
+                    Ok(()) => return,
+                    Err(e) => Tell::Failed { seq, step: e.step, errno: e.errno, why: e.why },
+                }
+            }
+            Ask::Signal { child, signal, reach, only_if_alive } => {
+                self.signal(seq, child, signal, reach, &only_if_alive)
+            }
+            Ask::Acknowledge { child } => match self.children.forget(child) {
+                Ok(()) => {
+                    self.supervised.answered(clock::tick());
+                    Tell::Done { seq }
+                }
+                Err(why) => failed("acknowledge", why),
+            },
+            Ask::Stopped => {
+                if self.stop != Stop::No {
+                    self.stop = self.end_what_is_left(clock::tick());
+                }
+                Tell::Done { seq }
+            }
+        };
+        self.supervised.tell(&tell, &[]);
+    }
+
+    /// Compare and act: what has ended by now is taken in first, so that nobody counts as alive
+    /// who has ended.
+    fn signal(
+        &mut self,
+        seq: u64,
+        child: ChildId,
+        number: i32,
+        reach: Reach,
+        only_if_alive: &[ChildId],
+    ) -> Tell {
+        self.report_ends();
+        if let Some(dead) = only_if_alive.iter().find(|id| !self.children.is_alive(**id)) {
+            return Tell::Refused { seq, dead: *dead };
+        }
+        match self.children.signal(child, number, reach) {
+            Ok(()) => Tell::Done { seq },
+            Err(error) => Tell::Failed {
+                seq,
+                step: format!("signal {number}"),
+                errno: error.raw_os_error().unwrap_or(0),
+                why: error.to_string(),
+            },
+        }
+    }
+
+    fn list(&mut self) {
+        for (name, fd) in &self.kept {
+            self.supervised.tell(&Tell::Kept { name: name.clone() }, &[fd.as_fd()]);
+        }
+        for (id, child) in self.children.known() {
+            let tell = Tell::Child {
+                child: id,
+                label: child.label.clone(),
+                identity: child.identity.clone(),
+                end: child.end,
+            };
+            self.supervised.tell(&tell, &[]);
+        }
+        if self.stop != Stop::No {
+            self.supervised.tell(&Tell::Stop, &[]);
+        }
+    }
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        let (wake, write) = UnixStream::pair()?;
+        wake.set_nonblocking(true)?;
+        let n_stops = Arc::new(AtomicUsize::new(0));
+        let n_reloads = Arc::new(AtomicUsize::new(0));
+        for signal in [SIGCHLD, SIGHUP, SIGINT, SIGTERM] {
+            signal_hook::low_level::pipe::register(signal, write.try_clone()?)?;
+        }
+        for (signal, count) in [(SIGTERM, &n_stops), (SIGINT, &n_stops), (SIGHUP, &n_reloads)] {
+            counted(signal, Arc::clone(count))?;
+        }
+        Ok(Self { wake, n_stops, n_reloads, n_stops_seen: 0, n_reloads_seen: 0 })
+    }
+
+    fn drain(&self) {
+        let mut buffer = [0; 64];
+        while rustix::io::read(&self.wake, &mut buffer).is_ok_and(|n| n > 0) {}
+    }
+
+    fn stop_asked(&mut self) -> bool {
+        let n = self.n_stops.load(Ordering::Relaxed);
+        std::mem::replace(&mut self.n_stops_seen, n) != n
+    }
+
+    fn reload_asked(&mut self) -> bool {
+        let n = self.n_reloads.load(Ordering::Relaxed);
+        std::mem::replace(&mut self.n_reloads_seen, n) != n
+    }
+}
+
+fn counted(signal: i32, count: Arc<AtomicUsize>) -> io::Result<()> {
+    crate::os::proc::on_signal(signal, move || {
+        count.fetch_add(1, Ordering::Relaxed);
+    })
+}
+
+fn timespec(ms: u64) -> Timespec {
+    let seconds = i64::try_from(ms / 1000).unwrap_or(i64::MAX);
+    let nanoseconds = i64::try_from(ms % 1000).unwrap_or(0) * 1_000_000;
+    Timespec { tv_sec: seconds, tv_nsec: nanoseconds }
+}

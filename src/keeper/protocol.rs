@@ -1,0 +1,169 @@
+//! What supervisor and keeper say to each other: one JSON message per packet of a `SOCK_SEQPACKET`
+//! socketpair, descriptors beside it (`SCM_RIGHTS`).
+//!
+//! The keeper is the side that must not die, so it knows little: descriptors under names, children
+//! under numbers. The supervisor chooses both. Every request is answered once, by `seq`.
+//! A field may be added with a default; anything else is a new [`VERSION`].
+
+use serde::{Deserialize, Serialize};
+
+pub use crate::os::launch::{LaunchSpec, LaunchUser, ListenFd};
+pub use crate::os::proc::Identity;
+
+/// The version of this protocol. The keeper refuses a supervisor with another one.
+pub const VERSION: u16 = 1;
+
+/// The number a supervisor gives a child; unique as long as the keeper lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ChildId(pub u64);
+
+/// Supervisor to keeper.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Request {
+    /// Chosen by the supervisor; comes back in the answer.
+    pub seq: u64,
+    /// What is asked.
+    pub ask: Ask,
+}
+
+/// What the supervisor asks of the keeper.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "ask")]
+pub enum Ask {
+    /// First message of each supervisor. Answered by one [`Tell::Kept`] per descriptor, one
+    /// [`Tell::Child`] per child, then [`Tell::Done`].
+    Hello {
+        /// [`VERSION`] of the supervisor.
+        version: u16,
+    },
+    /// The supervisor is up: the keeper tells systemd `READY=1` the first time.
+    Ready,
+    /// Keep the one descriptor that came with this message, under this name.
+    /// `Failed` when the name is taken.
+    Keep {
+        /// Such as `slot/web/0/3`, `log/web/7/0`.
+        name: String,
+    },
+    /// Close a kept descriptor. `Done` also when there is none.
+    Drop {
+        /// The name it was kept under.
+        name: String,
+    },
+    /// Start a child. Answered by [`Tell::Spawned`] after its `execve` succeeded, or
+    /// [`Tell::Failed`].
+    Spawn {
+        /// The child's number. `Failed` when it is taken.
+        child: ChildId,
+        /// Text the keeper stores and hands to the next supervisor; it never reads it.
+        label: String,
+        /// What to run.
+        spec: Box<LaunchSpec>,
+    },
+    /// Send a signal, if every child of `only_if_alive` is alive at this instant; else
+    /// [`Tell::Refused`]. `Done` also when the child is gone already.
+    Signal {
+        /// Whom.
+        child: ChildId,
+        /// The signal's number.
+        signal: i32,
+        /// How far it goes.
+        reach: Reach,
+        /// Children that must be alive for the signal to be sent (compare-and-act).
+        only_if_alive: Vec<ChildId>,
+    },
+    /// The child's end is noted: forget it.
+    Acknowledge {
+        /// Whose end.
+        child: ChildId,
+    },
+    /// Answer to [`Tell::Stop`]: everything is down, the keeper may leave.
+    Stopped,
+}
+
+/// How far a signal goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reach {
+    /// The child alone.
+    Process,
+    /// The child and every process that descends from it, also those that left its session or
+    /// were orphaned (found by the token in their environment).
+    Tree,
+}
+
+/// Keeper to supervisor.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "tell")]
+pub enum Tell {
+    /// A descriptor that the keeper holds; a duplicate comes with this message.
+    Kept {
+        /// The name it is kept under.
+        name: String,
+    },
+    /// A child that the keeper has.
+    Child {
+        /// Its number.
+        child: ChildId,
+        /// The label it was started with.
+        label: String,
+        /// Who it is.
+        identity: Identity,
+        /// Its end, when it has ended and was not acknowledged.
+        end: Option<End>,
+    },
+    /// The request was carried out.
+    Done {
+        /// Which request.
+        seq: u64,
+    },
+    /// The child runs its program.
+    Spawned {
+        /// Which request.
+        seq: u64,
+        /// Who it is.
+        identity: Identity,
+    },
+    /// Not done, on purpose: a child that had to be alive is not.
+    Refused {
+        /// Which request.
+        seq: u64,
+        /// The first one found dead.
+        dead: ChildId,
+    },
+    /// Not done: it could not be.
+    Failed {
+        /// Which request.
+        seq: u64,
+        /// The step that failed, such as `execve ./bin/web`.
+        step: String,
+        /// `errno`, 0 when the reason is not one of the kernel's.
+        errno: i32,
+        /// The reason in words.
+        why: String,
+    },
+    /// A child has ended. Told once to each supervisor, kept until acknowledged.
+    Ended {
+        /// Which child.
+        child: ChildId,
+        /// How.
+        end: End,
+    },
+    /// The keeper was asked to stop (`SIGTERM`, `SIGINT`): take everything down, then say
+    /// [`Ask::Stopped`].
+    Stop,
+    /// The keeper was asked to reload (`SIGHUP`).
+    Reload,
+}
+
+/// How a child ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum End {
+    /// It returned this exit code.
+    Exited(i32),
+    /// This signal ended it.
+    Killed(i32),
+    /// It is gone and nobody could learn how.
+    Unknown,
+}
