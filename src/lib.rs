@@ -39,6 +39,7 @@
 //! - The supervisor may be killed between any two instructions.
 //! - Nothing that has served is stopped by an operation; `core::retire` compares before it acts.
 
+pub mod config;
 pub mod core;
 pub mod keeper;
 #[allow(unsafe_code, reason = "the kernel fence: the one module that may")]

@@ -1,0 +1,325 @@
+//! From what was typed in to settings: one `[service.NAME]` after the other.
+//!
+//! A service is always built, with defaults in place of what is wrong, so that the checks across
+//! services ([`super::across`]) run too and every problem is told at once. The caller throws
+//! everything away when there was a problem.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use super::model::{Handoff, Keep, Listen, ReleaseKey, Service, Settings};
+use super::raw::{self, Found, Section};
+use super::{env_file, listen, settings};
+use crate::core::ids::ServiceName;
+
+/// Version of the settings' format.
+const SETTINGS_VERSION: u16 = 1;
+
+/// A service with the lines that the checks across services point at.
+pub(super) struct Draft {
+    pub(super) service: Service,
+    pub(super) line: usize,
+    pub(super) listen: Vec<Found<Listen>>,
+    pub(super) after: Vec<Found<ServiceName>>,
+}
+
+/// Reads every service of a file.
+pub(super) fn services(top: &Section<'_>, base: &Path) -> Vec<Draft> {
+    let Some(table) = top.free_section("service") else {
+        return Vec::new();
+    };
+    let mut drafts = Vec::new();
+    for name in table.keys() {
+        let section = table.section(name, raw::SERVICE);
+        match name.parse::<ServiceName>() {
+            Ok(name) => drafts.extend(section.map(|section| service(name, &section, base))),
+            Err(error) => table.problem(name, error.to_string()),
+        }
+    }
+    drafts
+}
+
+fn service(name: ServiceName, section: &Section<'_>, base: &Path) -> Draft {
+    refuse_other_strategies(section);
+    let listen = listeners(section);
+    let after = names(section, "after");
+    let service = Service {
+        name,
+        listen: listen.iter().map(|found| found.value.clone()).collect(),
+        backlog: section.number("backlog", 1, 65_535).unwrap_or(1024),
+        after: after.iter().map(|found| found.value.clone()).collect(),
+        artifact_bytes_max: section.size("artifact_max").unwrap_or(2 << 30),
+        pinned: pinned(section),
+        keep: keep(section),
+        settings: service_settings(section, base),
+    };
+    Draft { service, line: section.line(""), listen, after }
+}
+
+fn service_settings(section: &Section<'_>, base: &Path) -> Settings {
+    let n_listen = usize::from(section.has("listen"));
+    let mut health = settings::default_health(n_listen);
+    if let Some(table) = section.section("health", raw::HEALTH) {
+        health = settings::health(&table, health, n_listen);
+    }
+    let mut bake = settings::default_bake();
+    if let Some(table) = section.section("bake", raw::BAKE) {
+        bake = settings::bake(&table, bake);
+    }
+    let mut stop = settings::default_stop();
+    if let Some(table) = section.section("stop", raw::STOP) {
+        stop = settings::stop(&table, stop);
+    }
+    let mut env = env_from_file(section, base);
+    env.extend(settings::env(section));
+    Settings {
+        version: SETTINGS_VERSION,
+        command: settings::command(section, "command").unwrap_or_default(),
+        user: user(section),
+        instances: instances(section),
+        env,
+        handoff: handoff(section),
+        health,
+        bake,
+        stop,
+    }
+}
+
+fn listeners(section: &Section<'_>) -> Vec<Found<Listen>> {
+    let mut listeners = Vec::new();
+    let texts = section.texts("listen");
+    if texts.as_ref().is_some_and(Vec::is_empty) {
+        section.problem_with_hint("listen", "is empty", "leave it out");
+    }
+    for text in texts.unwrap_or_default() {
+        match listen::parse(&text.value) {
+            Ok(value) => listeners.push(Found { value, line: text.line }),
+            Err(error) => {
+                section.report().add(text.line, &section.path("listen"), error.to_string());
+            }
+        }
+    }
+    listeners
+}
+
+fn handoff(section: &Section<'_>) -> Handoff {
+    match section.text("handoff").as_ref().map(|found| found.value.as_str()) {
+        None | Some("inherit") => {}
+        Some(mode @ ("intercept" | "port")) => section.problem_with_hint(
+            "handoff",
+            format!("{mode} is not supported yet"),
+            "use inherit: the program takes its listener as descriptor 3 (LISTEN_FDS)",
+        ),
+        Some(other) => section.problem("handoff", format!("{other:?} is not inherit")),
+    }
+    Handoff::Inherit
+}
+
+fn refuse_other_strategies(section: &Section<'_>) {
+    match section.text("strategy").as_ref().map(|found| found.value.as_str()) {
+        None | Some("overlap") => {}
+        Some(other @ ("canary" | "hold" | "replace")) => section.problem_with_hint(
+            "strategy",
+            format!("{other} is not supported yet"),
+            "use overlap: old and new run side by side until the new one is proven healthy",
+        ),
+        Some(other) => section.problem("strategy", format!("{other:?} is not overlap")),
+    }
+}
+
+fn instances(section: &Section<'_>) -> u16 {
+    let number = section.number("instances", 1, 64).unwrap_or(1);
+    u16::try_from(number).unwrap_or(1)
+}
+
+fn user(section: &Section<'_>) -> Option<String> {
+    let name = section.text("user")?.value;
+    match nix::unistd::User::from_name(&name) {
+        Ok(Some(_)) => {}
+        Ok(None) => section.problem_with_hint(
+            "user",
+            format!("there is no user {name:?} on this host"),
+            format!("create it: useradd --system {name}"),
+        ),
+        Err(errno) => section.problem("user", format!("cannot look {name:?} up: {errno}")),
+    }
+    Some(name)
+}
+
+fn names(section: &Section<'_>, key: &str) -> Vec<Found<ServiceName>> {
+    let mut names = Vec::new();
+    for text in section.texts(key).unwrap_or_default() {
+        match text.value.parse::<ServiceName>() {
+            Ok(value) => names.push(Found { value, line: text.line }),
+            Err(error) => section.report().add(text.line, &section.path(key), error.to_string()),
+        }
+    }
+    names
+}
+
+fn pinned(section: &Section<'_>) -> Vec<ReleaseKey> {
+    let mut pinned = section.words("pin", &RELEASE_KEYS).unwrap_or_default();
+    pinned.sort();
+    pinned.dedup();
+    pinned
+}
+
+/// The keys of `release.toml` that a host can pin.
+pub(super) const RELEASE_KEYS: [(&str, ReleaseKey); 4] = [
+    ("command", ReleaseKey::Command),
+    ("env", ReleaseKey::Env),
+    ("health", ReleaseKey::Health),
+    ("stop", ReleaseKey::Stop),
+];
+
+fn keep(section: &Section<'_>) -> Keep {
+    let mut keep = Keep { releases: 5, standby: std::time::Duration::from_secs(15 * 60) };
+    if let Some(table) = section.section("keep", raw::KEEP) {
+        keep.releases = table.number("releases", 1, 10_000).unwrap_or(keep.releases);
+        keep.standby = table.duration("standby").unwrap_or(keep.standby);
+    }
+    keep
+}
+
+fn env_from_file(section: &Section<'_>, base: &Path) -> BTreeMap<String, String> {
+    let Some(text) = section.text("env_file") else {
+        return BTreeMap::new();
+    };
+    let path = base.join(&text.value);
+    let source = match fs::read_to_string(&path) {
+        Ok(source) => source,
+        Err(error) => {
+            section.problem("env_file", format!("{}: {error}", path.display()));
+            return BTreeMap::new();
+        }
+    };
+    let (vars, errors) = env_file::parse(&source);
+    for (line, error) in errors {
+        let mut problem = section.report().problem(line, "", error.to_string());
+        problem.file.clone_from(&path);
+        section.report().push(problem);
+    }
+    vars
+}
+
+#[cfg(test)]
+mod tests {
+    use toml::de::DeTable;
+
+    use super::*;
+    use crate::config::duration;
+    use crate::config::problem::Report;
+
+    /// Reads the one service of `text`, below `[service.web]`.
+    fn check(text: &str) -> (Service, Vec<String>) {
+        let text = format!("[service.web]\n{text}");
+        let table = DeTable::parse(&text).unwrap();
+        let report = Report::new(Path::new("t.toml"), &text);
+        let top = Section::of("", &(0..0), table.get_ref(), raw::TOP, &report);
+        let draft = services(&top, Path::new("/base")).remove(0);
+        (draft.service, report.into_problems().iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn a_service_of_one_line_has_every_default() {
+        let (service, problems) = check("listen = [\"tcp://127.0.0.1:80\"]");
+        assert_eq!(problems, [""; 0]);
+        assert_eq!((service.backlog, service.artifact_bytes_max), (1024, 2_147_483_648));
+        assert_eq!(service.settings.command, [""; 0]);
+        assert_eq!(service.settings.instances, 1);
+        assert_eq!(service.settings.health.check, crate::config::model::Check::Tcp);
+        assert_eq!(duration::print(service.settings.bake.length), "30s");
+        assert_eq!(duration::print(service.settings.stop.linger), "5s");
+        assert_eq!(
+            (service.keep.releases, duration::print(service.keep.standby).as_str()),
+            (5, "15m")
+        );
+    }
+
+    #[test]
+    fn without_a_listener_being_alive_is_the_check() {
+        let (service, problems) = check("");
+        assert_eq!(problems, [""; 0]);
+        assert_eq!(service.settings.health.check, crate::config::model::Check::Alive);
+    }
+
+    #[test]
+    fn each_bad_value_is_answered_at_its_line() {
+        for (text, problem) in [
+            ("command = []", "2: service.web.command: names no program"),
+            ("command = [\"\"]", "2: service.web.command: names no program"),
+            ("instances = 65", "2: service.web.instances: 65 is not between 1 and 64"),
+            ("backlog = 0", "2: service.web.backlog: 0 is not between 1 and 65535"),
+            (
+                "handoff = \"port\"",
+                "2: service.web.handoff: port is not supported yet; use inherit",
+            ),
+            ("handoff = \"x\"", "2: service.web.handoff: \"x\" is not inherit"),
+            ("strategy = \"hold\"", "2: service.web.strategy: hold is not supported yet"),
+            ("user = \"no-such-user\"", "2: service.web.user: there is no user \"no-such-user\""),
+            ("after = [\n\"A b\"]", "3: service.web.after: a service's name is 1 to 63"),
+            ("pin = [\"user\"]", "2: service.web.pin: \"user\" is not one of command, env"),
+            ("artifact_max = \"0B\"", "2: service.web.artifact_max: must be greater than zero"),
+            ("artifact_max = \"5\"", "2: service.web.artifact_max: not a size"),
+            ("env = { A = 1 }", "2: service.web.env.A: it is a whole number and should be a text"),
+            ("env = { HALLEY_RELEASE = \"1\" }", "2: service.web.env.HALLEY_RELEASE: is set by"),
+            ("env = { \"A B\" = \"1\" }", "2: service.web.env.A B: bad name"),
+            ("env_file = \"none.env\"", "2: service.web.env_file: /base/none.env: No such file"),
+            ("listen = []", "2: service.web.listen: is empty; leave it out"),
+            ("listen = [\"tcp://a:0\"]", "2: service.web.listen: \"a\" is a name"),
+            ("health.http = \"healthz\"", "2: service.web.health.http: \"healthz\" is not a path"),
+            ("health.tcp = true", "2: service.web.health.tcp: the service has no listener"),
+            ("health.rise = 0", "2: service.web.health.rise: 0 is not between"),
+            ("health.fall = 0", "2: service.web.health.fall: 0 is not between"),
+            ("health.timeout = \"0\"", "2: service.web.health.timeout: must be greater than zero"),
+            ("health.interval = \"off\"", "2: service.web.health.interval: must be greater"),
+            ("health.deadline = \"1s\"", "2: service.web.health.deadline: is shorter than"),
+            ("health.rise = 99", "2: service.web.health.deadline: is too short for `rise`"),
+            ("stop.signal = \"KILL\"", "2: service.web.stop.signal: \"KILL\" is not one of TERM"),
+            ("stop.timeout = \"0\"", "2: service.web.stop.timeout: must be greater than zero"),
+            ("bake.inconclusive = \"x\"", "2: service.web.bake.inconclusive: \"x\" is not one of"),
+            ("keep.releases = 0", "2: service.web.keep.releases: 0 is not between"),
+            ("health = 1", "2: service.web.health: it is a whole number and should be a table"),
+        ] {
+            let (_, problems) = check(text);
+            let wanted = format!("t.toml:{problem}");
+            assert!(problems.iter().any(|problem| problem.starts_with(&wanted)), "{problems:?}");
+            assert_eq!(problems.len(), 1, "{text}: {problems:?}");
+        }
+    }
+
+    #[test]
+    fn two_checks_are_one_too_many() {
+        let (_, problems) = check("health.notify = true\nhealth.exec = [\"true\"]");
+        assert_eq!(
+            problems,
+            [
+                "t.toml:2: service.web.health.notify: a service has one check, and exec is given too; \
+              keep one of http, tcp, exec, notify"
+            ]
+        );
+    }
+
+    #[test]
+    fn each_check_is_read() {
+        use crate::config::model::Check;
+        let listen = "listen = [\"tcp://127.0.0.1:80\"]\n";
+        for (text, expected) in [
+            ("health.http = \"/up?x=1\"", Check::Http("/up?x=1".to_owned())),
+            ("health.tcp = true", Check::Tcp),
+            ("health.exec = [\"./up\"]", Check::Exec(vec!["./up".to_owned()])),
+            ("health.notify = true", Check::Notify),
+        ] {
+            let (service, problems) = check(&format!("{listen}{text}"));
+            assert_eq!(problems, [""; 0]);
+            assert_eq!(service.settings.health.check, expected);
+        }
+    }
+
+    #[test]
+    fn a_signal_may_be_written_with_its_prefix() {
+        let (service, problems) = check("stop.signal = \"SIGQUIT\"");
+        assert_eq!((service.settings.stop.signal.as_str(), problems.len()), ("QUIT", 0));
+    }
+}

@@ -1,0 +1,205 @@
+//! Configuration: what was typed in, checked as a whole, valid by construction.
+//!
+//! [`load`] reads `halley.toml` and `services.d/*.toml` beside it and gives either a [`Config`] or
+//! every problem there is. A file that is half right is never used. Nothing here starts, stops or
+//! writes anything; reading files, the user database and the home directory is all it does.
+
+pub mod duration;
+pub mod env_file;
+pub mod listen;
+pub mod locate;
+pub mod model;
+pub mod raw;
+pub mod release;
+pub mod size;
+
+mod across;
+mod check;
+mod place;
+mod problem;
+mod settings;
+mod suggest;
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use toml::Spanned;
+use toml::de::DeTable;
+
+pub use self::locate::locate;
+pub use self::problem::Problem;
+pub use self::raw::KEYS;
+pub use self::suggest::nearest;
+
+use self::across::Placed;
+use self::check::Draft;
+use self::model::{Config, Service};
+use self::problem::Report;
+use self::raw::Section;
+
+/// Reads and checks a whole configuration.
+///
+/// # Errors
+/// Every problem of every file: file by file, by line, then what is wrong between services.
+pub fn load(path: &Path) -> Result<Config, Vec<Problem>> {
+    let base = place::directory_of(path);
+    let mut reading = Reading::default();
+    let mut places = None;
+    reading.file(path, |top| {
+        places = place::read(top, &base);
+        check::services(top, &base)
+    });
+    for file in reading.more_files(path) {
+        reading.file(&file, |top| {
+            place::refuse(top);
+            check::services(top, &base)
+        });
+    }
+    let Reading { services, mut problems, broken } = reading;
+    if broken.is_empty() {
+        problems.extend(across::problems(&services));
+    }
+    let (Some(place), true) = (places, problems.is_empty()) else {
+        return Err(problems);
+    };
+    let order = across::order(&services);
+    let services = services.into_iter().map(|placed| placed.draft.service);
+    let services = services.map(|service| (service.name.clone(), service)).collect();
+    Ok(Config { root: place.root, socket: place.socket, services, order })
+}
+
+/// What works and is probably not meant, one sentence each.
+#[must_use]
+pub fn warnings(config: &Config) -> Vec<String> {
+    let somaxconn = fs::read_to_string("/proc/sys/net/core/somaxconn");
+    let somaxconn = somaxconn.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(u32::MAX);
+    let is_root = nix::unistd::geteuid().is_root();
+    let services = config.services.values();
+    services.flat_map(|service| service_warnings(service, somaxconn, is_root)).collect()
+}
+
+fn service_warnings(service: &Service, somaxconn: u32, is_root: bool) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let name = &service.name;
+    if !service.listen.is_empty() && service.backlog > somaxconn {
+        warnings.push(format!(
+            "service.{name}.backlog: the kernel cuts {} to net.core.somaxconn = {somaxconn}; \
+             raise it: sysctl -w net.core.somaxconn={}",
+            service.backlog, service.backlog
+        ));
+    }
+    if is_root && service.settings.user.is_none() {
+        warnings.push(format!("service.{name}.user: not given, so it runs as root"));
+    }
+    if service.keep.releases < 2 {
+        warnings.push(format!("service.{name}.keep.releases: 1 leaves nothing to roll back to"));
+    }
+    warnings
+}
+
+/// What has been read so far.
+#[derive(Default)]
+struct Reading {
+    services: Vec<Placed>,
+    problems: Vec<Problem>,
+    /// Files that are not TOML or could not be read: services may be missing from `services`.
+    broken: Vec<PathBuf>,
+}
+
+impl Reading {
+    fn file(&mut self, path: &Path, read: impl FnOnce(&Section<'_>) -> Vec<Draft>) {
+        let text = match read_text(path) {
+            Ok(text) => text,
+            Err(problem) => {
+                self.problems.push(problem);
+                self.broken.push(path.to_owned());
+                return;
+            }
+        };
+        let report = Report::new(path, &text);
+        let table = parse(&text, &report);
+        let top = Section::of("", &(0..0), table.get_ref(), raw::TOP, &report);
+        let drafts = read(&top);
+        if report.has_syntax_errors() {
+            self.broken.push(path.to_owned());
+        }
+        self.problems.extend(report.into_problems());
+        self.services.extend(drafts.into_iter().map(|draft| Placed::new(path, draft)));
+    }
+
+    /// `services.d/*.toml` beside the main file, by name.
+    fn more_files(&mut self, path: &Path) -> Vec<PathBuf> {
+        let folder = path.with_file_name("services.d");
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Vec::new(),
+            Err(error) => {
+                self.problems.push(Problem::of_file(&folder, error.to_string()));
+                self.broken.push(folder);
+                return Vec::new();
+            }
+        };
+        let mut files = Vec::new();
+        for entry in entries {
+            match entry {
+                Ok(entry) => files.push(entry.path()),
+                Err(error) => self.problems.push(Problem::of_file(&folder, error.to_string())),
+            }
+        }
+        files.retain(|file| is_visible(file) && file.extension().is_some_and(|ext| ext == "toml"));
+        files.sort();
+        files
+    }
+}
+
+/// The table of a text. What is not TOML is reported, and the rest is read as well as it goes.
+fn parse<'a>(text: &'a str, report: &Report<'_>) -> Spanned<DeTable<'a>> {
+    let (table, errors) = DeTable::parse_recoverable(text);
+    for error in errors {
+        report.add_syntax_error(&error.span().unwrap_or(0..0), error.message());
+    }
+    table
+}
+
+fn read_text(path: &Path) -> Result<String, Problem> {
+    let bytes = fs::read(path).map_err(|error| {
+        let problem = Problem::of_file(path, error.to_string());
+        match error.kind() {
+            ErrorKind::NotFound => problem.hint("name another with --config or HALLEY_CONFIG"),
+            _ => problem,
+        }
+    })?;
+    String::from_utf8(bytes).map_err(|error| {
+        let n_good = error.utf8_error().valid_up_to();
+        let n_lines = error.as_bytes()[..n_good].iter().filter(|&&byte| byte == b'\n').count();
+        Problem { line: Some(n_lines + 1), ..Problem::of_file(path, "is not UTF-8") }
+    })
+}
+
+/// Editors leave `.web.toml.swp` and the like.
+fn is_visible(file: &Path) -> bool {
+    file.file_name().is_some_and(|name| !name.as_encoded_bytes().starts_with(b"."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_probably_not_meant_is_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("halley.toml");
+        let text = "root = \"s\"\n[service.web]\nlisten = [\"tcp://127.0.0.1:1\"]\n\
+                    backlog = 9\nkeep.releases = 1\n";
+        fs::write(&file, text).unwrap();
+        let config = load(&file).unwrap();
+        let service = config.services.values().next().unwrap();
+        let root = "service.web.user: not given, so it runs as root";
+        for (somaxconn, is_root, n_warnings) in [(9, false, 1), (8, false, 2), (8, true, 3)] {
+            let warnings = service_warnings(service, somaxconn, is_root);
+            assert_eq!(warnings.len(), n_warnings, "{warnings:?}");
+            assert_eq!(warnings.iter().any(|warning| warning == root), is_root);
+        }
+    }
+}

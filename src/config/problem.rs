@@ -1,0 +1,157 @@
+//! What is wrong with a configuration, and where.
+//!
+//! Problems are collected, never thrown at the first: whoever mends a file wants the whole list.
+//! A problem never quotes a value of `env` or of an `env_file`, which may be a secret.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// One thing that is wrong: `halley.toml:12: service.web.health.intervall: unknown key; did you
+/// mean interval?`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The file it is in.
+    pub file: PathBuf,
+    /// The line, from 1; none when it is about the file as a whole.
+    pub line: Option<usize>,
+    /// The key, dotted from the top; none when it is not about a key.
+    pub key: Option<String>,
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl Problem {
+    /// A problem of the file as a whole.
+    #[must_use]
+    pub fn of_file(file: &Path, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self { file: file.to_owned(), line: None, key: None, message, hint: None }
+    }
+
+    /// The same problem with what to do about it.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:", self.file.display())?;
+        if let Some(line) = self.line {
+            write!(f, "{line}:")?;
+        }
+        if let Some(key) = &self.key {
+            write!(f, " {key}:")?;
+        }
+        write!(f, " {}", self.message)?;
+        if let Some(hint) = &self.hint {
+            write!(f, "; {hint}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Problem {}
+
+/// The problems of one file while it is read.
+pub(super) struct Report<'a> {
+    file: &'a Path,
+    source: &'a str,
+    problems: RefCell<Vec<Problem>>,
+    syntax_errors: RefCell<Vec<Problem>>,
+}
+
+impl<'a> Report<'a> {
+    pub(super) fn new(file: &'a Path, source: &'a str) -> Self {
+        Self { file, source, problems: RefCell::default(), syntax_errors: RefCell::default() }
+    }
+
+    /// The line, from 1, that a span begins in.
+    pub(super) fn line(&self, span: &Range<usize>) -> usize {
+        let end = span.start.min(self.source.len());
+        1 + self.source.as_bytes()[..end].iter().filter(|&&byte| byte == b'\n').count()
+    }
+
+    pub(super) fn add(&self, line: usize, key: &str, message: impl Into<String>) {
+        self.push(self.problem(line, key, message));
+    }
+
+    pub(super) fn add_with_hint(
+        &self,
+        line: usize,
+        key: &str,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
+        self.push(self.problem(line, key, message).hint(hint));
+    }
+
+    pub(super) fn push(&self, problem: Problem) {
+        self.problems.borrow_mut().push(problem);
+    }
+
+    pub(super) fn problem(&self, line: usize, key: &str, message: impl Into<String>) -> Problem {
+        Problem {
+            file: self.file.to_owned(),
+            line: Some(line),
+            key: (!key.is_empty()).then(|| key.to_owned()),
+            message: message.into(),
+            hint: None,
+        }
+    }
+
+    /// Something that is not TOML.
+    pub(super) fn add_syntax_error(&self, span: &Range<usize>, message: &str) {
+        let problem = self.problem(self.line(span), "", message);
+        self.syntax_errors.borrow_mut().push(problem);
+    }
+
+    pub(super) fn has_syntax_errors(&self) -> bool {
+        !self.syntax_errors.borrow().is_empty()
+    }
+
+    /// All problems, by line. A line that is not TOML has no other problem: what was read there
+    /// is a guess. Of adjoining lines that are not TOML the first tells: a bracket left open
+    /// makes nonsense of what follows.
+    pub(super) fn into_problems(self) -> Vec<Problem> {
+        let mut problems = self.syntax_errors.into_inner();
+        problems.sort_by_key(|problem| problem.line);
+        let broken: Vec<_> = problems.iter().filter_map(|problem| problem.line).collect();
+        let follows = |line: &Option<usize>| line.is_some_and(|line| broken.contains(&(line - 1)));
+        problems.retain(|problem| !follows(&problem.line));
+        problems.dedup_by_key(|problem| problem.line);
+        let others = self.problems.into_inner().into_iter();
+        let sound = |line: &Option<usize>| line.is_none_or(|line| !broken.contains(&line));
+        problems.extend(others.filter(|problem| sound(&problem.line)));
+        problems.sort_by_key(|problem| problem.line);
+        problems
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_names_file_line_key_and_what_to_do() {
+        let report = Report::new(Path::new("halley.toml"), "a\nb\nc");
+        let line = report.line(&(4..5));
+        let problem = report.problem(line, "service.web.usr", "unknown key");
+        assert_eq!(problem.to_string(), "halley.toml:3: service.web.usr: unknown key");
+        let problem = problem.hint("did you mean user?");
+        assert!(problem.to_string().ends_with("unknown key; did you mean user?"), "{problem}");
+        let whole = Problem::of_file(Path::new("a.toml"), "is not UTF-8");
+        assert_eq!(whole.to_string(), "a.toml: is not UTF-8");
+    }
+
+    #[test]
+    fn a_span_past_the_end_is_the_last_line() {
+        assert_eq!(Report::new(Path::new("x"), "a\nb").line(&(99..100)), 2);
+    }
+}
