@@ -44,3 +44,5 @@ pub mod core;
 pub mod keeper;
 #[allow(unsafe_code, reason = "the kernel fence: the one module that may")]
 pub mod os;
+pub mod store;
+pub mod supervisor;

@@ -1,0 +1,54 @@
+//! Who, what, when, outcome: `history.ndjson`, one finished operation a line, for people.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+
+use crate::supervisor::protocol::HistoryEntry;
+
+/// Appends a finished operation and waits for the disk.
+///
+/// # Errors
+/// The system's.
+pub fn append(path: &Path, entry: &HistoryEntry) -> io::Result<()> {
+    let mut text = serde_json::to_vec(entry)?;
+    text.push(b'\n');
+    let mut file = File::options().append(true).create(true).open(path)?;
+    file.write_all(&text)?;
+    file.sync_data()
+}
+
+/// The newest operations first. A line nobody can read (a torn tail) is passed over.
+///
+/// # Errors
+/// The system's.
+pub fn read(path: &Path, service: Option<&str>, limit: usize) -> io::Result<Vec<HistoryEntry>> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let entries = text.lines().rev().filter_map(|line| serde_json::from_str(line).ok());
+    let wanted = |entry: &HistoryEntry| service.is_none_or(|name| entry.service == name);
+    Ok(entries.filter(wanted).take(limit).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_history_of_version_1_loads_for_ever_and_a_torn_tail_costs_one_line() {
+        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/history-v1.ndjson");
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("history.ndjson");
+        std::fs::copy(fixture, &path).unwrap();
+        let all = read(&path, None, 10).unwrap();
+        assert_eq!(all.iter().map(|entry| entry.op).collect::<Vec<_>>(), [108, 107]);
+        append(&path, &all[0]).unwrap();
+        let text = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &text[..text.len() - 9]).unwrap();
+        assert_eq!(read(&path, Some("web"), 1).unwrap().len(), 1);
+        assert_eq!(read(&path, Some("api"), 10).unwrap().len(), 0);
+    }
+}

@@ -1,0 +1,343 @@
+//! How an artifact comes in: from the descriptor a client handed over, into `staging/`.
+//!
+//! Blocking code, run in a thread of its own. Nothing outside of `incoming/` and `staging/` is
+//! touched, and both can be deleted at any time.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Dir, FileType, Mode, OFlags, fstat, openat, readlinkat};
+use sha2::{Digest, Sha256};
+
+use crate::core::ids::OpId;
+use crate::os::fs as durable;
+use crate::store::archive;
+use crate::store::layout::ServiceLayout;
+use crate::store::tree::Staging;
+
+/// How long a read may wait before it looks whether the operation was called off.
+const LOOK_UP_MS: i64 = 200;
+
+/// Why an artifact was not taken in.
+#[derive(Debug, thiserror::Error)]
+pub enum IntakeError {
+    /// There is no file in it.
+    #[error("it is empty: there is no file in it")]
+    Empty,
+    /// It ends too early.
+    #[error("it is cut: it ends after {n_bytes} bytes, in the middle")]
+    Cut {
+        /// What came.
+        n_bytes: u64,
+    },
+    /// It is not what it says.
+    #[error("it is damaged: {why}")]
+    Damaged {
+        /// How that was seen.
+        why: String,
+    },
+    /// It holds something that may not be.
+    #[error("it holds {path}: {why}; only files, directories and links within it may be", path = path.display())]
+    Refused {
+        /// What.
+        path: PathBuf,
+        /// Why not.
+        why: String,
+    },
+    /// It is over the cap.
+    #[error("it is larger than artifact_max, {cap_bytes} bytes")]
+    TooLarge {
+        /// The cap.
+        cap_bytes: u64,
+    },
+    /// It has too many entries.
+    #[error("it has more than {n_max} entries")]
+    TooMany {
+        /// The cap.
+        n_max: usize,
+    },
+    /// It changed or went away while it was read.
+    #[error("{path}: {source}: it went away while it was read", path = path.display())]
+    Vanished {
+        /// What.
+        path: PathBuf,
+        /// The error.
+        #[source]
+        source: io::Error,
+    },
+    /// Somebody called the operation off.
+    #[error("it was called off")]
+    Cancelled,
+    /// The system's own reason.
+    #[error("{path}: {source}", path = path.display())]
+    System {
+        /// What was being done to it.
+        path: PathBuf,
+        /// The error.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl IntakeError {
+    /// An error while something of ours was written.
+    #[must_use]
+    pub fn system(path: &Path, source: io::Error) -> Self {
+        Self::System { path: path.to_owned(), source }
+    }
+
+    /// An error while the artifact was read.
+    #[must_use]
+    pub fn reading(path: &Path, source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::UnexpectedEof => {
+                Self::Damaged { why: "it ends in the middle".to_owned() }
+            }
+            io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::Other => {
+                Self::Damaged { why: source.to_string() }
+            }
+            io::ErrorKind::NotFound => Self::Vanished { path: path.to_owned(), source },
+            _ => Self::System { path: path.to_owned(), source },
+        }
+    }
+
+    /// The exit code: 13 when there is no room, else 11.
+    #[must_use]
+    pub fn exit(&self) -> u8 {
+        match self {
+            Self::System { source, .. }
+                if matches!(source.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT)) =>
+            {
+                13
+            }
+            _ => 11,
+        }
+    }
+}
+
+/// An artifact that has come in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Received {
+    /// An archive, in `incoming/`.
+    Archive {
+        /// Where.
+        path: PathBuf,
+        /// Its size.
+        n_bytes: u64,
+        /// sha256 over it.
+        digest: String,
+    },
+    /// A tree, copied to `staging/` already.
+    Tree {
+        /// Bytes of its files.
+        n_bytes: u64,
+    },
+}
+
+/// What a caller lets an intake do.
+pub struct Limits<'a> {
+    /// Most bytes, packed and unpacked alike.
+    pub cap_bytes: u64,
+    /// Set when the operation is called off.
+    pub cancelled: &'a AtomicBool,
+    /// Told the bytes read so far and, when known, all that will come.
+    pub progress: &'a mut dyn FnMut(u64, Option<u64>),
+}
+
+/// Where an operation stages its tree.
+#[must_use]
+pub fn staging_dir(paths: &ServiceLayout, op: OpId) -> PathBuf {
+    paths.staging().join(op.to_string())
+}
+
+/// Takes an artifact in from an open descriptor: a directory is copied to `staging/`, anything else
+/// is streamed to `incoming/`.
+///
+/// # Errors
+/// [`IntakeError`].
+pub fn receive(
+    source: OwnedFd,
+    paths: &ServiceLayout,
+    op: OpId,
+    limits: &mut Limits<'_>,
+) -> Result<Received, IntakeError> {
+    let stat =
+        fstat(&source).map_err(|e| IntakeError::system(Path::new("the source"), e.into()))?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Directory => {
+            let dir = staging_dir(paths, op);
+            let mut staging = Staging::begin(&dir, limits.cap_bytes, limits.cancelled)?;
+            let mut n_bytes = 0;
+            copy_directory(&source, Path::new(""), &mut staging, &mut n_bytes, limits)?;
+            Ok(Received::Tree { n_bytes: staging.finish()? })
+        }
+        kind => {
+            let size = u64::try_from(stat.st_size).ok();
+            let total = size.filter(|_| kind == FileType::RegularFile);
+            stream(source, paths, op, total, limits)
+        }
+    }
+}
+
+fn stream(
+    source: OwnedFd,
+    paths: &ServiceLayout,
+    op: OpId,
+    total: Option<u64>,
+    limits: &mut Limits<'_>,
+) -> Result<Received, IntakeError> {
+    let path = paths.incoming().join(format!("{op}.part"));
+    let system = |source| IntakeError::system(&path, source);
+    let mut part = File::create(&path).map_err(system)?;
+    let mut source = File::from(source);
+    let (mut digest, mut n_bytes) = (Sha256::new(), 0_u64);
+    let mut chunk = vec![0; 256 * 1024];
+    loop {
+        wait_readable(&source, limits.cancelled)?;
+        let n = source
+            .read(&mut chunk)
+            .map_err(|error| IntakeError::reading(Path::new("the source"), error))?;
+        if n == 0 {
+            break;
+        }
+        n_bytes += n as u64;
+        if n_bytes > limits.cap_bytes {
+            return Err(IntakeError::TooLarge { cap_bytes: limits.cap_bytes });
+        }
+        digest.update(&chunk[..n]);
+        part.write_all(&chunk[..n]).map_err(system)?;
+        (limits.progress)(n_bytes, total);
+    }
+    if total.is_some_and(|total| total > n_bytes) {
+        return Err(IntakeError::Cut { n_bytes });
+    }
+    Ok(Received::Archive { path, n_bytes, digest: hex(&digest.finalize()) })
+}
+
+/// A pipe over ssh may stall for ever; the operation can be called off all the same.
+fn wait_readable(source: &File, cancelled: &AtomicBool) -> Result<(), IntakeError> {
+    let timeout = Timespec { tv_sec: 0, tv_nsec: LOOK_UP_MS * 1_000_000 };
+    loop {
+        if cancelled.load(Ordering::Relaxed) {
+            return Err(IntakeError::Cancelled);
+        }
+        let mut fds = [PollFd::new(source, PollFlags::IN)];
+        match poll(&mut fds, Some(&timeout)) {
+            Ok(0) | Err(rustix::io::Errno::INTR) => {}
+            Ok(_) => return Ok(()),
+            Err(error) => {
+                return Err(IntakeError::system(Path::new("the source"), error.into()));
+            }
+        }
+    }
+}
+
+fn copy_directory(
+    dir: &OwnedFd,
+    name: &Path,
+    staging: &mut Staging<'_>,
+    n_bytes: &mut u64,
+    limits: &mut Limits<'_>,
+) -> Result<(), IntakeError> {
+    let reading = |error: rustix::io::Errno| IntakeError::reading(name, error.into());
+    let mut entries = Vec::new();
+    for entry in Dir::read_from(dir).map_err(reading)? {
+        let entry = entry.map_err(reading)?;
+        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+            entries.push(entry.file_name().to_owned());
+        }
+    }
+    entries.sort();
+    for entry in entries {
+        let path = name.join(entry.to_str().map_err(|_| IntakeError::Refused {
+            path: name.join("?"),
+            why: "its name is not UTF-8".to_owned(),
+        })?);
+        let reading = |error: rustix::io::Errno| IntakeError::reading(&path, error.into());
+        let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
+        let stat = rustix::fs::statat(dir, &entry, flags).map_err(reading)?;
+        // O_NONBLOCK: what was a file a moment ago may be a FIFO by the time it is opened.
+        let open = || {
+            let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY | OFlags::NONBLOCK;
+            openat(dir, &entry, flags, Mode::empty()).map_err(reading)
+        };
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => {
+                staging.directory(&path)?;
+                copy_directory(&open()?, &path, staging, n_bytes, limits)?;
+            }
+            FileType::RegularFile => {
+                let mut file = File::from(open()?);
+                staging.file(&path, stat.st_mode, &mut file)?;
+                *n_bytes += u64::try_from(stat.st_size).unwrap_or(0);
+                (limits.progress)(*n_bytes, None);
+            }
+            FileType::Symlink => {
+                let target = readlinkat(dir, &entry, Vec::new()).map_err(reading)?;
+                let target = PathBuf::from(String::from_utf8_lossy(target.to_bytes()).as_ref());
+                staging.symlink(&path, &target)?;
+            }
+            FileType::Fifo => return Err(refused(path, "it is a FIFO")),
+            FileType::Socket => return Err(refused(path, "it is a socket")),
+            _ => return Err(refused(path, "it is a device")),
+        }
+    }
+    Ok(())
+}
+
+fn refused(path: PathBuf, why: &str) -> IntakeError {
+    IntakeError::Refused { path, why: why.to_owned() }
+}
+
+/// Unpacks what has come in to `staging/`; the archive is removed.
+///
+/// # Errors
+/// [`IntakeError`].
+pub fn unpack(
+    received: &Received,
+    paths: &ServiceLayout,
+    op: OpId,
+    cap_bytes: u64,
+    cancelled: &AtomicBool,
+) -> Result<PathBuf, IntakeError> {
+    let dir = staging_dir(paths, op);
+    if let Received::Archive { path, .. } = received {
+        let mut staging = Staging::begin(&dir, cap_bytes, cancelled)?;
+        archive::unpack(path, &mut staging)?;
+        staging.finish()?;
+        fs::remove_file(path).map_err(|source| IntakeError::system(path, source))?;
+    }
+    Ok(dir)
+}
+
+/// Removes what an operation that ended early left behind: its staged tree and its archive.
+///
+/// # Errors
+/// The system's.
+pub fn discard(paths: &ServiceLayout, op: OpId) -> io::Result<()> {
+    durable::remove_tree(&staging_dir(paths, op))?;
+    durable::remove_tree(&paths.incoming().join(format!("{op}.part")))
+}
+
+/// Removes all that operations before this start left behind.
+///
+/// # Errors
+/// The system's.
+pub fn sweep(paths: &ServiceLayout) -> io::Result<()> {
+    for dir in [paths.staging(), paths.incoming()] {
+        for entry in fs::read_dir(dir)? {
+            durable::remove_tree(&entry?.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Bytes as lower-case hexadecimal.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

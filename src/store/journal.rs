@@ -1,0 +1,435 @@
+//! The journal of one operation: `ops/0000107/journal.ndjson`, one JSON object a line.
+//!
+//! The first line is the intent, then each phase before it is performed and after. A line ends
+//! with a checksum of itself: a torn tail is seen and dropped, garbage in the middle is an error.
+//! Announcing a phase waits for the disk; noting its end does not, the next announcement does.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::core::ids::OpId;
+use crate::os::{clock, fs as durable};
+use crate::store::layout::ServiceLayout;
+use crate::supervisor::protocol::{Event, Outcome, PhaseState};
+
+/// The version of this format.
+const VERSION: u16 = 1;
+const FILE: &str = "journal.ndjson";
+const RESERVE_BYTES: u64 = 64 * 1024;
+
+/// What an operation set out to do. All that recovery must know and cannot see.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Intent {
+    /// Version of the journal's format.
+    pub version: u16,
+    /// The operation's number.
+    pub op: u64,
+    /// `release`, `rollback` or `restart`.
+    pub kind: String,
+    /// Who asked.
+    pub actor: String,
+    /// What was named as the source.
+    pub source: String,
+    /// When, RFC 3339.
+    pub at: String,
+    /// The boot it began in.
+    pub boot_id: String,
+    /// The release it is about.
+    pub release: u64,
+    /// The candidate's generation.
+    pub generation: u64,
+    /// The generation that served when it began.
+    pub old: Option<u64>,
+    /// The generation that runs and may be rung 0 of the way back.
+    pub warm: Option<u64>,
+    /// Releases to start cold on the way back, in order.
+    pub ladder: Vec<u64>,
+    /// `promote`, `hold` or `rollback`.
+    pub inconclusive: String,
+    /// Release it though the artifact is frozen.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// One line after the first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// When, RFC 3339.
+    pub at: String,
+    /// The phase's name.
+    pub phase: String,
+    /// Where it stands; absent in the last line.
+    pub state: Option<PhaseState>,
+    /// How long it took.
+    #[serde(default)]
+    pub ms: u64,
+    /// For people.
+    #[serde(default)]
+    pub detail: String,
+    /// Why the operation left its way forward.
+    #[serde(default)]
+    pub cause: String,
+    /// The generation that a rung of the way back is.
+    #[serde(default)]
+    pub generation: Option<u64>,
+    /// In the last line: how it ended.
+    #[serde(default)]
+    pub outcome: Option<Outcome>,
+}
+
+impl Record {
+    /// A phase is about to be performed.
+    #[must_use]
+    pub fn start(phase: &str, cause: &str, generation: Option<u64>) -> Self {
+        let cause = cause.to_owned();
+        Self { cause, generation, ..Self::of(phase, Some(PhaseState::Start)) }
+    }
+
+    /// A phase is over.
+    #[must_use]
+    pub fn end(phase: &str, state: PhaseState, ms: u64, detail: String) -> Self {
+        Self { ms, detail, ..Self::of(phase, Some(state)) }
+    }
+
+    /// The operation is over.
+    #[must_use]
+    pub fn result(outcome: Outcome) -> Self {
+        Self { outcome: Some(outcome), ..Self::of("done", None) }
+    }
+
+    /// What watchers were told of it.
+    #[must_use]
+    pub fn event(&self) -> Option<Event> {
+        match (&self.outcome, self.state) {
+            (Some(outcome), _) => Some(Event::Result(Box::new(outcome.clone()))),
+            (None, Some(state)) => Some(Event::Phase {
+                phase: self.phase.clone(),
+                state,
+                ms: self.ms,
+                detail: self.detail.clone(),
+            }),
+            (None, None) => None,
+        }
+    }
+
+    fn of(phase: &str, state: Option<PhaseState>) -> Self {
+        Self {
+            at: clock::now_rfc3339(),
+            phase: phase.to_owned(),
+            state,
+            ms: 0,
+            detail: String::new(),
+            cause: String::new(),
+            generation: None,
+            outcome: None,
+        }
+    }
+}
+
+/// Why a journal cannot be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// The system's own reason.
+    #[error("{path}: {source}")]
+    System {
+        /// The file.
+        path: PathBuf,
+        /// The error.
+        #[source]
+        source: io::Error,
+    },
+    /// A line in the middle is not what was written.
+    #[error("{path}: line {line} is damaged")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Which line, from 1.
+        line: usize,
+    },
+}
+
+/// A journal that is being written.
+#[derive(Debug)]
+pub struct Journal {
+    file: File,
+    path: PathBuf,
+    reserve: PathBuf,
+}
+
+impl Journal {
+    /// Begins an operation's journal with its intent; both lie in the directory when this returns,
+    /// and on the disk after the first announcement.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn create(paths: &ServiceLayout, intent: &Intent) -> Result<Self, JournalError> {
+        let dir = paths.op(OpId(intent.op));
+        let path = dir.join(FILE);
+        let made = || -> io::Result<File> {
+            fs::create_dir(&dir)?;
+            let mut file = File::options().append(true).create_new(true).open(&path)?;
+            file.write_all(&line(intent)?)?;
+            durable::sync_dir(&dir)?;
+            durable::sync_dir(&paths.ops())?;
+            Ok(file)
+        };
+        make_reserve(&paths.reserve());
+        let file = made().map_err(|source| JournalError::System { path: path.clone(), source })?;
+        Ok(Self { file, path, reserve: paths.reserve() })
+    }
+
+    /// Goes on with a journal; a torn tail is cut off.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn reopen(paths: &ServiceLayout, op: OpId) -> Result<Self, JournalError> {
+        let path = paths.op(op).join(FILE);
+        let opened = || -> io::Result<File> {
+            let bytes = fs::read(&path)?;
+            let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+            let file = File::options().append(true).open(&path)?;
+            file.set_len(whole as u64)?;
+            Ok(file)
+        };
+        let file =
+            opened().map_err(|source| JournalError::System { path: path.clone(), source })?;
+        Ok(Self { file, path, reserve: paths.reserve() })
+    }
+
+    /// Writes a line and waits until it is on the disk.
+    ///
+    /// # Errors
+    /// The system's; on a full disk the reserve is given back first.
+    pub fn announce(&mut self, record: &Record) -> Result<(), JournalError> {
+        self.note(record)?;
+        self.file.sync_data().map_err(|source| self.system(source))
+    }
+
+    /// Writes a line.
+    ///
+    /// # Errors
+    /// The system's; on a full disk the reserve is given back first.
+    pub fn note(&mut self, record: &Record) -> Result<(), JournalError> {
+        let text = line(record).map_err(|source| self.system(source))?;
+        match self.file.write_all(&text) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
+                tracing::warn!("the disk is full; the reserve is given to the journal");
+                drop(fs::remove_file(&self.reserve));
+                self.file.write_all(&text).map_err(|source| self.system(source))
+            }
+            written => written.map_err(|source| self.system(source)),
+        }
+    }
+
+    fn system(&self, source: io::Error) -> JournalError {
+        JournalError::System { path: self.path.clone(), source }
+    }
+}
+
+fn make_reserve(path: &Path) {
+    if path.exists() {
+        return;
+    }
+    let made = File::create(path).and_then(|file| {
+        let flags = rustix::fs::FallocateFlags::empty();
+        Ok(rustix::fs::fallocate(&file, flags, 0, RESERVE_BYTES)?)
+    });
+    if let Err(error) = made {
+        tracing::warn!(path = %path.display(), %error, "no reserve for a full disk");
+    }
+}
+
+fn line(value: &impl Serialize) -> io::Result<Vec<u8>> {
+    let mut text = serde_json::to_string(value)?;
+    let sum = checksum(text.as_bytes());
+    text.truncate(text.len() - 1);
+    Ok(format!("{text},\"crc\":\"{sum:08x}\"}}\n").into_bytes())
+}
+
+/// A line's value, `None` when it is not what was written.
+fn parse<T: DeserializeOwned>(line: &str) -> Option<T> {
+    let (body, tail) = line.rsplit_once(",\"crc\":\"")?;
+    let sum = u32::from_str_radix(tail.strip_suffix("\"}")?, 16).ok()?;
+    let text = format!("{body}}}");
+    if checksum(text.as_bytes()) != sum {
+        return None;
+    }
+    serde_json::from_str(&text).ok()
+}
+
+fn checksum(bytes: &[u8]) -> u32 {
+    let mut crc = flate2::Crc::new();
+    crc.update(bytes);
+    crc.sum()
+}
+
+/// Reads a journal. `None` when it was torn before its intent was whole: nothing was done yet.
+///
+/// # Errors
+/// [`JournalError::Damaged`] when a line before the last is not what was written.
+pub fn read(
+    paths: &ServiceLayout,
+    op: OpId,
+) -> Result<Option<(Intent, Vec<Record>)>, JournalError> {
+    let path = paths.op(op).join(FILE);
+    let bytes = match fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(JournalError::System { path, source }),
+    };
+    let text = String::from_utf8_lossy(&bytes);
+    let whole = text.rsplit_once('\n').map_or("", |(whole, _torn)| whole);
+    let lines: Vec<&str> = whole.lines().collect();
+    let Some(intent) = lines.first().and_then(|line| parse::<Intent>(line)) else {
+        return if lines.len() < 2 {
+            Ok(None)
+        } else {
+            Err(JournalError::Damaged { path, line: 1 })
+        };
+    };
+    let mut records = Vec::new();
+    for (n, line) in lines.iter().enumerate().skip(1) {
+        match parse(line) {
+            Some(record) => records.push(record),
+            // A power cut may tear the last line anywhere, also behind its newline's block.
+            None if n + 1 == lines.len() => break,
+            None => return Err(JournalError::Damaged { path, line: n + 1 }),
+        }
+    }
+    Ok(Some((intent, records)))
+}
+
+/// The newest operation, if it has no result.
+///
+/// # Errors
+/// When its journal cannot be read.
+pub fn open_operation(
+    paths: &ServiceLayout,
+) -> Result<Option<(Intent, Vec<Record>)>, JournalError> {
+    let Some(newest) = ServiceLayout::numbers(&paths.ops()).pop() else { return Ok(None) };
+    let read = read(paths, OpId(newest))?;
+    Ok(read.filter(|(_, records)| !records.iter().any(|record| record.outcome.is_some())))
+}
+
+/// The number of the next operation.
+#[must_use]
+pub fn next_op(paths: &ServiceLayout) -> OpId {
+    OpId(ServiceLayout::numbers(&paths.ops()).pop().unwrap_or(0) + 1)
+}
+
+/// An intent of this version.
+#[must_use]
+pub fn version() -> u16 {
+    VERSION
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::store::layout::Layout;
+
+    fn intent() -> Intent {
+        Intent {
+            version: VERSION,
+            op: 1,
+            kind: "release".to_owned(),
+            actor: "ci \"quoted\"\n".to_owned(),
+            source: "build.tar.zst".to_owned(),
+            at: "2026-11-23T12:00:00Z".to_owned(),
+            boot_id: "b".to_owned(),
+            release: 1,
+            generation: 1,
+            old: None,
+            warm: None,
+            ladder: vec![],
+            inconclusive: "promote".to_owned(),
+            force: false,
+        }
+    }
+
+    fn written(n: usize) -> (tempfile::TempDir, ServiceLayout, Vec<Record>) {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Layout::new(dir.path()).service(&"web".parse().unwrap());
+        paths.create().unwrap();
+        let mut journal = Journal::create(&paths, &intent()).unwrap();
+        let records: Vec<Record> =
+            (0..n).map(|n| Record::start(&format!("gate{n}"), "asked", None)).collect();
+        for record in &records {
+            journal.announce(record).unwrap();
+        }
+        (dir, paths, records)
+    }
+
+    proptest! {
+        #[test]
+        fn a_tail_torn_at_any_byte_costs_only_the_lines_it_reaches(cut in 0_usize..600) {
+            let (_dir, paths, records) = written(3);
+            let file = paths.op(OpId(1)).join(FILE);
+            let bytes = fs::read(&file).unwrap();
+            let cut = cut.min(bytes.len());
+            fs::write(&file, &bytes[..bytes.len() - cut]).unwrap();
+            if let Some((read_intent, read_records)) = read(&paths, OpId(1)).unwrap() {
+                prop_assert_eq!(read_intent, intent());
+                prop_assert_eq!(&read_records[..], &records[..read_records.len()]);
+                prop_assert!(cut > 0 || read_records.len() == 3);
+                let mut journal = Journal::reopen(&paths, OpId(1)).unwrap();
+                let more = Record::start("more", "asked", None);
+                journal.announce(&more).unwrap();
+                let (_, again) = read(&paths, OpId(1)).unwrap().unwrap();
+                prop_assert_eq!(again.last(), Some(&more));
+            } else {
+                prop_assert!(cut > 300);
+            }
+        }
+    }
+
+    #[test]
+    fn damage_in_the_middle_is_an_error_that_names_the_line() {
+        let (_dir, paths, _) = written(3);
+        let file = paths.op(OpId(1)).join(FILE);
+        let text = fs::read_to_string(&file).unwrap().replacen("gate0", "gateX", 1);
+        fs::write(&file, text).unwrap();
+        let error = read(&paths, OpId(1)).unwrap_err();
+        assert!(error.to_string().ends_with("line 2 is damaged"), "{error}");
+    }
+
+    #[test]
+    fn an_operation_is_open_until_its_result_is_written() {
+        let (_dir, paths, _) = written(1);
+        assert!(open_operation(&paths).unwrap().is_some());
+        assert_eq!(next_op(&paths), OpId(2));
+        let outcome = Outcome {
+            outcome: "committed".to_owned(),
+            service: "web".to_owned(),
+            op: 1,
+            release: Some(1),
+            serving: Some(1),
+            last_good: Some(1),
+            exit: 0,
+            warnings: vec![],
+            next: vec![],
+            trouble: None,
+        };
+        Journal::reopen(&paths, OpId(1)).unwrap().announce(&Record::result(outcome)).unwrap();
+        assert!(open_operation(&paths).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_journal_of_version_1_loads_for_ever() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Layout::new(dir.path()).service(&"web".parse().unwrap());
+        paths.create().unwrap();
+        fs::create_dir(paths.op(OpId(107))).unwrap();
+        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/journal-v1.ndjson");
+        fs::copy(fixture, paths.op(OpId(107)).join(FILE)).unwrap();
+        let (intent, records) = read(&paths, OpId(107)).unwrap().unwrap();
+        assert_eq!((intent.op, intent.release, intent.ladder), (107, 43, vec![42, 41]));
+        assert_eq!(records[0].phase, "receive");
+    }
+}

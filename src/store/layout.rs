@@ -1,0 +1,181 @@
+//! Every path of the disk layout, in one place.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::core::ids::{Generation, InstanceIndex, OpId, ReleaseId, ServiceName};
+use crate::os::fs;
+
+/// The paths below the root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    root: PathBuf,
+}
+
+impl Layout {
+    /// The layout below this root.
+    #[must_use]
+    pub fn new(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+
+    /// The root itself.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The lock of the one Halley that works here. It never needs removing by hand.
+    #[must_use]
+    pub fn lock(&self) -> PathBuf {
+        self.root.join("lock")
+    }
+
+    /// Who, what, when, outcome.
+    #[must_use]
+    pub fn history(&self) -> PathBuf {
+        self.root.join("history.ndjson")
+    }
+
+    /// One service's paths.
+    #[must_use]
+    pub fn service(&self, name: &ServiceName) -> ServiceLayout {
+        ServiceLayout { dir: self.root.join(name.as_str()) }
+    }
+}
+
+/// The paths of one service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceLayout {
+    dir: PathBuf,
+}
+
+impl ServiceLayout {
+    /// The service's own directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The symlink for people and static files; processes start from the resolved path.
+    #[must_use]
+    pub fn current(&self) -> PathBuf {
+        self.dir.join("current")
+    }
+
+    /// The sealed trees.
+    #[must_use]
+    pub fn releases(&self) -> PathBuf {
+        self.dir.join("releases")
+    }
+
+    /// One sealed tree.
+    #[must_use]
+    pub fn release(&self, release: ReleaseId) -> PathBuf {
+        self.releases().join(release.to_string())
+    }
+
+    /// What is known about the releases.
+    #[must_use]
+    pub fn metas(&self) -> PathBuf {
+        self.dir.join("meta")
+    }
+
+    /// What is known about one release: manifest, settings, verdict, hashes.
+    #[must_use]
+    pub fn meta(&self, release: ReleaseId) -> PathBuf {
+        self.metas().join(release.to_string())
+    }
+
+    /// Trees on their way in; always deletable at start.
+    #[must_use]
+    pub fn staging(&self) -> PathBuf {
+        self.dir.join("staging")
+    }
+
+    /// Artifacts on their way in; always deletable at start.
+    #[must_use]
+    pub fn incoming(&self) -> PathBuf {
+        self.dir.join("incoming")
+    }
+
+    /// What releases share and may write.
+    #[must_use]
+    pub fn shared(&self) -> PathBuf {
+        self.dir.join("shared")
+    }
+
+    /// Sockets and FIFOs of running processes.
+    #[must_use]
+    pub fn run(&self) -> PathBuf {
+        self.dir.join("run")
+    }
+
+    /// The FIFO an instance writes its output to.
+    #[must_use]
+    pub fn fifo(&self, generation: Generation, index: InstanceIndex) -> PathBuf {
+        self.run().join(format!("{generation}.{index}.log"))
+    }
+
+    /// The socket programs say `READY=1` on.
+    #[must_use]
+    pub fn notify_socket(&self) -> PathBuf {
+        self.run().join("notify.sock")
+    }
+
+    /// Log files, one a release.
+    #[must_use]
+    pub fn logs(&self) -> PathBuf {
+        self.dir.join("logs")
+    }
+
+    /// The journals.
+    #[must_use]
+    pub fn ops(&self) -> PathBuf {
+        self.dir.join("ops")
+    }
+
+    /// One operation's directory.
+    #[must_use]
+    pub fn op(&self, op: OpId) -> PathBuf {
+        self.ops().join(format!("{:07}", op.0))
+    }
+
+    /// `serving`, `last_good` and the rest.
+    #[must_use]
+    pub fn state(&self) -> PathBuf {
+        self.dir.join("state.json")
+    }
+
+    /// Disk space that is given back when the disk is full and a journal must go on.
+    #[must_use]
+    pub fn reserve(&self) -> PathBuf {
+        self.dir.join("reserve.bin")
+    }
+
+    /// Makes the directories. What may hold secrets is the owner's alone.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn create(&self) -> io::Result<()> {
+        let open = [self.dir.clone(), self.releases(), self.shared(), self.run()];
+        let closed = [self.metas(), self.staging(), self.incoming(), self.ops(), self.logs()];
+        for dir in open {
+            fs::create_dir(&dir, 0o755)?;
+        }
+        for dir in closed {
+            fs::create_dir(&dir, 0o700)?;
+        }
+        Ok(())
+    }
+
+    /// Numbers of what is in a directory of numbered entries.
+    #[must_use]
+    pub fn numbers(dir: &Path) -> Vec<u64> {
+        let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
+        let names = entries.flatten().map(|entry| entry.file_name());
+        let mut numbers: Vec<u64> = names.filter_map(|name| name.to_str()?.parse().ok()).collect();
+        numbers.sort_unstable();
+        numbers
+    }
+}

@@ -1,0 +1,16 @@
+//! Durable truth: every path, the state, the journal, the releases, the history, and how an
+//! artifact comes in.
+//!
+//! All formats carry a version. A file that cannot be read is an error that names it, never an
+//! empty start.
+
+pub mod archive;
+pub mod history;
+pub mod intake;
+pub mod journal;
+pub mod layout;
+pub mod release;
+pub mod seal;
+pub mod state;
+pub mod tree;
+pub mod trial;

@@ -1,0 +1,194 @@
+//! What is known about a release beside its tree: `meta/N/`.
+//!
+//! A release without a whole `meta/N` never finished its staging and is removed at start.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::config::model::Settings;
+use crate::core::ids::ReleaseId;
+use crate::core::retention::Verdict;
+use crate::os::{clock, fs as durable};
+use crate::store::layout::ServiceLayout;
+use crate::store::seal::{self, Entry, Listing};
+
+/// What a release is, written once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Version of this format, now 1.
+    pub version: u16,
+    /// sha256 over the tree.
+    pub digest: String,
+    /// How many files.
+    pub n_files: u64,
+    /// Their bytes.
+    pub size_bytes: u64,
+    /// When it was staged, RFC 3339.
+    pub at: String,
+    /// What was named as its source.
+    pub source: String,
+    /// Who brought it.
+    pub actor: String,
+    /// Its own version, from `release.toml`.
+    pub label: Option<String>,
+}
+
+/// What became of a release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct VerdictFile {
+    version: u16,
+    verdict: String,
+    why: Option<String>,
+    at: String,
+}
+
+/// A release on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Known {
+    /// Its number.
+    pub release: ReleaseId,
+    /// What it is.
+    pub manifest: Manifest,
+    /// What became of it.
+    pub verdict: Verdict,
+    /// Why it is bad.
+    pub why: Option<String>,
+}
+
+/// Why something about a release cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {source}", path = path.display())]
+pub struct ReleaseError {
+    /// The file.
+    pub path: PathBuf,
+    /// The error.
+    #[source]
+    pub source: io::Error,
+}
+
+/// Writes what is known about a staged release. Its verdict comes last: with it, it is whole.
+///
+/// # Errors
+/// The system's.
+pub fn write(
+    paths: &ServiceLayout,
+    release: ReleaseId,
+    manifest: &Manifest,
+    listing: &Listing,
+    settings: &Settings,
+) -> Result<(), ReleaseError> {
+    let dir = paths.meta(release);
+    durable::create_dir(&dir, 0o700)
+        .map_err(|source| ReleaseError { path: dir.clone(), source })?;
+    save(&dir.join("manifest.json"), manifest)?;
+    save(&dir.join("files.json"), &listing.entries)?;
+    save(&dir.join("settings.json"), settings)?;
+    set_verdict(paths, release, Verdict::Staged, None)
+}
+
+/// Says what became of a release.
+///
+/// # Errors
+/// The system's.
+pub fn set_verdict(
+    paths: &ServiceLayout,
+    release: ReleaseId,
+    verdict: Verdict,
+    why: Option<String>,
+) -> Result<(), ReleaseError> {
+    let verdict = VerdictFile {
+        version: 1,
+        verdict: verdict.name().to_owned(),
+        why,
+        at: clock::now_rfc3339(),
+    };
+    save(&paths.meta(release).join("verdict.json"), &verdict)
+}
+
+/// The settings a release ran with.
+///
+/// # Errors
+/// When they cannot be read.
+pub fn settings(paths: &ServiceLayout, release: ReleaseId) -> Result<Settings, ReleaseError> {
+    load(&paths.meta(release).join("settings.json"))
+}
+
+/// What is known about one release.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn known(paths: &ServiceLayout, release: ReleaseId) -> Result<Known, ReleaseError> {
+    let dir = paths.meta(release);
+    let verdict: VerdictFile = load(&dir.join("verdict.json"))?;
+    Ok(Known {
+        release,
+        manifest: load(&dir.join("manifest.json"))?,
+        verdict: Verdict::parse(&verdict.verdict).unwrap_or(Verdict::Staged),
+        why: verdict.why,
+    })
+}
+
+/// All releases that are whole, oldest first.
+#[must_use]
+pub fn all(paths: &ServiceLayout) -> Vec<Known> {
+    let numbers = ServiceLayout::numbers(&paths.releases());
+    numbers.into_iter().filter_map(|n| known(paths, ReleaseId(n)).ok()).collect()
+}
+
+/// What differs between a release's tree and what was sealed; empty when it is whole.
+///
+/// # Errors
+/// When the tree or its hashes cannot be read.
+pub fn damage(paths: &ServiceLayout, release: ReleaseId) -> Result<Vec<String>, ReleaseError> {
+    let sealed: Vec<Entry> = load(&paths.meta(release).join("files.json"))?;
+    let path = paths.release(release);
+    let present = seal::list(&path).map_err(|source| ReleaseError { path, source })?.entries;
+    let missing = sealed.iter().filter(|entry| !present.contains(entry));
+    let added = present.iter().filter(|entry| !sealed.iter().any(|s| s.path == entry.path));
+    Ok(missing.chain(added).map(|entry| entry.path.clone()).collect())
+}
+
+/// Removes a release, its tree first: what is left without a tree is no release.
+///
+/// # Errors
+/// The system's.
+pub fn remove(paths: &ServiceLayout, release: ReleaseId) -> Result<(), ReleaseError> {
+    for path in [paths.release(release), paths.meta(release)] {
+        durable::remove_tree(&path).map_err(|source| ReleaseError { path, source })?;
+    }
+    Ok(())
+}
+
+/// Removes what never became a release: a tree without a verdict, a meta without a tree.
+///
+/// # Errors
+/// The system's.
+pub fn sweep(paths: &ServiceLayout) -> Result<(), ReleaseError> {
+    let numbers = |dir: &Path| ServiceLayout::numbers(dir).into_iter().map(ReleaseId);
+    let found: std::collections::BTreeSet<ReleaseId> =
+        numbers(&paths.releases()).chain(numbers(&paths.metas())).collect();
+    for release in found {
+        let whole =
+            paths.release(release).is_dir() && paths.meta(release).join("verdict.json").is_file();
+        if !whole {
+            remove(paths, release)?;
+        }
+    }
+    Ok(())
+}
+
+fn save(path: &Path, value: &impl Serialize) -> Result<(), ReleaseError> {
+    let fail = |source| ReleaseError { path: path.to_owned(), source };
+    let text = serde_json::to_vec_pretty(value).map_err(|error| fail(error.into()))?;
+    durable::replace(path, &text, 0o600).map_err(fail)
+}
+
+fn load<T: DeserializeOwned>(path: &Path) -> Result<T, ReleaseError> {
+    let fail = |source| ReleaseError { path: path.to_owned(), source };
+    let text = fs::read(path).map_err(fail)?;
+    serde_json::from_slice(&text).map_err(|error| fail(error.into()))
+}

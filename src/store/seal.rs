@@ -1,0 +1,142 @@
+//! Sealing: a staged tree is listed, hashed, made read-only, synced, and becomes `releases/N` by
+//! one rename.
+
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::core::ids::ReleaseId;
+use crate::os::fs as durable;
+use crate::store::intake::hex;
+use crate::store::layout::ServiceLayout;
+
+/// A tree as it was staged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listing {
+    /// sha256 over all entries: the name of this content, however it came in.
+    pub digest: String,
+    /// How many files.
+    pub n_files: u64,
+    /// Their bytes.
+    pub size_bytes: u64,
+    /// Every entry, by path.
+    pub entries: Vec<Entry>,
+}
+
+/// One entry of a tree.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Its path within the tree.
+    pub path: String,
+    /// `file`, `program`, `directory` or `symlink`.
+    pub kind: String,
+    /// sha256 of a file; a symlink's target.
+    pub content: String,
+}
+
+/// Lists and hashes a tree.
+///
+/// # Errors
+/// The system's.
+pub fn list(dir: &Path) -> io::Result<Listing> {
+    let mut listing =
+        Listing { digest: String::new(), n_files: 0, size_bytes: 0, entries: Vec::new() };
+    walk(dir, "", &mut listing)?;
+    listing.entries.sort_by(|a, b| a.path.cmp(&b.path));
+    let mut digest = Sha256::new();
+    for entry in &listing.entries {
+        for part in [&entry.path, &entry.kind, &entry.content] {
+            digest.update((part.len() as u64).to_le_bytes());
+            digest.update(part);
+        }
+    }
+    listing.digest = hex(&digest.finalize());
+    Ok(listing)
+}
+
+fn walk(dir: &Path, name: &str, listing: &mut Listing) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let own = entry.file_name().to_string_lossy().into_owned();
+        let path = if name.is_empty() { own } else { format!("{name}/{own}") };
+        let meta = entry.metadata()?;
+        let (kind, content) = if meta.is_dir() {
+            walk(&entry.path(), &path, listing)?;
+            ("directory", String::new())
+        } else if meta.is_symlink() {
+            ("symlink", fs::read_link(entry.path())?.to_string_lossy().into_owned())
+        } else {
+            listing.n_files += 1;
+            listing.size_bytes += meta.len();
+            let mut digest = Sha256::new();
+            io::copy(&mut fs::File::open(entry.path())?, &mut digest)?;
+            let program = meta.permissions().mode() & 0o111 != 0;
+            (if program { "program" } else { "file" }, hex(&digest.finalize()))
+        };
+        listing.entries.push(Entry { path, kind: kind.to_owned(), content });
+    }
+    Ok(())
+}
+
+/// Makes a staged tree `releases/N`: read-only, on the disk, then named.
+///
+/// # Errors
+/// The system's; `releases/N` is not there then.
+pub fn seal(staged: &Path, paths: &ServiceLayout, release: ReleaseId) -> io::Result<()> {
+    make_read_only(staged)?;
+    durable::sync_all_of(staged)?;
+    let target = paths.release(release);
+    fs::rename(staged, &target)?;
+    // Renaming a directory writes its `..`, so it is closed last.
+    fs::set_permissions(&target, Permissions::from_mode(0o555))?;
+    fs::File::open(&target)?.sync_all()?;
+    durable::sync_dir(&paths.releases())
+}
+
+fn make_read_only(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let meta = entry.metadata()?;
+        if meta.is_dir() {
+            make_read_only(&entry.path())?;
+            fs::set_permissions(entry.path(), Permissions::from_mode(0o555))?;
+        } else if !meta.is_symlink() {
+            let mode = if meta.permissions().mode() & 0o111 == 0 { 0o444 } else { 0o555 };
+            fs::set_permissions(entry.path(), Permissions::from_mode(mode))?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::layout::Layout;
+
+    #[test]
+    fn the_digest_names_content_and_a_sealed_tree_is_read_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Layout::new(dir.path()).service(&"web".parse().unwrap());
+        paths.create().unwrap();
+        let staged = paths.staging().join("1");
+        fs::create_dir_all(staged.join("bin")).unwrap();
+        fs::write(staged.join("bin/web"), "v1").unwrap();
+        let first = list(&staged).unwrap();
+        assert_eq!(first, list(&staged).unwrap());
+        fs::set_permissions(staged.join("bin/web"), Permissions::from_mode(0o755)).unwrap();
+        let program = list(&staged).unwrap();
+        assert_ne!(first.digest, program.digest, "a mode that matters is content");
+        seal(&staged, &paths, ReleaseId(1)).unwrap();
+        assert!(!staged.exists());
+        let sealed = paths.release(ReleaseId(1));
+        assert_eq!(list(&sealed).unwrap(), program);
+        for path in [sealed.clone(), sealed.join("bin"), sealed.join("bin/web")] {
+            let mode = fs::metadata(&path).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o555, "{}", path.display());
+        }
+    }
+}
