@@ -1,3 +1,78 @@
-//! The supervisor.
+//! The supervisor: performs what the core decides.
+//!
+//! One thread owns all state (tokio, current-thread, `Rc`). It may be killed between any two
+//! instructions: what must outlive it is in the keeper's hands or on the disk.
 
+pub mod back;
+pub mod begin;
+pub mod boot;
+pub mod bring_in;
+pub mod control;
+pub mod finish;
+pub mod fleet;
+pub mod gate;
+pub mod guard;
+pub mod job;
+pub mod label;
+pub mod leave;
+pub mod link;
+pub mod listener;
+pub mod logs;
+pub mod look;
+pub mod notify;
+pub mod operation;
+pub mod perform;
+pub mod preflight;
+pub mod probe;
 pub mod protocol;
+pub mod report;
+pub mod rest;
+pub mod service;
+pub mod slots;
+pub mod stack;
+pub mod start;
+pub mod status;
+pub mod stragglers;
+pub mod verbs;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// The hidden verb of the supervisor.
+pub const VERB: &str = "supervisor";
+
+/// The supervisor's `main`; its one argument is the configuration's path.
+#[must_use]
+pub fn main(args: &[OsString]) -> ExitCode {
+    crate::os::log_to_stderr();
+    end_on_panic();
+    let Some(path) = args.first().map(PathBuf::from) else {
+        tracing::error!("the keeper starts the supervisor; use halley-sup run");
+        return ExitCode::from(2);
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "starting the runtime");
+            return ExitCode::from(1);
+        }
+    };
+    let local = tokio::task::LocalSet::new();
+    match local.block_on(&runtime, stack::run(path)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(%error, "the supervisor leaves");
+            ExitCode::from(1)
+        }
+    }
+}
+
+/// A task that panics would leave its operation hanging for ever. A supervisor that ends is
+/// replaced by one that goes on from the journal; what serves does not notice.
+fn end_on_panic() {
+    std::panic::set_hook(Box::new(|panic| {
+        tracing::error!(%panic, "the supervisor ends; the next one goes on");
+        std::process::abort();
+    }));
+}

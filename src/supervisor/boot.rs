@@ -1,0 +1,406 @@
+//! A supervisor comes up: what the keeper holds, what the disk says, and what follows from both.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::core::deploy::{Cause, Inconclusive, Kind, Phase, Plan};
+use crate::core::ids::{Generation, OpId, ReleaseId};
+use crate::core::recover::{self, Seen};
+use crate::core::time::Tick;
+use crate::keeper::protocol::{ChildId, Reach};
+use crate::os::clock;
+use crate::store::journal::{self, Intent, Journal, Record};
+use crate::store::state::Served;
+use crate::store::{intake, release, trial};
+use crate::supervisor::begin;
+use crate::supervisor::fleet::{Crew, Duty, Instance, Run};
+use crate::supervisor::gate::{self, Gated, Rigour};
+use crate::supervisor::guard;
+use crate::supervisor::job::{Force, Intake, Job};
+use crate::supervisor::label::{Label, Role};
+use crate::supervisor::leave;
+use crate::supervisor::link::{Found, Inventory};
+use crate::supervisor::logs;
+use crate::supervisor::notify;
+use crate::supervisor::operation::Operation;
+use crate::supervisor::perform::revive;
+use crate::supervisor::probe::Transcript;
+use crate::supervisor::service::Service;
+use crate::supervisor::start;
+
+/// Why a service could not be taken over.
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    /// Its listeners.
+    #[error(transparent)]
+    Slot(#[from] crate::supervisor::slots::SlotError),
+    /// Its journal.
+    #[error(transparent)]
+    Journal(#[from] journal::JournalError),
+    /// Its files.
+    #[error(transparent)]
+    Release(#[from] release::ReleaseError),
+    /// The system's own reason.
+    #[error(transparent)]
+    System(#[from] std::io::Error),
+}
+
+/// Takes a service over: adopts what runs, goes on with its open operation. What does not run is
+/// started by [`bring_up`].
+///
+/// # Errors
+/// When something durable cannot be read; what runs goes on running.
+pub async fn take_over(service: &Rc<Service>, inventory: &mut Inventory) -> Result<(), BootError> {
+    service.paths.create()?;
+    let config = service.config();
+    service.slots.adopt(&config.listen, config.backlog, &mut inventory.kept)?;
+    let socket = inventory.kept.remove(&format!("notify/{}", service.name));
+    notify::open(service, socket).await?;
+    let mine = take_mine(service, inventory);
+    let ends = adopt_crews(service, mine, inventory);
+    if let Some(good) = service.state.borrow().last_good {
+        service.fleet.seen(Generation(good.generation));
+    }
+    let open = journal::open_operation(&service.paths)?;
+    intake::sweep(&service.paths)?;
+    let live = live_generation(service, open.as_ref());
+    if let Some(crew) = live.and_then(|generation| service.fleet.get(generation)) {
+        service.steer_to(&crew, Duty::Live)?;
+    }
+    service.slots.park()?;
+    match open {
+        Some((intent, records)) => resume(service, intent, &records)?,
+        None => {
+            release::sweep(&service.paths)?;
+            settle_duties(service);
+        }
+    }
+    for (crew, instance, child) in ends {
+        let end = service.link().end_of(child);
+        guard::follow(service, &crew, &instance, end);
+    }
+    if let Some(crew) = service.live_crew().filter(|crew| crew.duty.get() == Duty::Live) {
+        revive(service, &crew);
+    }
+    service.tend();
+    forget_the_rest(service, inventory);
+    Ok(())
+}
+
+/// Descriptors of this service that nobody has any more: outputs of processes that are gone, slots
+/// of an address it no longer has.
+fn forget_the_rest(service: &Rc<Service>, inventory: &mut Inventory) {
+    let mine = |name: &str| name.split('/').nth(1) == Some(service.name.as_str());
+    let names: Vec<String> = inventory.kept.keys().filter(|name| mine(name)).cloned().collect();
+    for name in names {
+        inventory.kept.remove(&name);
+        let service = Rc::clone(service);
+        tokio::task::spawn_local(async move {
+            if let Err(error) = service.link().forget(name).await {
+                tracing::warn!(service = %service.name, %error, "closing what nobody has");
+            }
+        });
+    }
+}
+
+/// This service's children; commands of probes are ended, nobody waits for them any more.
+fn take_mine(service: &Rc<Service>, inventory: &mut Inventory) -> Vec<(Label, Found)> {
+    let (mine, others): (Vec<_>, Vec<_>) = std::mem::take(&mut inventory.children)
+        .into_iter()
+        .map(|found| (Label::read(&found.label), found))
+        .partition(|(label, _)| {
+            label.as_ref().is_some_and(|label| label.service == service.name.as_str())
+        });
+    inventory.children = others.into_iter().map(|(_, found)| found).collect();
+    let mut instances = Vec::new();
+    for (label, found) in mine {
+        let Some(label) = label else { continue };
+        if label.role == Role::Instance {
+            instances.push((label, found));
+        } else {
+            let (service, child, end) = (Rc::clone(service), found.child, found.end);
+            tokio::task::spawn_local(async move { end_probe(&service, child, end).await });
+        }
+    }
+    instances
+}
+
+async fn end_probe(
+    service: &Rc<Service>,
+    child: ChildId,
+    end: Option<crate::keeper::protocol::End>,
+) {
+    let link = service.link();
+    if end.is_none() {
+        let mut ended = link.end_of(child);
+        if link.signal(child, libc::SIGKILL, Reach::Tree, Vec::new()).await.is_ok() {
+            drop(ended.wait_for(Option::is_some).await);
+        }
+    }
+    link.acknowledge(child).await;
+}
+
+type Following = (Rc<Crew>, Rc<Instance>, ChildId);
+
+/// Puts generations together from their children. Returns whose end is to be followed.
+fn adopt_crews(
+    service: &Rc<Service>,
+    mine: Vec<(Label, Found)>,
+    inventory: &mut Inventory,
+) -> Vec<Following> {
+    let mut by_crew: BTreeMap<u64, BTreeMap<u16, (Label, Found)>> = BTreeMap::new();
+    let mut stale = Vec::new();
+    for (label, found) in mine {
+        let places = by_crew.entry(label.generation).or_default();
+        // An earlier process in the same place has ended and been replaced.
+        match places.remove(&label.instance) {
+            Some((old_label, old)) if old.child > found.child => {
+                stale.push(found.child);
+                places.insert(old_label.instance, (old_label, old));
+            }
+            before => {
+                stale.extend(before.map(|(_, old)| old.child));
+                places.insert(label.instance, (label, found));
+            }
+        }
+    }
+    for child in stale {
+        let service = Rc::clone(service);
+        tokio::task::spawn_local(async move { service.link().acknowledge(child).await });
+    }
+    let mut following = Vec::new();
+    for (generation, places) in by_crew {
+        let Some((label, _)) = places.values().next() else { continue };
+        let release = label.release();
+        let settings = release::settings(&service.paths, release)
+            .unwrap_or_else(|_| service.config().settings.clone());
+        let started = Tick(label.started_ms);
+        let mut instances = Vec::new();
+        let mut runs = Vec::new();
+        for (label, found) in places.into_values() {
+            let instance = Rc::new(Instance::new(label.index(), label.slot_ids()));
+            instance.restarts.set(label.restarts);
+            let run = Run {
+                child: found.child,
+                identity: found.identity,
+                started: Tick(label.started_ms),
+            };
+            instance.run.replace(Some(run));
+            if let Some(end) = found.end {
+                service.link().child_ended(found.child, end);
+            }
+            runs.push((Rc::clone(&instance), found.child));
+            instances.push(instance);
+        }
+        let crew = Rc::new(Crew {
+            generation: Generation(generation),
+            release,
+            settings,
+            started,
+            instances,
+            n_ends: watch::channel(0).0,
+            duty: std::cell::Cell::new(Duty::Standby),
+        });
+        for instance in &crew.instances {
+            let name = start::output_name(service, crew.generation, instance.index);
+            if let Some(fifo) = inventory.kept.remove(&name) {
+                let writer = service.logs.writer(release);
+                instance.pump.replace(Some(logs::pump(fifo, instance.index.0, writer)));
+            }
+        }
+        service.fleet.insert(Rc::clone(&crew));
+        following
+            .extend(runs.into_iter().map(|(instance, child)| (Rc::clone(&crew), instance, child)));
+    }
+    following
+}
+
+/// Which generation the kernel steers to now, as far as it can be told: steering there again
+/// changes nothing for anybody.
+fn live_generation(service: &Service, open: Option<&(Intent, Vec<Record>)>) -> Option<Generation> {
+    let good = service.state.borrow().last_good.map(|good| Generation(good.generation));
+    let (intent, records) = match open {
+        Some(open) => open,
+        None => return good,
+    };
+    let last = last_phase(records);
+    let candidate = Generation(intent.generation);
+    let old = intent.old.map(Generation);
+    let rung = last_rung(records, last).or(intent.warm.map(Generation));
+    let flipped =
+        trial::read(&service.paths).ok().flatten().is_some() || intent.kind == Kind::Restart.name();
+    let wanted = match last {
+        Phase::Bake | Phase::Hold | Phase::Commit => Some(candidate),
+        Phase::Flip if flipped => Some(candidate),
+        Phase::BackFlip(_) | Phase::BackVerify(_) | Phase::BackCommit(_) => rung,
+        Phase::BackStart(_) | Phase::BackGate(_) | Phase::Stranded if flipped => Some(candidate),
+        _ => old,
+    };
+    let alive = |generation: &Generation| {
+        service.fleet.get(*generation).is_some_and(|crew| crew.is_alive())
+    };
+    wanted.filter(alive).or(old.filter(alive)).or(Some(candidate).filter(alive)).or(good)
+}
+
+fn last_phase(records: &[Record]) -> Phase {
+    let started = records.iter().rev().find_map(|record| Phase::parse(&record.phase));
+    started.unwrap_or(Phase::Receive)
+}
+
+fn last_rung(records: &[Record], last: Phase) -> Option<Generation> {
+    let rung = last.rung().filter(|rung| *rung > 0)?;
+    let of_rung =
+        |record: &&Record| Phase::parse(&record.phase).and_then(Phase::rung) == Some(rung);
+    let found = records.iter().rev().filter(of_rung).find_map(|record| record.generation);
+    found.map(Generation)
+}
+
+/// Goes on with an operation that a supervisor before this one began.
+fn resume(service: &Rc<Service>, intent: Intent, records: &[Record]) -> Result<(), BootError> {
+    let last = last_phase(records);
+    let kind = Kind::parse(&intent.kind).unwrap_or(Kind::Release);
+    let cause = records.iter().rev().find_map(|record| Cause::parse(&record.cause));
+    let cause = cause.unwrap_or(if kind == Kind::Rollback { Cause::Asked } else { Cause::Refused });
+    let op = OpId(intent.op);
+    let rung = last_rung(records, last);
+    let job = job_of(&intent, rung, records);
+    for generation in [Some(job.generation), job.rung].into_iter().flatten() {
+        service.fleet.seen(generation);
+    }
+    let complete = |generation: Option<Generation>| {
+        let crew = generation.and_then(|generation| service.fleet.get(generation));
+        crew.is_some_and(|crew| crew.is_complete())
+    };
+    let on_trial = matches!(last, Phase::Flip | Phase::Bake | Phase::Hold);
+    let is_release = kind == Kind::Release;
+    // A flip that was announced and not begun has no trial file yet, and all its tries.
+    let n_tries_left = match trial::use_one(&service.paths) {
+        Ok(n) if on_trial && is_release && trial::read(&service.paths)?.is_some() => n,
+        _ => trial::N_TRIES,
+    };
+    let good = service.state.borrow().last_good;
+    let seen = Seen {
+        same_boot: intent.boot_id == service.shared.boot_id,
+        candidate_alive: complete(Some(job.generation)),
+        committed: good.is_some_and(|good| good.op == intent.op),
+        n_tries_left,
+        rung_alive: complete(if last.rung() == Some(0) { job.warm } else { job.rung }),
+    };
+    let inconclusive = Inconclusive::parse(&intent.inconclusive).unwrap_or(Inconclusive::Promote);
+    let n_cold = u8::try_from(job.ladder.len()).unwrap_or(u8::MAX);
+    let machine = recover::recover(Plan { kind, n_cold, inconclusive }, last, cause, seen);
+    tracing::info!(service = %service.name, op = op.0, last = last.name(),
+        next = machine.phase().name(), ?seen, "going on with an operation");
+    give_duties(service, &job);
+    let journal = Journal::reopen(&service.paths, op)?;
+    let (operation, orders) =
+        Operation::resumed(op, kind, intent.actor.clone(), intent.at, job.release, records);
+    begin::go(service, operation, machine, job, journal, orders);
+    Ok(())
+}
+
+fn job_of(intent: &Intent, rung: Option<Generation>, records: &[Record]) -> Job {
+    use crate::supervisor::protocol::PhaseState;
+    let failed = records.iter().find(|record| record.state == Some(PhaseState::Fail));
+    Job {
+        op: OpId(intent.op),
+        actor: intent.actor.clone(),
+        release: ReleaseId(intent.release),
+        generation: Generation(intent.generation),
+        source: None,
+        source_name: intent.source.clone(),
+        force: if intent.force { Force::Yes } else { Force::No },
+        old: intent.old.map(Generation),
+        warm: intent.warm.map(Generation),
+        ladder: intent.ladder.iter().copied().map(ReleaseId).collect(),
+        rung,
+        left_rung: None,
+        received: None,
+        staged: None,
+        intake: Intake::default(),
+        transcript: Transcript::default(),
+        why: failed.map(|record| record.detail.clone()).unwrap_or_default(),
+        exit: None,
+        warnings: Vec::new(),
+    }
+}
+
+/// Who is there for what while an operation goes on.
+fn give_duties(service: &Service, job: &Job) {
+    for crew in service.fleet.all() {
+        let is_live = service.live.get() == Some(crew.generation);
+        let is_candidate = crew.generation == job.generation;
+        let duty = match (is_candidate, is_live) {
+            (true, true) => Duty::Trial,
+            (true, false) => Duty::Candidate,
+            (false, true) => Duty::Live,
+            // Spoken for by the way back; let go at the end of the operation.
+            (false, false) => Duty::Standby,
+        };
+        crew.duty.set(duty);
+    }
+}
+
+/// Without an operation: one is live, one may be warm, the others go.
+fn settle_duties(service: &Rc<Service>) {
+    let standby = service.state.borrow().standby.clone();
+    for crew in service.fleet.all() {
+        if service.live.get() == Some(crew.generation) {
+            continue;
+        }
+        let warm = standby.as_ref().filter(|standby| {
+            standby.generation == crew.generation.0 && standby.boot_id == service.shared.boot_id
+        });
+        let until = warm.map_or_else(clock::tick, |standby| Tick(standby.until_ms));
+        leave::begin(service, &crew, until);
+    }
+}
+
+/// Starts the last good release of a service that has nothing running, and tries again until it
+/// runs: callers wait in the queues meanwhile. Returns when it answers or its deadline is over.
+pub async fn bring_up(service: &Rc<Service>) {
+    let mut pause = Duration::from_millis(200);
+    loop {
+        let running = service.task.borrow_mut().take();
+        if let Some(task) = running {
+            drop(task.await);
+        }
+        let good = service.state.borrow().last_good;
+        let wanted = !service.state.borrow().stopped && !service.shared.stopping.get();
+        let (Some(good), true, None) = (good, wanted, service.live_crew()) else { return };
+        match bring_up_once(service, good).await {
+            Ok(()) => return,
+            Err(why) => {
+                tracing::error!(service = %service.name, why, "starting the last good release");
+                service.trouble.replace(Some(why));
+            }
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(30));
+    }
+}
+
+async fn bring_up_once(service: &Rc<Service>, good: Served) -> Result<(), String> {
+    let release = ReleaseId(good.release);
+    let text = |error: &dyn std::fmt::Display| format!("release {release}: {error}");
+    let settings = release::settings(&service.paths, release).map_err(|error| text(&error))?;
+    let generation = service.fleet.next_generation();
+    let crew =
+        start::start(service, generation, release, settings).await.map_err(|error| text(&error))?;
+    service.steer_to(&crew, Duty::Live).map_err(|error| text(&error))?;
+    revive(service, &crew);
+    service.tend();
+    let served = Served { generation: generation.0, ..good };
+    service.save(|state| state.last_good = Some(served)).map_err(|error| text(&error))?;
+    let mut transcript = Transcript::default();
+    match gate::gate(service, &crew, Rigour::Short, &mut transcript).await {
+        Gated::Open(_) => drop(service.trouble.replace(None)),
+        // It is live and kept up by the guard all the same.
+        Gated::Shut(why) => drop(service.trouble.replace(Some(text(&why)))),
+        Gated::Died => drop(service.trouble.replace(Some(text(&"its process ended")))),
+    }
+    Ok(())
+}

@@ -1,0 +1,191 @@
+//! The gate before the flip and the bake after it: the loops that look, and let the pure verdicts
+//! of [`crate::core::health`] and [`crate::core::bake`] decide.
+
+use std::rc::Rc;
+
+use tokio::sync::watch;
+
+use crate::core::bake::{self, Bake, BakePlan};
+use crate::core::health::{self, Gate, Sample};
+use crate::core::time::Tick;
+use crate::os::clock;
+use crate::supervisor::fleet::{Crew, Instance};
+use crate::supervisor::look;
+use crate::supervisor::probe::{Probe, Transcript};
+use crate::supervisor::service::Service;
+
+/// How hard a gate looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rigour {
+    /// All that the settings ask for: `rise` good probes in a row and `min_healthy`.
+    Full,
+    /// `rise` good probes: an older release that was good before.
+    Short,
+    /// One good probe: a process that served a moment ago.
+    Once,
+}
+
+/// What came of a gate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Gated {
+    /// It opened; this is the detail to print.
+    Open(String),
+    /// It stays shut, because.
+    Shut(String),
+    /// A process ended.
+    Died,
+}
+
+/// What came of a bake.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Baked {
+    /// Good.
+    Pass(String),
+    /// Bad, because.
+    Fail(String),
+    /// Neither, because.
+    Inconclusive(String),
+    /// A process ended.
+    Died,
+}
+
+/// Probes a generation in its own slots until the gate opens or its deadline is there.
+pub async fn gate(
+    service: &Rc<Service>,
+    crew: &Rc<Crew>,
+    rigour: Rigour,
+    transcript: &mut Transcript,
+) -> Gated {
+    let health = &crew.settings.health;
+    let begun = clock::tick();
+    let (rise, min_healthy_ms) = match rigour {
+        Rigour::Full => (health.rise, ms(health.min_healthy)),
+        Rigour::Short => (health.rise, 0),
+        Rigour::Once => (1, 0),
+    };
+    let deadline = begun.after_ms(ms(health.deadline));
+    let mut gate = Gate::new(rise, min_healthy_ms, crew.started, deadline);
+    let mut ends = crew.n_ends.subscribe();
+    if *ends.borrow_and_update() > 0 {
+        return Gated::Died;
+    }
+    loop {
+        let (probe, died) = look_at_all(service, crew, &mut ends, transcript).await;
+        if died {
+            return Gated::Died;
+        }
+        let now = clock::tick();
+        match gate.observe(now, sample(&probe)) {
+            health::Verdict::Open => {
+                return Gated::Open(format!("{rise} of {rise} in {}", seconds(begun, now)));
+            }
+            health::Verdict::Shut => return Gated::Shut(shut_text(&probe, rise, begun, now)),
+            health::Verdict::Pending if rigour == Rigour::Once && !probe.is_good() => {
+                return Gated::Shut(shut_text(&probe, rise, begun, now));
+            }
+            health::Verdict::Pending => {}
+        }
+        if died_within(health.interval, &mut ends).await {
+            return Gated::Died;
+        }
+    }
+}
+
+/// Watches a generation that new connections go to.
+pub async fn bake(service: &Rc<Service>, crew: &Rc<Crew>, transcript: &mut Transcript) -> Baked {
+    let settings = &crew.settings;
+    let begun = clock::tick();
+    let until = begun.after_ms(ms(settings.bake.length));
+    let plan =
+        BakePlan { fall: settings.health.fall, min_samples: settings.bake.min_samples, until };
+    let mut bake = Bake::new(plan);
+    let mut ends = crew.n_ends.subscribe();
+    if *ends.borrow_and_update() > 0 {
+        return Baked::Died;
+    }
+    let mut n_samples = 0_u32;
+    loop {
+        let (probe, died) = look_at_all(service, crew, &mut ends, transcript).await;
+        if died {
+            return Baked::Died;
+        }
+        n_samples += 1;
+        let now = clock::tick();
+        match bake.observe(now, sample(&probe)) {
+            bake::Verdict::Watching => {}
+            bake::Verdict::Pass => {
+                return Baked::Pass(format!("{n_samples} probes in {}", seconds(begun, now)));
+            }
+            bake::Verdict::Inconclusive => {
+                return Baked::Inconclusive(format!(
+                    "{n_samples} probes in {}, wanted {}",
+                    seconds(begun, now),
+                    settings.bake.min_samples
+                ));
+            }
+            bake::Verdict::Fail => return Baked::Fail(bake_text(&probe)),
+        }
+        let left_ms = until.since_ms(clock::tick());
+        let pause = settings.health.interval.min(std::time::Duration::from_millis(left_ms.max(1)));
+        if died_within(pause, &mut ends).await {
+            return Baked::Died;
+        }
+    }
+}
+
+/// One round: every instance, one after another, until one is bad.
+async fn look_at_all(
+    service: &Rc<Service>,
+    crew: &Rc<Crew>,
+    ends: &mut watch::Receiver<u32>,
+    transcript: &mut Transcript,
+) -> (Probe, bool) {
+    let mut probe = Probe::good();
+    for instance in &crew.instances {
+        tokio::select! {
+            biased;
+            looked = look_hard(service, crew, instance) => probe = looked,
+            _ = ends.changed() => return (Probe::bad("its process has ended"), true),
+        }
+        instance.ready.set(probe.is_good());
+        transcript.push(crew.release, instance.index, &probe);
+        if !probe.is_good() {
+            break;
+        }
+    }
+    (probe, ends.has_changed().unwrap_or(true))
+}
+
+/// The configured check, and whether connections are taken at all.
+async fn look_hard(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instance>) -> Probe {
+    match look::at(service, crew, instance).await {
+        good if good.is_good() => look::takes(service, crew, instance).await,
+        bad => bad,
+    }
+}
+
+async fn died_within(pause: std::time::Duration, ends: &mut watch::Receiver<u32>) -> bool {
+    tokio::time::timeout(pause, ends.changed()).await.is_ok()
+}
+
+fn sample(probe: &Probe) -> Sample {
+    if probe.is_good() { Sample::Good } else { Sample::Bad }
+}
+
+fn shut_text(probe: &Probe, rise: u32, begun: Tick, now: Tick) -> String {
+    let last = probe.why().unwrap_or("the last probe was good").to_owned();
+    format!("{last}, for {} (wanted {rise} good in a row)", seconds(begun, now))
+}
+
+fn bake_text(probe: &Probe) -> String {
+    format!("{} (the limit of bad probes in a row)", probe.why().unwrap_or("bad probes"))
+}
+
+fn seconds(from: Tick, to: Tick) -> String {
+    let ms = to.since_ms(from);
+    format!("{}.{} s", ms / 1000, ms % 1000 / 100)
+}
+
+fn ms(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

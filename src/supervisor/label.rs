@@ -1,0 +1,106 @@
+//! The label a child carries at the keeper: what the next supervisor must know about it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::core::ids::{Generation, InstanceIndex, ReleaseId, SlotId};
+use crate::supervisor::fleet::{Crew, Instance};
+use crate::supervisor::service::Service;
+
+/// What a child is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Label {
+    /// Version of this format, now 1.
+    pub version: u16,
+    /// Whose process it is.
+    pub service: String,
+    /// Of which release.
+    pub release: u64,
+    /// Of which generation.
+    pub generation: u64,
+    /// Its place.
+    pub instance: u16,
+    /// Its slots, in the order of the listeners.
+    pub slots: Vec<u16>,
+    /// When it was started, in ticks of its boot.
+    pub started_ms: u64,
+    /// Starts after the first.
+    pub restarts: u32,
+    /// An instance, or a command that runs once.
+    pub role: Role,
+}
+
+/// What a child is there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// It serves.
+    Instance,
+    /// It is a probe's command.
+    Probe,
+}
+
+impl Label {
+    /// The label of an instance that is about to be started.
+    pub fn of(service: &Service, crew: &Crew, instance: &Instance) -> Self {
+        Self {
+            version: 1,
+            service: service.name.to_string(),
+            release: crew.release.0,
+            generation: crew.generation.0,
+            instance: instance.index.0,
+            slots: instance.slots.iter().map(|slot| slot.0).collect(),
+            started_ms: service.now().0,
+            restarts: instance.restarts.get(),
+            role: Role::Instance,
+        }
+    }
+
+    /// The same child as a probe's command.
+    #[must_use]
+    pub fn for_probe(self) -> Self {
+        Self { role: Role::Probe, slots: Vec::new(), ..self }
+    }
+
+    /// As text.
+    pub fn print(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// From text; a label nobody can read is `None`.
+    pub fn read(text: &str) -> Option<Self> {
+        serde_json::from_str(text).ok()
+    }
+
+    /// Its generation.
+    pub fn generation(&self) -> Generation {
+        Generation(self.generation)
+    }
+
+    /// Its release.
+    pub fn release(&self) -> ReleaseId {
+        ReleaseId(self.release)
+    }
+
+    /// Its place.
+    pub fn index(&self) -> InstanceIndex {
+        InstanceIndex(self.instance)
+    }
+
+    /// Its slots.
+    pub fn slot_ids(&self) -> Vec<SlotId> {
+        self.slots.iter().map(|slot| SlotId(*slot)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_of_version_1_loads_for_ever() {
+        let text = r#"{"version":1,"service":"web","release":43,"generation":9,"instance":0,
+            "slots":[2],"started_ms":5,"restarts":0,"role":"instance"}"#;
+        let label = Label::read(text).unwrap();
+        assert_eq!(Label::read(&label.print()), Some(label));
+    }
+}

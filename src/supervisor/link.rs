@@ -1,0 +1,333 @@
+//! The supervisor's end of the socket to the keeper: questions with answers, and news.
+//!
+//! One task reads; each question waits for the answer of its `seq`. When the keeper is gone the
+//! supervisor leaves: it has nobody to hold descriptors and children for it.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::keeper::protocol::{
+    Ask, ChildId, End, Identity, LaunchSpec, Reach, Request, Tell, VERSION,
+};
+use crate::os::{ready, scm};
+
+/// The socket to the keeper.
+#[derive(Debug)]
+pub struct Link {
+    socket: AsyncFd<OwnedFd>,
+    next_seq: Cell<u64>,
+    next_child: Cell<u64>,
+    waiting: RefCell<HashMap<u64, oneshot::Sender<Answer>>>,
+    ends: RefCell<HashMap<ChildId, watch::Sender<Option<End>>>>,
+}
+
+type Answer = (Tell, Vec<OwnedFd>);
+
+/// What the keeper had when this supervisor came up.
+#[derive(Debug, Default)]
+pub struct Inventory {
+    /// Kept descriptors by name.
+    pub kept: BTreeMap<String, OwnedFd>,
+    /// Children, alive and ended.
+    pub children: Vec<Found>,
+}
+
+/// A child found at the keeper.
+#[derive(Debug)]
+pub struct Found {
+    /// Its number.
+    pub child: ChildId,
+    /// The label it was started with.
+    pub label: String,
+    /// Who it is.
+    pub identity: Identity,
+    /// How it ended, if it has.
+    pub end: Option<End>,
+}
+
+/// News that is not an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum News {
+    /// Take everything down.
+    Stop,
+    /// Read the configuration again.
+    Reload,
+    /// The keeper is gone.
+    Gone,
+}
+
+/// What came of a signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signalled {
+    /// It was sent, or the child was gone already.
+    Done,
+    /// It was not sent: this child had to be alive and is not.
+    Refused(ChildId),
+}
+
+/// Why the keeper did not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// The keeper said why.
+    #[error("{step}: {why}")]
+    Failed {
+        /// The step that failed.
+        step: String,
+        /// Its `errno`, 0 when there is none.
+        errno: i32,
+        /// The reason in words.
+        why: String,
+    },
+    /// The keeper is gone.
+    #[error("the keeper is gone")]
+    Gone,
+    /// The socket failed.
+    #[error("talking to the keeper: {source}")]
+    Socket {
+        /// The socket's error.
+        #[from]
+        source: io::Error,
+    },
+    /// A message that is not of the protocol.
+    #[error("the keeper said something unknown: {source}")]
+    Message {
+        /// Why it could not be read.
+        #[from]
+        source: serde_json::Error,
+    },
+}
+
+impl Link {
+    /// Greets the keeper, takes its inventory and starts the reading task.
+    ///
+    /// # Errors
+    /// [`LinkError`] when the keeper is gone or speaks another version.
+    pub async fn connect(
+        socket: OwnedFd,
+    ) -> Result<(Rc<Self>, Inventory, mpsc::UnboundedReceiver<News>), LinkError> {
+        rustix::io::ioctl_fionbio(&socket, true).map_err(io::Error::from)?;
+        let link = Rc::new(Self {
+            socket: ready::both(socket)?,
+            next_seq: Cell::new(1),
+            next_child: Cell::new(1),
+            waiting: RefCell::default(),
+            ends: RefCell::default(),
+        });
+        let inventory = link.take_inventory().await?;
+        let highest = inventory.children.iter().map(|found| found.child.0).max().unwrap_or(0);
+        link.next_child.set(highest + 1);
+        let (news, reader) = mpsc::unbounded_channel();
+        tokio::task::spawn_local(Rc::clone(&link).read(news));
+        Ok((link, inventory, reader))
+    }
+
+    async fn take_inventory(&self) -> Result<Inventory, LinkError> {
+        let seq = self.send(Ask::Hello { version: VERSION }, &[]).await?;
+        let mut inventory = Inventory::default();
+        loop {
+            let (tell, mut fds) = self.receive().await?.ok_or(LinkError::Gone)?;
+            match tell {
+                Tell::Kept { name } => {
+                    if let Some(fd) = fds.pop() {
+                        inventory.kept.insert(name, fd);
+                    }
+                }
+                Tell::Child { child, label, identity, end } => {
+                    inventory.children.push(Found { child, label, identity, end });
+                }
+                Tell::Ended { child, end } => {
+                    for found in inventory.children.iter_mut().filter(|f| f.child == child) {
+                        found.end = Some(end);
+                    }
+                }
+                Tell::Done { seq: answered } if answered == seq => return Ok(inventory),
+                Tell::Failed { step, errno, why, .. } => {
+                    return Err(LinkError::Failed { step, errno, why });
+                }
+                _ => {}
+            }
+        }
+    }
+
+    async fn read(self: Rc<Self>, news: mpsc::UnboundedSender<News>) {
+        loop {
+            let (tell, fds) = match self.receive().await {
+                Ok(Some(message)) => message,
+                Ok(None) => break,
+                Err(error) => {
+                    tracing::error!(%error, "reading from the keeper");
+                    break;
+                }
+            };
+            match tell {
+                Tell::Ended { child, end } => self.child_ended(child, end),
+                Tell::Stop => pass_on(&news, News::Stop),
+                Tell::Reload => pass_on(&news, News::Reload),
+                Tell::Done { seq }
+                | Tell::Spawned { seq, .. }
+                | Tell::Refused { seq, .. }
+                | Tell::Failed { seq, .. } => {
+                    if let Some(asker) = self.waiting.borrow_mut().remove(&seq) {
+                        drop(asker.send((tell, fds)));
+                    }
+                }
+                Tell::Kept { .. } | Tell::Child { .. } => {}
+            }
+        }
+        self.waiting.borrow_mut().clear();
+        pass_on(&news, News::Gone);
+    }
+
+    /// Notes an end that the inventory told of.
+    pub fn child_ended(&self, child: ChildId, end: End) {
+        self.ends
+            .borrow_mut()
+            .entry(child)
+            .or_insert_with(|| watch::channel(None).0)
+            .send_replace(Some(end));
+    }
+
+    /// A receiver that learns how the child ended.
+    pub fn end_of(&self, child: ChildId) -> watch::Receiver<Option<End>> {
+        self.ends.borrow_mut().entry(child).or_insert_with(|| watch::channel(None).0).subscribe()
+    }
+
+    /// A number for a new child.
+    pub fn new_child(&self) -> ChildId {
+        let child = ChildId(self.next_child.get());
+        self.next_child.set(child.0 + 1);
+        child
+    }
+
+    /// Starts a child; returns when its `execve` succeeded.
+    ///
+    /// # Errors
+    /// The step that failed and why.
+    pub async fn spawn(
+        &self,
+        child: ChildId,
+        label: String,
+        spec: LaunchSpec,
+    ) -> Result<Identity, LinkError> {
+        match self.ask(Ask::Spawn { child, label, spec: Box::new(spec) }, &[]).await? {
+            (Tell::Spawned { identity, .. }, _) => Ok(identity),
+            _ => Err(LinkError::Gone),
+        }
+    }
+
+    /// Has a descriptor kept under a name.
+    ///
+    /// # Errors
+    /// When the name is taken or the keeper is gone.
+    pub async fn keep(&self, name: String, fd: BorrowedFd<'_>) -> Result<(), LinkError> {
+        self.ask(Ask::Keep { name }, &[fd]).await.map(drop)
+    }
+
+    /// Has a kept descriptor closed.
+    ///
+    /// # Errors
+    /// When the keeper is gone.
+    pub async fn forget(&self, name: String) -> Result<(), LinkError> {
+        self.ask(Ask::Drop { name }, &[]).await.map(drop)
+    }
+
+    /// Sends a signal if all of `only_if_alive` are alive at that instant.
+    ///
+    /// # Errors
+    /// When the keeper could not send it.
+    pub async fn signal(
+        &self,
+        child: ChildId,
+        signal: i32,
+        reach: Reach,
+        only_if_alive: Vec<ChildId>,
+    ) -> Result<Signalled, LinkError> {
+        match self.ask(Ask::Signal { child, signal, reach, only_if_alive }, &[]).await? {
+            (Tell::Refused { dead, .. }, _) => Ok(Signalled::Refused(dead)),
+            _ => Ok(Signalled::Done),
+        }
+    }
+
+    /// Tells the keeper that the child's end is noted.
+    pub async fn acknowledge(&self, child: ChildId) {
+        if let Err(error) = self.ask(Ask::Acknowledge { child }, &[]).await {
+            tracing::warn!(%error, "acknowledging an end");
+        }
+        self.ends.borrow_mut().remove(&child);
+    }
+
+    /// Tells the keeper that the supervisor is up.
+    ///
+    /// # Errors
+    /// When the keeper is gone.
+    pub async fn ready(&self) -> Result<(), LinkError> {
+        self.ask(Ask::Ready, &[]).await.map(drop)
+    }
+
+    /// Tells the keeper that everything is down.
+    ///
+    /// # Errors
+    /// When the keeper is gone.
+    pub async fn stopped(&self) -> Result<(), LinkError> {
+        self.send(Ask::Stopped, &[]).await.map(drop)
+    }
+
+    async fn ask(&self, ask: Ask, fds: &[BorrowedFd<'_>]) -> Result<Answer, LinkError> {
+        let (asker, answer) = oneshot::channel();
+        let seq = self.next_seq.get();
+        self.waiting.borrow_mut().insert(seq, asker);
+        if let Err(error) = self.send(ask, fds).await {
+            self.waiting.borrow_mut().remove(&seq);
+            return Err(error);
+        }
+        match answer.await.map_err(|_| LinkError::Gone)? {
+            (Tell::Failed { step, errno, why, .. }, _) => {
+                Err(LinkError::Failed { step, errno, why })
+            }
+            answer => Ok(answer),
+        }
+    }
+
+    /// Takes the next `seq` before anything can wait, so that `ask` knows it beforehand.
+    async fn send(&self, ask: Ask, fds: &[BorrowedFd<'_>]) -> Result<u64, LinkError> {
+        let seq = self.next_seq.get();
+        self.next_seq.set(seq + 1);
+        let bytes = serde_json::to_vec(&Request { seq, ask })?;
+        loop {
+            let mut ready = self.socket.writable().await?;
+            match ready.try_io(|socket| scm::send(socket.get_ref().as_fd(), &bytes, fds)) {
+                Ok(sent) => return sent.map(|()| seq).map_err(LinkError::from),
+                Err(_would_block) => {}
+            }
+        }
+    }
+
+    async fn receive(&self) -> Result<Option<Answer>, LinkError> {
+        let mut bytes = Vec::new();
+        loop {
+            let mut ready = self.socket.readable().await?;
+            match ready.try_io(|socket| scm::receive(socket.get_ref().as_fd(), &mut bytes)) {
+                Ok(received) => {
+                    return match received? {
+                        Some(fds) => Ok(Some((serde_json::from_slice(&bytes)?, fds))),
+                        None => Ok(None),
+                    };
+                }
+                Err(_would_block) => {}
+            }
+        }
+    }
+}
+
+/// A supervisor that listens no more is leaving.
+fn pass_on(news: &mpsc::UnboundedSender<News>, what: News) {
+    if news.send(what).is_err() {
+        tracing::debug!(?what, "nobody listens to the keeper any more");
+    }
+}

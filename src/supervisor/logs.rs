@@ -1,0 +1,382 @@
+//! What processes write: from their FIFO to one file a release, line by line.
+//!
+//! A line in the file is `2026-11-23T12:00:00.123Z 0 text`: time, instance, text. What was read is
+//! written at once, so a killed supervisor loses nothing it had read: a line may therefore be open
+//! at the end of the file. When another instance writes meanwhile, the open line is ended and its
+//! rest comes as a line of its own.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::rc::{Rc, Weak};
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::core::ids::ReleaseId;
+use crate::os::{clock, ready};
+
+/// A file that grows beyond this becomes `N.log.1`, in the place of the one before.
+const ROTATE_BYTES: u64 = 8 * 1024 * 1024;
+/// Longer lines are broken.
+const LINE_BYTES_MAX: usize = 16 * 1024;
+/// What is read of a FIFO in one go.
+const CHUNK_BYTES: usize = 64 * 1024;
+
+/// The log files of a service.
+#[derive(Debug)]
+pub struct LogFiles {
+    dir: PathBuf,
+    writers: RefCell<HashMap<ReleaseId, Weak<RefCell<Writer>>>>,
+}
+
+/// A log file that several instances write to.
+pub type SharedWriter = Rc<RefCell<Writer>>;
+
+impl LogFiles {
+    /// The log files in a directory.
+    #[must_use]
+    pub fn new(dir: PathBuf) -> Self {
+        Self { dir, writers: RefCell::default() }
+    }
+
+    /// A release's log file.
+    #[must_use]
+    pub fn path(&self, release: ReleaseId) -> PathBuf {
+        self.dir.join(format!("{release}.log"))
+    }
+
+    /// The writer of a release's log; one for all its instances.
+    pub fn writer(&self, release: ReleaseId) -> SharedWriter {
+        if let Some(writer) = self.open_writer(release) {
+            return writer;
+        }
+        let writer = Rc::new(RefCell::new(Writer::new(self.path(release))));
+        self.writers.borrow_mut().insert(release, Rc::downgrade(&writer));
+        writer
+    }
+
+    /// The writer of a release's log, if somebody writes to it.
+    pub fn open_writer(&self, release: ReleaseId) -> Option<SharedWriter> {
+        self.writers.borrow().get(&release).and_then(Weak::upgrade)
+    }
+
+    /// Removes a release's log.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn remove(&self, release: ReleaseId) -> io::Result<()> {
+        self.writers.borrow_mut().remove(&release);
+        for path in [self.path(release), rotated(&self.path(release))] {
+            match fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn rotated(path: &Path) -> PathBuf {
+    path.with_extension("log.1")
+}
+
+/// The writing side of one log file.
+#[derive(Debug)]
+pub struct Writer {
+    path: PathBuf,
+    file: Option<File>,
+    size_bytes: u64,
+    /// The instance whose line is open, and the line's length.
+    open: Option<(u16, usize)>,
+    n_dropped_bytes: u64,
+    grew: watch::Sender<u64>,
+}
+
+impl Writer {
+    fn new(path: PathBuf) -> Self {
+        let mut writer = Self {
+            path,
+            file: None,
+            size_bytes: 0,
+            open: None,
+            n_dropped_bytes: 0,
+            grew: watch::channel(0).0,
+        };
+        if let Err(error) = writer.reopen() {
+            tracing::error!(path = %writer.path.display(), %error, "opening a log");
+        }
+        writer
+    }
+
+    /// Changes with each piece that is written.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.grew.subscribe()
+    }
+
+    fn reopen(&mut self) -> io::Result<()> {
+        let mut file = File::options().read(true).append(true).create(true).open(&self.path)?;
+        self.size_bytes = file.metadata()?.len();
+        // A supervisor before this one may have ended in the middle of a line.
+        if self.size_bytes > 0 {
+            let mut last = [0];
+            file.seek(SeekFrom::End(-1))?;
+            file.read_exact(&mut last)?;
+            if last[0] != b'\n' {
+                file.write_all(b"\n")?;
+                self.size_bytes += 1;
+            }
+        }
+        self.open = None;
+        self.file = Some(file);
+        Ok(())
+    }
+
+    /// Writes what an instance has written.
+    pub fn append(&mut self, instance: u16, chunk: &[u8]) {
+        let text = self.format(instance, chunk);
+        if self.n_dropped_bytes > 0 {
+            let text = format!("halley: {} bytes of output were lost\n", self.n_dropped_bytes);
+            if self.write(text.as_bytes()).is_ok() {
+                self.n_dropped_bytes = 0;
+            }
+        }
+        match self.write(&text) {
+            Ok(()) => self.grew.send_modify(|n| *n += 1),
+            Err(error) => {
+                // The FIFO is read on: a full disk must not stop the service.
+                if self.n_dropped_bytes == 0 {
+                    tracing::error!(path = %self.path.display(), %error, "writing a log");
+                }
+                self.n_dropped_bytes += chunk.len() as u64;
+            }
+        }
+    }
+
+    fn write(&mut self, text: &[u8]) -> io::Result<()> {
+        if self.size_bytes > ROTATE_BYTES && self.open.is_none() {
+            fs::rename(&self.path, rotated(&self.path))?;
+            self.file = None;
+        }
+        if self.file.is_none() {
+            self.reopen()?;
+        }
+        if let Some(file) = &mut self.file {
+            file.write_all(text)?;
+            self.size_bytes += text.len() as u64;
+        }
+        Ok(())
+    }
+
+    fn format(&mut self, instance: u16, chunk: &[u8]) -> Vec<u8> {
+        let mut text = Vec::with_capacity(chunk.len() + 64);
+        if self.open.is_some_and(|(owner, _)| owner != instance) {
+            text.push(b'\n');
+            self.open = None;
+        }
+        for byte in chunk {
+            let length = match self.open {
+                Some((_, length)) => length,
+                None => {
+                    let at = clock::now_rfc3339_ms();
+                    text.extend_from_slice(format!("{at} {instance} ").as_bytes());
+                    0
+                }
+            };
+            match byte {
+                b'\n' => {
+                    text.push(b'\n');
+                    self.open = None;
+                    continue;
+                }
+                b'\t' => text.push(b'\t'),
+                // Whatever a program writes, a terminal that shows it stays as it is.
+                0..=31 | 127 => text.extend_from_slice(format!("\\x{byte:02x}").as_bytes()),
+                _ => text.push(*byte),
+            }
+            if length + 1 >= LINE_BYTES_MAX {
+                text.push(b'\n');
+                self.open = None;
+            } else {
+                self.open = Some((instance, length + 1));
+            }
+        }
+        text
+    }
+}
+
+/// Reads a FIFO into a log until the task is aborted. Nothing wakes up while nobody writes.
+pub fn pump(fifo: OwnedFd, instance: u16, writer: SharedWriter) -> JoinHandle<()> {
+    tokio::task::spawn_local(async move {
+        if let Err(error) = read_all(fifo, instance, &writer).await {
+            tracing::error!(%error, "reading a service's output");
+        }
+    })
+}
+
+async fn read_all(fifo: OwnedFd, instance: u16, writer: &SharedWriter) -> io::Result<()> {
+    // An open file of our own: O_NONBLOCK on the other one would reach the service's stdout.
+    let own = File::options()
+        .read(true)
+        .custom_flags_nonblocking()
+        .open(format!("/proc/self/fd/{}", fifo.as_raw_fd()))?;
+    let own = ready::readable(own.into())?;
+    let mut chunk = vec![0; CHUNK_BYTES];
+    loop {
+        let read = own
+            .readable()
+            .await?
+            .try_io(|fifo| Ok(rustix::io::read(fifo.get_ref(), &mut chunk[..])?));
+        match read {
+            Ok(Ok(n)) => writer.borrow_mut().append(instance, &chunk[..n]),
+            Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+            Ok(Err(error)) => return Err(error),
+            Err(_would_block) => {}
+        }
+        // One loud service does not keep the others waiting.
+        tokio::task::yield_now().await;
+    }
+}
+
+trait NonBlocking {
+    fn custom_flags_nonblocking(&mut self) -> &mut Self;
+}
+
+impl NonBlocking for fs::OpenOptions {
+    fn custom_flags_nonblocking(&mut self) -> &mut Self {
+        std::os::unix::fs::OpenOptionsExt::custom_flags(self, libc::O_NONBLOCK)
+    }
+}
+
+/// Reads what is left in a FIFO whose processes have ended, before it goes.
+pub fn drain(fifo: &Path, instance: u16, writer: &SharedWriter) {
+    let opened = File::options().read(true).custom_flags_nonblocking().open(fifo);
+    let Ok(mut file) = opened else { return };
+    let mut chunk = vec![0; CHUNK_BYTES];
+    while let Ok(n) = file.read(&mut chunk) {
+        if n == 0 {
+            break;
+        }
+        writer.borrow_mut().append(instance, &chunk[..n]);
+    }
+}
+
+/// The last lines of a log, over its rotation.
+#[must_use]
+pub fn tail(path: &Path, n_lines: usize) -> Vec<String> {
+    let read = |path: &Path| -> Vec<String> {
+        let text = fs::read(path).unwrap_or_default();
+        String::from_utf8_lossy(&text).lines().map(str::to_owned).collect()
+    };
+    let mut lines = read(path);
+    if lines.len() < n_lines {
+        let mut older = read(&rotated(path));
+        older.append(&mut lines);
+        lines = older;
+    }
+    lines.split_off(lines.len().saturating_sub(n_lines))
+}
+
+/// New lines of a log, from where it ends when this is made.
+#[derive(Debug)]
+pub struct Follow {
+    path: PathBuf,
+    inode: u64,
+    offset: u64,
+}
+
+impl Follow {
+    /// Begins at the end of what is there.
+    #[must_use]
+    pub fn from_end(path: &Path) -> Self {
+        let (inode, offset) = identity(path);
+        Self { path: path.to_owned(), inode, offset }
+    }
+
+    /// The whole lines that came since; a rotation in between loses none.
+    pub fn next_lines(&mut self) -> Vec<String> {
+        let mut lines = Vec::new();
+        let (inode, _) = identity(&self.path);
+        if inode != self.inode {
+            lines.extend(self.read_from(&rotated(&self.path)));
+            (self.inode, self.offset) = (inode, 0);
+        }
+        lines.extend(self.read_from(&self.path.clone()));
+        lines
+    }
+
+    fn read_from(&mut self, path: &Path) -> Vec<String> {
+        let mut bytes = Vec::new();
+        let read = File::open(path).and_then(|mut file| {
+            file.seek(SeekFrom::Start(self.offset))?;
+            file.read_to_end(&mut bytes)
+        });
+        if read.is_err() {
+            return Vec::new();
+        }
+        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        self.offset += whole as u64;
+        String::from_utf8_lossy(&bytes[..whole]).lines().map(str::to_owned).collect()
+    }
+}
+
+fn identity(path: &Path) -> (u64, u64) {
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata(path).map_or((0, 0), |meta| (meta.ino(), meta.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(path: &Path) -> Vec<String> {
+        let strip = |line: String| line.split_once(' ').map(|(_, rest)| rest.to_owned());
+        tail(path, 1000).into_iter().filter_map(strip).collect()
+    }
+
+    #[test]
+    fn what_was_read_is_in_the_file_at_once_and_lines_of_instances_do_not_mix() {
+        let dir = tempfile::tempdir().unwrap();
+        let logs = LogFiles::new(dir.path().to_owned());
+        let writer = logs.writer(ReleaseId(1));
+        let path = logs.path(ReleaseId(1));
+        writer.borrow_mut().append(0, b"half");
+        assert_eq!(texts(&path), ["0 half"]);
+        writer.borrow_mut().append(1, b"other\n");
+        writer.borrow_mut().append(0, b" rest\nred \x1b[31m\n");
+        assert_eq!(texts(&path), ["0 half", "1 other", "0  rest", "0 red \\x1b[31m"]);
+    }
+
+    #[test]
+    fn a_supervisor_that_ended_in_a_line_does_not_spoil_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("1.log");
+        Writer::new(path.clone()).append(0, b"cut");
+        Writer::new(path.clone()).append(0, b"next\n");
+        assert_eq!(texts(&path), ["0 cut", "0 next"]);
+    }
+
+    #[test]
+    fn a_follower_loses_no_line_over_a_rotation() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("1.log");
+        let mut writer = Writer::new(path.clone());
+        let mut follow = Follow::from_end(&path);
+        let line = [b'x'; 1000];
+        let (mut n_written, mut n_seen) = (0, 0);
+        while !rotated(&path).exists() {
+            writer.append(0, &line);
+            writer.append(0, b"\n");
+            n_written += 1;
+            if n_written % 1000 == 0 {
+                n_seen += follow.next_lines().len();
+            }
+        }
+        n_seen += follow.next_lines().len();
+        assert_eq!(n_seen, n_written);
+    }
+}

@@ -1,0 +1,108 @@
+//! `NOTIFY_SOCKET` of the services: a program says `READY=1` there (`sd_notify(3)`).
+//!
+//! The socket is kept by the keeper, so that what is said while no supervisor runs is heard by the
+//! next one.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::rc::Rc;
+
+use crate::os::{fs, proc, ready};
+use crate::supervisor::service::Service;
+
+/// Makes the service's socket, or takes it over, and listens on it.
+///
+/// # Errors
+/// When it cannot be made or kept.
+pub async fn open(service: &Rc<Service>, kept: Option<OwnedFd>) -> io::Result<()> {
+    let name = format!("notify/{}", service.name);
+    let socket = match kept {
+        Some(socket) => socket,
+        None => {
+            let socket = bind(&service.paths.notify_socket())?;
+            if let Some(user) = service.config().settings.user.as_deref().and_then(proc::user) {
+                fs::give_to(&service.paths.notify_socket(), user.uid, user.gid)?;
+            }
+            service.link().keep(name, socket.as_fd()).await.map_err(io::Error::other)?;
+            socket
+        }
+    };
+    let service = Rc::clone(service);
+    tokio::task::spawn_local(async move {
+        if let Err(error) = hear(&service, socket).await {
+            tracing::error!(service = %service.name, %error, "hearing READY=1");
+        }
+    });
+    Ok(())
+}
+
+fn bind(path: &Path) -> io::Result<OwnedFd> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let socket = UnixDatagram::bind(path)?;
+    socket.set_nonblocking(true)?;
+    rustix::net::sockopt::set_socket_passcred(&socket, true)?;
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+    Ok(socket.into())
+}
+
+async fn hear(service: &Rc<Service>, socket: OwnedFd) -> io::Result<()> {
+    let socket = ready::readable(socket)?;
+    let mut buffer = vec![0; 4096];
+    loop {
+        let heard = socket
+            .readable()
+            .await?
+            .try_io(|socket| crate::os::scm::receive_from(socket.get_ref(), &mut buffer));
+        match heard {
+            Ok(Ok((n, Some(pid)))) if says_ready(&buffer[..n]) => mark_ready(service, pid),
+            Ok(Ok(_)) | Err(_) => {}
+            Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {}
+            Ok(Err(error)) => return Err(error),
+        }
+    }
+}
+
+fn says_ready(message: &[u8]) -> bool {
+    message.split(|byte| *byte == b'\n').any(|line| line == b"READY=1")
+}
+
+/// The one who said it, or one of its ancestors, is an instance.
+fn mark_ready(service: &Service, sender: i32) {
+    let mut ancestors = vec![sender];
+    while let Some(pid) = ancestors.last().copied().filter(|pid| *pid > 1) {
+        match proc::parent(pid) {
+            Ok(parent) if ancestors.len() < 64 => ancestors.push(parent),
+            _ => break,
+        }
+    }
+    for crew in service.fleet.all() {
+        for instance in &crew.instances {
+            if instance.pid().is_some_and(|pid| ancestors.contains(&pid)) {
+                instance.said_ready.set(true);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ready_is_a_line_of_its_own() {
+        for (message, ready) in [
+            ("READY=1", true),
+            ("STATUS=up\nREADY=1\n", true),
+            ("READY=0", false),
+            ("NOTREADY=1", false),
+            ("", false),
+        ] {
+            assert_eq!(says_ready(message.as_bytes()), ready, "{message:?}");
+        }
+    }
+}

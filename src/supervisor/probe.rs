@@ -1,0 +1,216 @@
+//! Probes: what one says, and how it asks.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Bytes;
+use hyper::{Request, header};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use crate::config::duration;
+use crate::core::ids::{InstanceIndex, ReleaseId};
+use crate::os::{clock, listen};
+
+/// Probes that a transcript remembers.
+const N_REMEMBERED: usize = 20;
+/// Most of a body that is read.
+const BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// What a probe said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probe(Option<String>);
+
+impl Probe {
+    /// It was answered well.
+    #[must_use]
+    pub fn good() -> Self {
+        Self(None)
+    }
+
+    /// It was not, because.
+    #[must_use]
+    pub fn bad(why: impl Into<String>) -> Self {
+        Self(Some(why.into()))
+    }
+
+    /// Whether it was answered well.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Why it was bad.
+    #[must_use]
+    pub fn why(&self) -> Option<&str> {
+        self.0.as_deref()
+    }
+}
+
+/// The last probes of an operation, for its report.
+#[derive(Debug, Default)]
+pub struct Transcript(VecDeque<String>);
+
+impl Transcript {
+    /// Remembers a probe.
+    pub fn push(&mut self, release: ReleaseId, index: InstanceIndex, probe: &Probe) {
+        if self.0.len() == N_REMEMBERED {
+            self.0.pop_front();
+        }
+        let said = probe.why().unwrap_or("good");
+        let at = clock::now_rfc3339_ms();
+        self.0.push_back(format!("{at} release {release} instance {index}: {said}"));
+    }
+
+    /// What is remembered, oldest first.
+    pub fn lines(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(String::as_str)
+    }
+}
+
+/// A probe that takes longer than this is bad.
+pub async fn within(limit: Duration, probe: impl Future<Output = Probe>) -> Probe {
+    match tokio::time::timeout(limit, probe).await {
+        Ok(probe) => probe,
+        Err(_) => Probe::bad(format!("no answer within {}", duration::print(limit))),
+    }
+}
+
+/// `GET` over a connection that is there already; 200 to 399 is good.
+pub async fn http(stream: TcpStream, authority: &str, path: &str) -> Probe {
+    let asked = format!("GET {path}");
+    let (mut sender, connection) =
+        match hyper::client::conn::http1::handshake(TokioIo::new(stream)).await {
+            Ok(pair) => pair,
+            Err(error) => return Probe::bad(format!("{asked}: {error}")),
+        };
+    let request = Request::get(path)
+        .header(header::HOST, authority)
+        .header(header::USER_AGENT, concat!("halley-sup/", env!("CARGO_PKG_VERSION")))
+        .header(header::CONNECTION, "close")
+        .body(Empty::<Bytes>::new());
+    let request = match request {
+        Ok(request) => request,
+        Err(error) => return Probe::bad(format!("{asked}: {error}")),
+    };
+    let exchange = async {
+        let mut response = match sender.send_request(request).await {
+            Ok(response) => response,
+            Err(error) => return Probe::bad(format!("{asked}: {}", http_text(&error))),
+        };
+        let status = response.status();
+        let mut n_bytes = 0;
+        // A good answer is a whole one.
+        while let Some(frame) = response.body_mut().frame().await {
+            match frame {
+                Ok(frame) => n_bytes += frame.data_ref().map_or(0, Bytes::len),
+                Err(error) => return Probe::bad(format!("{asked}: {}", http_text(&error))),
+            }
+            if n_bytes > BODY_BYTES_MAX {
+                break;
+            }
+        }
+        if (200..400).contains(&status.as_u16()) {
+            Probe::good()
+        } else {
+            Probe::bad(format!("{asked} answered {status}"))
+        }
+    };
+    let mut connection = std::pin::pin!(connection);
+    let mut exchange = std::pin::pin!(exchange);
+    let mut open = true;
+    loop {
+        tokio::select! {
+            biased;
+            probe = &mut exchange => return probe,
+            _ended = &mut connection, if open => open = false,
+        }
+    }
+}
+
+fn http_text(error: &hyper::Error) -> String {
+    if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
+        "the connection was closed without a whole answer".to_owned()
+    } else if error.is_parse() {
+        format!("the answer is not HTTP ({error})")
+    } else {
+        error.to_string()
+    }
+}
+
+/// Good when the program takes the connection out of its accept queue, as the kernel tells it:
+/// a queue that does not move is a program that hangs, and nobody has to ask the program.
+pub async fn tcp(stream: TcpStream) -> Probe {
+    let (Ok(source), Ok(target)) = (stream.local_addr(), stream.peer_addr()) else {
+        return Probe::bad("the connection was closed at once");
+    };
+    let mut pause = Duration::from_millis(1);
+    loop {
+        let mut byte = [0];
+        // Something came, or the end: somebody had taken it.
+        let is_answered = !matches!(stream.try_read(&mut byte),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock);
+        if is_answered || listen::is_accepted(source, target.port()) {
+            return Probe::good();
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(100));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    async fn probe(answer: &'static [u8]) -> Probe {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let serve = async {
+            let (mut client, _) = listener.accept().await.unwrap();
+            let mut buffer = [0; 1024];
+            let n = client.read(&mut buffer).await.unwrap();
+            assert!(buffer[..n].starts_with(b"GET /healthz HTTP/1.1\r\n"));
+            client.write_all(answer).await.unwrap();
+        };
+        tokio::join!(http(stream, "h", "/healthz"), serve).0
+    }
+
+    #[tokio::test]
+    async fn whole_answers_from_200_to_399_are_good() {
+        for good in [
+            b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".as_slice(),
+            b"HTTP/1.0 200 OK\r\n\r\nuntil the end",
+            b"HTTP/1.1 204 No Content\r\n\r\n",
+            b"HTTP/1.1 301 Moved\r\nContent-Length: 0\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        ] {
+            let text = String::from_utf8_lossy(good);
+            assert_eq!(probe(good).await, Probe::good(), "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn everything_else_says_what_came() {
+        let table: [(&[u8], &str); 4] = [
+            (b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n", "answered 503"),
+            (b"", "closed without a whole answer"),
+            (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok", ""),
+            (b"SSH-2.0-OpenSSH\r\n\r\n", "not HTTP"),
+        ];
+        for (answer, why) in table {
+            let probe = probe(answer).await;
+            assert!(probe.why().is_some_and(|text| text.contains(why)), "{probe:?} {why}");
+        }
+    }
+
+    #[tokio::test]
+    async fn no_answer_is_bad_after_the_timeout() {
+        let probe = within(Duration::from_millis(20), std::future::pending()).await;
+        assert_eq!(probe.why(), Some("no answer within 20ms"));
+    }
+}

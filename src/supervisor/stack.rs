@@ -1,0 +1,235 @@
+//! The stack: all services together, from the moment a supervisor comes up until it leaves.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use tokio::sync::mpsc;
+
+use crate::config;
+use crate::core::ids::ServiceName;
+use crate::keeper;
+use crate::os::proc;
+use crate::store::layout::Layout;
+use crate::supervisor::boot;
+use crate::supervisor::control;
+use crate::supervisor::leave;
+use crate::supervisor::link::{Inventory, Link, LinkError, News};
+use crate::supervisor::rest;
+use crate::supervisor::service::{Service, Shared};
+
+/// All services.
+#[derive(Debug)]
+pub struct Stack {
+    /// What they share.
+    pub shared: Rc<Shared>,
+    /// By name.
+    pub services: RefCell<BTreeMap<ServiceName, Rc<Service>>>,
+    /// In start order.
+    pub order: RefCell<Vec<ServiceName>>,
+    /// Services that cannot be taken over, and why: what they run goes on running.
+    pub broken: RefCell<BTreeMap<ServiceName, String>>,
+}
+
+/// Why a supervisor leaves.
+#[derive(Debug, thiserror::Error)]
+pub enum StackError {
+    /// The configuration is not valid any more.
+    #[error("the configuration cannot be used:\n{problems}")]
+    Config {
+        /// All that is wrong, a line each.
+        problems: String,
+    },
+    /// There is no keeper.
+    #[error("no keeper: {0}")]
+    Keeper(#[from] LinkError),
+    /// The system's own reason.
+    #[error(transparent)]
+    System(#[from] std::io::Error),
+}
+
+/// Runs the stack until the keeper says stop or is gone.
+///
+/// # Errors
+/// [`StackError`] when it cannot begin.
+pub async fn run(config_path: PathBuf) -> Result<(), StackError> {
+    let socket = keeper::link_from_env()?;
+    let config = config::load(&config_path).map_err(|problems| StackError::Config {
+        problems: problems.iter().map(|p| format!("{p}\n")).collect(),
+    })?;
+    let (link, mut inventory, news) = Link::connect(socket).await?;
+    let layout = Layout::new(&config.root);
+    let shared = Rc::new(Shared {
+        link,
+        layout,
+        boot_id: proc::boot_id()?,
+        config_path,
+        stopping: Cell::new(false),
+    });
+    let stack = Rc::new(Stack {
+        shared,
+        services: RefCell::default(),
+        order: RefCell::new(config.order.clone()),
+        broken: RefCell::default(),
+    });
+    for name in &config.order {
+        if let Some(service) = config.services.get(name) {
+            stack.take_over(service.clone(), &mut inventory).await;
+        }
+    }
+    stack.drop_strangers(&mut inventory).await;
+    control::serve(&stack, &config.socket)?;
+    stack.shared.link.ready().await?;
+    let starting = Rc::clone(&stack);
+    tokio::task::spawn_local(async move { starting.bring_up().await });
+    stack.until_the_end(news).await
+}
+
+impl Stack {
+    async fn take_over(self: &Rc<Self>, config: config::model::Service, inventory: &mut Inventory) {
+        let name = config.name.clone();
+        let taken = match Service::load(Rc::clone(&self.shared), config) {
+            Ok(service) => match boot::take_over(&service, inventory).await {
+                Ok(()) => Ok(service),
+                Err(error) => Err(error.to_string()),
+            },
+            Err(error) => Err(error.to_string()),
+        };
+        match taken {
+            Ok(service) => {
+                rest::watch(&service);
+                // A stop that a supervisor before this one did not come to finish.
+                if service.state.borrow().stopped && !service.fleet.all().is_empty() {
+                    let service = Rc::clone(&service);
+                    tokio::task::spawn_local(async move { take_down(&service).await });
+                }
+                self.services.borrow_mut().insert(name, service);
+            }
+            Err(why) => {
+                tracing::error!(service = %name, why, "not taken over; what it runs goes on");
+                self.broken.borrow_mut().insert(name, why);
+            }
+        }
+    }
+
+    /// Children and descriptors of services that are not in the configuration are left alone and
+    /// said: stopping what serves is nobody's accident.
+    async fn drop_strangers(&self, inventory: &mut Inventory) {
+        let broken = self.broken.borrow();
+        for found in &inventory.children {
+            if broken.is_empty() {
+                tracing::warn!(
+                    pid = found.identity.pid,
+                    label = found.label,
+                    "a process of a service that is not in the configuration runs on"
+                );
+            }
+        }
+    }
+
+    /// Starts what is not running, in order: a service begins when those before it answer, or have
+    /// had their time.
+    async fn bring_up(&self) {
+        let order = self.order.borrow().clone();
+        for name in order {
+            let service = self.services.borrow().get(&name).cloned();
+            let Some(service) = service else { continue };
+            let deadline = service.config().settings.health.deadline;
+            let up = Rc::clone(&service);
+            let task = tokio::task::spawn_local(async move { boot::bring_up(&up).await });
+            if tokio::time::timeout(deadline, task).await.is_err() {
+                tracing::warn!(service = %name, "is not up yet; those after it are started");
+            }
+        }
+    }
+
+    async fn until_the_end(
+        self: &Rc<Self>,
+        mut news: mpsc::UnboundedReceiver<News>,
+    ) -> Result<(), StackError> {
+        loop {
+            match news.recv().await {
+                Some(News::Stop) => {
+                    let stack = Rc::clone(self);
+                    tokio::task::spawn_local(async move { stack.stop().await });
+                }
+                Some(News::Reload) => self.reload().await,
+                Some(News::Gone) | None => return Ok(()),
+            }
+        }
+    }
+
+    /// Takes everything down, in reverse order.
+    async fn stop(&self) {
+        self.shared.stopping.set(true);
+        let order: Vec<ServiceName> = self.order.borrow().iter().rev().cloned().collect();
+        for name in order {
+            let service = self.services.borrow().get(&name).cloned();
+            if let Some(service) = service {
+                take_down(&service).await;
+            }
+        }
+        if let Err(error) = self.shared.link.stopped().await {
+            tracing::error!(%error, "saying that everything is down");
+        }
+    }
+
+    /// Reads the configuration again. What runs keeps the settings it has until its next start.
+    async fn reload(self: &Rc<Self>) {
+        let config = match config::load(&self.shared.config_path) {
+            Ok(config) => config,
+            Err(problems) => {
+                for problem in problems {
+                    tracing::error!(%problem, "the configuration is not reloaded");
+                }
+                return;
+            }
+        };
+        for (name, settings) in &config.services {
+            let present = self.services.borrow().get(name).cloned();
+            match present {
+                Some(service) => {
+                    if service.config().listen != settings.listen {
+                        tracing::warn!(service = %name, "other listeners take a restart of halley-sup");
+                        continue;
+                    }
+                    service.config.replace(Rc::new(settings.clone()));
+                }
+                None => self.take_over(settings.clone(), &mut Inventory::default()).await,
+            }
+        }
+        for name in self.services.borrow().keys() {
+            if !config.services.contains_key(name) {
+                tracing::warn!(service = %name, "is not in the configuration any more and runs on");
+            }
+        }
+        self.order.replace(config.order);
+        tracing::info!("configuration reloaded");
+        let starting = Rc::clone(self);
+        tokio::task::spawn_local(async move { starting.bring_up().await });
+    }
+}
+
+/// Stops a service: its operation, its listeners, its processes. New connections are refused from
+/// the first moment on, those that are served are finished.
+pub async fn take_down(service: &Rc<Service>) {
+    let task = service.task.borrow_mut().take();
+    if let Some(task) = task {
+        task.abort();
+        drop(task.await);
+    }
+    service.live.set(None);
+    let crews = service.fleet.all();
+    let stops: Vec<_> = crews
+        .into_iter()
+        .map(|crew| {
+            let service = Rc::clone(service);
+            tokio::task::spawn_local(async move { leave::stop_now(&service, &crew).await })
+        })
+        .collect();
+    service.slots.close(service.link()).await;
+    for stop in stops {
+        drop(stop.await);
+    }
+}

@@ -1,0 +1,181 @@
+//! How things stand, for `status`.
+
+use std::rc::Rc;
+
+use crate::core::ids::ReleaseId;
+use crate::core::retention;
+use crate::os::proc;
+use crate::store::release;
+use crate::supervisor::fleet::{Crew, Duty};
+use crate::supervisor::protocol::{
+    InstanceStatus, OperationStatus, ReleaseEntry, RollbackStatus, ServiceStatus, Status,
+};
+use crate::supervisor::service::Service;
+use crate::supervisor::slots::text_of;
+use crate::supervisor::stack::Stack;
+
+/// One service, or all.
+pub fn status(stack: &Stack, only: Option<&str>) -> Status {
+    let services = stack.services.borrow();
+    let broken = stack.broken.borrow();
+    let order = stack.order.borrow();
+    let wanted = order.iter().filter(|name| only.is_none_or(|only| name.as_str() == only));
+    let entries = wanted.filter_map(|name| match (services.get(name), broken.get(name)) {
+        (Some(service), _) => Some(of_service(service)),
+        (None, Some(why)) => Some(of_broken(name.as_str(), why)),
+        (None, None) => None,
+    });
+    Status { version: env!("CARGO_PKG_VERSION").to_owned(), services: entries.collect() }
+}
+
+fn of_service(service: &Rc<Service>) -> ServiceStatus {
+    let state = service.state.borrow();
+    let live = service.live_crew();
+    let serving = service.serving();
+    let trouble = service.trouble.borrow().clone();
+    let (word, why) = match &live {
+        _ if state.stopped => ("stopped", None),
+        _ if state.alarm.is_some() => {
+            ("degraded", state.alarm.as_ref().map(|alarm| alarm.what.clone()))
+        }
+        Some(crew) if crew.is_whole() && trouble.is_none() => ("running", None),
+        Some(crew) if crew.is_alive() => ("degraded", trouble.or(some("a process is not running"))),
+        Some(_) => ("down", trouble.or(some("its process has ended and is started again"))),
+        None if state.last_good.is_none() => ("down", some("it has no good release yet")),
+        None => ("down", trouble),
+    };
+    ServiceStatus {
+        name: service.name.to_string(),
+        state: word.to_owned(),
+        why,
+        serving: serving.map(|release| release.0),
+        last_good: service.last_good().map(|release| release.0),
+        trial: service.trial().map(|release| release.0),
+        listen: service.config().listen.iter().map(text_of).collect(),
+        instances: service.fleet.all().iter().flat_map(|crew| instances(crew)).collect(),
+        rollback: rollback(service),
+        operation: service.operation.borrow().as_ref().map(|operation| OperationStatus {
+            op: operation.id.0,
+            kind: operation.kind.name().to_owned(),
+            phase: operation.phase.borrow().clone(),
+            actor: operation.actor.clone(),
+            at: operation.at.borrow().clone(),
+        }),
+        alarm: state.alarm.clone(),
+    }
+}
+
+fn some(text: &str) -> Option<String> {
+    Some(text.to_owned())
+}
+
+fn of_broken(name: &str, why: &str) -> ServiceStatus {
+    let rollback = RollbackStatus { ready: false, release: None, from: None, why: some(why) };
+    ServiceStatus {
+        name: name.to_owned(),
+        state: "down".to_owned(),
+        why: some(why),
+        serving: None,
+        last_good: None,
+        trial: None,
+        listen: Vec::new(),
+        instances: Vec::new(),
+        rollback,
+        operation: None,
+        alarm: None,
+    }
+}
+
+fn instances(crew: &Crew) -> Vec<InstanceStatus> {
+    let role = match crew.duty.get() {
+        Duty::Candidate => "candidate",
+        Duty::Trial | Duty::Live => "live",
+        Duty::Standby => "standby",
+        Duty::Draining => "draining",
+    };
+    let of = |instance: &Rc<crate::supervisor::fleet::Instance>| {
+        let pid = instance.pid();
+        let state = match (pid, crew.duty.get()) {
+            (None, _) => "waiting",
+            (Some(_), Duty::Draining) => "stopping",
+            (Some(_), _) if instance.ready.get() => "ready",
+            (Some(_), Duty::Standby) => "ready",
+            (Some(_), _) => "starting",
+        };
+        InstanceStatus {
+            release: crew.release.0,
+            instance: instance.index.0,
+            pid: pid.unwrap_or(0),
+            role: role.to_owned(),
+            state: state.to_owned(),
+            restarts: instance.restarts.get(),
+            rss_bytes: pid.map_or(0, proc::rss_bytes),
+        }
+    };
+    crew.instances.iter().map(of).collect()
+}
+
+/// Whether a rollback would work now, and from where: running processes, or a tree that is there.
+fn rollback(service: &Service) -> RollbackStatus {
+    let not =
+        |why: &str| RollbackStatus { ready: false, release: None, from: None, why: some(why) };
+    let known: Vec<_> =
+        release::all(&service.paths).iter().map(|known| (known.release, known.verdict)).collect();
+    let targets = retention::targets(&known, service.serving().or(service.last_good()));
+    let Some(target) = targets.into_iter().next() else {
+        return not("there is no good release before the one that serves");
+    };
+    let crews = service.fleet.all();
+    let warm = crews
+        .iter()
+        .any(|crew| crew.release == target && crew.duty.get() == Duty::Standby && crew.is_whole());
+    let from = if warm { "warm" } else { "cold" };
+    match missing(service, target) {
+        Some(why) if !warm => RollbackStatus { release: Some(target.0), ..not(&why) },
+        _ => RollbackStatus {
+            ready: true,
+            release: Some(target.0),
+            from: Some(from.to_owned()),
+            why: None,
+        },
+    }
+}
+
+/// What a cold start would miss, as far as a glance can tell.
+fn missing(service: &Service, target: ReleaseId) -> Option<String> {
+    let settings = match release::settings(&service.paths, target) {
+        Ok(settings) => settings,
+        Err(error) => return Some(error.to_string()),
+    };
+    let program = settings.command.first()?;
+    let path = service.paths.release(target).join(program);
+    let gone = program.contains('/') && !path.is_file();
+    gone.then(|| format!("release {target}: {program} is not there"))
+}
+
+/// The releases on disk, newest first.
+pub fn releases(service: &Service) -> Vec<ReleaseEntry> {
+    let state = service.state.borrow();
+    let standby = state.standby.as_ref().map(|standby| ReleaseId(standby.release));
+    let roles = |release: ReleaseId| {
+        let all = [
+            (service.serving() == Some(release), "serving"),
+            (service.last_good() == Some(release), "last_good"),
+            (service.trial() == Some(release), "trial"),
+            (standby == Some(release), "standby"),
+            (state.pinned.contains(&release.0), "pinned"),
+        ];
+        all.into_iter().filter(|(holds, _)| *holds).map(|(_, role)| role.to_owned()).collect()
+    };
+    let entry = |known: release::Known| ReleaseEntry {
+        release: known.release.0,
+        verdict: known.verdict.name().to_owned(),
+        why: known.why,
+        roles: roles(known.release),
+        label: known.manifest.label,
+        digest: known.manifest.digest,
+        size_bytes: known.manifest.size_bytes,
+        at: known.manifest.at,
+    };
+    release::all(&service.paths).into_iter().rev().map(entry).collect()
+}
