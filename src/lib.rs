@@ -39,8 +39,10 @@
 //! - The supervisor may be killed between any two instructions.
 //! - Nothing that has served is stopped by an operation; `core::retire` compares before it acts.
 
+pub mod cli;
 pub mod config;
 pub mod core;
+pub mod demo;
 pub mod keeper;
 #[allow(unsafe_code, reason = "the kernel fence: the one module that may")]
 pub mod os;

@@ -1,3 +1,14 @@
-//! The `halley-sup` binary.
+//! The `halley-sup` binary: its arguments say which of its personalities it is.
 
-fn main() {}
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let args: Vec<OsString> = std::env::args_os().skip(1).collect();
+    match args.first().and_then(|verb| verb.to_str()) {
+        Some(halley_sup::os::launch::VERB) => halley_sup::os::launch::main(&args[1..]),
+        Some(halley_sup::supervisor::VERB) => halley_sup::supervisor::main(&args[1..]),
+        Some(halley_sup::demo::service::VERB) => halley_sup::demo::service::main(&args[1..]),
+        _ => halley_sup::cli::main(),
+    }
+}

@@ -1,0 +1,26 @@
+//! `abort SERVICE`: end an operation and go back to what served before.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::cli::Common;
+use crate::cli::client::{self, Stay};
+use crate::supervisor::protocol::Verb;
+
+/// The arguments.
+#[derive(Debug, Args)]
+pub struct Abort {
+    /// Which service
+    service: String,
+    #[command(flatten)]
+    common: Common,
+}
+
+impl Abort {
+    /// Does it.
+    pub fn perform(self) -> ExitCode {
+        let verb = Verb::Abort { service: self.service };
+        client::ask(&self.common, verb, None, Stay::ToTheEnd)
+    }
+}

@@ -1,0 +1,37 @@
+//! `check`: all that is wrong with the configuration, at once.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::cli::{Common, exit, out};
+use crate::config;
+
+/// The arguments.
+#[derive(Debug, Args)]
+pub struct Check {
+    #[command(flatten)]
+    common: Common,
+}
+
+impl Check {
+    /// Does it.
+    pub fn perform(self) -> ExitCode {
+        let path = config::locate(self.common.config);
+        match config::load(&path) {
+            Ok(config) => {
+                for warning in config::warnings(&config) {
+                    out::say(format!("warning: {warning}"));
+                }
+                let n = config.services.len();
+                out::result(format!("{}: ok, {n} services", path.display()));
+                exit::code(exit::OK)
+            }
+            Err(problems) => {
+                problems.iter().for_each(out::say);
+                out::say(format!("{} problems; nothing was changed", problems.len()));
+                exit::code(exit::USAGE)
+            }
+        }
+    }
+}

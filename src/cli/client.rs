@@ -1,0 +1,241 @@
+//! The client: sends one request, shows what comes back, and lives through a supervisor that is
+//! restarted meanwhile.
+
+use std::io::{self, BufRead, BufReader};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::cli::render::Renderer;
+use crate::cli::{Common, actor, exit, out};
+use crate::config;
+use crate::os::scm;
+use crate::supervisor::protocol::{Event, Request, Trouble, VERSION, Verb};
+
+/// How long a client waits for a supervisor that went away in the middle of an operation.
+const RETURN_LIMIT: Duration = Duration::from_secs(60);
+
+/// How long a client waits for a supervisor that is not there.
+const ABSENCE_LIMIT: Duration = Duration::from_millis(1500);
+
+/// Whether a client stays to the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stay {
+    /// Until the result.
+    ToTheEnd,
+    /// Until the operation has begun.
+    Begun,
+}
+
+/// Sends a request and shows the answer.
+pub fn ask(common: &Common, verb: Verb, source: Option<OwnedFd>, stay: Stay) -> ExitCode {
+    let path = config::locate(common.config.clone());
+    let socket = match config::load(&path) {
+        Ok(config) => config.socket,
+        Err(problems) => {
+            let why: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            return out::trouble(&Trouble {
+                what: "the configuration cannot be used".to_owned(),
+                why: why.join("\n"),
+                still: "nothing was changed".to_owned(),
+                next: vec![format!("halley-sup check --config {}", path.display())],
+                exit: exit::USAGE,
+            });
+        }
+    };
+    let mut conversation = Conversation {
+        socket,
+        renderer: Renderer::new(common.json, &verb),
+        interrupted: on_interrupt(),
+        operation: None,
+        n_seen: 0,
+        stay,
+    };
+    conversation.hold(verb, source)
+}
+
+/// Ctrl-C leaves; the daemon runs the operation all the same.
+fn on_interrupt() -> Arc<AtomicBool> {
+    let flag = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        drop(signal_hook::flag::register(signal, Arc::clone(&flag)));
+    }
+    flag
+}
+
+struct Conversation {
+    socket: PathBuf,
+    renderer: Renderer,
+    interrupted: Arc<AtomicBool>,
+    /// The operation that is watched: its service and number.
+    operation: Option<(String, u64)>,
+    n_seen: usize,
+    stay: Stay,
+}
+
+/// Why listening stopped.
+enum Left {
+    /// The last event came.
+    Over(ExitCode),
+    /// The supervisor went away.
+    Cut,
+    /// Somebody pressed Ctrl-C, or asked for no more.
+    Detached,
+}
+
+impl Conversation {
+    fn hold(&mut self, verb: Verb, source: Option<OwnedFd>) -> ExitCode {
+        let stream = match self.connect() {
+            Ok(stream) => stream,
+            Err(error) => return out::trouble(&self.unreachable(&error)),
+        };
+        if let Err(error) = send(&stream, verb, source) {
+            return out::trouble(&self.unreachable(&error));
+        }
+        let mut left = self.listen(stream);
+        let since = Instant::now();
+        let mut pause = Duration::from_millis(20);
+        loop {
+            match left {
+                Left::Over(code) => return code,
+                Left::Detached => return self.detached(),
+                Left::Cut if since.elapsed() > RETURN_LIMIT => {
+                    let error = io::Error::from(io::ErrorKind::ConnectionReset);
+                    return out::trouble(&self.unreachable(&error));
+                }
+                Left::Cut => {
+                    let Some((service, op)) = self.operation.clone() else {
+                        let error = io::Error::from(io::ErrorKind::ConnectionReset);
+                        return out::trouble(&self.unreachable(&error));
+                    };
+                    wait(pause, &self.interrupted);
+                    pause = (pause * 2).min(Duration::from_secs(1));
+                    left = self.watch_again(service, op);
+                }
+            }
+        }
+    }
+
+    /// A supervisor that is just being replaced is waited for, a moment.
+    fn connect(&self) -> io::Result<UnixStream> {
+        let begun = Instant::now();
+        loop {
+            match UnixStream::connect(&self.socket) {
+                Err(error) if is_absent(&error) && begun.elapsed() < ABSENCE_LIMIT => {
+                    wait(Duration::from_millis(20), &self.interrupted);
+                }
+                connected => return connected,
+            }
+        }
+    }
+
+    /// The supervisor that comes after knows the operation from its journal.
+    fn watch_again(&mut self, service: String, op: u64) -> Left {
+        if self.interrupted.load(Ordering::Relaxed) {
+            return Left::Detached;
+        }
+        let verb = Verb::Watch { op, service: Some(service) };
+        let asked = self.connect().and_then(|stream| send(&stream, verb, None).map(|()| stream));
+        match asked {
+            Ok(stream) => {
+                self.renderer.reconnected();
+                self.listen(stream)
+            }
+            Err(_) => Left::Cut,
+        }
+    }
+
+    fn listen(&mut self, stream: UnixStream) -> Left {
+        drop(stream.set_read_timeout(Some(Duration::from_millis(200))));
+        let mut reader = BufReader::new(stream);
+        let mut line = String::new();
+        loop {
+            if self.interrupted.load(Ordering::Relaxed) {
+                return Left::Detached;
+            }
+            match reader.read_line(&mut line) {
+                Ok(0) => return Left::Cut,
+                Ok(_) if line.ends_with('\n') => {}
+                Ok(_) => return Left::Cut,
+                Err(error) if is_pause(&error) => continue,
+                Err(_) => return Left::Cut,
+            }
+            let event = serde_json::from_str::<Event>(line.trim_end());
+            line.clear();
+            let Ok(event) = event else { continue };
+            if let Event::Operation { service, op, .. } = &event {
+                self.operation = Some((service.clone(), *op));
+            }
+            self.n_seen += 1;
+            if let Some(code) = self.renderer.show(&event) {
+                return Left::Over(exit::code(code));
+            }
+            if self.stay == Stay::Begun && self.operation.is_some() {
+                return Left::Detached;
+            }
+        }
+    }
+
+    fn detached(&self) -> ExitCode {
+        match &self.operation {
+            Some((service, op)) => {
+                out::say(format!(
+                    "detached: operation {op} goes on; halley-sup watch {service} {op}"
+                ));
+                exit::code(exit::DETACHED)
+            }
+            // Nothing was running that could go on.
+            None => exit::code(130),
+        }
+    }
+
+    fn unreachable(&self, error: &io::Error) -> Trouble {
+        let denied = error.kind() == io::ErrorKind::PermissionDenied;
+        Trouble {
+            what: if denied {
+                "not allowed to talk to the supervisor".to_owned()
+            } else {
+                "the supervisor cannot be reached".to_owned()
+            },
+            why: format!("{}: {error}", self.socket.display()),
+            still: "what serves goes on without it; nothing was changed".to_owned(),
+            next: if denied {
+                vec!["sudo halley-sup …".to_owned()]
+            } else {
+                vec!["systemctl status halley-sup".to_owned(), "halley-sup run".to_owned()]
+            },
+            exit: if denied { exit::FORBIDDEN } else { exit::UNREACHABLE },
+        }
+    }
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound)
+}
+
+fn is_pause(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted
+    )
+}
+
+/// Waits, but not for somebody in a hurry.
+fn wait(pause: Duration, interrupted: &AtomicBool) {
+    let until = Instant::now() + pause;
+    while Instant::now() < until && !interrupted.load(Ordering::Relaxed) {
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+}
+
+fn send(stream: &UnixStream, verb: Verb, source: Option<OwnedFd>) -> io::Result<()> {
+    let request = Request { version: VERSION, actor: actor::actor(), verb };
+    let mut line = serde_json::to_vec(&request)?;
+    line.push(b'\n');
+    let fds: Vec<_> = source.iter().map(AsFd::as_fd).collect();
+    scm::send(stream, &line, &fds)
+}

@@ -1,0 +1,185 @@
+//! `doctor`: what this kernel and this host allow, and what to do otherwise.
+
+use std::fs;
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::json;
+
+use crate::cli::{Common, exit, out};
+use crate::config;
+use crate::config::model::{Config, Listen};
+use crate::os::{listen, steer};
+
+/// The arguments.
+#[derive(Debug, Args)]
+pub struct Doctor {
+    #[command(flatten)]
+    common: Common,
+}
+
+/// How a check came out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Grade {
+    Ok,
+    Warn,
+    Bad,
+}
+
+/// One check: its grade, what was found, what to do.
+struct Finding {
+    grade: Grade,
+    what: String,
+    next: String,
+}
+
+impl Doctor {
+    /// Does it.
+    pub fn perform(self) -> ExitCode {
+        let path = config::locate(self.common.config);
+        let mut findings = vec![steering()];
+        findings.extend(kernel());
+        findings.push(migration());
+        match config::load(&path) {
+            Ok(config) => findings.extend(configured(&config)),
+            Err(problems) => findings.extend(
+                problems
+                    .iter()
+                    .map(|problem| finding(Grade::Bad, problem.to_string(), "halley-sup check")),
+            ),
+        }
+        for finding in &findings {
+            let grade = match finding.grade {
+                Grade::Ok => "ok",
+                Grade::Warn => "warn",
+                Grade::Bad => "bad",
+            };
+            if self.common.json {
+                let (what, next) = (&finding.what, &finding.next);
+                out::result(json!({ "grade": grade, "what": what, "next": next }));
+            } else if finding.next.is_empty() {
+                out::result(format!("{grade:<5} {}", finding.what));
+            } else {
+                out::result(format!("{grade:<5} {}\n      next: {}", finding.what, finding.next));
+            }
+        }
+        let bad = findings.iter().any(|finding| finding.grade == Grade::Bad);
+        exit::code(if bad { exit::INTERNAL } else { exit::OK })
+    }
+}
+
+fn finding(grade: Grade, what: impl Into<String>, next: &str) -> Finding {
+    Finding { grade, what: what.into(), next: next.to_owned() }
+}
+
+/// Steering is tried, not looked up: two sockets, a program, a connection.
+fn steering() -> Finding {
+    let tried = || -> Result<bool, String> {
+        let text = |error: &dyn std::fmt::Display| error.to_string();
+        let any = "127.0.0.1:0".parse().map_err(|error: std::net::AddrParseError| text(&error))?;
+        let first = listen::tcp_slot(any).map_err(|error| text(&error))?;
+        listen::listen(&first, 64).map_err(|error| text(&error))?;
+        let address = listen::address_of(&first).map_err(|error| text(&error))?;
+        let second = listen::tcp_slot(address).map_err(|error| text(&error))?;
+        listen::listen(&second, 64).map_err(|error| text(&error))?;
+        let share = [steer::Share { position: 1, weight: 1 }];
+        let program = steer::program(&[], &share, 2).map_err(|error| text(&error))?;
+        steer::attach(&first, &program).map_err(|error| text(&error))?;
+        for _ in 0..16 {
+            let _client = std::net::TcpStream::connect(address).map_err(|error| text(&error))?;
+        }
+        let state = listen::slot_state(&first).map_err(|error| text(&error))?;
+        Ok(state.n_queued == 0)
+    };
+    match tried() {
+        Ok(true) => finding(Grade::Ok, "steering works: flips without loss", ""),
+        Ok(false) => {
+            let what = "steering has no effect: connections went to the other socket";
+            finding(Grade::Bad, what, "a kernel of 4.6 or later, not a gVisor-like sandbox")
+        }
+        Err(why) => finding(Grade::Bad, format!("steering: {why}"), "a kernel of 4.6 or later"),
+    }
+}
+
+fn kernel() -> Vec<Finding> {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    let wanted = [
+        ((4, 6), Grade::Bad, "steering"),
+        ((5, 3), Grade::Bad, "pidfd: signals that cannot reach a stranger"),
+        ((5, 6), Grade::Warn, "openat2: safe unpacking without a fallback"),
+        ((5, 9), Grade::Warn, "close_range, and later handoff = \"intercept\""),
+    ];
+    let check = |((major, minor), grade, what): ((u32, u32), Grade, &str)| {
+        if version >= (major, minor) {
+            finding(Grade::Ok, format!("Linux {release}: {what}"), "")
+        } else {
+            let what = format!("Linux {release} is older than {major}.{minor}: {what}");
+            finding(grade, what, "a newer kernel")
+        }
+    };
+    wanted.into_iter().map(check).collect()
+}
+
+fn number(path: &str) -> Option<u32> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+fn migration() -> Finding {
+    match number("/proc/sys/net/ipv4/tcp_migrate_req") {
+        Some(1) => finding(
+            Grade::Warn,
+            "net.ipv4.tcp_migrate_req is 1: the kernel moves queued connections by itself",
+            "sysctl net.ipv4.tcp_migrate_req=0",
+        ),
+        _ => finding(Grade::Ok, "the kernel moves no queued connections by itself", ""),
+    }
+}
+
+fn configured(config: &Config) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let somaxconn = number("/proc/sys/net/core/somaxconn").unwrap_or(128);
+    for service in config.services.values() {
+        if service.backlog > somaxconn {
+            let name = &service.name;
+            findings.push(finding(
+                Grade::Warn,
+                format!("{name}: backlog {} is cut to somaxconn, {somaxconn}", service.backlog),
+                &format!("sysctl net.core.somaxconn={}", service.backlog),
+            ));
+        }
+        for Listen::Tcp(address) in &service.listen {
+            if let Some((low, high)) =
+                ephemeral().filter(|(low, high)| (*low..=*high).contains(&address.port()))
+            {
+                findings.push(finding(
+                    Grade::Warn,
+                    format!(
+                        "{}: port {} lies within {low} to {high}, which the kernel gives to \
+                         outgoing connections",
+                        service.name,
+                        address.port()
+                    ),
+                    "another port, or net.ipv4.ip_local_reserved_ports",
+                ));
+            }
+        }
+    }
+    let reached = std::os::unix::net::UnixStream::connect(&config.socket);
+    findings.push(match reached {
+        Ok(_) => finding(Grade::Ok, "the supervisor can be reached", ""),
+        Err(error) => finding(
+            Grade::Warn,
+            format!("the supervisor cannot be reached: {}: {error}", config.socket.display()),
+            "halley-sup run",
+        ),
+    });
+    findings
+}
+
+fn ephemeral() -> Option<(u16, u16)> {
+    let text = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
+    let mut numbers = text.split_ascii_whitespace().map_while(|part| part.parse().ok());
+    Some((numbers.next()?, numbers.next()?))
+}

@@ -1,0 +1,29 @@
+//! `history [SERVICE]`: past operations.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::cli::Common;
+use crate::cli::client::{self, Stay};
+use crate::supervisor::protocol::Verb;
+
+/// The arguments.
+#[derive(Debug, Args)]
+pub struct History {
+    /// Only this service
+    service: Option<String>,
+    /// At most this many, newest first
+    #[arg(short = 'n', long, default_value_t = 20)]
+    limit: usize,
+    #[command(flatten)]
+    common: Common,
+}
+
+impl History {
+    /// Does it.
+    pub fn perform(self) -> ExitCode {
+        let verb = Verb::History { service: self.service, limit: self.limit };
+        client::ask(&self.common, verb, None, Stay::ToTheEnd)
+    }
+}

@@ -1,0 +1,50 @@
+//! The one place that prints. A reader that went away (`| head`) is no error.
+
+use std::fmt::Display;
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+use crate::cli::exit;
+use crate::supervisor::protocol::Trouble;
+
+/// A line of the result, to stdout.
+pub fn result(line: impl Display) {
+    drop(writeln!(io::stdout(), "{line}"));
+}
+
+/// A line for people, to stderr.
+pub fn say(line: impl Display) {
+    drop(writeln!(io::stderr(), "{line}"));
+}
+
+/// Whether people's output goes to a terminal.
+pub fn is_terminal() -> bool {
+    io::stderr().is_terminal()
+}
+
+/// Wrong usage, or help: clap has the words.
+pub fn usage(error: &clap::Error) -> ExitCode {
+    drop(error.print());
+    exit::code(if error.use_stderr() { exit::USAGE } else { exit::OK })
+}
+
+/// The four lines of an error, and its exit code.
+pub fn trouble(trouble: &Trouble) -> ExitCode {
+    say(four_lines(trouble));
+    exit::code(trouble.exit)
+}
+
+/// What, why, still, next.
+pub fn four_lines(trouble: &Trouble) -> String {
+    let mut text = format!("error: {}", trouble.what);
+    let mut add = |label: &str, value: &str| {
+        for (n, line) in value.lines().enumerate() {
+            let label = if n == 0 { label } else { "" };
+            text.push_str(&format!("\n  {label:<6} {line}"));
+        }
+    };
+    add("why:", &trouble.why);
+    add("still:", &trouble.still);
+    add("next:", &trouble.next.join("\n"));
+    text
+}

@@ -1,0 +1,26 @@
+//! `promote SERVICE`: end a bake or a hold well.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::cli::Common;
+use crate::cli::client::{self, Stay};
+use crate::supervisor::protocol::Verb;
+
+/// The arguments.
+#[derive(Debug, Args)]
+pub struct Promote {
+    /// Which service
+    service: String,
+    #[command(flatten)]
+    common: Common,
+}
+
+impl Promote {
+    /// Does it.
+    pub fn perform(self) -> ExitCode {
+        let verb = Verb::Promote { service: self.service };
+        client::ask(&self.common, verb, None, Stay::ToTheEnd)
+    }
+}

@@ -1,0 +1,26 @@
+//! `releases SERVICE`: the releases on disk.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::cli::Common;
+use crate::cli::client::{self, Stay};
+use crate::supervisor::protocol::Verb;
+
+/// The arguments.
+#[derive(Debug, Args)]
+pub struct Releases {
+    /// Which service
+    service: String,
+    #[command(flatten)]
+    common: Common,
+}
+
+impl Releases {
+    /// Does it.
+    pub fn perform(self) -> ExitCode {
+        let verb = Verb::Releases { service: self.service };
+        client::ask(&self.common, verb, None, Stay::ToTheEnd)
+    }
+}

@@ -1,0 +1,146 @@
+//! Arrows, one line a phase, a heartbeat; a progress bar only on a terminal.
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::cli::out;
+use crate::cli::render::{Seen, tables};
+use crate::supervisor::protocol::{Event, Outcome, PhaseState, Verb};
+
+/// Shows events to people.
+#[derive(Debug)]
+pub struct Human {
+    seen: Seen,
+    bar: Option<ProgressBar>,
+    /// Quarters of the artifact that plain lines have told.
+    n_quarters: u64,
+    follows_log: bool,
+}
+
+impl Human {
+    pub fn new(verb: &Verb) -> Self {
+        let follows_log = matches!(verb, Verb::Logs { .. });
+        Self { seen: Seen::default(), bar: None, n_quarters: 0, follows_log }
+    }
+
+    pub fn reconnected(&mut self) {
+        self.seen.replay();
+    }
+
+    pub fn show(&mut self, event: &Event) -> Option<u8> {
+        if !self.seen.is_new(event) {
+            return None;
+        }
+        match event {
+            Event::Operation { service, op, kind, release, actor, .. } => {
+                let release = release.map_or(String::new(), |n| format!("  release {n}"));
+                out::say(format!("-----> {service}  {kind} {op}{release}  (by {actor})"));
+            }
+            Event::Phase { phase, state, ms, detail } => self.phase(phase, *state, *ms, detail),
+            Event::Progress { bytes, total } => self.progress(*bytes, *total),
+            Event::Heartbeat { phase, ms } => {
+                out::say(format!("       … {} for {} s", words(phase), ms / 1000));
+            }
+            Event::Status(status) => {
+                out::result(tables::status(status));
+                return Some(0);
+            }
+            Event::History { operations } => {
+                out::result(tables::history(operations));
+                return Some(0);
+            }
+            Event::Releases { releases } => {
+                out::result(tables::releases(releases));
+                return Some(0);
+            }
+            Event::Log { line, .. } => out::result(line),
+            Event::Result(outcome) => return Some(self.result(outcome)),
+            Event::Error(trouble) => {
+                // "Nothing to do" is no error.
+                let text = out::four_lines(trouble);
+                out::say(if trouble.exit == 0 { trouble.why.clone() } else { text });
+                return Some(trouble.exit);
+            }
+        }
+        None
+    }
+
+    fn phase(&mut self, phase: &str, state: PhaseState, ms: u64, detail: &str) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+        let state = match state {
+            PhaseState::Start | PhaseState::Skip => return,
+            PhaseState::Ok => "ok",
+            PhaseState::Fail => "FAILED",
+        };
+        let name = words(phase);
+        let detail = detail.lines().next().unwrap_or_default();
+        out::say(format!("       {name:<18} {state:<7} {:>8}  {detail}", duration(ms)));
+    }
+
+    fn progress(&mut self, bytes: u64, total: Option<u64>) {
+        if out::is_terminal() {
+            let bar = self.bar.get_or_insert_with(|| new_bar(total));
+            bar.set_position(bytes);
+            return;
+        }
+        let Some(total) = total.filter(|total| *total > 0) else { return };
+        let quarters = bytes * 4 / total;
+        if quarters > self.n_quarters {
+            self.n_quarters = quarters;
+            let size = tables::size(bytes);
+            out::say(format!("       receiving          {:>3} %  {size}", quarters * 25));
+        }
+    }
+
+    fn result(&mut self, outcome: &Outcome) -> u8 {
+        for warning in &outcome.warnings {
+            out::say(format!(" !     {warning}"));
+        }
+        if self.follows_log {
+            return outcome.exit;
+        }
+        match &outcome.trouble {
+            Some(trouble) => out::say(out::four_lines(trouble)),
+            None => out::result(good(outcome)),
+        }
+        outcome.exit
+    }
+}
+
+/// The one line of a success.
+fn good(outcome: &Outcome) -> String {
+    let name = &outcome.service;
+    let release = |n: Option<u64>| n.map_or("no release".to_owned(), |n| format!("release {n}"));
+    let undo = outcome.next.first().map_or(String::new(), |next| format!("; undo: {next}"));
+    match outcome.outcome.as_str() {
+        "committed" => format!("{name}: {} is live{undo}", release(outcome.release)),
+        "rolled_back" => format!("{name}: {} is back", release(outcome.serving)),
+        "restarted" => format!("{name}: {} runs in new processes", release(outcome.serving)),
+        "started" => format!("{name}: {} is started", release(outcome.serving)),
+        "stopped" => format!("{name}: stopped; it stays down until: halley-sup start {name}"),
+        other => format!("{name}: {other}"),
+    }
+}
+
+fn new_bar(total: Option<u64>) -> ProgressBar {
+    let known = "       receiving {bar:30} {bytes}/{total_bytes} {eta}";
+    let unknown = "       receiving {spinner} {bytes}";
+    let (bar, template) = match total {
+        Some(total) => (ProgressBar::new(total), known),
+        None => (ProgressBar::new_spinner(), unknown),
+    };
+    match ProgressStyle::with_template(template) {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
+/// A phase's name for people: `back_gate:1` is `back gate 1`.
+fn words(phase: &str) -> String {
+    phase.replace(['_', ':'], " ")
+}
+
+fn duration(ms: u64) -> String {
+    if ms < 10_000 { format!("{ms} ms") } else { format!("{}.{} s", ms / 1000, ms % 1000 / 100) }
+}

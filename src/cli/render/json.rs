@@ -1,0 +1,70 @@
+//! NDJSON on stdout, as received; the last line is the result.
+
+use serde_json::{Value, json};
+
+use crate::cli::out;
+use crate::cli::render::Seen;
+use crate::supervisor::protocol::Event;
+
+/// Shows events to machines.
+#[derive(Debug, Default)]
+pub struct Json {
+    seen: Seen,
+}
+
+impl Json {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    pub fn reconnected(&mut self) {
+        self.seen.replay();
+    }
+
+    pub fn show(&mut self, event: &Event) -> Option<u8> {
+        if !self.seen.is_new(event) {
+            return None;
+        }
+        match event {
+            Event::Status(status) => {
+                print(status);
+                Some(0)
+            }
+            Event::History { operations } => {
+                operations.iter().for_each(print);
+                Some(0)
+            }
+            Event::Releases { releases } => {
+                releases.iter().for_each(print);
+                Some(0)
+            }
+            Event::Result(outcome) => {
+                print(event);
+                Some(outcome.exit)
+            }
+            Event::Error(trouble) => {
+                let mut value = serde_json::to_value(trouble).unwrap_or(Value::Null);
+                if let Value::Object(fields) = &mut value {
+                    fields.insert("event".to_owned(), json!("result"));
+                    fields.insert("outcome".to_owned(), json!("refused"));
+                }
+                print(&value);
+                Some(trouble.exit)
+            }
+            Event::Operation { .. }
+            | Event::Phase { .. }
+            | Event::Progress { .. }
+            | Event::Heartbeat { .. }
+            | Event::Log { .. } => {
+                print(event);
+                None
+            }
+        }
+    }
+}
+
+fn print(value: &impl serde::Serialize) {
+    if let Ok(text) = serde_json::to_string(value) {
+        out::result(text);
+    }
+}

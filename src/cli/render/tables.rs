@@ -1,0 +1,124 @@
+//! Tables for people.
+
+use comfy_table::{ContentArrangement, Table, presets};
+
+use crate::supervisor::protocol::{HistoryEntry, ReleaseEntry, ServiceStatus, Status};
+
+/// How things stand.
+pub fn status(status: &Status) -> String {
+    let blocks: Vec<String> = status.services.iter().map(service).collect();
+    if blocks.is_empty() { "no services".to_owned() } else { blocks.join("\n\n") }
+}
+
+fn service(service: &ServiceStatus) -> String {
+    let number = |n: Option<u64>| n.map_or("-".to_owned(), |n| n.to_string());
+    let why = service.why.as_ref().map_or(String::new(), |why| format!(" ({})", first(why)));
+    let mut text = format!(
+        "{}: {}{why}\n  serving {}, last good {}",
+        service.name,
+        service.state,
+        number(service.serving),
+        number(service.last_good)
+    );
+    if let Some(trial) = service.trial {
+        text.push_str(&format!(", on trial {trial}"));
+    }
+    if !service.listen.is_empty() {
+        text.push_str(&format!("\n  listening on {}", service.listen.join(", ")));
+    }
+    let rollback = &service.rollback;
+    text.push_str(&match (rollback.ready, rollback.release, &rollback.from) {
+        (true, Some(release), Some(from)) => {
+            format!("\n  rollback: ready (release {release}, {from})")
+        }
+        _ => format!("\n  rollback: NOT READY: {}", rollback.why.as_deref().unwrap_or("unknown")),
+    });
+    if let Some(operation) = &service.operation {
+        text.push_str(&format!(
+            "\n  operation {}: {} by {}, in phase {}",
+            operation.op, operation.kind, operation.actor, operation.phase
+        ));
+    }
+    if !service.instances.is_empty() {
+        let mut table =
+            table(&["  release", "instance", "pid", "role", "state", "starts", "memory"]);
+        for instance in &service.instances {
+            table.add_row([
+                format!("  {}", instance.release),
+                instance.instance.to_string(),
+                if instance.pid == 0 { "-".to_owned() } else { instance.pid.to_string() },
+                instance.role.clone(),
+                instance.state.clone(),
+                (instance.restarts + 1).to_string(),
+                size(instance.rss_bytes),
+            ]);
+        }
+        text.push_str(&format!("\n{}", trimmed(&table)));
+    }
+    if let Some(alarm) = &service.alarm {
+        text.push_str(&format!("\n  !! {}\n     {}", alarm.what, first(&alarm.why)));
+        for next in &alarm.next {
+            text.push_str(&format!("\n     next: {next}"));
+        }
+    }
+    text
+}
+
+/// Past operations, newest first.
+pub fn history(operations: &[HistoryEntry]) -> String {
+    let header = ["when", "service", "op", "what", "release", "outcome", "exit", "took", "by"];
+    let mut table = table(&header);
+    for entry in operations {
+        table.add_row([
+            entry.at.clone(),
+            entry.service.clone(),
+            entry.op.to_string(),
+            entry.kind.clone(),
+            entry.release.map_or("-".to_owned(), |n| n.to_string()),
+            entry.outcome.clone(),
+            entry.exit.to_string(),
+            format!("{}.{} s", entry.ms / 1000, entry.ms % 1000 / 100),
+            entry.actor.clone(),
+        ]);
+    }
+    if operations.is_empty() { "nothing yet".to_owned() } else { trimmed(&table) }
+}
+
+/// The releases on disk, newest first.
+pub fn releases(releases: &[ReleaseEntry]) -> String {
+    let mut table = table(&["release", "verdict", "kept as", "version", "size", "staged", "tree"]);
+    for entry in releases {
+        table.add_row([
+            entry.release.to_string(),
+            entry.verdict.clone(),
+            entry.roles.join(", "),
+            entry.label.clone().unwrap_or_else(|| "-".to_owned()),
+            size(entry.size_bytes),
+            entry.at.clone(),
+            entry.digest.chars().take(12).collect(),
+        ]);
+    }
+    if releases.is_empty() { "none yet".to_owned() } else { trimmed(&table) }
+}
+
+fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    table.set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(header.iter().copied());
+    table
+}
+
+fn trimmed(table: &Table) -> String {
+    let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
+    lines.join("\n")
+}
+
+/// A size for people.
+pub fn size(bytes: u64) -> String {
+    crate::supervisor::report::size(bytes)
+}
+
+fn first(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}

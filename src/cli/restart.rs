@@ -1,0 +1,26 @@
+//! `restart SERVICE`: new processes of the same release, without loss.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::cli::Common;
+use crate::cli::client::{self, Stay};
+use crate::supervisor::protocol::Verb;
+
+/// The arguments.
+#[derive(Debug, Args)]
+pub struct Restart {
+    /// Which service
+    service: String,
+    #[command(flatten)]
+    common: Common,
+}
+
+impl Restart {
+    /// Does it.
+    pub fn perform(self) -> ExitCode {
+        let verb = Verb::Restart { service: self.service };
+        client::ask(&self.common, verb, None, Stay::ToTheEnd)
+    }
+}

@@ -1,0 +1,80 @@
+//! `run`: the keeper, and through it the stack.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::cli::{Common, exit, out};
+use crate::config;
+use crate::keeper::{self, Setup};
+use crate::os::fs::{self, LockError};
+use crate::store::layout::Layout;
+use crate::supervisor;
+use crate::supervisor::protocol::Trouble;
+
+/// Longer than any stop takes by default; the keeper ends by itself what is left then.
+const STOP_DEADLINE: Duration = Duration::from_secs(85);
+
+/// The arguments.
+#[derive(Debug, Args)]
+pub struct Run {
+    #[command(flatten)]
+    common: Common,
+}
+
+impl Run {
+    /// Does it; returns when the stack is down.
+    pub fn perform(self) -> ExitCode {
+        crate::os::log_to_stderr();
+        let path = config::locate(self.common.config);
+        let path = std::path::absolute(&path).unwrap_or(path);
+        let config = match config::load(&path) {
+            Ok(config) => config,
+            Err(problems) => {
+                problems.iter().for_each(out::say);
+                return exit::code(exit::USAGE);
+            }
+        };
+        let layout = Layout::new(&config.root);
+        let holder = format!("halley-sup run, pid {}", std::process::id());
+        let locked = fs::create_dir(layout.root(), 0o755)
+            .map_err(LockError::from)
+            .and_then(|()| fs::lock(&layout.lock(), &holder));
+        let lock = match locked {
+            Ok(lock) => lock,
+            Err(error) => return out::trouble(&refused(&layout, &error)),
+        };
+        let n = config.services.len();
+        let socket = config.socket.display();
+        let version = env!("CARGO_PKG_VERSION");
+        out::say(format!("halley-sup {version}: {n} services, control socket {socket}"));
+        let setup = Setup {
+            supervisor: None,
+            supervisor_args: vec![supervisor::VERB.into(), path.into()],
+            stop_deadline: STOP_DEADLINE,
+            held: vec![lock.into()],
+        };
+        match keeper::run(setup) {
+            Ok(code) => code,
+            Err(error) => {
+                out::say(format!("error: {error}"));
+                exit::code(exit::INTERNAL)
+            }
+        }
+    }
+}
+
+fn refused(layout: &Layout, error: &LockError) -> Trouble {
+    let exit = match error {
+        LockError::Held { .. } => exit::BUSY,
+        LockError::System(_) => exit::INTERNAL,
+    };
+    Trouble {
+        what: "the stack was not started".to_owned(),
+        why: format!("{}: {error}", layout.lock().display()),
+        still: "what runs goes on".to_owned(),
+        next: vec!["halley-sup status".to_owned()],
+        exit,
+    }
+}

@@ -1,0 +1,26 @@
+//! `start SERVICE`: start a stopped service.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::cli::Common;
+use crate::cli::client::{self, Stay};
+use crate::supervisor::protocol::Verb;
+
+/// The arguments.
+#[derive(Debug, Args)]
+pub struct Start {
+    /// Which service
+    service: String,
+    #[command(flatten)]
+    common: Common,
+}
+
+impl Start {
+    /// Does it.
+    pub fn perform(self) -> ExitCode {
+        let verb = Verb::Start { service: self.service };
+        client::ask(&self.common, verb, None, Stay::ToTheEnd)
+    }
+}

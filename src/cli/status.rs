@@ -1,0 +1,26 @@
+//! `status [SERVICE]`: how things stand.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::cli::Common;
+use crate::cli::client::{self, Stay};
+use crate::supervisor::protocol::Verb;
+
+/// The arguments.
+#[derive(Debug, Args)]
+pub struct Status {
+    /// Only this service
+    service: Option<String>,
+    #[command(flatten)]
+    common: Common,
+}
+
+impl Status {
+    /// Does it.
+    pub fn perform(self) -> ExitCode {
+        let verb = Verb::Status { service: self.service };
+        client::ask(&self.common, verb, None, Stay::ToTheEnd)
+    }
+}

@@ -1,0 +1,26 @@
+//! `stop SERVICE`: stop a service; it stays down.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::cli::Common;
+use crate::cli::client::{self, Stay};
+use crate::supervisor::protocol::Verb;
+
+/// The arguments.
+#[derive(Debug, Args)]
+pub struct Stop {
+    /// Which service
+    service: String,
+    #[command(flatten)]
+    common: Common,
+}
+
+impl Stop {
+    /// Does it.
+    pub fn perform(self) -> ExitCode {
+        let verb = Verb::Stop { service: self.service };
+        client::ask(&self.common, verb, None, Stay::ToTheEnd)
+    }
+}

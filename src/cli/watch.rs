@@ -1,0 +1,34 @@
+//! `watch [SERVICE] OP`: follow an operation from its beginning to its result.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::cli::client::{self, Stay};
+use crate::cli::{Common, exit, out};
+use crate::supervisor::protocol::Verb;
+
+/// The arguments.
+#[derive(Debug, Args)]
+pub struct Watch {
+    /// The operation's number, with its service before it when several have that number
+    #[arg(required = true, num_args = 1..=2, value_name = "[SERVICE] OP")]
+    words: Vec<String>,
+    #[command(flatten)]
+    common: Common,
+}
+
+impl Watch {
+    /// Does it.
+    pub fn perform(mut self) -> ExitCode {
+        let op = self.words.pop().unwrap_or_default();
+        let Ok(op) = op.parse() else {
+            out::say(format!(
+                "error: {op:?} is no operation's number: halley-sup watch SERVICE OP"
+            ));
+            return exit::code(exit::USAGE);
+        };
+        let verb = Verb::Watch { op, service: self.words.pop() };
+        client::ask(&self.common, verb, None, Stay::ToTheEnd)
+    }
+}

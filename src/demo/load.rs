@@ -1,0 +1,286 @@
+//! A load client for loopback: a few threads, one shape, a ledger, no silent retries.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustix::net::RecvFlags;
+
+use crate::demo::ledger::{Connection, Fate, Ledger};
+
+/// No answer for this long is no answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What the clients do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// A connection for each request.
+    Short,
+    /// Connections are used again; the client looks whether they are closed before it does.
+    KeepAlive,
+    /// Connections are used again without a look: a close that races with a request is a loss.
+    KeepAliveBlind,
+    /// Connect, wait, then ask.
+    ConnectThenWait,
+    /// Requests that take a while.
+    SlowRequest,
+    /// Bodies that come piece by piece.
+    SlowUpload,
+}
+
+/// A load that runs.
+#[derive(Debug)]
+pub struct Load {
+    workers: Vec<JoinHandle<Ledger>>,
+    stop: Arc<AtomicBool>,
+    n_done: Arc<AtomicU64>,
+}
+
+impl Load {
+    /// Starts `n_workers` clients of one shape against an address of this machine.
+    ///
+    /// # Panics
+    /// When the address is not a loopback one: no load goes anywhere else.
+    #[must_use]
+    pub fn start(address: SocketAddr, shape: Shape, n_workers: usize) -> Self {
+        assert!(address.ip().is_loopback(), "a load stays on this machine");
+        let stop = Arc::new(AtomicBool::new(false));
+        let n_done = Arc::new(AtomicU64::new(0));
+        let worker = |_| {
+            let (stop, n_done) = (Arc::clone(&stop), Arc::clone(&n_done));
+            std::thread::spawn(move || work(address, shape, &stop, &n_done))
+        };
+        let workers = (0..n_workers).map(worker).collect();
+        Self { workers, stop, n_done }
+    }
+
+    /// How many requests have had their outcome.
+    #[must_use]
+    pub fn n_done(&self) -> u64 {
+        self.n_done.load(Ordering::Relaxed)
+    }
+
+    /// Waits until `n` more requests have had their outcome, at most ten seconds.
+    #[must_use]
+    pub fn wait_for(&self, n: u64) -> bool {
+        let (target, begun) = (self.n_done() + n, Instant::now());
+        while self.n_done() < target {
+            if begun.elapsed() > PATIENCE {
+                return false;
+            }
+            std::thread::park_timeout(Duration::from_millis(2));
+        }
+        true
+    }
+
+    /// Stops the clients; each finishes the request it is at.
+    #[must_use]
+    pub fn stop(self) -> Ledger {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut ledger = Ledger::default();
+        for worker in self.workers {
+            if let Ok(own) = worker.join() {
+                ledger.merge(own);
+            }
+        }
+        ledger
+    }
+}
+
+fn work(address: SocketAddr, shape: Shape, stop: &AtomicBool, n_done: &AtomicU64) -> Ledger {
+    let mut ledger = Ledger::default();
+    let mut open: Option<BufReader<TcpStream>> = None;
+    while !stop.load(Ordering::Relaxed) {
+        if shape == Shape::KeepAlive && open.as_ref().is_some_and(is_closed) {
+            open = None;
+        }
+        let connection = if open.is_some() { Connection::Reused } else { Connection::Fresh };
+        let begun = Instant::now();
+        let fate = match ask(address, shape, &mut open) {
+            Ok(fate) => fate,
+            Err(error) => fate_of(&error),
+        };
+        if !matches!(fate, Fate::Answered(_)) {
+            open = None;
+        }
+        ledger.note(fate, connection, begun.elapsed());
+        n_done.fetch_add(1, Ordering::Relaxed);
+        if matches!(shape, Shape::KeepAlive | Shape::KeepAliveBlind) {
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+    }
+    ledger
+}
+
+fn fate_of(error: &io::Error) -> Fate {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => Fate::Refused,
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Fate::Reset,
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Fate::Hanging,
+        io::ErrorKind::UnexpectedEof => Fate::Cut,
+        _ => Fate::Wrong,
+    }
+}
+
+/// A look before a connection is used again: has the other side closed it?
+fn is_closed(reader: &BufReader<TcpStream>) -> bool {
+    let mut byte = [0_u8; 1];
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    match rustix::net::recv(reader.get_ref(), &mut byte[..], flags) {
+        Err(rustix::io::Errno::AGAIN) => false,
+        Ok(_) | Err(_) => true,
+    }
+}
+
+fn ask(
+    address: SocketAddr,
+    shape: Shape,
+    open: &mut Option<BufReader<TcpStream>>,
+) -> io::Result<Fate> {
+    let mut reader = match open.take() {
+        Some(reader) => reader,
+        None => {
+            let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+            stream.set_nodelay(true)?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.set_write_timeout(Some(PATIENCE))?;
+            BufReader::new(stream)
+        }
+    };
+    let close = match shape {
+        Shape::KeepAlive | Shape::KeepAliveBlind => "",
+        _ => "Connection: close\r\n",
+    };
+    let stream = reader.get_mut();
+    match shape {
+        Shape::Short | Shape::KeepAlive => {
+            stream.write_all(format!("GET / HTTP/1.1\r\nHost: a\r\n{close}\r\n").as_bytes())?;
+        }
+        Shape::ConnectThenWait => {
+            std::thread::park_timeout(Duration::from_millis(200));
+            stream.write_all(format!("GET / HTTP/1.1\r\nHost: a\r\n{close}\r\n").as_bytes())?;
+        }
+        Shape::SlowRequest => {
+            let head = format!("GET /slow?ms=300 HTTP/1.1\r\nHost: a\r\n{close}\r\n");
+            stream.write_all(head.as_bytes())?;
+        }
+        Shape::KeepAliveBlind => {
+            let head =
+                format!("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n{close}\r\nhi");
+            stream.write_all(head.as_bytes())?;
+        }
+        Shape::SlowUpload => {
+            let head =
+                format!("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n{close}\r\n");
+            stream.write_all(head.as_bytes())?;
+            for _ in 0..10 {
+                std::thread::park_timeout(Duration::from_millis(30));
+                stream.write_all(b"x")?;
+            }
+        }
+    }
+    let (fate, may_stay) = read_answer(&mut reader)?;
+    if may_stay && close.is_empty() {
+        *open = Some(reader);
+    }
+    Ok(fate)
+}
+
+/// The answer's fate, and whether the connection may be used again.
+fn read_answer(reader: &mut BufReader<TcpStream>) -> io::Result<(Fate, bool)> {
+    let mut status = String::new();
+    if reader.read_line(&mut status)? == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    let (mut length, mut stays) = (None, true);
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let line = line.trim_end().to_ascii_lowercase();
+        if line.is_empty() {
+            break;
+        }
+        if let Some(value) = line.strip_prefix("content-length:") {
+            length = value.trim().parse().ok();
+        }
+        stays &= line != "connection: close";
+    }
+    let mut body = Vec::new();
+    match length {
+        Some(length) => {
+            body.resize(length, 0);
+            reader.read_exact(&mut body)?;
+        }
+        None => {
+            stays = false;
+            reader.read_to_end(&mut body)?;
+        }
+    }
+    let text = String::from_utf8_lossy(&body);
+    let release = text
+        .strip_prefix("release ")
+        .and_then(|rest| rest.split_ascii_whitespace().next()?.parse().ok());
+    let good = status.starts_with("HTTP/1.1 200 ") || status.starts_with("HTTP/1.0 200 ");
+    let fate = match release {
+        Some(release) if good => Fate::Answered(release),
+        _ => Fate::Wrong,
+    };
+    Ok((fate, stays && status.starts_with("HTTP/1.1")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// A server that answers `n` requests, each on its own connection, then does `last` to one.
+    fn serve(n: usize, last: impl FnOnce(TcpStream) + Send + 'static) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            for _ in 0..n {
+                let (mut stream, _) = listener.accept().unwrap();
+                drop(stream.read(&mut [0; 1024]));
+                let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nrelease 7\n";
+                drop(stream.write_all(answer));
+            }
+            last(listener.accept().unwrap().0);
+        });
+        address
+    }
+
+    fn lost(last: impl FnOnce(TcpStream) + Send + 'static) -> Ledger {
+        let load = Load::start(serve(3, last), Shape::Short, 1);
+        assert!(load.wait_for(4));
+        load.stop()
+    }
+
+    #[test]
+    fn answers_and_each_kind_of_loss_are_seen() {
+        let cut = lost(|mut stream| {
+            drop(stream.read(&mut [0; 1024]));
+            drop(stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nrel"));
+        });
+        assert_eq!(cut.by_release().get(&7), Some(&3));
+        assert!(cut.losses().contains("1 Cut on Fresh"), "{}", cut.losses());
+        let reset = lost(|stream| {
+            // Closing with unread bytes resets.
+            std::thread::park_timeout(Duration::from_millis(50));
+            drop(stream);
+        });
+        assert!(reset.losses().contains("Reset"), "{}", reset.losses());
+        // The server is gone: whoever comes next is refused.
+        assert!(reset.losses().contains("Refused"), "{}", reset.losses());
+        let wrong = lost(|mut stream| {
+            drop(stream.read(&mut [0; 1024]));
+            drop(stream.write_all(b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n"));
+        });
+        assert!(wrong.losses().contains("1 Wrong on Fresh"), "{}", wrong.losses());
+    }
+}

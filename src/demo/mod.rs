@@ -1,0 +1,8 @@
+//! The main job on real processes, under load: `halley-sup demo`.
+
+pub mod ledger;
+pub mod load;
+pub mod service;
+mod show;
+
+pub use show::run;

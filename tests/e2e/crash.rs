@@ -1,0 +1,212 @@
+//! `kill -9` of the supervisor wherever it is: what serves serves on, every operation ends.
+
+use halley_sup::demo::load::Shape;
+
+use crate::world::{World, config, kill};
+
+#[test]
+fn services_outlive_the_supervisor_and_so_do_their_logs() {
+    let world = World::new();
+    world.release(&[]).expect(0);
+    let load = world.load(Shape::Short);
+    let pid = world.live_pid();
+    for _ in 0..3 {
+        let before = world.supervisor_pid();
+        world.kill_supervisor();
+        assert!(load.wait_for(20));
+        world.wait("another supervisor", |world| {
+            world.supervisor_pid().is_some_and(|pid| Some(pid) != before)
+                && world.cli(&["status"]).code == 0
+        });
+        assert_eq!(world.live_pid(), pid);
+    }
+    world.release(&[]).expect(0);
+    let ledger = load.stop();
+    assert_eq!(ledger.n_lost(), 0, "{}", ledger.losses());
+    assert!(world.cli(&["logs", "web"]).stdout.contains("release 2 starts"));
+}
+
+/// The phases that last long enough to be met; the crash matrix goes through all of them.
+const PHASES: [&str; 12] = [
+    "receive",
+    "verify",
+    "preflight",
+    "stage",
+    "start",
+    "gate",
+    "flip",
+    "bake",
+    "commit",
+    "back_gate:0",
+    "back_flip:0",
+    "back_commit:0",
+];
+
+/// Kills the supervisor right after it has announced each phase, by watching the journal.
+#[test]
+fn a_supervisor_killed_in_any_phase_ends_in_old_or_new() {
+    for phase in PHASES {
+        let world = World::new();
+        world.release(&[]).expect(0);
+        let load = world.load(Shape::Short);
+        let turns_bad = phase.starts_with("back");
+        let behaviour: &[&str] = if turns_bad { &["bad-after-ms=100"] } else { &[] };
+        let build = world.build(behaviour);
+        let mut command = world.command(&["release", "web", &build.to_string_lossy(), "--json"]);
+        let client = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
+        let journal = world.service_path("ops/0000002/journal.ndjson");
+        let wanted = format!(r#""phase":"{phase}","state":"start""#);
+        let result = r#""phase":"done""#;
+        world.wait(phase, |_| {
+            std::fs::read_to_string(&journal)
+                .is_ok_and(|text| text.contains(&wanted) || text.contains(result))
+        });
+        world.kill_supervisor();
+        let output = client.wait_with_output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        let last: serde_json::Value =
+            serde_json::from_str(text.lines().last().unwrap_or("null")).unwrap();
+        assert!(!last["outcome"].is_null(), "{phase}: {text}");
+        world.wait("it is settled", |world| world.status()["operation"].is_null());
+        let status = world.status();
+        let (serving, good) = (&status["serving"], &status["last_good"]);
+        assert_eq!(serving, good, "{phase}: {status}");
+        assert!(serving == 1 || serving == 2, "{phase}: {status}");
+        if turns_bad {
+            assert_eq!(serving, 1, "{phase}: {status}");
+        }
+        assert_eq!(world.answering(), serving.as_u64(), "{phase}");
+        let ledger = load.stop();
+        assert_eq!(ledger.n_lost(), 0, "{phase}: {}", ledger.losses());
+        world.release(&[]).expect(0);
+    }
+}
+
+#[test]
+fn a_trial_that_sees_too_many_supervisors_is_taken_back() {
+    let mut world = World::asleep(crate::world::free_address());
+    world.configure(&config(world.address, "").replace("for = \"200ms\"", "for = \"60s\""));
+    world.wake();
+    let detach = |world: &World| {
+        let build = world.build(&[]);
+        world.cli(&["release", "web", &build.to_string_lossy(), "--detach"]).expect(40);
+        world.wait("it bakes", |world| world.status()["operation"]["phase"] == "bake");
+    };
+    detach(&world);
+    world.cli(&["promote", "web"]).expect(0);
+    detach(&world);
+    for _ in 0..3 {
+        let before = world.supervisor_pid();
+        world.kill_supervisor();
+        world.wait("another supervisor", |world| {
+            world.supervisor_pid().is_some_and(|pid| Some(pid) != before)
+                && world.cli(&["status"]).code == 0
+        });
+    }
+    world.wait("it is taken back", |world| {
+        world.status()["serving"] == 1 && world.status()["operation"].is_null()
+    });
+}
+
+#[test]
+fn a_live_process_that_dies_is_started_again_and_its_callers_wait() {
+    let world = World::new();
+    world.release(&[]).expect(0);
+    let pid = world.live_pid();
+    kill(pid, libc::SIGKILL);
+    // Nobody is refused: the queue is Halley's.
+    assert_eq!(world.answering(), Some(1));
+    world.wait("it runs", |world| world.status()["state"] == "running");
+    assert_ne!(world.live_pid(), pid);
+    // Also while no supervisor is there to start it.
+    let pid = world.live_pid();
+    world.kill_supervisor();
+    kill(pid, libc::SIGKILL);
+    assert_eq!(world.answering(), Some(1));
+    let text = world.cli(&["logs", "web"]).stdout;
+    assert!(text.contains("ended: killed by SIGKILL"), "{text}");
+}
+
+#[test]
+fn a_rollback_whose_target_rotted_takes_the_next_older_one() {
+    let world = World::with("[service.web.keep]\nstandby = \"0s\"");
+    for _ in 0..3 {
+        world.release(&[]).expect(0);
+    }
+    world.wait("only the live one runs", |world| {
+        world.status()["instances"].as_array().unwrap().len() == 1
+    });
+    std::fs::remove_file(world.service_path("meta/2/settings.json")).unwrap();
+    let load = world.load(Shape::Short);
+    let said = world.cli(&["rollback", "web", "--json"]).expect(0).result();
+    assert_eq!(said["serving"], 1);
+    let ledger = load.stop();
+    assert_eq!(ledger.n_lost(), 0, "{}", ledger.losses());
+}
+
+#[test]
+fn a_rollback_that_fails_leaves_what_answers_alone_and_is_loud() {
+    let world = World::with("[service.web.keep]\nstandby = \"0s\"");
+    world.release(&[]).expect(0);
+    world.release(&[]).expect(0);
+    world.wait("only the live one runs", |world| {
+        world.status()["instances"].as_array().unwrap().len() == 1
+    });
+    std::fs::remove_file(world.service_path("meta/1/settings.json")).unwrap();
+    let load = world.load(Shape::Short);
+    let said = world.cli(&["rollback", "web", "--json"]).expect(30).result();
+    assert_eq!((&said["outcome"], &said["serving"]), (&"rollback_failed".into(), &2.into()));
+    let status = world.status();
+    assert_eq!(status["state"], "degraded");
+    assert!(!status["alarm"]["next"][0].is_null(), "{status}");
+    let ledger = load.stop();
+    assert_eq!(ledger.n_lost(), 0, "{}", ledger.losses());
+    world.release(&[]).expect(0);
+    assert_eq!(world.status()["state"], "running");
+}
+
+/// Compare and act: a live release that cannot be started any more keeps its standby alive, however
+/// long ago its time was over, and the way back is there in milliseconds.
+#[test]
+fn a_standby_is_not_stopped_while_the_live_one_is_dead() {
+    use std::os::unix::fs::PermissionsExt;
+    let world = World::with("[service.web.keep]\nstandby = \"4s\"");
+    world.release(&[]).expect(0);
+    let build = world.build_of(&["./run"]);
+    let script = format!("#!/bin/sh\nexec {} demo-service\n", crate::world::BINARY);
+    std::fs::write(build.join("run"), script).unwrap();
+    std::fs::set_permissions(build.join("run"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    world.release_path(&build).expect(0);
+    let tree = world.service_path("releases/2");
+    std::fs::set_permissions(&tree, std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::remove_file(tree.join("run")).unwrap();
+    kill(world.live_pid(), libc::SIGKILL);
+    world.wait("it cannot be started again", |world| {
+        world.run_log().matches("cannot be started again").count() >= 6
+    });
+    let roles = |world: &World| {
+        let status = world.status();
+        let instances = status["instances"].as_array().cloned().unwrap_or_default();
+        instances
+            .iter()
+            .map(|i| i["role"].as_str().unwrap_or_default().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert!(roles(&world).contains(&"standby".to_owned()), "{:?}", roles(&world));
+    let said = world.cli(&["rollback", "web", "--json"]).expect(0);
+    assert!(said.stdout.contains("release 1: warm"), "{}", said.stdout);
+    assert_eq!(world.answering(), Some(1));
+}
+
+#[test]
+fn a_stop_that_a_supervisor_did_not_finish_is_finished_by_the_next() {
+    let world = World::new();
+    world.release(&["ignore-term"]).expect(0);
+    let mut stop = world.command(&["stop", "web"]).spawn().unwrap();
+    world.wait("it is being stopped", |world| world.status()["state"] == "stopped");
+    assert!(!world.status()["instances"].as_array().unwrap().is_empty());
+    world.kill_supervisor();
+    stop.wait().unwrap();
+    world.wait("it is down", |world| world.status()["instances"].as_array().unwrap().is_empty());
+    assert!(std::net::TcpStream::connect(world.address).is_err());
+}

@@ -1,0 +1,10 @@
+//! End to end: the real binary, real processes, a load client whose ledger must say 0 lost.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "tests")]
+
+mod bad_candidates;
+mod bad_input;
+mod crash;
+mod main_path;
+mod real;
+mod verbs;
+mod world;

@@ -1,0 +1,325 @@
+//! A world of a test's own: a root, a configuration, the real binary, and nothing left behind.
+
+use std::cell::Cell;
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
+
+use halley_sup::demo::load::{Load, Shape};
+use halley_sup::demo::service;
+use halley_sup::os::proc;
+use serde_json::Value;
+
+/// The binary under test.
+pub const BINARY: &str = env!("CARGO_BIN_EXE_halley-sup");
+
+/// How long a condition may take to come true.
+const BUDGET: Duration = Duration::from_secs(30);
+
+/// A stack of one or more services.
+pub struct World {
+    dir: tempfile::TempDir,
+    pub address: SocketAddr,
+    keeper: Option<Child>,
+    n_builds: Cell<u32>,
+}
+
+/// What a command said.
+#[derive(Debug)]
+pub struct Said {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Said {
+    /// The last line of `--json`.
+    pub fn result(&self) -> Value {
+        let last = self.stdout.lines().last().unwrap_or("null");
+        serde_json::from_str(last).unwrap_or(Value::Null)
+    }
+
+    #[track_caller]
+    pub fn expect(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "\n{}\n{}", self.stdout, self.stderr);
+        self
+    }
+}
+
+/// The short times that tests live by; a test's own lines come behind it.
+pub fn config(address: SocketAddr, more: &str) -> String {
+    format!(
+        r#"root = "root"
+[service.web]
+listen = ["tcp://{address}"]
+[service.web.health]
+http = "/healthz"
+interval = "30ms"
+rest_interval = "off"
+timeout = "1s"
+rise = 2
+fall = 2
+min_healthy = "60ms"
+deadline = "1500ms"
+[service.web.bake]
+for = "200ms"
+[service.web.stop]
+linger = "200ms"
+timeout = "5s"
+{more}
+"#
+    )
+}
+
+impl World {
+    /// One service, `web`, that nothing was released to yet.
+    pub fn new() -> Self {
+        Self::with("")
+    }
+
+    /// The same with more lines of configuration.
+    pub fn with(more: &str) -> Self {
+        Self::at(free_address(), more)
+    }
+
+    pub fn at(address: SocketAddr, more: &str) -> Self {
+        let mut world = Self::asleep(address);
+        world.configure(&config(address, more));
+        world.wake();
+        world
+    }
+
+    /// Nothing runs yet.
+    pub fn asleep(address: SocketAddr) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self { dir, address, keeper: None, n_builds: Cell::new(0) }
+    }
+
+    pub fn configure(&self, text: &str) {
+        fs::write(self.path("halley.toml"), text).unwrap();
+    }
+
+    /// Starts `halley-sup run` and waits until it can be asked.
+    pub fn wake(&mut self) {
+        let log = fs::File::options().append(true).create(true).open(self.path("run.log")).unwrap();
+        let keeper = Command::new(BINARY)
+            .args(["run", "--config"])
+            .arg(self.path("halley.toml"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .env("HALLEY_TEST_WORLD", self.dir.path())
+            .spawn()
+            .unwrap();
+        self.keeper = Some(keeper);
+        self.wait("the supervisor answers", |world| world.cli(&["status"]).code == 0);
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn service_path(&self, name: &str) -> PathBuf {
+        self.path("root/web").join(name)
+    }
+
+    pub fn run_log(&self) -> String {
+        fs::read_to_string(self.path("run.log")).unwrap_or_default()
+    }
+
+    /// A client's command.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(BINARY);
+        command.args(args).arg("--config").arg(self.path("halley.toml"));
+        command.stdin(Stdio::null()).env("USER", "tester").env_remove("LOGNAME");
+        command.env_remove("SUDO_USER").env_remove("SSH_CONNECTION");
+        command
+    }
+
+    pub fn cli(&self, args: &[&str]) -> Said {
+        let output = self.command(args).output().unwrap();
+        Said {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// A build whose program behaves like this; each one is another artifact.
+    pub fn build(&self, behaviour: &[&str]) -> PathBuf {
+        let mut command = vec![BINARY, service::VERB];
+        command.extend(behaviour);
+        self.build_of(&command)
+    }
+
+    pub fn build_of(&self, command: &[&str]) -> PathBuf {
+        let n = self.n_builds.get() + 1;
+        self.n_builds.set(n);
+        let dir = self.path(&format!("build{n}"));
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join("VERSION"), n.to_string()).unwrap();
+        fs::write(dir.join("release.toml"), format!("command = {command:?}\n")).unwrap();
+        dir
+    }
+
+    /// Releases a build and waits for its end.
+    pub fn release(&self, behaviour: &[&str]) -> Said {
+        let build = self.build(behaviour);
+        self.release_path(&build)
+    }
+
+    pub fn release_path(&self, build: &Path) -> Said {
+        self.cli(&["release", "web", &build.to_string_lossy(), "--json"])
+    }
+
+    /// `status --json` of `web`. A supervisor that goes down in the middle of its answer is asked
+    /// again.
+    pub fn status(&self) -> Value {
+        let begun = Instant::now();
+        loop {
+            let said = self.cli(&["status", "--json"]);
+            if said.code == 0 || begun.elapsed() > BUDGET {
+                return said.expect(0).result()["services"][0].clone();
+            }
+        }
+    }
+
+    pub fn load(&self, shape: Shape) -> Load {
+        Load::start(self.address, shape, 4)
+    }
+
+    #[track_caller]
+    pub fn wait(&self, what: &str, is_true: impl Fn(&Self) -> bool) {
+        let begun = Instant::now();
+        while !is_true(self) {
+            assert!(begun.elapsed() < BUDGET, "never: {what}\n{}", self.run_log());
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+    }
+
+    pub fn keeper_pid(&self) -> i32 {
+        i32::try_from(self.keeper.as_ref().unwrap().id()).unwrap()
+    }
+
+    pub fn supervisor_pid(&self) -> Option<i32> {
+        proc::tree(self.keeper_pid()).into_iter().find(|pid| {
+            fs::read_to_string(format!("/proc/{pid}/cmdline"))
+                .is_ok_and(|line| line.split('\0').nth(1) == Some("supervisor"))
+        })
+    }
+
+    /// `kill -9` of the supervisor, whatever it is at.
+    pub fn kill_supervisor(&self) {
+        if let Some(pid) = self.supervisor_pid() {
+            kill(pid, libc::SIGKILL);
+        }
+    }
+
+    /// The live process.
+    pub fn live_pid(&self) -> i32 {
+        let status = self.status();
+        let instances = status["instances"].as_array().cloned().unwrap_or_default();
+        let live = instances.iter().find(|instance| instance["role"] == "live");
+        live.and_then(|instance| instance["pid"].as_i64()).map_or(0, |pid| pid as i32)
+    }
+
+    /// Whether only one process is left of all that were started.
+    pub fn is_alone(&self) -> bool {
+        self.status()["instances"].as_array().is_some_and(|instances| instances.len() == 1)
+    }
+
+    /// Asks the service itself who it is.
+    pub fn answering(&self) -> Option<u64> {
+        let load = Load::start(self.address, Shape::Short, 1);
+        if !load.wait_for(1) {
+            return None;
+        }
+        load.stop().by_release().into_keys().next()
+    }
+
+    /// Ends the stack; `true` when it left by itself and in order.
+    pub fn sleep(&mut self) -> bool {
+        let Some(mut keeper) = self.keeper.take() else { return true };
+        kill(i32::try_from(keeper.id()).unwrap(), libc::SIGTERM);
+        let begun = Instant::now();
+        while begun.elapsed() < BUDGET {
+            if let Some(status) = keeper.try_wait().unwrap() {
+                return status.success();
+            }
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+        kill(i32::try_from(keeper.id()).unwrap(), libc::SIGKILL);
+        drop(keeper.wait());
+        false
+    }
+
+    /// A power cut as processes see it: everything is gone at once.
+    pub fn power_cut(&mut self) {
+        let Some(mut keeper) = self.keeper.take() else { return };
+        let all = proc::tree(i32::try_from(keeper.id()).unwrap());
+        // The keeper first, so that nobody starts anybody again.
+        kill(i32::try_from(keeper.id()).unwrap(), libc::SIGKILL);
+        for pid in all {
+            kill(pid, libc::SIGKILL);
+        }
+        drop(keeper.wait());
+        for pid in self.left_behind() {
+            kill(pid, libc::SIGKILL);
+        }
+        self.wait("everything is gone", |world| world.left_behind().is_empty());
+    }
+
+    /// Processes that carry this world's mark or live in its directory.
+    pub fn left_behind(&self) -> BTreeSet<i32> {
+        let mark = self.dir.path().to_string_lossy().into_owned();
+        let marked = |pid: &i32| {
+            fs::read(format!("/proc/{pid}/environ"))
+                .is_ok_and(|env| String::from_utf8_lossy(&env).contains(&mark))
+                && !proc::is_zombie(*pid)
+        };
+        let own = i32::try_from(std::process::id()).unwrap();
+        proc::all().into_iter().filter(|pid| *pid != own).filter(marked).collect()
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let in_order = self.sleep();
+        let left = self.left_behind();
+        for pid in &left {
+            kill(*pid, libc::SIGKILL);
+        }
+        drop(halley_sup::os::fs::remove_tree(&self.path("root")));
+        if !std::thread::panicking() {
+            assert!(in_order, "the keeper did not leave in order\n{}", self.run_log());
+            assert!(left.is_empty(), "left behind: {left:?}\n{}", self.run_log());
+        } else {
+            eprintln!("--- run.log\n{}", self.run_log());
+        }
+    }
+}
+
+/// A signal to exactly the process that has this pid now.
+pub fn kill(pid: i32, signal: i32) {
+    if let Ok(start) = proc::start_ticks(pid) {
+        drop(proc::signal(pid, start, signal));
+    }
+}
+
+/// A loopback address below the ephemeral range that nobody has, handed out once in this process
+/// and, by the process id, hardly ever in two.
+pub fn free_address() -> SocketAddr {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    loop {
+        let n = u32::from(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = 10_000 + (std::process::id() * 37 + n) % 20_000;
+        let address = SocketAddr::from(([127, 0, 0, 1], u16::try_from(port).unwrap()));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
+}
