@@ -1,0 +1,166 @@
+//! The house rules that the compiler does not hold: arrows between rooms, where `unsafe` and clocks
+//! may stand, sizes, forbidden words, and that everything a user can write is in the README.
+//!
+//! Each rule is a function from text to complaints, with an example of what it catches: a rule that
+//! cannot complain is no rule.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on must stop")]
+
+mod arrows;
+mod code;
+mod readme;
+mod words;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use code::Code;
+
+/// One source file: its path from the top of the repository, its text, and its code alone.
+struct File {
+    path: String,
+    text: String,
+    code: Code,
+}
+
+#[test]
+fn rooms_use_only_the_rooms_they_may() {
+    complain(&source(&["src"]), arrows::complaints);
+}
+
+#[test]
+fn unsafe_stands_in_os_alone() {
+    // The test programs misbehave in ways that need raw calls; they are not part of Halley.
+    let may = ["src/os/", "tests/programs/"];
+    complain(&source_but(&["src", "tests"], &may), |file| file.code.words_found(&["unsafe"]));
+}
+
+#[test]
+fn the_core_touches_nothing() {
+    const WORLD: &[&str] = &[
+        "std::fs",
+        "std::net",
+        "std::process",
+        "std::env",
+        "std::io",
+        "std::thread",
+        "std::os",
+        "Instant",
+        "SystemTime",
+        "tokio",
+        "rustix",
+        "nix",
+        "libc",
+        "serde",
+    ];
+    complain(&source(&["src/core"]), |file| file.code.words_found(WORLD));
+}
+
+#[test]
+fn nothing_in_src_sleeps() {
+    // The demo's service is slow on purpose, and its clients pause like people.
+    let files = source_but(&["src"], &["src/demo/"]);
+    complain(&files, |file| file.code.words_found(&["thread::sleep"]));
+}
+
+#[test]
+fn files_have_at_most_500_lines() {
+    complain(&source(&["src", "tests"]), |file| too_long(file.text.lines().count(), 500));
+}
+
+#[test]
+fn functions_have_at_most_90_lines() {
+    complain(&source(&["src", "tests"]), |file| {
+        let functions = file.code.functions();
+        let long = functions.iter().filter(|function| function.n_lines > 90);
+        long.map(|function| format!("{}: fn {} is too long", function.line, function.name))
+            .collect()
+    });
+}
+
+#[test]
+fn nothing_is_left_for_later_and_no_test_is_switched_off() {
+    complain(&source(&["src", "tests"]), words::complaints);
+}
+
+#[test]
+fn every_exception_from_a_lint_has_a_reason() {
+    complain(&source(&["src", "tests"]), |file| words::exceptions_without_reason(&file.text));
+}
+
+#[test]
+fn every_key_of_the_configuration_is_in_the_readme() {
+    let readme = fs::read_to_string(top().join("README.md")).unwrap();
+    let missing = readme::missing_keys(&readme, halley_sup::config::KEYS);
+    assert_eq!(missing, [""; 0]);
+}
+
+#[test]
+fn every_verb_is_in_the_readme() {
+    let readme = fs::read_to_string(top().join("README.md")).unwrap();
+    let help = std::process::Command::new(env!("CARGO_BIN_EXE_halley-sup")).arg("--help").output();
+    let help = String::from_utf8(help.unwrap().stdout).unwrap();
+    assert!(readme::verbs(&help).len() > 10, "{help}");
+    assert_eq!(readme::missing_verbs(&readme, &help), [""; 0]);
+}
+
+#[test]
+fn a_size_above_the_limit_is_complained_about() {
+    assert_eq!((too_long(500, 500).len(), too_long(501, 500).len()), (0, 1));
+}
+
+fn too_long(n_lines: usize, most: usize) -> Vec<String> {
+    let long = n_lines > most;
+    long.then(|| format!("{n_lines} lines: some noun wants a file of its own"))
+        .into_iter()
+        .collect()
+}
+
+/// Fails with every complaint of a rule about these files.
+fn complain(files: &[File], rule: impl Fn(&File) -> Vec<String>) {
+    assert!(!files.is_empty(), "no files were looked at");
+    let complaints: Vec<_> = files
+        .iter()
+        .flat_map(|file| {
+            rule(file).into_iter().map(|complaint| format!("{}:{complaint}", file.path))
+        })
+        .collect();
+    assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
+}
+
+fn top() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every Rust file below these folders, without those that may.
+fn source_but(folders: &[&str], may: &[&str]) -> Vec<File> {
+    let mut files = source(folders);
+    files.retain(|file| !may.iter().any(|prefix| file.path.starts_with(prefix)));
+    files
+}
+
+/// Every Rust file below these folders.
+fn source(folders: &[&str]) -> Vec<File> {
+    let mut paths = Vec::new();
+    for folder in folders {
+        collect(&top().join(folder), &mut paths);
+    }
+    paths.sort();
+    let read = |path: &PathBuf| {
+        let text = fs::read_to_string(path).unwrap();
+        let path = path.strip_prefix(top()).unwrap().to_str().unwrap().to_owned();
+        File { path, code: Code::of(&text), text }
+    };
+    paths.iter().map(read).collect()
+}
+
+fn collect(folder: &Path, paths: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            collect(&path, paths);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            paths.push(path);
+        }
+    }
+}
