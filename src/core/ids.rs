@@ -28,7 +28,9 @@ impl FromStr for ServiceName {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let inner = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-' || c == b'_';
         let first = |c: &u8| c.is_ascii_lowercase() || c.is_ascii_digit();
+        // `lock` is a file of its own beside the services' directories.
         let good = text.len() <= 63
+            && text != "lock"
             && text.as_bytes().first().is_some_and(first)
             && text.bytes().all(inner);
         if good { Ok(Self(text.to_owned())) } else { Err(BadServiceName(text.to_owned())) }
@@ -89,7 +91,7 @@ mod tests {
         for good in ["web", "a", "api-2", "0x", "under_score", &"a".repeat(63)] {
             assert!(good.parse::<ServiceName>().is_ok(), "{good}");
         }
-        for bad in ["", "-web", "Web", "a/b", "..", "a b", "é", &"a".repeat(64)] {
+        for bad in ["", "lock", "-web", "Web", "a/b", "..", "a b", "é", &"a".repeat(64)] {
             assert!(bad.parse::<ServiceName>().is_err(), "{bad}");
         }
     }

@@ -142,6 +142,14 @@ impl Read for Frames {
                 if n > 0 || buffer.is_empty() {
                     return Ok(n);
                 }
+                let (told, found) = (
+                    frame.decoder.get_checksum_from_data(),
+                    frame.decoder.get_calculated_checksum(),
+                );
+                if told.is_some() && told != found {
+                    let text = "its checksum is not that of its content";
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+                }
                 self.source = self.frame.take().map(|frame| frame.into_inner());
             }
             let Some(source) = &mut self.source else { return Ok(0) };
