@@ -4,14 +4,19 @@
 //! release or a configuration.
 
 pub mod clock;
+pub mod diag;
 pub mod fs;
+pub mod intercept;
 pub mod launch;
 pub mod listen;
+pub mod local;
 pub mod memory;
 pub mod notify;
+pub mod options;
 pub mod proc;
 pub mod ready;
 pub mod scm;
+pub mod sockets;
 pub mod steer;
 
 /// What goes wrong inside is told on stderr, one line each; time is the journal's business.

@@ -167,6 +167,16 @@ pub fn become_subreaper() -> io::Result<()> {
     Ok(rustix::process::set_child_subreaper(Some(this))?)
 }
 
+/// Lets this process have as many open files as it may.
+pub fn raise_file_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    {
+        tracing::warn!(%error, "raising the limit of open files");
+    }
+}
+
 /// A user with all groups, `None` when there is none of that name.
 #[must_use]
 pub fn user(name: &str) -> Option<LaunchUser> {
@@ -175,6 +185,13 @@ pub fn user(name: &str) -> Option<LaunchUser> {
     let groups = nix::unistd::getgrouplist(&text, user.gid).ok()?;
     let groups = groups.into_iter().map(nix::unistd::Gid::as_raw).collect();
     Some(LaunchUser { uid: user.uid.as_raw(), gid: user.gid.as_raw(), groups })
+}
+
+/// The number of a group, `None` when there is none of that name.
+#[must_use]
+pub fn group(name: &str) -> Option<u32> {
+    let group = nix::unistd::Group::from_name(name).ok().flatten()?;
+    Some(group.gid.as_raw())
 }
 
 /// A user's home.

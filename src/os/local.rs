@@ -1,0 +1,273 @@
+//! Unix sockets: made beside the path that people know, published there by a rename, and asked
+//! about through the kernel's `sock_diag(7)`.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, bind, connect,
+    netlink, socket_with,
+};
+
+/// Mode and owner of a socket's file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Access {
+    /// Permissions.
+    pub mode: u32,
+    /// User and group, each as it is when absent.
+    pub owner: (Option<u32>, Option<u32>),
+}
+
+/// What the kernel says about a unix socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Told {
+    /// A listening one: connections that wait to be accepted.
+    pub n_queued: u32,
+    /// A connected one: the other side has been accepted by somebody.
+    pub is_accepted: bool,
+}
+
+/// Makes a stream socket with a path, in the place of a stale one. It is bound under another name
+/// and renamed: a program that removes "its" path when it ends, as `getsockname(2)` tells it, removes
+/// nothing.
+///
+/// # Errors
+/// The system's.
+pub fn make(path: &Path, access: Access) -> io::Result<OwnedFd> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push("~");
+    let born = path.with_file_name(name);
+    match std::fs::remove_file(&born) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let fd = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    bind(&fd, &SocketAddrUnix::new(&born)?)?;
+    let (user, group) = access.owner;
+    std::os::unix::fs::chown(&born, user, group)?;
+    std::fs::set_permissions(&born, std::fs::Permissions::from_mode(access.mode))?;
+    std::fs::rename(&born, path)?;
+    Ok(fd)
+}
+
+/// Lets the public path lead to the socket at `own`, atomically (`link(2)`, `rename(2)`): at every
+/// moment the path leads to one socket or the other.
+///
+/// # Errors
+/// The system's.
+pub fn publish(own: &Path, public: &Path) -> io::Result<()> {
+    let mut name = own.file_name().unwrap_or_default().to_owned();
+    name.push("+");
+    let temporary = own.with_file_name(name);
+    match std::fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    std::fs::hard_link(own, &temporary)?;
+    std::fs::rename(&temporary, public)?;
+    // Two names of one file: rename(2) does nothing then, and says nothing.
+    match std::fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Whether both paths lead to the same socket.
+#[must_use]
+pub fn is_same(one: &Path, other: &Path) -> bool {
+    let id = |path: &Path| std::fs::symlink_metadata(path).ok().map(|m| (m.dev(), m.ino()));
+    id(one).is_some_and(|one| id(other) == Some(one))
+}
+
+/// What is at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Occupant {
+    /// Nothing, or a socket that nobody listens on.
+    Free,
+    /// A socket that somebody listens on.
+    Listener,
+    /// Something else than a socket.
+    Other,
+}
+
+/// Looks who has a path.
+///
+/// # Errors
+/// The system's.
+pub fn occupant(path: &Path) -> io::Result<Occupant> {
+    match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Occupant::Free),
+        Err(error) => return Err(error),
+        Ok(metadata) if !metadata.file_type().is_socket() => return Ok(Occupant::Other),
+        Ok(_) => {}
+    }
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let fd = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    match connect(&fd, &SocketAddrUnix::new(path)?) {
+        // Full is not free.
+        Ok(()) | Err(rustix::io::Errno::AGAIN) => Ok(Occupant::Listener),
+        Err(_) => Ok(Occupant::Free),
+    }
+}
+
+/// Connections to sockets with these paths whose socket is one of these (`/proc/net/unix`).
+#[must_use]
+pub fn n_connections(paths: &[PathBuf], inodes: &BTreeSet<u64>) -> usize {
+    const CONNECTED: &str = "03";
+    if paths.is_empty() {
+        return 0;
+    }
+    let text = std::fs::read_to_string("/proc/net/unix").unwrap_or_default();
+    let is_ours = |line: &&str| {
+        let mut fields = line.split_ascii_whitespace().skip(5);
+        let state = fields.next();
+        let inode = fields.next().and_then(|text| text.parse().ok());
+        let path = fields.next();
+        state == Some(CONNECTED)
+            && inode.is_some_and(|inode| inodes.contains(&inode))
+            && path.is_some_and(|path| paths.iter().any(|ours| ours.as_os_str() == path))
+    };
+    text.lines().filter(is_ours).count()
+}
+
+/// Asks the kernel about one of our sockets.
+///
+/// # Errors
+/// The system's; `Unsupported` where there is no `sock_diag`.
+pub fn ask(socket: impl AsFd) -> io::Result<Told> {
+    const HEADER: usize = 16;
+    let inode = u32::try_from(rustix::fs::fstat(socket)?.st_ino).unwrap_or(0);
+    let netlink = socket_with(
+        AddressFamily::NETLINK,
+        SocketType::RAW,
+        SocketFlags::CLOEXEC,
+        Some(netlink::SOCK_DIAG),
+    )?;
+    rustix::net::send(&netlink, &request(inode), SendFlags::empty())?;
+    let mut buffer = [0_u8; 1024];
+    let (n, _) = rustix::net::recv(&netlink, &mut buffer[..], RecvFlags::empty())?;
+    let answer = buffer.get(..n).unwrap_or_default();
+    let kind = answer.get(4..6).map(|kind| u16::from_ne_bytes([kind[0], kind[1]]));
+    match kind {
+        Some(SOCK_DIAG_BY_FAMILY) => Ok(told(answer.get(HEADER + 16..).unwrap_or_default())),
+        _ => Err(io::Error::new(io::ErrorKind::Unsupported, "the kernel tells nothing of sockets")),
+    }
+}
+
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
+
+/// `nlmsghdr` and `unix_diag_req` (linux/unix_diag.h): peer and queue of one socket.
+fn request(inode: u32) -> Vec<u8> {
+    const SHOW_PEER_AND_QUEUE: u32 = 0x04 | 0x10;
+    let mut out = Vec::with_capacity(40);
+    out.extend(40_u32.to_ne_bytes());
+    out.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+    out.extend(1_u16.to_ne_bytes()); // NLM_F_REQUEST
+    out.extend([0; 8]); // sequence, port
+    out.extend([1, 0, 0, 0]); // AF_UNIX
+    out.extend(u32::MAX.to_ne_bytes()); // any state
+    out.extend(inode.to_ne_bytes());
+    out.extend(SHOW_PEER_AND_QUEUE.to_ne_bytes());
+    out.extend([0xff; 8]); // no cookie
+    out
+}
+
+/// The attributes behind a `unix_diag_msg`.
+fn told(mut attributes: &[u8]) -> Told {
+    const PEER: u16 = 2;
+    const QUEUE: u16 = 4;
+    let mut told = Told { n_queued: 0, is_accepted: false };
+    let half = |at: &[u8], n: usize| Some(u16::from_ne_bytes(at.get(n..n + 2)?.try_into().ok()?));
+    let word = |at: &[u8], n: usize| Some(u32::from_ne_bytes(at.get(n..n + 4)?.try_into().ok()?));
+    while let (Some(length), Some(kind)) = (half(attributes, 0), half(attributes, 2)) {
+        match kind {
+            PEER => told.is_accepted = word(attributes, 4).is_some_and(|inode| inode != 0),
+            QUEUE => told.n_queued = word(attributes, 4).unwrap_or(0),
+            _ => {}
+        }
+        let step = usize::from(length.max(4)).next_multiple_of(4);
+        attributes = attributes.get(step..).unwrap_or_default();
+    }
+    told
+}
+
+/// The path of a slot of the listener at `public`.
+#[must_use]
+pub fn slot_path(public: &Path, slot: &str) -> PathBuf {
+    let name = public.file_name().unwrap_or_default().to_string_lossy();
+    public.with_file_name(format!(".{name}.{slot}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    const ACCESS: Access = Access { mode: 0o640, owner: (None, None) };
+
+    fn listening(path: &Path) -> OwnedFd {
+        let fd = make(path, ACCESS).unwrap();
+        rustix::net::listen(&fd, 8).unwrap();
+        fd
+    }
+
+    #[test]
+    fn the_kernel_tells_of_queue_and_acceptance() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let slot = listening(&path);
+        let (one, two) = (UnixStream::connect(&path).unwrap(), UnixStream::connect(&path).unwrap());
+        assert_eq!(ask(&slot).unwrap().n_queued, 2);
+        assert!(!ask(&one).unwrap().is_accepted);
+        let accepted = rustix::net::accept(&slot).unwrap();
+        assert!(ask(&one).unwrap().is_accepted && !ask(&two).unwrap().is_accepted);
+        assert_eq!(ask(&slot).unwrap().n_queued, 1);
+        drop(accepted);
+    }
+
+    #[test]
+    fn the_path_leads_to_one_or_the_other_at_every_moment() {
+        let dir = tempfile::tempdir().unwrap();
+        let public = dir.path().join("web.sock");
+        let own = ["0", "1"].map(|slot| slot_path(&public, slot));
+        let _slots = [listening(&own[0]), listening(&own[1])];
+        publish(&own[0], &public).unwrap();
+        for _ in 0..3 {
+            publish(&own[1], &public).unwrap();
+            assert!(is_same(&own[1], &public) && !is_same(&own[0], &public));
+            publish(&own[1], &public).unwrap();
+        }
+        assert_eq!(std::fs::symlink_metadata(&public).unwrap().permissions().mode() & 0o777, 0o640);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 3);
+    }
+
+    #[test]
+    fn the_name_a_program_is_told_leads_nowhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let slot = listening(&path);
+        let told = rustix::net::getsockname(&slot).unwrap();
+        let told = SocketAddrUnix::try_from(told).unwrap();
+        let told = Path::new(told.path().unwrap().to_str().unwrap()).to_owned();
+        assert!(path.exists() && !told.exists(), "{}", told.display());
+        assert!(UnixStream::connect(&path).is_ok());
+    }
+
+    #[test]
+    fn who_has_a_path_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        assert_eq!(occupant(&path).unwrap(), Occupant::Free);
+        let slot = listening(&path);
+        assert_eq!(occupant(&path).unwrap(), Occupant::Listener);
+        drop(slot);
+        assert_eq!(occupant(&path).unwrap(), Occupant::Free);
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "").unwrap();
+        assert_eq!(occupant(&path).unwrap(), Occupant::Other);
+    }
+}
