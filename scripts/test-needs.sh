@@ -8,6 +8,10 @@ need() { # need COMMAND PACKAGE
 }
 PATH=$PATH:/usr/sbin
 need nginx nginx-light
+need caddy caddy
+need haproxy haproxy
+need unshare util-linux
+need ip iproute2
 need gunicorn gunicorn
 need node nodejs
 need zstd zstd

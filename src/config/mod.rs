@@ -17,6 +17,7 @@ mod across;
 mod check;
 mod place;
 mod problem;
+mod proxy;
 mod settings;
 mod suggest;
 

@@ -55,6 +55,54 @@ pub enum Listen {
     Tcp(SocketAddr),
 }
 
+/// An outside reverse proxy that is the stable entry point.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Proxy {
+    /// Caddy's admin API; `id` is the `@id` of the `reverse_proxy` handler.
+    Caddy {
+        /// Where the API listens.
+        admin: Admin,
+        /// The handler's `@id`.
+        id: String,
+    },
+    /// HAProxy's runtime API; servers `server` (one instance) or `server1`, `server2`, ... of `backend`.
+    HaProxy {
+        /// Where the API listens.
+        admin: Admin,
+        /// The backend's name.
+        backend: String,
+        /// The server's name, or what the servers' names begin with.
+        server: String,
+    },
+    /// nginx: an include file with the servers of an upstream, tested, then reloaded.
+    Nginx {
+        /// The include file.
+        file: PathBuf,
+        /// Exits with 0 when the configuration is good.
+        test: Vec<String>,
+        /// Makes nginx read it.
+        reload: Vec<String>,
+    },
+    /// Any other, by command; upstreams are in `HALLEY_UPSTREAMS` (space-separated) and
+    /// `{upstreams}` in its arguments.
+    Command {
+        /// Points the proxy at the upstreams; run again it does the same again.
+        flip: Vec<String>,
+        /// Exits with 0 when a flip could be done.
+        check: Option<Vec<String>>,
+    },
+}
+
+/// Where an admin API listens: `http://127.0.0.1:2019`, `tcp://127.0.0.1:9999` or
+/// `unix:/run/x.sock`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Admin {
+    /// An address of TCP.
+    Tcp(SocketAddr),
+    /// The path of a unix socket.
+    Unix(PathBuf),
+}
+
 /// The settings a release runs with. Snapshotted beside it as `meta/N/settings.json`, readable by
 /// its owner alone: `env` may hold secrets.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

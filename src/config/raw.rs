@@ -22,6 +22,7 @@ pub const KEYS: &[(&str, &[&str])] = &[
     ("service.NAME.bake", BAKE),
     ("service.NAME.keep", KEEP),
     ("service.NAME.stop", STOP),
+    ("service.NAME.proxy", PROXY),
     ("release.toml", RELEASE),
 ];
 
@@ -43,6 +44,7 @@ pub(super) const SERVICE: &[&str] = &[
     "bake",
     "keep",
     "stop",
+    "proxy",
 ];
 pub(super) const HEALTH: &[&str] = &[
     "http",
@@ -60,6 +62,8 @@ pub(super) const HEALTH: &[&str] = &[
 pub(super) const BAKE: &[&str] = &["for", "inconclusive", "min_samples"];
 pub(super) const KEEP: &[&str] = &["releases", "standby"];
 pub(super) const STOP: &[&str] = &["signal", "linger", "timeout"];
+pub(super) const PROXY: &[&str] =
+    &["kind", "admin", "id", "backend", "server", "file", "test", "reload", "flip", "check"];
 pub(super) const RELEASE: &[&str] = &["version", "command", "env", "health", "stop"];
 
 /// A value with its line.

@@ -8,6 +8,7 @@ pub mod begin;
 pub mod boot;
 pub mod bring_in;
 pub mod control;
+pub mod entry;
 pub mod finish;
 pub mod fleet;
 pub mod gate;
