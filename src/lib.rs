@@ -9,6 +9,7 @@
 //! | [`store`] | durable truth: every path, journal, state, trial, releases, intake, history | core, config's model, os, the control protocol's words |
 //! | [`os`] | the kernel fence: the only `unsafe`, the only raw descriptors | core's time |
 //! | [`keeper`] | the error kernel: holds descriptors, is every child's parent | os |
+//! | [`forward`] | a process that splices a listener's connections to a program that was told its port | os |
 //! | [`supervisor`] | the shell: performs effects, probes, steers, serves the control socket | core, config, store, os, the keeper's protocol |
 //! | [`cli`] | one file a verb; talks to the supervisor by its protocol | all, through protocols |
 //! | [`demo`] | the main job on real processes; its program and load client serve the tests as well | cli's output, os |
@@ -43,6 +44,7 @@ pub mod cli;
 pub mod config;
 pub mod core;
 pub mod demo;
+pub mod forward;
 pub mod keeper;
 #[allow(unsafe_code, reason = "the kernel fence: the one module that may")]
 pub mod os;

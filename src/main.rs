@@ -8,6 +8,7 @@ fn main() -> ExitCode {
     match args.first().and_then(|verb| verb.to_str()) {
         Some(halley_sup::os::launch::VERB) => halley_sup::os::launch::main(&args[1..]),
         Some(halley_sup::supervisor::VERB) => halley_sup::supervisor::main(&args[1..]),
+        Some(halley_sup::forward::VERB) => halley_sup::forward::main(&args[1..]),
         Some(halley_sup::demo::service::VERB) => halley_sup::demo::service::main(&args[1..]),
         _ => halley_sup::cli::main(),
     }

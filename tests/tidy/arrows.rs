@@ -10,10 +10,11 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("config", &["config", "core"]),
     ("store", &["store", "core", "config::model", "os", "supervisor::protocol"]),
     ("keeper", &["keeper", "os", "core::time"]),
+    ("forward", &["forward", "os"]),
     ("supervisor", &["supervisor", "core", "config", "store", "os", "keeper"]),
     ("cli", &["cli", "demo", "core", "config", "store", "os", "keeper", "supervisor"]),
     ("demo", &["demo", "cli::out", "os", "supervisor::VERB"]),
-    ("main.rs", &["cli", "demo::service", "supervisor", "os"]),
+    ("main.rs", &["cli", "demo::service", "forward", "supervisor", "os"]),
     ("lib.rs", &[]),
 ];
 

@@ -1,0 +1,191 @@
+//! One client, its backend, and the two flows between them.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::event::epoll::EventFlags;
+use rustix::io::Errno;
+use rustix::net::{SendFlags, Shutdown, send, shutdown, sockopt};
+
+use super::flow::{Fault, Flow, Progress};
+use super::patience::Patience;
+use super::pipe::Pool;
+
+/// Whose socket the kernel spoke about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The accepted one.
+    Client,
+    /// The connected one.
+    Backend,
+}
+
+/// What a connection wants next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Nothing until the kernel speaks.
+    Rest,
+    /// Another turn, after the others had theirs.
+    Turn,
+    /// Another turn in a while: no pipe was to be had.
+    Pause,
+    /// A backend in a while: it is not there.
+    Reconnect,
+    /// It is over.
+    End,
+}
+
+/// One client and its backend.
+#[derive(Debug)]
+pub struct Connection {
+    client: OwnedFd,
+    /// Absent while it refuses.
+    backend: Option<OwnedFd>,
+    /// The backend has taken bytes, or the kernel said that it would. Before that an error means
+    /// that nobody was there, and nothing is lost.
+    is_confirmed: bool,
+    /// What the backend has to be told before the client's bytes.
+    header: Vec<u8>,
+    up: Flow,
+    down: Flow,
+    /// There from the first refusal on.
+    pub patience: Option<Patience>,
+    /// When the worker comes back to it by itself, in milliseconds since boot.
+    pub alarm_ms: Option<u64>,
+}
+
+impl Connection {
+    /// A connection without a backend.
+    pub fn new(client: OwnedFd, header: Vec<u8>) -> Self {
+        let (up, down) = (Flow::ready(), Flow::dry());
+        Self {
+            client,
+            backend: None,
+            is_confirmed: false,
+            header,
+            up,
+            down,
+            patience: None,
+            alarm_ms: None,
+        }
+    }
+
+    /// The client's socket.
+    pub fn client(&self) -> BorrowedFd<'_> {
+        self.client.as_fd()
+    }
+
+    /// Whether the backend has to be asked for.
+    pub const fn lacks_backend(&self) -> bool {
+        self.backend.is_none()
+    }
+
+    /// Takes a socket that is on its way to the backend.
+    pub fn set_out(&mut self, backend: OwnedFd) {
+        self.up.change_sink();
+        self.backend = Some(backend);
+    }
+
+    /// The kernel spoke about one of the sockets.
+    pub fn hear(&mut self, side: Side, flags: EventFlags, pool: &mut Pool) -> Next {
+        let is_broken = flags.contains(EventFlags::ERR);
+        match side {
+            Side::Client => {
+                self.up.hear_source(flags);
+                self.down.hear_sink(flags);
+            }
+            Side::Backend if self.backend.is_none() => return Next::Rest,
+            Side::Backend if is_broken && !self.is_confirmed => return self.miss_backend(),
+            Side::Backend => {
+                self.is_confirmed = true;
+                self.down.hear_source(flags);
+                self.up.hear_sink(flags);
+            }
+        }
+        let next = self.turn(pool);
+        // What had arrived before the reset was delivered in this turn.
+        if is_broken { self.reset() } else { next }
+    }
+
+    /// Moves what can be moved.
+    pub fn turn(&mut self, pool: &mut Pool) -> Next {
+        match self.advance(pool) {
+            Ok(next) => next,
+            Err(Fault::Pipe) => Next::Pause,
+            // An unconfirmed backend is the only sink that was pumped to.
+            Err(Fault::Sink) if !self.is_confirmed => self.miss_backend(),
+            Err(Fault::Source | Fault::Sink) => self.reset(),
+        }
+    }
+
+    fn advance(&mut self, pool: &mut Pool) -> Result<Next, Fault> {
+        let client = self.client.as_fd();
+        let backend = self.backend.as_ref().map(AsFd::as_fd);
+        if let Some(backend) = backend.filter(|_| !self.header.is_empty()) {
+            // The client's first bytes may then travel in the header's segment.
+            self.up.pump(client, None, pool)?;
+            send_header(&mut self.header, backend, &mut self.up)?;
+        }
+        let sink = backend.filter(|_| self.header.is_empty());
+        let up = self.up.pump(client, sink, pool);
+        self.is_confirmed |= self.up.has_moved;
+        // Also when the other direction broke: a backend may answer and leave without having read
+        // everything.
+        let down = match backend.filter(|_| self.is_confirmed) {
+            Some(backend) => self.down.pump(backend, Some(client), pool),
+            None => Ok(Progress::Rests),
+        };
+        let goes = [up?, down?].contains(&Progress::Goes);
+        let is_left = backend.is_none() && self.up.is_over();
+        if is_left || (self.up.is_over() && self.down.is_over()) {
+            return Ok(Next::End);
+        }
+        if let Some(backend) = backend.filter(|_| self.is_confirmed) {
+            pass_on_end(&mut self.up, backend);
+            pass_on_end(&mut self.down, client);
+        }
+        Ok(if goes { Next::Turn } else { Next::Rest })
+    }
+
+    /// Nobody was there: the client is kept, with what it has sent.
+    fn miss_backend(&mut self) -> Next {
+        self.backend = None;
+        if self.up.is_over() { Next::End } else { Next::Reconnect }
+    }
+
+    /// A reset is passed on as a reset.
+    fn reset(&self) -> Next {
+        for socket in std::iter::once(&self.client).chain(&self.backend) {
+            // Means nothing to a Unix socket, and is no loss there.
+            let _ = sockopt::set_socket_linger(socket, Some(Duration::ZERO));
+        }
+        Next::End
+    }
+}
+
+fn send_header(header: &mut Vec<u8>, to: BorrowedFd<'_>, up: &mut Flow) -> Result<(), Fault> {
+    if up.is_blocked() {
+        return Ok(());
+    }
+    let more = if up.is_holding() { SendFlags::MORE } else { SendFlags::empty() };
+    match send(to, header, SendFlags::NOSIGNAL | SendFlags::DONTWAIT | more) {
+        Ok(n) => {
+            header.drain(..n);
+            up.has_moved = true;
+            Ok(())
+        }
+        Err(Errno::AGAIN | Errno::INTR) => {
+            up.block();
+            Ok(())
+        }
+        Err(_) => Err(Fault::Sink),
+    }
+}
+
+fn pass_on_end(flow: &mut Flow, sink: BorrowedFd<'_>) {
+    if flow.is_over() && !flow.is_passed_on {
+        flow.is_passed_on = true;
+        // A sink that was reset meanwhile is announced by the kernel.
+        let _ = shutdown(sink, Shutdown::Write);
+    }
+}

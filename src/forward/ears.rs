@@ -1,0 +1,144 @@
+//! A worker's listeners: heard while it may accept, left to others while it may not.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::io::Errno;
+use rustix::net::{SocketFlags, accept_with};
+
+use super::admission::Admission;
+use crate::os::clock;
+
+/// Tokens of listeners are their index above this one.
+pub const FIRST_TOKEN: u64 = 1 << 62;
+
+/// A worker that got no descriptor for a new connection tries again after this, if no end of a
+/// connection wakes it before.
+const DEAF_MS: u64 = 250;
+
+/// Whether new connections wake the worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hearing {
+    Open,
+    /// There is no place, or until then no descriptor.
+    Deaf {
+        until_ms: Option<u64>,
+    },
+    /// For good.
+    Closed,
+}
+
+/// The listeners of one worker. They are never closed and never shut down: their queues belong to
+/// whoever accepts next.
+#[derive(Debug)]
+pub struct Ears<'a> {
+    listeners: &'a [OwnedFd],
+    /// Which of them somebody else has shut down.
+    gone: Vec<usize>,
+    admission: &'a Admission,
+    hearing: Hearing,
+}
+
+impl<'a> Ears<'a> {
+    /// Ears that hear.
+    ///
+    /// # Errors
+    /// `epoll_ctl(2)`'s.
+    pub fn open(
+        listeners: &'a [OwnedFd],
+        admission: &'a Admission,
+        epoll: impl AsFd,
+    ) -> Result<Self, Errno> {
+        let ears = Self { listeners, gone: Vec::new(), admission, hearing: Hearing::Open };
+        ears.register(epoll)?;
+        Ok(ears)
+    }
+
+    /// One worker is woken for a connection, not all (`EPOLLEXCLUSIVE`, Linux 4.5).
+    fn register(&self, epoll: impl AsFd) -> Result<(), Errno> {
+        let wanted = EventFlags::IN | EventFlags::EXCLUSIVE;
+        for (index, listener) in self.listeners.iter().enumerate() {
+            if !self.gone.contains(&index) {
+                let data = EventData::new_u64(FIRST_TOKEN + index as u64);
+                epoll::add(&epoll, listener, data, wanted)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn unregister(&self, epoll: impl AsFd) {
+        for listener in self.listeners {
+            // One that is gone is not there.
+            let _ = epoll::delete(&epoll, listener);
+        }
+    }
+
+    /// Accepts one connection, which has a place then: who is left wakes this worker again, or an
+    /// idle one.
+    pub fn accept(&mut self, index: usize, epoll: impl AsFd) -> Option<OwnedFd> {
+        let listener = self.listeners.get(index)?;
+        if self.hearing != Hearing::Open {
+            return None;
+        }
+        if !self.admission.enter() {
+            self.become_deaf(None, epoll);
+            return None;
+        }
+        let errno = match accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+            Ok(client) => return Some(client),
+            Err(errno) => errno,
+        };
+        self.admission.step_back();
+        match errno {
+            Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => {
+                self.become_deaf(Some(clock::tick().0 + DEAF_MS), epoll);
+            }
+            Errno::INVAL => {
+                tracing::warn!("listener {index} was shut down by somebody else");
+                self.gone.push(index);
+                let _ = epoll::delete(epoll, listener);
+            }
+            // Another worker was faster, or the client has left.
+            _ => {}
+        }
+        None
+    }
+
+    fn become_deaf(&mut self, until_ms: Option<u64>, epoll: impl AsFd) {
+        self.unregister(&epoll);
+        self.hearing = Hearing::Deaf { until_ms };
+        if self.admission.become_deaf() && until_ms.is_none() {
+            self.hear_again(epoll);
+        }
+    }
+
+    /// A connection has ended, or it is time to try again.
+    pub fn hear_again(&mut self, epoll: impl AsFd) {
+        if let Hearing::Deaf { .. } = self.hearing {
+            if self.register(&epoll).is_ok() {
+                self.admission.hear_again();
+                self.hearing = Hearing::Open;
+            } else {
+                self.unregister(epoll);
+                self.hearing = Hearing::Deaf { until_ms: Some(clock::tick().0 + DEAF_MS) };
+            }
+        }
+    }
+
+    /// When to try again.
+    pub const fn deaf_until_ms(&self) -> Option<u64> {
+        match self.hearing {
+            Hearing::Deaf { until_ms } => until_ms,
+            Hearing::Open | Hearing::Closed => None,
+        }
+    }
+
+    /// Hears no more.
+    pub fn close(&mut self, epoll: impl AsFd) {
+        match std::mem::replace(&mut self.hearing, Hearing::Closed) {
+            Hearing::Open => self.unregister(epoll),
+            Hearing::Deaf { .. } => self.admission.hear_again(),
+            Hearing::Closed => {}
+        }
+    }
+}
