@@ -12,6 +12,12 @@ need caddy caddy
 need haproxy haproxy
 need unshare util-linux
 need ip iproute2
+need redis-server redis-server
+need redis-cli redis-tools
+need php php-cli
+need dnsmasq dnsmasq-base
+need unbound unbound
+need dig bind9-dnsutils
 need gunicorn gunicorn
 need node nodejs
 need zstd zstd
@@ -19,6 +25,7 @@ need curl curl
 need sshd openssh-server
 need tar tar
 [ -x /usr/bin/python3 ] || missing+=(python3)
+[ -d /usr/lib/postgresql ] || missing+=(postgresql)
 dpkg -s python3-venv > /dev/null 2>&1 || missing+=(python3-venv)
 if [ ${#missing[@]} -gt 0 ]; then
     echo "installing: ${missing[*]}" >&2

@@ -8,7 +8,7 @@
 //! | [`config`] | what was typed in, checked as a whole, valid by construction | core |
 //! | [`store`] | durable truth: every path, journal, state, trial, releases, intake, history | core, config's model, os, the control protocol's words |
 //! | [`os`] | the kernel fence: the only `unsafe`, the only raw descriptors | core's time |
-//! | [`keeper`] | the error kernel: holds descriptors, is every child's parent | os |
+//! | [`keeper`] | the error kernel: holds descriptors, is every child's parent, answers intercepted binds | os |
 //! | [`forward`] | a process that splices a listener's connections to a program that was told its port | os |
 //! | [`supervisor`] | the shell: performs effects, probes, steers, serves the control socket | core, config, store, os, the keeper's protocol |
 //! | [`cli`] | one file a verb; talks to the supervisor by its protocol | all, through protocols |
@@ -20,7 +20,8 @@
 //!
 //! `halley-sup run` is [`keeper`]; it starts `halley-sup supervisor`, which is
 //! [`supervisor::stack`]. A verb is in `cli/<verb>.rs`, in [`supervisor::verbs`], and in
-//! `tests/e2e`. An operation begins in [`supervisor::begin`], runs in [`supervisor::operation`],
+//! `tests/e2e`. A listener is [`supervisor::listener`], of two makes: [`supervisor::group`] (an
+//! internet address) and [`supervisor::door`] (a unix socket's path). An operation begins in [`supervisor::begin`], runs in [`supervisor::operation`],
 //! does each phase in [`supervisor::perform`] and [`supervisor::back`], ends in
 //! [`supervisor::finish`]. After a crash it goes on from [`supervisor::boot`].
 //!
@@ -30,7 +31,9 @@
 //! *trial*, *commit*, *standby*, *hold*, *drain*, *operation*, *verdict*, *freeze* mean one thing
 //! each, in code, configuration and output. *generation*: one start of a release; a restart makes
 //! another of the same release. *rung*: a step of the way back; rung 0 is the process that served
-//! before and still runs, the others are cold starts.
+//! before and still runs, the others are cold starts. *succession*: how old and new meet, side by
+//! side (*overlap*) or *in turn*. *step*: a part of the connections goes to the candidate. *place*:
+//! where an instance listens that is told its port. *entry*: an outside proxy that leads there.
 //!
 //! # Architecture invariants
 //!

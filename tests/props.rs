@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use halley_sup::core::bake::{self, Bake, BakePlan};
-use halley_sup::core::deploy::{Cause, Deploy, Event, Inconclusive, Kind, Phase, Plan};
+use halley_sup::core::deploy::{Cause, Deploy, Event, Inconclusive, Kind, Phase, Plan, Succession};
 use halley_sup::core::health::{self, Gate, Sample};
 use halley_sup::core::ids::ReleaseId;
 use halley_sup::core::recover::{Seen, recover};
@@ -56,9 +56,12 @@ proptest! {
     fn recovery_converges(
         kind in kinds(),
         n_cold in 0_u8..3,
+        succession in prop_oneof![Just(Succession::Overlap), Just(Succession::InTurn)],
+        n_steps in 0_u8..4,
         script in prop::collection::vec((events(), prop::option::weighted(0.3, seens())), 0..40),
     ) {
-        let plan = Plan { kind, n_cold, inconclusive: Inconclusive::Hold };
+        let inconclusive = Inconclusive::Hold;
+        let plan = Plan { kind, n_cold, inconclusive, succession, n_steps };
         let mut machine = Deploy::begin(plan);
         for (event, crash) in script {
             machine.step(event);
@@ -75,7 +78,7 @@ proptest! {
         let mut n_steps = 0;
         while machine.step(Event::Ok).is_some() {
             n_steps += 1;
-            prop_assert!(n_steps < 20);
+            prop_assert!(n_steps < 24);
         }
         prop_assert!(matches!(machine.phase(), Phase::Done(_)));
     }

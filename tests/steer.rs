@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use halley_sup::core::ids::SlotId;
 use halley_sup::os::listen;
-use halley_sup::supervisor::listener::{self, Listener};
+use halley_sup::supervisor::group::{self, Kind};
+use halley_sup::supervisor::listener;
 use halley_sup::supervisor::stragglers;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-type Group = Rc<RefCell<Listener>>;
+type Group = Rc<RefCell<group::Group>>;
 
 /// A port that is free for all addresses of this machine: found by binding, given back at once.
 fn free_port() -> u16 {
@@ -25,7 +26,7 @@ fn free_port() -> u16 {
 /// A listener with `n` open slots, steered to the first.
 fn group(ip: &str, n: u16) -> Group {
     let address: SocketAddr = format!("{ip}:{}", free_port()).parse().unwrap();
-    let mut listener = Listener::new(address, 64);
+    let mut listener = group::Group::new(Kind::Stream, address, 64);
     for _ in 0..n {
         let (id, fd) = listener.create().unwrap();
         listener.open(id, fd).unwrap();
@@ -95,7 +96,7 @@ fn a_probe_reaches_its_slot_and_nobody_else_does() {
             let caller = if ip == "[::]" { "127.0.0.1" } else { ip };
             let mut held = Vec::new();
             for _ in 0..10 {
-                held.push(listener::probe_connect(&group, SlotId(2)).await.unwrap());
+                held.push(group::probe_connect(&group, SlotId(2)).await.unwrap());
                 held.push(call(caller, &group).await);
             }
             assert_eq!(queued(&group), [10, 0, 10], "{ip}");
@@ -143,7 +144,7 @@ fn a_slot_that_a_program_shuts_down_is_opened_again_and_the_others_are_not_mista
             assert!(group.borrow().is_whole());
             let ids = group.borrow().ids();
             for id in ids {
-                listener::prove(&group, id).await.unwrap();
+                group::prove(&group, id).await.unwrap();
             }
             let _held = call("127.0.0.1", &group).await;
             assert_eq!(queued(&group), [0, 0, 0, 1], "{shut:?}");
@@ -156,7 +157,7 @@ fn a_mender_opens_a_slot_again_by_itself_and_sleeps_until_then() {
     run(async {
         let group = group("127.0.0.1", 2);
         let watched = Rc::clone(&group);
-        tokio::task::spawn_local(async move { listener::mend(&watched, SlotId(1), || {}).await });
+        tokio::task::spawn_local(async move { group::mend(&watched, SlotId(1), || {}).await });
         for _ in 0..3 {
             tokio::task::yield_now().await;
             let fd = group.borrow().fd(SlotId(1)).unwrap().try_clone_to_owned().unwrap();
@@ -199,7 +200,7 @@ fn connections_do_not_wake_the_mender() {
     run(async {
         let group = group("127.0.0.1", 1);
         let watched = Rc::clone(&group);
-        tokio::task::spawn_local(async move { listener::mend(&watched, SlotId(0), || {}).await });
+        tokio::task::spawn_local(async move { group::mend(&watched, SlotId(0), || {}).await });
         tokio::time::sleep(Duration::from_millis(20)).await;
         let address = group.borrow().address();
         let callers = std::thread::spawn(move || {
@@ -243,7 +244,12 @@ fn a_straggler_in_an_abandoned_slot_gets_its_answer_from_the_live_one() {
         let mut late = call("127.0.0.1", &group).await;
         group.borrow_mut().steer(&[(SlotId(1), 1)]).unwrap();
         serve(&group, SlotId(1));
-        let left = listener::settle(&group, &[SlotId(0)], Duration::from_millis(20)).await;
+        let left = listener::settle(
+            &listener::Listener::Group(Rc::clone(&group)),
+            &[SlotId(0)],
+            Duration::from_millis(20),
+        )
+        .await;
         assert_eq!(left.n_queued, 1);
         let watch = stragglers::watch(Rc::clone(&group), SlotId(0));
         late.write_all(b"hello").await.unwrap();
@@ -252,7 +258,12 @@ fn a_straggler_in_an_abandoned_slot_gets_its_answer_from_the_live_one() {
         late.read_to_string(&mut answer).await.unwrap();
         assert_eq!((answer.as_str(), watch.count()), ("hello", 1));
         watch.stop().await;
-        let settled = listener::settle(&group, &[SlotId(0)], Duration::from_secs(5)).await;
+        let settled = listener::settle(
+            &listener::Listener::Group(Rc::clone(&group)),
+            &[SlotId(0)],
+            Duration::from_secs(5),
+        )
+        .await;
         assert_eq!((settled.n_queued, settled.n_half_open), (0, 0));
         // A program that gets the slot finds it as it expects it: blocking.
         let flags = rustix::fs::fcntl_getfl(group.borrow().fd(SlotId(0)).unwrap()).unwrap();

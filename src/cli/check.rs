@@ -6,6 +6,7 @@ use clap::Args;
 
 use crate::cli::{Common, exit, out};
 use crate::config;
+use crate::supervisor;
 
 /// The arguments.
 #[derive(Debug, Args)]
@@ -18,7 +19,7 @@ impl Check {
     /// Does it.
     pub fn perform(self) -> ExitCode {
         let path = config::locate(self.common.config);
-        match config::load(&path) {
+        match supervisor::load(&path) {
             Ok(config) => {
                 for warning in config::warnings(&config) {
                     out::say(format!("warning: {warning}"));

@@ -10,6 +10,7 @@ use crate::cli::{Common, exit, out};
 use crate::config;
 use crate::config::model::{Config, Listen};
 use crate::os::{listen, steer};
+use crate::supervisor;
 
 /// The arguments.
 #[derive(Debug, Args)]
@@ -37,7 +38,7 @@ impl Doctor {
     /// Does it.
     pub fn perform(self) -> ExitCode {
         let path = config::locate(self.common.config);
-        let mut findings = vec![steering()];
+        let mut findings = vec![steering(), interception()];
         findings.extend(kernel());
         findings.push(migration());
         match config::load(&path) {
@@ -101,6 +102,16 @@ fn steering() -> Finding {
     }
 }
 
+/// Tried as well: a sandbox may forbid what the version allows.
+fn interception() -> Finding {
+    if supervisor::kernel().can_intercept {
+        finding(Grade::Ok, "intercept works: unmodified programs get their sockets", "")
+    } else {
+        let next = "use inherit where a program takes sockets (LISTEN_FDS), else port";
+        finding(Grade::Warn, "this kernel does not report bind(): no handoff intercept", next)
+    }
+}
+
 fn kernel() -> Vec<Finding> {
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
     let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
@@ -109,7 +120,7 @@ fn kernel() -> Vec<Finding> {
         ((4, 6), Grade::Bad, "steering"),
         ((5, 3), Grade::Bad, "pidfd: signals that cannot reach a stranger"),
         ((5, 6), Grade::Warn, "openat2: safe unpacking without a fallback"),
-        ((5, 9), Grade::Warn, "close_range, and later handoff = \"intercept\""),
+        ((5, 9), Grade::Warn, "handoff = \"intercept\""),
     ];
     let check = |((major, minor), grade, what): ((u32, u32), Grade, &str)| {
         if version >= (major, minor) {
@@ -149,7 +160,11 @@ fn configured(config: &Config) -> Vec<Finding> {
                 &format!("sysctl net.core.somaxconn={}", service.backlog),
             ));
         }
-        for Listen::Tcp(address) in &service.listen {
+        let inet = service.listen.iter().filter_map(|listen| match listen {
+            Listen::Tcp(address) | Listen::Udp(address) => Some(address),
+            Listen::Unix(_) => None,
+        });
+        for address in inet {
             if let Some((low, high)) =
                 ephemeral().filter(|(low, high)| (*low..=*high).contains(&address.port()))
             {

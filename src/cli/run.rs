@@ -29,7 +29,7 @@ impl Run {
         crate::os::log_to_stderr();
         let path = config::locate(self.common.config);
         let path = std::path::absolute(&path).unwrap_or(path);
-        let config = match config::load(&path) {
+        let config = match supervisor::load(&path) {
             Ok(config) => config,
             Err(problems) => {
                 problems.iter().for_each(out::say);

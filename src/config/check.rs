@@ -10,7 +10,7 @@ use std::path::Path;
 
 use super::model::{Handoff, Keep, Listen, ReleaseKey, Service, Settings};
 use super::raw::{self, Found, Section};
-use super::{env_file, listen, settings};
+use super::{env_file, listen, proxy, settings, takeover};
 use crate::core::ids::ServiceName;
 
 /// Version of the settings' format.
@@ -41,24 +41,30 @@ pub(super) fn services(top: &Section<'_>, base: &Path) -> Vec<Draft> {
 }
 
 fn service(name: ServiceName, section: &Section<'_>, base: &Path) -> Draft {
-    refuse_other_strategies(section);
     let listen = listeners(section);
     let after = names(section, "after");
     let service = Service {
         name,
         listen: listen.iter().map(|found| found.value.clone()).collect(),
         backlog: section.number("backlog", 1, 65_535).unwrap_or(1024),
+        socket_file: takeover::socket_file(section),
+        strategy: takeover::strategy(section),
+        max_gap: section.positive_duration("max_gap").unwrap_or(takeover::MAX_GAP),
+        forward: takeover::forward(section),
+        proxy: section.section("proxy", raw::PROXY).and_then(|table| proxy::read(&table)),
         after: after.iter().map(|found| found.value.clone()).collect(),
         artifact_bytes_max: section.size("artifact_max").unwrap_or(2 << 30),
         pinned: pinned(section),
         keep: keep(section),
-        settings: service_settings(section, base),
+        settings: service_settings(section, base, &listen),
     };
+    takeover::check(section, &service);
     Draft { service, line: section.line(""), listen, after }
 }
 
-fn service_settings(section: &Section<'_>, base: &Path) -> Settings {
-    let n_listen = usize::from(section.has("listen"));
+fn service_settings(section: &Section<'_>, base: &Path, listen: &[Found<Listen>]) -> Settings {
+    let has_stream = listen.iter().any(|found| !matches!(found.value, Listen::Udp(_)));
+    let n_listen = usize::from(has_stream || section.has("proxy"));
     let mut health = settings::default_health(n_listen);
     if let Some(table) = section.section("health", raw::HEALTH) {
         health = settings::health(&table, health, n_listen);
@@ -104,28 +110,9 @@ fn listeners(section: &Section<'_>) -> Vec<Found<Listen>> {
 }
 
 fn handoff(section: &Section<'_>) -> Handoff {
-    match section.text("handoff").as_ref().map(|found| found.value.as_str()) {
-        None | Some("inherit") => {}
-        Some(mode @ ("intercept" | "port")) => section.problem_with_hint(
-            "handoff",
-            format!("{mode} is not supported yet"),
-            "use inherit: the program takes its listener as descriptor 3 (LISTEN_FDS)",
-        ),
-        Some(other) => section.problem("handoff", format!("{other:?} is not inherit")),
-    }
-    Handoff::Inherit
-}
-
-fn refuse_other_strategies(section: &Section<'_>) {
-    match section.text("strategy").as_ref().map(|found| found.value.as_str()) {
-        None | Some("overlap") => {}
-        Some(other @ ("canary" | "hold" | "replace")) => section.problem_with_hint(
-            "strategy",
-            format!("{other} is not supported yet"),
-            "use overlap: old and new run side by side until the new one is proven healthy",
-        ),
-        Some(other) => section.problem("strategy", format!("{other:?} is not overlap")),
-    }
+    let modes =
+        [("inherit", Handoff::Inherit), ("intercept", Handoff::Intercept), ("port", Handoff::Port)];
+    section.word("handoff", &modes).unwrap_or(Handoff::Inherit)
 }
 
 fn instances(section: &Section<'_>) -> u16 {
@@ -251,12 +238,7 @@ mod tests {
             ("command = [\"\"]", "2: service.web.command: names no program"),
             ("instances = 65", "2: service.web.instances: 65 is not between 1 and 64"),
             ("backlog = 0", "2: service.web.backlog: 0 is not between 1 and 65535"),
-            (
-                "handoff = \"port\"",
-                "2: service.web.handoff: port is not supported yet; use inherit",
-            ),
-            ("handoff = \"x\"", "2: service.web.handoff: \"x\" is not inherit"),
-            ("strategy = \"hold\"", "2: service.web.strategy: hold is not supported yet"),
+            ("handoff = \"x\"", "2: service.web.handoff: \"x\" is not one of inherit, intercept"),
             ("user = \"no-such-user\"", "2: service.web.user: there is no user \"no-such-user\""),
             ("after = [\n\"A b\"]", "3: service.web.after: a service's name is 1 to 63"),
             ("pin = [\"user\"]", "2: service.web.pin: \"user\" is not one of command, env"),

@@ -2,20 +2,21 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
 
 use super::model::Listen;
 
 /// Why a text is not an address to listen on. The second half of a message says what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadListen {
-    /// `unix:` addresses.
-    #[error("unix sockets are not supported yet; write tcp://127.0.0.1:PORT")]
-    Unix,
-    /// `udp:` addresses.
-    #[error("udp is not supported yet; only tcp:// is")]
-    Udp,
+    /// A unix socket's path that is none.
+    #[error("{0:?} is no path of a unix socket; write unix:/run/halley/web.sock ({1})")]
+    Path(String, &'static str),
     /// Another or no scheme.
-    #[error("{0:?} is not an address; write tcp://0.0.0.0:8080 or tcp://[::]:8080")]
+    #[error(
+        "{0:?} is not an address; write tcp://0.0.0.0:8080, tcp://[::]:8080, udp://0.0.0.0:53 or \
+         unix:/run/halley/web.sock"
+    )]
     Scheme(String),
     /// Port 0.
     #[error("port 0 is not a stable address; name a port from 1 to 65535")]
@@ -25,40 +26,70 @@ pub enum BadListen {
     Name(String),
 }
 
-/// Reads `tcp://ADDRESS:PORT`.
+/// Longest path of a unix socket (`unix(7)`: 108 bytes with the end), less what a temporary name
+/// beside it takes.
+const PATH_BYTES_MAX: usize = 90;
+
+/// Reads `tcp://ADDRESS:PORT`, `udp://ADDRESS:PORT` or `unix:/PATH`.
 ///
 /// # Errors
 /// [`BadListen`] with what to write instead.
 pub fn parse(text: &str) -> Result<Listen, BadListen> {
-    let Some((scheme, rest)) = text.split_once(':') else {
-        return Err(BadListen::Scheme(text.to_owned()));
-    };
-    match scheme {
-        "unix" => return Err(BadListen::Unix),
-        "udp" => return Err(BadListen::Udp),
-        _ => {}
-    }
     let bad = || BadListen::Scheme(text.to_owned());
-    let place = rest.strip_prefix("//").filter(|_| scheme == "tcp").ok_or_else(bad)?;
+    let (scheme, rest) = text.split_once(':').ok_or_else(bad)?;
+    if scheme == "unix" {
+        return path(rest).map(Listen::Unix);
+    }
+    let listen = match scheme {
+        "tcp" => Listen::Tcp,
+        "udp" => Listen::Udp,
+        _ => return Err(bad()),
+    };
+    let place = rest.strip_prefix("//").ok_or_else(bad)?;
     let Ok(address) = place.parse::<SocketAddr>() else {
         let name = place.rsplit_once(':').filter(|(name, port)| is_name(name, port));
         return Err(name.map_or_else(bad, |(name, _)| BadListen::Name(name.to_owned())));
     };
-    if address.port() == 0 { Err(BadListen::PortZero) } else { Ok(Listen::Tcp(address)) }
+    if address.port() == 0 { Err(BadListen::PortZero) } else { Ok(listen(address)) }
+}
+
+fn path(rest: &str) -> Result<PathBuf, BadListen> {
+    let text = rest.strip_prefix("//").unwrap_or(rest);
+    let bad = |why| Err(BadListen::Path(rest.to_owned(), why));
+    let path = Path::new(text);
+    if !path.is_absolute() {
+        bad("it must begin with a /")
+    } else if text.ends_with('/') || path.file_name().is_none() {
+        bad("it must name a file")
+    } else if path.components().any(|part| part == std::path::Component::ParentDir) {
+        bad("it must not have .. in it")
+    } else if text.len() > PATH_BYTES_MAX {
+        bad("90 bytes at most")
+    } else {
+        Ok(path.to_owned())
+    }
 }
 
 /// Whether a connection to some address could be meant for both: the same port, and one of them
 /// is a wildcard that takes in the other. `[::]` is dual stack, so it takes in IPv4 too.
 #[must_use]
 pub fn overlap(one: &Listen, other: &Listen) -> bool {
-    let (Listen::Tcp(one), Listen::Tcp(other)) = (one, other);
-    one.port() == other.port() && (covers(one.ip(), other.ip()) || covers(other.ip(), one.ip()))
+    match (one, other) {
+        (Listen::Tcp(one), Listen::Tcp(other)) | (Listen::Udp(one), Listen::Udp(other)) => {
+            one.port() == other.port()
+                && (covers(one.ip(), other.ip()) || covers(other.ip(), one.ip()))
+        }
+        (Listen::Unix(one), Listen::Unix(other)) => one == other,
+        _ => false,
+    }
 }
 
 impl fmt::Display for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => write!(f, "tcp://{address}"),
+            Self::Udp(address) => write!(f, "udp://{address}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
 }
@@ -84,7 +115,15 @@ mod tests {
 
     #[test]
     fn what_is_written_back_is_what_was_read() {
-        for text in ["tcp://0.0.0.0:80", "tcp://127.0.0.1:8080", "tcp://[::]:80", "tcp://[::1]:1"] {
+        for text in [
+            "tcp://0.0.0.0:80",
+            "tcp://127.0.0.1:8080",
+            "tcp://[::]:80",
+            "tcp://[::1]:1",
+            "udp://0.0.0.0:53",
+            "udp://[::]:53",
+            "unix:/run/halley/web.sock",
+        ] {
             assert_eq!(parse(text).map(|listen| listen.to_string()), Ok(text.to_owned()));
         }
     }
@@ -92,9 +131,10 @@ mod tests {
     #[test]
     fn each_other_spelling_is_answered_with_what_to_write() {
         for (text, expected) in [
-            ("unix:/run/web.sock", BadListen::Unix),
-            ("unix:///run/web.sock", BadListen::Unix),
-            ("udp://0.0.0.0:53", BadListen::Udp),
+            ("unix:web.sock", BadListen::Path("web.sock".to_owned(), "it must begin with a /")),
+            ("unix:/run/", BadListen::Path("/run/".to_owned(), "it must name a file")),
+            ("unix:/a/../b", BadListen::Path("/a/../b".to_owned(), "it must not have .. in it")),
+            ("udp://0.0.0.0", BadListen::Scheme("udp://0.0.0.0".to_owned())),
             ("8080", BadListen::Scheme("8080".to_owned())),
             ("0.0.0.0:80", BadListen::Scheme("0.0.0.0:80".to_owned())),
             ("http://0.0.0.0:80", BadListen::Scheme("http://0.0.0.0:80".to_owned())),

@@ -6,6 +6,7 @@
 
 pub mod duration;
 pub mod env_file;
+pub mod kernel;
 pub mod listen;
 pub mod locate;
 pub mod model;
@@ -20,6 +21,7 @@ mod problem;
 mod proxy;
 mod settings;
 mod suggest;
+mod takeover;
 
 use std::fs;
 use std::io::ErrorKind;

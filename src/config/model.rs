@@ -35,6 +35,17 @@ pub struct Service {
     pub listen: Vec<Listen>,
     /// Length of each slot's accept queue.
     pub backlog: u32,
+    /// Mode and owner of its unix sockets.
+    pub socket_file: SocketFile,
+    /// How a new release takes over.
+    pub strategy: Strategy,
+    /// With `hold`: callers never wait longer than this for a candidate; then the old one is
+    /// started again.
+    pub max_gap: Duration,
+    /// With `port`: how connections are passed on.
+    pub forward: Forward,
+    /// With `port`: an outside reverse proxy is the stable entry point, in the place of listeners.
+    pub proxy: Option<Proxy>,
     /// Services that are started before this one.
     pub after: Vec<ServiceName>,
     /// Greatest size of an artifact, packed and unpacked alike, in bytes.
@@ -47,12 +58,59 @@ pub struct Service {
     pub settings: Settings,
 }
 
+impl Service {
+    /// Whether anybody calls it with connections.
+    #[must_use]
+    pub fn is_called_by_streams(&self) -> bool {
+        let is_stream = |listen: &Listen| !matches!(listen, Listen::Udp(_));
+        self.proxy.is_some() || self.listen.iter().any(is_stream)
+    }
+}
+
 /// A stable address. Two services never share one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Listen {
     /// `tcp://127.0.0.1:80`, `tcp://[::1]:80`; `tcp://[::]:80` is dual stack.
     Tcp(SocketAddr),
+    /// `udp://127.0.0.1:53`
+    Udp(SocketAddr),
+    /// `unix:/run/halley/web.sock`
+    Unix(PathBuf),
+}
+
+/// Mode and owner of a unix socket's file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SocketFile {
+    /// Permissions.
+    pub mode: u32,
+    /// Who owns it; Halley's own user when absent.
+    pub user: Option<String>,
+    /// Its group; the user's when absent.
+    pub group: Option<String>,
+}
+
+/// How a new release takes over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Strategy {
+    /// Side by side until the new one is proven, then all at once.
+    Overlap,
+    /// Side by side, with a part of the connections first: the steps before the last, in
+    /// hundredths of a percent.
+    Canary(Vec<u16>),
+    /// In turn: callers wait in the queue meanwhile.
+    Hold,
+    /// In turn, for a service that nobody calls.
+    Replace,
+}
+
+/// How connections are passed on to a program that was told its port.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Forward {
+    /// A PROXY protocol v2 header tells the program who calls.
+    pub proxy_protocol: bool,
+    /// Connections at a time per instance; more wait in the queue.
+    pub max_clients: Option<u32>,
 }
 
 /// An outside reverse proxy that is the stable entry point.
@@ -60,46 +118,46 @@ pub enum Listen {
 pub enum Proxy {
     /// Caddy's admin API; `id` is the `@id` of the `reverse_proxy` handler.
     Caddy {
-        /// Where the API listens.
+        /// Where it listens.
         admin: Admin,
-        /// The handler's `@id`.
+        /// The handler.
         id: String,
     },
-    /// HAProxy's runtime API; servers `server` (one instance) or `server1`, `server2`, ... of `backend`.
+    /// HAProxy's runtime API; servers `server` (one instance) or `server1`, `server2`, … of
+    /// `backend`.
     HaProxy {
-        /// Where the API listens.
+        /// Where it listens.
         admin: Admin,
         /// The backend's name.
         backend: String,
-        /// The server's name, or what the servers' names begin with.
+        /// The servers' name.
         server: String,
     },
     /// nginx: an include file with the servers of an upstream, tested, then reloaded.
     Nginx {
         /// The include file.
         file: PathBuf,
-        /// Exits with 0 when the configuration is good.
+        /// The command that tests the configuration.
         test: Vec<String>,
-        /// Makes nginx read it.
+        /// The command that reloads it.
         reload: Vec<String>,
     },
-    /// Any other, by command; upstreams are in `HALLEY_UPSTREAMS` (space-separated) and
+    /// Any other, by command; upstreams are in `HALLEY_UPSTREAMS` (space-separated) and for
     /// `{upstreams}` in its arguments.
     Command {
-        /// Points the proxy at the upstreams; run again it does the same again.
+        /// Points the proxy at the upstreams.
         flip: Vec<String>,
-        /// Exits with 0 when a flip could be done.
+        /// Says whether it could.
         check: Option<Vec<String>>,
     },
 }
 
-/// Where an admin API listens: `http://127.0.0.1:2019`, `tcp://127.0.0.1:9999` or
-/// `unix:/run/x.sock`.
+/// Where an admin API listens: `http://127.0.0.1:2019`, `tcp://127.0.0.1:9999`, `unix:/run/x.sock`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Admin {
-    /// An address of TCP.
+    /// On a port.
     Tcp(SocketAddr),
-    /// The path of a unix socket.
+    /// On a unix socket.
     Unix(PathBuf),
 }
 
@@ -134,6 +192,10 @@ pub struct Settings {
 pub enum Handoff {
     /// Descriptors 3.. with `LISTEN_FDS`, `LISTEN_PID`, `LISTEN_FDNAMES`.
     Inherit,
+    /// Its own `bind()` gets the slot.
+    Intercept,
+    /// It is told a port, or a socket's path, of its own, and connections are passed on.
+    Port,
 }
 
 /// What a probe asks.
@@ -210,9 +272,48 @@ pub struct Stop {
     /// Steered away and left alone this long before the signal.
     #[serde(with = "super::duration")]
     pub linger: Duration,
+    /// Then its connections get this long to end before the signal.
+    #[serde(default)]
+    pub drain: Drain,
     /// `KILL` follows when it still runs after this.
     #[serde(with = "super::duration")]
     pub timeout: Duration,
+}
+
+/// How long a release that was steered away from may finish its connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Drain {
+    /// At most this long.
+    For(Duration),
+    /// Until the last one has ended by itself.
+    Forever,
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self::For(Duration::from_secs(30))
+    }
+}
+
+impl TryFrom<String> for Drain {
+    type Error = super::duration::BadDuration;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        if text == "forever" {
+            return Ok(Self::Forever);
+        }
+        super::duration::parse(&text).map(Self::For)
+    }
+}
+
+impl From<Drain> for String {
+    fn from(drain: Drain) -> Self {
+        match drain {
+            Drain::Forever => "forever".to_owned(),
+            Drain::For(duration) => super::duration::print(duration),
+        }
+    }
 }
 
 /// How many releases are kept.

@@ -54,7 +54,6 @@ impl Kind {
 }
 
 /// Reads the section; none when something in it is wrong, which has been reported by then.
-#[cfg_attr(not(test), expect(dead_code, reason = "the check of a service reads it"))]
 pub(super) fn read(section: &Section<'_>) -> Option<Proxy> {
     if !section.has("kind") {
         let hint = "write kind = \"caddy\", \"haproxy\", \"nginx\" or \"command\"";

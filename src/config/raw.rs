@@ -22,6 +22,7 @@ pub const KEYS: &[(&str, &[&str])] = &[
     ("service.NAME.bake", BAKE),
     ("service.NAME.keep", KEEP),
     ("service.NAME.stop", STOP),
+    ("service.NAME.forward", FORWARD),
     ("service.NAME.proxy", PROXY),
     ("release.toml", RELEASE),
 ];
@@ -31,6 +32,10 @@ pub(super) const SERVICE: &[&str] = &[
     "listen",
     "handoff",
     "strategy",
+    "canary",
+    "max_gap",
+    "socket_mode",
+    "socket_owner",
     "command",
     "user",
     "instances",
@@ -44,6 +49,7 @@ pub(super) const SERVICE: &[&str] = &[
     "bake",
     "keep",
     "stop",
+    "forward",
     "proxy",
 ];
 pub(super) const HEALTH: &[&str] = &[
@@ -61,7 +67,8 @@ pub(super) const HEALTH: &[&str] = &[
 ];
 pub(super) const BAKE: &[&str] = &["for", "inconclusive", "min_samples"];
 pub(super) const KEEP: &[&str] = &["releases", "standby"];
-pub(super) const STOP: &[&str] = &["signal", "linger", "timeout"];
+pub(super) const STOP: &[&str] = &["signal", "linger", "drain", "timeout"];
+pub(super) const FORWARD: &[&str] = &["proxy_protocol", "max_clients"];
 pub(super) const PROXY: &[&str] =
     &["kind", "admin", "id", "backend", "server", "file", "test", "reload", "flip", "check"];
 pub(super) const RELEASE: &[&str] = &["version", "command", "env", "health", "stop"];
@@ -430,7 +437,7 @@ mod tests {
         for (key, known, hint) in [
             ("intervall", HEALTH, "did you mean interval?"),
             ("rise", SERVICE, "it belongs in [service.NAME.health]"),
-            ("colour", STOP, "known here: signal, linger, timeout"),
+            ("colour", STOP, "known here: signal, linger, drain, timeout"),
         ] {
             assert_eq!(unknown_hint(key, known), hint);
         }

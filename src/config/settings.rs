@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::env_file::{is_name, is_reserved};
-use super::model::{Bake, Check, Health, Inconclusive, Stop};
+use super::model::{Bake, Check, Drain, Health, Inconclusive, Stop};
 use super::raw::Section;
 
 /// The health checks of a service that names none: a connection is taken for a service with
@@ -32,7 +32,7 @@ pub(super) fn default_bake() -> Bake {
 
 pub(super) fn default_stop() -> Stop {
     let (linger, timeout) = (Duration::from_secs(5), Duration::from_secs(30));
-    Stop { signal: "TERM".to_owned(), linger, timeout }
+    Stop { signal: "TERM".to_owned(), linger, drain: Drain::default(), timeout }
 }
 
 /// A program with its arguments under `key`, not empty.
@@ -104,7 +104,19 @@ pub(super) fn stop(section: &Section<'_>, base: Stop) -> Stop {
     Stop {
         signal: signal(section).unwrap_or(base.signal),
         linger: section.duration("linger").unwrap_or(base.linger),
+        drain: drain(section).unwrap_or(base.drain),
         timeout: section.positive_duration("timeout").unwrap_or(base.timeout),
+    }
+}
+
+fn drain(section: &Section<'_>) -> Option<Drain> {
+    let text = section.text("drain")?.value;
+    match Drain::try_from(text) {
+        Ok(drain) => Some(drain),
+        Err(error) => {
+            section.problem_with_hint("drain", error.to_string(), "or write \"forever\"");
+            None
+        }
     }
 }
 

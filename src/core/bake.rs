@@ -33,22 +33,27 @@ pub struct Bake {
     plan: BakePlan,
     n_samples: u32,
     n_bad: u32,
+    /// So was the last one.
+    is_unclear: bool,
 }
 
 impl Bake {
     /// A bake that begins.
     #[must_use]
     pub fn new(plan: BakePlan) -> Self {
-        Self { plan, n_samples: 0, n_bad: 0 }
+        Self { plan, n_samples: 0, n_bad: 0, is_unclear: false }
     }
 
     /// Takes a probe in.
     pub fn observe(&mut self, now: Tick, sample: Sample) -> Verdict {
-        self.n_samples = self.n_samples.saturating_add(1);
+        let counts = u32::from(sample != Sample::Unclear);
+        self.n_samples = self.n_samples.saturating_add(counts);
         self.n_bad = match sample {
             Sample::Good => 0,
             Sample::Bad => self.n_bad.saturating_add(1),
+            Sample::Unclear => self.n_bad,
         };
+        self.is_unclear = sample == Sample::Unclear;
         if self.n_bad >= self.plan.fall {
             Verdict::Fail
         } else if now < self.plan.until {
@@ -58,6 +63,8 @@ impl Bake {
         } else if self.n_bad > 0 {
             // It ends in the middle of a bad row: what was good before is no pass.
             Verdict::Fail
+        } else if self.is_unclear {
+            Verdict::Inconclusive
         } else {
             Verdict::Pass
         }
@@ -68,13 +75,17 @@ impl Bake {
 mod tests {
     use super::*;
 
-    /// `+` is a good probe, `-` a bad one; they come every 10 ms.
+    /// `+` is a good probe, `-` a bad one, `?` an unclear one; they come every 10 ms.
     fn check(seen: &str, min_samples: u32, expected: Verdict) {
         let mut bake = Bake::new(BakePlan { fall: 3, min_samples, until: Tick(50) });
         let mut verdict = Verdict::Watching;
         for (n, sample) in (1..).zip(seen.bytes()) {
             assert_eq!(verdict, Verdict::Watching, "{seen}");
-            let sample = if sample == b'+' { Sample::Good } else { Sample::Bad };
+            let sample = match sample {
+                b'+' => Sample::Good,
+                b'?' => Sample::Unclear,
+                _ => Sample::Bad,
+            };
             verdict = bake.observe(Tick(n * 10), sample);
         }
         assert_eq!(verdict, expected, "{seen}");
@@ -85,6 +96,14 @@ mod tests {
         check("++++", 1, Verdict::Watching);
         check("+++++", 1, Verdict::Pass);
         check("+++++", 9, Verdict::Inconclusive);
+    }
+
+    #[test]
+    fn what_nobody_can_judge_counts_for_nothing() {
+        check("?????", 1, Verdict::Inconclusive);
+        check("+????", 1, Verdict::Inconclusive);
+        check("+???+", 1, Verdict::Pass);
+        check("-?-??", 1, Verdict::Fail);
     }
 
     #[test]

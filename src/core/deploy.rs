@@ -7,6 +7,8 @@
 //!
 //! Rollback is this machine entered at its way back, never a second path.
 
+pub use super::phase::Phase;
+
 /// What an operation is about, fixed when it begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Plan {
@@ -17,6 +19,20 @@ pub struct Plan {
     pub n_cold: u8,
     /// What an inconclusive bake means.
     pub inconclusive: Inconclusive,
+    /// How the old one and the new one meet.
+    pub succession: Succession,
+    /// Steps on which the new one gets a part of the connections before it gets all.
+    pub n_steps: u8,
+}
+
+/// How the old one and the new one meet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Succession {
+    /// Side by side: the old one runs until the new one is committed, and after.
+    Overlap,
+    /// In turn, for what cannot run twice: callers are held in the queue, the old one is stopped,
+    /// the new one is started.
+    InTurn,
 }
 
 /// What was asked for.
@@ -39,59 +55,6 @@ pub enum Inconclusive {
     Hold,
     /// Go back.
     Rollback,
-}
-
-/// Where an operation stands, and so what is to be performed.
-///
-/// The way back climbs down a ladder: rung 0 is the process that served before and still runs,
-/// rung 1.. are cold starts of the plan's releases in order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Phase {
-    /// The artifact's bytes go to `incoming/`.
-    Receive,
-    /// Length, digest, archive policy.
-    Verify,
-    /// All that can be known before the first side effect.
-    Preflight,
-    /// Unpack, seal, sync, rename to `releases/N`.
-    Stage,
-    /// Could we come back?
-    RehearseOld,
-    /// Take the backup.
-    Backup,
-    /// Restore it to scratch, migrate the copy.
-    RestoreRehearsal,
-    /// Migrate the live data.
-    Migrate,
-    /// Start the candidate in its own slots.
-    Start,
-    /// Probe it there.
-    Gate,
-    /// Trial file, steer to the candidate, `current`.
-    Flip,
-    /// Watch it.
-    Bake,
-    /// The bake was inconclusive: wait for `promote` or `abort`.
-    Hold,
-    /// One rename: `last_good` is the candidate, the trial is gone.
-    Commit,
-    /// Before any flip: stop the candidate, remove what was staged.
-    Undo,
-    /// Start this rung's release cold (never rung 0).
-    BackStart(u8),
-    /// Probe this rung in its own slots.
-    BackGate(u8),
-    /// Steer to this rung, `current`.
-    BackFlip(u8),
-    /// Probe it where users reach it.
-    BackVerify(u8),
-    /// One rename: `last_good` is this rung's release, the trial is gone.
-    BackCommit(u8),
-    /// No rung held. `Ok`: something answers, it is steered to and left alone. `Failed`: nothing
-    /// answers, callers are held; after a pause the ladder is climbed again.
-    Stranded,
-    /// Over.
-    Done(Outcome),
 }
 
 /// How an operation ended.
@@ -161,10 +124,11 @@ impl Deploy {
     /// The operation at its first phase.
     #[must_use]
     pub fn begin(plan: Plan) -> Self {
-        let (phase, cause) = match plan.kind {
-            Kind::Release => (Phase::Receive, Cause::Refused),
-            Kind::Restart => (Phase::Start, Cause::Gate),
-            Kind::Rollback => (Phase::BackGate(0), Cause::Asked),
+        let (phase, cause) = match (plan.kind, plan.succession) {
+            (Kind::Release, _) => (Phase::Receive, Cause::Refused),
+            (Kind::Restart, Succession::Overlap) => (Phase::Start, Cause::Gate),
+            (Kind::Restart, Succession::InTurn) => (Phase::Park, Cause::Gate),
+            (Kind::Rollback, _) => (plan.first_rung(), Cause::Asked),
         };
         Self { plan, phase, cause }
     }
@@ -207,9 +171,20 @@ impl Deploy {
             (RehearseOld, Ok) => Backup,
             (Backup, Ok) => RestoreRehearsal,
             (RestoreRehearsal, Ok) => Migrate,
+            (Migrate, Ok) if self.plan.succession == Succession::InTurn => Park,
             (Migrate, Ok) => Start,
+            (Park, Ok) => StopOld,
+            // What was begun here has no other way than through.
+            (StopOld, Ok) => Start,
+            (StopOld, Failed) => StopOld,
             (Start, Ok) => Gate,
-            (Gate, Ok) => Flip,
+            (Gate, Ok) => self.after_step(None),
+            (Step(step) | StepHold(step), Ok | Promote) => self.after_step(Some(step)),
+            (Step(step), Unclear) => match self.plan.inconclusive {
+                Inconclusive::Promote => self.after_step(Some(step)),
+                Inconclusive::Hold => StepHold(step),
+                Inconclusive::Rollback => self.back(Cause::Inconclusive),
+            },
             (Flip, Ok) => Bake,
             (Bake, Ok | Promote) | (Hold, Ok | Promote) => Commit,
             (Bake, Unclear) => match self.plan.inconclusive {
@@ -222,20 +197,21 @@ impl Deploy {
             (Commit, Failed) => Commit,
 
             (Receive | Verify | Preflight | Stage, Failed)
-            | (RehearseOld | Backup | RestoreRehearsal | Migrate, Failed) => {
+            | (RehearseOld | Backup | RestoreRehearsal | Migrate | Park, Failed) => {
                 self.undo(Cause::Refused)
             }
-            (Start | Gate, Failed) => self.undo(Cause::Gate),
-            (Start | Gate, Died) => self.undo(Cause::Died),
+            (Start | Gate, Failed) => self.unproven(Cause::Gate),
+            (Start | Gate, Died) => self.unproven(Cause::Died),
+            (Start | Gate, Abort) => self.unproven(Cause::Aborted),
             (Receive | Verify | Preflight | Stage | RehearseOld | Backup, Abort)
-            | (RestoreRehearsal | Migrate | Start | Gate, Abort) => self.undo(Cause::Aborted),
+            | (RestoreRehearsal | Migrate | Park, Abort) => self.undo(Cause::Aborted),
             (Undo, Ok) => Done(Outcome::Undone(self.cause)),
             (Undo, Failed) => Undo,
 
             (Flip, Failed) => self.back(Cause::Flip),
-            (Bake | Hold, Failed) => self.back(Cause::Bake),
-            (Flip | Bake | Hold, Died) => self.back(Cause::Died),
-            (Flip | Bake | Hold, Abort) => self.back(Cause::Aborted),
+            (Step(_) | StepHold(_) | Bake | Hold, Failed) => self.back(Cause::Bake),
+            (Step(_) | StepHold(_) | Flip | Bake | Hold, Died) => self.back(Cause::Died),
+            (Step(_) | StepHold(_) | Flip | Bake | Hold, Abort) => self.back(Cause::Aborted),
 
             (BackStart(rung), Ok) => BackGate(rung),
             (BackGate(rung), Ok) => BackFlip(rung),
@@ -247,7 +223,7 @@ impl Deploy {
             // The rename has no other way than through.
             (BackCommit(rung), Failed) => BackCommit(rung),
             (Stranded, Ok) => Done(Outcome::RollbackFailed(self.cause)),
-            (Stranded, Failed) => BackGate(0),
+            (Stranded, Failed) => self.plan.first_rung(),
 
             // The candidate's death changes nothing on the way back, nor before it exists; abort
             // and promote mean nothing there; a verdict nobody asked for is dropped.
@@ -262,12 +238,25 @@ impl Deploy {
         Phase::Undo
     }
 
+    /// The candidate did not make it to its flip. In turn the old one is gone by then.
+    fn unproven(&mut self, cause: Cause) -> Phase {
+        match self.plan.succession {
+            Succession::InTurn if self.plan.n_cold > 0 => self.back(cause),
+            Succession::InTurn | Succession::Overlap => self.undo(cause),
+        }
+    }
+
+    fn after_step(&self, step: Option<u8>) -> Phase {
+        let next = step.map_or(0, |step| step.saturating_add(1));
+        if next < self.plan.n_steps { Phase::Step(next) } else { Phase::Flip }
+    }
+
     fn back(&mut self, cause: Cause) -> Phase {
         self.cause = cause;
         if self.plan.n_cold == 0 {
             Phase::Done(Outcome::NothingBehind(cause))
         } else {
-            Phase::BackGate(0)
+            self.plan.first_rung()
         }
     }
 
@@ -276,86 +265,14 @@ impl Deploy {
     }
 }
 
-impl Phase {
-    /// The name in journal and output: `gate`, `back_gate:1`.
-    #[must_use]
-    pub fn name(self) -> String {
-        let plain = match self {
-            Self::Receive => "receive",
-            Self::Verify => "verify",
-            Self::Preflight => "preflight",
-            Self::Stage => "stage",
-            Self::RehearseOld => "rehearse_old",
-            Self::Backup => "backup",
-            Self::RestoreRehearsal => "restore_rehearsal",
-            Self::Migrate => "migrate",
-            Self::Start => "start",
-            Self::Gate => "gate",
-            Self::Flip => "flip",
-            Self::Bake => "bake",
-            Self::Hold => "hold",
-            Self::Commit => "commit",
-            Self::Undo => "undo",
-            Self::BackStart(rung) => return format!("back_start:{rung}"),
-            Self::BackGate(rung) => return format!("back_gate:{rung}"),
-            Self::BackFlip(rung) => return format!("back_flip:{rung}"),
-            Self::BackVerify(rung) => return format!("back_verify:{rung}"),
-            Self::BackCommit(rung) => return format!("back_commit:{rung}"),
-            Self::Stranded => "stranded",
-            Self::Done(_) => "done",
-        };
-        plain.to_owned()
-    }
-
-    /// The phase of this name; `done` is none that can be gone on with.
-    #[must_use]
-    pub fn parse(name: &str) -> Option<Self> {
-        if let Some((plain, rung)) = name.split_once(':') {
-            let rung = rung.parse().ok()?;
-            let all = [
-                Self::BackStart(rung),
-                Self::BackGate(rung),
-                Self::BackFlip(rung),
-                Self::BackVerify(rung),
-                Self::BackCommit(rung),
-            ];
-            return all.into_iter().find(|phase| phase.name().split(':').next() == Some(plain));
-        }
-        Self::PLAIN.into_iter().find(|phase| phase.name() == name)
-    }
-
-    /// The rung of the way back that it is about.
-    #[must_use]
-    pub fn rung(self) -> Option<u8> {
-        match self {
-            Self::BackStart(rung)
-            | Self::BackGate(rung)
-            | Self::BackFlip(rung)
-            | Self::BackVerify(rung)
-            | Self::BackCommit(rung) => Some(rung),
-            _ => None,
+impl Plan {
+    /// Where the way back begins: what cannot run twice has no rung that still runs.
+    pub(super) fn first_rung(self) -> Phase {
+        match self.succession {
+            Succession::Overlap => Phase::BackGate(0),
+            Succession::InTurn => Phase::BackStart(1),
         }
     }
-
-    /// The phases without a rung, but for the end.
-    pub const PLAIN: [Self; 16] = [
-        Self::Receive,
-        Self::Verify,
-        Self::Preflight,
-        Self::Stage,
-        Self::RehearseOld,
-        Self::Backup,
-        Self::RestoreRehearsal,
-        Self::Migrate,
-        Self::Start,
-        Self::Gate,
-        Self::Flip,
-        Self::Bake,
-        Self::Hold,
-        Self::Commit,
-        Self::Undo,
-        Self::Stranded,
-    ];
 }
 
 macro_rules! named {
@@ -377,6 +294,7 @@ macro_rules! named {
 }
 
 named!(Kind { Release = "release", Rollback = "rollback", Restart = "restart" });
+named!(Succession { Overlap = "overlap", InTurn = "in_turn" });
 named!(Inconclusive { Promote = "promote", Hold = "hold", Rollback = "rollback" });
 named!(Cause {
     Refused = "refused",
@@ -394,24 +312,87 @@ named!(Cause {
 mod tests {
     use super::*;
 
-    const PLAN: Plan = Plan { kind: Kind::Release, n_cold: 2, inconclusive: Inconclusive::Hold };
+    const PLAN: Plan = Plan {
+        kind: Kind::Release,
+        n_cold: 2,
+        inconclusive: Inconclusive::Hold,
+        succession: Succession::Overlap,
+        n_steps: 0,
+    };
 
     fn check(from: Phase, event: Event, expected: Option<Phase>) {
-        let mut machine = Deploy::resume(PLAN, from, Cause::Bake);
+        check_in(PLAN, from, event, expected);
+    }
+
+    fn check_in(plan: Plan, from: Phase, event: Event, expected: Option<Phase>) {
+        let mut machine = Deploy::resume(plan, from, Cause::Bake);
         assert_eq!(machine.step(event), expected, "{from:?} {event:?}");
     }
 
-    #[test]
-    fn a_release_goes_through_its_phases_in_order() {
-        let mut machine = Deploy::begin(PLAN);
+    fn names(plan: Plan) -> String {
+        let mut machine = Deploy::begin(plan);
         let mut names = vec![machine.phase().name()];
         while let Some(next) = machine.step(Event::Ok) {
             names.push(next.name());
         }
-        let wanted = "receive verify preflight stage rehearse_old backup restore_rehearsal migrate \
-                      start gate flip bake commit done";
-        assert_eq!(names.join(" "), wanted.split_whitespace().collect::<Vec<_>>().join(" "));
-        assert_eq!(machine.phase(), Phase::Done(Outcome::Committed));
+        names.join(" ")
+    }
+
+    #[test]
+    fn a_release_goes_through_its_phases_in_order() {
+        let before = "receive verify preflight stage rehearse_old backup restore_rehearsal migrate";
+        assert_eq!(names(PLAN), format!("{before} start gate flip bake commit done"));
+        let canary = Plan { n_steps: 2, ..PLAN };
+        assert_eq!(
+            names(canary),
+            format!("{before} start gate step:0 step:1 flip bake commit done")
+        );
+        let in_turn = Plan { succession: Succession::InTurn, ..PLAN };
+        assert_eq!(
+            names(in_turn),
+            format!("{before} park stop_old start gate flip bake commit done")
+        );
+        let restart = Plan { kind: Kind::Restart, ..in_turn };
+        assert_eq!(names(restart), "park stop_old start gate flip bake commit done");
+        let rollback = Plan { kind: Kind::Rollback, ..in_turn };
+        assert_eq!(
+            names(rollback),
+            "back_start:1 back_gate:1 back_flip:1 back_verify:1 back_commit:1 done"
+        );
+    }
+
+    #[test]
+    fn in_turn_a_candidate_that_fails_brings_the_old_one_back() {
+        use Phase::*;
+        let plan = Plan { succession: Succession::InTurn, ..PLAN };
+        for phase in [Start, Gate, Flip, Bake] {
+            check_in(plan, phase, Event::Failed, Some(BackStart(1)));
+            check_in(plan, phase, Event::Abort, Some(BackStart(1)));
+        }
+        check_in(plan, Park, Event::Failed, Some(Undo));
+        check_in(plan, StopOld, Event::Failed, Some(StopOld));
+        check_in(plan, StopOld, Event::Abort, None);
+        check_in(plan, Stranded, Event::Failed, Some(BackStart(1)));
+        let first = Plan { n_cold: 0, ..plan };
+        check_in(first, Gate, Event::Failed, Some(Undo));
+    }
+
+    #[test]
+    fn each_step_has_its_own_verdict() {
+        use Phase::*;
+        let plan = Plan { n_steps: 2, ..PLAN };
+        check_in(plan, Gate, Event::Ok, Some(Step(0)));
+        check_in(plan, Step(0), Event::Ok, Some(Step(1)));
+        check_in(plan, Step(0), Event::Promote, Some(Step(1)));
+        check_in(plan, Step(1), Event::Ok, Some(Flip));
+        check_in(plan, Step(0), Event::Inconclusive, Some(StepHold(0)));
+        check_in(plan, StepHold(0), Event::Promote, Some(Step(1)));
+        for event in [Event::Failed, Event::Died, Event::Abort] {
+            check_in(plan, Step(1), event, Some(BackGate(0)));
+            check_in(plan, StepHold(1), event, Some(BackGate(0)));
+        }
+        let promote = Plan { inconclusive: Inconclusive::Promote, ..plan };
+        check_in(promote, Step(1), Event::Inconclusive, Some(Flip));
     }
 
     #[test]
@@ -438,17 +419,5 @@ mod tests {
         check(BackGate(1), Event::Abort, None);
         check(Stranded, Event::Failed, Some(BackGate(0)));
         check(Stranded, Event::Ok, Some(Done(Outcome::RollbackFailed(Cause::Bake))));
-    }
-
-    #[test]
-    fn names_are_read_back() {
-        let rungs = [Phase::BackStart(3), Phase::BackGate(0), Phase::BackCommit(1)];
-        for phase in Phase::PLAIN.into_iter().chain(rungs) {
-            assert_eq!(Phase::parse(&phase.name()), Some(phase));
-        }
-        assert_eq!(Phase::parse("done"), None);
-        for cause in [Cause::Refused, Cause::Asked, Cause::Interrupted] {
-            assert_eq!(Cause::parse(cause.name()), Some(cause));
-        }
     }
 }

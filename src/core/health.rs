@@ -9,6 +9,9 @@ pub enum Sample {
     Good,
     /// It was not.
     Bad,
+    /// It was not, and nobody can say whose fault it is: where there is a control, that one was
+    /// not answered either.
+    Unclear,
 }
 
 /// How the gate stands.
@@ -43,7 +46,7 @@ impl Gate {
     pub fn observe(&mut self, now: Tick, sample: Sample) -> Verdict {
         self.n_good = match sample {
             Sample::Good => self.n_good.saturating_add(1),
-            Sample::Bad => 0,
+            Sample::Bad | Sample::Unclear => 0,
         };
         if self.n_good >= self.rise && now >= self.opens_from {
             Verdict::Open

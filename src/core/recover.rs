@@ -3,7 +3,7 @@
 //! Total over what the journal says and what is seen. Every answer leads to exactly one of: the old
 //! one serves, the new one is committed.
 
-use crate::core::deploy::{Cause, Deploy, Outcome, Phase, Plan};
+use crate::core::deploy::{Cause, Deploy, Outcome, Phase, Plan, Succession};
 
 /// What is seen beside the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -29,9 +29,17 @@ pub fn recover(plan: Plan, last: Phase, cause: Cause, seen: Seen) -> Deploy {
     match last {
         // The source's descriptor is gone; nothing was changed.
         Receive | Verify | Preflight | Stage | RehearseOld | Backup | RestoreRehearsal
-        | Migrate => at(Undo, Cause::Interrupted),
+        | Migrate | Park => at(Undo, Cause::Interrupted),
+        // The old one may be half stopped: through, and on.
+        StopOld if seen.same_boot => at(StopOld, cause),
         Start | Gate if alive => at(Gate, cause),
-        Start | Gate => at(Undo, Cause::Interrupted),
+        // In turn there is no old one to leave alone.
+        StopOld | Start | Gate if plan.succession == Succession::InTurn && plan.n_cold > 0 => {
+            back(plan, seen, Cause::Interrupted)
+        }
+        StopOld | Start | Gate => at(Undo, Cause::Interrupted),
+        Step(_) | StepHold(_) if alive && seen.n_tries_left > 0 => at(last, cause),
+        Step(_) | StepHold(_) => back(plan, seen, Cause::Interrupted),
         Flip | Bake if alive && seen.n_tries_left > 0 => at(Flip, cause),
         Hold if alive && seen.n_tries_left > 0 => at(Hold, cause),
         Flip | Bake | Hold => back(plan, seen, Cause::Interrupted),
@@ -57,7 +65,7 @@ pub fn recover(plan: Plan, last: Phase, cause: Cause, seen: Seen) -> Deploy {
 fn back(plan: Plan, seen: Seen, cause: Cause) -> Deploy {
     let phase = match (plan.n_cold, seen.same_boot) {
         (0, _) => Phase::Done(Outcome::NothingBehind(cause)),
-        (_, true) => Phase::BackGate(0),
+        (_, true) => plan.first_rung(),
         (_, false) => Phase::BackStart(1),
     };
     Deploy::resume(plan, phase, cause)
@@ -77,7 +85,12 @@ mod tests {
     };
 
     fn check(last: Phase, seen: Seen, expected: Phase) {
-        let plan = Plan { kind: Kind::Release, n_cold: 2, inconclusive: Inconclusive::Promote };
+        check_in(Succession::Overlap, last, seen, expected);
+    }
+
+    fn check_in(succession: Succession, last: Phase, seen: Seen, expected: Phase) {
+        let inconclusive = Inconclusive::Promote;
+        let plan = Plan { kind: Kind::Release, n_cold: 2, inconclusive, succession, n_steps: 2 };
         assert_eq!(
             recover(plan, last, Cause::Refused, seen).phase(),
             expected,
@@ -109,6 +122,27 @@ mod tests {
         check(Phase::Commit, rebooted, Phase::BackStart(1));
         let committed = Seen { committed: true, ..rebooted };
         check(Phase::Commit, committed, Phase::Done(Outcome::Committed));
+    }
+
+    #[test]
+    fn a_step_is_taken_again_or_back() {
+        let dead = Seen { candidate_alive: false, ..ALIVE };
+        check(Phase::Step(1), ALIVE, Phase::Step(1));
+        check(Phase::StepHold(1), ALIVE, Phase::StepHold(1));
+        check(Phase::Step(1), dead, Phase::BackGate(0));
+        check(Phase::Step(1), Seen { n_tries_left: 0, ..ALIVE }, Phase::BackGate(0));
+    }
+
+    #[test]
+    fn in_turn_the_old_one_is_stopped_to_the_end_or_started_again() {
+        let dead = Seen { candidate_alive: false, ..ALIVE };
+        let rebooted = Seen { same_boot: false, ..dead };
+        check_in(Succession::InTurn, Phase::Park, dead, Phase::Undo);
+        check_in(Succession::InTurn, Phase::StopOld, dead, Phase::StopOld);
+        check_in(Succession::InTurn, Phase::StopOld, rebooted, Phase::BackStart(1));
+        check_in(Succession::InTurn, Phase::Start, dead, Phase::BackStart(1));
+        check_in(Succession::InTurn, Phase::Gate, ALIVE, Phase::Gate);
+        check_in(Succession::InTurn, Phase::Bake, dead, Phase::BackStart(1));
     }
 
     #[test]

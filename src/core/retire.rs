@@ -5,12 +5,16 @@ use crate::core::time::Tick;
 
 /// Refused: the live one was not alive. The left one stays warm and is asked about again later.
 const REFUSED_RETRY_MS: u64 = 1_000;
+/// How often its connections are counted.
+const COUNT_EVERY_MS: u64 = 500;
 
 /// The times of a retirement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Times {
     /// How long it is left alone, steered away, before the signal.
     pub linger_ms: u64,
+    /// How long its connections may take to end by themselves; any time when absent.
+    pub drain_ms: Option<u64>,
     /// How long it may take after the signal.
     pub stop_ms: u64,
 }
@@ -24,6 +28,13 @@ pub enum Phase {
     Settle,
     /// Requests on their way to its idle connections arrive.
     Linger(Tick),
+    /// Its connections end by themselves.
+    Drain {
+        /// When it is asked to stop whatever it still has.
+        until: Option<Tick>,
+        /// When they are counted next.
+        count_at: Tick,
+    },
     /// It is asked to stop, if the live one is alive at that instant.
     Term,
     /// It finishes what it has.
@@ -43,6 +54,8 @@ pub enum Event {
     Done,
     /// The signal was not sent: the live one is dead.
     Refused,
+    /// It has connections still.
+    Busy,
     /// Its processes have ended.
     Ended,
 }
@@ -52,6 +65,8 @@ pub enum Event {
 pub enum Effect {
     /// Wait until its queues are empty.
     Settle,
+    /// Count its connections: `Busy`, or `Done` when there are none.
+    Count,
     /// Send the first signal to it, only if the live one is alive.
     Term,
     /// End it.
@@ -85,25 +100,41 @@ impl Retire {
     pub fn deadline(&self) -> Option<Tick> {
         match self.phase {
             Phase::Warm(at) | Phase::Linger(at) | Phase::Stopping(at) => Some(at),
+            Phase::Drain { count_at, .. } => Some(count_at),
             Phase::Settle | Phase::Term | Phase::Kill | Phase::Gone => None,
         }
     }
 
     /// Takes an event in; the answer is to be performed.
     pub fn step(&mut self, now: Tick, event: Event) -> Option<Effect> {
-        use Phase::{Gone, Kill, Linger, Settle, Stopping, Term, Warm};
+        use Phase::{Drain, Gone, Kill, Linger, Settle, Stopping, Term, Warm};
         let (phase, effect) = match (self.phase, event) {
             (Gone, _) => return None,
             (_, Event::Ended) => (Gone, Some(Effect::Forget)),
             (Warm(until), Event::Tick) if now >= until => (Settle, Some(Effect::Settle)),
             (Settle, Event::Done) => (Linger(now.after_ms(self.times.linger_ms)), None),
-            (Linger(until), Event::Tick) if now >= until => (Term, Some(Effect::Term)),
+            (Linger(until), Event::Tick) if now >= until => {
+                let until = self.times.drain_ms.map(|ms| now.after_ms(ms));
+                (Drain { until, count_at: now }, Some(Effect::Count))
+            }
+            (Drain { until, count_at }, Event::Tick) if now >= count_at => {
+                (Drain { until, count_at }, Some(Effect::Count))
+            }
+            (Drain { .. }, Event::Done) => (Term, Some(Effect::Term)),
+            (Drain { until: Some(until), .. }, Event::Busy) if now >= until => {
+                (Term, Some(Effect::Term))
+            }
+            (Drain { until, .. }, Event::Busy) => {
+                let next = now.after_ms(COUNT_EVERY_MS);
+                let count_at = until.map_or(next, |until| until.min(next));
+                (Drain { until, count_at }, None)
+            }
             (Term, Event::Done) => (Stopping(now.after_ms(self.times.stop_ms)), None),
             (Term, Event::Refused) => (Warm(now.after_ms(REFUSED_RETRY_MS)), None),
             (Stopping(until), Event::Tick) if now >= until => (Kill, Some(Effect::Kill)),
             // Killed and still there: again, until the kernel lets go of it.
             (Kill, Event::Done) => (Stopping(now.after_ms(REFUSED_RETRY_MS)), None),
-            (_, Event::Tick | Event::Done | Event::Refused) => return None,
+            (_, Event::Tick | Event::Done | Event::Refused | Event::Busy) => return None,
         };
         self.phase = phase;
         effect
@@ -115,7 +146,37 @@ mod tests {
     use super::*;
 
     fn retire() -> Retire {
-        Retire::new(Times { linger_ms: 5, stop_ms: 30 }, Tick(100))
+        with_drain(Some(1000))
+    }
+
+    fn with_drain(drain_ms: Option<u64>) -> Retire {
+        Retire::new(Times { linger_ms: 5, drain_ms, stop_ms: 30 }, Tick(100))
+    }
+
+    /// Up to the first count of its connections, at tick 115.
+    fn lingered(mut it: Retire) -> Retire {
+        it.step(Tick(100), Event::Tick);
+        it.step(Tick(110), Event::Done);
+        assert_eq!(it.step(Tick(115), Event::Tick), Some(Effect::Count));
+        it
+    }
+
+    #[test]
+    fn its_connections_end_by_themselves_or_at_the_deadline() {
+        let mut it = lingered(with_drain(Some(700)));
+        assert_eq!(it.step(Tick(116), Event::Busy), None);
+        assert_eq!(it.deadline(), Some(Tick(616)));
+        assert_eq!(it.step(Tick(616), Event::Tick), Some(Effect::Count));
+        assert_eq!(it.step(Tick(617), Event::Busy), None);
+        assert_eq!(it.deadline(), Some(Tick(815)));
+        assert_eq!(it.step(Tick(815), Event::Tick), Some(Effect::Count));
+        assert_eq!(it.step(Tick(816), Event::Busy), Some(Effect::Term));
+        let mut it = lingered(with_drain(None));
+        for now in (600..1_000_000).step_by(600) {
+            assert_eq!(it.step(Tick(now), Event::Busy), None);
+            assert_eq!(it.step(Tick(now + 500), Event::Tick), Some(Effect::Count));
+        }
+        assert_eq!(it.step(Tick(1_000_001), Event::Done), Some(Effect::Term));
     }
 
     #[test]
@@ -125,7 +186,8 @@ mod tests {
         assert_eq!(it.step(Tick(100), Event::Tick), Some(Effect::Settle));
         assert_eq!(it.step(Tick(110), Event::Done), None);
         assert_eq!(it.deadline(), Some(Tick(115)));
-        assert_eq!(it.step(Tick(115), Event::Tick), Some(Effect::Term));
+        assert_eq!(it.step(Tick(115), Event::Tick), Some(Effect::Count));
+        assert_eq!(it.step(Tick(115), Event::Done), Some(Effect::Term));
         assert_eq!(it.step(Tick(116), Event::Done), None);
         assert_eq!(it.step(Tick(146), Event::Tick), Some(Effect::Kill));
         assert_eq!(it.step(Tick(147), Event::Ended), Some(Effect::Forget));
@@ -137,7 +199,8 @@ mod tests {
         let mut it = retire();
         it.step(Tick(100), Event::Tick);
         it.step(Tick(100), Event::Done);
-        assert_eq!(it.step(Tick(105), Event::Tick), Some(Effect::Term));
+        assert_eq!(it.step(Tick(105), Event::Tick), Some(Effect::Count));
+        assert_eq!(it.step(Tick(105), Event::Done), Some(Effect::Term));
         assert_eq!(it.step(Tick(105), Event::Refused), None);
         assert_eq!(it.phase(), Phase::Warm(Tick(105 + REFUSED_RETRY_MS)));
     }

@@ -1,7 +1,6 @@
 //! A load client for loopback: a few threads, one shape, a ledger, no silent retries.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -10,6 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::net::RecvFlags;
 
 use crate::demo::ledger::{Connection, Fate, Ledger};
+use crate::demo::stream::{Stream, Target};
 
 /// No answer for this long is no answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -21,6 +21,8 @@ pub enum Shape {
     Short,
     /// Connections are used again; the client looks whether they are closed before it does.
     KeepAlive,
+    /// Connections are used again at once, as often as it goes.
+    KeepAliveFast,
     /// Connections are used again without a look: a close that races with a request is a loss.
     KeepAliveBlind,
     /// Connect, wait, then ask.
@@ -29,6 +31,11 @@ pub enum Shape {
     SlowRequest,
     /// Bodies that come piece by piece.
     SlowUpload,
+    /// Answers that come piece by piece.
+    SlowDownload,
+    /// Connections that are taken over for a long talk, as WebSocket's are: a line every 10 ms,
+    /// each comes back; after a hundred a new one.
+    LongTalk,
 }
 
 /// A load that runs.
@@ -45,13 +52,19 @@ impl Load {
     /// # Panics
     /// When the address is not a loopback one: no load goes anywhere else.
     #[must_use]
-    pub fn start(address: SocketAddr, shape: Shape, n_workers: usize) -> Self {
-        assert!(address.ip().is_loopback(), "a load stays on this machine");
+    pub fn start(target: impl Into<Target>, shape: Shape, n_workers: usize) -> Self {
+        let target = target.into();
+        let is_ours = match &target {
+            Target::Tcp(address) => address.ip().is_loopback(),
+            Target::Unix(_) => true,
+        };
+        assert!(is_ours, "a load stays on this machine");
         let stop = Arc::new(AtomicBool::new(false));
         let n_done = Arc::new(AtomicU64::new(0));
         let worker = |_| {
             let (stop, n_done) = (Arc::clone(&stop), Arc::clone(&n_done));
-            std::thread::spawn(move || work(address, shape, &stop, &n_done))
+            let target = target.clone();
+            std::thread::spawn(move || work(&target, shape, &stop, &n_done))
         };
         let workers = (0..n_workers).map(worker).collect();
         Self { workers, stop, n_done }
@@ -90,16 +103,21 @@ impl Load {
     }
 }
 
-fn work(address: SocketAddr, shape: Shape, stop: &AtomicBool, n_done: &AtomicU64) -> Ledger {
+fn work(target: &Target, shape: Shape, stop: &AtomicBool, n_done: &AtomicU64) -> Ledger {
     let mut ledger = Ledger::default();
-    let mut open: Option<BufReader<TcpStream>> = None;
+    let mut open: Option<BufReader<Stream>> = None;
+    let mut n_said = 0_u32;
     while !stop.load(Ordering::Relaxed) {
         if shape == Shape::KeepAlive && open.as_ref().is_some_and(is_closed) {
             open = None;
         }
         let connection = if open.is_some() { Connection::Reused } else { Connection::Fresh };
         let begun = Instant::now();
-        let fate = match ask(address, shape, &mut open) {
+        let asked = match shape {
+            Shape::LongTalk => talk(target, &mut open, &mut n_said),
+            _ => ask(target, shape, &mut open),
+        };
+        let fate = match asked {
             Ok(fate) => fate,
             Err(error) => fate_of(&error),
         };
@@ -108,8 +126,12 @@ fn work(address: SocketAddr, shape: Shape, stop: &AtomicBool, n_done: &AtomicU64
         }
         ledger.note(fate, connection, begun.elapsed());
         n_done.fetch_add(1, Ordering::Relaxed);
-        if matches!(shape, Shape::KeepAlive | Shape::KeepAliveBlind) {
-            std::thread::park_timeout(Duration::from_millis(1));
+        match shape {
+            Shape::KeepAlive | Shape::KeepAliveBlind => {
+                std::thread::park_timeout(Duration::from_millis(1));
+            }
+            Shape::LongTalk => std::thread::park_timeout(Duration::from_millis(10)),
+            _ => {}
         }
     }
     ledger
@@ -126,7 +148,7 @@ fn fate_of(error: &io::Error) -> Fate {
 }
 
 /// A look before a connection is used again: has the other side closed it?
-fn is_closed(reader: &BufReader<TcpStream>) -> bool {
+fn is_closed(reader: &BufReader<Stream>) -> bool {
     let mut byte = [0_u8; 1];
     let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
     match rustix::net::recv(reader.get_ref(), &mut byte[..], flags) {
@@ -135,35 +157,78 @@ fn is_closed(reader: &BufReader<TcpStream>) -> bool {
     }
 }
 
-fn ask(
-    address: SocketAddr,
-    shape: Shape,
-    open: &mut Option<BufReader<TcpStream>>,
+fn connect(target: &Target) -> io::Result<BufReader<Stream>> {
+    let stream = target.connect(PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    Ok(BufReader::new(stream))
+}
+
+/// One line of a long talk; the connection's first is its beginning.
+fn talk(
+    target: &Target,
+    open: &mut Option<BufReader<Stream>>,
+    n_said: &mut u32,
 ) -> io::Result<Fate> {
+    const N_LINES: u32 = 100;
     let mut reader = match open.take() {
         Some(reader) => reader,
         None => {
-            let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-            stream.set_nodelay(true)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
-            stream.set_write_timeout(Some(PATIENCE))?;
-            BufReader::new(stream)
+            *n_said = 0;
+            let mut reader = connect(target)?;
+            let head = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n";
+            reader.get_mut().write_all(head.as_bytes())?;
+            let mut line = String::new();
+            while line != "\r\n" {
+                line.clear();
+                if reader.read_line(&mut line)? == 0 {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+            }
+            reader
         }
     };
+    let said = format!("line {n_said}\n");
+    reader.get_mut().write_all(said.as_bytes())?;
+    let mut heard = String::new();
+    if reader.read_line(&mut heard)? == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    *n_said += 1;
+    let words: Vec<&str> = heard.splitn(3, ' ').collect();
+    let fate = match words[..] {
+        ["release", release, back] if back == said => {
+            release.parse().map_or(Fate::Wrong, Fate::Answered)
+        }
+        _ => Fate::Wrong,
+    };
+    *open = (*n_said < N_LINES).then_some(reader);
+    Ok(fate)
+}
+
+fn ask(target: &Target, shape: Shape, open: &mut Option<BufReader<Stream>>) -> io::Result<Fate> {
+    let mut reader = match open.take() {
+        Some(reader) => reader,
+        None => connect(target)?,
+    };
     let close = match shape {
-        Shape::KeepAlive | Shape::KeepAliveBlind => "",
+        Shape::KeepAlive | Shape::KeepAliveFast | Shape::KeepAliveBlind => "",
         _ => "Connection: close\r\n",
     };
     let stream = reader.get_mut();
     match shape {
-        Shape::Short | Shape::KeepAlive => {
+        Shape::Short | Shape::KeepAlive | Shape::KeepAliveFast => {
             stream.write_all(format!("GET / HTTP/1.1\r\nHost: a\r\n{close}\r\n").as_bytes())?;
         }
         Shape::ConnectThenWait => {
             std::thread::park_timeout(Duration::from_millis(200));
             stream.write_all(format!("GET / HTTP/1.1\r\nHost: a\r\n{close}\r\n").as_bytes())?;
         }
-        Shape::SlowRequest => {
+        Shape::SlowDownload => {
+            let head = format!("GET /download HTTP/1.1\r\nHost: a\r\n{close}\r\n");
+            stream.write_all(head.as_bytes())?;
+        }
+        Shape::SlowRequest | Shape::LongTalk => {
             let head = format!("GET /slow?ms=300 HTTP/1.1\r\nHost: a\r\n{close}\r\n");
             stream.write_all(head.as_bytes())?;
         }
@@ -190,7 +255,7 @@ fn ask(
 }
 
 /// The answer's fate, and whether the connection may be used again.
-fn read_answer(reader: &mut BufReader<TcpStream>) -> io::Result<(Fate, bool)> {
+fn read_answer(reader: &mut BufReader<Stream>) -> io::Result<(Fate, bool)> {
     let mut status = String::new();
     if reader.read_line(&mut status)? == 0 {
         return Err(io::ErrorKind::UnexpectedEof.into());
@@ -235,7 +300,7 @@ fn read_answer(reader: &mut BufReader<TcpStream>) -> io::Result<(Fate, bool)> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
+    use std::net::{SocketAddr, TcpListener, TcpStream};
 
     use super::*;
 

@@ -4,5 +4,6 @@ pub mod ledger;
 pub mod load;
 pub mod service;
 mod show;
+pub mod stream;
 
 pub use show::run;

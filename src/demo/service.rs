@@ -1,13 +1,14 @@
 //! A small HTTP program that takes its socket from `LISTEN_FDS` and closes gracefully: the demo's
 //! service, and the tests' when it is told to misbehave.
 //!
-//! `GET /` answers `release N`, `GET /healthz` 200 or 503, `GET /slow?ms=N` waits, `POST /echo`
-//! answers the length of what came.
+//! `GET /` answers `release N`, `GET /healthz` 200 or 503, `GET /slow?ms=N` waits, `GET /peer` says
+//! who asks, `GET /download` answers slowly, `POST /echo` answers the length of what came; after
+//! `Upgrade: echo` the connection is a long talk, as WebSocket's are: lines come back with the
+//! release.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
@@ -18,13 +19,18 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::cli::out;
-use crate::os::proc;
+use crate::demo::stream::{Listener, Stream};
+use crate::os::sockets;
 
 /// The hidden verb.
 pub const VERB: &str = "demo-service";
 
 /// An idle connection is closed this long after the program was asked to stop.
 const IDLE: Duration = Duration::from_secs(2);
+
+/// Pieces of a slow download and their size.
+const N_PIECES: usize = 16;
+const PIECE_BYTES: usize = 4096;
 
 /// How it behaves, from `NAME=VALUE` arguments.
 #[derive(Debug, Default)]
@@ -41,6 +47,8 @@ struct Behaviour {
     hang: bool,
     /// It accepts and never answers.
     mute: bool,
+    /// `/healthz` answers 503 after so many good answers.
+    bad_after_times: Option<u64>,
     /// It ends after so many good answers to `/healthz`.
     healthy_times: Option<u64>,
     /// It does not stop when asked to.
@@ -51,6 +59,16 @@ struct Behaviour {
     backlog: Option<i32>,
     /// It writes so many lines at its start.
     lines: u64,
+    /// It takes no socket, but binds this address itself.
+    bind: Option<String>,
+    /// It ends at once when another one of it runs, as databases do.
+    alone: bool,
+    /// It calls nobody and is called by nobody.
+    works: bool,
+    /// It binds so late.
+    late: Option<Duration>,
+    /// It binds its address twice, as programs with several workers do.
+    twice: bool,
 }
 
 impl Behaviour {
@@ -59,6 +77,10 @@ impl Behaviour {
         for arg in args {
             let arg = arg.to_string_lossy();
             let (name, value) = arg.split_once('=').unwrap_or((&arg, "0"));
+            if name == "bind" {
+                behaviour.bind = Some(value.to_owned());
+                continue;
+            }
             let number: u64 = value.parse().map_err(|_| format!("{arg}: not a number"))?;
             let ms = Some(Duration::from_millis(number));
             match name {
@@ -68,11 +90,16 @@ impl Behaviour {
                 "die-after-ms" => behaviour.die_after = ms,
                 "hang" => behaviour.hang = true,
                 "mute" => behaviour.mute = true,
+                "bad-after-times" => behaviour.bad_after_times = Some(number),
                 "healthy-times" => behaviour.healthy_times = Some(number),
                 "ignore-term" => behaviour.ignore_term = true,
                 "shutdown-after-ms" => behaviour.shutdown_after = ms,
                 "backlog" => behaviour.backlog = i32::try_from(number).ok(),
                 "lines" => behaviour.lines = number,
+                "late-ms" => behaviour.late = ms,
+                "twice" => behaviour.twice = true,
+                "alone" => behaviour.alone = true,
+                "works" => behaviour.works = true,
                 _ => return Err(format!("{arg}: no such behaviour")),
             }
         }
@@ -120,7 +147,16 @@ pub fn main(args: &[OsString]) -> ExitCode {
         out::say("these are my last words");
         return ExitCode::from(code);
     }
-    match listener().and_then(|listener| serve(&program, &listener)) {
+    let alone = match is_alone(&program.behaviour) {
+        Ok(lock) => lock,
+        Err(why) => {
+            out::say(why);
+            return ExitCode::from(5);
+        }
+    };
+    let ended = serve_or_work(&program);
+    drop(alone);
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             out::say(format!("cannot serve: {error}"));
@@ -129,17 +165,52 @@ pub fn main(args: &[OsString]) -> ExitCode {
     }
 }
 
-/// The socket that was handed over (`sd_listen_fds(3)`).
-fn listener() -> io::Result<TcpListener> {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
-    if number("LISTEN_PID") != Some(std::process::id()) || number("LISTEN_FDS").is_none() {
-        let text = "no socket was handed over: LISTEN_PID is not this process";
-        return Err(io::Error::new(io::ErrorKind::NotFound, text));
+/// A lock that only one of it can have.
+fn is_alone(behaviour: &Behaviour) -> Result<Option<std::fs::File>, String> {
+    if !behaviour.alone {
+        return Ok(None);
     }
-    Ok(TcpListener::from(proc::inherited_number(3)?))
+    let path =
+        std::path::Path::new(&std::env::var("HALLEY_SHARED").unwrap_or_default()).join("alone");
+    let file = std::fs::File::create(path).map_err(|error| error.to_string())?;
+    file.try_lock().map_err(|_| "another one of me runs".to_owned())?;
+    Ok(Some(file))
 }
 
-fn serve(program: &Arc<Program>, listener: &TcpListener) -> io::Result<()> {
+fn serve_or_work(program: &Arc<Program>) -> io::Result<()> {
+    if !program.behaviour.works {
+        return serve(program, &listener(&program.behaviour)?);
+    }
+    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
+        signal_hook::flag::register(signal, Arc::clone(&program.stopping))?;
+    }
+    while !program.is_stopping() {
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+/// Its own address, the one it was told (`PORT`, `SOCKET`), or the socket that was handed over.
+fn listener(behaviour: &Behaviour) -> io::Result<Listener> {
+    if let Some(late) = behaviour.late {
+        std::thread::park_timeout(late);
+    }
+    let port = std::env::var("PORT").map(|port| format!("127.0.0.1:{port}"));
+    let socket = std::env::var("SOCKET").map(|path| format!("unix:{path}"));
+    let told = behaviour.bind.clone().or(port.ok()).or(socket.ok());
+    let Some(at) = told else {
+        let first = sockets::inherited()?.into_iter().next();
+        return Listener::of(first.ok_or(io::ErrorKind::NotFound)?);
+    };
+    let listener = Listener::bind(&at)?;
+    if behaviour.twice {
+        // The second one is the same again, and lives as long as the program.
+        std::mem::forget(Listener::bind(&at)?);
+    }
+    Ok(listener)
+}
+
+fn serve(program: &Arc<Program>, listener: &Listener) -> io::Result<()> {
     let (wake, write) = UnixStream::pair()?;
     let stops = [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT];
     for signal in stops {
@@ -165,7 +236,7 @@ fn serve(program: &Arc<Program>, listener: &TcpListener) -> io::Result<()> {
         }
         if fds.get(1).is_some_and(is_ready) && !program.is_stopping() {
             match listener.accept() {
-                Ok((stream, _)) => program.take(stream),
+                Ok(stream) => program.take(stream),
                 // Its own shutdown() of the socket: it goes on, deaf.
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
                     std::thread::park_timeout(Duration::from_millis(50));
@@ -182,7 +253,7 @@ fn serve(program: &Arc<Program>, listener: &TcpListener) -> io::Result<()> {
 }
 
 /// What happens at an age happens whether or not anybody calls.
-fn watch_age(program: &Arc<Program>, listener: &TcpListener) -> io::Result<()> {
+fn watch_age(program: &Arc<Program>, listener: &Listener) -> io::Result<()> {
     if let Some(age) = program.behaviour.die_after {
         std::thread::spawn(move || {
             std::thread::park_timeout(age);
@@ -191,7 +262,7 @@ fn watch_age(program: &Arc<Program>, listener: &TcpListener) -> io::Result<()> {
         });
     }
     if let Some(age) = program.behaviour.shutdown_after {
-        let listener = listener.try_clone()?;
+        let listener = listener.as_fd().try_clone_to_owned()?;
         std::thread::spawn(move || {
             std::thread::park_timeout(age);
             if let Err(error) = rustix::net::shutdown(&listener, rustix::net::Shutdown::Both) {
@@ -208,6 +279,7 @@ struct Asked {
     path: String,
     body: Vec<u8>,
     wants_close: bool,
+    wants_talk: bool,
 }
 
 impl Program {
@@ -215,7 +287,7 @@ impl Program {
         self.stopping.load(Ordering::Acquire) && !self.behaviour.ignore_term
     }
 
-    fn take(self: &Arc<Self>, stream: TcpStream) {
+    fn take(self: &Arc<Self>, stream: Stream) {
         self.n_open.fetch_add(1, Ordering::AcqRel);
         let program = Arc::clone(self);
         std::thread::spawn(move || {
@@ -225,8 +297,7 @@ impl Program {
         });
     }
 
-    fn converse(&self, stream: &TcpStream) -> io::Result<()> {
-        stream.set_nodelay(true)?;
+    fn converse(&self, stream: &Stream) -> io::Result<()> {
         let mut reader = BufReader::new(stream);
         let mut told_to_stop = None;
         loop {
@@ -239,7 +310,13 @@ impl Program {
                 std::thread::park_timeout(Duration::from_secs(60));
                 return Ok(());
             }
-            let (status, body) = self.answer(&asked);
+            if asked.wants_talk {
+                return self.talk(&mut reader);
+            }
+            if asked.path == "/download" {
+                return self.download(stream);
+            }
+            let (status, body) = self.answer(&asked, stream);
             let closing = asked.wants_close || self.is_stopping();
             let connection = if closing { "close" } else { "keep-alive" };
             let head = format!(
@@ -258,7 +335,7 @@ impl Program {
     /// way gets its answer, with a word that it was the last.
     fn wait_for_request(
         &self,
-        reader: &mut BufReader<&TcpStream>,
+        reader: &mut BufReader<&Stream>,
         told_to_stop: &mut Option<Instant>,
     ) -> io::Result<bool> {
         reader.get_ref().set_read_timeout(Some(Duration::from_millis(50)))?;
@@ -275,7 +352,7 @@ impl Program {
         }
     }
 
-    fn answer(&self, asked: &Asked) -> (&'static str, String) {
+    fn answer(&self, asked: &Asked, stream: &Stream) -> (&'static str, String) {
         const BAD: (&str, &str) = ("503 Service Unavailable", "unwell\n");
         let bad = || (BAD.0, BAD.1.to_owned());
         let turned = self.behaviour.bad_after.is_some_and(|age| self.started.elapsed() >= age);
@@ -283,6 +360,9 @@ impl Program {
             ("GET", "/healthz") if self.behaviour.unhealthy || turned => bad(),
             ("GET", "/healthz") => {
                 let n = self.n_healthy.fetch_add(1, Ordering::Relaxed) + 1;
+                if self.behaviour.bad_after_times.is_some_and(|limit| n > limit) {
+                    return bad();
+                }
                 if self.behaviour.healthy_times.is_some_and(|limit| n > limit) {
                     out::say("it was healthy for long enough");
                     std::process::exit(9);
@@ -294,11 +374,44 @@ impl Program {
                 std::thread::park_timeout(Duration::from_millis(ms.unwrap_or(100)));
                 ("200 OK", self.words())
             }
+            ("GET", "/peer") => {
+                ("200 OK", format!("{} from {}\n", self.words().trim_end(), stream.peer()))
+            }
             ("GET", _) => ("200 OK", self.words()),
             ("POST", _) => {
                 ("200 OK", format!("{} {}\n", self.words().trim_end(), asked.body.len()))
             }
             _ => ("405 Method Not Allowed", String::new()),
+        }
+    }
+
+    /// A long answer, piece by piece; also while it is asked to stop.
+    fn download(&self, mut stream: &Stream) -> io::Result<()> {
+        let words = self.words();
+        let length = words.len() + N_PIECES * PIECE_BYTES;
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{words}"
+        );
+        stream.write_all(head.as_bytes())?;
+        for _ in 0..N_PIECES {
+            std::thread::park_timeout(Duration::from_millis(20));
+            stream.write_all(&[b'.'; PIECE_BYTES])?;
+        }
+        Ok(())
+    }
+
+    /// Lines come back, until the client has said enough.
+    fn talk(&self, reader: &mut BufReader<&Stream>) -> io::Result<()> {
+        let mut stream = *reader.get_ref();
+        let head =
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n";
+        stream.write_all(head.as_bytes())?;
+        loop {
+            let mut line = String::new();
+            if reader.read_line(&mut line)? == 0 {
+                return Ok(());
+            }
+            stream.write_all(format!("release {} {line}", self.release).as_bytes())?;
         }
     }
 
@@ -312,7 +425,7 @@ fn is_pause(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 
-fn read_request(reader: &mut BufReader<&TcpStream>) -> io::Result<Option<Asked>> {
+fn read_request(reader: &mut BufReader<&Stream>) -> io::Result<Option<Asked>> {
     let mut line = String::new();
     if reader.read_line(&mut line)? == 0 {
         return Ok(None);
@@ -332,5 +445,6 @@ fn read_request(reader: &mut BufReader<&TcpStream>) -> io::Result<Option<Asked>>
     let mut body = vec![0; length];
     reader.read_exact(&mut body)?;
     let wants_close = headers.get("connection").is_some_and(|value| value == "close");
-    Ok(Some(Asked { method, path, body, wants_close }))
+    let wants_talk = headers.get("upgrade").is_some_and(|value| value == "echo");
+    Ok(Some(Asked { method, path, body, wants_close, wants_talk }))
 }

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 
 use crate::keeper::protocol::{ChildId, End, Identity, LaunchSpec, Reach};
-use crate::os::launch::{self, LaunchError};
+use crate::os::launch::{self, Catch, LaunchError};
 use crate::os::proc;
 
 /// All children that are not forgotten.
@@ -27,12 +27,15 @@ pub struct Child {
     pub end: Option<End>,
     token: String,
     launch: Option<UnderWay>,
+    /// Sockets that its own `bind()` gets.
+    intercept: Vec<Catch>,
 }
 
 #[derive(Debug)]
 struct UnderWay {
     seq: u64,
     errors: OwnedFd,
+    filter: Option<OwnedFd>,
 }
 
 /// A launch that came to its end, one way or the other.
@@ -42,6 +45,8 @@ pub struct Launched {
     pub seq: u64,
     /// Who runs, or why nobody does.
     pub result: Result<Identity, LaunchError>,
+    /// What it runs under, when its binds are intercepted.
+    pub filter: Option<(OwnedFd, Vec<Catch>)>,
 }
 
 impl Children {
@@ -80,8 +85,9 @@ impl Children {
         rustix::io::ioctl_fionbio(&begun.errors, true).map_err(|e| system(e.into()))?;
         let pid = i32::try_from(begun.process.id()).unwrap_or(0);
         let identity = proc::identity(pid).map_err(system)?;
-        let launch = Some(UnderWay { seq, errors: begun.errors });
-        self.by_id.insert(id, Child { label, identity, end: None, token, launch });
+        let launch = Some(UnderWay { seq, errors: begun.errors, filter: begun.filter });
+        let intercept = spec.intercept;
+        self.by_id.insert(id, Child { label, identity, end: None, token, launch, intercept });
         Ok(())
     }
 
@@ -97,17 +103,27 @@ impl Children {
         let mut unborn = Vec::new();
         for (id, child) in &mut self.by_id {
             let Some(under_way) = &child.launch else { continue };
-            let result = match launch::outcome(&under_way.errors) {
+            let mut result = match launch::outcome(&under_way.errors) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
                 Ok(Some(error)) => Err(error),
                 Ok(None) | Err(_) => Ok(child.identity.clone()),
             };
             let seq = under_way.seq;
+            let filter = under_way.filter.as_ref().map(launch::filter_of);
             child.launch = None;
+            let filter = match filter.transpose() {
+                Ok(filter) => filter.map(|filter| (filter, std::mem::take(&mut child.intercept))),
+                Err(error) if result.is_ok() => {
+                    let step = "taking the filter over".to_owned();
+                    result = Err(LaunchError { step, errno: 0, why: error.to_string() });
+                    None
+                }
+                Err(_) => None,
+            };
             if result.is_err() {
                 unborn.push(*id);
             }
-            launched.push(Launched { seq, result });
+            launched.push(Launched { seq, result, filter });
         }
         for id in unborn {
             self.by_id.remove(&id);

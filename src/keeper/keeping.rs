@@ -12,6 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 
 use crate::core::time::Tick;
+use crate::keeper::catches::Catches;
 use crate::keeper::children::Children;
 use crate::keeper::protocol::{Ask, ChildId, Reach, Request, Tell, VERSION};
 use crate::keeper::supervised::Supervised;
@@ -27,6 +28,7 @@ pub struct Keeper {
     setup: Setup,
     kept: BTreeMap<String, OwnedFd>,
     children: Children,
+    catches: Catches,
     supervised: Supervised,
     signals: Signals,
     stop: Stop,
@@ -66,6 +68,7 @@ impl Keeper {
             setup,
             kept: BTreeMap::new(),
             children: Children::default(),
+            catches: Catches::default(),
             supervised: Supervised::new(),
             signals,
             stop: Stop::No,
@@ -87,6 +90,7 @@ impl Keeper {
             self.take_signals();
             self.hear_supervisor();
             self.report_launches();
+            self.catches.answer(&self.kept);
             self.report_ends();
             self.supervised.flush();
         }
@@ -114,6 +118,7 @@ impl Keeper {
         fds.extend(
             self.children.pipes().into_iter().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)),
         );
+        fds.extend(self.catches.filters().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         match poll(&mut fds, timeout.as_ref()) {
             Err(rustix::io::Errno::INTR) => Ok(()),
             polled => Ok(polled.map(drop)?),
@@ -173,6 +178,9 @@ impl Keeper {
 
     fn report_launches(&mut self) {
         for launched in self.children.settle() {
+            if let Some((filter, catches)) = launched.filter {
+                self.catches.add(filter, catches);
+            }
             let tell = match launched.result {
                 Ok(identity) => Tell::Spawned { seq: launched.seq, identity },
                 Err(error) => Tell::Failed {

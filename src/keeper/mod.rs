@@ -5,6 +5,7 @@
 //! on request, keeps each exit status until it is acknowledged, and starts the supervisor again
 //! when that dies. It never reads configuration, never knows a release, never waits for anyone.
 
+mod catches;
 mod children;
 mod keeping;
 pub mod protocol;

@@ -7,7 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::os::launch::{LaunchSpec, LaunchUser, ListenFd};
+pub use crate::os::launch::{Catch, CatchAt, LaunchSpec, LaunchUser, ListenFd};
 pub use crate::os::proc::Identity;
 
 /// The version of this protocol. The keeper refuses a supervisor with another one.

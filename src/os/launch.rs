@@ -7,7 +7,8 @@
 use std::ffi::{CString, OsString};
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -18,12 +19,18 @@ use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 use rustix::pipe::{PipeFlags, pipe_with};
 use serde::{Deserialize, Serialize};
 
+use crate::os::intercept::{self, Report};
+use crate::os::scm;
+
 /// The hidden verb of the launcher.
 pub const VERB: &str = "launch-child";
 
 /// What a launcher does before `execve`. Everything is resolved: no lookup is left to the launcher.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct LaunchSpec {
+    /// The program's own name (`argv[0]`) when it is another than `program`.
+    #[serde(default)]
+    pub name: Option<String>,
     /// Path of the program, absolute, or relative to `cwd` when it has a `/`; without a `/` it is
     /// looked up in the `PATH` of `env`.
     pub program: String,
@@ -37,6 +44,9 @@ pub struct LaunchSpec {
     pub user: Option<LaunchUser>,
     /// Kept descriptors that become 3, 4, … in this order, with their `LISTEN_FDNAMES`.
     pub listen: Vec<ListenFd>,
+    /// Kept sockets that the program's own `bind()` gets.
+    #[serde(default)]
+    pub intercept: Vec<Catch>,
     /// Kept descriptor that becomes 1 and 2; `/dev/null` when absent.
     pub output: Option<String>,
     /// Set `no_new_privs`.
@@ -56,6 +66,35 @@ pub struct ListenFd {
     pub fd_name: String,
 }
 
+/// A kept socket and the address that a program asks for when it shall get it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Catch {
+    /// The address.
+    pub at: CatchAt,
+    /// The name the keeper has the socket under.
+    pub kept: String,
+}
+
+/// An address that a program asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CatchAt {
+    /// With a stream socket.
+    Tcp(SocketAddr),
+    /// With a datagram socket.
+    Udp(SocketAddr),
+    /// A path, with a stream socket.
+    Unix(PathBuf),
+}
+
+impl CatchAt {
+    /// Whether it is asked for with a stream socket.
+    #[must_use]
+    pub fn is_stream(&self) -> bool {
+        !matches!(self, Self::Udp(_))
+    }
+}
+
 /// The user a program runs as.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LaunchUser {
@@ -66,6 +105,9 @@ pub struct LaunchUser {
     /// Supplementary groups.
     pub groups: Vec<u32>,
 }
+
+/// Stands for a descriptor that is not there.
+const NONE: RawFd = -1;
 
 /// Descriptors from this number on are never wanted by a program's sockets: at most 16 travel.
 const OUT_OF_THE_WAY: RawFd = 32;
@@ -88,6 +130,8 @@ pub struct Launch {
     pub process: Child,
     /// Ends silently when the program runs; else a [`LaunchError`] comes out.
     pub errors: OwnedFd,
+    /// Brings the filter's descriptor when the program's binds are intercepted.
+    pub filter: Option<OwnedFd>,
 }
 
 /// Starts a launcher. Call it from a single-threaded process only: the descriptors lose their
@@ -103,9 +147,12 @@ pub fn begin(
     let memory = memfd_create("launch spec", MemfdFlags::CLOEXEC)?;
     File::from(memory.try_clone()?).write_all(&serde_json::to_vec(spec)?)?;
     let (errors, errors_in) = pipe_with(PipeFlags::CLOEXEC)?;
+    let (filter, filter_in) =
+        if spec.intercept.is_empty() { None } else { Some(scm::pair()?) }.unzip();
     let mut command = Command::new("/proc/self/exe");
     command.arg0("halley-sup").arg(VERB);
     command.arg(memory.as_raw_fd().to_string()).arg(errors_in.as_raw_fd().to_string());
+    command.arg(filter_in.as_ref().map_or(NONE, AsRawFd::as_raw_fd).to_string());
     command.args(listen.iter().map(|fd| fd.as_raw_fd().to_string()));
     command.env_clear().stdin(Stdio::null());
     match output {
@@ -115,8 +162,8 @@ pub fn begin(
         None => command.stdout(Stdio::null()).stderr(Stdio::null()),
     };
     let passed = || {
-        use std::os::fd::AsFd;
-        listen.iter().copied().chain([memory.as_fd(), errors_in.as_fd()])
+        let ours = [memory.as_fd(), errors_in.as_fd()].into_iter();
+        listen.iter().copied().chain(ours).chain(filter_in.as_ref().map(AsFd::as_fd))
     };
     for fd in passed() {
         fcntl_setfd(fd, FdFlags::empty())?;
@@ -125,29 +172,44 @@ pub fn begin(
     for fd in passed() {
         fcntl_setfd(fd, FdFlags::CLOEXEC)?;
     }
-    Ok(Launch { process: process?, errors })
+    Ok(Launch { process: process?, errors, filter })
+}
+
+/// The filter of a launch that has succeeded.
+///
+/// # Errors
+/// When none came.
+pub fn filter_of(socket: &OwnedFd) -> io::Result<OwnedFd> {
+    let fds = scm::receive(socket, &mut Vec::new())?.unwrap_or_default();
+    fds.into_iter().next().ok_or(io::ErrorKind::UnexpectedEof.into())
 }
 
 /// The launcher's `main`: becomes the program, or reports why not and leaves with 127.
 #[must_use]
 pub fn main(args: &[OsString]) -> ExitCode {
     let numbers: Option<Vec<RawFd>> = args.iter().map(|arg| arg.to_str()?.parse().ok()).collect();
-    let Some([memory, errors, listen @ ..]) = numbers.as_deref() else {
+    let Some([memory, errors, filter, listen @ ..]) = numbers.as_deref() else {
         return ExitCode::from(127);
     };
     // SAFETY: the keeper opened these two for this process and named them in its arguments; no
     // other owner exists here.
     let (memory, errors) = unsafe { (File::from_raw_fd(*memory), OwnedFd::from_raw_fd(*errors)) };
+    // SAFETY: the same.
+    let filter = (*filter != NONE).then(|| unsafe { OwnedFd::from_raw_fd(*filter) });
     // Its number may be one of those the program's sockets want.
     let Ok(high) = fcntl_dupfd_cloexec(&errors, OUT_OF_THE_WAY) else {
         return ExitCode::from(127);
     };
     drop(errors);
+    let high_filter = match filter.map(|fd| fcntl_dupfd_cloexec(&fd, OUT_OF_THE_WAY)).transpose() {
+        Ok(filter) => filter,
+        Err(_) => return ExitCode::from(127),
+    };
     let mut errors = File::from(high);
     let spec = read_spec(&memory);
     drop(memory);
     let error = match spec {
-        Ok(spec) => become_program(&spec, listen),
+        Ok(spec) => become_program(&spec, listen, high_filter.as_ref()),
         Err(error) => failed("reading the launch spec", &error),
     };
     if let Ok(text) = serde_json::to_vec(&error) {
@@ -163,14 +225,18 @@ fn read_spec(memory: &File) -> io::Result<LaunchSpec> {
 }
 
 /// Returns only when it failed.
-fn become_program(spec: &LaunchSpec, listen: &[RawFd]) -> LaunchError {
-    match prepare(spec, listen) {
+fn become_program(spec: &LaunchSpec, listen: &[RawFd], filter: Option<&OwnedFd>) -> LaunchError {
+    match prepare(spec, listen, filter) {
         Ok(()) => execute(spec),
         Err(error) => error,
     }
 }
 
-fn prepare(spec: &LaunchSpec, listen: &[RawFd]) -> Result<(), LaunchError> {
+fn prepare(
+    spec: &LaunchSpec,
+    listen: &[RawFd],
+    filter: Option<&OwnedFd>,
+) -> Result<(), LaunchError> {
     let step = |name: &'static str| move |error: io::Error| failed(name, &error);
     rustix::process::setsid().map_err(io::Error::from).map_err(step("setsid"))?;
     reset_signals().map_err(step("resetting signals"))?;
@@ -185,19 +251,36 @@ fn prepare(spec: &LaunchSpec, listen: &[RawFd]) -> Result<(), LaunchError> {
         std::fs::write(Path::new(cgroup).join("cgroup.procs"), "0")
             .map_err(step("entering the cgroup"))?;
     }
+    let is_root = rustix::process::geteuid().is_root();
+    let no_new_privs = spec.no_new_privs || (filter.is_some() && !is_root);
+    // As root before the user changes: then the program may gain rights as it could without us.
+    if let Some(socket) = filter.filter(|_| is_root) {
+        install(spec, socket).map_err(step("intercepting bind (seccomp)"))?;
+    }
     if let Some(user) = &spec.user {
         change_user(user).map_err(step("changing the user"))?;
     }
-    if spec.no_new_privs {
+    if no_new_privs {
         rustix::thread::set_no_new_privs(true)
             .map_err(io::Error::from)
             .map_err(step("no_new_privs"))?;
+    }
+    if let Some(socket) = filter.filter(|_| !is_root) {
+        install(spec, socket).map_err(step("intercepting bind (seccomp)"))?;
     }
     std::env::set_current_dir(&spec.cwd).map_err(|error| LaunchError {
         step: format!("entering {}", spec.cwd),
         errno: error.raw_os_error().unwrap_or(0),
         why: error.to_string(),
     })
+}
+
+/// Puts this process under the filter and hands the filter to the keeper.
+fn install(spec: &LaunchSpec, socket: &OwnedFd) -> io::Result<()> {
+    let has_paths = spec.intercept.iter().any(|catch| matches!(catch.at, CatchAt::Unix(_)));
+    let report = if has_paths { Report::BindAndUnlink } else { Report::Bind };
+    let filter = intercept::install(report)?;
+    scm::send(socket, b"filter", &[filter.as_fd()])
 }
 
 /// Rust ignores `SIGPIPE`, and ignored signals survive `execve`; a program expects the defaults.
@@ -260,7 +343,8 @@ fn execute(spec: &LaunchSpec) -> LaunchError {
     let texts = |texts: Vec<String>| -> Result<Vec<CString>, std::ffi::NulError> {
         texts.into_iter().map(CString::new).collect()
     };
-    let argv = std::iter::once(spec.program.clone()).chain(spec.args.iter().cloned()).collect();
+    let name = spec.name.as_ref().unwrap_or(&spec.program);
+    let argv = std::iter::once(name.clone()).chain(spec.args.iter().cloned()).collect();
     let envp = env.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
     let (Ok(argv), Ok(envp)) = (texts(argv), texts(envp)) else {
         return LaunchError {

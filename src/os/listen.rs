@@ -6,11 +6,12 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
+pub use rustix::net::SocketType;
 use rustix::net::{
-    AddressFamily, SocketFlags, SocketType, bind, getsockname, listen as sys_listen, socket_with,
-    sockopt,
+    AddressFamily, SocketFlags, bind, getsockname, listen as sys_listen, socket_with, sockopt,
 };
 
+use crate::os::diag::{self, Wanted};
 use crate::os::proc;
 
 /// Why an address cannot be had.
@@ -60,32 +61,46 @@ pub struct SlotState {
     pub backlog: u32,
 }
 
-/// A socket bound to a stable address, member of its group from `listen()` on.
+/// A socket bound to a stable address: a member of its group from `listen()` on, or, for
+/// datagrams, from now on.
 ///
 /// # Errors
 /// [`ListenError`].
-pub fn tcp_slot(address: SocketAddr) -> Result<OwnedFd, ListenError> {
+pub fn slot(kind: SocketType, address: SocketAddr) -> Result<OwnedFd, ListenError> {
     let made = || -> io::Result<OwnedFd> {
-        let fd = stream_socket(address)?;
-        sockopt::set_socket_reuseaddr(&fd, true)?;
+        let fd = inet_socket(kind, address)?;
         sockopt::set_socket_reuseport(&fd, true)?;
-        // Accepted connections inherit it; a runtime that takes a listener as it is (uvicorn --fd)
-        // otherwise answers keep-alive requests in 43 ms instead of 0.1 ms.
-        sockopt::set_tcp_nodelay(&fd, true)?;
+        if kind == SocketType::STREAM {
+            sockopt::set_socket_reuseaddr(&fd, true)?;
+            // Accepted connections inherit it; a runtime that takes a listener as it is (uvicorn
+            // --fd) otherwise answers keep-alive requests in 43 ms instead of 0.1 ms.
+            sockopt::set_tcp_nodelay(&fd, true)?;
+        }
         bind(&fd, &address)?;
         Ok(fd)
     };
     made().map_err(|error| explain(address, error))
 }
 
-/// Fails when anybody else listens on the address, also one that would silently share the port
-/// with us (`SO_REUSEPORT` of the same user).
+/// [`slot`] for connections.
 ///
 /// # Errors
 /// [`ListenError`].
-pub fn probe_free(address: SocketAddr) -> Result<(), ListenError> {
+pub fn tcp_slot(address: SocketAddr) -> Result<OwnedFd, ListenError> {
+    slot(SocketType::STREAM, address)
+}
+
+/// Fails when anybody else has the address, also one that would silently share the port with us
+/// (`SO_REUSEPORT` of the same user).
+///
+/// # Errors
+/// [`ListenError`].
+pub fn probe_free(kind: SocketType, address: SocketAddr) -> Result<(), ListenError> {
     let tried = || -> io::Result<()> {
-        let fd = stream_socket(address)?;
+        let fd = inet_socket(kind, address)?;
+        if kind == SocketType::DGRAM {
+            return Ok(bind(&fd, &address)?);
+        }
         sockopt::set_socket_reuseaddr(&fd, true)?;
         bind(&fd, &address)?;
         // With SO_REUSEADDR only listen() finds another listener.
@@ -94,12 +109,12 @@ pub fn probe_free(address: SocketAddr) -> Result<(), ListenError> {
     tried().map_err(|error| explain(address, error))
 }
 
-fn stream_socket(address: SocketAddr) -> io::Result<OwnedFd> {
+fn inet_socket(kind: SocketType, address: SocketAddr) -> io::Result<OwnedFd> {
     let (family, v6) = match address.ip() {
         IpAddr::V4(_) => (AddressFamily::INET, None),
         IpAddr::V6(ip) => (AddressFamily::INET6, Some(!ip.is_unspecified())),
     };
-    let fd = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    let fd = socket_with(family, kind, SocketFlags::CLOEXEC, None)?;
     if let Some(only) = v6 {
         sockopt::set_ipv6_v6only(&fd, only)?;
     }
@@ -115,17 +130,22 @@ fn explain(address: SocketAddr, error: io::Error) -> ListenError {
     }
 }
 
+/// The longest accept queue that the kernel allows.
+#[must_use]
+pub fn somaxconn() -> u32 {
+    let text = fs::read_to_string("/proc/sys/net/core/somaxconn");
+    text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(128)
+}
+
 fn first_free_port() -> u16 {
     let path = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
     fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(1024)
 }
 
 fn holder_text(address: SocketAddr) -> String {
-    let inodes: BTreeSet<u64> = rows()
-        .into_iter()
-        .filter(|row| row.state == Row::LISTEN && row.local.port() == address.port())
-        .map(|row| row.inode)
-        .collect();
+    let local_port = Some(address.port());
+    let wanted = Wanted { states: &[diag::LISTEN], local_port, remote_port: None };
+    let inodes: BTreeSet<u64> = diag::rows(wanted).into_iter().map(|row| row.inode).collect();
     let holder = proc::all()
         .into_iter()
         .find(|pid| proc::socket_inodes(*pid).intersection(&inodes).next().is_some());
@@ -166,9 +186,45 @@ pub fn slot_state(slot: impl AsFd) -> io::Result<SlotState> {
         return Err(io::Error::last_os_error());
     }
     let word = |at: usize| u32::from_ne_bytes([info[at], info[at + 1], info[at + 2], info[at + 3]]);
-    let is_listening = info[0] == Row::LISTEN;
+    let is_listening = info[0] == diag::LISTEN;
     let (n_queued, backlog) = if is_listening { (word(24), word(28)) } else { (0, 0) };
     Ok(SlotState { is_listening, n_queued, backlog })
+}
+
+/// The state of a socket for datagrams: whether one waits, not how many.
+///
+/// # Errors
+/// `poll(2)`'s.
+pub fn datagram_state(slot: impl AsFd) -> io::Result<SlotState> {
+    let n_queued = u32::from(is_readable(slot)?);
+    Ok(SlotState { is_listening: true, n_queued, backlog: 0 })
+}
+
+/// Whether something waits in a socket.
+fn is_readable(socket: impl AsFd) -> io::Result<bool> {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let socket = socket.as_fd();
+    let mut fds = [PollFd::from_borrowed_fd(socket, PollFlags::IN)];
+    poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
+    Ok(fds[0].revents().contains(PollFlags::IN))
+}
+
+/// Throws away datagrams that nobody has read.
+///
+/// # Errors
+/// `recvfrom(2)`'s.
+pub fn discard(slot: impl AsFd) -> io::Result<u32> {
+    use rustix::net::RecvFlags;
+    let mut n = 0;
+    loop {
+        let mut byte = [0_u8; 1];
+        match rustix::net::recv(&slot, &mut byte[..], RecvFlags::DONTWAIT | RecvFlags::TRUNC) {
+            Ok(_) => n += 1,
+            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(n),
+            Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNREFUSED) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 /// Whether `accept(2)` waits: the flag belongs to the open socket, and so to the program as well.
@@ -187,11 +243,15 @@ pub fn set_nonblocking(slot: impl AsFd) -> io::Result<()> {
     Ok(rustix::io::ioctl_fionbio(slot, true)?)
 }
 
-/// Takes a connection out of a slot's queue.
+/// Takes a connection out of a slot's queue. It never waits, also when the slot is a blocking one:
+/// the flag belongs to the open socket, and others may have set it since.
 ///
 /// # Errors
-/// `accept(2)`'s.
+/// `accept(2)`'s; `WouldBlock` when nobody is there.
 pub fn accept(slot: impl AsFd) -> io::Result<std::net::TcpStream> {
+    if !is_readable(&slot)? {
+        return Err(io::ErrorKind::WouldBlock.into());
+    }
     let fd = rustix::net::accept_with(slot, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
     Ok(std::net::TcpStream::from(fd))
 }
@@ -221,40 +281,46 @@ pub fn reachable(listener: SocketAddr) -> SocketAddr {
 /// # Errors
 /// The system's.
 pub fn probe_socket(target: SocketAddr) -> io::Result<(OwnedFd, SocketAddr)> {
-    let fd = stream_socket(target)?;
+    let fd = inet_socket(SocketType::STREAM, target)?;
     set_nonblocking(&fd)?;
     bind(&fd, &SocketAddr::new(target.ip(), 0))?;
     let source = address_of(&fd)?;
     Ok((fd, source))
 }
 
-/// Remote ends of handshakes that are half open on a port (`SYN_RECV` in `/proc/net/tcp`).
+/// Remote ends of handshakes that are half open on a port.
 #[must_use]
 pub fn half_open(port: u16) -> BTreeSet<SocketAddr> {
-    rows()
-        .into_iter()
-        .filter(|row| row.state == Row::SYN_RECV && row.local.port() == port)
-        .map(|row| row.remote)
-        .collect()
+    let wanted = Wanted { states: &[diag::SYN_RECV], local_port: Some(port), remote_port: None };
+    diag::rows(wanted).into_iter().map(|row| row.remote).collect()
 }
 
 /// Whether a program has taken this connection out of an accept queue: from then on the server's
 /// side has an inode.
 #[must_use]
 pub fn is_accepted(client: SocketAddr, port: u16) -> bool {
-    let same = |remote: SocketAddr| {
-        remote.port() == client.port() && remote.ip().to_canonical() == client.ip().to_canonical()
+    let (local_port, remote_port) = (Some(port), Some(client.port()));
+    let wanted = Wanted { states: &diag::IN_USE, local_port, remote_port };
+    let same = |remote: SocketAddr| remote.ip().to_canonical() == client.ip().to_canonical();
+    diag::rows(wanted).iter().any(|row| same(row.remote) && row.inode != 0)
+}
+
+/// Connections to these ports whose socket is one of these.
+#[must_use]
+pub fn n_connections(ports: &BTreeSet<u16>, inodes: &BTreeSet<u64>) -> usize {
+    let open = [diag::ESTABLISHED, diag::CLOSE_WAIT];
+    let of = |port: &u16| {
+        let rows = diag::rows(Wanted { states: &open, local_port: Some(*port), remote_port: None });
+        rows.iter().filter(|row| inodes.contains(&row.inode)).count()
     };
-    rows().iter().any(|row| row.local.port() == port && same(row.remote) && row.inode != 0)
+    ports.iter().map(of).sum()
 }
 
 /// Addresses on which any of these sockets listens.
 #[must_use]
 pub fn listening(inodes: &BTreeSet<u64>) -> Vec<SocketAddr> {
-    let rows = rows().into_iter();
-    rows.filter(|row| row.state == Row::LISTEN && inodes.contains(&row.inode))
-        .map(|row| row.local)
-        .collect()
+    let rows = diag::rows(Wanted { states: &[diag::LISTEN], ..Wanted::default() }).into_iter();
+    rows.filter(|row| inodes.contains(&row.inode)).map(|row| row.local).collect()
 }
 
 /// The inode of a socket, as `/proc/PID/fd` names it.
@@ -265,75 +331,33 @@ pub fn inode(fd: impl AsFd) -> io::Result<u64> {
     Ok(rustix::fs::fstat(fd)?.st_ino)
 }
 
-/// A row of `/proc/net/tcp` or `/proc/net/tcp6`.
-struct Row {
-    local: SocketAddr,
-    remote: SocketAddr,
-    state: u8,
-    inode: u64,
-}
-
-impl Row {
-    const SYN_RECV: u8 = 3;
-    const LISTEN: u8 = 10;
-}
-
-fn rows() -> Vec<Row> {
-    let read = |path| fs::read_to_string(path).unwrap_or_default();
-    let text = [read("/proc/net/tcp"), read("/proc/net/tcp6")];
-    text.iter().flat_map(|text| text.lines().skip(1).filter_map(row)).collect()
-}
-
-fn row(line: &str) -> Option<Row> {
-    let mut fields = line.split_ascii_whitespace().skip(1);
-    let local = hex_address(fields.next()?)?;
-    let remote = hex_address(fields.next()?)?;
-    let state = u8::from_str_radix(fields.next()?, 16).ok()?;
-    let inode = fields.nth(5)?.parse().ok()?;
-    Some(Row { local, remote, state, inode })
-}
-
-/// `0100007F:1F90` is 127.0.0.1:8080: words in the machine's own byte order.
-fn hex_address(text: &str) -> Option<SocketAddr> {
-    let (ip, port) = text.split_once(':')?;
-    let port = u16::from_str_radix(port, 16).ok()?;
-    let words: Option<Vec<u32>> = (0..ip.len() / 8)
-        .map(|n| u32::from_str_radix(ip.get(n * 8..n * 8 + 8)?, 16).ok())
-        .collect();
-    let bytes: Vec<u8> = words?.into_iter().flat_map(u32::to_ne_bytes).collect();
-    let ip = match bytes.len() {
-        4 => IpAddr::from(<[u8; 4]>::try_from(bytes).ok()?),
-        16 => IpAddr::from(<[u8; 16]>::try_from(bytes).ok()?),
-        _ => return None,
-    };
-    Some(SocketAddr::new(ip, port))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_row_of_proc_net_tcp_is_read() {
-        let line = "   0: 0100007F:1F90 0200007F:C350 03 00000000:00000000 00:00000000 00000000     0        0 4242 1 0 100 0 0 10 0";
-        let row = row(line).unwrap();
-        assert_eq!(row.local, "127.0.0.1:8080".parse().unwrap());
-        assert_eq!(row.remote, "127.0.0.2:50000".parse().unwrap());
-        assert_eq!((row.state, row.inode), (Row::SYN_RECV, 4242));
-    }
 
     #[test]
     fn a_stranger_on_the_port_is_named_also_one_that_would_share_it() {
         let plain = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = plain.local_addr().unwrap();
         assert!(matches!(tcp_slot(address), Err(ListenError::InUse { .. })));
-        let text = probe_free(address).unwrap_err().to_string();
+        let text = probe_free(SocketType::STREAM, address).unwrap_err().to_string();
         assert!(text.contains(&format!("(pid {})", std::process::id())), "{text}");
         drop(plain);
         let sharing = tcp_slot(address).unwrap();
         listen(&sharing, 10).unwrap();
         assert!(tcp_slot(address).is_ok(), "the kernel lets a second one in");
-        assert!(matches!(probe_free(address), Err(ListenError::InUse { .. })));
+        assert!(matches!(probe_free(SocketType::STREAM, address), Err(ListenError::InUse { .. })));
+    }
+
+    #[test]
+    fn taking_a_connection_never_waits() {
+        let slot = tcp_slot("127.0.0.1:0".parse().unwrap()).unwrap();
+        listen(&slot, 8).unwrap();
+        set_blocking(&slot).unwrap();
+        assert_eq!(accept(&slot).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        let client = std::net::TcpStream::connect(address_of(&slot).unwrap()).unwrap();
+        assert_eq!(accept(&slot).unwrap().peer_addr().unwrap(), client.local_addr().unwrap());
+        assert_eq!(accept(&slot).unwrap_err().kind(), io::ErrorKind::WouldBlock);
     }
 
     #[test]

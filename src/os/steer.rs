@@ -9,7 +9,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd};
 
-/// A connection from exactly this source goes to this position.
+/// What comes from exactly this source goes to this position; port 0 is any port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rule {
     /// Address and port that the connection comes from.
@@ -109,7 +109,8 @@ pub fn program(
 
 fn rule_v4(rule: &Rule) -> Vec<Instruction> {
     let IpAddr::V4(ip) = rule.source.ip() else { return Vec::new() };
-    let checks = [(LOAD_WORD, 12, u32::from(ip)), (LOAD_HALF, 20, u32::from(rule.source.port()))];
+    let mut checks = vec![(LOAD_WORD, 12, u32::from(ip))];
+    checks.extend(port_check(rule, 20));
     checked(4, &checks, rule.position)
 }
 
@@ -118,14 +119,19 @@ fn rule_v6(rule: &Rule) -> Vec<Instruction> {
     let octets = ip.octets();
     let word =
         |n: usize| u32::from_be_bytes([octets[n], octets[n + 1], octets[n + 2], octets[n + 3]]);
-    let checks = [
+    let mut checks = vec![
         (LOAD_WORD, 8, word(0)),
         (LOAD_WORD, 12, word(4)),
         (LOAD_WORD, 16, word(8)),
         (LOAD_WORD, 20, word(12)),
-        (LOAD_HALF, 40, u32::from(rule.source.port())),
     ];
+    checks.extend(port_check(rule, 40));
     checked(6, &checks, rule.position)
+}
+
+fn port_check(rule: &Rule, offset: u32) -> Option<(u16, u32, u32)> {
+    let port = rule.source.port();
+    (port != 0).then_some((LOAD_HALF, offset, u32::from(port)))
 }
 
 /// All checks hold for a packet of this IP version: return; else go on behind the return.
@@ -253,7 +259,12 @@ mod tests {
 
     #[test]
     fn a_rule_takes_exactly_its_source_and_nothing_else() {
-        let rules = [rule("127.0.0.1:5000", 3), rule("[::1]:5000", 2), rule("10.1.2.3:77", 1)];
+        let rules = [
+            rule("127.0.0.1:5000", 3),
+            rule("[::1]:5000", 2),
+            rule("10.1.2.3:77", 1),
+            rule("127.9.9.9:0", 2),
+        ];
         let program = program(&rules, &[Share { position: 0, weight: 1 }], 4).unwrap();
         let table = [
             ("127.0.0.1:5000", 3),
@@ -264,6 +275,8 @@ mod tests {
             ("[::2]:5000", 0),
             ("[1::1]:5000", 0),
             ("10.1.2.3:77", 1),
+            ("127.9.9.9:1", 2),
+            ("127.9.9.9:65535", 2),
         ];
         for (source, position) in table {
             assert_eq!(interpret(&program, &packet(source), 0), position, "{source}");

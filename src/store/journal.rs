@@ -50,6 +50,12 @@ pub struct Intent {
     pub ladder: Vec<u64>,
     /// `promote`, `hold` or `rollback`.
     pub inconclusive: String,
+    /// How old and new meet: `overlap` or `in_turn`.
+    #[serde(default)]
+    pub succession: String,
+    /// Steps before the flip.
+    #[serde(default)]
+    pub n_steps: u8,
     /// Release it though the artifact is frozen.
     #[serde(default)]
     pub force: bool,
@@ -349,6 +355,8 @@ mod tests {
             warm: None,
             ladder: vec![],
             inconclusive: "promote".to_owned(),
+            succession: "overlap".to_owned(),
+            n_steps: 0,
             force: false,
         }
     }

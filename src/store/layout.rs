@@ -117,6 +117,18 @@ impl ServiceLayout {
         self.run().join(format!("{generation}.{index}.log"))
     }
 
+    /// Sockets of instances that are told a path of their own.
+    #[must_use]
+    pub fn sockets(&self) -> PathBuf {
+        self.run().join("sockets")
+    }
+
+    /// The socket of one instance.
+    #[must_use]
+    pub fn own_socket(&self, generation: Generation, index: InstanceIndex) -> PathBuf {
+        self.sockets().join(format!("{generation}.{index}.sock"))
+    }
+
     /// The socket programs say `READY=1` on.
     #[must_use]
     pub fn notify_socket(&self) -> PathBuf {

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::core::deploy::{Deploy, Event as Step, Kind};
+use crate::core::deploy::{Deploy, Event as Step, Kind, Succession};
 use crate::core::ids::{Generation, ReleaseId};
 use crate::core::retention::Verdict;
 use crate::os::clock;
@@ -19,6 +19,7 @@ use crate::supervisor::perform::{point_current, revive};
 use crate::supervisor::report;
 use crate::supervisor::service::Service;
 use crate::supervisor::start as starting;
+use crate::supervisor::turn;
 
 /// Pause before the ladder is climbed again when nothing answers.
 const STRANDED_PAUSE: Duration = Duration::from_secs(5);
@@ -34,7 +35,13 @@ fn release_of(job: &Job, rung: u8) -> Option<ReleaseId> {
 }
 
 /// Starts a rung's release cold, with the settings it ran with.
-pub async fn start(service: &Rc<Service>, job: &mut Job, rung: u8) -> Performed {
+pub async fn start(service: &Rc<Service>, job: &mut Job, rung: u8, machine: &Deploy) -> Performed {
+    if machine.plan().succession == Succession::InTurn {
+        job.parked.get_or_insert_with(clock::tick);
+        if let Err(why) = turn::clear(service).await {
+            return Performed::not(Step::Failed, why);
+        }
+    }
     discard_rung(service, job).await;
     let Some(release) = release_of(job, rung) else {
         return Performed::not(Step::Failed, "there is no such release");
@@ -81,7 +88,8 @@ pub async fn gate(service: &Rc<Service>, job: &mut Job, rung: u8) -> Performed {
     let gated = if rung == 0 {
         at_once(service, &crew, job).await
     } else {
-        gate::gate(service, &crew, rigour, &mut job.transcript).await
+        let deadline = crew.settings.health.deadline;
+        gate::gate(service, &crew, rigour, deadline, &mut job.transcript).await
     };
     let why = match gated {
         Gated::Open(detail) => {
@@ -101,7 +109,7 @@ pub async fn gate(service: &Rc<Service>, job: &mut Job, rung: u8) -> Performed {
 
 /// One look at each process; ends of a life long ago do not count.
 async fn at_once(service: &Rc<Service>, crew: &Rc<Crew>, job: &mut Job) -> Gated {
-    for instance in &crew.instances {
+    for instance in &crew.instances() {
         let probe = look::at(service, crew, instance).await;
         job.transcript.push(crew.release, instance.index, &probe);
         if let Some(why) = probe.why() {
@@ -112,10 +120,14 @@ async fn at_once(service: &Rc<Service>, crew: &Rc<Crew>, job: &mut Job) -> Gated
 }
 
 /// Steers to a rung, points `current` at it.
-pub fn flip(service: &Rc<Service>, job: &mut Job, rung: u8) -> Performed {
+pub async fn flip(service: &Rc<Service>, job: &mut Job, rung: u8) -> Performed {
     let Some(crew) = crew_of(service, job, rung) else {
         return Performed::not(Step::Failed, "it is gone");
     };
+    if let Err(why) = service.point_proxy(&crew).await {
+        job.warnings.push(why.clone());
+        return Performed::not(Step::Failed, why);
+    }
     let begun = clock::monotonic_ns();
     if let Err(error) = service.steer_to(&crew, Duty::Live) {
         return Performed::not(Step::Failed, error.to_string());
@@ -124,7 +136,8 @@ pub fn flip(service: &Rc<Service>, job: &mut Job, rung: u8) -> Performed {
     revive(service, &crew);
     point_current(service, crew.release, &mut job.warnings);
     service.tend();
-    Performed::ok(format!("release {}, steered in {us} us", crew.release))
+    let gap = turn::gap_text(service, job);
+    Performed::ok(format!("release {}, steered in {us} us{gap}", crew.release))
 }
 
 /// Probes where users are.
@@ -235,10 +248,11 @@ pub async fn stranded(service: &Rc<Service>, job: &mut Job) -> Performed {
     });
     for crew in crews.into_iter().filter(|crew| crew.is_alive()) {
         let mut answers = true;
-        for instance in &crew.instances {
+        for instance in &crew.instances() {
             answers &= look::at(service, &crew, instance).await.is_good();
         }
-        if answers && service.steer_to(&crew, Duty::Live).is_ok() {
+        let pointed = service.point_proxy(&crew).await;
+        if answers && pointed.is_ok() && service.steer_to(&crew, Duty::Live).is_ok() {
             point_current(service, crew.release, &mut job.warnings);
             service.tend();
             return Performed::ok(format!("release {} answers and is left alone", crew.release));

@@ -3,8 +3,8 @@
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
-use crate::config::model;
-use crate::core::deploy::{Deploy, Inconclusive, Kind, Plan};
+use crate::config::model::{self, Strategy};
+use crate::core::deploy::{Deploy, Inconclusive, Kind, Plan, Succession};
 use crate::core::ids::{Generation, ReleaseId};
 use crate::core::retention::{self, Verdict};
 use crate::os::clock;
@@ -18,6 +18,7 @@ use crate::supervisor::probe::Transcript;
 use crate::supervisor::protocol::Trouble;
 use crate::supervisor::report;
 use crate::supervisor::service::Service;
+use crate::supervisor::step;
 
 /// Releases that the way back tries, at most.
 const LADDER_MAX: usize = 3;
@@ -76,6 +77,7 @@ pub async fn begin(
         received: None,
         staged: None,
         intake: Intake::default(),
+        parked: None,
         transcript: Transcript::default(),
         why: String::new(),
         exit: None,
@@ -91,7 +93,14 @@ pub async fn begin(
         Wish::Rollback { to } => {
             job.ladder = rollback_ladder(service, to, &known, older)?;
             job.release = job.ladder[0];
-            job.warm = warm(service, job.release);
+            if succession(service) == Succession::InTurn {
+                // It is stopped first, so it is what one goes back to when the target fails.
+                job.warm = None;
+                job.ladder.truncate(LADDER_MAX - 1);
+                job.ladder.extend(from);
+            } else {
+                job.warm = warm(service, job.release);
+            }
             Kind::Rollback
         }
         Wish::Restart => {
@@ -223,6 +232,8 @@ fn launch(service: &Rc<Service>, kind: Kind, job: Job) -> Result<Rc<Operation>, 
         warm: job.warm.map(|generation| generation.0),
         ladder: job.ladder.iter().map(|release| release.0).collect(),
         inconclusive: plan.inconclusive.name().to_owned(),
+        succession: plan.succession.name().to_owned(),
+        n_steps: plan.n_steps,
         force: job.force == Force::Yes,
     };
     let journal = Journal::create(&service.paths, &intent)
@@ -240,7 +251,15 @@ pub fn plan(service: &Service, kind: Kind, job: &Job) -> Plan {
         model::Inconclusive::Rollback => Inconclusive::Rollback,
     };
     let n_cold = u8::try_from(job.ladder.len()).unwrap_or(u8::MAX);
-    Plan { kind, n_cold, inconclusive }
+    let (succession, n_steps) = (succession(service), step::count(service, kind));
+    Plan { kind, n_cold, inconclusive, succession, n_steps }
+}
+
+fn succession(service: &Service) -> Succession {
+    match service.config().strategy {
+        Strategy::Overlap | Strategy::Canary(_) => Succession::Overlap,
+        Strategy::Hold | Strategy::Replace => Succession::InTurn,
+    }
 }
 
 /// Sets an operation running.

@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::sync::watch;
-
-use crate::core::deploy::{Cause, Inconclusive, Kind, Phase, Plan};
+use crate::core::deploy::{Cause, Inconclusive, Kind, Phase, Plan, Succession};
 use crate::core::ids::{Generation, OpId, ReleaseId};
 use crate::core::recover::{self, Seen};
 use crate::core::time::Tick;
@@ -28,8 +26,12 @@ use crate::supervisor::notify;
 use crate::supervisor::operation::Operation;
 use crate::supervisor::perform::revive;
 use crate::supervisor::probe::Transcript;
+use crate::supervisor::scale;
 use crate::supervisor::service::Service;
 use crate::supervisor::start;
+
+/// How a trouble with the proxy begins.
+const PROXY_TROUBLE: &str = "the proxy does not lead here: ";
 
 /// Why a service could not be taken over.
 #[derive(Debug, thiserror::Error)]
@@ -56,7 +58,7 @@ pub enum BootError {
 pub async fn take_over(service: &Rc<Service>, inventory: &mut Inventory) -> Result<(), BootError> {
     service.paths.create()?;
     let config = service.config();
-    service.slots.adopt(&config.listen, config.backlog, &mut inventory.kept)?;
+    service.slots.adopt(&config, &mut inventory.kept)?;
     let socket = inventory.kept.remove(&format!("notify/{}", service.name));
     notify::open(service, socket).await?;
     let mine = take_mine(service, inventory);
@@ -70,7 +72,7 @@ pub async fn take_over(service: &Rc<Service>, inventory: &mut Inventory) -> Resu
     if let Some(crew) = live.and_then(|generation| service.fleet.get(generation)) {
         service.steer_to(&crew, Duty::Live)?;
     }
-    service.slots.park()?;
+    service.slots.park(|listener| service.owned_slots(listener))?;
     match open {
         Some((intent, records)) => resume(service, intent, &records)?,
         None => {
@@ -78,12 +80,13 @@ pub async fn take_over(service: &Rc<Service>, inventory: &mut Inventory) -> Resu
             settle_duties(service);
         }
     }
-    for (crew, instance, child) in ends {
+    for Following { crew, instance, role, child } in ends {
         let end = service.link().end_of(child);
-        guard::follow(service, &crew, &instance, end);
+        guard::follow(service, &crew, &instance, role, end);
     }
     if let Some(crew) = service.live_crew().filter(|crew| crew.duty.get() == Duty::Live) {
         revive(service, &crew);
+        scale::begin(service);
     }
     service.tend();
     forget_the_rest(service, inventory);
@@ -118,7 +121,7 @@ fn take_mine(service: &Rc<Service>, inventory: &mut Inventory) -> Vec<(Label, Fo
     let mut instances = Vec::new();
     for (label, found) in mine {
         let Some(label) = label else { continue };
-        if label.role == Role::Instance {
+        if label.role != Role::Probe {
             instances.push((label, found));
         } else {
             let (service, child, end) = (Rc::clone(service), found.child, found.end);
@@ -143,7 +146,16 @@ async fn end_probe(
     link.acknowledge(child).await;
 }
 
-type Following = (Rc<Crew>, Rc<Instance>, ChildId);
+/// Whose end is to be followed.
+struct Following {
+    crew: Rc<Crew>,
+    instance: Rc<Instance>,
+    role: Role,
+    child: ChildId,
+}
+
+/// The last child in a place: earlier ones have ended and been replaced.
+type Places = BTreeMap<(u16, bool), (Label, Found)>;
 
 /// Puts generations together from their children. Returns whose end is to be followed.
 fn adopt_crews(
@@ -151,19 +163,19 @@ fn adopt_crews(
     mine: Vec<(Label, Found)>,
     inventory: &mut Inventory,
 ) -> Vec<Following> {
-    let mut by_crew: BTreeMap<u64, BTreeMap<u16, (Label, Found)>> = BTreeMap::new();
+    let mut by_crew: BTreeMap<u64, Places> = BTreeMap::new();
     let mut stale = Vec::new();
     for (label, found) in mine {
         let places = by_crew.entry(label.generation).or_default();
-        // An earlier process in the same place has ended and been replaced.
-        match places.remove(&label.instance) {
+        let place = (label.instance, label.role == Role::Forwarder);
+        match places.remove(&place) {
             Some((old_label, old)) if old.child > found.child => {
                 stale.push(found.child);
-                places.insert(old_label.instance, (old_label, old));
+                places.insert(place, (old_label, old));
             }
             before => {
                 stale.extend(before.map(|(_, old)| old.child));
-                places.insert(label.instance, (label, found));
+                places.insert(place, (label, found));
             }
         }
     }
@@ -171,50 +183,49 @@ fn adopt_crews(
         let service = Rc::clone(service);
         tokio::task::spawn_local(async move { service.link().acknowledge(child).await });
     }
+    by_crew.into_values().flat_map(|places| adopt_crew(service, places, inventory)).collect()
+}
+
+fn adopt_crew(service: &Rc<Service>, places: Places, inventory: &mut Inventory) -> Vec<Following> {
+    let Some((label, _)) = places.values().next() else { return Vec::new() };
+    let (generation, release) = (label.generation(), label.release());
+    let mut settings = release::settings(&service.paths, release)
+        .unwrap_or_else(|_| service.config().settings.clone());
+    let n = places.values().map(|(label, _)| label.instances).max().unwrap_or(0);
+    settings.instances = if n == 0 { settings.instances } else { n };
+    let started = Tick(label.started_ms);
+    let crew = Crew::new(generation, release, settings, started, Duty::Standby);
     let mut following = Vec::new();
-    for (generation, places) in by_crew {
-        let Some((label, _)) = places.values().next() else { continue };
-        let release = label.release();
-        let settings = release::settings(&service.paths, release)
-            .unwrap_or_else(|_| service.config().settings.clone());
-        let started = Tick(label.started_ms);
-        let mut instances = Vec::new();
-        let mut runs = Vec::new();
-        for (label, found) in places.into_values() {
-            let instance = Rc::new(Instance::new(label.index(), label.slot_ids()));
-            instance.restarts.set(label.restarts);
-            let run = Run {
-                child: found.child,
-                identity: found.identity,
-                started: Tick(label.started_ms),
-            };
-            instance.run.replace(Some(run));
-            if let Some(end) = found.end {
-                service.link().child_ended(found.child, end);
-            }
-            runs.push((Rc::clone(&instance), found.child));
-            instances.push(instance);
-        }
-        let crew = Rc::new(Crew {
-            generation: Generation(generation),
-            release,
-            settings,
-            started,
-            instances,
-            n_ends: watch::channel(0).0,
-            duty: std::cell::Cell::new(Duty::Standby),
+    for (label, found) in places.into_values() {
+        let known = crew.instances().into_iter().find(|known| known.index == label.index());
+        let instance = known.unwrap_or_else(|| {
+            let new = Rc::new(Instance::new(label.index(), label.slot_ids(), label.place()));
+            crew.add(Rc::clone(&new));
+            new
         });
-        for instance in &crew.instances {
-            let name = start::output_name(service, crew.generation, instance.index);
-            if let Some(fifo) = inventory.kept.remove(&name) {
-                let writer = service.logs.writer(release);
-                instance.pump.replace(Some(logs::pump(fifo, instance.index.0, writer)));
-            }
+        let started = Tick(label.started_ms);
+        let run = Run { child: found.child, identity: found.identity, started };
+        if label.role == Role::Forwarder {
+            instance.forwarder.replace(Some(run));
+        } else {
+            instance.restarts.set(label.restarts);
+            instance.joined.set(true);
+            instance.run.replace(Some(run));
         }
-        service.fleet.insert(Rc::clone(&crew));
-        following
-            .extend(runs.into_iter().map(|(instance, child)| (Rc::clone(&crew), instance, child)));
+        if let Some(end) = found.end {
+            service.link().child_ended(found.child, end);
+        }
+        let (crew, role, child) = (Rc::clone(&crew), label.role, found.child);
+        following.push(Following { crew, instance, role, child });
     }
+    for instance in &crew.instances() {
+        let name = start::output_name(service, crew.generation, instance.index);
+        if let Some(fifo) = inventory.kept.remove(&name) {
+            let writer = service.logs.writer(release);
+            instance.pump.replace(Some(logs::pump(fifo, instance.index.0, writer)));
+        }
+    }
+    service.fleet.insert(crew);
     following
 }
 
@@ -230,10 +241,15 @@ fn live_generation(service: &Service, open: Option<&(Intent, Vec<Record>)>) -> O
     let candidate = Generation(intent.generation);
     let old = intent.old.map(Generation);
     let rung = last_rung(records, last).or(intent.warm.map(Generation));
-    let flipped =
+    // A trial begins with its first step; what was steered to as a whole is in the journal.
+    let was_flipped = records.iter().any(|record| record.phase == Phase::Flip.name());
+    let on_trial =
         trial::read(&service.paths).ok().flatten().is_some() || intent.kind == Kind::Restart.name();
+    let flipped = was_flipped && on_trial;
+    let in_turn = intent.succession == Succession::InTurn.name();
     let wanted = match last {
         Phase::Bake | Phase::Hold | Phase::Commit => Some(candidate),
+        // On a step the old one is the live one; the way back from it begins there too.
         Phase::Flip if flipped => Some(candidate),
         Phase::BackFlip(_) | Phase::BackVerify(_) | Phase::BackCommit(_) => rung,
         Phase::BackStart(_) | Phase::BackGate(_) | Phase::Stranded if flipped => Some(candidate),
@@ -242,7 +258,9 @@ fn live_generation(service: &Service, open: Option<&(Intent, Vec<Record>)>) -> O
     let alive = |generation: &Generation| {
         service.fleet.get(*generation).is_some_and(|crew| crew.is_alive())
     };
-    wanted.filter(alive).or(old.filter(alive)).or(Some(candidate).filter(alive)).or(good)
+    // In turn callers wait until a gate has opened, not longer, and not shorter.
+    let last_resort = Some(candidate).filter(|_| flipped || !in_turn);
+    wanted.filter(alive).or(old.filter(alive)).or(last_resort.filter(alive)).or(good)
 }
 
 fn last_phase(records: &[Record]) -> Phase {
@@ -274,7 +292,10 @@ fn resume(service: &Rc<Service>, intent: Intent, records: &[Record]) -> Result<(
         let crew = generation.and_then(|generation| service.fleet.get(generation));
         crew.is_some_and(|crew| crew.is_complete())
     };
-    let on_trial = matches!(last, Phase::Flip | Phase::Bake | Phase::Hold);
+    let on_trial = matches!(
+        last,
+        Phase::Step(_) | Phase::StepHold(_) | Phase::Flip | Phase::Bake | Phase::Hold
+    );
     let is_release = kind == Kind::Release;
     // A flip that was announced and not begun has no trial file yet, and all its tries.
     let n_tries_left = match trial::use_one(&service.paths) {
@@ -291,7 +312,9 @@ fn resume(service: &Rc<Service>, intent: Intent, records: &[Record]) -> Result<(
     };
     let inconclusive = Inconclusive::parse(&intent.inconclusive).unwrap_or(Inconclusive::Promote);
     let n_cold = u8::try_from(job.ladder.len()).unwrap_or(u8::MAX);
-    let machine = recover::recover(Plan { kind, n_cold, inconclusive }, last, cause, seen);
+    let succession = Succession::parse(&intent.succession).unwrap_or(Succession::Overlap);
+    let plan = Plan { kind, n_cold, inconclusive, succession, n_steps: intent.n_steps };
+    let machine = recover::recover(plan, last, cause, seen);
     tracing::info!(service = %service.name, op = op.0, last = last.name(),
         next = machine.phase().name(), ?seen, "going on with an operation");
     give_duties(service, &job);
@@ -321,6 +344,7 @@ fn job_of(intent: &Intent, rung: Option<Generation>, records: &[Record]) -> Job 
         received: None,
         staged: None,
         intake: Intake::default(),
+        parked: None,
         transcript: Transcript::default(),
         why: failed.map(|record| record.detail.clone()).unwrap_or_default(),
         exit: None,
@@ -357,6 +381,36 @@ fn settle_duties(service: &Rc<Service>) {
         let until = warm.map_or_else(clock::tick, |standby| Tick(standby.until_ms));
         leave::begin(service, &crew, until);
     }
+}
+
+/// Points the outside proxy at a live generation, and tries until it can be: at boot the proxy may
+/// come up later than the service.
+fn lead_in(service: &Rc<Service>, crew: &Rc<Crew>) {
+    if service.config().proxy.is_none() {
+        return;
+    }
+    let (service, crew) = (Rc::clone(service), Rc::clone(crew));
+    tokio::task::spawn_local(async move {
+        let mut pause = Duration::from_millis(500);
+        let is_live = || {
+            let idle = service.operation.borrow().is_none();
+            idle && service.live.get() == Some(crew.generation)
+        };
+        while is_live() {
+            match service.point_proxy(&crew).await {
+                Ok(()) => {
+                    let told = |why: &String| why.starts_with(PROXY_TROUBLE);
+                    if service.trouble.borrow().as_ref().is_some_and(told) {
+                        service.trouble.replace(None);
+                    }
+                    return;
+                }
+                Err(why) => service.trouble.replace(Some(format!("{PROXY_TROUBLE}{why}"))),
+            };
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(30));
+        }
+    });
 }
 
 /// Starts the last good release of a service that has nothing running, and tries again until it
@@ -396,11 +450,13 @@ async fn bring_up_once(service: &Rc<Service>, good: Served) -> Result<(), String
     let served = Served { generation: generation.0, ..good };
     service.save(|state| state.last_good = Some(served)).map_err(|error| text(&error))?;
     let mut transcript = Transcript::default();
-    match gate::gate(service, &crew, Rigour::Short, &mut transcript).await {
+    let deadline = crew.settings.health.deadline;
+    match gate::gate(service, &crew, Rigour::Short, deadline, &mut transcript).await {
         Gated::Open(_) => drop(service.trouble.replace(None)),
         // It is live and kept up by the guard all the same.
         Gated::Shut(why) => drop(service.trouble.replace(Some(text(&why)))),
         Gated::Died => drop(service.trouble.replace(Some(text(&"its process ended")))),
     }
+    lead_in(service, &crew);
     Ok(())
 }

@@ -116,7 +116,7 @@ fn overlay(service: &Service, dir: &Path) -> Result<(Settings, Option<String>), 
         }
         Err(error) => return Err(format!("release.toml: {error}")),
     };
-    let has_listener = !config.listen.is_empty();
+    let has_listener = config.is_called_by_streams();
     let name = Path::new("release.toml");
     crate::config::release::overlay(&config.settings, &config.pinned, has_listener, name, &text)
         .map(|overlay| (overlay.settings, overlay.label))

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
+use crate::config::model::Strategy;
 use crate::core::deploy::{Cause, Kind, Outcome as Ended};
 use crate::core::ids::{OpId, ReleaseId};
 use crate::core::retention::{self, Fate, Roots};
@@ -100,7 +101,7 @@ fn close(
 }
 
 fn outcome(service: &Rc<Service>, operation: &Operation, job: &Job, ended: Ended) -> Outcome {
-    let (name, exit) = name_and_exit(job, operation.kind, ended);
+    let (name, exit) = name_and_exit(service, job, operation.kind, ended);
     let trouble = (exit != 0).then(|| trouble(service, job, operation.kind, ended, exit));
     let next = match (&trouble, service.state.borrow().standby.as_ref()) {
         (Some(trouble), _) => trouble.next.clone(),
@@ -123,7 +124,11 @@ fn outcome(service: &Rc<Service>, operation: &Operation, job: &Job, ended: Ended
     }
 }
 
-fn name_and_exit(job: &Job, kind: Kind, ended: Ended) -> (&'static str, u8) {
+fn name_and_exit(service: &Service, job: &Job, kind: Kind, ended: Ended) -> (&'static str, u8) {
+    // In turn the last rung of a rollback is the release that it was to go back from.
+    let nowhere = service.serving() != Some(job.release)
+        && matches!(service.config().strategy, Strategy::Hold | Strategy::Replace)
+        && service.serving() == job.ladder.last().copied();
     match ended {
         Ended::Committed if kind == Kind::Restart => ("restarted", 0),
         Ended::Committed => ("committed", 0),
@@ -131,6 +136,7 @@ fn name_and_exit(job: &Job, kind: Kind, ended: Ended) -> (&'static str, u8) {
         Ended::Undone(Cause::Aborted) => ("aborted", 23),
         Ended::Undone(Cause::Interrupted) => ("interrupted", 23),
         Ended::Undone(_) => ("gate_failed", 20),
+        Ended::RolledBack(Cause::Asked) if nowhere => ("gate_failed", 20),
         Ended::RolledBack(Cause::Asked) => ("rolled_back", 0),
         Ended::RolledBack(Cause::Aborted) => ("aborted", 23),
         Ended::RolledBack(_) => ("rolled_back", 21),
@@ -172,7 +178,8 @@ fn let_go(service: &Rc<Service>, job: &Job, ended: Ended) {
     let live = service.live.get();
     let until = service.state.borrow().standby.as_ref().map(|standby| standby.until_ms);
     for crew in service.fleet.all() {
-        if live == Some(crew.generation) || crew.duty.get() == Duty::Draining {
+        let is_leaving = crew.duty.get() == Duty::Draining || crew.leaving.get().is_some();
+        if live == Some(crew.generation) || is_leaving {
             continue;
         }
         let left_just_now = job.old == Some(crew.generation) || job.warm == Some(crew.generation);

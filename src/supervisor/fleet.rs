@@ -15,6 +15,7 @@ use crate::core::ids::{Generation, InstanceIndex, ReleaseId, SlotId};
 use crate::core::service::Backoff;
 use crate::core::time::Tick;
 use crate::keeper::protocol::{ChildId, Identity};
+use crate::supervisor::place::Place;
 
 /// All generations of a service that have processes, by number.
 #[derive(Debug, Default)]
@@ -35,11 +36,24 @@ pub struct Crew {
     /// When it was started.
     pub started: Tick,
     /// Its processes.
-    pub instances: Vec<Rc<Instance>>,
+    instances: RefCell<Vec<Rc<Instance>>>,
     /// Counts ends of its processes: the gate and the bake look at it.
     pub n_ends: watch::Sender<u32>,
     /// What became of it, for status and the guard.
     pub duty: Cell<Duty>,
+    /// It is on its way out: how far.
+    pub leaving: Cell<Option<Leaving>>,
+    /// How often it was sent on its way: the last time counts.
+    pub n_leaves: Cell<u32>,
+}
+
+/// How far a generation is on its way out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Leaving {
+    /// Connections it still has.
+    pub n_connections: usize,
+    /// When it is asked to stop whatever it still has; never when absent.
+    pub until: Option<Tick>,
 }
 
 /// What a generation is there for.
@@ -64,12 +78,20 @@ pub struct Instance {
     pub index: InstanceIndex,
     /// Its slot in each of the service's listeners, in their order.
     pub slots: Vec<SlotId>,
+    /// Where it listens when it is told its place.
+    pub place: Option<Place>,
+    /// The process that passes connections on to that place.
+    pub forwarder: RefCell<Option<Run>>,
     /// The process it is now.
     pub run: RefCell<Option<Run>>,
     /// When it is started again.
     pub backoff: RefCell<Backoff>,
     /// Starts after the first.
     pub restarts: Cell<u32>,
+    /// It gets its part of the connections.
+    pub joined: Cell<bool>,
+    /// It is to run: the guard keeps it up.
+    pub wanted: Cell<bool>,
     /// The last probe was good.
     pub ready: Cell<bool>,
     /// It said `READY=1`.
@@ -125,7 +147,7 @@ impl Fleet {
     /// Slots of one listener that belong to a process.
     pub fn slots_of(&self, listener: usize) -> BTreeSet<SlotId> {
         let crews = self.crews.borrow();
-        let instances = crews.values().flat_map(|crew| crew.instances.iter());
+        let instances = crews.values().flat_map(|crew| crew.instances());
         instances.filter_map(|instance| instance.slots.get(listener).copied()).collect()
     }
 
@@ -136,37 +158,103 @@ impl Fleet {
 }
 
 impl Crew {
+    /// A generation that begins, or was found.
+    pub fn new(
+        generation: Generation,
+        release: ReleaseId,
+        settings: Settings,
+        started: Tick,
+        duty: Duty,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            generation,
+            release,
+            settings,
+            started,
+            instances: RefCell::default(),
+            n_ends: watch::channel(0).0,
+            duty: Cell::new(duty),
+            leaving: Cell::new(None),
+            n_leaves: Cell::new(0),
+        })
+    }
+
+    /// Its processes, by their places.
+    pub fn instances(&self) -> Vec<Rc<Instance>> {
+        self.instances.borrow().clone()
+    }
+
+    /// One more.
+    pub fn add(&self, instance: Rc<Instance>) {
+        self.instances.borrow_mut().push(instance);
+    }
+
+    /// One less.
+    pub fn remove(&self, index: InstanceIndex) {
+        self.instances.borrow_mut().retain(|instance| instance.index != index);
+    }
+
+    /// Slots in one listener of its processes that run and have joined, each once; of all of them
+    /// when there is none such: their callers wait there.
+    pub fn slots(&self, listener: usize) -> Vec<SlotId> {
+        let all = self.instances();
+        let joined = |instance: &&Rc<Instance>| instance.joined.get() && instance.child().is_some();
+        let running: Vec<_> = all.iter().filter(joined).cloned().collect();
+        let chosen = if running.is_empty() { all } else { running };
+        let slots: BTreeSet<SlotId> =
+            chosen.iter().filter_map(|instance| instance.slots.get(listener).copied()).collect();
+        slots.into_iter().collect()
+    }
+
     /// Whether every one of its processes runs.
     pub fn is_whole(&self) -> bool {
-        self.instances.iter().all(|instance| instance.run.borrow().is_some())
+        self.instances().iter().all(|instance| instance.run.borrow().is_some())
+    }
+
+    /// Whether none of its processes is left, not even one that passes connections on.
+    pub fn is_gone(&self) -> bool {
+        self.instances().iter().all(|instance| {
+            instance.run.borrow().is_none() && instance.forwarder.borrow().is_none()
+        })
     }
 
     /// Whether it has all the processes its settings ask for, and they run: one that was cut off in
     /// the middle of its start has fewer.
     pub fn is_complete(&self) -> bool {
-        self.instances.len() == usize::from(self.settings.instances) && self.is_whole()
+        self.instances().len() == usize::from(self.settings.instances) && self.is_whole()
     }
 
     /// Whether at least one of its processes runs.
     pub fn is_alive(&self) -> bool {
-        self.instances.iter().any(|instance| instance.run.borrow().is_some())
+        self.instances().iter().any(|instance| instance.run.borrow().is_some())
     }
 
-    /// Its children at the keeper.
+    /// Its programs at the keeper.
     pub fn children(&self) -> Vec<ChildId> {
-        self.instances.iter().filter_map(|instance| instance.child()).collect()
+        self.instances().iter().filter_map(|instance| instance.child()).collect()
+    }
+
+    /// Its forwarders at the keeper.
+    pub fn forwarders(&self) -> Vec<ChildId> {
+        let instances = self.instances();
+        let runs = instances.iter().filter_map(|i| i.forwarder.borrow().clone());
+        runs.map(|run| run.child).collect()
     }
 }
 
 impl Instance {
     /// An instance that does not run yet.
-    pub fn new(index: InstanceIndex, slots: Vec<SlotId>) -> Self {
+    pub fn new(index: InstanceIndex, slots: Vec<SlotId>, place: Option<Place>) -> Self {
         Self {
             index,
             slots,
+            place,
+            forwarder: RefCell::new(None),
             run: RefCell::new(None),
             backoff: RefCell::new(Backoff::default()),
             restarts: Cell::new(0),
+            joined: Cell::new(false),
+            wanted: Cell::new(true),
             ready: Cell::new(false),
             said_ready: Cell::new(false),
             pump: RefCell::new(None),

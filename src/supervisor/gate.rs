@@ -2,6 +2,7 @@
 //! of [`crate::core::health`] and [`crate::core::bake`] decide.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -12,6 +13,7 @@ use crate::os::clock;
 use crate::supervisor::fleet::{Crew, Instance};
 use crate::supervisor::look;
 use crate::supervisor::probe::{Probe, Transcript};
+use crate::supervisor::report::seconds;
 use crate::supervisor::service::Service;
 
 /// How hard a gate looks.
@@ -49,11 +51,21 @@ pub enum Baked {
     Died,
 }
 
-/// Probes a generation in its own slots until the gate opens or its deadline is there.
+/// How a generation is watched that gets connections.
+#[derive(Debug)]
+pub struct Watch {
+    /// How long.
+    pub length: Duration,
+    /// Who serves beside it: what is bad there too is nobody's fault.
+    pub control: Option<Rc<Crew>>,
+}
+
+/// Probes a generation in its own slots until the gate opens or the limit is there.
 pub async fn gate(
     service: &Rc<Service>,
     crew: &Rc<Crew>,
     rigour: Rigour,
+    limit: Duration,
     transcript: &mut Transcript,
 ) -> Gated {
     let health = &crew.settings.health;
@@ -63,7 +75,7 @@ pub async fn gate(
         Rigour::Short => (health.rise, 0),
         Rigour::Once => (1, 0),
     };
-    let deadline = begun.after_ms(ms(health.deadline));
+    let deadline = begun.after_ms(ms(limit));
     let mut gate = Gate::new(rise, min_healthy_ms, crew.started, deadline);
     let mut ends = crew.n_ends.subscribe();
     if *ends.borrow_and_update() > 0 {
@@ -92,10 +104,15 @@ pub async fn gate(
 }
 
 /// Watches a generation that new connections go to.
-pub async fn bake(service: &Rc<Service>, crew: &Rc<Crew>, transcript: &mut Transcript) -> Baked {
+pub async fn bake(
+    service: &Rc<Service>,
+    crew: &Rc<Crew>,
+    watch: &Watch,
+    transcript: &mut Transcript,
+) -> Baked {
     let settings = &crew.settings;
     let begun = clock::tick();
-    let until = begun.after_ms(ms(settings.bake.length));
+    let until = begun.after_ms(ms(watch.length));
     let plan =
         BakePlan { fall: settings.health.fall, min_samples: settings.bake.min_samples, until };
     let mut bake = Bake::new(plan);
@@ -110,8 +127,12 @@ pub async fn bake(service: &Rc<Service>, crew: &Rc<Crew>, transcript: &mut Trans
             return Baked::Died;
         }
         n_samples += 1;
+        let sample = match &watch.control {
+            Some(control) if !probe.is_good() => compared(service, control, transcript).await,
+            _ => sample(&probe),
+        };
         let now = clock::tick();
-        match bake.observe(now, sample(&probe)) {
+        match bake.observe(now, sample) {
             bake::Verdict::Watching => {}
             bake::Verdict::Pass => {
                 return Baked::Pass(format!("{n_samples} probes in {}", seconds(begun, now)));
@@ -126,11 +147,27 @@ pub async fn bake(service: &Rc<Service>, crew: &Rc<Crew>, transcript: &mut Trans
             bake::Verdict::Fail => return Baked::Fail(bake_text(&probe)),
         }
         let left_ms = until.since_ms(clock::tick());
-        let pause = settings.health.interval.min(std::time::Duration::from_millis(left_ms.max(1)));
+        let pause = settings.health.interval.min(Duration::from_millis(left_ms.max(1)));
         if died_within(pause, &mut ends).await {
             return Baked::Died;
         }
     }
+}
+
+/// A bad probe counts when the control is good.
+async fn compared(
+    service: &Rc<Service>,
+    control: &Rc<Crew>,
+    transcript: &mut Transcript,
+) -> Sample {
+    for instance in &control.instances() {
+        let probe = look_hard(service, control, instance).await;
+        transcript.push(control.release, instance.index, &probe);
+        if !probe.is_good() {
+            return Sample::Unclear;
+        }
+    }
+    Sample::Bad
 }
 
 /// One round: every instance, one after another, until one is bad.
@@ -141,7 +178,7 @@ async fn look_at_all(
     transcript: &mut Transcript,
 ) -> (Probe, bool) {
     let mut probe = Probe::good();
-    for instance in &crew.instances {
+    for instance in &crew.instances() {
         tokio::select! {
             biased;
             looked = look_hard(service, crew, instance) => probe = looked,
@@ -164,7 +201,7 @@ async fn look_hard(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instanc
     }
 }
 
-async fn died_within(pause: std::time::Duration, ends: &mut watch::Receiver<u32>) -> bool {
+async fn died_within(pause: Duration, ends: &mut watch::Receiver<u32>) -> bool {
     tokio::time::timeout(pause, ends.changed()).await.is_ok()
 }
 
@@ -181,11 +218,6 @@ fn bake_text(probe: &Probe) -> String {
     format!("{} (the limit of bad probes in a row)", probe.why().unwrap_or("bad probes"))
 }
 
-fn seconds(from: Tick, to: Tick) -> String {
-    let ms = to.since_ms(from);
-    format!("{}.{} s", ms / 1000, ms % 1000 / 100)
-}
-
-fn ms(duration: std::time::Duration) -> u64 {
+fn ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -12,24 +12,32 @@ use crate::core::time::Tick;
 use crate::keeper::protocol::{End, Reach};
 use crate::os::clock;
 use crate::supervisor::fleet::{Crew, Duty, Instance, Run};
+use crate::supervisor::label::Role;
 use crate::supervisor::leave;
 use crate::supervisor::look;
 use crate::supervisor::service::Service;
 use crate::supervisor::start;
+
+/// Between the starts of a forwarder.
+const FORWARDER_PAUSE: Duration = Duration::from_millis(50);
 
 /// Watches one process until it ends, then does what its duty asks for.
 pub fn follow(
     service: &Rc<Service>,
     crew: &Rc<Crew>,
     instance: &Rc<Instance>,
+    role: Role,
     mut end: watch::Receiver<Option<End>>,
 ) {
     let (service, crew, instance) = (Rc::clone(service), Rc::clone(crew), Rc::clone(instance));
     tokio::task::spawn_local(async move {
         let Ok(ended) = end.wait_for(Option::is_some).await.map(|end| *end) else { return };
         let ended = ended.unwrap_or(End::Unknown);
-        let Some(run) = instance.run.take() else { return };
-        instance.ready.set(false);
+        let place = if role == Role::Forwarder { &instance.forwarder } else { &instance.run };
+        let Some(run) = place.take() else { return };
+        if role == Role::Instance {
+            instance.ready.set(false);
+        }
         note_end(&service, &crew, &instance, &run, ended);
         // Whatever it left behind, forked away or orphaned, goes with it.
         if let Err(error) =
@@ -39,21 +47,46 @@ pub fn follow(
         }
         service.link().acknowledge(run.child).await;
         crew.n_ends.send_modify(|n| *n += 1);
-        after(&service, &crew, &instance, &run).await;
+        match role {
+            Role::Forwarder => after_forwarder(&service, &crew, &instance).await,
+            Role::Instance | Role::Probe => after(&service, &crew, &instance, &run).await,
+        }
     });
+}
+
+/// A forwarder that ends is started again, as long as there is a program to pass connections on
+/// to: they wait in the queue meanwhile.
+async fn after_forwarder(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instance>) {
+    while matches!(crew.duty.get(), Duty::Live | Duty::Standby)
+        && !service.shared.stopping.get()
+        && instance.run.borrow().is_some()
+        && instance.forwarder.borrow().is_none()
+    {
+        tokio::time::sleep(FORWARDER_PAUSE).await;
+        if let Err(error) = start::launch_forwarder(service, crew, instance).await {
+            tracing::error!(service = %service.name, %error, "passing connections on again");
+        }
+    }
+    if crew.duty.get() == Duty::Standby && crew.is_gone() {
+        leave::dismiss(service, crew).await;
+    }
 }
 
 async fn after(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instance>, run: &Run) {
     match crew.duty.get() {
-        Duty::Live => start_again(service, crew, instance, run.started).await,
-        Duty::Standby if !crew.is_alive() => leave::dismiss(service, crew).await,
+        Duty::Live => {
+            instance.joined.set(false);
+            start_again(service, crew, instance, run.started).await;
+        }
+        Duty::Standby if crew.is_gone() => leave::dismiss(service, crew).await,
+        Duty::Standby if !crew.is_alive() => leave::stop_now(service, crew).await,
         Duty::Candidate | Duty::Trial | Duty::Standby | Duty::Draining => {}
     }
 }
 
-/// Whether the guard is still to start this generation's processes.
-fn is_wanted(service: &Service, crew: &Crew) -> bool {
-    crew.duty.get() == Duty::Live && !service.shared.stopping.get()
+/// Whether the guard is still to start this process.
+fn is_wanted(service: &Service, crew: &Crew, instance: &Instance) -> bool {
+    crew.duty.get() == Duty::Live && instance.wanted.get() && !service.shared.stopping.get()
 }
 
 /// Starts a live process again, with backoff, until it runs or is no longer wanted.
@@ -64,13 +97,13 @@ pub async fn start_again(
     mut started: Tick,
 ) {
     loop {
-        if crew.instances.len() > 1 && crew.is_alive() && is_wanted(service, crew) {
+        if crew.instances().len() > 1 && crew.is_alive() && is_wanted(service, crew, instance) {
             resteer(service, crew);
         }
         let now = clock::tick();
         let at = instance.backoff.borrow_mut().next_start(now, now.since_ms(started));
         tokio::time::sleep(Duration::from_millis(at.since_ms(now))).await;
-        if !is_wanted(service, crew) || instance.run.borrow().is_some() {
+        if !is_wanted(service, crew, instance) || instance.run.borrow().is_some() {
             return;
         }
         started = clock::tick();
@@ -90,7 +123,10 @@ pub async fn start_again(
 async fn settle_in(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instance>) {
     let health = &crew.settings.health;
     let until = clock::tick().after_ms(health.deadline.as_millis() as u64);
-    while is_wanted(service, crew) && instance.run.borrow().is_some() && clock::tick() < until {
+    while is_wanted(service, crew, instance)
+        && instance.run.borrow().is_some()
+        && clock::tick() < until
+    {
         if look::at(service, crew, instance).await.is_good() {
             instance.ready.set(true);
             service.trouble.replace(None);
@@ -98,13 +134,17 @@ async fn settle_in(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instanc
         }
         tokio::time::sleep(health.interval).await;
     }
-    if is_wanted(service, crew) && instance.run.borrow().is_some() {
+    if is_wanted(service, crew, instance) && instance.run.borrow().is_some() {
+        instance.joined.set(true);
         resteer(service, crew);
     }
 }
 
 fn resteer(service: &Rc<Service>, crew: &Rc<Crew>) {
-    if let Err(error) = service.steer_to(crew, Duty::Live) {
+    if service.live.get() != Some(crew.generation) {
+        return;
+    }
+    if let Err(error) = service.steer_again() {
         tracing::error!(service = %service.name, %error, "steering to the processes that run");
     }
     service.tend();

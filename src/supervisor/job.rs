@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicBool;
 use crate::config::model::Settings;
 use crate::core::deploy::{Event as Step, Phase};
 use crate::core::ids::{Generation, OpId, ReleaseId};
+use crate::core::time::Tick;
 use crate::store::intake::Received;
 use crate::store::seal::Listing;
 use crate::supervisor::probe::Transcript;
@@ -46,6 +47,8 @@ pub struct Job {
     pub staged: Option<Staged>,
     /// The thread that takes the artifact in.
     pub intake: Intake,
+    /// Since when callers wait.
+    pub parked: Option<Tick>,
     /// The last probes.
     pub transcript: Transcript,
     /// Why it left its way forward, for people.

@@ -1,9 +1,12 @@
 //! The label a child carries at the keeper: what the next supervisor must know about it.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use crate::core::ids::{Generation, InstanceIndex, ReleaseId, SlotId};
 use crate::supervisor::fleet::{Crew, Instance};
+use crate::supervisor::place::Place;
 use crate::supervisor::service::Service;
 
 /// What a child is.
@@ -27,6 +30,15 @@ pub struct Label {
     pub restarts: u32,
     /// An instance, or a command that runs once.
     pub role: Role,
+    /// How many instances its generation was to have; 0 when it was not said.
+    #[serde(default)]
+    pub instances: u16,
+    /// The port it was told.
+    #[serde(default)]
+    pub port: Option<u16>,
+    /// The socket's path it was told.
+    #[serde(default)]
+    pub socket: Option<PathBuf>,
 }
 
 /// What a child is there for.
@@ -37,11 +49,18 @@ pub enum Role {
     Instance,
     /// It is a probe's command.
     Probe,
+    /// It passes connections on to an instance.
+    Forwarder,
 }
 
 impl Label {
     /// The label of an instance that is about to be started.
-    pub fn of(service: &Service, crew: &Crew, instance: &Instance) -> Self {
+    pub fn of(service: &Service, crew: &Crew, instance: &Instance, role: Role) -> Self {
+        let (port, socket) = match &instance.place {
+            Some(Place::Port(port)) => (Some(*port), None),
+            Some(Place::Socket(path)) => (None, Some(path.clone())),
+            None => (None, None),
+        };
         Self {
             version: 1,
             service: service.name.to_string(),
@@ -51,14 +70,11 @@ impl Label {
             slots: instance.slots.iter().map(|slot| slot.0).collect(),
             started_ms: service.now().0,
             restarts: instance.restarts.get(),
-            role: Role::Instance,
+            role,
+            instances: crew.settings.instances,
+            port,
+            socket,
         }
-    }
-
-    /// The same child as a probe's command.
-    #[must_use]
-    pub fn for_probe(self) -> Self {
-        Self { role: Role::Probe, slots: Vec::new(), ..self }
     }
 
     /// As text.
@@ -84,6 +100,12 @@ impl Label {
     /// Its place.
     pub fn index(&self) -> InstanceIndex {
         InstanceIndex(self.instance)
+    }
+
+    /// The place it was told.
+    pub fn place(&self) -> Option<Place> {
+        let socket = self.socket.clone().map(Place::Socket);
+        socket.or(self.port.map(Place::Port))
     }
 
     /// Its slots.

@@ -6,15 +6,18 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
+use crate::config::model::Drain;
 use crate::core::ids::SlotId;
-use crate::core::retire::{Effect, Event, Retire, Times};
+use crate::core::retire::{Effect, Event, Phase, Retire, Times};
 use crate::core::time::Tick;
-use crate::keeper::protocol::Reach;
+use crate::keeper::protocol::{ChildId, Reach};
 use crate::os::clock;
-use crate::supervisor::fleet::{Crew, Duty};
+use crate::supervisor::connections;
+use crate::supervisor::fleet::{Crew, Duty, Instance, Leaving};
 use crate::supervisor::link::Signalled;
 use crate::supervisor::listener;
 use crate::supervisor::logs;
+use crate::supervisor::place::Place;
 use crate::supervisor::service::Service;
 use crate::supervisor::start;
 
@@ -25,18 +28,24 @@ const SETTLE: Duration = Duration::from_secs(5);
 /// giving it another duty.
 pub fn begin(service: &Rc<Service>, crew: &Rc<Crew>, warm_until: Tick) {
     let (service, crew) = (Rc::clone(service), Rc::clone(crew));
-    if !crew.is_alive() {
+    if crew.is_gone() {
         tokio::task::spawn_local(async move { dismiss(&service, &crew).await });
         return;
     }
     crew.duty.set(Duty::Standby);
+    crew.n_leaves.set(crew.n_leaves.get() + 1);
     tokio::task::spawn_local(async move { retire(&service, &crew, warm_until).await });
 }
 
 async fn retire(service: &Rc<Service>, crew: &Rc<Crew>, warm_until: Tick) {
     let stop = &crew.settings.stop;
+    let n_leaves = crew.n_leaves.get();
     let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    let times = Times { linger_ms: ms(stop.linger), stop_ms: ms(stop.timeout) };
+    let drain_ms = match stop.drain {
+        Drain::For(duration) => Some(ms(duration)),
+        Drain::Forever => None,
+    };
+    let times = Times { linger_ms: ms(stop.linger), drain_ms, stop_ms: ms(stop.timeout) };
     let mut machine = Retire::new(times, warm_until);
     let mut ends = crew.n_ends.subscribe();
     let mut effect = None;
@@ -46,6 +55,7 @@ async fn retire(service: &Rc<Service>, crew: &Rc<Crew>, warm_until: Tick) {
                 settle(service, crew).await;
                 Event::Done
             }
+            Some(Effect::Count) => count(service, crew, machine.phase()),
             Some(Effect::Term) => term(service, crew).await,
             Some(Effect::Kill) => {
                 kill(service, crew).await;
@@ -61,18 +71,43 @@ async fn retire(service: &Rc<Service>, crew: &Rc<Crew>, warm_until: Tick) {
             }
         };
         // Somebody took it back, or another retirement has it.
-        if !matches!(crew.duty.get(), Duty::Standby | Duty::Draining) {
+        if crew.n_leaves.get() != n_leaves {
             return;
         }
-        let event = if crew.is_alive() { event } else { Event::Ended };
-        effect = machine.step(clock::tick(), event);
-        if event == Event::Done && effect.is_none() {
-            crew.duty.set(Duty::Draining);
+        if !matches!(crew.duty.get(), Duty::Standby | Duty::Draining) {
+            crew.leaving.set(None);
+            return;
         }
+        let event = if crew.is_gone() { Event::Ended } else { event };
+        effect = machine.step(clock::tick(), event);
+        show(crew, machine.phase());
         if event == Event::Refused {
             crew.duty.set(Duty::Standby);
         }
     }
+}
+
+/// What `status` says of it.
+fn show(crew: &Crew, phase: Phase) {
+    let n_connections = crew.leaving.get().map_or(0, |leaving| leaving.n_connections);
+    crew.leaving.set(match phase {
+        Phase::Warm(_) | Phase::Settle => None,
+        Phase::Linger(_) => Some(Leaving { n_connections, until: None }),
+        Phase::Drain { until, .. } => Some(Leaving { n_connections, until }),
+        Phase::Stopping(until) => Some(Leaving { n_connections, until: Some(until) }),
+        Phase::Term | Phase::Kill | Phase::Gone => crew.leaving.get(),
+    });
+}
+
+/// Counts the connections that its processes have, where users come in.
+fn count(service: &Rc<Service>, crew: &Crew, phase: Phase) -> Event {
+    let n_connections = connections::of(service, crew);
+    let until = match phase {
+        Phase::Drain { until, .. } => until,
+        _ => None,
+    };
+    crew.leaving.set(Some(Leaving { n_connections, until }));
+    if n_connections == 0 { Event::Done } else { Event::Busy }
 }
 
 async fn sleep(due_ms: Option<u64>) {
@@ -85,7 +120,7 @@ async fn sleep(due_ms: Option<u64>) {
 async fn settle(service: &Rc<Service>, crew: &Rc<Crew>) {
     for (index, listener) in service.slots.listeners().iter().enumerate() {
         let left: Vec<SlotId> =
-            crew.instances.iter().filter_map(|i| i.slots.get(index).copied()).collect();
+            crew.instances().iter().filter_map(|i| i.slots.get(index).copied()).collect();
         let settled = listener::settle(listener, &left, SETTLE).await;
         tracing::debug!(service = %service.name, ?settled, "settled");
     }
@@ -103,8 +138,12 @@ async fn term(service: &Rc<Service>, crew: &Rc<Crew>) -> Event {
     }
     // From here on it cannot be taken back.
     crew.duty.set(Duty::Draining);
-    let number = signal_number(&crew.settings.stop.signal);
-    for child in crew.children() {
+    let n_connections = connections::of(service, crew);
+    if n_connections > 0 {
+        tracing::info!(service = %service.name, release = %crew.release, n_connections,
+            "asked to stop with connections left: the program ends them");
+    }
+    for (child, number) in farewells(crew) {
         match service.link().signal(child, number, Reach::Process, alive.clone()).await {
             Ok(Signalled::Done) => {}
             Ok(Signalled::Refused(_)) => return Event::Refused,
@@ -114,8 +153,43 @@ async fn term(service: &Rc<Service>, crew: &Rc<Crew>) -> Event {
     Event::Done
 }
 
+/// Stops one process of a generation, with its forwarder, and lets go of what it had.
+pub async fn stop_one(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instance>) {
+    let is_gone = || instance.run.borrow().is_none() && instance.forwarder.borrow().is_none();
+    let forwarder = instance.forwarder.borrow().as_ref().map(|run| (run.child, libc::SIGTERM));
+    let number = signal_number(&crew.settings.stop.signal);
+    let program = instance.child().map(|child| (child, number));
+    let both: Vec<(ChildId, i32)> = forwarder.into_iter().chain(program).collect();
+    let mut ends = crew.n_ends.subscribe();
+    for kill in [false, true] {
+        for (child, number) in &both {
+            let (number, reach) =
+                if kill { (libc::SIGKILL, Reach::Tree) } else { (*number, Reach::Process) };
+            if let Err(error) = service.link().signal(*child, number, reach, Vec::new()).await {
+                tracing::error!(service = %service.name, %error, "stopping an instance");
+            }
+        }
+        let ended = async { while !is_gone() && ends.changed().await.is_ok() {} };
+        if tokio::time::timeout(crew.settings.stop.timeout, ended).await.is_ok() {
+            break;
+        }
+    }
+    crew.remove(instance.index);
+    let_go_of(service, crew, instance).await;
+    service.tend();
+}
+
+/// Who is asked to stop, and how: forwarders take nothing more and leave with their last
+/// connection, programs do what theirs signal means.
+fn farewells(crew: &Crew) -> Vec<(ChildId, i32)> {
+    let number = signal_number(&crew.settings.stop.signal);
+    let forwarders = crew.forwarders().into_iter().map(|child| (child, libc::SIGTERM));
+    let programs = crew.children().into_iter().map(|child| (child, number));
+    forwarders.chain(programs).collect()
+}
+
 async fn kill(service: &Rc<Service>, crew: &Rc<Crew>) {
-    for child in crew.children() {
+    for child in crew.children().into_iter().chain(crew.forwarders()) {
         let killed = service.link().signal(child, libc::SIGKILL, Reach::Tree, Vec::new()).await;
         if let Err(error) = killed {
             tracing::error!(service = %service.name, %error, "ending a process");
@@ -127,8 +201,7 @@ async fn kill(service: &Rc<Service>, crew: &Rc<Crew>) {
 /// ends.
 pub async fn stop_now(service: &Rc<Service>, crew: &Rc<Crew>) {
     crew.duty.set(Duty::Draining);
-    let number = signal_number(&crew.settings.stop.signal);
-    for child in crew.children() {
+    for (child, number) in farewells(crew) {
         let asked = service.link().signal(child, number, Reach::Process, Vec::new()).await;
         if let Err(error) = asked {
             tracing::error!(service = %service.name, %error, "stopping");
@@ -144,7 +217,7 @@ pub async fn stop_now(service: &Rc<Service>, crew: &Rc<Crew>) {
 /// Waits until no process of the generation runs.
 async fn ended(crew: &Crew) {
     let mut ends = crew.n_ends.subscribe();
-    while crew.is_alive() {
+    while !crew.is_gone() {
         if ends.changed().await.is_err() {
             return;
         }
@@ -156,19 +229,26 @@ pub async fn dismiss(service: &Rc<Service>, crew: &Rc<Crew>) {
     if service.fleet.remove(crew.generation).is_none() {
         return;
     }
-    for instance in &crew.instances {
-        if let Some(pump) = instance.pump.take() {
-            pump.abort();
-            let path = service.paths.fifo(crew.generation, instance.index);
-            logs::drain(&path, instance.index.0, &service.logs.writer(crew.release));
-            drop(std::fs::remove_file(path));
-        }
-        let name = start::output_name(service, crew.generation, instance.index);
-        if let Err(error) = service.link().forget(name).await {
-            tracing::warn!(service = %service.name, %error, "closing a process's output");
-        }
+    for instance in &crew.instances() {
+        let_go_of(service, crew, instance).await;
     }
     service.tend();
+}
+
+async fn let_go_of(service: &Rc<Service>, crew: &Crew, instance: &Instance) {
+    if let Some(Place::Socket(path)) = &instance.place {
+        drop(std::fs::remove_file(path));
+    }
+    if let Some(pump) = instance.pump.take() {
+        pump.abort();
+        let path = service.paths.fifo(crew.generation, instance.index);
+        logs::drain(&path, instance.index.0, &service.logs.writer(crew.release));
+        drop(std::fs::remove_file(path));
+    }
+    let name = start::output_name(service, crew.generation, instance.index);
+    if let Err(error) = service.link().forget(name).await {
+        tracing::warn!(service = %service.name, %error, "closing a process's output");
+    }
 }
 
 fn signal_number(name: &str) -> i32 {

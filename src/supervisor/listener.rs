@@ -1,35 +1,34 @@
 //! A listener: a stable address, its slots, and where new connections go.
 //!
-//! All slots are made and kept by Halley and never closed while the service exists, so that no
-//! queue is lost. The kernel knows a slot by its position in the group, which is the order of
-//! `listen()`; this noun mirrors that order and never steers by a position it has not seen.
+//! Of two makes: a [`Group`] of sockets that share an internet address, steered by a program in
+//! the kernel, or a [`Door`], the path of a unix socket, steered by renames.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
+use tokio::net::UnixStream;
 
+use crate::config::model::{self, Listen};
 use crate::core::ids::SlotId;
+use crate::os::launch::CatchAt;
 use crate::os::listen::{self, ListenError, SlotState};
-use crate::os::steer::{self, ProgramError, Rule, Share};
-use crate::os::{clock, ready};
-use crate::supervisor::stragglers;
+use crate::os::local::Access;
+use crate::os::steer::ProgramError;
+use crate::os::{clock, proc};
+use crate::supervisor::door::Door;
+use crate::supervisor::group::{self, Group, Kind};
+use crate::supervisor::wire::Wire;
 
-/// One stable address and its slots.
-#[derive(Debug)]
-pub struct Listener {
-    address: SocketAddr,
-    backlog: u32,
-    slots: BTreeMap<SlotId, OwnedFd>,
-    /// The group as the kernel has it: position n is the slot `order[n]`.
-    order: Vec<SlotId>,
-    target: Vec<(SlotId, u32)>,
-    rules: Vec<(SocketAddr, SlotId)>,
+/// A listener that several tasks look at.
+#[derive(Debug, Clone)]
+pub enum Listener {
+    /// An internet address.
+    Group(Rc<RefCell<Group>>),
+    /// A unix socket's path.
+    Door(Rc<RefCell<Door>>),
 }
 
 /// Why a listener cannot do it.
@@ -47,7 +46,7 @@ pub enum ListenerError {
         /// The slot.
         id: SlotId,
         /// The listener.
-        address: SocketAddr,
+        address: String,
     },
     /// A program shut a slot of the group down.
     #[error("the program has shut down the socket it was given (slot {id} of {address})")]
@@ -55,7 +54,7 @@ pub enum ListenerError {
         /// The slot that was to be reached.
         id: SlotId,
         /// The listener.
-        address: SocketAddr,
+        address: String,
     },
     /// A connection meant for a slot did not arrive there.
     #[error("slot {id} of {address} cannot be found in its group")]
@@ -63,13 +62,13 @@ pub enum ListenerError {
         /// The slot.
         id: SlotId,
         /// The listener.
-        address: SocketAddr,
+        address: String,
     },
     /// The system's own reason.
     #[error("{address}: {source}")]
     System {
         /// The listener.
-        address: SocketAddr,
+        address: String,
         /// The error.
         #[source]
         source: io::Error,
@@ -77,192 +76,121 @@ pub enum ListenerError {
 }
 
 impl Listener {
-    /// A listener without slots: nothing listens yet.
+    /// A listener without slots: nobody listens yet.
     #[must_use]
-    pub fn new(address: SocketAddr, backlog: u32) -> Self {
-        Self {
-            address,
-            backlog,
-            slots: BTreeMap::new(),
-            order: Vec::new(),
-            target: Vec::new(),
-            rules: Vec::new(),
+    pub fn new(listen: &Listen, backlog: u32, file: &model::SocketFile) -> Self {
+        let group = |kind, address: &std::net::SocketAddr| {
+            Self::Group(Rc::new(RefCell::new(Group::new(kind, *address, backlog))))
+        };
+        match listen {
+            Listen::Tcp(address) => group(Kind::Stream, address),
+            Listen::Udp(address) => group(Kind::Datagram, address),
+            Listen::Unix(path) => {
+                let door = Door::new(path.clone(), access(file), backlog);
+                Self::Door(Rc::new(RefCell::new(door)))
+            }
         }
     }
 
-    /// Takes over slots from the supervisor before, in the order that one noted. Slots it did not
-    /// come to open are opened now. Whom to steer to is the caller's next word; the kernel goes on
-    /// with the program it has.
+    /// Takes over slots from the supervisor before, in the order that one noted.
     ///
     /// # Errors
     /// When a slot cannot be opened.
     pub fn adopt(
-        &mut self,
+        &self,
         slots: Vec<(SlotId, OwnedFd)>,
         order: Vec<SlotId>,
     ) -> Result<(), ListenerError> {
-        self.slots = slots.into_iter().collect();
-        self.order = order;
-        self.order.retain(|id| self.slots.contains_key(id));
-        let unknown: Vec<SlotId> =
-            self.slots.keys().filter(|id| !self.order.contains(id)).copied().collect();
-        for id in unknown {
-            // It was kept, and maybe listened, just before the end of the one before.
-            self.order.push(id);
-            self.relisten(id)?;
+        match self {
+            Self::Group(group) => group.borrow_mut().adopt(slots, order),
+            Self::Door(door) => {
+                door.borrow_mut().adopt(slots);
+                Ok(())
+            }
         }
-        self.repair().map(drop)
     }
 
-    /// The address it has.
-    #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// A new slot, bound and outside of the group. The first one proves that nobody else listens.
+    /// A new slot, outside of its listener yet.
     ///
     /// # Errors
     /// When the address cannot be had.
     pub fn create(&self) -> Result<(SlotId, OwnedFd), ListenerError> {
-        if self.slots.is_empty() {
-            listen::probe_free(self.address)?;
+        match self {
+            Self::Group(group) => group.borrow().create(),
+            Self::Door(door) => door.borrow().create(),
         }
-        let next = self.slots.keys().last().map_or(0, |id| id.0 + 1);
-        Ok((SlotId(next), listen::tcp_slot(self.address)?))
     }
 
-    /// Brings a slot into the group, at its end.
+    /// Brings a new slot in.
     ///
     /// # Errors
     /// `listen(2)`'s.
-    pub fn open(&mut self, id: SlotId, fd: OwnedFd) -> Result<(), ListenerError> {
-        listen::listen(&fd, self.backlog).map_err(|source| self.system(source))?;
-        self.slots.insert(id, fd);
-        self.order.push(id);
-        if !self.target.is_empty() {
-            self.attach()?;
+    pub fn open(&self, id: SlotId, fd: OwnedFd) -> Result<(), ListenerError> {
+        match self {
+            Self::Group(group) => group.borrow_mut().open(id, fd),
+            Self::Door(door) => door.borrow_mut().open(id, fd),
         }
-        Ok(())
-    }
-
-    /// A slot's descriptor.
-    #[must_use]
-    pub fn fd(&self, id: SlotId) -> Option<BorrowedFd<'_>> {
-        self.slots.get(&id).map(AsFd::as_fd)
     }
 
     /// All slots.
     #[must_use]
     pub fn ids(&self) -> Vec<SlotId> {
-        self.slots.keys().copied().collect()
+        match self {
+            Self::Group(group) => group.borrow().ids(),
+            Self::Door(door) => door.borrow().ids(),
+        }
     }
 
-    /// The group as the kernel has it.
+    /// The order of the slots as the kernel has it; a door has none.
     #[must_use]
-    pub fn order(&self) -> &[SlotId] {
-        &self.order
+    pub fn order(&self) -> Vec<SlotId> {
+        match self {
+            Self::Group(group) => group.borrow().order().to_vec(),
+            Self::Door(door) => door.borrow().ids(),
+        }
     }
 
-    /// Where new connections go, with weights.
+    /// Whether new connections go to this slot.
     #[must_use]
-    pub fn target(&self) -> &[(SlotId, u32)] {
-        &self.target
+    pub fn leads_to(&self, id: SlotId) -> bool {
+        match self {
+            Self::Group(group) => group.borrow().target().iter().any(|(slot, _)| *slot == id),
+            Self::Door(door) => door.borrow().target() == Some(id),
+        }
     }
 
-    /// A slot's state as the kernel has it.
+    /// Whether new connections go anywhere.
+    #[must_use]
+    pub fn leads_nowhere(&self) -> bool {
+        match self {
+            Self::Group(group) => group.borrow().target().is_empty(),
+            Self::Door(door) => door.borrow().target().is_none(),
+        }
+    }
+
+    /// The flip: from now on new connections go to these slots.
     ///
     /// # Errors
-    /// When there is no such slot.
-    pub fn state(&self, id: SlotId) -> Result<SlotState, ListenerError> {
-        let fd = self.fd(id).ok_or(ListenerError::NotThere { id, address: self.address })?;
-        listen::slot_state(fd).map_err(|source| self.system(source))
+    /// When it cannot be done; then everything stays as it was.
+    pub fn steer(&self, shares: &[(SlotId, u32)]) -> Result<(), ListenerError> {
+        match self {
+            Self::Group(group) => group.borrow_mut().steer(shares),
+            Self::Door(door) => match shares.first() {
+                Some((id, _)) => door.borrow_mut().steer(*id),
+                None => Err(ListenerError::Program(ProgramError::NoShare)),
+            },
+        }
     }
 
-    /// The flip: from now on new connections go to these slots. Steering to where it is steered
-    /// already is fine.
+    /// Mends what programs have done to the listener; the slots that were opened again.
     ///
     /// # Errors
-    /// When no program fits or the kernel takes none; then everything stays as it was.
-    pub fn steer(&mut self, shares: &[(SlotId, u32)]) -> Result<(), ListenerError> {
-        self.repair()?;
-        if let Some((id, _)) = shares.iter().find(|(id, _)| !self.order.contains(id)) {
-            return Err(ListenerError::NotThere { id: *id, address: self.address });
+    /// When it cannot be mended.
+    pub fn repair(&self) -> Result<Vec<SlotId>, ListenerError> {
+        match self {
+            Self::Group(group) => group.borrow_mut().repair(),
+            Self::Door(door) => door.borrow_mut().repair().map(|()| Vec::new()),
         }
-        let before = std::mem::replace(&mut self.target, shares.to_vec());
-        let attached = self.attach();
-        if attached.is_err() {
-            self.target = before;
-        }
-        attached
-    }
-
-    fn attach(&self) -> Result<(), ListenerError> {
-        // A target that is out of the group for a moment leaves its part to the others.
-        let in_group = |id: &SlotId| self.order.contains(id);
-        let position = |id: &SlotId| {
-            let found = self.order.iter().position(|slot| slot == id);
-            let found = found.and_then(|position| u16::try_from(position).ok());
-            found.ok_or(ListenerError::NotThere { id: *id, address: self.address })
-        };
-        let rules = self
-            .rules
-            .iter()
-            .filter(|(_, id)| in_group(id))
-            .map(|(source, id)| Ok(Rule { source: *source, position: position(id)? }))
-            .collect::<Result<Vec<_>, ListenerError>>()?;
-        let shares = self
-            .target
-            .iter()
-            .filter(|(id, _)| in_group(id))
-            .map(|(id, weight)| Ok(Share { position: position(id)?, weight: *weight }))
-            .collect::<Result<Vec<_>, ListenerError>>()?;
-        let n = u16::try_from(self.order.len()).unwrap_or(u16::MAX);
-        let program = steer::program(&rules, &shares, n)?;
-        let Some(any) = self.order.first().and_then(|id| self.fd(*id)) else { return Ok(()) };
-        steer::attach(any, &program).map_err(|source| self.system(source))
-    }
-
-    /// Opens again what a program took out of the group with `shutdown()`, and mirrors what the
-    /// kernel did to the order: the last member moved into the hole (Linux 4.5 and later,
-    /// `reuseport_detach_sock`), the reopened one joins at the end. A slot that cannot be opened
-    /// yet (`EADDRINUSE` while the program's `shutdown()` is still at it) is tried again later.
-    ///
-    /// When several are gone at once, the order in which they went is unknown; the positions of
-    /// the others are then proven by [`prove`] before they are used for a new program.
-    ///
-    /// # Errors
-    /// When the kernel takes no program.
-    pub fn repair(&mut self) -> Result<Vec<SlotId>, ListenerError> {
-        let gone: Vec<SlotId> =
-            self.order.iter().filter(|id| !self.is_listening(**id)).copied().collect();
-        for id in &gone {
-            if let Some(hole) = self.order.iter().position(|slot| slot == id) {
-                self.order.swap_remove(hole);
-            }
-        }
-        let mut reopened = Vec::new();
-        for id in self.ids().into_iter().filter(|id| !self.order.contains(id)) {
-            if self.relisten(id).is_ok() {
-                reopened.push(id);
-            }
-        }
-        self.order.extend(&reopened);
-        let moved = !gone.is_empty() || !reopened.is_empty();
-        if moved && !self.target.is_empty() {
-            self.attach()?;
-        }
-        Ok(reopened)
-    }
-
-    /// Whether every slot is in the group: as long as this holds, no position has moved.
-    #[must_use]
-    pub fn is_whole(&self) -> bool {
-        self.order.len() == self.slots.len() && self.order.iter().all(|id| self.is_listening(*id))
-    }
-
-    fn is_listening(&self, id: SlotId) -> bool {
-        self.state(id).is_ok_and(|state| state.is_listening)
     }
 
     /// Gives a slot its configured backlog again.
@@ -270,101 +198,124 @@ impl Listener {
     /// # Errors
     /// `listen(2)`'s.
     pub fn relisten(&self, id: SlotId) -> Result<(), ListenerError> {
-        let fd = self.fd(id).ok_or(ListenerError::NotThere { id, address: self.address })?;
-        listen::listen(fd, self.backlog).map_err(|source| self.system(source))
-    }
-
-    fn add_rule(&mut self, source: SocketAddr, id: SlotId) -> Result<(), ListenerError> {
-        self.rules.push((source, id));
-        self.attach()
-    }
-
-    fn remove_rule(&mut self, source: SocketAddr) {
-        self.rules.retain(|(rule, _)| *rule != source);
-        if let Err(error) = self.attach() {
-            tracing::error!(address = %self.address, %error, "taking a probe's rule out");
+        match self {
+            Self::Group(group) => group.borrow().relisten(id),
+            Self::Door(door) => door.borrow().relisten(id),
         }
     }
 
-    /// Swaps the mirrored places of two slots: a measurement has shown them so.
-    fn swap(&mut self, a: usize, b: usize) {
-        self.order.swap(a, b);
+    /// A slot's state as the kernel has it.
+    ///
+    /// # Errors
+    /// When there is no such slot.
+    pub fn state(&self, id: SlotId) -> Result<SlotState, ListenerError> {
+        match self {
+            Self::Group(group) => group.borrow().state(id),
+            Self::Door(door) => door.borrow().state(id),
+        }
+    }
+
+    /// A duplicate of a slot's descriptor.
+    #[must_use]
+    pub fn fd(&self, id: SlotId) -> Option<OwnedFd> {
+        match self {
+            Self::Group(group) => group.borrow().fd(id)?.try_clone_to_owned().ok(),
+            Self::Door(door) => door.borrow().fd(id)?.as_fd().try_clone_to_owned().ok(),
+        }
+    }
+
+    /// Makes accepting from a slot wait again, as a program expects it.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn set_blocking(&self, id: SlotId) -> io::Result<()> {
+        self.fd(id).map_or(Ok(()), listen::set_blocking)
+    }
+
+    /// Whether it takes connections, not datagrams.
+    #[must_use]
+    pub fn is_stream(&self) -> bool {
+        match self {
+            Self::Group(group) => group.borrow().kind() == Kind::Stream,
+            Self::Door(_) => true,
+        }
+    }
+
+    /// Whether it is a path, which leads to one place.
+    #[must_use]
+    pub fn is_door(&self) -> bool {
+        matches!(self, Self::Door(_))
+    }
+
+    /// The group, where connections are counted and steered one by one.
+    #[must_use]
+    pub fn stream_group(&self) -> Option<&Rc<RefCell<Group>>> {
+        match self {
+            Self::Group(group) if group.borrow().kind() == Kind::Stream => Some(group),
+            Self::Group(_) | Self::Door(_) => None,
+        }
+    }
+
+    /// The address that a program asks for when it shall get a slot of this listener.
+    #[must_use]
+    pub fn catch(&self) -> CatchAt {
+        match self {
+            Self::Group(group) => {
+                let group = group.borrow();
+                match group.kind() {
+                    Kind::Stream => CatchAt::Tcp(group.address()),
+                    Kind::Datagram => CatchAt::Udp(group.address()),
+                }
+            }
+            Self::Door(door) => CatchAt::Unix(door.borrow().public().to_owned()),
+        }
+    }
+
+    /// The address, as the configuration writes it.
+    #[must_use]
+    pub fn text(&self) -> String {
+        match self.catch() {
+            CatchAt::Tcp(address) => Listen::Tcp(address).to_string(),
+            CatchAt::Udp(address) => Listen::Udp(address).to_string(),
+            CatchAt::Unix(path) => Listen::Unix(path).to_string(),
+        }
     }
 
     /// Closes everything: from here on connections are refused.
-    pub fn close_all(&mut self) {
-        self.slots.clear();
-        self.order.clear();
-        self.target.clear();
-        self.rules.clear();
-    }
-
-    fn system(&self, source: io::Error) -> ListenerError {
-        ListenerError::System { address: self.address, source }
+    pub fn close_all(&self) {
+        match self {
+            Self::Group(group) => group.borrow_mut().close_all(),
+            Self::Door(door) => door.borrow_mut().close_all(),
+        }
     }
 }
 
-/// Takes a probe's rule out again, also when the probe is cancelled.
-struct RuleGuard {
-    listener: Rc<RefCell<Listener>>,
-    source: SocketAddr,
+fn access(file: &model::SocketFile) -> Access {
+    let user = file.user.as_deref().and_then(proc::user);
+    let group = match &file.group {
+        Some(name) => proc::group(name),
+        None => user.as_ref().map(|user| user.gid),
+    };
+    Access { mode: file.mode, owner: (user.map(|user| user.uid), group) }
 }
 
-impl Drop for RuleGuard {
-    fn drop(&mut self) {
-        self.listener.borrow_mut().remove_rule(self.source);
-    }
-}
-
-/// Connects to exactly this slot on the listener's real address. Nobody else's connection is
-/// touched: the rule names this one source. Callers bound the time.
+/// Connects to exactly this slot. Callers bound the time.
 ///
 /// # Errors
-/// When the connection is refused or the rule cannot be set.
-pub async fn probe_connect(
-    listener: &Rc<RefCell<Listener>>,
-    id: SlotId,
-) -> Result<TcpStream, ListenerError> {
-    let address = listener.borrow().address();
-    let target = listen::reachable(address);
-    let system = |source| ListenerError::System { address, source };
-    let (fd, source) = listen::probe_socket(target).map_err(system)?;
-    listener.borrow_mut().repair()?;
-    if !listener.borrow().is_listening(id) {
-        return Err(ListenerError::Shut { id, address });
-    }
-    listener.borrow_mut().add_rule(source, id)?;
-    // The handshake finds its way by the rule; once it is done the rule is not needed.
-    let guard = RuleGuard { listener: Rc::clone(listener), source };
-    let socket = tokio::net::TcpSocket::from_std_stream(std::net::TcpStream::from(fd));
-    let stream = socket.connect(target).await.map_err(system)?;
-    drop(guard);
-    // A slot that was shut meanwhile has moved the others: who knows whom this has reached.
-    if !listener.borrow().is_whole() {
-        return Err(ListenerError::Shut { id, address });
-    }
-    Ok(stream)
-}
-
-/// Repairs the group as soon as a program shuts a slot down (the kernel says `EPOLLHUP`): until
-/// then positions are wrong. `noted` is told when the order has changed. Nothing wakes up before.
-pub async fn mend(listener: &Rc<RefCell<Listener>>, id: SlotId, noted: impl Fn()) {
-    loop {
-        // tokio holds a hang-up for final, so each one takes a registration of its own.
-        let slot = listener.borrow().fd(id).and_then(|fd| fd.try_clone_to_owned().ok());
-        let Some(slot) = slot.and_then(|slot| ready::hang_up(slot).ok()) else { return };
-        if slot.writable().await.is_err() {
-            return;
+/// When the connection is refused, or the slot cannot be reached.
+pub async fn probe_connect(listener: &Listener, id: SlotId) -> Result<Wire, ListenerError> {
+    match listener {
+        Listener::Group(group) if group.borrow().kind() == Kind::Datagram => {
+            let address = group.borrow().address().to_string();
+            let source = io::Error::new(io::ErrorKind::Unsupported, "datagrams have no connection");
+            Err(ListenerError::System { address, source })
         }
-        drop(slot);
-        let mut pause = Duration::from_millis(1);
-        while listener.borrow().fd(id).is_some() && !listener.borrow().is_whole() {
-            if let Err(error) = listener.borrow_mut().repair() {
-                tracing::error!(slot = %id, %error, "repairing a group");
-            }
-            noted();
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_secs(1));
+        Listener::Group(group) => group::probe_connect(group, id).await.map(Wire::Tcp),
+        Listener::Door(door) => {
+            let own = door.borrow().path_of(id);
+            let address = format!("unix:{}", own.display());
+            let connected = UnixStream::connect(&own).await;
+            connected.map(Wire::Unix).map_err(|source| ListenerError::System { address, source })
         }
     }
 }
@@ -373,81 +324,14 @@ pub async fn mend(listener: &Rc<RefCell<Listener>>, id: SlotId, noted: impl Fn()
 ///
 /// # Errors
 /// `connect(2)`'s.
-pub async fn connect(listener: &Rc<RefCell<Listener>>) -> io::Result<TcpStream> {
-    let target = listen::reachable(listener.borrow().address());
-    TcpStream::connect(target).await
-}
-
-/// Shows that a slot is where the order says, before a program gets it: a connection sent there
-/// must lie in its queue. The slot must be idle. When it is elsewhere among the idle ones, the
-/// order is set right.
-///
-/// # Errors
-/// [`ListenerError::Lost`] when it is at no position.
-pub async fn prove(listener: &Rc<RefCell<Listener>>, id: SlotId) -> Result<(), ListenerError> {
-    let address = listener.borrow().address();
-    rescue(listener, id, None)?;
-    if arrives(listener, id, id).await? {
-        return Ok(());
-    }
-    let others: Vec<SlotId> = listener.borrow().order().to_vec();
-    for other in others.into_iter().filter(|other| *other != id) {
-        if arrives(listener, other, id).await? {
-            let mut listener = listener.borrow_mut();
-            let place = |wanted| listener.order().iter().position(|slot| *slot == wanted);
-            if let (Some(a), Some(b)) = (place(id), place(other)) {
-                listener.swap(a, b);
-            }
-            tracing::warn!(%address, slot = %id, "found a slot at another position of its group");
-            return if listener.target().is_empty() { Ok(()) } else { listener.attach() };
+pub async fn connect(listener: &Listener) -> io::Result<Wire> {
+    match listener {
+        Listener::Group(group) => group::connect(group).await.map(Wire::Tcp),
+        Listener::Door(door) => {
+            let public = door.borrow().public().to_owned();
+            UnixStream::connect(public).await.map(Wire::Unix)
         }
     }
-    Err(ListenerError::Lost { id, address })
-}
-
-/// Whether a connection sent to the position of `at` lies in the queue of `expected`.
-async fn arrives(
-    listener: &Rc<RefCell<Listener>>,
-    at: SlotId,
-    expected: SlotId,
-) -> Result<bool, ListenerError> {
-    let before = listener.borrow().state(expected)?.n_queued;
-    let stream = probe_connect(listener, at).await?;
-    let ours = stream.local_addr().ok();
-    let mut here = false;
-    // connect() has returned, so the server's side is complete up to one loopback packet.
-    for _ in 0..50 {
-        here = listener.borrow().state(expected)?.n_queued > before;
-        if here || at != expected {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    if here {
-        rescue(listener, expected, ours)?;
-    }
-    Ok(here)
-}
-
-/// Empties an idle slot's queue: our own connection is dropped, a straggler goes where the others
-/// go.
-fn rescue(
-    listener: &Rc<RefCell<Listener>>,
-    id: SlotId,
-    ours: Option<SocketAddr>,
-) -> Result<(), ListenerError> {
-    let accepted = {
-        let listener = listener.borrow();
-        let missing = ListenerError::NotThere { id, address: listener.address() };
-        let fd = listener.fd(id).ok_or(missing)?;
-        stragglers::take_all(fd).map_err(|source| listener.system(source))?
-    };
-    for stream in accepted {
-        if stream.peer_addr().ok() != ours {
-            stragglers::forward(listener, stream);
-        }
-    }
-    Ok(())
 }
 
 /// What [`settle`] found.
@@ -463,14 +347,14 @@ pub struct Settled {
 
 /// After a flip: waits until the left slots' queues are empty and every handshake that was half
 /// open is over, at most `limit`. Who comes later all the same is a straggler.
-pub async fn settle(listener: &Rc<RefCell<Listener>>, left: &[SlotId], limit: Duration) -> Settled {
+pub async fn settle(listener: &Listener, left: &[SlotId], limit: Duration) -> Settled {
     let begun = clock::tick();
-    let port = listener.borrow().address().port();
-    let mut half_open = listen::half_open(port);
+    let port = listener.stream_group().map(|group| group.borrow().address().port());
+    let mut half_open = port.map(listen::half_open).unwrap_or_default();
     loop {
-        let states = left.iter().map(|id| listener.borrow().state(*id));
+        let states = left.iter().map(|id| listener.state(*id));
         let n_queued = states.filter_map(|s| s.ok().map(|s| s.n_queued)).sum();
-        if !half_open.is_empty() {
+        if let Some(port) = port.filter(|_| !half_open.is_empty()) {
             let present = listen::half_open(port);
             half_open.retain(|remote| present.contains(remote));
         }

@@ -4,14 +4,19 @@ use std::future::Future;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::config::model::{Check, Settings};
+use tokio::net::{TcpStream, UnixStream};
+
+use crate::config::model::{Check, Listen, Settings};
 use crate::keeper::protocol::{End, Reach};
 use crate::supervisor::fleet::{Crew, Instance};
-use crate::supervisor::label::Label;
+use crate::supervisor::label::{Label, Role};
 use crate::supervisor::listener;
+use crate::supervisor::place::Place;
 use crate::supervisor::probe::{self, Probe};
 use crate::supervisor::service::Service;
 use crate::supervisor::start;
+use crate::supervisor::way::Way;
+use crate::supervisor::wire::Wire;
 
 /// Probes one instance in its own slot, within the timeout of its settings. What answers is that
 /// process and no other.
@@ -35,7 +40,7 @@ pub async fn at(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instance>)
 /// Whether an instance takes connections out of its queue, for checks that do not go through it.
 pub async fn takes(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instance>) -> Probe {
     let goes_through = matches!(crew.settings.health.check, Check::Http(_) | Check::Tcp);
-    if goes_through || instance.slots.is_empty() {
+    if goes_through || !service.config().is_called_by_streams() {
         return Probe::good();
     }
     let timeout = crew.settings.health.timeout;
@@ -48,12 +53,13 @@ pub async fn takes(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instanc
 /// Probes the service where its users reach it: the kernel chooses among the live slots.
 pub async fn in_public(service: &Rc<Service>, settings: &Settings) -> Probe {
     let listeners = service.slots.listeners();
-    let (Check::Http(path), Some(listener)) = (&settings.health.check, listeners.first()) else {
+    let listener = listeners.iter().find(|listener| listener.is_stream());
+    let (Check::Http(path), Some(listener)) = (&settings.health.check, listener) else {
         return Probe::good();
     };
     let look = async {
         match listener::connect(listener).await {
-            Ok(stream) => probe::http(stream, &authority(service), path).await,
+            Ok(wire) => probe::http(wire, &authority(service), path).await,
             Err(error) => Probe::bad(error.to_string()),
         }
     };
@@ -65,25 +71,46 @@ async fn through_slot(
     instance: &Rc<Instance>,
     path: Option<&String>,
 ) -> Probe {
-    let listeners = service.slots.listeners();
-    let (Some(listener), Some(slot)) = (listeners.first(), instance.slots.first().copied()) else {
-        return Probe::bad("the service has no listener to probe");
-    };
-    let stream = match listener::probe_connect(listener, slot).await {
-        Ok(stream) => stream,
-        Err(error) => return Probe::bad(error.to_string()),
+    let wire = match connect(service, instance).await {
+        Ok(wire) => wire,
+        Err(why) => return Probe::bad(why),
     };
     match path {
-        Some(path) => probe::http(stream, &authority(service), path).await,
-        None => probe::tcp(stream).await,
+        Some(path) => probe::http(wire, &authority(service), path).await,
+        None => probe::taken(&wire).await,
+    }
+}
+
+/// Through the instance's slot in the first listener that takes connections, or, behind a proxy, at
+/// its own place.
+pub async fn connect(service: &Service, instance: &Instance) -> Result<Wire, String> {
+    let listeners = service.slots.listeners();
+    let mut slots = listeners.iter().zip(&instance.slots);
+    if let Some((listener, slot)) = slots.find(|(listener, _)| listener.is_stream()) {
+        let connected = listener::probe_connect(listener, *slot).await;
+        return connected.map_err(|error| error.to_string());
+    }
+    match &instance.place {
+        Some(Place::Port(port)) => {
+            let address = Place::address(*port);
+            let connected = TcpStream::connect(address).await.map(Wire::Tcp);
+            connected.map_err(|error| format!("{address}: {error}"))
+        }
+        Some(Place::Socket(path)) => {
+            let connected = UnixStream::connect(path).await.map(Wire::Unix);
+            connected.map_err(|error| format!("{}: {error}", path.display()))
+        }
+        None => Err("the service has no listener to probe".to_owned()),
     }
 }
 
 fn authority(service: &Service) -> String {
-    match service.config().listen.first() {
-        Some(crate::config::model::Listen::Tcp(address)) => address.to_string(),
-        None => "localhost".to_owned(),
-    }
+    let config = service.config();
+    let address = config.listen.iter().find_map(|listen| match listen {
+        Listen::Tcp(address) => Some(address.to_string()),
+        Listen::Udp(_) | Listen::Unix(_) => None,
+    });
+    address.unwrap_or_else(|| "localhost".to_owned())
 }
 
 /// Runs a check's command beside the instance: same tree, user, environment and log.
@@ -102,11 +129,18 @@ async fn exec(
         Err(error) => return Probe::bad(error.to_string()),
     };
     spec.program.clone_from(program);
-    spec.args = args.to_vec();
+    let fill = |arg: &String| instance.place.as_ref().map_or(arg.clone(), |place| place.fill(arg));
+    spec.args = args.iter().map(fill).collect();
     spec.listen.clear();
+    spec.intercept.clear();
     spec.env.retain(|(name, _)| name != "NOTIFY_SOCKET");
     let child = service.link().new_child();
-    let label = Label::of(service, crew, instance).for_probe().print();
+    let way = match Way::open(service, instance, child.0).await {
+        Ok(way) => way,
+        Err(why) => return Probe::bad(why),
+    };
+    way.tell(&mut spec);
+    let label = Label::of(service, crew, instance, Role::Probe).print();
     let mut end = service.link().end_of(child);
     if let Err(error) = service.link().spawn(child, label, spec).await {
         return Probe::bad(error.to_string());
@@ -115,6 +149,7 @@ async fn exec(
     let waited = within(crew.settings.health.timeout, end.wait_for(Option::is_some)).await;
     let ended = waited.and_then(|end| end.ok().and_then(|end| *end));
     drop(guard);
+    drop(way);
     match ended {
         Some(End::Exited(0)) => Probe::good(),
         Some(end) => Probe::bad(format!("{program}: {}", crate::supervisor::guard::end_text(end))),

@@ -7,11 +7,14 @@ pub mod back;
 pub mod begin;
 pub mod boot;
 pub mod bring_in;
+pub mod connections;
 pub mod control;
+pub mod door;
 pub mod entry;
 pub mod finish;
 pub mod fleet;
 pub mod gate;
+pub mod group;
 pub mod guard;
 pub mod job;
 pub mod label;
@@ -23,22 +26,50 @@ pub mod look;
 pub mod notify;
 pub mod operation;
 pub mod perform;
+pub mod place;
 pub mod preflight;
 pub mod probe;
 pub mod protocol;
 pub mod report;
 pub mod rest;
+pub mod scale;
 pub mod service;
 pub mod slots;
 pub mod stack;
 pub mod start;
 pub mod status;
+pub mod step;
 pub mod stragglers;
+pub mod turn;
 pub mod verbs;
+pub mod way;
+pub mod wire;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
+
+use crate::config::model::Config;
+use crate::config::{self, Problem};
+
+/// What this kernel allows.
+#[must_use]
+pub fn kernel() -> crate::config::kernel::Kernel {
+    crate::config::kernel::Kernel {
+        can_intercept: crate::os::intercept::is_supported(),
+        somaxconn: crate::os::listen::somaxconn(),
+    }
+}
+
+/// Reads the configuration, and holds it against this kernel.
+///
+/// # Errors
+/// All that is wrong.
+pub fn load(path: &std::path::Path) -> Result<Config, Vec<Problem>> {
+    let config = config::load(path)?;
+    let problems = config::kernel::problems(&config, path, kernel());
+    if problems.is_empty() { Ok(config) } else { Err(problems) }
+}
 
 /// The hidden verb of the supervisor.
 pub const VERB: &str = "supervisor";

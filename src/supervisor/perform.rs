@@ -4,7 +4,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
-use crate::core::deploy::{Deploy, Event as Step, Kind, Phase};
+use crate::core::deploy::{Deploy, Event as Step, Kind, Phase, Succession};
 use crate::core::ids::{Generation, ReleaseId};
 use crate::core::retention::Verdict;
 use crate::os::{clock, fs};
@@ -14,7 +14,7 @@ use crate::store::{intake, release};
 use crate::supervisor::back;
 use crate::supervisor::bring_in;
 use crate::supervisor::fleet::{Crew, Duty};
-use crate::supervisor::gate::{self, Baked, Gated, Rigour};
+use crate::supervisor::gate::{self, Baked, Gated, Rigour, Watch};
 use crate::supervisor::job::{Job, Performed};
 use crate::supervisor::leave;
 use crate::supervisor::operation::Operation;
@@ -22,6 +22,8 @@ use crate::supervisor::preflight;
 use crate::supervisor::report;
 use crate::supervisor::service::Service;
 use crate::supervisor::start;
+use crate::supervisor::step;
+use crate::supervisor::turn;
 
 /// Performs a phase.
 pub async fn perform(
@@ -39,16 +41,20 @@ pub async fn perform(
         Phase::Backup | Phase::RestoreRehearsal | Phase::Migrate => {
             Performed::skip("none declared")
         }
+        Phase::Park => turn::park(service, job).await,
+        Phase::StopOld => turn::stop_old(service, job).await,
         Phase::Start => start_candidate(service, job).await,
         Phase::Gate => gate_candidate(service, job).await,
-        Phase::Flip => flip(service, job, machine),
+        Phase::Step(step) => step::perform(service, job, machine, step).await,
+        Phase::StepHold(_) => hold(service, job).await,
+        Phase::Flip => flip(service, job, machine).await,
         Phase::Bake => bake(service, job, machine).await,
         Phase::Hold => hold(service, job).await,
         Phase::Commit => commit(service, job, machine),
-        Phase::Undo => undo(service, job).await,
-        Phase::BackStart(rung) => back::start(service, job, rung).await,
+        Phase::Undo => undo(service, job, machine).await,
+        Phase::BackStart(rung) => back::start(service, job, rung, machine).await,
         Phase::BackGate(rung) => back::gate(service, job, rung).await,
-        Phase::BackFlip(rung) => back::flip(service, job, rung),
+        Phase::BackFlip(rung) => back::flip(service, job, rung).await,
         Phase::BackVerify(rung) => back::verify(service, job, rung).await,
         Phase::BackCommit(rung) => back::commit(service, job, rung, machine),
         Phase::Stranded => back::stranded(service, job).await,
@@ -71,7 +77,8 @@ async fn gate_candidate(service: &Rc<Service>, job: &mut Job) -> Performed {
     let Some(crew) = service.fleet.get(job.generation) else {
         return died(service, job, job.generation, job.release);
     };
-    match gate::gate(service, &crew, Rigour::Full, &mut job.transcript).await {
+    let limit = turn::gate_limit(service, job, crew.settings.health.deadline);
+    match gate::gate(service, &crew, Rigour::Full, limit, &mut job.transcript).await {
         Gated::Open(detail) => Performed::ok(detail),
         Gated::Died => died(service, job, job.generation, job.release),
         Gated::Shut(why) => {
@@ -82,28 +89,34 @@ async fn gate_candidate(service: &Rc<Service>, job: &mut Job) -> Performed {
     }
 }
 
-fn died(service: &Service, job: &mut Job, generation: Generation, release: ReleaseId) -> Performed {
+/// The candidate's process has ended.
+pub fn died(
+    service: &Service,
+    job: &mut Job,
+    generation: Generation,
+    release: ReleaseId,
+) -> Performed {
     let why = report::death(service, generation, release);
     job.blame(why.clone());
     Performed::not(Step::Died, why.lines().next().unwrap_or_default())
 }
 
-fn fail(job: &mut Job, why: String) -> Performed {
+/// It did not go, for this reason.
+pub fn fail(job: &mut Job, why: String) -> Performed {
     let first = why.lines().next().unwrap_or_default().to_owned();
     job.blame(why);
     Performed::not(Step::Failed, first)
 }
 
-/// Trial file, steer, `current`. Performed again after a crash it ends the same.
-fn flip(service: &Rc<Service>, job: &mut Job, machine: &Deploy) -> Performed {
-    let Some(crew) = service.fleet.get(job.generation) else {
-        return died(service, job, job.generation, job.release);
-    };
-    let is_trial = machine.plan().kind == Kind::Release;
-    // Performed again after a crash it keeps the tries it has left; another operation's trial, left
-    // over when there was nothing to go back to, is replaced.
+/// A release that gets connections and is not committed is on trial. Performed again after a crash
+/// it keeps the tries it has left; another operation's trial, left over when there was nothing to
+/// go back to, is replaced.
+///
+/// # Errors
+/// When the trial cannot be written down.
+pub fn begin_trial(service: &Service, job: &Job, kind: Kind) -> Result<(), String> {
     let present = trial::read(&service.paths).ok().flatten();
-    if is_trial && present.is_none_or(|trial| trial.op != job.op.0) {
+    if kind == Kind::Release && present.is_none_or(|trial| trial.op != job.op.0) {
         let trial = Trial {
             version: 1,
             release: job.release.0,
@@ -111,9 +124,22 @@ fn flip(service: &Rc<Service>, job: &mut Job, machine: &Deploy) -> Performed {
             op: job.op.0,
             n_tries_left: trial::N_TRIES,
         };
-        if let Err(error) = trial::begin(&service.paths, &trial) {
-            return fail(job, format!("beginning the trial: {error}"));
-        }
+        trial::begin(&service.paths, &trial)
+            .map_err(|error| format!("beginning the trial: {error}"))?;
+    }
+    Ok(())
+}
+
+/// Trial file, steer, `current`. Performed again after a crash it ends the same.
+async fn flip(service: &Rc<Service>, job: &mut Job, machine: &Deploy) -> Performed {
+    let Some(crew) = service.fleet.get(job.generation) else {
+        return died(service, job, job.generation, job.release);
+    };
+    if let Err(why) = begin_trial(service, job, machine.plan().kind) {
+        return fail(job, why);
+    }
+    if let Err(why) = service.point_proxy(&crew).await {
+        return fail(job, why);
     }
     let begun = clock::monotonic_ns();
     if let Err(error) = service.steer_to(&crew, Duty::Trial) {
@@ -121,13 +147,13 @@ fn flip(service: &Rc<Service>, job: &mut Job, machine: &Deploy) -> Performed {
     }
     let us = (clock::monotonic_ns() - begun) / 1000;
     point_current(service, job.release, &mut job.warnings);
-    for instance in &crew.instances {
+    for instance in &crew.instances() {
         if let Err(error) = service.slots.restore_backlogs(&instance.slots) {
             job.warnings.push(error.to_string());
         }
     }
     service.tend();
-    Performed::ok(format!("steered in {us} us"))
+    Performed::ok(format!("steered in {us} us{}", turn::gap_text(service, job)))
 }
 
 /// Points `current` at a release: for people and static files, so a failure is a warning.
@@ -145,7 +171,8 @@ async fn bake(service: &Rc<Service>, job: &mut Job, machine: &Deploy) -> Perform
     if machine.plan().kind == Kind::Restart || crew.settings.bake.length.is_zero() {
         return Performed::skip("off");
     }
-    match gate::bake(service, &crew, &mut job.transcript).await {
+    let watch = Watch { length: crew.settings.bake.length, control: None };
+    match gate::bake(service, &crew, &watch, &mut job.transcript).await {
         Baked::Pass(detail) => Performed::ok(detail),
         Baked::Died => died(service, job, job.generation, job.release),
         Baked::Fail(why) => {
@@ -206,7 +233,7 @@ fn commit(service: &Rc<Service>, job: &mut Job, machine: &Deploy) -> Performed {
 
 /// Has the guard start every process of a live generation that does not run.
 pub fn revive(service: &Rc<Service>, crew: &Rc<Crew>) {
-    for instance in &crew.instances {
+    for instance in &crew.instances() {
         if instance.run.borrow().is_none() {
             let (service, crew, instance) =
                 (Rc::clone(service), Rc::clone(crew), Rc::clone(instance));
@@ -219,7 +246,15 @@ pub fn revive(service: &Rc<Service>, crew: &Rc<Crew>) {
 }
 
 /// Before any flip: the candidate goes, and what was staged.
-async fn undo(service: &Rc<Service>, job: &mut Job) -> Performed {
+async fn undo(service: &Rc<Service>, job: &mut Job, machine: &Deploy) -> Performed {
+    // Callers that were held for it go where they went before.
+    let live = service.live_crew().filter(|live| live.is_alive());
+    if let Some(live) = live.filter(|_| machine.plan().succession == Succession::InTurn) {
+        if let Err(error) = service.steer_to(&live, Duty::Live) {
+            return Performed::not(Step::Failed, error.to_string());
+        }
+        service.tend();
+    }
     job.intake.cancelled.store(true, Ordering::Relaxed);
     drop(job.intake.idle.lock().await);
     if let Some(crew) = service.fleet.get(job.generation) {
@@ -251,6 +286,6 @@ async fn close_if_nobody_serves(service: &Rc<Service>) {
 
 fn pids(crew: &Crew) -> String {
     let pids: Vec<String> =
-        crew.instances.iter().filter_map(|i| i.pid()).map(|pid| pid.to_string()).collect();
+        crew.instances().iter().filter_map(|i| i.pid()).map(|pid| pid.to_string()).collect();
     format!("pid {}", pids.join(", "))
 }

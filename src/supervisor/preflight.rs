@@ -6,11 +6,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use crate::config::model::Settings;
+use crate::config::model::{Settings, Strategy};
 use crate::os::{fs as disk, proc};
+use crate::supervisor::entry;
 use crate::supervisor::job::{Force, Job, Performed, refuse};
 use crate::supervisor::report;
 use crate::supervisor::service::Service;
+use crate::supervisor::turn;
 
 /// Disk space that an operation leaves to others.
 const SPARE_BYTES: u64 = 16 * 1024 * 1024;
@@ -33,7 +35,15 @@ pub async fn preflight(service: &Rc<Service>, job: &mut Job) -> Performed {
     }
     let config = service.config();
     // The address is taken before the start, so that a stranger on it stops nothing but this.
-    if let Err(error) = service.slots.open(service.link(), &config.listen, config.backlog).await {
+    if let Err(error) = service.slots.open(service.link(), &config).await {
+        failures.push((10, error.to_string()));
+    }
+    if config.strategy == Strategy::Hold {
+        failures.extend(turn::too_many(service).into_iter().map(|why| (10, why)));
+    }
+    if let Some(proxy) = &config.proxy
+        && let Err(error) = entry::check(proxy, usize::from(config.settings.instances)).await
+    {
         failures.push((10, error.to_string()));
     }
     if failures.is_empty() {
@@ -71,9 +81,9 @@ fn room(service: &Service, n_files: u64) -> Vec<String> {
         }
         Err(error) => failures.push(format!("{}: {error}", service.paths.dir().display())),
     }
-    let needed: u64 = service
-        .live_crew()
-        .map_or(0, |crew| crew.instances.iter().filter_map(|i| i.pid()).map(proc::rss_bytes).sum());
+    let needed: u64 = service.live_crew().map_or(0, |crew| {
+        crew.instances().iter().filter_map(|i| i.pid()).map(proc::rss_bytes).sum()
+    });
     if let Some(available) = memory_available().filter(|available| *available < needed) {
         failures.push(format!(
             "memory for two: {} are free, the running release uses {}",

@@ -8,11 +8,12 @@ use http_body_util::{BodyExt, Empty};
 use hyper::body::Bytes;
 use hyper::{Request, header};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::config::duration;
 use crate::core::ids::{InstanceIndex, ReleaseId};
-use crate::os::{clock, listen};
+use crate::os::clock;
+use crate::supervisor::wire::Wire;
 
 /// Probes that a transcript remembers.
 const N_REMEMBERED: usize = 20;
@@ -79,10 +80,14 @@ pub async fn within(limit: Duration, probe: impl Future<Output = Probe>) -> Prob
 }
 
 /// `GET` over a connection that is there already; 200 to 399 is good.
-pub async fn http(stream: TcpStream, authority: &str, path: &str) -> Probe {
+pub async fn http(
+    wire: impl AsyncRead + AsyncWrite + Unpin + 'static,
+    authority: &str,
+    path: &str,
+) -> Probe {
     let asked = format!("GET {path}");
     let (mut sender, connection) =
-        match hyper::client::conn::http1::handshake(TokioIo::new(stream)).await {
+        match hyper::client::conn::http1::handshake(TokioIo::new(wire)).await {
             Ok(pair) => pair,
             Err(error) => return Probe::bad(format!("{asked}: {error}")),
         };
@@ -142,28 +147,19 @@ fn http_text(error: &hyper::Error) -> String {
 
 /// Good when the program takes the connection out of its accept queue, as the kernel tells it:
 /// a queue that does not move is a program that hangs, and nobody has to ask the program.
-pub async fn tcp(stream: TcpStream) -> Probe {
-    let (Ok(source), Ok(target)) = (stream.local_addr(), stream.peer_addr()) else {
-        return Probe::bad("the connection was closed at once");
-    };
+pub async fn taken(wire: &Wire) -> Probe {
     let mut pause = Duration::from_millis(1);
-    loop {
-        let mut byte = [0];
-        // Something came, or the end: somebody had taken it.
-        let is_answered = !matches!(stream.try_read(&mut byte),
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock);
-        if is_answered || listen::is_accepted(source, target.port()) {
-            return Probe::good();
-        }
+    while !wire.is_taken() {
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_millis(100));
     }
+    Probe::good()
 }
 
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
 

@@ -282,6 +282,13 @@ pub struct InstanceStatus {
     pub restarts: u32,
     /// Resident memory.
     pub rss_bytes: u64,
+    /// While it is on its way out: connections of users that it still has.
+    #[serde(default)]
+    pub connections: Option<u64>,
+    /// While it is on its way out: when it is asked to stop whatever it still has, in
+    /// milliseconds from now; absent when never.
+    #[serde(default)]
+    pub stop_in_ms: Option<u64>,
 }
 
 /// Whether a rollback would work now.

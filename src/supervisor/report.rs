@@ -1,14 +1,18 @@
 //! Words for people: what happened, why, what is true now, what to do next.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::rc::Rc;
 
+use crate::config::model::Handoff;
 use crate::core::ids::{Generation, ReleaseId};
+use crate::core::time::Tick;
 use crate::os::{listen, proc};
 use crate::store::state::StateError;
-use crate::supervisor::fleet::Crew;
+use crate::supervisor::fleet::{Crew, Instance};
 use crate::supervisor::job::Job;
 use crate::supervisor::logs;
+use crate::supervisor::place::Place;
 use crate::supervisor::protocol::Trouble;
 use crate::supervisor::service::Service;
 
@@ -58,6 +62,12 @@ pub fn last_lines(service: &Rc<Service>, crew: &Crew) -> String {
     tail_text(service, crew.release)
 }
 
+/// A span of time, for people.
+pub fn seconds(from: Tick, to: Tick) -> String {
+    let ms = to.since_ms(from);
+    format!("{}.{} s", ms / 1000, ms % 1000 / 100)
+}
+
 fn tail_text(service: &Service, release: ReleaseId) -> String {
     let lines = logs::tail(&service.logs.path(release), N_LINES + 5);
     let said: Vec<&str> = lines
@@ -75,29 +85,26 @@ fn tail_text(service: &Service, release: ReleaseId) -> String {
 /// What can be seen from outside of why a candidate does not answer.
 pub fn diagnose(service: &Rc<Service>, crew: &Crew) -> String {
     let mut hints = Vec::new();
-    for instance in &crew.instances {
+    for instance in &crew.instances() {
         let Some(pid) = instance.pid() else { continue };
         let tree = proc::tree(pid);
         let inodes: BTreeSet<u64> = tree.iter().flat_map(|pid| proc::socket_inodes(*pid)).collect();
         let mut slots = BTreeSet::new();
         for (listener, id) in service.slots.listeners().iter().zip(&instance.slots) {
-            let listener = listener.borrow();
             let Some(inode) = listener.fd(*id).and_then(|fd| listen::inode(fd).ok()) else {
                 continue;
             };
             slots.insert(inode);
             if !inodes.contains(&inode) {
-                hints.push("\nit has closed the socket it was given (descriptor 3)".to_owned());
+                hints.push(not_taken(crew.settings.handoff, &listener.text()));
             }
         }
         let others: BTreeSet<u64> = inodes.difference(&slots).copied().collect();
         for address in listen::listening(&others) {
-            hints.push(format!(
-                "\nit listens on {address} instead of the socket it was given (descriptor 3, \
-                 LISTEN_FDS)"
-            ));
+            hints.extend(elsewhere(crew.settings.handoff, instance, address));
         }
-        if tree.len() > 1 && !slots.is_empty() {
+        let inherits = crew.settings.handoff == Handoff::Inherit;
+        if tree.len() > 1 && !slots.is_empty() && inherits {
             hints.push(
                 "\na wrapper is in between: programs that check LISTEN_PID take the socket only \
                  when they are started with exec"
@@ -107,6 +114,35 @@ pub fn diagnose(service: &Rc<Service>, crew: &Crew) -> String {
     }
     hints.dedup();
     hints.concat()
+}
+
+/// A program without the socket it was to have.
+fn not_taken(handoff: Handoff, address: &str) -> String {
+    match handoff {
+        Handoff::Inherit => "\nit has closed the socket it was given (descriptor 3)".to_owned(),
+        Handoff::Intercept => format!("\nit has not bound {address}"),
+        // Its forwarder has the socket.
+        Handoff::Port => String::new(),
+    }
+}
+
+/// A program that listens where nobody sent it.
+fn elsewhere(handoff: Handoff, instance: &Instance, address: SocketAddr) -> Option<String> {
+    match (handoff, &instance.place) {
+        (Handoff::Inherit, _) => Some(format!(
+            "\nit listens on {address} instead of the socket it was given (descriptor 3, \
+             LISTEN_FDS)"
+        )),
+        (Handoff::Intercept, _) => {
+            Some(format!("\nit listens on {address}, which is no address of this service"))
+        }
+        (Handoff::Port, Some(Place::Port(port))) if address.port() == *port => None,
+        (Handoff::Port, Some(place)) => {
+            let (name, value) = place.variable();
+            Some(format!("\nit listens on {address} and was told {name}={value}"))
+        }
+        (Handoff::Port, None) => None,
+    }
 }
 
 /// A rollback failed: loud, and until the next commit.

@@ -2,9 +2,25 @@
 
 use std::rc::Rc;
 
+use crate::config::model::Proxy;
 use crate::os::clock;
+use crate::supervisor::fleet::{Crew, Duty};
 use crate::supervisor::look;
 use crate::supervisor::service::Service;
+
+/// A proxy that was restarted has forgotten where it led. To say the same again changes nothing;
+/// commands of the user's are not run again and again.
+async fn remind_proxy(service: &Rc<Service>, crew: &Crew) {
+    let config = service.config();
+    let remembers =
+        matches!(config.proxy, None | Some(Proxy::Nginx { .. } | Proxy::Command { .. }));
+    if remembers || crew.duty.get() != Duty::Live {
+        return;
+    }
+    if let Err(why) = service.point_proxy(crew).await {
+        tracing::error!(service = %service.name, why, "the proxy does not lead here");
+    }
+}
 
 /// Looks at the live release every `rest_interval`, unless an operation looks already. Without an
 /// interval there is no task, and nothing wakes up.
@@ -22,8 +38,9 @@ pub fn watch(service: &Rc<Service>) {
                 continue;
             }
             let Some(crew) = service.live_crew() else { continue };
+            remind_proxy(&service, &crew).await;
             let mut bad = None;
-            for instance in &crew.instances {
+            for instance in &crew.instances() {
                 let probe = look::at(&service, &crew, instance).await;
                 instance.ready.set(probe.is_good());
                 bad = bad.or(probe.why().map(str::to_owned));

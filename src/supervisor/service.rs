@@ -10,15 +10,18 @@ use tokio::task::JoinHandle;
 
 use crate::config::model;
 use crate::core::ids::{Generation, OpId, ReleaseId, ServiceName, SlotId};
+use crate::core::rollout::{self, Part};
 use crate::core::time::Tick;
 use crate::os::clock;
 use crate::store::layout::{Layout, ServiceLayout};
 use crate::store::state::{State, StateError};
 use crate::store::trial;
+use crate::supervisor::entry;
 use crate::supervisor::fleet::{Crew, Duty, Fleet};
 use crate::supervisor::link::Link;
 use crate::supervisor::logs::LogFiles;
 use crate::supervisor::operation::Operation;
+use crate::supervisor::place::Place;
 use crate::supervisor::slots::{SlotError, Slots};
 
 /// What all services share.
@@ -32,6 +35,8 @@ pub struct Shared {
     pub boot_id: String,
     /// The configuration's path, for messages and reloads.
     pub config_path: PathBuf,
+    /// The next port to try for an instance that is told its port.
+    pub next_port: Cell<u16>,
     /// The stack is being taken down: nothing is started any more.
     pub stopping: Cell<bool>,
 }
@@ -57,6 +62,10 @@ pub struct Service {
     pub logs: LogFiles,
     /// The generation that new connections go to.
     pub live: Cell<Option<Generation>>,
+    /// A generation beside the live one that gets a part of the connections.
+    pub part: Cell<Option<(Generation, Part)>>,
+    /// The number of instances is being changed.
+    pub scaling: Cell<bool>,
     /// The operation that runs.
     pub operation: RefCell<Option<Rc<Operation>>>,
     /// The task that runs it.
@@ -87,6 +96,8 @@ impl Service {
             state: RefCell::new(state),
             fleet: Fleet::default(),
             live: Cell::new(None),
+            part: Cell::new(None),
+            scaling: Cell::new(false),
             operation: RefCell::default(),
             task: RefCell::default(),
             past: RefCell::default(),
@@ -147,25 +158,66 @@ impl Service {
     /// them when none does (their callers are held in the queues).
     ///
     /// # Errors
-    /// When a program cannot be attached.
+    /// When it cannot be done.
     pub fn steer_to(&self, crew: &Rc<Crew>, duty: Duty) -> Result<(), SlotError> {
-        let running: Vec<_> =
-            crew.instances.iter().filter(|instance| instance.run.borrow().is_some()).collect();
-        let chosen = if running.is_empty() { crew.instances.iter().collect() } else { running };
         let n_listeners = self.slots.listeners().len();
         let shares: Vec<Vec<(SlotId, u32)>> = (0..n_listeners)
-            .map(|index| {
-                let slots = chosen.iter().filter_map(|instance| instance.slots.get(index));
-                slots.map(|slot| (*slot, 1)).collect()
-            })
+            .map(|index| crew.slots(index).into_iter().map(|slot| (slot, 1)).collect())
             .collect();
         self.slots.steer(&shares)?;
+        self.part.set(None);
         if let Some(left) = self.live_crew().filter(|left| left.generation != crew.generation) {
             left.duty.set(Duty::Standby);
         }
         crew.duty.set(duty);
         self.live.set(Some(crew.generation));
         Ok(())
+    }
+
+    /// Gives a generation a part of the live one's connections.
+    ///
+    /// # Errors
+    /// When it cannot be done.
+    pub fn steer_part(&self, crew: &Rc<Crew>, part: Part) -> Result<(), SlotError> {
+        self.part.set(Some((crew.generation, part)));
+        self.steer_again()?;
+        crew.duty.set(Duty::Trial);
+        Ok(())
+    }
+
+    /// Steers to those of the live processes that run now.
+    ///
+    /// # Errors
+    /// When it cannot be done.
+    pub fn steer_again(&self) -> Result<(), SlotError> {
+        let Some(live) = self.live_crew() else { return Ok(()) };
+        let beside = self.part.get().and_then(|(id, part)| Some((self.fleet.get(id)?, part)));
+        let n_listeners = self.slots.listeners().len();
+        let shares: Vec<Vec<(SlotId, u32)>> = (0..n_listeners)
+            .map(|index| match &beside {
+                Some((new, part)) => rollout::shares(&live.slots(index), &new.slots(index), *part),
+                None => live.slots(index).into_iter().map(|slot| (slot, 1)).collect(),
+            })
+            .collect();
+        self.slots.steer(&shares)
+    }
+
+    /// Points the outside proxy at a generation, where there is one.
+    ///
+    /// # Errors
+    /// What the proxy says; then it points where it pointed.
+    pub async fn point_proxy(&self, crew: &Crew) -> Result<(), String> {
+        let config = self.config();
+        let Some(proxy) = &config.proxy else { return Ok(()) };
+        let upstreams: Vec<entry::Upstream> = crew
+            .instances()
+            .iter()
+            .filter_map(|instance| match instance.place.as_ref()? {
+                Place::Port(port) => Some(entry::Upstream::Tcp(Place::address(*port))),
+                Place::Socket(path) => Some(entry::Upstream::Unix(path.clone())),
+            })
+            .collect();
+        entry::flip(proxy, &upstreams).await.map_err(|error| error.to_string())
     }
 
     /// Sees to the slots that nobody has.

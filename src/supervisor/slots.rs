@@ -7,16 +7,15 @@ use std::rc::Rc;
 
 use tokio::task::JoinHandle;
 
-use crate::config::model::Listen;
+use crate::config::model;
 use crate::core::ids::{ServiceName, SlotId};
+use crate::keeper::protocol::Catch;
 use crate::os::listen::{self, ListenError};
 use crate::os::memory::Note;
+use crate::supervisor::group::{self, Group};
 use crate::supervisor::link::{Link, LinkError};
-use crate::supervisor::listener::{self, Listener, ListenerError};
+use crate::supervisor::listener::{Listener, ListenerError};
 use crate::supervisor::stragglers::{self, StragglerWatch};
-
-/// A listener that several tasks look at.
-pub type Shared = Rc<RefCell<Listener>>;
 
 /// The listeners of one service.
 #[derive(Debug)]
@@ -24,15 +23,26 @@ pub struct Slots {
     service: ServiceName,
     listeners: RefCell<Vec<Owned>>,
     watches: RefCell<HashMap<(usize, SlotId), StragglerWatch>>,
+    /// Taken, and not yet anybody's: whoever comes there is not a straggler.
+    reserved: RefCell<BTreeSet<(usize, SlotId)>>,
     menders: RefCell<HashMap<(usize, SlotId), JoinHandle<()>>>,
 }
 
 #[derive(Debug)]
 struct Owned {
-    listener: Shared,
+    listener: Listener,
     address: String,
     /// The kernel's order of the group, kept by the keeper for the next supervisor.
     order: Rc<Note>,
+}
+
+/// Whose queue it is that callers wait in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Queue {
+    /// The one who serves empties it first.
+    Leaves,
+    /// It goes to whoever is started next.
+    Stays,
 }
 
 /// Why a service has no socket.
@@ -47,6 +57,9 @@ pub enum SlotError {
     /// The keeper would not keep it.
     #[error(transparent)]
     Link(#[from] LinkError),
+    /// The service has been taken down meanwhile.
+    #[error("its listeners are closed")]
+    Gone,
     /// The note of the group's order.
     #[error("noting the order of the slots: {0}")]
     Note(#[from] std::io::Error),
@@ -59,13 +72,14 @@ impl Slots {
             service,
             listeners: RefCell::default(),
             watches: RefCell::default(),
+            reserved: RefCell::default(),
             menders: RefCell::default(),
         }
     }
 
     /// The listeners, in the order of the configuration.
-    pub fn listeners(&self) -> Vec<Shared> {
-        self.listeners.borrow().iter().map(|owned| Rc::clone(&owned.listener)).collect()
+    pub fn listeners(&self) -> Vec<Listener> {
+        self.listeners.borrow().iter().map(|owned| owned.listener.clone()).collect()
     }
 
     /// Makes the listeners that are not there yet, each with one slot that nobody accepts from:
@@ -73,24 +87,18 @@ impl Slots {
     ///
     /// # Errors
     /// When an address cannot be had; the listeners before it stay.
-    pub async fn open(
-        &self,
-        link: &Link,
-        listen: &[Listen],
-        backlog: u32,
-    ) -> Result<(), SlotError> {
+    pub async fn open(&self, link: &Link, config: &model::Service) -> Result<(), SlotError> {
         let n_open = self.listeners.borrow().len();
-        for wanted in listen.iter().skip(n_open) {
-            let Listen::Tcp(address) = wanted;
-            let listener = Rc::new(RefCell::new(Listener::new(*address, backlog)));
+        for wanted in config.listen.iter().skip(n_open) {
+            let listener = Listener::new(wanted, config.backlog, &config.socket_file);
             let order = Rc::new(Note::new("slot order")?);
-            let owned = Owned { listener: Rc::clone(&listener), address: text_of(wanted), order };
-            let (id, fd) = listener.borrow().create()?;
+            let owned = Owned { listener: listener.clone(), address: wanted.to_string(), order };
+            let (id, fd) = listener.create()?;
             link.keep(self.order_name(&owned.address), owned.order.as_fd()).await?;
             self.listeners.borrow_mut().push(owned);
             let index = self.listeners.borrow().len() - 1;
             self.join(link, index, id, fd).await?;
-            listener.borrow_mut().steer(&[(id, 1)])?;
+            listener.steer(&[(id, 1)])?;
         }
         Ok(())
     }
@@ -99,10 +107,9 @@ impl Slots {
     ///
     /// # Errors
     /// When the group cannot be steered.
-    pub fn adopt(&self, listen: &[Listen], backlog: u32, kept: &mut Kept) -> Result<(), SlotError> {
-        for wanted in listen {
-            let Listen::Tcp(address) = wanted;
-            let text = text_of(wanted);
+    pub fn adopt(&self, config: &model::Service, kept: &mut Kept) -> Result<(), SlotError> {
+        for wanted in &config.listen {
+            let text = wanted.to_string();
             let Some(order) = kept.remove(&self.order_name(&text)) else { break };
             let order = Rc::new(Note::adopt(order));
             let prefix = self.slot_name(&text, "");
@@ -115,16 +122,16 @@ impl Slots {
                 .collect();
             let known = order.read().unwrap_or_default();
             let known = known.iter().map(|id| SlotId(*id)).collect();
-            let mut listener = Listener::new(*address, backlog);
+            let listener = Listener::new(wanted, config.backlog, &config.socket_file);
             listener.adopt(slots, known)?;
-            let listener = Rc::new(RefCell::new(listener));
             self.listeners.borrow_mut().push(Owned { listener, address: text, order });
         }
         Ok(())
     }
 
-    /// One free slot in each listener, each ready for a program: blocking, with its backlog, at a
-    /// known place in its group, and with an empty queue.
+    /// One slot in each listener for a new process, ready for its program: with its backlog, at a
+    /// known place in its group. `first` are those of the first instance of the same release:
+    /// behind a door they share one.
     ///
     /// # Errors
     /// When a slot cannot be made or its place cannot be proven.
@@ -132,30 +139,117 @@ impl Slots {
         &self,
         link: &Link,
         owned: impl Fn(usize) -> BTreeSet<SlotId>,
+        first: Option<&[SlotId]>,
     ) -> Result<Vec<SlotId>, SlotError> {
         let mut taken = Vec::new();
         for (index, listener) in self.listeners().into_iter().enumerate() {
             self.repair(index)?;
-            let busy = owned(index);
-            let free = listener.borrow().ids().into_iter().find(|id| {
-                let steered_to = listener.borrow().target().iter().any(|(t, _)| t == id);
-                !busy.contains(id) && !steered_to
-            });
-            let id = match free {
-                Some(id) => id,
-                None => {
-                    let (id, fd) = listener.borrow().create()?;
-                    self.join(link, index, id, fd).await?;
-                    id
-                }
+            let shared = first.and_then(|first| first.get(index).copied());
+            let id = match (&listener, shared) {
+                (Listener::Door(_), Some(shared)) => shared,
+                (Listener::Door(_), None) => self.take_door(link, index, &owned(index)).await?,
+                (Listener::Group(_), _) => self.take_free(link, index, &owned(index)).await?,
             };
-            self.release_watch(index, id).await;
-            listener.borrow_mut().relisten(id)?;
-            listener::prove(&listener, id).await?;
-            self.note_order(index)?;
             taken.push(id);
         }
         Ok(taken)
+    }
+
+    /// A slot that nobody has and nobody is steered to.
+    async fn take_free(
+        &self,
+        link: &Link,
+        index: usize,
+        busy: &BTreeSet<SlotId>,
+    ) -> Result<SlotId, SlotError> {
+        let Some(listener) = self.listeners().get(index).cloned() else {
+            return Err(SlotError::Gone);
+        };
+        let is_reserved = |id: &SlotId| self.reserved.borrow().contains(&(index, *id));
+        let is_free =
+            |id: &SlotId| !busy.contains(id) && !listener.leads_to(*id) && !is_reserved(id);
+        let id = match listener.ids().into_iter().find(is_free) {
+            Some(id) => id,
+            None => {
+                let (id, fd) = listener.create()?;
+                self.reserved.borrow_mut().insert((index, id));
+                self.join(link, index, id, fd).await?;
+                id
+            }
+        };
+        self.reserved.borrow_mut().insert((index, id));
+        self.release_watch(index, id).await;
+        listener.relisten(id)?;
+        match (&listener, listener.stream_group()) {
+            (_, Some(group)) => group::prove(group, id).await?,
+            (Listener::Group(_), None) => {
+                // Left over from somebody who was stopped: their senders have long asked again.
+                if let Some(fd) = listener.fd(id) {
+                    listen::discard(fd)?;
+                }
+            }
+            (Listener::Door(door), None) => drop(door.borrow().let_go(id)?),
+        }
+        self.note_order(index)?;
+        Ok(id)
+    }
+
+    /// Behind a door the queue goes with its socket: who comes when nobody serves gets the slot
+    /// that callers wait in.
+    async fn take_door(
+        &self,
+        link: &Link,
+        index: usize,
+        busy: &BTreeSet<SlotId>,
+    ) -> Result<SlotId, SlotError> {
+        let waiting = self.listeners().get(index).and_then(|listener| {
+            listener.ids().into_iter().find(|id| listener.leads_to(*id) && !busy.contains(id))
+        });
+        match waiting {
+            Some(id) => Ok(id),
+            None => self.take_free(link, index, busy).await,
+        }
+    }
+
+    /// Callers of every listener wait in a fresh slot from now on that nobody accepts from. Behind
+    /// a door they may be told to stay: who is not proven has a queue that somebody else shall get.
+    /// Performed again, they wait where they wait.
+    ///
+    /// # Errors
+    /// When there is no such slot; who was steered to may be steered to in part.
+    pub async fn hold(
+        &self,
+        link: &Link,
+        queue: Queue,
+        owned: impl Fn(usize) -> BTreeSet<SlotId>,
+    ) -> Result<(), SlotError> {
+        for (index, listener) in self.listeners().into_iter().enumerate() {
+            let busy = owned(index);
+            let held = listener.ids().into_iter().find(|id| listener.leads_to(*id));
+            let stays = queue == Queue::Stays && matches!(listener, Listener::Door(_));
+            if held.is_none_or(|id| busy.contains(&id)) && !stays {
+                let id = self.take_free(link, index, &busy).await?;
+                listener.steer(&[(id, 1)])?;
+            }
+        }
+        self.handed_over();
+        Ok(())
+    }
+
+    /// What was taken belongs to a process now, or is given up: it counts like any other slot.
+    pub fn handed_over(&self) {
+        self.reserved.borrow_mut().clear();
+    }
+
+    /// How many callers wait in slots that no process has.
+    pub fn n_held(&self, owned: impl Fn(usize) -> BTreeSet<SlotId>) -> u32 {
+        let mut n = 0;
+        for (index, listener) in self.listeners().iter().enumerate() {
+            let busy = owned(index);
+            let free = listener.ids().into_iter().filter(|id| !busy.contains(id));
+            n += free.filter_map(|id| listener.state(id).ok()).map(|s| s.n_queued).sum::<u32>();
+        }
+        n
     }
 
     /// A slot is kept before it joins the group: a supervisor that dies in between leaves a socket
@@ -171,10 +265,10 @@ impl Slots {
             let listeners = self.listeners.borrow();
             let owned = &listeners[index];
             let name = self.slot_name(&owned.address, &id.to_string());
-            (Rc::clone(&owned.listener), name)
+            (owned.listener.clone(), name)
         };
         link.keep(name, fd.as_fd()).await?;
-        listener.borrow_mut().open(id, fd)?;
+        listener.open(id, fd)?;
         self.mend();
         self.note_order(index)
     }
@@ -188,10 +282,8 @@ impl Slots {
             let Some(listener) = self.listeners().get(index).cloned() else { continue };
             self.repair(index)?;
             self.release_watch(index, *id).await;
-            listener.borrow_mut().relisten(*id)?;
-            if let Some(fd) = listener.borrow().fd(*id) {
-                listen::set_blocking(fd)?;
-            }
+            listener.relisten(*id)?;
+            listener.set_blocking(*id)?;
         }
         Ok(())
     }
@@ -202,7 +294,7 @@ impl Slots {
     /// When it cannot be opened.
     pub fn repair(&self, index: usize) -> Result<Vec<SlotId>, SlotError> {
         let Some(listener) = self.listeners().get(index).cloned() else { return Ok(Vec::new()) };
-        let repaired = listener.borrow_mut().repair()?;
+        let repaired = listener.repair()?;
         if !repaired.is_empty() {
             tracing::warn!(service = %self.service, ?repaired, "a program shut its slot; reopened");
             self.note_order(index)?;
@@ -216,20 +308,25 @@ impl Slots {
     /// When a program cannot be attached; the listeners before it are steered already.
     pub fn steer(&self, shares: &[Vec<(SlotId, u32)>]) -> Result<(), SlotError> {
         for (listener, shares) in self.listeners().iter().zip(shares) {
-            listener.borrow_mut().steer(shares)?;
+            listener.steer(shares)?;
         }
         Ok(())
     }
 
-    /// Steers every listener that goes nowhere to a slot of its own: callers are held there.
+    /// Steers every listener that leads nowhere to a slot that no process has, to the one where
+    /// callers wait already: they are held there. Where there is none, the kernel goes on as it is.
     ///
     /// # Errors
-    /// When a program cannot be attached.
-    pub fn park(&self) -> Result<(), SlotError> {
-        for listener in self.listeners() {
-            let mut listener = listener.borrow_mut();
-            let first = listener.ids().into_iter().next().filter(|_| listener.target().is_empty());
-            if let Some(id) = first {
+    /// When it cannot be done.
+    pub fn park(&self, owned: impl Fn(usize) -> BTreeSet<SlotId>) -> Result<(), SlotError> {
+        for (index, listener) in self.listeners().iter().enumerate() {
+            if !listener.leads_nowhere() {
+                continue;
+            }
+            let busy = owned(index);
+            let free = listener.ids().into_iter().filter(|id| !busy.contains(id));
+            let n_queued = |id: &SlotId| listener.state(*id).map_or(0, |state| state.n_queued);
+            if let Some(id) = free.max_by_key(|id| (n_queued(id), std::cmp::Reverse(*id))) {
                 listener.steer(&[(id, 1)])?;
             }
         }
@@ -242,7 +339,7 @@ impl Slots {
     /// When `listen()` fails.
     pub fn restore_backlogs(&self, slots: &[SlotId]) -> Result<(), SlotError> {
         for (listener, id) in self.listeners().iter().zip(slots) {
-            listener.borrow_mut().relisten(*id)?;
+            listener.relisten(*id)?;
         }
         Ok(())
     }
@@ -253,32 +350,44 @@ impl Slots {
         self.mend();
         for (index, listener) in self.listeners().iter().enumerate() {
             let busy = owned(index);
-            for id in listener.borrow().ids() {
-                let steered_to = listener.borrow().target().iter().any(|(t, _)| *t == id);
-                let abandoned = !busy.contains(&id) && !steered_to;
-                let mut watches = self.watches.borrow_mut();
-                if abandoned {
-                    watches
-                        .entry((index, id))
-                        .or_insert_with(|| stragglers::watch(Rc::clone(listener), id));
-                } else {
-                    watches.remove(&(index, id));
+            for id in listener.ids() {
+                let is_reserved = self.reserved.borrow().contains(&(index, id));
+                let abandoned = !busy.contains(&id) && !listener.leads_to(id) && !is_reserved;
+                match (listener, listener.stream_group()) {
+                    (_, Some(group)) => self.watch(index, id, group, abandoned),
+                    (Listener::Door(door), _) if abandoned => match door.borrow().let_go(id) {
+                        Ok(0) => {}
+                        Ok(n) => tracing::warn!(service = %self.service, n, "callers let go"),
+                        Err(error) => tracing::error!(service = %self.service, %error, "a slot"),
+                    },
+                    _ => {}
                 }
             }
+        }
+    }
+
+    fn watch(&self, index: usize, id: SlotId, group: &Rc<RefCell<Group>>, abandoned: bool) {
+        let mut watches = self.watches.borrow_mut();
+        if abandoned {
+            let watch = || stragglers::watch(Rc::clone(group), id);
+            watches.entry((index, id)).or_insert_with(watch);
+        } else {
+            watches.remove(&(index, id));
         }
     }
 
     /// Sees to it that a slot which a program shuts down is opened again at once.
     fn mend(&self) {
         for (index, owned) in self.listeners.borrow().iter().enumerate() {
-            for id in owned.listener.borrow().ids() {
+            let Some(group) = owned.listener.stream_group() else { continue };
+            for id in owned.listener.ids() {
                 let mut menders = self.menders.borrow_mut();
                 menders.entry((index, id)).or_insert_with(|| {
-                    let (listener, order) = (Rc::clone(&owned.listener), Rc::clone(&owned.order));
+                    let (group, order) = (Rc::clone(group), Rc::clone(&owned.order));
                     tokio::task::spawn_local(async move {
-                        let told = Rc::clone(&listener);
-                        let note = move || drop(order.write(&numbers(&told.borrow())));
-                        listener::mend(&listener, id, note).await;
+                        let told = Rc::clone(&group);
+                        let note = move || drop(order.write(&numbers(told.borrow().order())));
+                        group::mend(&group, id, note).await;
                     })
                 });
             }
@@ -300,7 +409,7 @@ impl Slots {
         }
         let closing = std::mem::take(&mut *self.listeners.borrow_mut());
         for owned in closing {
-            let ids = owned.listener.borrow().ids();
+            let ids = owned.listener.ids();
             let mut names: Vec<String> =
                 ids.iter().map(|id| self.slot_name(&owned.address, &id.to_string())).collect();
             names.push(self.order_name(&owned.address));
@@ -309,8 +418,15 @@ impl Slots {
                     tracing::warn!(service = %self.service, %error, "closing a slot");
                 }
             }
-            owned.listener.borrow_mut().close_all();
+            owned.listener.close_all();
         }
+    }
+
+    /// The kept slots of a process, with the addresses that its program asks for.
+    pub fn catches(&self, slots: &[SlotId]) -> Vec<Catch> {
+        let listeners = self.listeners();
+        let named = listeners.iter().zip(self.kept_names(slots));
+        named.map(|(listener, kept)| Catch { at: listener.catch(), kept }).collect()
     }
 
     /// The name the keeper has a slot under.
@@ -323,7 +439,7 @@ impl Slots {
     fn note_order(&self, index: usize) -> Result<(), SlotError> {
         let listeners = self.listeners.borrow();
         let owned = &listeners[index];
-        let order = numbers(&owned.listener.borrow());
+        let order = numbers(&owned.listener.order());
         Ok(owned.order.write(&order)?)
     }
 
@@ -336,16 +452,9 @@ impl Slots {
     }
 }
 
-fn numbers(listener: &Listener) -> Vec<u16> {
-    listener.order().iter().map(|id| id.0).collect()
+fn numbers(order: &[SlotId]) -> Vec<u16> {
+    order.iter().map(|id| id.0).collect()
 }
 
 /// Descriptors that came back from the keeper.
 pub type Kept = std::collections::BTreeMap<String, OwnedFd>;
-
-/// An address as the configuration writes it.
-pub fn text_of(listen: &Listen) -> String {
-    match listen {
-        Listen::Tcp(address) => format!("tcp://{address}"),
-    }
-}

@@ -17,6 +17,7 @@ use crate::supervisor::control;
 use crate::supervisor::leave;
 use crate::supervisor::link::{Inventory, Link, LinkError, News};
 use crate::supervisor::rest;
+use crate::supervisor::scale;
 use crate::supervisor::service::{Service, Shared};
 
 /// All services.
@@ -55,7 +56,7 @@ pub enum StackError {
 /// [`StackError`] when it cannot begin.
 pub async fn run(config_path: PathBuf) -> Result<(), StackError> {
     let socket = keeper::link_from_env()?;
-    let config = config::load(&config_path).map_err(|problems| StackError::Config {
+    let config = crate::supervisor::load(&config_path).map_err(|problems| StackError::Config {
         problems: problems.iter().map(|p| format!("{p}\n")).collect(),
     })?;
     let (link, mut inventory, news) = Link::connect(socket).await?;
@@ -65,6 +66,7 @@ pub async fn run(config_path: PathBuf) -> Result<(), StackError> {
         layout,
         boot_id: proc::boot_id()?,
         config_path,
+        next_port: Cell::new(0),
         stopping: Cell::new(false),
     });
     let stack = Rc::new(Stack {
@@ -177,7 +179,7 @@ impl Stack {
 
     /// Reads the configuration again. What runs keeps the settings it has until its next start.
     async fn reload(self: &Rc<Self>) {
-        let config = match config::load(&self.shared.config_path) {
+        let config = match crate::supervisor::load(&self.shared.config_path) {
             Ok(config) => config,
             Err(problems) => {
                 for problem in problems {
@@ -195,6 +197,7 @@ impl Stack {
                         continue;
                     }
                     service.config.replace(Rc::new(settings.clone()));
+                    scale::begin(&service);
                 }
                 None => self.take_over(settings.clone(), &mut Inventory::default()).await,
             }

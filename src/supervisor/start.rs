@@ -1,22 +1,20 @@
 //! Starting a generation: slots, output, environment, launch.
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::rc::Rc;
 
-use tokio::sync::watch;
-
-use crate::config::model::Settings;
+use crate::config::model::{Handoff, Settings};
 use crate::core::ids::{Generation, InstanceIndex, ReleaseId};
 use crate::keeper::protocol::{LaunchSpec, ListenFd};
 use crate::os::{fs, proc};
 use crate::supervisor::fleet::{Crew, Duty, Instance, Run};
 use crate::supervisor::guard;
-use crate::supervisor::label::Label;
+use crate::supervisor::label::{Label, Role};
 use crate::supervisor::leave;
 use crate::supervisor::link::LinkError;
 use crate::supervisor::logs;
+use crate::supervisor::place::{self, Place};
 use crate::supervisor::service::Service;
 use crate::supervisor::slots::SlotError;
 
@@ -48,6 +46,7 @@ pub enum StartError {
 }
 
 /// Starts all instances of a release as one generation. It is a candidate: nobody is steered to it.
+/// How many there are, the host says, not the release.
 ///
 /// # Errors
 /// [`StartError`]; what was started of it is stopped again.
@@ -55,44 +54,77 @@ pub async fn start(
     service: &Rc<Service>,
     generation: Generation,
     release: ReleaseId,
-    settings: Settings,
+    mut settings: Settings,
 ) -> Result<Rc<Crew>, StartError> {
     let config = service.config();
-    service.slots.open(service.link(), &config.listen, config.backlog).await?;
+    service.slots.open(service.link(), &config).await?;
     service.fleet.seen(generation);
     if let Some(user) = settings.user.as_deref().and_then(proc::user) {
         fs::give_to(&service.paths.shared(), user.uid, user.gid)?;
     }
-    let mut instances = Vec::new();
-    for index in 0..settings.instances {
-        let taken: Vec<Rc<Instance>> = instances.clone();
-        let owned = |listener: usize| {
-            let mine = taken.iter().filter_map(|i: &Rc<Instance>| i.slots.get(listener).copied());
-            service.owned_slots(listener).into_iter().chain(mine).collect()
-        };
-        let slots = service.slots.take(service.link(), owned).await?;
-        instances.push(Rc::new(Instance::new(InstanceIndex(index), slots)));
-    }
-    let crew = Rc::new(Crew {
-        generation,
-        release,
-        settings,
-        started: service.now(),
-        instances,
-        n_ends: watch::channel(0).0,
-        duty: Cell::new(Duty::Candidate),
-    });
+    settings.instances = config.settings.instances;
+    let n = settings.instances;
+    let crew = Crew::new(generation, release, settings, service.now(), Duty::Candidate);
     service.fleet.insert(Rc::clone(&crew));
-    for instance in &crew.instances {
-        if let Err(error) = launch(service, &crew, instance).await {
-            leave::stop_now(service, &crew).await;
-            return Err(error);
+    for index in 0..n {
+        match start_one(service, &crew, InstanceIndex(index)).await {
+            // They are gated together, before anybody is steered to them.
+            Ok(instance) => instance.joined.set(true),
+            Err(error) => {
+                leave::stop_now(service, &crew).await;
+                return Err(error);
+            }
         }
     }
     Ok(crew)
 }
 
-/// Starts one instance in the slots it has.
+/// Starts one more process of a generation, in slots and at a place of its own.
+///
+/// # Errors
+/// [`StartError`].
+pub async fn start_one(
+    service: &Rc<Service>,
+    crew: &Rc<Crew>,
+    index: InstanceIndex,
+) -> Result<Rc<Instance>, StartError> {
+    let instances = crew.instances();
+    let first = instances.first().map(|instance| instance.slots.as_slice());
+    let owned = |listener: usize| service.owned_slots(listener);
+    let taken = service.slots.take(service.link(), owned, first).await;
+    let prepared = match taken {
+        Ok(slots) => place_of(service, crew, index).map(|place| (slots, place)),
+        Err(error) => Err(error.into()),
+    };
+    let made = prepared.map(|(slots, place)| Rc::new(Instance::new(index, slots, place)));
+    if let Ok(instance) = &made {
+        crew.add(Rc::clone(instance));
+    }
+    service.slots.handed_over();
+    let instance = made?;
+    launch(service, crew, &instance).await?;
+    Ok(instance)
+}
+
+fn place_of(
+    service: &Rc<Service>,
+    crew: &Crew,
+    index: InstanceIndex,
+) -> Result<Option<Place>, StartError> {
+    if crew.settings.handoff != Handoff::Port {
+        return Ok(None);
+    }
+    if place::wants_socket(&crew.settings) {
+        std::fs::create_dir_all(service.paths.sockets())?;
+        if let Some(user) = crew.settings.user.as_deref().and_then(proc::user) {
+            fs::give_to(&service.paths.sockets(), user.uid, user.gid)?;
+        }
+        return Ok(Some(Place::Socket(service.paths.own_socket(crew.generation, index))));
+    }
+    Ok(Some(Place::Port(place::free_port(service)?)))
+}
+
+/// Starts one instance in the slots it has, and who passes connections on to it.
 ///
 /// # Errors
 /// [`StartError`].
@@ -101,18 +133,56 @@ pub async fn launch(
     crew: &Rc<Crew>,
     instance: &Rc<Instance>,
 ) -> Result<(), StartError> {
-    service.slots.refit(&instance.slots).await?;
+    // A forwarder goes on taking connections out of its slots while its program is away.
+    if instance.forwarder.borrow().is_none() {
+        service.slots.refit(&instance.slots).await?;
+    }
+    if let Some(Place::Socket(path)) = &instance.place {
+        drop(std::fs::remove_file(path));
+    }
     let output = output_of(service, crew, instance).await?;
     let spec = spec_of(service, crew, instance, output)?;
-    let child = service.link().new_child();
-    let label = Label::of(service, crew, instance).print();
-    let end = service.link().end_of(child);
-    let identity = service.link().spawn(child, label, spec).await?;
+    let label = Label::of(service, crew, instance, Role::Instance);
+    let run = spawn(service, crew, instance, label, spec).await?;
     instance.ready.set(false);
     instance.said_ready.set(false);
-    instance.run.replace(Some(Run { child, identity, started: service.now() }));
-    guard::follow(service, crew, instance, end);
+    instance.run.replace(Some(run));
+    launch_forwarder(service, crew, instance).await
+}
+
+/// Starts who passes connections on, unless there is one, or none is needed.
+///
+/// # Errors
+/// [`StartError`].
+pub async fn launch_forwarder(
+    service: &Rc<Service>,
+    crew: &Rc<Crew>,
+    instance: &Rc<Instance>,
+) -> Result<(), StartError> {
+    let needed = instance.place.is_some() && !instance.slots.is_empty();
+    if !needed || instance.forwarder.borrow().is_some() {
+        return Ok(());
+    }
+    let output = output_of(service, crew, instance).await?;
+    let spec = forward_spec(service, crew, instance, output)?;
+    let label = Label::of(service, crew, instance, Role::Forwarder);
+    let run = spawn(service, crew, instance, label, spec).await?;
+    instance.forwarder.replace(Some(run));
     Ok(())
+}
+
+async fn spawn(
+    service: &Rc<Service>,
+    crew: &Rc<Crew>,
+    instance: &Rc<Instance>,
+    label: Label,
+    spec: LaunchSpec,
+) -> Result<Run, StartError> {
+    let child = service.link().new_child();
+    let end = service.link().end_of(child);
+    let identity = service.link().spawn(child, label.print(), spec).await?;
+    guard::follow(service, crew, instance, label.role, end);
+    Ok(Run { child, identity, started: service.now() })
 }
 
 /// The name the keeper has an instance's output under.
@@ -159,23 +229,65 @@ pub fn spec_of(
         }
         None => None,
     };
-    let listen = service.slots.kept_names(&instance.slots);
-    let named = service.config().listen.len() > 1;
-    let listen = listen.into_iter().enumerate().map(|(n, kept)| ListenFd {
-        kept,
-        fd_name: if named { format!("{}-{n}", service.name) } else { service.name.to_string() },
-    });
+    let handoff = crew.settings.handoff;
+    let fill = |text: &String| match &instance.place {
+        Some(place) => place.fill(text),
+        None => text.clone(),
+    };
+    let inherits = handoff == Handoff::Inherit;
+    let intercepts = handoff == Handoff::Intercept;
     Ok(LaunchSpec {
-        program: program.clone(),
-        args: args.to_vec(),
+        name: None,
+        program: fill(program),
+        args: args.iter().map(fill).collect(),
         env: environment(service, crew, instance),
         cwd: service.paths.release(crew.release).to_string_lossy().into_owned(),
         user,
-        listen: listen.collect(),
+        listen: if inherits { listen_fds(service, instance) } else { Vec::new() },
+        intercept: if intercepts { service.slots.catches(&instance.slots) } else { Vec::new() },
         output: Some(output),
         no_new_privs: false,
         n_files_max: None,
         cgroup: None,
+    })
+}
+
+fn listen_fds(service: &Service, instance: &Instance) -> Vec<ListenFd> {
+    let named = service.config().listen.len() > 1;
+    let name = |n: usize| {
+        if named { format!("{}-{n}", service.name) } else { service.name.to_string() }
+    };
+    let kept = service.slots.kept_names(&instance.slots).into_iter().enumerate();
+    kept.map(|(n, kept)| ListenFd { kept, fd_name: name(n) }).collect()
+}
+
+/// What a launcher does for the process that passes connections on to this instance.
+fn forward_spec(
+    service: &Service,
+    crew: &Crew,
+    instance: &Instance,
+    output: String,
+) -> Result<LaunchSpec, StartError> {
+    let program = spec_of(service, crew, instance, output)?;
+    let forward = &service.config().forward;
+    let place = instance.place.as_ref().map(Place::text).unwrap_or_default();
+    let mut args = vec![crate::forward::VERB.to_owned(), "--to".to_owned(), place];
+    if forward.proxy_protocol {
+        args.push("--proxy-protocol".to_owned());
+    }
+    if let Some(n) = forward.max_clients {
+        args.extend(["--max-clients".to_owned(), n.to_string()]);
+    }
+    Ok(LaunchSpec {
+        name: Some("halley-sup".to_owned()),
+        // The launcher is this same binary, also when it has been replaced on the disk.
+        program: "/proc/self/exe".to_owned(),
+        args,
+        env: Vec::new(),
+        cwd: "/".to_owned(),
+        listen: listen_fds(service, instance),
+        no_new_privs: true,
+        ..program
     })
 }
 
@@ -198,6 +310,12 @@ fn environment(service: &Service, crew: &Crew, instance: &Instance) -> Vec<(Stri
         }
     }
     env.extend(crew.settings.env.clone());
+    if let Some(place) = &instance.place {
+        for value in env.values_mut() {
+            *value = place.fill(value);
+        }
+        env.extend([place.variable()]);
+    }
     let release_dir = service.paths.release(crew.release);
     let ours = [
         ("HALLEY_SERVICE", service.name.to_string()),

@@ -6,12 +6,12 @@ use crate::core::ids::ReleaseId;
 use crate::core::retention;
 use crate::os::proc;
 use crate::store::release;
+use crate::supervisor::connections;
 use crate::supervisor::fleet::{Crew, Duty};
 use crate::supervisor::protocol::{
     InstanceStatus, OperationStatus, ReleaseEntry, RollbackStatus, ServiceStatus, Status,
 };
 use crate::supervisor::service::Service;
-use crate::supervisor::slots::text_of;
 use crate::supervisor::stack::Stack;
 
 /// One service, or all.
@@ -41,6 +41,9 @@ fn of_service(service: &Rc<Service>) -> ServiceStatus {
         Some(crew) if crew.is_whole() && trouble.is_none() => ("running", None),
         Some(crew) if crew.is_alive() => ("degraded", trouble.or(some("a process is not running"))),
         Some(_) => ("down", trouble.or(some("its process has ended and is started again"))),
+        None if service.operation.borrow().is_some() && state.last_good.is_some() => {
+            ("degraded", some("callers wait in the queue while its operation runs"))
+        }
         None if state.last_good.is_none() => ("down", some("it has no good release yet")),
         None => ("down", trouble),
     };
@@ -51,8 +54,8 @@ fn of_service(service: &Rc<Service>) -> ServiceStatus {
         serving: serving.map(|release| release.0),
         last_good: service.last_good().map(|release| release.0),
         trial: service.trial().map(|release| release.0),
-        listen: service.config().listen.iter().map(text_of).collect(),
-        instances: service.fleet.all().iter().flat_map(|crew| instances(crew)).collect(),
+        listen: service.config().listen.iter().map(ToString::to_string).collect(),
+        instances: service.fleet.all().iter().flat_map(|crew| instances(service, crew)).collect(),
         rollback: rollback(service),
         operation: service.operation.borrow().as_ref().map(|operation| OperationStatus {
             op: operation.id.0,
@@ -86,8 +89,10 @@ fn of_broken(name: &str, why: &str) -> ServiceStatus {
     }
 }
 
-fn instances(crew: &Crew) -> Vec<InstanceStatus> {
+fn instances(service: &Service, crew: &Crew) -> Vec<InstanceStatus> {
+    let leaving = crew.leaving.get();
     let role = match crew.duty.get() {
+        Duty::Standby if leaving.is_some() => "draining",
         Duty::Candidate => "candidate",
         Duty::Trial | Duty::Live => "live",
         Duty::Standby => "standby",
@@ -102,6 +107,7 @@ fn instances(crew: &Crew) -> Vec<InstanceStatus> {
             (Some(_), Duty::Standby) => "ready",
             (Some(_), _) => "starting",
         };
+        let own = std::slice::from_ref(instance);
         InstanceStatus {
             release: crew.release.0,
             instance: instance.index.0,
@@ -110,9 +116,14 @@ fn instances(crew: &Crew) -> Vec<InstanceStatus> {
             state: state.to_owned(),
             restarts: instance.restarts.get(),
             rss_bytes: pid.map_or(0, proc::rss_bytes),
+            connections: leaving
+                .map(|_| u64::try_from(connections::of_instances(service, own)).unwrap_or(0)),
+            stop_in_ms: leaving
+                .and_then(|leaving| leaving.until)
+                .map(|until| until.since_ms(service.now())),
         }
     };
-    crew.instances.iter().map(of).collect()
+    crew.instances().iter().map(of).collect()
 }
 
 /// Whether a rollback would work now, and from where: running processes, or a tree that is there.

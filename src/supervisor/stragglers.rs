@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 
 use crate::core::ids::SlotId;
 use crate::os::{listen, ready};
-use crate::supervisor::listener::{self, Listener};
+use crate::supervisor::group::Group;
 
 /// A watch over one abandoned slot.
 #[derive(Debug)]
@@ -58,25 +58,21 @@ impl Drop for StragglerWatch {
 
 /// Watches an abandoned slot. Nothing wakes up while nobody comes.
 #[must_use]
-pub fn watch(listener: Rc<RefCell<Listener>>, id: SlotId) -> StragglerWatch {
+pub fn watch(group: Rc<RefCell<Group>>, id: SlotId) -> StragglerWatch {
     let n = Rc::new(Cell::new(0));
-    let slot = listener.borrow().fd(id).and_then(|fd| fd.try_clone_to_owned().ok());
+    let slot = group.borrow().fd(id).and_then(|fd| fd.try_clone_to_owned().ok());
     let watched = slot.as_ref().and_then(|slot| slot.try_clone().ok());
     let counted = Rc::clone(&n);
     let task = tokio::task::spawn_local(async move {
         let Some(watched) = watched else { return };
-        if let Err(error) = accept_all(&listener, watched, &counted).await {
+        if let Err(error) = accept_all(&group, watched, &counted).await {
             tracing::error!(slot = %id, %error, "watching an abandoned slot");
         }
     });
     StragglerWatch { task, slot, n }
 }
 
-async fn accept_all(
-    listener: &Rc<RefCell<Listener>>,
-    slot: OwnedFd,
-    n: &Cell<u64>,
-) -> io::Result<()> {
+async fn accept_all(group: &Rc<RefCell<Group>>, slot: OwnedFd, n: &Cell<u64>) -> io::Result<()> {
     listen::set_nonblocking(&slot)?;
     let slot = ready::readable(slot)?;
     loop {
@@ -84,7 +80,7 @@ async fn accept_all(
         match accepted {
             Ok(Ok(stream)) => {
                 n.set(n.get() + 1);
-                forward(listener, stream);
+                forward(group, stream);
             }
             Ok(Err(error)) if is_passing(&error) => {}
             Ok(Err(error)) => return Err(error),
@@ -93,11 +89,13 @@ async fn accept_all(
     }
 }
 
-/// Sends a straggler where the others go.
-pub fn forward(listener: &Rc<RefCell<Listener>>, stream: std::net::TcpStream) {
-    let listener = Rc::clone(listener);
+/// Sends a straggler where the others go: to the address it has called itself. So it does not come
+/// from 127.0.0.1, which programs trust, unless it came from this machine: from far away it comes
+/// from the machine's own address.
+pub fn forward(group: &Rc<RefCell<Group>>, stream: std::net::TcpStream) {
+    let group = Rc::clone(group);
     tokio::task::spawn_local(async move {
-        if let Err(error) = splice(&listener, stream).await {
+        if let Err(error) = splice(&group, stream).await {
             tracing::debug!(%error, "a straggler's connection ended");
         }
     });
@@ -127,9 +125,11 @@ fn is_passing(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted)
 }
 
-async fn splice(listener: &Rc<RefCell<Listener>>, client: std::net::TcpStream) -> io::Result<()> {
+async fn splice(group: &Rc<RefCell<Group>>, client: std::net::TcpStream) -> io::Result<()> {
+    let called = client.local_addr()?;
     let mut client = TcpStream::from_std(client)?;
-    let mut live = listener::connect(listener).await?;
+    let mut live = TcpStream::connect(called).await?;
     live.set_nodelay(true)?;
+    tracing::debug!(address = %group.borrow().address(), "a straggler is passed on");
     tokio::io::copy_bidirectional(&mut client, &mut live).await.map(drop)
 }

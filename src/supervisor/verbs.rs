@@ -197,6 +197,10 @@ fn holding(service: &Service, operation: &Operation) -> Outcome {
     }
 }
 
+fn waits_for_a_word(phase: &str) -> bool {
+    matches!(Phase::parse(phase), Some(Phase::Hold | Phase::StepHold(_)))
+}
+
 /// Streams an operation from its beginning.
 async fn follow(operation: &Rc<Operation>, client: &mut Client, until: Until) -> Followed {
     let mut grew = operation.watch();
@@ -210,7 +214,7 @@ async fn follow(operation: &Rc<Operation>, client: &mut Client, until: Until) ->
                 return Followed::Over;
             }
             let held = matches!(&event, Event::Phase { phase, state: PhaseState::Start, .. }
-                if *phase == Phase::Hold.name());
+                if waits_for_a_word(phase));
             if held && until == Until::Held {
                 return Followed::Held;
             }
@@ -379,13 +383,26 @@ async fn order(service: &Rc<Service>, order: Order, client: &mut Client) -> Resu
         return Err(begin::refusal(service, "changed", why, 2, &["status"]));
     };
     let phase = running.phase.borrow().clone();
-    let bakes = matches!(phase.as_str(), "bake" | "hold");
+    let on_step = matches!(Phase::parse(&phase), Some(Phase::Step(_) | Phase::StepHold(_)));
+    let bakes = on_step || matches!(Phase::parse(&phase), Some(Phase::Bake | Phase::Hold));
     if order == Order::Promote && !bakes {
-        let why =
-            format!("operation {} is in phase {phase}; promote ends a bake or a hold", running.id);
+        let why = format!(
+            "operation {} is in phase {phase}; promote ends a step, a bake or a hold",
+            running.id
+        );
         return Err(begin::refusal(service, "promoted", &why, 2, &["status"]));
     }
     running.order(order);
+    if on_step && order == Order::Promote {
+        // The next step has its own verdict: `watch` follows it.
+        let mut grew = running.watch();
+        while *running.phase.borrow() == phase && !running.is_over() && grew.changed().await.is_ok()
+        {
+        }
+        let promoted = outcome(service, "promoted", running.id.0);
+        client.tell(&Event::Result(Box::new(promoted))).await;
+        return Ok(());
+    }
     follow(&running, client, Until::Over).await;
     // `abort` has done its work when the operation has gone back.
     if order == Order::Abort {

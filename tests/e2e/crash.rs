@@ -2,6 +2,7 @@
 
 use halley_sup::demo::load::Shape;
 
+use crate::modes::world;
 use crate::world::{World, config, kill};
 
 #[test]
@@ -42,44 +43,83 @@ const PHASES: [&str; 12] = [
     "back_commit:0",
 ];
 
+/// In turn, for what cannot run twice.
+const IN_TURN: [&str; 11] = [
+    "park",
+    "stop_old",
+    "start",
+    "gate",
+    "flip",
+    "bake",
+    "commit",
+    "back_start:1",
+    "back_gate:1",
+    "back_flip:1",
+    "back_commit:1",
+];
+
 /// Kills the supervisor right after it has announced each phase, by watching the journal.
 #[test]
 fn a_supervisor_killed_in_any_phase_ends_in_old_or_new() {
     for phase in PHASES {
-        let world = World::new();
-        world.release(&[]).expect(0);
-        let load = world.load(Shape::Short);
-        let turns_bad = phase.starts_with("back");
-        let behaviour: &[&str] = if turns_bad { &["bad-after-ms=100"] } else { &[] };
-        let build = world.build(behaviour);
-        let mut command = world.command(&["release", "web", &build.to_string_lossy(), "--json"]);
-        let client = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
-        let journal = world.service_path("ops/0000002/journal.ndjson");
-        let wanted = format!(r#""phase":"{phase}","state":"start""#);
-        let result = r#""phase":"done""#;
-        world.wait(phase, |_| {
-            std::fs::read_to_string(&journal)
-                .is_ok_and(|text| text.contains(&wanted) || text.contains(result))
-        });
-        world.kill_supervisor();
-        let output = client.wait_with_output().unwrap();
-        let text = String::from_utf8_lossy(&output.stdout);
-        let last: serde_json::Value =
-            serde_json::from_str(text.lines().last().unwrap_or("null")).unwrap();
-        assert!(!last["outcome"].is_null(), "{phase}: {text}");
-        world.wait("it is settled", |world| world.status()["operation"].is_null());
-        let status = world.status();
-        let (serving, good) = (&status["serving"], &status["last_good"]);
-        assert_eq!(serving, good, "{phase}: {status}");
-        assert!(serving == 1 || serving == 2, "{phase}: {status}");
-        if turns_bad {
-            assert_eq!(serving, 1, "{phase}: {status}");
-        }
-        assert_eq!(world.answering(), serving.as_u64(), "{phase}");
-        let ledger = load.stop();
-        assert_eq!(ledger.n_lost(), 0, "{phase}: {}", ledger.losses());
-        world.release(&[]).expect(0);
+        killed_in(phase, &World::new(), &[]);
     }
+}
+
+#[test]
+fn so_it_does_in_turn() {
+    for phase in IN_TURN {
+        let lines =
+            |world: &World| format!("listen = [\"tcp://{}\"]\nstrategy = \"hold\"", world.address);
+        killed_in(phase, &world(lines, ""), &["alone"]);
+    }
+}
+
+#[test]
+fn so_it_does_on_a_step() {
+    for phase in ["step:0", "step:1"] {
+        let lines = |world: &World| {
+            let steps = "strategy = \"canary\"\ncanary = [\"20%\", \"50%\", \"100%\"]";
+            format!("listen = [\"tcp://{}\"]\n{steps}", world.address)
+        };
+        killed_in(phase, &world(lines, ""), &[]);
+    }
+}
+
+fn killed_in(phase: &str, world: &World, behaviour: &[&str]) {
+    world.release(behaviour).expect(0);
+    let load = world.load(Shape::Short);
+    let turns_bad = phase.starts_with("back");
+    let mut next = behaviour.to_vec();
+    next.extend(turns_bad.then_some("bad-after-ms=100"));
+    let build = world.build(&next);
+    let mut command = world.command(&["release", "web", &build.to_string_lossy(), "--json"]);
+    let client = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let journal = world.service_path("ops/0000002/journal.ndjson");
+    let wanted = format!(r#""phase":"{phase}","state":"start""#);
+    let result = r#""phase":"done""#;
+    world.wait(phase, |_| {
+        std::fs::read_to_string(&journal)
+            .is_ok_and(|text| text.contains(&wanted) || text.contains(result))
+    });
+    world.kill_supervisor();
+    let output = client.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let last: serde_json::Value =
+        serde_json::from_str(text.lines().last().unwrap_or("null")).unwrap();
+    assert!(!last["outcome"].is_null(), "{phase}: {text}");
+    world.wait("it is settled", |world| world.status()["operation"].is_null());
+    let status = world.status();
+    let (serving, good) = (&status["serving"], &status["last_good"]);
+    assert_eq!(serving, good, "{phase}: {status}");
+    assert!(serving == 1 || serving == 2, "{phase}: {status}");
+    if turns_bad {
+        assert_eq!(serving, 1, "{phase}: {status}");
+    }
+    assert_eq!(world.answering(), serving.as_u64(), "{phase}");
+    let ledger = load.stop();
+    assert_eq!(ledger.n_lost(), 0, "{phase}: {}\n{}", ledger.losses(), world.run_log());
+    world.release(behaviour).expect(0);
 }
 
 #[test]
@@ -192,7 +232,9 @@ fn a_standby_is_not_stopped_while_the_live_one_is_dead() {
             .map(|i| i["role"].as_str().unwrap_or_default().to_owned())
             .collect::<Vec<_>>()
     };
-    assert!(roles(&world).contains(&"standby".to_owned()), "{:?}", roles(&world));
+    // Its time is over, and it is asked about again and again.
+    let kept = |role: &String| role == "standby" || role == "draining";
+    assert!(roles(&world).iter().any(kept), "{:?}", roles(&world));
     let said = world.cli(&["rollback", "web", "--json"]).expect(0);
     assert!(said.stdout.contains("release 1: warm"), "{}", said.stdout);
     assert_eq!(world.answering(), Some(1));

@@ -4,7 +4,10 @@
 mod bad_candidates;
 mod bad_input;
 mod crash;
+mod handoffs;
 mod main_path;
+mod modes;
 mod real;
+mod strategies;
 mod verbs;
 mod world;

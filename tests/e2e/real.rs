@@ -22,10 +22,13 @@ fn world() -> World {
     world
 }
 
+fn replaced(write: impl Fn(&World, u64) -> PathBuf, shapes: &[Shape]) {
+    replaced_in(world(), write, shapes);
+}
+
 /// Three releases of a program under load, and a rollback.
 #[track_caller]
-fn replaced(write: impl Fn(&World, u64) -> PathBuf, shapes: &[Shape]) {
-    let world = world();
+pub fn replaced_in(world: World, write: impl Fn(&World, u64) -> PathBuf, shapes: &[Shape]) {
     world.release_path(&write(&world, 1)).expect(0);
     assert_eq!(world.answering(), Some(1));
     let loads: Vec<_> = shapes.iter().map(|shape| world.load(*shape)).collect();
@@ -45,7 +48,7 @@ fn replaced(write: impl Fn(&World, u64) -> PathBuf, shapes: &[Shape]) {
     }
 }
 
-fn write(dir: &Path, name: &str, text: &str) {
+pub fn write(dir: &Path, name: &str, text: &str) {
     fs::write(dir.join(name), text).unwrap();
 }
 

@@ -69,6 +69,7 @@ deadline = "1500ms"
 for = "200ms"
 [service.web.stop]
 linger = "200ms"
+drain = "0s"
 timeout = "5s"
 {more}
 "#

@@ -11,7 +11,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("store", &["store", "core", "config::model", "os", "supervisor::protocol"]),
     ("keeper", &["keeper", "os", "core::time"]),
     ("forward", &["forward", "os"]),
-    ("supervisor", &["supervisor", "core", "config", "store", "os", "keeper"]),
+    ("supervisor", &["supervisor", "core", "config", "store", "os", "keeper", "forward::VERB"]),
     ("cli", &["cli", "demo", "core", "config", "store", "os", "keeper", "supervisor"]),
     ("demo", &["demo", "cli::out", "os", "supervisor::VERB"]),
     ("main.rs", &["cli", "demo::service", "forward", "supervisor", "os"]),

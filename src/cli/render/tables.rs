@@ -2,7 +2,9 @@
 
 use comfy_table::{ContentArrangement, Table, presets};
 
-use crate::supervisor::protocol::{HistoryEntry, ReleaseEntry, ServiceStatus, Status};
+use crate::supervisor::protocol::{
+    HistoryEntry, InstanceStatus, ReleaseEntry, ServiceStatus, Status,
+};
 
 /// How things stand.
 pub fn status(status: &Status) -> String {
@@ -48,7 +50,7 @@ fn service(service: &ServiceStatus) -> String {
                 instance.instance.to_string(),
                 if instance.pid == 0 { "-".to_owned() } else { instance.pid.to_string() },
                 instance.role.clone(),
-                instance.state.clone(),
+                state(instance),
                 (instance.restarts + 1).to_string(),
                 size(instance.rss_bytes),
             ]);
@@ -62,6 +64,16 @@ fn service(service: &ServiceStatus) -> String {
         }
     }
     text
+}
+
+/// What a process is at; on its way out, what it still has and for how long.
+fn state(instance: &InstanceStatus) -> String {
+    let Some(n) = instance.connections else { return instance.state.clone() };
+    let noun = if n == 1 { "connection" } else { "connections" };
+    match instance.stop_in_ms {
+        Some(ms) => format!("{}, {n} {noun}, {} s left", instance.state, ms.div_ceil(1000)),
+        None => format!("{}, {n} {noun}", instance.state),
+    }
 }
 
 /// Past operations, newest first.
