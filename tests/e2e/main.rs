@@ -4,9 +4,13 @@
 mod bad_candidates;
 mod bad_input;
 mod crash;
+mod databases;
+mod datagrams;
 mod handoffs;
+mod intercept;
 mod main_path;
 mod modes;
+mod proxies;
 mod real;
 mod strategies;
 mod verbs;
