@@ -8,6 +8,7 @@
     reason = "a script; the world it shares with the tests has more than it uses"
 )]
 
+mod any_program;
 #[path = "../../tests/e2e/world.rs"]
 mod world;
 
@@ -25,13 +26,17 @@ use world::{BINARY, World, config, free_address, kill};
 
 fn main() {
     let asked: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
-    let all: [(&str, fn()); 6] = [
+    let all: [(&str, fn()); 10] = [
         ("releases", || releases(Shape::Short)),
         ("keep-alive", || releases(Shape::KeepAlive)),
         ("overhead", overhead),
         ("rollback", rollback),
         ("kill", kills),
         ("rest", rest),
+        ("modes", any_program::modes),
+        ("intercept", any_program::intercept),
+        ("forward", any_program::forward),
+        ("hold", any_program::hold),
     ];
     for (name, measure) in all {
         if asked.is_empty() || asked.iter().any(|word| word == name) {
