@@ -272,6 +272,63 @@ mod tests {
     }
 
     #[test]
+    fn what_does_not_go_together_is_answered_with_what_does() {
+        let tcp = "listen = [\"tcp://127.0.0.1:80\"]\n";
+        let udp = "listen = [\"udp://127.0.0.1:53\"]\n";
+        let unix = "listen = [\"unix:/run/a.sock\"]\n";
+        let canary = "strategy = \"canary\"\ncanary = ";
+        for (listen, lines, problem) in [
+            (tcp, "strategy = \"canary\"".to_owned(), "3: service.web.strategy: canary wants its"),
+            (tcp, format!("{canary}[\"5%\", \"25%\"]"), "4: service.web.canary: ends with 25%"),
+            (
+                tcp,
+                format!("{canary}[\"9%\", \"5%\", \"100%\"]"),
+                "4: service.web.canary: 5% is not",
+            ),
+            (tcp, format!("{canary}[\"120%\"]"), "4: service.web.canary: \"120%\" is no share"),
+            (tcp, format!("{canary}[]"), "4: service.web.canary: has no steps"),
+            (tcp, "canary = [\"100%\"]".to_owned(), "3: service.web.canary: is for one strategy"),
+            (tcp, "max_gap = \"1s\"".to_owned(), "3: service.web.max_gap: is for one strategy"),
+            (
+                tcp,
+                "strategy = \"replace\"".to_owned(),
+                "3: service.web.strategy: its callers would",
+            ),
+            (tcp, "socket_mode = \"0600\"".to_owned(), "3: service.web.socket_mode: is for unix"),
+            (tcp, "forward.max_clients = 1".to_owned(), "3: service.web.forward: is for one"),
+            (
+                unix,
+                "socket_mode = \"9\"".to_owned(),
+                "3: service.web.socket_mode: \"9\" is no mode",
+            ),
+            (unix, format!("{canary}[\"100%\"]"), "3: service.web.strategy: a unix socket's path"),
+            (udp, "strategy = \"hold\"".to_owned(), "3: service.web.strategy: nobody can hold"),
+            (udp, "handoff = \"port\"".to_owned(), "2: service.web.listen: udp cannot be passed"),
+            (udp, "health.tcp = true".to_owned(), "3: service.web.health.tcp: the service has no"),
+            ("", "handoff = \"port\"".to_owned(), "2: service.web.handoff: port has nothing"),
+            ("", "handoff = \"intercept\"".to_owned(), "2: service.web.handoff: intercept has no"),
+            ("", "strategy = \"hold\"".to_owned(), "2: service.web.strategy: nobody calls"),
+            (tcp, "stop.drain = \"never\"".to_owned(), "3: service.web.stop.drain: "),
+        ] {
+            let (_, problems) = check(&format!("{listen}{lines}"));
+            let wanted = format!("t.toml:{problem}");
+            assert!(problems.iter().any(|told| told.starts_with(&wanted)), "{wanted} {problems:?}");
+            assert_eq!(problems.len(), 1, "{lines}: {problems:?}");
+        }
+    }
+
+    #[test]
+    fn without_an_address_two_at_once_must_be_asked_for() {
+        use crate::config::model::Strategy;
+        assert_eq!(check("").0.strategy, Strategy::Replace);
+        assert_eq!(check("strategy = \"overlap\"").0.strategy, Strategy::Overlap);
+        let (service, problems) = check(
+            "listen = [\"tcp://127.0.0.1:80\"]\nstrategy = \"canary\"\ncanary = [\"0.5%\", \"25%\", \"100%\"]",
+        );
+        assert_eq!((service.strategy, problems.len()), (Strategy::Canary(vec![50, 2500]), 0));
+    }
+
+    #[test]
     fn two_checks_are_one_too_many() {
         let (_, problems) = check("health.notify = true\nhealth.exec = [\"true\"]");
         assert_eq!(

@@ -38,3 +38,33 @@ pub fn problems(config: &Config, file: &Path, kernel: Kernel) -> Vec<Problem> {
     };
     config.services.values().flat_map(of).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(lines: &str, kernel: Kernel) -> Vec<String> {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("halley.toml");
+        let text = format!("[service.web]\nlisten = [\"tcp://127.0.0.1:80\"]\n{lines}");
+        std::fs::write(&file, text).unwrap();
+        let config = crate::config::load(&file).unwrap();
+        let told = problems(&config, Path::new("halley.toml"), kernel);
+        told.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn what_the_kernel_cannot_do_is_refused_with_what_it_can() {
+        let old = Kernel { can_intercept: false, somaxconn: 128 };
+        let new = Kernel { can_intercept: true, somaxconn: 4096 };
+        let intercept = check("handoff = \"intercept\"", old);
+        assert!(intercept[0].contains("service.web.handoff: this kernel does not report bind()"));
+        assert!(intercept[0].contains("use inherit"), "{intercept:?}");
+        let hold = check("strategy = \"hold\"", old);
+        assert!(hold[0].contains("service.web.backlog: 1024 callers cannot be held"), "{hold:?}");
+        for lines in ["handoff = \"intercept\"", "strategy = \"hold\"", ""] {
+            assert_eq!(check(lines, new), [""; 0], "{lines}");
+        }
+        assert_eq!(check("handoff = \"inherit\"", old), [""; 0]);
+    }
+}

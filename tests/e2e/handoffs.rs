@@ -43,6 +43,35 @@ fn the_program_sees_who_calls() {
     }
 }
 
+/// A program that binds the wildcard of one family gets the dual-stack slot, both families reach
+/// it, and a second listener of the service is its own.
+#[test]
+fn both_families_reach_an_intercepted_program() {
+    for (listen, bind) in [("[::]", "[::]"), ("[::]", "0.0.0.0"), ("[::1]", "[::1]")] {
+        let port = free_address().port();
+        let lines = move |_: &World| {
+            format!("listen = [\"tcp://{listen}:{port}\"]\nhandoff = \"intercept\"")
+        };
+        let world = world(lines, "");
+        let bind = format!("bind={bind}:{port}");
+        world.release(&[&bind]).expect(0);
+        let targets: &[&str] = if listen == "[::]" { &["127.0.0.1", "[::1]"] } else { &["[::1]"] };
+        let loads: Vec<Load> = targets
+            .iter()
+            .map(|ip| {
+                let address: SocketAddr = format!("{ip}:{port}").parse().unwrap();
+                Load::start(address, Shape::Short, 2)
+            })
+            .collect();
+        world.release(&[&bind]).expect(0);
+        for load in loads {
+            assert!(load.wait_for(5));
+            let ledger = load.stop();
+            assert_eq!(ledger.n_lost(), 0, "{listen} {bind}: {}", ledger.losses());
+        }
+    }
+}
+
 /// A forwarded program sees the forwarder, and the caller in a header if it asks for one: gunicorn
 /// reads it.
 #[test]
