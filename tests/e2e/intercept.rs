@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use halley_sup::demo::load::Shape;
 
-use crate::real::{replaced_in, write};
+use crate::real::{nginx_build, replaced_in, write};
 use crate::world::{World, config, free_address};
 
 /// A world in which programs bind for themselves, and connections may end by themselves: most of
@@ -58,23 +58,10 @@ fn node() {
     replaced(build, &[Shape::Short]);
 }
 
+/// Its workers are forked and share what it has bound.
 #[test]
 fn nginx() {
-    let build = |world: &World, release: u64| {
-        let port = world.address.port();
-        let dir = world.build_of(&["/usr/sbin/nginx", "-p", ".", "-c", "nginx.conf"]);
-        let text = fs::read_to_string(dir.join("release.toml")).unwrap();
-        write(&dir, "release.toml", &format!("{text}[stop]\nsignal = \"QUIT\"\n"));
-        let scratch = world.path(&format!("scratch{release}"));
-        fs::create_dir_all(&scratch).unwrap();
-        let scratch = scratch.to_string_lossy().into_owned();
-        let conf = format!(
-            "daemon off; worker_processes 2; pid {scratch}/pid; error_log stderr warn;\nevents {{}}\nhttp {{ access_log off; client_body_temp_path {scratch}/b; proxy_temp_path {scratch}/p; fastcgi_temp_path {scratch}/f; uwsgi_temp_path {scratch}/u; scgi_temp_path {scratch}/s;\nserver {{ listen 127.0.0.1:{port}; location / {{ return 200 'release {release}\\n'; }} }} }}\n"
-        );
-        write(&dir, "nginx.conf", &conf);
-        dir
-    };
-    replaced(build, &[Shape::Short]);
+    replaced(|world, release| nginx_build(world, release, 2, ""), &[Shape::Short]);
 }
 
 /// A static program: no library of ours could be preloaded into it.

@@ -92,25 +92,28 @@ fn node() {
     replaced(build, &[Shape::Short]);
 }
 
+/// nginx with its own port in its configuration, and these lines in its `release.toml`.
+pub fn nginx_build(world: &World, release: u64, n_workers: u32, lines: &str) -> PathBuf {
+    let port = world.address.port();
+    let dir = world.build_of(&["/usr/sbin/nginx", "-p", ".", "-c", "nginx.conf"]);
+    // It stops gracefully on QUIT.
+    let text = fs::read_to_string(dir.join("release.toml")).unwrap();
+    write(&dir, "release.toml", &format!("{text}{lines}[stop]\nsignal = \"QUIT\"\n"));
+    let scratch = world.path(&format!("scratch{release}"));
+    fs::create_dir_all(&scratch).unwrap();
+    let scratch = scratch.to_string_lossy().into_owned();
+    let conf = format!(
+        "daemon off; worker_processes {n_workers}; pid {scratch}/pid; error_log stderr warn;\nevents {{}}\nhttp {{ access_log off; client_body_temp_path {scratch}/b; proxy_temp_path {scratch}/p; fastcgi_temp_path {scratch}/f; uwsgi_temp_path {scratch}/u; scgi_temp_path {scratch}/s;\nserver {{ listen 127.0.0.1:{port}; location / {{ return 200 'release {release}\\n'; }} }} }}\n"
+    );
+    write(&dir, "nginx.conf", &conf);
+    dir
+}
+
 #[test]
 fn nginx() {
-    let build = |world: &World, release: u64| {
-        let port = world.address.port();
-        let dir = world.build_of(&["/usr/sbin/nginx", "-p", ".", "-c", "nginx.conf"]);
-        // nginx takes inherited sockets by its own variable, and stops gracefully on QUIT.
-        let text = fs::read_to_string(dir.join("release.toml")).unwrap();
-        let text = format!("{text}env = {{ NGINX = \"3;\" }}\n[stop]\nsignal = \"QUIT\"\n");
-        write(&dir, "release.toml", &text);
-        let scratch = world.path(&format!("scratch{release}"));
-        fs::create_dir_all(&scratch).unwrap();
-        let scratch = scratch.to_string_lossy().into_owned();
-        let conf = format!(
-            "daemon off; worker_processes 1; pid {scratch}/pid; error_log stderr warn;\nevents {{}}\nhttp {{ access_log off; client_body_temp_path {scratch}/b; proxy_temp_path {scratch}/p; fastcgi_temp_path {scratch}/f; uwsgi_temp_path {scratch}/u; scgi_temp_path {scratch}/s;\nserver {{ listen 127.0.0.1:{port}; location / {{ return 200 'release {release}\\n'; }} }} }}\n"
-        );
-        write(&dir, "nginx.conf", &conf);
-        dir
-    };
-    replaced(build, &[Shape::Short]);
+    // It takes inherited sockets by its own variable.
+    let lines = "env = { NGINX = \"3;\" }\n";
+    replaced(|world, release| nginx_build(world, release, 1, lines), &[Shape::Short]);
 }
 
 #[test]
