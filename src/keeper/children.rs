@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 
 use crate::keeper::protocol::{ChildId, End, Identity, LaunchSpec, Reach};
-use crate::os::launch::{self, Catch, LaunchError};
+use crate::os::launch::{self, Catch, LaunchError, Standard};
 use crate::os::proc;
 
 /// All children that are not forgotten.
@@ -73,7 +73,11 @@ impl Children {
         };
         let listen: Vec<BorrowedFd<'_>> =
             spec.listen.iter().map(|fd| find(&fd.kept)).collect::<Result<_, _>>()?;
-        let output = spec.output.as_ref().map(find).transpose()?;
+        let standard = Standard {
+            input: spec.input.as_ref().map(find).transpose()?,
+            output: spec.output.as_ref().map(find).transpose()?,
+            errors: spec.errors.as_ref().map(find).transpose()?,
+        };
         let token = format!("{}-{}", std::process::id(), id.0);
         spec.env.push((proc::TOKEN.to_owned(), token.clone()));
         let system = |error: io::Error| LaunchError {
@@ -81,7 +85,7 @@ impl Children {
             errno: error.raw_os_error().unwrap_or(0),
             why: error.to_string(),
         };
-        let begun = launch::begin(&spec, &listen, output).map_err(system)?;
+        let begun = launch::begin(&spec, &listen, standard).map_err(system)?;
         rustix::io::ioctl_fionbio(&begun.errors, true).map_err(|e| system(e.into()))?;
         let pid = i32::try_from(begun.process.id()).unwrap_or(0);
         let identity = proc::identity(pid).map_err(system)?;

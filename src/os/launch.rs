@@ -49,6 +49,12 @@ pub struct LaunchSpec {
     pub intercept: Vec<Catch>,
     /// Kept descriptor that becomes 1 and 2; `/dev/null` when absent.
     pub output: Option<String>,
+    /// Kept descriptor that becomes 2, when it is not that of `output`.
+    #[serde(default)]
+    pub errors: Option<String>,
+    /// Kept descriptor that becomes 0; `/dev/null` when absent.
+    #[serde(default)]
+    pub input: Option<String>,
     /// Set `no_new_privs`.
     pub no_new_privs: bool,
     /// Soft and hard limit of open files.
@@ -106,6 +112,17 @@ pub struct LaunchUser {
     pub groups: Vec<u32>,
 }
 
+/// The kept descriptors that become 0, 1 and 2.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Standard<'a> {
+    /// 0; `/dev/null` when absent.
+    pub input: Option<BorrowedFd<'a>>,
+    /// 1; `/dev/null` when absent.
+    pub output: Option<BorrowedFd<'a>>,
+    /// 2; as 1 when absent.
+    pub errors: Option<BorrowedFd<'a>>,
+}
+
 /// Stands for a descriptor that is not there.
 const NONE: RawFd = -1;
 
@@ -142,7 +159,7 @@ pub struct Launch {
 pub fn begin(
     spec: &LaunchSpec,
     listen: &[BorrowedFd<'_>],
-    output: Option<BorrowedFd<'_>>,
+    standard: Standard<'_>,
 ) -> io::Result<Launch> {
     let memory = memfd_create("launch spec", MemfdFlags::CLOEXEC)?;
     File::from(memory.try_clone()?).write_all(&serde_json::to_vec(spec)?)?;
@@ -154,13 +171,11 @@ pub fn begin(
     command.arg(memory.as_raw_fd().to_string()).arg(errors_in.as_raw_fd().to_string());
     command.arg(filter_in.as_ref().map_or(NONE, AsRawFd::as_raw_fd).to_string());
     command.args(listen.iter().map(|fd| fd.as_raw_fd().to_string()));
-    command.env_clear().stdin(Stdio::null());
-    match output {
-        Some(output) => {
-            command.stdout(output.try_clone_to_owned()?).stderr(output.try_clone_to_owned()?)
-        }
-        None => command.stdout(Stdio::null()).stderr(Stdio::null()),
+    let stdio = |fd: Option<BorrowedFd<'_>>| -> io::Result<Stdio> {
+        Ok(fd.map(|fd| fd.try_clone_to_owned()).transpose()?.map_or_else(Stdio::null, Stdio::from))
     };
+    command.env_clear().stdin(stdio(standard.input)?).stdout(stdio(standard.output)?);
+    command.stderr(stdio(standard.errors.or(standard.output))?);
     let passed = || {
         let ours = [memory.as_fd(), errors_in.as_fd()].into_iter();
         listen.iter().copied().chain(ours).chain(filter_in.as_ref().map(AsFd::as_fd))

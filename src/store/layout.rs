@@ -135,6 +135,24 @@ impl ServiceLayout {
         self.run().join("notify.sock")
     }
 
+    /// Where commands that run once write their output.
+    #[must_use]
+    pub fn oneshots(&self) -> PathBuf {
+        self.run().join("oneshot")
+    }
+
+    /// Backups, each in a directory of its own.
+    #[must_use]
+    pub fn backups(&self) -> PathBuf {
+        self.dir.join("backups")
+    }
+
+    /// Copies of the data that are tried out; always deletable at start.
+    #[must_use]
+    pub fn scratch(&self) -> PathBuf {
+        self.dir.join("scratch")
+    }
+
     /// Log files, one a release.
     #[must_use]
     pub fn logs(&self) -> PathBuf {
@@ -151,6 +169,12 @@ impl ServiceLayout {
     #[must_use]
     pub fn op(&self, op: OpId) -> PathBuf {
         self.ops().join(format!("{:07}", op.0))
+    }
+
+    /// What an operation's commands printed.
+    #[must_use]
+    pub fn output(&self, op: OpId) -> PathBuf {
+        self.op(op).join("output.log")
     }
 
     /// `serving`, `last_good` and the rest.
@@ -171,7 +195,16 @@ impl ServiceLayout {
     /// The system's.
     pub fn create(&self) -> io::Result<()> {
         let open = [self.dir.clone(), self.releases(), self.shared(), self.run()];
-        let closed = [self.metas(), self.staging(), self.incoming(), self.ops(), self.logs()];
+        let closed = [
+            self.metas(),
+            self.staging(),
+            self.incoming(),
+            self.ops(),
+            self.logs(),
+            self.oneshots(),
+            self.backups(),
+            self.scratch(),
+        ];
         for dir in open {
             fs::create_dir(&dir, 0o755)?;
         }

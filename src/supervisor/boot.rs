@@ -23,6 +23,7 @@ use crate::supervisor::leave;
 use crate::supervisor::link::{Found, Inventory};
 use crate::supervisor::logs;
 use crate::supervisor::notify;
+use crate::supervisor::oneshot;
 use crate::supervisor::operation::Operation;
 use crate::supervisor::perform::revive;
 use crate::supervisor::probe::Transcript;
@@ -62,6 +63,7 @@ pub async fn take_over(service: &Rc<Service>, inventory: &mut Inventory) -> Resu
     let socket = inventory.kept.remove(&format!("notify/{}", service.name));
     notify::open(service, socket).await?;
     let mine = take_mine(service, inventory);
+    oneshot::sweep(service);
     let ends = adopt_crews(service, mine, inventory);
     if let Some(good) = service.state.borrow().last_good {
         service.fleet.seen(Generation(good.generation));
@@ -121,11 +123,19 @@ fn take_mine(service: &Rc<Service>, inventory: &mut Inventory) -> Vec<(Label, Fo
     let mut instances = Vec::new();
     for (label, found) in mine {
         let Some(label) = label else { continue };
-        if label.role != Role::Probe {
-            instances.push((label, found));
-        } else {
-            let (service, child, end) = (Rc::clone(service), found.child, found.end);
-            tokio::task::spawn_local(async move { end_probe(&service, child, end).await });
+        match (label.role, &label.purpose) {
+            (Role::Instance | Role::Forwarder, _) => instances.push((label, found)),
+            // Ended or not, it is asked for by whoever goes on with what it was run for.
+            (Role::Oneshot, Some(purpose)) if oneshot::outlives(purpose) => {
+                if let Some(end) = found.end {
+                    service.link().child_ended(found.child, end);
+                }
+                service.left_over.borrow_mut().insert(purpose.clone(), found.child);
+            }
+            (Role::Probe | Role::Oneshot, _) => {
+                let (service, child, end) = (Rc::clone(service), found.child, found.end);
+                tokio::task::spawn_local(async move { end_probe(&service, child, end).await });
+            }
         }
     }
     instances

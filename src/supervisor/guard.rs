@@ -49,7 +49,9 @@ pub fn follow(
         crew.n_ends.send_modify(|n| *n += 1);
         match role {
             Role::Forwarder => after_forwarder(&service, &crew, &instance).await,
-            Role::Instance | Role::Probe => after(&service, &crew, &instance, &run).await,
+            Role::Instance | Role::Probe | Role::Oneshot => {
+                after(&service, &crew, &instance, &run).await;
+            }
         }
     });
 }

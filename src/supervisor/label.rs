@@ -39,6 +39,9 @@ pub struct Label {
     /// The socket's path it was told.
     #[serde(default)]
     pub socket: Option<PathBuf>,
+    /// What a command is run for.
+    #[serde(default)]
+    pub purpose: Option<String>,
 }
 
 /// What a child is there for.
@@ -51,6 +54,8 @@ pub enum Role {
     Probe,
     /// It passes connections on to an instance.
     Forwarder,
+    /// It is a command that runs once, to its end.
+    Oneshot,
 }
 
 impl Label {
@@ -74,6 +79,26 @@ impl Label {
             instances: crew.settings.instances,
             port,
             socket,
+            purpose: None,
+        }
+    }
+
+    /// The label of a command that runs once.
+    pub fn oneshot(service: &Service, release: ReleaseId, purpose: &str) -> Self {
+        Self {
+            version: 1,
+            service: service.name.to_string(),
+            release: release.0,
+            generation: 0,
+            instance: 0,
+            slots: Vec::new(),
+            started_ms: service.now().0,
+            restarts: 0,
+            role: Role::Oneshot,
+            instances: 0,
+            port: None,
+            socket: None,
+            purpose: Some(purpose.to_owned()),
         }
     }
 

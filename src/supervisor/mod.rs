@@ -24,6 +24,7 @@ pub mod listener;
 pub mod logs;
 pub mod look;
 pub mod notify;
+pub mod oneshot;
 pub mod operation;
 pub mod perform;
 pub mod place;

@@ -2,7 +2,7 @@
 //! processes, its operation. A noun; the verbs are in the files beside this one.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -12,6 +12,7 @@ use crate::config::model;
 use crate::core::ids::{Generation, OpId, ReleaseId, ServiceName, SlotId};
 use crate::core::rollout::{self, Part};
 use crate::core::time::Tick;
+use crate::keeper::protocol::ChildId;
 use crate::os::clock;
 use crate::store::layout::{Layout, ServiceLayout};
 use crate::store::state::{State, StateError};
@@ -72,6 +73,8 @@ pub struct Service {
     pub task: RefCell<Option<JoinHandle<()>>>,
     /// Operations that ended, for late watchers.
     pub past: RefCell<VecDeque<Rc<Operation>>>,
+    /// Commands that a supervisor before this one ran and that nobody has asked for yet.
+    pub left_over: RefCell<BTreeMap<String, ChildId>>,
     /// Why it does not serve, when it does not.
     pub trouble: RefCell<Option<String>>,
     /// The live release's probes at rest are bad since this tick.
@@ -101,6 +104,7 @@ impl Service {
             operation: RefCell::default(),
             task: RefCell::default(),
             past: RefCell::default(),
+            left_over: RefCell::default(),
             trouble: RefCell::default(),
             unwell: Cell::new(None),
         }))

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use crate::config::model::{Handoff, Settings};
 use crate::core::ids::{Generation, InstanceIndex, ReleaseId};
-use crate::keeper::protocol::{LaunchSpec, ListenFd};
+use crate::keeper::protocol::{LaunchSpec, LaunchUser, ListenFd};
 use crate::os::{fs, proc};
 use crate::supervisor::fleet::{Crew, Duty, Instance, Run};
 use crate::supervisor::guard;
@@ -222,13 +222,7 @@ pub fn spec_of(
     output: String,
 ) -> Result<LaunchSpec, StartError> {
     let (program, args) = crew.settings.command.split_first().ok_or(StartError::NoCommand)?;
-    let user = match &crew.settings.user {
-        Some(name) => {
-            let unknown = || StartError::User { user: name.clone() };
-            Some(proc::user(name).ok_or_else(unknown)?)
-        }
-        None => None,
-    };
+    let user = user_of(&crew.settings)?;
     let handoff = crew.settings.handoff;
     let fill = |text: &String| match &instance.place {
         Some(place) => place.fill(text),
@@ -246,10 +240,22 @@ pub fn spec_of(
         listen: if inherits { listen_fds(service, instance) } else { Vec::new() },
         intercept: if intercepts { service.slots.catches(&instance.slots) } else { Vec::new() },
         output: Some(output),
+        errors: None,
+        input: None,
         no_new_privs: false,
         n_files_max: None,
         cgroup: None,
     })
+}
+
+/// Whom the settings say to become.
+///
+/// # Errors
+/// When there is no such user.
+pub fn user_of(settings: &Settings) -> Result<Option<LaunchUser>, StartError> {
+    let Some(name) = &settings.user else { return Ok(None) };
+    let unknown = || StartError::User { user: name.clone() };
+    proc::user(name).ok_or_else(unknown).map(Some)
 }
 
 fn listen_fds(service: &Service, instance: &Instance) -> Vec<ListenFd> {
@@ -291,8 +297,30 @@ fn forward_spec(
     })
 }
 
-/// A clean environment: the few names that programs need to live, the settings' own, and Halley's.
 fn environment(service: &Service, crew: &Crew, instance: &Instance) -> Vec<(String, String)> {
+    let mut env = environment_of(service, crew.release, &crew.settings);
+    if let Some(place) = &instance.place {
+        for name in crew.settings.env.keys() {
+            if let Some(value) = env.get_mut(name) {
+                *value = place.fill(value);
+            }
+        }
+        env.extend([place.variable()]);
+    }
+    let ours = [
+        ("HALLEY_INSTANCE", instance.index.to_string()),
+        ("NOTIFY_SOCKET", service.paths.notify_socket().to_string_lossy().into_owned()),
+    ];
+    env.extend(ours.map(|(name, value)| (name.to_owned(), value)));
+    env.into_iter().collect()
+}
+
+/// A clean environment: the few names that programs need to live, the settings' own, and Halley's.
+pub fn environment_of(
+    service: &Service,
+    release: ReleaseId,
+    settings: &Settings,
+) -> BTreeMap<String, String> {
     let mut env: BTreeMap<String, String> = BTreeMap::new();
     for name in ["PATH", "LANG", "LC_ALL", "TZ", "HOME", "TMPDIR"] {
         if let Ok(value) = std::env::var(name) {
@@ -302,29 +330,21 @@ fn environment(service: &Service, crew: &Crew, instance: &Instance) -> Vec<(Stri
     env.entry("PATH".to_owned()).or_insert_with(|| {
         "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()
     });
-    if let Some(user) = &crew.settings.user {
+    if let Some(user) = &settings.user {
         env.insert("USER".to_owned(), user.clone());
         env.insert("LOGNAME".to_owned(), user.clone());
         if let Some(home) = proc::home(user) {
             env.insert("HOME".to_owned(), home);
         }
     }
-    env.extend(crew.settings.env.clone());
-    if let Some(place) = &instance.place {
-        for value in env.values_mut() {
-            *value = place.fill(value);
-        }
-        env.extend([place.variable()]);
-    }
-    let release_dir = service.paths.release(crew.release);
+    env.extend(settings.env.clone());
+    let release_dir = service.paths.release(release);
     let ours = [
         ("HALLEY_SERVICE", service.name.to_string()),
-        ("HALLEY_RELEASE", crew.release.to_string()),
+        ("HALLEY_RELEASE", release.to_string()),
         ("HALLEY_RELEASE_DIR", release_dir.to_string_lossy().into_owned()),
         ("HALLEY_SHARED", service.paths.shared().to_string_lossy().into_owned()),
-        ("HALLEY_INSTANCE", instance.index.to_string()),
-        ("NOTIFY_SOCKET", service.paths.notify_socket().to_string_lossy().into_owned()),
     ];
     env.extend(ours.map(|(name, value)| (name.to_owned(), value)));
-    env.into_iter().collect()
+    env
 }
