@@ -23,7 +23,8 @@
 //! `tests/e2e`. A listener is [`supervisor::listener`], of two makes: [`supervisor::group`] (an
 //! internet address) and [`supervisor::door`] (a unix socket's path). An operation begins in [`supervisor::begin`], runs in [`supervisor::operation`],
 //! does each phase in [`supervisor::perform`] and [`supervisor::back`], ends in
-//! [`supervisor::finish`]. After a crash it goes on from [`supervisor::boot`].
+//! [`supervisor::finish`]. After a crash it goes on from [`supervisor::boot`]. Several as one are
+//! [`supervisor::set`], decided by [`core::set`].
 //!
 //! # Words
 //!
@@ -34,6 +35,7 @@
 //! before and still runs, the others are cold starts. *succession*: how old and new meet, side by
 //! side (*overlap*) or *in turn*. *step*: a part of the connections goes to the candidate. *place*:
 //! where an instance listens that is told its port. *entry*: an outside proxy that leads there.
+//! *set*: releases of several services as one operation, all or none; its services are *members*.
 //!
 //! # Architecture invariants
 //!

@@ -129,7 +129,7 @@ after = ["wbe"]
         "halley.toml:7: service.web.health.http: \"up\" is not a path; \
          write \"/healthz\"; the first listener is asked",
         "halley.toml:8: service.Bad: a service's name is 1 to 63 of a-z, 0-9, - and _, \
-         starting with a letter or digit: \"Bad\"",
+         starting with a letter or digit, and not lock or sets: \"Bad\"",
         "services.d/db.toml:1: root: cannot be set in services.d; set it in the main file",
         "services.d/db.toml:2: service.web: there is a service of this name in halley.toml:2",
     ];

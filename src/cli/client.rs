@@ -33,6 +33,11 @@ pub enum Stay {
 
 /// Sends a request and shows the answer.
 pub fn ask(common: &Common, verb: Verb, source: Option<OwnedFd>, stay: Stay) -> ExitCode {
+    ask_with(common, verb, &source.map_or_else(Vec::new, |source| vec![source]), stay)
+}
+
+/// The same with any number of descriptors, up to [`scm::N_FDS_MAX`].
+pub fn ask_with(common: &Common, verb: Verb, sources: &[OwnedFd], stay: Stay) -> ExitCode {
     let path = config::locate(common.config.clone());
     let socket = match config::load(&path) {
         Ok(config) => config.socket,
@@ -51,11 +56,11 @@ pub fn ask(common: &Common, verb: Verb, source: Option<OwnedFd>, stay: Stay) -> 
         socket,
         renderer: Renderer::new(common.json, &verb),
         interrupted: on_interrupt(),
-        operation: None,
+        watched: None,
         n_seen: 0,
         stay,
     };
-    conversation.hold(verb, source)
+    conversation.hold(verb, sources)
 }
 
 /// Ctrl-C leaves; the daemon runs the operation all the same.
@@ -71,10 +76,37 @@ struct Conversation {
     socket: PathBuf,
     renderer: Renderer,
     interrupted: Arc<AtomicBool>,
-    /// The operation that is watched: its service and number.
-    operation: Option<(String, u64)>,
+    watched: Option<Watched>,
     n_seen: usize,
     stay: Stay,
+}
+
+/// What is watched.
+#[derive(Debug, Clone)]
+enum Watched {
+    /// One operation.
+    Operation { service: String, op: u64 },
+    /// A set, with all its operations.
+    Set(u64),
+}
+
+impl Watched {
+    fn verb(&self) -> Verb {
+        match self.clone() {
+            Self::Operation { service, op } => Verb::Watch { op, service: Some(service) },
+            Self::Set(set) => Verb::WatchSet { set },
+        }
+    }
+
+    /// What is told to who leaves.
+    fn farewell(&self) -> String {
+        match self {
+            Self::Operation { service, op } => {
+                format!("operation {op} goes on; halley-sup watch {service} {op}")
+            }
+            Self::Set(set) => format!("set {set} goes on; halley-sup watch --set {set}"),
+        }
+    }
 }
 
 /// Why listening stopped.
@@ -88,12 +120,12 @@ enum Left {
 }
 
 impl Conversation {
-    fn hold(&mut self, verb: Verb, source: Option<OwnedFd>) -> ExitCode {
+    fn hold(&mut self, verb: Verb, sources: &[OwnedFd]) -> ExitCode {
         let stream = match self.connect() {
             Ok(stream) => stream,
             Err(error) => return out::trouble(&self.unreachable(&error)),
         };
-        if let Err(error) = send(&stream, verb, source) {
+        if let Err(error) = send(&stream, verb, sources) {
             return out::trouble(&self.unreachable(&error));
         }
         let mut left = self.listen(stream);
@@ -108,13 +140,13 @@ impl Conversation {
                     return out::trouble(&self.unreachable(&error));
                 }
                 Left::Cut => {
-                    let Some((service, op)) = self.operation.clone() else {
+                    let Some(watched) = self.watched.clone() else {
                         let error = io::Error::from(io::ErrorKind::ConnectionReset);
                         return out::trouble(&self.unreachable(&error));
                     };
                     wait(pause, &self.interrupted);
                     pause = (pause * 2).min(Duration::from_secs(1));
-                    left = self.watch_again(service, op);
+                    left = self.watch_again(&watched);
                 }
             }
         }
@@ -134,12 +166,12 @@ impl Conversation {
     }
 
     /// The supervisor that comes after knows the operation from its journal.
-    fn watch_again(&mut self, service: String, op: u64) -> Left {
+    fn watch_again(&mut self, watched: &Watched) -> Left {
         if self.interrupted.load(Ordering::Relaxed) {
             return Left::Detached;
         }
-        let verb = Verb::Watch { op, service: Some(service) };
-        let asked = self.connect().and_then(|stream| send(&stream, verb, None).map(|()| stream));
+        let verb = watched.verb();
+        let asked = self.connect().and_then(|stream| send(&stream, verb, &[]).map(|()| stream));
         match asked {
             Ok(stream) => {
                 self.renderer.reconnected();
@@ -167,25 +199,31 @@ impl Conversation {
             let event = serde_json::from_str::<Event>(line.trim_end());
             line.clear();
             let Ok(event) = event else { continue };
-            if let Event::Operation { service, op, .. } = &event {
-                self.operation = Some((service.clone(), *op));
+            match &event {
+                Event::Set { set, .. } => self.watched = Some(Watched::Set(*set)),
+                // A member's operation is watched with its set.
+                Event::Operation { service, op, .. }
+                    if !matches!(self.watched, Some(Watched::Set(_))) =>
+                {
+                    let (service, op) = (service.clone(), *op);
+                    self.watched = Some(Watched::Operation { service, op });
+                }
+                _ => {}
             }
             self.n_seen += 1;
             if let Some(code) = self.renderer.show(&event) {
                 return Left::Over(exit::code(code));
             }
-            if self.stay == Stay::Begun && self.operation.is_some() {
+            if self.stay == Stay::Begun && self.watched.is_some() {
                 return Left::Detached;
             }
         }
     }
 
     fn detached(&self) -> ExitCode {
-        match &self.operation {
-            Some((service, op)) => {
-                out::say(format!(
-                    "detached: operation {op} goes on; halley-sup watch {service} {op}"
-                ));
+        match &self.watched {
+            Some(watched) => {
+                out::say(format!("detached: {}", watched.farewell()));
                 exit::code(exit::DETACHED)
             }
             // Nothing was running that could go on.
@@ -232,10 +270,10 @@ fn wait(pause: Duration, interrupted: &AtomicBool) {
     }
 }
 
-fn send(stream: &UnixStream, verb: Verb, source: Option<OwnedFd>) -> io::Result<()> {
+fn send(stream: &UnixStream, verb: Verb, sources: &[OwnedFd]) -> io::Result<()> {
     let request = Request { version: VERSION, actor: actor::actor(), verb };
     let mut line = serde_json::to_vec(&request)?;
     line.push(b'\n');
-    let fds: Vec<_> = source.iter().map(AsFd::as_fd).collect();
+    let fds: Vec<_> = sources.iter().map(AsFd::as_fd).collect();
     scm::send(stream, &line, &fds)
 }

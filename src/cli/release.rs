@@ -1,4 +1,5 @@
-//! `release SERVICE SOURCE`: bring a new release live.
+//! `release SERVICE SOURCE`: bring a new release live; `release --set SERVICE=SOURCE,...`: several
+//! services as one.
 
 use std::fs::File;
 use std::io::{self, IsTerminal};
@@ -9,15 +10,21 @@ use clap::Args;
 
 use crate::cli::client::{self, Stay};
 use crate::cli::{Common, exit, out};
-use crate::supervisor::protocol::{Trouble, Verb};
+use crate::core::ids::ServiceName;
+use crate::os::scm;
+use crate::supervisor::protocol::{Part, Trouble, Verb};
 
 /// The arguments.
 #[derive(Debug, Args)]
 pub struct Release {
     /// Which service
-    service: String,
+    #[arg(required_unless_present = "set", conflicts_with = "set", requires = "source")]
+    service: Option<String>,
     /// A directory, .tar, .tar.gz, .tar.zst, or - for stdin
-    source: String,
+    source: Option<String>,
+    /// Several services as one operation, in their `after` order, all or none
+    #[arg(long, value_name = "SERVICE=SOURCE,...")]
+    set: Vec<String>,
     /// Release it though the artifact is frozen
     #[arg(long)]
     force: bool,
@@ -30,23 +37,97 @@ pub struct Release {
 
 impl Release {
     /// Does it. The artifact is opened here, with the rights of who asks, and handed over open.
-    pub fn perform(self) -> ExitCode {
-        let source = match open(&self.source) {
-            Ok(source) => source,
+    pub fn perform(mut self) -> ExitCode {
+        match (self.service.take(), self.source.take()) {
+            (Some(service), Some(source)) => self.one(service, source),
+            _ => self.several(),
+        }
+    }
+
+    fn stay(&self) -> Stay {
+        if self.detach { Stay::Begun } else { Stay::ToTheEnd }
+    }
+
+    fn one(self, service: String, source: String) -> ExitCode {
+        let opened = match open(&source) {
+            Ok(opened) => opened,
             Err(why) => {
                 return out::trouble(&Trouble {
-                    what: format!("{}: nothing was released", self.service),
+                    what: format!("{service}: nothing was released"),
                     why,
                     still: "nothing was changed".to_owned(),
-                    next: vec![format!("halley-sup release {} SOURCE", self.service)],
+                    next: vec![format!("halley-sup release {service} SOURCE")],
                     exit: exit::USAGE,
                 });
             }
         };
-        let stay = if self.detach { Stay::Begun } else { Stay::ToTheEnd };
-        let verb = Verb::Release { service: self.service, source: self.source, force: self.force };
-        client::ask(&self.common, verb, Some(source), stay)
+        let stay = self.stay();
+        let verb = Verb::Release { service, source, force: self.force };
+        client::ask(&self.common, verb, Some(opened), stay)
     }
+
+    /// What cannot be opened goes along as its reason: all that stands against a set is told at
+    /// once, by the one who knows the rest.
+    fn several(self) -> ExitCode {
+        let pairs = match pairs(&self.set) {
+            Ok(pairs) if pairs.len() <= scm::N_FDS_MAX => pairs,
+            Ok(_) => return unclear(&format!("at most {} services in a set", scm::N_FDS_MAX)),
+            Err(why) => return unclear(&why),
+        };
+        let mut opened = Vec::new();
+        let mut has_stdin = false;
+        let mut members = Vec::new();
+        for (service, source) in pairs {
+            let taken = source == "-" && std::mem::replace(&mut has_stdin, true);
+            let result = match taken {
+                true => Err("- is stdin, and there is one: it was named twice".to_owned()),
+                false => open(&source),
+            };
+            let missing = match result {
+                Ok(fd) => {
+                    opened.push(fd);
+                    None
+                }
+                Err(why) => Some(why),
+            };
+            members.push(Part { service, source, missing });
+        }
+        let verb = Verb::ReleaseSet { members, force: self.force };
+        client::ask_with(&self.common, verb, &opened, self.stay())
+    }
+}
+
+fn unclear(why: &str) -> ExitCode {
+    out::trouble(&Trouble {
+        what: "the set was not begun".to_owned(),
+        why: why.to_owned(),
+        still: "nothing was changed".to_owned(),
+        next: vec!["halley-sup release --set SERVICE=SOURCE,SERVICE=SOURCE".to_owned()],
+        exit: exit::USAGE,
+    })
+}
+
+/// Services and sources. A comma begins another pair only when a name and `=` follow: a path may
+/// hold commas.
+fn pairs(arguments: &[String]) -> Result<Vec<(String, String)>, String> {
+    let mut pairs: Vec<(String, String)> = Vec::new();
+    for argument in arguments {
+        let mut is_first = true;
+        for piece in argument.split(',') {
+            let pair = piece.split_once('=');
+            let named = pair.filter(|(name, _)| is_first || name.parse::<ServiceName>().is_ok());
+            match (named, pairs.last_mut()) {
+                (Some((name, source)), _) => pairs.push((name.to_owned(), source.to_owned())),
+                (None, Some((_, source))) if !is_first => {
+                    source.push(',');
+                    source.push_str(piece);
+                }
+                (None, _) => return Err(format!("{piece:?} is not SERVICE=SOURCE")),
+            }
+            is_first = false;
+        }
+    }
+    Ok(pairs)
 }
 
 fn open(source: &str) -> Result<OwnedFd, String> {
@@ -59,4 +140,30 @@ fn open(source: &str) -> Result<OwnedFd, String> {
         return stdin.as_fd().try_clone_to_owned().map_err(|error| format!("stdin: {error}"));
     }
     File::open(source).map(OwnedFd::from).map_err(|error| format!("{source}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(arguments: &[&str], expected: &str) {
+        let arguments: Vec<String> = arguments.iter().map(|text| (*text).to_owned()).collect();
+        let told = match pairs(&arguments) {
+            Ok(pairs) => pairs.iter().map(|(name, source)| format!("{name}:{source} ")).collect(),
+            Err(why) => why,
+        };
+        assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn pairs_come_in_one_argument_or_several() {
+        check(&["web=a,api=b.tar", "db=-"], "web:a api:b.tar db:- ");
+        check(&["web=a,b.tar,api=c"], "web:a,b.tar api:c ");
+        check(&["web=a=b"], "web:a=b ");
+        check(&["Web=a"], "Web:a ");
+        check(&["web=a,B/c=d"], "web:a,B/c=d ");
+        check(&["web"], "\"web\" is not SERVICE=SOURCE");
+        check(&["web=a", "api"], "\"api\" is not SERVICE=SOURCE");
+    }
 }

@@ -1,4 +1,5 @@
-//! `watch [SERVICE] OP`: follow an operation from its beginning to its result.
+//! `watch [SERVICE] OP`: follow an operation from its beginning to its result; `watch --set SET` a
+//! set.
 
 use std::process::ExitCode;
 
@@ -12,8 +13,11 @@ use crate::supervisor::protocol::Verb;
 #[derive(Debug, Args)]
 pub struct Watch {
     /// The operation's number, with its service before it when several have that number
-    #[arg(required = true, num_args = 1..=2, value_name = "[SERVICE] OP")]
+    #[arg(required_unless_present = "set", num_args = 1..=2, value_name = "[SERVICE] OP")]
     words: Vec<String>,
+    /// A set's number
+    #[arg(long, value_name = "SET", conflicts_with = "words")]
+    set: Option<u64>,
     #[command(flatten)]
     common: Common,
 }
@@ -21,6 +25,9 @@ pub struct Watch {
 impl Watch {
     /// Does it.
     pub fn perform(mut self) -> ExitCode {
+        if let Some(set) = self.set {
+            return client::ask(&self.common, Verb::WatchSet { set }, None, Stay::ToTheEnd);
+        }
         let op = self.words.pop().unwrap_or_default();
         let Ok(op) = op.parse() else {
             out::say(format!(

@@ -11,7 +11,10 @@ pub struct ServiceName(String);
 
 /// Why a text is not a service's name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a service's name is 1 to 63 of a-z, 0-9, - and _, starting with a letter or digit: {0:?}")]
+#[error(
+    "a service's name is 1 to 63 of a-z, 0-9, - and _, starting with a letter or digit, and not \
+     lock or sets: {0:?}"
+)]
 pub struct BadServiceName(String);
 
 impl ServiceName {
@@ -28,9 +31,9 @@ impl FromStr for ServiceName {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let inner = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-' || c == b'_';
         let first = |c: &u8| c.is_ascii_lowercase() || c.is_ascii_digit();
-        // `lock` is a file of its own beside the services' directories.
+        // `lock` and `sets` are entries of their own beside the services' directories.
         let good = text.len() <= 63
-            && text != "lock"
+            && !["lock", "sets"].contains(&text)
             && text.as_bytes().first().is_some_and(first)
             && text.bytes().all(inner);
         if good { Ok(Self(text.to_owned())) } else { Err(BadServiceName(text.to_owned())) }
@@ -66,6 +69,10 @@ number! {
     OpId(u64)
 }
 number! {
+    /// The number of a set: `sets/0000003`. Given out once, growing.
+    SetId(u64)
+}
+number! {
     /// One start of a release: a restart of release 43 is another generation of the same release.
     ///
     /// All instances of a generation were started together and are steered to together.
@@ -91,7 +98,7 @@ mod tests {
         for good in ["web", "a", "api-2", "0x", "under_score", &"a".repeat(63)] {
             assert!(good.parse::<ServiceName>().is_ok(), "{good}");
         }
-        for bad in ["", "lock", "-web", "Web", "a/b", "..", "a b", "é", &"a".repeat(64)] {
+        for bad in ["", "lock", "sets", "-web", "Web", "a/b", "..", "a b", "é", &"a".repeat(64)] {
             assert!(bad.parse::<ServiceName>().is_err(), "{bad}");
         }
     }

@@ -13,8 +13,9 @@ use rustix::net::{
     sendmsg, socketpair, sockopt,
 };
 
-/// Descriptors per message, more than any message of ours has.
-const N_FDS_MAX: usize = 16;
+/// Descriptors per message: a set has one for each of its members. The kernel takes 253
+/// (`SCM_MAX_FD`).
+pub const N_FDS_MAX: usize = 64;
 
 /// The longest message. Environments travel in one.
 pub const MESSAGE_BYTES_MAX: usize = 192 * 1024;

@@ -29,7 +29,9 @@ pub fn read(path: &Path, service: Option<&str>, limit: usize) -> io::Result<Vec<
         Err(error) => return Err(error),
     };
     let entries = text.lines().rev().filter_map(|line| serde_json::from_str(line).ok());
-    let wanted = |entry: &HistoryEntry| service.is_none_or(|name| entry.service == name);
+    // A set's line names all its services.
+    let names = |entry: &HistoryEntry, name| entry.service.split(',').any(|own| own == name);
+    let wanted = |entry: &HistoryEntry| service.is_none_or(|name| names(entry, name));
     Ok(entries.filter(wanted).take(limit).collect())
 }
 
@@ -50,5 +52,10 @@ mod tests {
         std::fs::write(&path, &text[..text.len() - 9]).unwrap();
         assert_eq!(read(&path, Some("web"), 1).unwrap().len(), 1);
         assert_eq!(read(&path, Some("api"), 10).unwrap().len(), 0);
+        let set = HistoryEntry { service: "api,web".to_owned(), ..all[0].clone() };
+        std::fs::write(&path, "").unwrap();
+        append(&path, &set).unwrap();
+        let n_lines = |name| read(&path, Some(name), 10).unwrap().len();
+        assert_eq!(["api", "web", "we"].map(n_lines), [1, 1, 0]);
     }
 }

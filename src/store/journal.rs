@@ -173,19 +173,30 @@ impl Journal {
     /// # Errors
     /// The system's.
     pub fn create(paths: &ServiceLayout, intent: &Intent) -> Result<Self, JournalError> {
-        let dir = paths.op(OpId(intent.op));
+        Self::create_in(&paths.op(OpId(intent.op)), paths.reserve(), intent)
+    }
+
+    /// Begins a journal of any kind in a directory of its own.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn create_in(
+        dir: &Path,
+        reserve: PathBuf,
+        first: &impl Serialize,
+    ) -> Result<Self, JournalError> {
         let path = dir.join(FILE);
         let made = || -> io::Result<File> {
-            fs::create_dir(&dir)?;
+            fs::create_dir(dir)?;
             let mut file = File::options().append(true).create_new(true).open(&path)?;
-            file.write_all(&line(intent)?)?;
-            durable::sync_dir(&dir)?;
-            durable::sync_dir(&paths.ops())?;
+            file.write_all(&line(first)?)?;
+            durable::sync_dir(dir)?;
+            dir.parent().map_or(Ok(()), durable::sync_dir)?;
             Ok(file)
         };
-        make_reserve(&paths.reserve());
+        make_reserve(&reserve);
         let file = made().map_err(|source| JournalError::System { path: path.clone(), source })?;
-        Ok(Self { file, path, reserve: paths.reserve() })
+        Ok(Self { file, path, reserve })
     }
 
     /// Goes on with a journal; a torn tail is cut off.
@@ -193,7 +204,15 @@ impl Journal {
     /// # Errors
     /// The system's.
     pub fn reopen(paths: &ServiceLayout, op: OpId) -> Result<Self, JournalError> {
-        let path = paths.op(op).join(FILE);
+        Self::reopen_in(&paths.op(op), paths.reserve())
+    }
+
+    /// Goes on with a journal of any kind.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn reopen_in(dir: &Path, reserve: PathBuf) -> Result<Self, JournalError> {
+        let path = dir.join(FILE);
         let opened = || -> io::Result<File> {
             let bytes = fs::read(&path)?;
             let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
@@ -203,14 +222,14 @@ impl Journal {
         };
         let file =
             opened().map_err(|source| JournalError::System { path: path.clone(), source })?;
-        Ok(Self { file, path, reserve: paths.reserve() })
+        Ok(Self { file, path, reserve })
     }
 
     /// Writes a line and waits until it is on the disk.
     ///
     /// # Errors
     /// The system's; on a full disk the reserve is given back first.
-    pub fn announce(&mut self, record: &Record) -> Result<(), JournalError> {
+    pub fn announce(&mut self, record: &impl Serialize) -> Result<(), JournalError> {
         self.note(record)?;
         self.file.sync_data().map_err(|source| self.system(source))
     }
@@ -219,7 +238,7 @@ impl Journal {
     ///
     /// # Errors
     /// The system's; on a full disk the reserve is given back first.
-    pub fn note(&mut self, record: &Record) -> Result<(), JournalError> {
+    pub fn note(&mut self, record: &impl Serialize) -> Result<(), JournalError> {
         let text = line(record).map_err(|source| self.system(source))?;
         match self.file.write_all(&text) {
             Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
@@ -281,7 +300,17 @@ pub fn read(
     paths: &ServiceLayout,
     op: OpId,
 ) -> Result<Option<(Intent, Vec<Record>)>, JournalError> {
-    let path = paths.op(op).join(FILE);
+    read_in(&paths.op(op))
+}
+
+/// Reads a journal of any kind.
+///
+/// # Errors
+/// As [`read`].
+pub(super) fn read_in<I: DeserializeOwned, R: DeserializeOwned>(
+    dir: &Path,
+) -> Result<Option<(I, Vec<R>)>, JournalError> {
+    let path = dir.join(FILE);
     let bytes = match fs::read(&path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -290,7 +319,7 @@ pub fn read(
     let text = String::from_utf8_lossy(&bytes);
     let whole = text.rsplit_once('\n').map_or("", |(whole, _torn)| whole);
     let lines: Vec<&str> = whole.lines().collect();
-    let Some(intent) = lines.first().and_then(|line| parse::<Intent>(line)) else {
+    let Some(intent) = lines.first().and_then(|line| parse(line)) else {
         return if lines.len() < 2 {
             Ok(None)
         } else {
@@ -423,6 +452,7 @@ mod tests {
             warnings: vec![],
             next: vec![],
             trouble: None,
+            members: Vec::new(),
         };
         Journal::reopen(&paths, OpId(1)).unwrap().announce(&Record::result(outcome)).unwrap();
         assert!(open_operation(&paths).unwrap().is_none());

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::core::ids::{Generation, InstanceIndex, OpId, ReleaseId, ServiceName};
+use crate::core::ids::{Generation, InstanceIndex, OpId, ReleaseId, ServiceName, SetId};
 use crate::os::fs;
 
 /// The paths below the root.
@@ -35,6 +35,18 @@ impl Layout {
     #[must_use]
     pub fn history(&self) -> PathBuf {
         self.root.join("history.ndjson")
+    }
+
+    /// The journals of sets.
+    #[must_use]
+    pub fn sets(&self) -> PathBuf {
+        self.root.join("sets")
+    }
+
+    /// One set's directory.
+    #[must_use]
+    pub fn set(&self, set: SetId) -> PathBuf {
+        self.sets().join(format!("{:07}", set.0))
     }
 
     /// One service's paths.

@@ -11,6 +11,7 @@ pub mod journal;
 pub mod layout;
 pub mod release;
 pub mod seal;
+pub mod set;
 pub mod state;
 pub mod tree;
 pub mod trial;

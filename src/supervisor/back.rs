@@ -163,7 +163,10 @@ pub fn commit(service: &Rc<Service>, job: &mut Job, rung: u8, machine: &Deploy) 
         Kind::Rollback => format!("rolled back by {}", job.actor),
         _ => job.why.lines().next().unwrap_or("it turned bad").to_owned(),
     };
-    let frozen = left.and_then(|release| release::known(&service.paths, release).ok());
+    // What goes back because of another member of its set was not bad itself.
+    let with_set = machine.plan().kind == Kind::Rollback && service.set.borrow().is_some();
+    let blamed = left.filter(|_| !with_set);
+    let frozen = blamed.and_then(|release| release::known(&service.paths, release).ok());
     let standby = match machine.plan().kind {
         Kind::Rollback => standby_record(service, job.old),
         // Who was warm before this release is warm still.

@@ -18,6 +18,7 @@ use crate::supervisor::probe::Transcript;
 use crate::supervisor::protocol::Trouble;
 use crate::supervisor::report;
 use crate::supervisor::service::Service;
+use crate::supervisor::set;
 use crate::supervisor::step;
 
 /// Releases that the way back tries, at most.
@@ -44,11 +45,26 @@ pub enum Wish {
     Restart,
 }
 
-/// Begins an operation.
+/// Begins an operation of a service that is in no running set.
 ///
 /// # Errors
 /// The four lines that say why not.
 pub async fn begin(
+    service: &Rc<Service>,
+    actor: &str,
+    wish: Wish,
+) -> Result<Rc<Operation>, Trouble> {
+    match set::busy(service) {
+        Some(busy) => Err(busy),
+        None => begin_member(service, actor, wish).await,
+    }
+}
+
+/// Begins an operation for the set that the service is a member of.
+///
+/// # Errors
+/// As [`begin`].
+pub async fn begin_member(
     service: &Rc<Service>,
     actor: &str,
     wish: Wish,
@@ -116,26 +132,27 @@ pub async fn begin(
     launch(service, kind, job)
 }
 
-/// A running operation keeps others out; a stranded one gives way.
-async fn make_way(service: &Rc<Service>) -> Result<(), Trouble> {
+/// Why no operation can begin now, sets aside. Asks and changes nothing.
+pub fn obstacle(service: &Service) -> Option<Trouble> {
     if service.shared.stopping.get() {
-        return Err(refusal(service, "changed", "halley-sup is being stopped", 9, &["status"]));
+        return Some(refusal(service, "changed", "halley-sup is being stopped", 9, &["status"]));
     }
     if service.state.borrow().stopped {
-        return Err(refusal(service, "changed", "it is stopped", 10, &["start"]));
+        return Some(refusal(service, "changed", "it is stopped", 10, &["start"]));
+    }
+    let running = service.operation.borrow().clone().filter(|running| !running.is_stranded());
+    running.map(|running| busy(service, &running))
+}
+
+/// A running operation keeps others out; a stranded one gives way.
+async fn make_way(service: &Rc<Service>) -> Result<(), Trouble> {
+    if let Some(obstacle) = obstacle(service) {
+        return Err(obstacle);
     }
     let running = service.operation.borrow().clone();
     let Some(running) = running else { return Ok(()) };
-    if !running.is_stranded() {
-        return Err(busy(service, &running));
-    }
     running.order(Order::Yield);
-    let mut events = running.watch();
-    while !running.is_over() {
-        if events.changed().await.is_err() {
-            break;
-        }
-    }
+    running.over().await;
     Ok(())
 }
 

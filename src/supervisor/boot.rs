@@ -2,20 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::time::Duration;
 
-use crate::core::deploy::{Cause, Inconclusive, Kind, Phase, Plan, Succession};
+use crate::core::deploy::{Cause, Inconclusive, Kind, Outcome, Phase, Plan, Succession};
 use crate::core::ids::{Generation, OpId, ReleaseId};
 use crate::core::recover::{self, Seen};
 use crate::core::time::Tick;
 use crate::keeper::protocol::{ChildId, Reach};
 use crate::os::clock;
 use crate::store::journal::{self, Intent, Journal, Record};
-use crate::store::state::Served;
 use crate::store::{intake, release, trial};
 use crate::supervisor::begin;
 use crate::supervisor::fleet::{Crew, Duty, Instance, Run};
-use crate::supervisor::gate::{self, Gated, Rigour};
 use crate::supervisor::guard;
 use crate::supervisor::job::{Force, Intake, Job};
 use crate::supervisor::label::{Label, Role};
@@ -25,14 +22,11 @@ use crate::supervisor::logs;
 use crate::supervisor::notify;
 use crate::supervisor::oneshot;
 use crate::supervisor::operation::Operation;
-use crate::supervisor::perform::revive;
+use crate::supervisor::perform::{self, revive};
 use crate::supervisor::probe::Transcript;
 use crate::supervisor::scale;
 use crate::supervisor::service::Service;
 use crate::supervisor::start;
-
-/// How a trouble with the proxy begins.
-const PROXY_TROUBLE: &str = "the proxy does not lead here: ";
 
 /// Why a service could not be taken over.
 #[derive(Debug, thiserror::Error)]
@@ -294,7 +288,7 @@ fn resume(service: &Rc<Service>, intent: Intent, records: &[Record]) -> Result<(
     let cause = cause.unwrap_or(if kind == Kind::Rollback { Cause::Asked } else { Cause::Refused });
     let op = OpId(intent.op);
     let rung = last_rung(records, last);
-    let job = job_of(&intent, rung, records);
+    let mut job = job_of(&intent, rung, records);
     for generation in [Some(job.generation), job.rung].into_iter().flatten() {
         service.fleet.seen(generation);
     }
@@ -328,6 +322,9 @@ fn resume(service: &Rc<Service>, intent: Intent, records: &[Record]) -> Result<(
     tracing::info!(service = %service.name, op = op.0, last = last.name(),
         next = machine.phase().name(), ?seen, "going on with an operation");
     give_duties(service, &job);
+    if machine.phase() == Phase::Done(Outcome::Committed) {
+        perform::wrap_up(service, &mut job);
+    }
     let journal = Journal::reopen(&service.paths, op)?;
     let (operation, orders) =
         Operation::resumed(op, kind, intent.actor.clone(), intent.at, job.release, records);
@@ -391,82 +388,4 @@ fn settle_duties(service: &Rc<Service>) {
         let until = warm.map_or_else(clock::tick, |standby| Tick(standby.until_ms));
         leave::begin(service, &crew, until);
     }
-}
-
-/// Points the outside proxy at a live generation, and tries until it can be: at boot the proxy may
-/// come up later than the service.
-fn lead_in(service: &Rc<Service>, crew: &Rc<Crew>) {
-    if service.config().proxy.is_none() {
-        return;
-    }
-    let (service, crew) = (Rc::clone(service), Rc::clone(crew));
-    tokio::task::spawn_local(async move {
-        let mut pause = Duration::from_millis(500);
-        let is_live = || {
-            let idle = service.operation.borrow().is_none();
-            idle && service.live.get() == Some(crew.generation)
-        };
-        while is_live() {
-            match service.point_proxy(&crew).await {
-                Ok(()) => {
-                    let told = |why: &String| why.starts_with(PROXY_TROUBLE);
-                    if service.trouble.borrow().as_ref().is_some_and(told) {
-                        service.trouble.replace(None);
-                    }
-                    return;
-                }
-                Err(why) => service.trouble.replace(Some(format!("{PROXY_TROUBLE}{why}"))),
-            };
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_secs(30));
-        }
-    });
-}
-
-/// Starts the last good release of a service that has nothing running, and tries again until it
-/// runs: callers wait in the queues meanwhile. Returns when it answers or its deadline is over.
-pub async fn bring_up(service: &Rc<Service>) {
-    let mut pause = Duration::from_millis(200);
-    loop {
-        let running = service.task.borrow_mut().take();
-        if let Some(task) = running {
-            drop(task.await);
-        }
-        let good = service.state.borrow().last_good;
-        let wanted = !service.state.borrow().stopped && !service.shared.stopping.get();
-        let (Some(good), true, None) = (good, wanted, service.live_crew()) else { return };
-        match bring_up_once(service, good).await {
-            Ok(()) => return,
-            Err(why) => {
-                tracing::error!(service = %service.name, why, "starting the last good release");
-                service.trouble.replace(Some(why));
-            }
-        }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_secs(30));
-    }
-}
-
-async fn bring_up_once(service: &Rc<Service>, good: Served) -> Result<(), String> {
-    let release = ReleaseId(good.release);
-    let text = |error: &dyn std::fmt::Display| format!("release {release}: {error}");
-    let settings = release::settings(&service.paths, release).map_err(|error| text(&error))?;
-    let generation = service.fleet.next_generation();
-    let crew =
-        start::start(service, generation, release, settings).await.map_err(|error| text(&error))?;
-    service.steer_to(&crew, Duty::Live).map_err(|error| text(&error))?;
-    revive(service, &crew);
-    service.tend();
-    let served = Served { generation: generation.0, ..good };
-    service.save(|state| state.last_good = Some(served)).map_err(|error| text(&error))?;
-    let mut transcript = Transcript::default();
-    let deadline = crew.settings.health.deadline;
-    match gate::gate(service, &crew, Rigour::Short, deadline, &mut transcript).await {
-        Gated::Open(_) => drop(service.trouble.replace(None)),
-        // It is live and kept up by the guard all the same.
-        Gated::Shut(why) => drop(service.trouble.replace(Some(text(&why)))),
-        Gated::Died => drop(service.trouble.replace(Some(text(&"its process ended")))),
-    }
-    lead_in(service, &crew);
-    Ok(())
 }

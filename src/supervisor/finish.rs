@@ -1,6 +1,5 @@
 //! The end of an operation: its result, the history, whom to let go, what to prune.
 
-use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use crate::config::model::Strategy;
@@ -61,6 +60,7 @@ pub fn give_way(service: &Rc<Service>, operation: &Rc<Operation>, journal: &mut 
         warnings: Vec::new(),
         next: Vec::new(),
         trouble: None,
+        members: Vec::new(),
     };
     close(service, operation, journal, outcome);
 }
@@ -121,6 +121,7 @@ fn outcome(service: &Rc<Service>, operation: &Operation, job: &Job, ended: Ended
         warnings: job.warnings.clone(),
         next,
         trouble,
+        members: Vec::new(),
     }
 }
 
@@ -211,6 +212,7 @@ fn prune(service: &Rc<Service>) {
     }
     let all = release::all(&service.paths);
     let known: Vec<_> = all.iter().map(|known| (known.release, known.verdict)).collect();
+    let set = service.set.borrow().clone();
     let state = service.state.borrow();
     let roots = Roots {
         serving: service.serving(),
@@ -218,7 +220,7 @@ fn prune(service: &Rc<Service>) {
         trial: service.trial(),
         standby: state.standby.as_ref().map(|standby| ReleaseId(standby.release)),
         pinned: state.pinned.iter().copied().map(ReleaseId).collect(),
-        open: BTreeSet::new(),
+        open: set.and_then(|set| set.before(&service.name)).into_iter().collect(),
         alive: service.fleet.releases(),
     };
     let keep = service.config().keep.releases;

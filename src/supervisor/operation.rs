@@ -122,14 +122,25 @@ impl Operation {
 
     /// Tells watchers what it is, before anything else.
     pub fn announce_to_watchers(&self, service: &ServiceName) {
-        self.tell(Event::Operation {
+        self.tell(self.announcement(service));
+    }
+
+    /// What it is.
+    pub fn announcement(&self, service: &ServiceName) -> Event {
+        Event::Operation {
             service: service.to_string(),
             op: self.id.0,
             kind: self.kind.name().to_owned(),
             release: self.release.get().map(|release| release.0),
             actor: self.actor.clone(),
             at: self.at.borrow().clone(),
-        });
+        }
+    }
+
+    /// Resolves when it is over.
+    pub async fn over(&self) {
+        let mut events = self.watch();
+        while !self.is_over() && events.changed().await.is_ok() {}
     }
 
     /// The events from this one on.

@@ -220,6 +220,12 @@ fn commit(service: &Rc<Service>, job: &mut Job, machine: &Deploy) -> Performed {
         // It may have ended between its last good probe and now: from here on the guard has it.
         revive(service, &crew);
     }
+    wrap_up(service, job);
+    Performed::ok(format!("last good: {}", job.release))
+}
+
+/// What follows from a commit; done again when a crash came right after the rename.
+pub fn wrap_up(service: &Service, job: &mut Job) {
     let wrapped_up =
         trial::clear(&service.paths).map_err(|error| error.to_string()).and_then(|()| {
             release::set_verdict(&service.paths, job.release, Verdict::Good, None)
@@ -228,7 +234,6 @@ fn commit(service: &Rc<Service>, job: &mut Job, machine: &Deploy) -> Performed {
     if let Err(error) = wrapped_up {
         job.warnings.push(error);
     }
-    Performed::ok(format!("last good: {}", job.release))
 }
 
 /// Has the guard start every process of a live generation that does not run.

@@ -8,6 +8,10 @@
 
 use serde::{Deserialize, Serialize};
 
+pub mod set;
+
+pub use set::{Member, Part, SetStatus};
+
 /// Version of this protocol.
 pub const VERSION: u16 = 1;
 
@@ -36,6 +40,14 @@ pub enum Verb {
         /// Release it though the artifact is frozen.
         force: bool,
     },
+    /// Bring new releases of several services live, as one. A descriptor comes along for each
+    /// member that has one, in their order.
+    ReleaseSet {
+        /// The members, in any order.
+        members: Vec<Part>,
+        /// Release them though an artifact is frozen.
+        force: bool,
+    },
     /// Bring an older release back.
     Rollback {
         /// Which service.
@@ -49,6 +61,11 @@ pub enum Verb {
         op: u64,
         /// Whose operation; needed when several services have one of that number.
         service: Option<String>,
+    },
+    /// Follow a set from its beginning to its result.
+    WatchSet {
+        /// Its number.
+        set: u64,
     },
     /// How things stand: one [`Event::Status`].
     Status {
@@ -124,6 +141,19 @@ pub enum Event {
         /// When, RFC 3339.
         at: String,
     },
+    /// A set has begun (or is being watched). Its members' operations and phases follow.
+    Set {
+        /// Its number.
+        set: u64,
+        /// Its services, in the order of their releases.
+        members: Vec<String>,
+        /// Who asked for it.
+        actor: String,
+        /// When, RFC 3339.
+        at: String,
+    },
+    /// The operation of a set's member is over; the set goes on.
+    Member(Box<Member>),
     /// A phase moved.
     Phase {
         /// Its name.
@@ -196,7 +226,7 @@ pub struct Outcome {
     pub outcome: String,
     /// Whose.
     pub service: String,
-    /// The operation's number; 0 for `start` and `stop`.
+    /// The operation's number; 0 for `start` and `stop`; of a set, its own.
     pub op: u64,
     /// The release it was about.
     pub release: Option<u64>,
@@ -212,6 +242,10 @@ pub struct Outcome {
     pub next: Vec<String>,
     /// What and why, when it was not a success; `still` says what serves.
     pub trouble: Option<Trouble>,
+    /// Of a set: what became of each member, in order. `op` is the set's number then, `service`
+    /// all names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<Member>,
 }
 
 /// An error for people: four lines.
@@ -236,6 +270,9 @@ pub struct Status {
     pub version: String,
     /// The services, in start order.
     pub services: Vec<ServiceStatus>,
+    /// The running set.
+    #[serde(default)]
+    pub set: Option<SetStatus>,
 }
 
 /// How one service stands.

@@ -23,6 +23,7 @@ use crate::supervisor::link::Link;
 use crate::supervisor::logs::LogFiles;
 use crate::supervisor::operation::Operation;
 use crate::supervisor::place::Place;
+use crate::supervisor::set::ReleaseSet;
 use crate::supervisor::slots::{SlotError, Slots};
 
 /// What all services share.
@@ -71,6 +72,10 @@ pub struct Service {
     pub operation: RefCell<Option<Rc<Operation>>>,
     /// The task that runs it.
     pub task: RefCell<Option<JoinHandle<()>>>,
+    /// The running set that it is a member of.
+    pub set: RefCell<Option<Rc<ReleaseSet>>>,
+    /// Held while its last good release is being started.
+    pub starting: tokio::sync::Mutex<()>,
     /// Operations that ended, for late watchers.
     pub past: RefCell<VecDeque<Rc<Operation>>>,
     /// Commands that a supervisor before this one ran and that nobody has asked for yet.
@@ -103,6 +108,8 @@ impl Service {
             scaling: Cell::new(false),
             operation: RefCell::default(),
             task: RefCell::default(),
+            set: RefCell::default(),
+            starting: tokio::sync::Mutex::default(),
             past: RefCell::default(),
             left_over: RefCell::default(),
             trouble: RefCell::default(),

@@ -9,16 +9,20 @@ use tokio::sync::mpsc;
 
 use crate::config;
 use crate::core::ids::ServiceName;
+use crate::core::order;
 use crate::keeper;
 use crate::os::proc;
 use crate::store::layout::Layout;
 use crate::supervisor::boot;
+use crate::supervisor::bring_up;
 use crate::supervisor::control;
+use crate::supervisor::in_order;
 use crate::supervisor::leave;
 use crate::supervisor::link::{Inventory, Link, LinkError, News};
 use crate::supervisor::rest;
 use crate::supervisor::scale;
 use crate::supervisor::service::{Service, Shared};
+use crate::supervisor::set::{ReleaseSet, resume};
 
 /// All services.
 #[derive(Debug)]
@@ -31,6 +35,8 @@ pub struct Stack {
     pub order: RefCell<Vec<ServiceName>>,
     /// Services that cannot be taken over, and why: what they run goes on running.
     pub broken: RefCell<BTreeMap<ServiceName, String>>,
+    /// The running set.
+    pub set: RefCell<Option<Rc<ReleaseSet>>>,
 }
 
 /// Why a supervisor leaves.
@@ -74,13 +80,19 @@ pub async fn run(config_path: PathBuf) -> Result<(), StackError> {
         services: RefCell::default(),
         order: RefCell::new(config.order.clone()),
         broken: RefCell::default(),
+        set: RefCell::default(),
     });
+    let open_set = resume::find(&stack);
+    stack.set.replace(open_set.as_ref().map(|open| Rc::clone(&open.set)));
     for name in &config.order {
         if let Some(service) = config.services.get(name) {
             stack.take_over(service.clone(), &mut inventory).await;
         }
     }
     stack.drop_strangers(&mut inventory).await;
+    if let Some(open) = open_set {
+        resume::go_on(&stack, open);
+    }
     control::serve(&stack, &config.socket)?;
     stack.shared.link.ready().await?;
     let starting = Rc::clone(&stack);
@@ -92,10 +104,13 @@ impl Stack {
     async fn take_over(self: &Rc<Self>, config: config::model::Service, inventory: &mut Inventory) {
         let name = config.name.clone();
         let taken = match Service::load(Rc::clone(&self.shared), config) {
-            Ok(service) => match boot::take_over(&service, inventory).await {
-                Ok(()) => Ok(service),
-                Err(error) => Err(error.to_string()),
-            },
+            Ok(service) => {
+                self.mark(&service);
+                match boot::take_over(&service, inventory).await {
+                    Ok(()) => Ok(service),
+                    Err(error) => Err(error.to_string()),
+                }
+            }
             Err(error) => Err(error.to_string()),
         };
         match taken {
@@ -130,20 +145,58 @@ impl Stack {
         }
     }
 
-    /// Starts what is not running, in order: a service begins when those before it answer, or have
-    /// had their time.
-    async fn bring_up(&self) {
-        let order = self.order.borrow().clone();
-        for name in order {
-            let service = self.services.borrow().get(&name).cloned();
-            let Some(service) = service else { continue };
-            let deadline = service.config().settings.health.deadline;
-            let up = Rc::clone(&service);
-            let task = tokio::task::spawn_local(async move { boot::bring_up(&up).await });
-            if tokio::time::timeout(deadline, task).await.is_err() {
-                tracing::warn!(service = %name, "is not up yet; those after it are started");
-            }
+    /// A set begins: its members are nobody else's.
+    pub fn hold_for(&self, set: &Rc<ReleaseSet>) {
+        self.set.replace(Some(Rc::clone(set)));
+        for service in self.services.borrow().values() {
+            self.mark(service);
         }
+    }
+
+    /// The set is over.
+    pub fn let_go_of_set(&self) {
+        self.set.replace(None);
+        for service in self.services.borrow().values() {
+            service.set.replace(None);
+        }
+    }
+
+    /// A member of the running set knows it.
+    fn mark(&self, service: &Service) {
+        let set = self.set.borrow().clone();
+        service.set.replace(set.filter(|set| set.has(&service.name)));
+    }
+
+    /// Every service, those of the configuration first, in its order; and whom each one waits for
+    /// at its start.
+    fn in_order(&self) -> (Vec<Rc<Service>>, Vec<Vec<usize>>) {
+        let services = self.services.borrow();
+        let mut names: Vec<ServiceName> = self.order.borrow().clone();
+        names.retain(|name| services.contains_key(name));
+        let known = names.clone();
+        names.extend(services.keys().filter(|name| !known.contains(name)).cloned());
+        let all: Vec<_> = names.iter().filter_map(|name| services.get(name).cloned()).collect();
+        let after: Vec<_> = all.iter().map(|service| service.config().after.clone()).collect();
+        let waits = order::starts(&names, &after);
+        (all, waits)
+    }
+
+    /// Starts what is not running: a service begins when those it is `after` answer, or have had
+    /// their time; others begin at once.
+    async fn bring_up(&self) {
+        let (services, waits) = self.in_order();
+        in_order::run(&waits, |place| {
+            let service = Rc::clone(&services[place]);
+            async move {
+                let deadline = bring_up::deadline(&service);
+                let up = Rc::clone(&service);
+                let task = tokio::task::spawn_local(async move { bring_up::bring_up(&up).await });
+                if tokio::time::timeout(deadline, task).await.is_err() {
+                    tracing::warn!(service = %service.name, "is not up yet; those after it start");
+                }
+            }
+        })
+        .await;
     }
 
     async fn until_the_end(
@@ -162,16 +215,21 @@ impl Stack {
         }
     }
 
-    /// Takes everything down, in reverse order.
+    /// Takes everything down: a service when those after it are down, others at once.
     async fn stop(&self) {
         self.shared.stopping.set(true);
-        let order: Vec<ServiceName> = self.order.borrow().iter().rev().cloned().collect();
-        for name in order {
-            let service = self.services.borrow().get(&name).cloned();
-            if let Some(service) = service {
-                take_down(&service).await;
-            }
+        // It goes on at the next start, from its journal.
+        let set = self.set.borrow().as_ref().and_then(|set| set.task.take());
+        if let Some(task) = set {
+            task.abort();
+            drop(task.await);
         }
+        let (services, waits) = self.in_order();
+        in_order::run(&order::stops(&waits), |place| {
+            let service = Rc::clone(&services[place]);
+            async move { take_down(&service).await }
+        })
+        .await;
         if let Err(error) = self.shared.link.stopped().await {
             tracing::error!(%error, "saying that everything is down");
         }
@@ -222,6 +280,8 @@ pub async fn take_down(service: &Rc<Service>) {
         task.abort();
         drop(task.await);
     }
+    // What is just being started is seen, and stopped.
+    let turn = service.starting.lock().await;
     service.live.set(None);
     let crews = service.fleet.all();
     let stops: Vec<_> = crews
@@ -232,6 +292,7 @@ pub async fn take_down(service: &Rc<Service>) {
         })
         .collect();
     service.slots.close(service.link()).await;
+    drop(turn);
     for stop in stops {
         drop(stop.await);
     }

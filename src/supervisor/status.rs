@@ -9,7 +9,7 @@ use crate::store::release;
 use crate::supervisor::connections;
 use crate::supervisor::fleet::{Crew, Duty};
 use crate::supervisor::protocol::{
-    InstanceStatus, OperationStatus, ReleaseEntry, RollbackStatus, ServiceStatus, Status,
+    InstanceStatus, OperationStatus, ReleaseEntry, RollbackStatus, ServiceStatus, SetStatus, Status,
 };
 use crate::supervisor::service::Service;
 use crate::supervisor::stack::Stack;
@@ -25,7 +25,13 @@ pub fn status(stack: &Stack, only: Option<&str>) -> Status {
         (None, Some(why)) => Some(of_broken(name.as_str(), why)),
         (None, None) => None,
     });
-    Status { version: env!("CARGO_PKG_VERSION").to_owned(), services: entries.collect() }
+    let set = stack.set.borrow().as_ref().map(|set| set.status());
+    let shown = |set: &SetStatus| only.is_none_or(|only| set.members.iter().any(|m| m == only));
+    Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        services: entries.collect(),
+        set: set.filter(shown),
+    }
 }
 
 fn of_service(service: &Rc<Service>) -> ServiceStatus {

@@ -6,11 +6,11 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::core::deploy::Phase;
-use crate::core::ids::{OpId, ReleaseId, ServiceName};
+use crate::core::ids::{OpId, ReleaseId, ServiceName, SetId};
 use crate::os::clock;
 use crate::store::{history, journal};
 use crate::supervisor::begin::{self, Wish};
-use crate::supervisor::boot;
+use crate::supervisor::bring_up;
 use crate::supervisor::control::Client;
 use crate::supervisor::job::Force;
 use crate::supervisor::logs::{Follow, tail};
@@ -18,8 +18,10 @@ use crate::supervisor::operation::{Operation, Order};
 use crate::supervisor::protocol::{Event, Outcome, PhaseState, Request, Trouble, Verb};
 use crate::supervisor::report;
 use crate::supervisor::service::Service;
+use crate::supervisor::set;
 use crate::supervisor::stack::{self, Stack};
 use crate::supervisor::status;
+use crate::supervisor::watched::Watched;
 
 /// A watcher hears something at least this often.
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -93,7 +95,11 @@ fn known(stack: &Stack, name: &str) -> Result<(), Trouble> {
     })
 }
 
-fn find(stack: &Stack, name: &str) -> Result<Rc<Service>, Trouble> {
+/// The service of this name.
+///
+/// # Errors
+/// When there is none, or it cannot be managed.
+pub fn find(stack: &Stack, name: &str) -> Result<Rc<Service>, Trouble> {
     known(stack, name)?;
     let services = stack.services.borrow();
     let found = services.iter().find(|(known, _)| known.as_str() == name);
@@ -127,19 +133,24 @@ async fn on_service(
             let force = if force { Force::Yes } else { Force::No };
             let wish = Wish::Release { source: fd, name: source, force };
             let operation = begin::begin(&service, actor, wish).await?;
-            if follow(&operation, client, Until::Held).await == Followed::Held {
+            if follow(&*operation, client, Until::Held).await == Followed::Held {
                 client.tell(&Event::Result(Box::new(holding(&service, &operation)))).await;
             }
         }
+        Verb::ReleaseSet { members, force } => {
+            let force = if force { Force::Yes } else { Force::No };
+            set::verbs::release(stack, actor, members, force, fds, client).await?;
+        }
+        Verb::WatchSet { set } => set::verbs::watch(stack, SetId(set), client).await?,
         Verb::Rollback { service, to } => {
             let service = find(stack, &service)?;
             let operation = begin::begin(&service, actor, Wish::Rollback { to }).await?;
-            follow(&operation, client, Until::Over).await;
+            follow(&*operation, client, Until::Over).await;
         }
         Verb::Restart { service } => {
             let service = find(stack, &service)?;
             let operation = begin::begin(&service, actor, Wish::Restart).await?;
-            follow(&operation, client, Until::Over).await;
+            follow(&*operation, client, Until::Over).await;
         }
         Verb::Watch { op, service } => watch(stack, OpId(op), service, client).await?,
         Verb::Releases { service } => {
@@ -153,7 +164,14 @@ async fn on_service(
         Verb::Start { service } => start(&find(stack, &service)?, client).await?,
         Verb::Stop { service } => stop(&find(stack, &service)?, client).await?,
         Verb::Promote { service } => order(&find(stack, &service)?, Order::Promote, client).await?,
-        Verb::Abort { service } => order(&find(stack, &service)?, Order::Abort, client).await?,
+        Verb::Abort { service } => {
+            let service = find(stack, &service)?;
+            let set = service.set.borrow().clone();
+            match set {
+                Some(set) => set::verbs::abort(&set, actor, client).await,
+                None => order(&service, Order::Abort, client).await?,
+            }
+        }
         Verb::Status { .. } | Verb::History { .. } => {}
     }
     Ok(())
@@ -161,7 +179,7 @@ async fn on_service(
 
 /// How far an operation is followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Until {
+pub enum Until {
     /// To its result.
     Over,
     /// To its result, or until it waits for somebody's word.
@@ -170,7 +188,7 @@ enum Until {
 
 /// Where following ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Followed {
+pub enum Followed {
     /// With the result, or with the client.
     Over,
     /// The operation waits for somebody's word.
@@ -178,7 +196,7 @@ enum Followed {
 }
 
 /// Both are alive, and a human decides.
-fn holding(service: &Service, operation: &Operation) -> Outcome {
+pub fn holding(service: &Service, operation: &Operation) -> Outcome {
     let name = &service.name;
     let next = ["promote", "abort"].map(|verb| format!("halley-sup {verb} {name}"));
     let trouble = Trouble {
@@ -201,13 +219,13 @@ fn waits_for_a_word(phase: &str) -> bool {
     matches!(Phase::parse(phase), Some(Phase::Hold | Phase::StepHold(_)))
 }
 
-/// Streams an operation from its beginning.
-async fn follow(operation: &Rc<Operation>, client: &mut Client, until: Until) -> Followed {
-    let mut grew = operation.watch();
+/// Streams an operation, or a set of them, from its beginning.
+pub async fn follow(watched: &impl Watched, client: &mut Client, until: Until) -> Followed {
+    let mut grew = watched.grew();
     let mut n_told = 0;
     loop {
         grew.borrow_and_update();
-        for event in operation.events_from(n_told) {
+        for event in watched.told_from(n_told) {
             n_told += 1;
             let last = matches!(event, Event::Result(_));
             if !client.tell(&event).await || last {
@@ -223,8 +241,8 @@ async fn follow(operation: &Rc<Operation>, client: &mut Client, until: Until) ->
             changed = grew.changed() => if changed.is_err() { return Followed::Over },
             () = client.gone() => return Followed::Over,
             () = tokio::time::sleep(HEARTBEAT) => {
-                let phase = operation.phase.borrow().clone();
-                let ms = clock::tick().since_ms(operation.phase_started.get());
+                let (phase, since) = watched.phase();
+                let ms = clock::tick().since_ms(since);
                 if !client.tell(&Event::Heartbeat { phase, ms }).await {
                     return Followed::Over;
                 }
@@ -265,7 +283,7 @@ async fn watch(
         }
     };
     if let Some(operation) = service.operation_of(op) {
-        follow(&operation, client, Until::Over).await;
+        follow(&*operation, client, Until::Over).await;
         return Ok(());
     }
     let read = journal::read(&service.paths, op).map_err(|error| trouble(error.to_string()))?;
@@ -332,6 +350,7 @@ fn outcome(service: &Service, word: &str, op: u64) -> Outcome {
         warnings: Vec::new(),
         next: Vec::new(),
         trouble: None,
+        members: Vec::new(),
     }
 }
 
@@ -346,7 +365,7 @@ async fn start(service: &Rc<Service>, client: &mut Client) -> Result<(), Trouble
     }
     if service.live_crew().is_none() {
         let up = Rc::clone(service);
-        let task = tokio::task::spawn_local(async move { boot::bring_up(&up).await });
+        let task = tokio::task::spawn_local(async move { bring_up::bring_up(&up).await });
         let deadline = service.config().settings.health.deadline + Duration::from_secs(1);
         drop(tokio::time::timeout(deadline, task).await);
     }
@@ -364,6 +383,9 @@ async fn stop(service: &Rc<Service>, client: &mut Client) -> Result<(), Trouble>
     let running = service.operation.borrow().clone();
     if let Some(running) = running {
         return Err(begin::busy(service, &running));
+    }
+    if let Some(busy) = set::busy(service) {
+        return Err(busy);
     }
     let saved = service.save(|state| {
         state.stopped = true;
@@ -403,7 +425,7 @@ async fn order(service: &Rc<Service>, order: Order, client: &mut Client) -> Resu
         client.tell(&Event::Result(Box::new(promoted))).await;
         return Ok(());
     }
-    follow(&running, client, Until::Over).await;
+    follow(&*running, client, Until::Over).await;
     // `abort` has done its work when the operation has gone back.
     if order == Order::Abort {
         tracing::info!(service = %service.name, still = report::still(service), "aborted");

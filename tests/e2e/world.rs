@@ -189,6 +189,17 @@ impl World {
         }
     }
 
+    /// `status --json` of one service of several.
+    pub fn status_of(&self, name: &str) -> Value {
+        let begun = Instant::now();
+        loop {
+            let said = self.cli(&["status", name, "--json"]);
+            if said.code == 0 || begun.elapsed() > BUDGET {
+                return said.expect(0).result()["services"][0].clone();
+            }
+        }
+    }
+
     pub fn load(&self, shape: Shape) -> Load {
         Load::start(self.address, shape, 4)
     }
@@ -235,7 +246,12 @@ impl World {
 
     /// Asks the service itself who it is.
     pub fn answering(&self) -> Option<u64> {
-        let load = Load::start(self.address, Shape::Short, 1);
+        Self::answering_at(self.address)
+    }
+
+    /// Asks whoever has this address.
+    pub fn answering_at(address: SocketAddr) -> Option<u64> {
+        let load = Load::start(address, Shape::Short, 1);
         if !load.wait_for(1) {
             return None;
         }

@@ -6,6 +6,7 @@
 //! before its effect. After a crash `recover` goes on from the journal and from what is seen.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod set;
 mod world;
 
 use halley_sup::core::deploy::{self, Kind, Outcome, Phase};

@@ -14,12 +14,22 @@ pub struct Human {
     /// Quarters of the artifact that plain lines have told.
     n_quarters: u64,
     follows_log: bool,
+    /// Of a set: the member that phases are of, as long as the longest name.
+    member: Option<String>,
+    width: usize,
 }
 
 impl Human {
     pub fn new(verb: &Verb) -> Self {
         let follows_log = matches!(verb, Verb::Logs { .. });
-        Self { seen: Seen::default(), bar: None, n_quarters: 0, follows_log }
+        Self {
+            seen: Seen::default(),
+            bar: None,
+            n_quarters: 0,
+            follows_log,
+            member: None,
+            width: 0,
+        }
     }
 
     pub fn reconnected(&mut self) {
@@ -34,11 +44,26 @@ impl Human {
             Event::Operation { service, op, kind, release, actor, .. } => {
                 let release = release.map_or(String::new(), |n| format!("  release {n}"));
                 out::say(format!("-----> {service}  {kind} {op}{release}  (by {actor})"));
+                self.n_quarters = 0;
+                if self.width > 0 {
+                    self.member = Some(format!("{service:<0$}  ", self.width));
+                }
+            }
+            Event::Set { set, members, actor, .. } => {
+                self.width = members.iter().map(String::len).max().unwrap_or(0);
+                out::say(format!("=====> set {set}  {}  (by {actor})", members.join(", ")));
+            }
+            Event::Member(member) => {
+                let why = member.why.as_deref().and_then(|why| why.lines().next());
+                let why = why.map_or(String::new(), |why| format!(": {why}"));
+                let outcome = words(&member.outcome);
+                out::say(format!("       {:<1$}  {outcome}{why}", member.service, self.width));
             }
             Event::Phase { phase, state, ms, detail } => self.phase(phase, *state, *ms, detail),
             Event::Progress { bytes, total } => self.progress(*bytes, *total),
             Event::Heartbeat { phase, ms } => {
-                out::say(format!("       … {} for {} s", words(phase), ms / 1000));
+                let member = self.member.as_deref().unwrap_or_default();
+                out::say(format!("       … {member}{} for {} s", words(phase), ms / 1000));
             }
             Event::Status(status) => {
                 out::result(tables::status(status));
@@ -75,7 +100,8 @@ impl Human {
         };
         let name = words(phase);
         let detail = detail.lines().next().unwrap_or_default();
-        out::say(format!("       {name:<18} {state:<7} {:>8}  {detail}", duration(ms)));
+        let member = self.member.as_deref().unwrap_or_default();
+        out::say(format!("       {member}{name:<18} {state:<7} {:>8}  {detail}", duration(ms)));
     }
 
     fn progress(&mut self, bytes: u64, total: Option<u64>) {
@@ -100,8 +126,14 @@ impl Human {
         if self.follows_log {
             return outcome.exit;
         }
+        if !outcome.members.is_empty() {
+            out::result(tables::members(&outcome.members));
+        }
         match &outcome.trouble {
             Some(trouble) => out::say(out::four_lines(trouble)),
+            None if !outcome.members.is_empty() => {
+                out::result(format!("set {}: all are live", outcome.op));
+            }
             None => out::result(good(outcome)),
         }
         outcome.exit

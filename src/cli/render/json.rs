@@ -52,6 +52,8 @@ impl Json {
                 Some(trouble.exit)
             }
             Event::Operation { .. }
+            | Event::Set { .. }
+            | Event::Member(_)
             | Event::Phase { .. }
             | Event::Progress { .. }
             | Event::Heartbeat { .. }

@@ -47,7 +47,10 @@ pub struct Seen {
 impl Seen {
     /// Whether an event is new.
     pub fn is_new(&mut self, event: &Event) -> bool {
-        let lasting = matches!(event, Event::Operation { .. } | Event::Phase { .. });
+        let lasting = matches!(
+            event,
+            Event::Set { .. } | Event::Operation { .. } | Event::Phase { .. } | Event::Member(_)
+        );
         if !lasting {
             return true;
         }

@@ -3,13 +3,51 @@
 use comfy_table::{ContentArrangement, Table, presets};
 
 use crate::supervisor::protocol::{
-    HistoryEntry, InstanceStatus, ReleaseEntry, ServiceStatus, Status,
+    HistoryEntry, InstanceStatus, Member, ReleaseEntry, ServiceStatus, SetStatus, Status,
 };
 
 /// How things stand.
 pub fn status(status: &Status) -> String {
     let blocks: Vec<String> = status.services.iter().map(service).collect();
-    if blocks.is_empty() { "no services".to_owned() } else { blocks.join("\n\n") }
+    let services = if blocks.is_empty() { "no services".to_owned() } else { blocks.join("\n\n") };
+    match &status.set {
+        Some(set) => format!("{}\n\n{services}", running_set(set)),
+        None => services,
+    }
+}
+
+/// A set that runs, in one line.
+fn running_set(set: &SetStatus) -> String {
+    let at = match (&set.kind, &set.member) {
+        (Some(kind), Some(member)) => format!(": {kind} of {member}"),
+        _ => String::new(),
+    };
+    format!(
+        "set {} ({} by {}) runs since {}{at}",
+        set.set,
+        set.members.join(", "),
+        set.actor,
+        set.at
+    )
+}
+
+/// What became of a set's members.
+pub fn members(members: &[Member]) -> String {
+    let number = |n: Option<u64>| n.map_or("-".to_owned(), |n| n.to_string());
+    let mut table = table(&["service", "op", "release", "outcome", "exit", "serving"]);
+    for member in members {
+        let ops = [member.op, member.back].into_iter().flatten().map(|op| op.to_string());
+        let ops: Vec<String> = ops.collect();
+        table.add_row([
+            member.service.clone(),
+            if ops.is_empty() { "-".to_owned() } else { ops.join(", ") },
+            number(member.release),
+            member.outcome.clone(),
+            number(member.exit.map(u64::from)),
+            number(member.serving),
+        ]);
+    }
+    trimmed(&table)
 }
 
 fn service(service: &ServiceStatus) -> String {
