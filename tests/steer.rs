@@ -10,9 +10,8 @@ use std::time::Duration;
 
 use halley_sup::core::ids::SlotId;
 use halley_sup::os::listen;
-use halley_sup::supervisor::group::{self, Kind};
+use halley_sup::supervisor::group::{self, Kind, Proof};
 use halley_sup::supervisor::listener;
-use halley_sup::supervisor::stragglers;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -119,7 +118,7 @@ fn weights_share_connections_out() {
                 *count += n;
             }
             for id in group.borrow().ids() {
-                stragglers::take_all(group.borrow().fd(id).unwrap()).unwrap();
+                while listen::accept(group.borrow().fd(id).unwrap()).is_ok() {}
             }
         }
         // 1,000 at three to one: 750, give or take six times the square root of 187.
@@ -144,7 +143,8 @@ fn a_slot_that_a_program_shuts_down_is_opened_again_and_the_others_are_not_mista
             assert!(group.borrow().is_whole());
             let ids = group.borrow().ids();
             for id in ids {
-                group::prove(&group, id).await.unwrap();
+                let proof = group::prove(&group, id).await.unwrap();
+                assert!(matches!(proof, Proof::Here), "{shut:?} {id}: {proof:?}");
             }
             let _held = call("127.0.0.1", &group).await;
             assert_eq!(queued(&group), [0, 0, 0, 1], "{shut:?}");
@@ -221,29 +221,14 @@ fn wake_ups() -> u64 {
     line.split_whitespace().last().unwrap().parse().unwrap()
 }
 
-/// A server that echoes one line in the live slot.
-fn serve(group: &Group, id: SlotId) {
-    let fd = group.borrow().fd(id).unwrap().try_clone_to_owned().unwrap();
-    let server = std::net::TcpListener::from(fd);
-    server.set_nonblocking(true).unwrap();
-    let server = tokio::net::TcpListener::from_std(server).unwrap();
-    tokio::task::spawn_local(async move {
-        while let Ok((mut client, _)) = server.accept().await {
-            let mut text = Vec::new();
-            client.read_to_end(&mut text).await.unwrap();
-            client.write_all(&text).await.unwrap();
-        }
-    });
-}
-
+/// Who was queued before a flip is left in the queue: the slot is not to be had, and afterwards it
+/// is, blocking as a program expects it.
 #[test]
-fn a_straggler_in_an_abandoned_slot_gets_its_answer_from_the_live_one() {
+fn a_slot_with_callers_is_not_to_be_had() {
     run(async {
         let group = group("127.0.0.1", 2);
-        // It was queued before the flip, and its program is gone.
-        let mut late = call("127.0.0.1", &group).await;
+        let late = call("127.0.0.1", &group).await;
         group.borrow_mut().steer(&[(SlotId(1), 1)]).unwrap();
-        serve(&group, SlotId(1));
         let left = listener::settle(
             &listener::Listener::Group(Rc::clone(&group)),
             &[SlotId(0)],
@@ -251,23 +236,38 @@ fn a_straggler_in_an_abandoned_slot_gets_its_answer_from_the_live_one() {
         )
         .await;
         assert_eq!(left.n_queued, 1);
-        let watch = stragglers::watch(Rc::clone(&group), SlotId(0));
-        late.write_all(b"hello").await.unwrap();
-        late.shutdown().await.unwrap();
-        let mut answer = String::new();
-        late.read_to_string(&mut answer).await.unwrap();
-        assert_eq!((answer.as_str(), watch.count()), ("hello", 1));
-        watch.stop().await;
-        let settled = listener::settle(
-            &listener::Listener::Group(Rc::clone(&group)),
-            &[SlotId(0)],
-            Duration::from_secs(5),
-        )
-        .await;
-        assert_eq!((settled.n_queued, settled.n_half_open), (0, 0));
-        // A program that gets the slot finds it as it expects it: blocking.
+        let proof = group::prove(&group, SlotId(0)).await.unwrap();
+        assert!(matches!(proof, Proof::Occupied(None)), "{proof:?}");
+        assert_eq!(queued(&group), [1, 0]);
+        let passed = listen::accept(group.borrow().fd(SlotId(0)).unwrap()).unwrap();
+        assert_eq!(passed.peer_addr().unwrap(), late.local_addr().unwrap());
+        let proof = group::prove(&group, SlotId(0)).await.unwrap();
+        assert!(matches!(proof, Proof::Here), "{proof:?}");
+        assert_eq!(queued(&group), [0, 0]);
         let flags = rustix::fs::fcntl_getfl(group.borrow().fd(SlotId(0)).unwrap()).unwrap();
         assert!(!flags.contains(rustix::fs::OFlags::NONBLOCK));
+    });
+}
+
+/// A caller comes after the look at the queue, and our own connection has gone astray: the caller is
+/// not mistaken for it, and handed over.
+#[test]
+fn a_caller_in_the_place_of_our_own_connection_is_handed_over() {
+    run(async {
+        let group = group("127.0.0.1", 2);
+        let address = group.borrow().address();
+        let slots = group.borrow().ids().into_iter();
+        let copy = |id| (id, group.borrow().fd(id).unwrap().try_clone_to_owned().unwrap());
+        // The order is mistaken: what is sent to slot 0 arrives in slot 1, and the other way round.
+        let mut mistaken = group::Group::new(Kind::Stream, address, 64);
+        mistaken.adopt(slots.map(copy).collect(), vec![SlotId(1), SlotId(0)]).unwrap();
+        mistaken.steer(&[(SlotId(1), 1)]).unwrap();
+        let mistaken = Rc::new(RefCell::new(mistaken));
+        let proof = group::prove(&mistaken, SlotId(0));
+        let (proof, caller) =
+            tokio::join!(proof, async { std::net::TcpStream::connect(address).unwrap() });
+        let Proof::Occupied(Some(taken)) = proof.unwrap() else { panic!("it was mistaken") };
+        assert_eq!(taken.peer_addr().unwrap(), caller.local_addr().unwrap());
     });
 }
 

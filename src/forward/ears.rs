@@ -28,11 +28,24 @@ enum Hearing {
     Closed,
 }
 
-/// The listeners of one worker. They are never closed and never shut down: their queues belong to
+/// What came of listening.
+#[derive(Debug)]
+pub enum Heard {
+    /// A connection, which has a place.
+    Client(OwnedFd),
+    /// Nobody is there.
+    Nobody,
+    /// This time it did not go; somebody may be there.
+    Missed,
+    /// It hears nothing for now, or for good.
+    Deaf,
+}
+
+/// The listeners of one worker, its own copies. They are never shut down: their queues belong to
 /// whoever accepts next.
 #[derive(Debug)]
 pub struct Ears<'a> {
-    listeners: &'a [OwnedFd],
+    listeners: Vec<OwnedFd>,
     /// Which of them somebody else has shut down.
     gone: Vec<usize>,
     admission: &'a Admission,
@@ -45,7 +58,7 @@ impl<'a> Ears<'a> {
     /// # Errors
     /// `epoll_ctl(2)`'s.
     pub fn open(
-        listeners: &'a [OwnedFd],
+        listeners: Vec<OwnedFd>,
         admission: &'a Admission,
         epoll: impl AsFd,
     ) -> Result<Self, Errno> {
@@ -67,49 +80,58 @@ impl<'a> Ears<'a> {
     }
 
     fn unregister(&self, epoll: impl AsFd) {
-        for listener in self.listeners {
+        for listener in &self.listeners {
             // One that is gone is not there.
             let _ = epoll::delete(&epoll, listener);
         }
     }
 
+    /// How many listeners there are.
+    pub const fn n_listeners(&self) -> usize {
+        self.listeners.len()
+    }
+
     /// Accepts one connection, which has a place then: who is left wakes this worker again, or an
     /// idle one.
-    pub fn accept(&mut self, index: usize, epoll: impl AsFd) -> Option<OwnedFd> {
-        let listener = self.listeners.get(index)?;
+    pub fn accept(&mut self, index: usize, epoll: impl AsFd) -> Heard {
+        let Some(listener) = self.listeners.get(index) else { return Heard::Nobody };
         if self.hearing != Hearing::Open {
-            return None;
+            return Heard::Deaf;
         }
         if !self.admission.enter() {
-            self.become_deaf(None, epoll);
-            return None;
+            return self.become_deaf(None, epoll);
         }
         let errno = match accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
-            Ok(client) => return Some(client),
+            Ok(client) => return Heard::Client(client),
             Err(errno) => errno,
         };
         self.admission.step_back();
         match errno {
             Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => {
-                self.become_deaf(Some(clock::tick().0 + DEAF_MS), epoll);
+                self.become_deaf(Some(clock::tick().0 + DEAF_MS), epoll)
             }
             Errno::INVAL => {
-                tracing::warn!("listener {index} was shut down by somebody else");
-                self.gone.push(index);
-                let _ = epoll::delete(epoll, listener);
+                if !self.gone.contains(&index) {
+                    tracing::warn!("listener {index} was shut down by somebody else");
+                    self.gone.push(index);
+                    let _ = epoll::delete(epoll, listener);
+                }
+                Heard::Nobody
             }
-            // Another worker was faster, or the client has left.
-            _ => {}
+            // Another worker was faster.
+            Errno::AGAIN => Heard::Nobody,
+            // The client has left, or its network.
+            _ => Heard::Missed,
         }
-        None
     }
 
-    fn become_deaf(&mut self, until_ms: Option<u64>, epoll: impl AsFd) {
+    fn become_deaf(&mut self, until_ms: Option<u64>, epoll: impl AsFd) -> Heard {
         self.unregister(&epoll);
         self.hearing = Hearing::Deaf { until_ms };
         if self.admission.become_deaf() && until_ms.is_none() {
             self.hear_again(epoll);
         }
+        if self.hearing == Hearing::Open { Heard::Missed } else { Heard::Deaf }
     }
 
     /// A connection has ended, or it is time to try again.
@@ -133,12 +155,13 @@ impl<'a> Ears<'a> {
         }
     }
 
-    /// Hears no more.
+    /// Hears no more, and lets the listeners go: whoever is given one next has it alone.
     pub fn close(&mut self, epoll: impl AsFd) {
         match std::mem::replace(&mut self.hearing, Hearing::Closed) {
             Hearing::Open => self.unregister(epoll),
             Hearing::Deaf { .. } => self.admission.hear_again(),
             Hearing::Closed => {}
         }
+        self.listeners.clear();
     }
 }

@@ -1,7 +1,11 @@
 //! The forwarder: gives every connection of some inherited listeners to a backend that listens at
 //! an address of its own (`handoff = "port"`).
 //!
-//! One process an instance, in its slots, so that steering, shares and a standby are as for a
+//! Or it passes on who was left waiting in a slot that nobody accepts from any more (`--to called
+//! --until-empty`): it takes them, lets the slot go, and leaves with the last of them. It is a
+//! process, so that their connections outlive the supervisor.
+//!
+//! For an instance it is one process, in its slots, so that steering, shares and a standby are as for a
 //! program that takes sockets. Bytes go from socket to pipe to socket by `splice(2)` and never come
 //! here. A backend that is not there is waited for: late, never lost. It must never close a
 //! listener's queue: whoever runs after it accepts what it has left there.
@@ -82,7 +86,7 @@ pub fn main(args: &[OsString]) -> ExitCode {
 
 fn forward(options: &Options) -> Result<(), ForwardError> {
     let at = |step| move |source| ForwardError::System { step, source };
-    let listeners = inherited_listeners()?;
+    let (listeners, clients) = inherited()?;
     let stop = stop_signal().map_err(at("SIGTERM"))?;
     let n_threads = options.n_threads();
     let desk = |_| eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map(Desk::new);
@@ -90,10 +94,19 @@ fn forward(options: &Options) -> Result<(), ForwardError> {
     let desks = desks.map_err(io::Error::from).map_err(at("eventfd"))?;
     let n_possible = n_clients_possible(raise_file_limit(), n_threads, listeners.len());
     let n_most = options.max_clients.map_or(n_possible, |n| n.get().min(n_possible));
-    let admission = Admission::new(n_most, desks);
-    let worker = |desk| Worker::new(desk, options, &listeners, &admission, &stop);
+    let admission = Admission::new(n_most.max(clients.len()), desks);
+    let worker = |desk| {
+        let own = listeners.iter().map(OwnedFd::try_clone).collect::<io::Result<Vec<_>>>()?;
+        Worker::new(desk, options, own, &admission, &stop)
+    };
     let workers: io::Result<Vec<Worker<'_>>> = admission.desks().iter().map(worker).collect();
     let mut workers = workers.map_err(at("epoll"))?;
+    drop(listeners);
+    for (client, desk) in clients.into_iter().zip(admission.desks().iter().cycle()) {
+        // There are places for all of them, and every desk is there.
+        admission.enter();
+        drop(desk.put(client));
+    }
     let last = workers.pop();
     let run = std::thread::scope(|scope| {
         let others: Vec<_> = workers.into_iter().map(|one| scope.spawn(|| one.run())).collect();
@@ -106,8 +119,9 @@ fn forward(options: &Options) -> Result<(), ForwardError> {
     run.map_err(at("epoll_wait"))
 }
 
-/// The sockets that were handed over (`sd_listen_fds(3)`).
-fn inherited_listeners() -> Result<Vec<OwnedFd>, ForwardError> {
+/// The sockets that were handed over (`sd_listen_fds(3)`): listeners, and clients that somebody has
+/// accepted already.
+fn inherited() -> Result<(Vec<OwnedFd>, Vec<OwnedFd>), ForwardError> {
     let variable = |name: &str| std::env::var(name).unwrap_or_default();
     let pid = variable("LISTEN_PID");
     if !pid.is_empty() && pid != std::process::id().to_string() {
@@ -118,17 +132,16 @@ fn inherited_listeners() -> Result<Vec<OwnedFd>, ForwardError> {
     if n == 0 {
         return Err(ForwardError::NoListeners { found });
     }
-    let listener = |number| {
-        let fd = proc::inherited_number(number)?;
+    let sockets = proc::take_inherited(n)
+        .map_err(|(number, source)| ForwardError::Listener { number, source })?;
+    for (number, fd) in (3..).zip(&sockets) {
         // Several workers may be woken for one connection: accept(2) must not wait.
-        listen::set_nonblocking(&fd)?;
+        listen::set_nonblocking(fd).map_err(|source| ForwardError::Listener { number, source })?;
         // Accepted connections inherit it. A Unix socket has no such option.
-        let _ = rustix::net::sockopt::set_tcp_nodelay(&fd, true);
-        Ok(fd)
-    };
-    (3..3 + n)
-        .map(|number| listener(number).map_err(|source| ForwardError::Listener { number, source }))
-        .collect()
+        let _ = rustix::net::sockopt::set_tcp_nodelay(fd, true);
+    }
+    let listens = |fd: &OwnedFd| rustix::net::sockopt::socket_acceptconn(fd).unwrap_or(true);
+    Ok(sockets.into_iter().partition(listens))
 }
 
 /// A socket that becomes readable when the forwarder shall accept no more.
@@ -151,7 +164,7 @@ fn raise_file_limit() -> usize {
 /// nobody reads, two pipes. One that was accepted and gets no backend for lack of descriptors would
 /// be worse off than one that waits in the queue.
 fn n_clients_possible(n_files: usize, n_threads: usize, n_listeners: usize) -> usize {
-    let n_own = 16 + 2 * n_listeners + n_threads * (2 + 2 * pipe::Pool::N_MOST);
+    let n_own = 16 + (n_threads + 1) * n_listeners + n_threads * (2 + 2 * pipe::Pool::N_MOST);
     (n_files.saturating_sub(n_own) / 6).max(1)
 }
 
@@ -161,7 +174,7 @@ mod tests {
 
     #[test]
     fn a_place_is_worth_six_descriptors_and_one_place_there_is() {
-        assert_eq!(n_clients_possible(1024, 2, 1), (1024 - 18 - 68) / 6);
+        assert_eq!(n_clients_possible(1024, 2, 1), (1024 - 19 - 68) / 6);
         assert_eq!(n_clients_possible(20, 2, 1), 1);
     }
 

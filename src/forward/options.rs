@@ -10,7 +10,7 @@ use super::target::Target;
 #[derive(Debug, Parser)]
 #[command(name = "halley-sup forward", no_binary_name = true)]
 pub struct Options {
-    /// The backend: tcp://IP:PORT or unix:PATH
+    /// The backend: tcp://IP:PORT, unix:PATH, or called: where the connection itself wanted to go
     #[arg(long)]
     pub to: Target,
     /// Tell the backend the client's address (PROXY protocol, version 2)
@@ -19,6 +19,9 @@ pub struct Options {
     /// Connections open at once; others wait in the kernel's queue [default: what descriptors allow]
     #[arg(long, value_name = "N")]
     pub max_clients: Option<NonZeroUsize>,
+    /// Take who waits, let the listeners go, and leave with the last connection
+    #[arg(long)]
+    pub until_empty: bool,
     /// Worker threads [default: 2, or 1 on a single processor]
     #[arg(long, value_name = "N")]
     pub threads: Option<NonZeroUsize>,

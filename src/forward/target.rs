@@ -2,28 +2,33 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::str::FromStr;
 
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, sockopt,
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, getsockname, socket_with,
+    sockopt,
 };
 
-/// The address of a backend: `tcp://IP:PORT` or `unix:PATH`.
+/// The address of a backend: `tcp://IP:PORT`, `unix:PATH`, or `called`.
 #[derive(Debug, Clone)]
 pub enum Target {
     /// A TCP address.
     Tcp(SocketAddr),
     /// The path of a Unix stream socket.
     Unix(SocketAddrUnix),
+    /// The address that the client itself has called: who was left waiting goes where the others
+    /// go. So it does not come from 127.0.0.1, which programs trust, unless it came from this
+    /// machine: from far away it comes from the machine's own address.
+    Called,
 }
 
 /// Why a text names no backend.
 #[derive(Debug, thiserror::Error)]
 pub enum TargetError {
-    /// Neither form.
-    #[error("expected tcp://IP:PORT or unix:PATH")]
+    /// None of the forms.
+    #[error("expected tcp://IP:PORT, unix:PATH or called")]
     Form,
     /// An address without a number, or without a port.
     #[error("{address}: not an IP address and a port")]
@@ -47,6 +52,9 @@ impl FromStr for Target {
             let bad = |_| TargetError::Address { address: address.to_owned() };
             return address.parse().map(Self::Tcp).map_err(bad);
         }
+        if text == "called" {
+            return Ok(Self::Called);
+        }
         let path = text.strip_prefix("unix:").ok_or(TargetError::Form)?;
         let bad = || TargetError::Path { path: path.to_owned() };
         if path.is_empty() {
@@ -64,31 +72,27 @@ impl fmt::Display for Target {
                 let path = address.path_bytes().unwrap_or_default();
                 write!(f, "unix:{}", String::from_utf8_lossy(path))
             }
+            Self::Called => f.write_str("called"),
         }
     }
 }
 
 impl Target {
-    /// A socket on its way to the backend. On loopback it is connected when this returns, although
+    /// A socket on its way to the backend of a client. On loopback it is connected when this returns, although
     /// the kernel says `EINPROGRESS`: it answers the handshake before `connect(2)` has returned
     /// (seen on Linux 6.18).
     ///
     /// # Errors
-    /// `socket(2)`'s and `connect(2)`'s.
-    pub fn connect(&self) -> Result<OwnedFd, Errno> {
-        let family = match self {
-            Self::Tcp(SocketAddr::V4(_)) => AddressFamily::INET,
-            Self::Tcp(SocketAddr::V6(_)) => AddressFamily::INET6,
-            Self::Unix(_) => AddressFamily::UNIX,
-        };
-        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        let socket = socket_with(family, SocketType::STREAM, flags, None)?;
-        let begun = match self {
-            Self::Tcp(address) => {
-                sockopt::set_tcp_nodelay(&socket, true)?;
-                connect(&socket, address)
+    /// `socket(2)`'s and `connect(2)`'s, and `getsockname(2)`'s of the client.
+    pub fn connect(&self, client: impl AsFd) -> Result<OwnedFd, Errno> {
+        let (socket, begun) = match self {
+            Self::Tcp(address) => tcp(address)?,
+            Self::Called => tcp(&called(client)?)?,
+            Self::Unix(address) => {
+                let socket = socket_of(AddressFamily::UNIX)?;
+                let begun = connect(&socket, address);
+                (socket, begun)
             }
-            Self::Unix(address) => connect(&socket, address),
         };
         match begun {
             Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
@@ -97,13 +101,33 @@ impl Target {
     }
 }
 
+fn tcp(address: &SocketAddr) -> Result<(OwnedFd, Result<(), Errno>), Errno> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = socket_of(family)?;
+    sockopt::set_tcp_nodelay(&socket, true)?;
+    let begun = connect(&socket, address);
+    Ok((socket, begun))
+}
+
+/// The address that a client has called. One that called IPv4 is heard on `[::]` in IPv6 clothes.
+fn called(client: impl AsFd) -> Result<SocketAddr, Errno> {
+    let mut address = SocketAddr::try_from(getsockname(client)?)?;
+    address.set_ip(address.ip().to_canonical());
+    Ok(address)
+}
+
+fn socket_of(family: AddressFamily) -> Result<OwnedFd, Errno> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    socket_with(family, SocketType::STREAM, flags, None)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn both_forms_are_read_and_written() {
-        for text in ["tcp://127.0.0.1:21000", "tcp://[::1]:80", "unix:/run/x.sock"] {
+        for text in ["tcp://127.0.0.1:21000", "tcp://[::1]:80", "unix:/run/x.sock", "called"] {
             assert_eq!(text.parse::<Target>().unwrap().to_string(), text);
         }
     }

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use super::admission::Admission;
 use super::connection::{Connection, Next, Side};
 use super::desk::Desk;
-use super::ears::{Ears, FIRST_TOKEN};
+use super::ears::{Ears, FIRST_TOKEN, Heard};
 use super::header;
 use super::options::Options;
 use super::patience::Patience;
@@ -56,7 +56,7 @@ impl<'a> Worker<'a> {
     pub fn new(
         desk: &'a Desk,
         options: &'a Options,
-        listeners: &'a [OwnedFd],
+        listeners: Vec<OwnedFd>,
         admission: &'a Admission,
         stop: &OwnedFd,
     ) -> io::Result<Self> {
@@ -80,12 +80,13 @@ impl<'a> Worker<'a> {
         })
     }
 
-    /// Works until it was told to stop and no connection is left.
+    /// Works until it was told to stop, or has taken all it was to take, and no connection is left.
     ///
     /// # Errors
     /// `epoll_wait(2)`'s.
     pub fn run(mut self) -> io::Result<()> {
         let mut events = Vec::with_capacity(N_EVENTS);
+        self.take_all();
         while !(self.is_leaving && self.slots.is_empty() && self.desk.leave()) {
             events.clear();
             let timeout = self.timeout();
@@ -117,24 +118,20 @@ impl<'a> Worker<'a> {
 
     fn handle(&mut self, event: Event) {
         match event.data.u64() {
-            STOP => {
-                self.is_leaving = true;
-                self.ears.close(&self.epoll);
-            }
+            STOP => self.leave(),
             WAKE => {
                 self.ears.hear_again(&self.epoll);
                 for client in self.desk.take() {
                     self.begin(client);
                 }
+                self.take_all();
             }
             token if token >= FIRST_TOKEN => {
                 let index = usize::try_from(token - FIRST_TOKEN).unwrap_or(usize::MAX);
-                let accepted = self.ears.accept(index, &self.epoll);
-                let kept = accepted.and_then(|client| self.admission.pass(client, self.desk));
-                if let Some(client) = kept {
-                    self.desk.begin();
-                    self.begin(client);
+                if let Heard::Client(client) = self.ears.accept(index, &self.epoll) {
+                    self.take(client);
                 }
+                self.take_all();
             }
             token => {
                 let side = if token & 1 == 0 { Side::Client } else { Side::Backend };
@@ -143,6 +140,38 @@ impl<'a> Worker<'a> {
                 let next = connection.hear(side, event.flags, &mut self.pool);
                 self.follow(index, next);
             }
+        }
+    }
+
+    /// Accepts no more.
+    fn leave(&mut self) {
+        self.is_leaving = true;
+        self.ears.close(&self.epoll);
+    }
+
+    /// Takes everybody who waits and then lets the listeners go, if that is the order. While there
+    /// is no place for all of them it goes on when there is.
+    fn take_all(&mut self) {
+        if !self.options.until_empty || self.is_leaving {
+            return;
+        }
+        for index in 0..self.ears.n_listeners() {
+            loop {
+                match self.ears.accept(index, &self.epoll) {
+                    Heard::Client(client) => self.take(client),
+                    Heard::Missed => {}
+                    Heard::Nobody => break,
+                    Heard::Deaf => return,
+                }
+            }
+        }
+        self.leave();
+    }
+
+    fn take(&mut self, client: OwnedFd) {
+        if let Some(client) = self.admission.pass(client, self.desk) {
+            self.desk.begin();
+            self.begin(client);
         }
     }
 
@@ -162,7 +191,7 @@ impl<'a> Worker<'a> {
     fn connect(&mut self, index: usize) {
         let Some(connection) = self.slots.get_mut(index) else { return };
         let data = EventData::new_u64((index as u64) << 1 | 1);
-        let begun = self.options.to.connect().and_then(|backend| {
+        let begun = self.options.to.connect(connection.client()).and_then(|backend| {
             epoll::add(&self.epoll, &backend, data, ALL)?;
             Ok(backend)
         });
@@ -190,6 +219,7 @@ impl<'a> Worker<'a> {
         let now_ms = clock::tick().0;
         if self.ears.deaf_until_ms().is_some_and(|at_ms| at_ms <= now_ms) {
             self.ears.hear_again(&self.epoll);
+            self.take_all();
         }
         while let Some((at_ms, index)) = self.alarms.pop_first() {
             if at_ms > now_ms {

@@ -6,7 +6,8 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
@@ -239,6 +240,47 @@ pub fn inherited_number(number: i32) -> io::Result<OwnedFd> {
     Ok(rustix::io::fcntl_dupfd_cloexec(borrowed, 3)?)
 }
 
+/// Takes the sockets from descriptor 3 on out of the environment's hands: their numbers are owned
+/// from here on, so that dropping one closes it. Once in the life of a process, before it opens
+/// anything.
+///
+/// # Errors
+/// With the number that is not open, or not a socket, or was taken before.
+pub fn take_inherited(n_sockets: i32) -> Result<Vec<OwnedFd>, (i32, io::Error)> {
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    if TAKEN.swap(true, Ordering::SeqCst) {
+        return Err((3, io::ErrorKind::AlreadyExists.into()));
+    }
+    let check = |number| inherited_number(number).map(drop).map_err(|error| (number, error));
+    (3..3 + n_sockets).try_for_each(check)?;
+    // SAFETY: all are open, were put there by whoever started this process, and nobody here has
+    // taken them: this is the only place that does, and it has not been here before.
+    Ok((3..3 + n_sockets).map(|number| unsafe { OwnedFd::from_raw_fd(number) }).collect())
+}
+
+/// Whether a process still has a socket open. What cannot be seen counts as open: who asks is
+/// about to give the socket to somebody else.
+#[must_use]
+pub fn has_socket(process: &Identity, inode: u64) -> bool {
+    let is_there = || start_ticks(process.pid).ok() == Some(process.start_ticks);
+    let wanted = format!("socket:[{inode}]");
+    // One that vanishes while it is read may have become another number.
+    for _ in 0..100 {
+        if !is_there() || is_zombie(process.pid) {
+            return false;
+        }
+        let Ok(entries) = fs::read_dir(format!("/proc/{}/fd", process.pid)) else {
+            return is_there() && !is_zombie(process.pid);
+        };
+        let links: io::Result<Vec<_>> =
+            entries.map(|entry| entry.and_then(|entry| fs::read_link(entry.path()))).collect();
+        if let Ok(links) = links {
+            return links.iter().any(|link| link.as_os_str() == wanted.as_str());
+        }
+    }
+    true
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -253,6 +295,18 @@ mod tests {
         assert!(child.try_wait().unwrap().is_none(), "another start time is another process");
         signal(pid, who.start_ticks, 9).unwrap();
         child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_socket_is_seen_as_long_as_the_process_has_it() {
+        let own = identity(i32::try_from(std::process::id()).unwrap()).unwrap();
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let inode = crate::os::listen::inode(&socket).unwrap();
+        assert!(has_socket(&own, inode));
+        let another = Identity { start_ticks: own.start_ticks + 1, ..own.clone() };
+        assert!(!has_socket(&another, inode), "another start time is another process");
+        drop(socket);
+        assert!(!has_socket(&own, inode));
     }
 
     #[test]

@@ -105,7 +105,8 @@ fn forget_the_rest(service: &Rc<Service>, inventory: &mut Inventory) {
     }
 }
 
-/// This service's children; commands of probes are ended, nobody waits for them any more.
+/// This service's children that belong to a generation. Commands of probes are ended, nobody waits
+/// for them any more; those that pass callers on go on.
 fn take_mine(service: &Rc<Service>, inventory: &mut Inventory) -> Vec<(Label, Found)> {
     let (mine, others): (Vec<_>, Vec<_>) = std::mem::take(&mut inventory.children)
         .into_iter()
@@ -119,6 +120,7 @@ fn take_mine(service: &Rc<Service>, inventory: &mut Inventory) -> Vec<(Label, Fo
         let Some(label) = label else { continue };
         match (label.role, &label.purpose) {
             (Role::Instance | Role::Forwarder, _) => instances.push((label, found)),
+            (Role::Passer, _) => service.slots.passers().adopt(found),
             // Ended or not, it is asked for by whoever goes on with what it was run for.
             (Role::Oneshot, Some(purpose)) if oneshot::outlives(purpose) => {
                 if let Some(end) = found.end {

@@ -19,7 +19,6 @@ use crate::os::listen::{self, SlotState, SocketType};
 use crate::os::ready;
 use crate::os::steer::{self, Rule, Share};
 use crate::supervisor::listener::ListenerError;
-use crate::supervisor::stragglers;
 
 /// What the slots of a group carry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -379,73 +378,112 @@ pub async fn connect(group: &Rc<RefCell<Group>>) -> io::Result<TcpStream> {
     TcpStream::connect(target).await
 }
 
+/// What [`prove`] has found.
+#[derive(Debug)]
+#[must_use]
+pub enum Proof {
+    /// The slot is where the order says, and nobody waits in it.
+    Here,
+    /// Callers wait in the slot, late ones: it is not to be had. One of them may have been taken
+    /// out with our own connection's place.
+    Occupied(Option<std::net::TcpStream>),
+}
+
 /// Shows that a slot is where the order says, before a program gets it: a connection sent there
 /// must lie in its queue. The slot must be idle. When it is elsewhere among the idle ones, the
 /// order is set right.
 ///
+/// Nobody is taken out of the queue but our own connection, and that only where it lies alone.
+///
 /// # Errors
 /// [`ListenerError::Lost`] when it is at no position.
-pub async fn prove(group: &Rc<RefCell<Group>>, id: SlotId) -> Result<(), ListenerError> {
+pub async fn prove(group: &Rc<RefCell<Group>>, id: SlotId) -> Result<Proof, ListenerError> {
     let address = group.borrow().address();
-    rescue(group, id, None)?;
-    if arrives(group, id, id).await? {
-        return Ok(());
+    if group.borrow().state(id)?.n_queued > 0 {
+        return Ok(Proof::Occupied(None));
+    }
+    match arrives(group, id, id).await? {
+        Arrival::Elsewhere => {}
+        Arrival::Here => return Ok(Proof::Here),
+        Arrival::Among(client) => return Ok(Proof::Occupied(client)),
     }
     let others: Vec<SlotId> = group.borrow().order().to_vec();
     for other in others.into_iter().filter(|other| *other != id) {
-        if arrives(group, other, id).await? {
-            let mut group = group.borrow_mut();
-            let place = |wanted| group.order().iter().position(|slot| *slot == wanted);
-            if let (Some(a), Some(b)) = (place(id), place(other)) {
-                group.swap(a, b);
-            }
-            tracing::warn!(%address, slot = %id, "found a slot at another position of its group");
-            return if group.target().is_empty() { Ok(()) } else { group.attach() };
+        match arrives(group, other, id).await? {
+            Arrival::Elsewhere => continue,
+            Arrival::Here => {}
+            Arrival::Among(client) => return Ok(Proof::Occupied(client)),
         }
+        let mut group = group.borrow_mut();
+        let place = |wanted| group.order().iter().position(|slot| *slot == wanted);
+        if let (Some(a), Some(b)) = (place(id), place(other)) {
+            group.swap(a, b);
+        }
+        tracing::warn!(%address, slot = %id, "found a slot at another position of its group");
+        if !group.target().is_empty() {
+            group.attach()?;
+        }
+        return Ok(Proof::Here);
     }
     Err(ListenerError::Lost { id, address: address.to_string() })
 }
 
-/// Whether a connection sent to the position of `at` lies in the queue of `expected`.
+/// Where a connection of our own has arrived.
+enum Arrival {
+    /// In the slot, alone; it is taken out again.
+    Here,
+    /// Not there.
+    Elsewhere,
+    /// Others are there, and maybe ours; the one that had the place of ours, when it was taken.
+    Among(Option<std::net::TcpStream>),
+}
+
+/// Whether a connection sent to the position of `at` lies in the empty queue of `expected`.
 async fn arrives(
     group: &Rc<RefCell<Group>>,
     at: SlotId,
     expected: SlotId,
-) -> Result<bool, ListenerError> {
-    let before = group.borrow().state(expected)?.n_queued;
+) -> Result<Arrival, ListenerError> {
     let stream = probe_connect(group, at).await?;
     let ours = stream.local_addr().ok();
-    let mut here = false;
+    let mut n_queued = 0;
     // connect() has returned, so the server's side is complete up to one loopback packet.
     for _ in 0..50 {
-        here = group.borrow().state(expected)?.n_queued > before;
-        if here || at != expected {
+        n_queued = group.borrow().state(expected)?.n_queued;
+        if n_queued > 0 || at != expected {
             break;
         }
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    if here {
-        rescue(group, expected, ours)?;
+    match n_queued {
+        0 => Ok(Arrival::Elsewhere),
+        1 => {
+            let first = take_one(group, expected)?;
+            Ok(match first.filter(|first| first.peer_addr().ok() != ours) {
+                None => Arrival::Here,
+                caller => Arrival::Among(caller),
+            })
+        }
+        _ => Ok(Arrival::Among(None)),
     }
-    Ok(here)
 }
 
-/// Empties an idle slot's queue: our own connection is dropped, a straggler goes where the others
-/// go.
-fn rescue(
+/// Takes the first connection out of an idle slot's queue, without ever waiting: a program that has
+/// gone may have left somebody behind who accepts there too. The slot is blocking afterwards.
+fn take_one(
     group: &Rc<RefCell<Group>>,
     id: SlotId,
-    ours: Option<SocketAddr>,
-) -> Result<(), ListenerError> {
-    let accepted = {
-        let group = group.borrow();
-        let fd = group.fd(id).ok_or_else(|| group.not_there(id))?;
-        stragglers::take_all(fd).map_err(|source| group.system(source))?
-    };
-    for stream in accepted {
-        if stream.peer_addr().ok() != ours {
-            stragglers::forward(group, stream);
+) -> Result<Option<std::net::TcpStream>, ListenerError> {
+    let group = group.borrow();
+    let fd = group.fd(id).ok_or_else(|| group.not_there(id))?;
+    let taken = || -> io::Result<Option<std::net::TcpStream>> {
+        listen::set_nonblocking(fd)?;
+        let accepted = listen::accept(fd);
+        listen::set_blocking(fd)?;
+        match accepted {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            accepted => accepted.map(Some),
         }
-    }
-    Ok(())
+    };
+    taken().map_err(|source| group.system(source))
 }

@@ -49,7 +49,7 @@ pub fn follow(
         crew.n_ends.send_modify(|n| *n += 1);
         match role {
             Role::Forwarder => after_forwarder(&service, &crew, &instance).await,
-            Role::Instance | Role::Probe | Role::Oneshot => {
+            Role::Instance | Role::Probe | Role::Oneshot | Role::Passer => {
                 after(&service, &crew, &instance, &run).await;
             }
         }

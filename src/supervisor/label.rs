@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::core::ids::{Generation, InstanceIndex, ReleaseId, SlotId};
+use crate::core::ids::{Generation, InstanceIndex, ReleaseId, ServiceName, SlotId};
+use crate::core::time::Tick;
 use crate::supervisor::fleet::{Crew, Instance};
 use crate::supervisor::place::Place;
 use crate::supervisor::service::Service;
@@ -56,6 +57,8 @@ pub enum Role {
     Forwarder,
     /// It is a command that runs once, to its end.
     Oneshot,
+    /// It passes on who was left waiting in a slot; it belongs to no generation.
+    Passer,
 }
 
 impl Label {
@@ -85,20 +88,31 @@ impl Label {
 
     /// The label of a command that runs once.
     pub fn oneshot(service: &Service, release: ReleaseId, purpose: &str) -> Self {
+        let plain = Self::outside(&service.name, service.now(), Role::Oneshot);
+        Self { release: release.0, purpose: Some(purpose.to_owned()), ..plain }
+    }
+
+    /// The label of a process that passes on who was left waiting.
+    pub fn passer(service: &ServiceName, now: Tick) -> Self {
+        Self::outside(service, now, Role::Passer)
+    }
+
+    /// A process that belongs to no generation.
+    fn outside(service: &ServiceName, now: Tick, role: Role) -> Self {
         Self {
             version: 1,
-            service: service.name.to_string(),
-            release: release.0,
+            service: service.to_string(),
+            release: 0,
             generation: 0,
             instance: 0,
             slots: Vec::new(),
-            started_ms: service.now().0,
+            started_ms: now.0,
             restarts: 0,
-            role: Role::Oneshot,
+            role,
             instances: 0,
             port: None,
             socket: None,
-            purpose: Some(purpose.to_owned()),
+            purpose: None,
         }
     }
 

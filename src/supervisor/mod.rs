@@ -28,6 +28,7 @@ pub mod look;
 pub mod notify;
 pub mod oneshot;
 pub mod operation;
+pub mod passers;
 pub mod perform;
 pub mod place;
 pub mod preflight;

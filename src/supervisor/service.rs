@@ -22,6 +22,7 @@ use crate::supervisor::fleet::{Crew, Duty, Fleet};
 use crate::supervisor::link::Link;
 use crate::supervisor::logs::LogFiles;
 use crate::supervisor::operation::Operation;
+use crate::supervisor::passers::Passers;
 use crate::supervisor::place::Place;
 use crate::supervisor::set::ReleaseSet;
 use crate::supervisor::slots::{SlotError, Slots};
@@ -94,9 +95,11 @@ impl Service {
     pub fn load(shared: Rc<Shared>, config: model::Service) -> Result<Rc<Self>, StateError> {
         let paths = shared.layout.service(&config.name);
         let state = State::load(&paths.state())?;
+        let user = config.settings.user.as_deref();
+        let passers = Passers::new(Rc::clone(&shared.link), config.name.clone(), user);
         Ok(Rc::new(Self {
             name: config.name.clone(),
-            slots: Slots::new(config.name.clone()),
+            slots: Slots::new(config.name.clone(), passers),
             logs: LogFiles::new(paths.logs()),
             config: RefCell::new(Rc::new(config)),
             shared,

@@ -12,17 +12,18 @@ use crate::core::ids::{ServiceName, SlotId};
 use crate::keeper::protocol::Catch;
 use crate::os::listen::{self, ListenError};
 use crate::os::memory::Note;
-use crate::supervisor::group::{self, Group};
+use crate::supervisor::group;
 use crate::supervisor::link::{Link, LinkError};
 use crate::supervisor::listener::{Listener, ListenerError};
-use crate::supervisor::stragglers::{self, StragglerWatch};
+use crate::supervisor::passers::Passers;
+use crate::supervisor::stragglers::Stragglers;
 
 /// The listeners of one service.
 #[derive(Debug)]
 pub struct Slots {
     service: ServiceName,
     listeners: RefCell<Vec<Owned>>,
-    watches: RefCell<HashMap<(usize, SlotId), StragglerWatch>>,
+    stragglers: Stragglers,
     /// Taken, and not yet anybody's: whoever comes there is not a straggler.
     reserved: RefCell<BTreeSet<(usize, SlotId)>>,
     menders: RefCell<HashMap<(usize, SlotId), JoinHandle<()>>>,
@@ -67,14 +68,19 @@ pub enum SlotError {
 
 impl Slots {
     /// A service without listeners yet.
-    pub fn new(service: ServiceName) -> Self {
+    pub fn new(service: ServiceName, passers: Rc<Passers>) -> Self {
         Self {
             service,
+            stragglers: Stragglers::new(passers),
             listeners: RefCell::default(),
-            watches: RefCell::default(),
             reserved: RefCell::default(),
             menders: RefCell::default(),
         }
+    }
+
+    /// Who passes on callers that were left waiting.
+    pub fn passers(&self) -> &Rc<Passers> {
+        &self.stragglers.passers
     }
 
     /// The listeners, in the order of the configuration.
@@ -155,7 +161,7 @@ impl Slots {
         Ok(taken)
     }
 
-    /// A slot that nobody has and nobody is steered to.
+    /// A slot that nobody has and nobody is steered to, and where nobody waits.
     async fn take_free(
         &self,
         link: &Link,
@@ -165,33 +171,58 @@ impl Slots {
         let Some(listener) = self.listeners().get(index).cloned() else {
             return Err(SlotError::Gone);
         };
-        let is_reserved = |id: &SlotId| self.reserved.borrow().contains(&(index, *id));
-        let is_free =
-            |id: &SlotId| !busy.contains(id) && !listener.leads_to(*id) && !is_reserved(id);
-        let id = match listener.ids().into_iter().find(is_free) {
-            Some(id) => id,
-            None => {
-                let (id, fd) = listener.create()?;
-                self.reserved.borrow_mut().insert((index, id));
-                self.join(link, index, id, fd).await?;
-                id
+        let mut occupied = BTreeSet::new();
+        loop {
+            let is_reserved = |id: &SlotId| self.reserved.borrow().contains(&(index, *id));
+            let is_free =
+                |id: &SlotId| !busy.contains(id) && !listener.leads_to(*id) && !is_reserved(id);
+            let is_free = |id: &SlotId| is_free(id) && !occupied.contains(id);
+            let id = match listener.ids().into_iter().find(is_free) {
+                Some(id) => id,
+                None => {
+                    let (id, fd) = listener.create()?;
+                    self.reserved.borrow_mut().insert((index, id));
+                    self.join(link, index, id, fd).await?;
+                    id
+                }
+            };
+            self.reserved.borrow_mut().insert((index, id));
+            if self.claim(index, id, &listener).await? {
+                self.note_order(index)?;
+                return Ok(id);
             }
-        };
-        self.reserved.borrow_mut().insert((index, id));
-        self.release_watch(index, id).await;
-        listener.relisten(id)?;
-        match (&listener, listener.stream_group()) {
-            (_, Some(group)) => group::prove(group, id).await?,
+            // Its callers are passed on; it will be free another time.
+            self.reserved.borrow_mut().remove(&(index, id));
+            self.watch(index, id, &listener);
+            occupied.insert(id);
+        }
+    }
+
+    /// Makes a slot that is to be taken ready. False when callers have it still.
+    async fn claim(
+        &self,
+        index: usize,
+        id: SlotId,
+        listener: &Listener,
+    ) -> Result<bool, SlotError> {
+        match (listener, listener.stream_group()) {
+            (_, Some(group)) => {
+                let is_ours = self.stragglers.claim((index, id), group).await?;
+                listener.set_blocking(id)?;
+                return Ok(is_ours);
+            }
             (Listener::Group(_), None) => {
                 // Left over from somebody who was stopped: their senders have long asked again.
                 if let Some(fd) = listener.fd(id) {
                     listen::discard(fd)?;
                 }
             }
-            (Listener::Door(door), None) => drop(door.borrow().let_go(id)?),
+            (Listener::Door(door), None) => {
+                listener.relisten(id)?;
+                door.borrow().let_go(id)?;
+            }
         }
-        self.note_order(index)?;
-        Ok(id)
+        Ok(true)
     }
 
     /// Behind a door the queue goes with its socket: who comes when nobody serves gets the slot
@@ -281,7 +312,7 @@ impl Slots {
         for (index, id) in slots.iter().enumerate() {
             let Some(listener) = self.listeners().get(index).cloned() else { continue };
             self.repair(index)?;
-            self.release_watch(index, *id).await;
+            self.stragglers.release((index, *id)).await;
             listener.relisten(*id)?;
             listener.set_blocking(*id)?;
         }
@@ -324,7 +355,10 @@ impl Slots {
                 continue;
             }
             let busy = owned(index);
-            let free = listener.ids().into_iter().filter(|id| !busy.contains(id));
+            // Where a passer is, nobody is steered to: it would call itself.
+            let is_passed =
+                |id: &SlotId| listener.fd(*id).is_some_and(|s| self.passers().are_at(s));
+            let free = listener.ids().into_iter().filter(|id| !busy.contains(id) && !is_passed(id));
             let n_queued = |id: &SlotId| listener.state(*id).map_or(0, |state| state.n_queued);
             if let Some(id) = free.max_by_key(|id| (n_queued(id), std::cmp::Reverse(*id))) {
                 listener.steer(&[(id, 1)])?;
@@ -345,7 +379,7 @@ impl Slots {
     }
 
     /// Watches exactly the slots that no program accepts from and nobody is steered to: who still
-    /// arrives there is spliced to where the others go.
+    /// arrives there is passed on to where the others go.
     pub fn tend(&self, owned: impl Fn(usize) -> BTreeSet<SlotId>) {
         self.mend();
         for (index, listener) in self.listeners().iter().enumerate() {
@@ -354,7 +388,8 @@ impl Slots {
                 let is_reserved = self.reserved.borrow().contains(&(index, id));
                 let abandoned = !busy.contains(&id) && !listener.leads_to(id) && !is_reserved;
                 match (listener, listener.stream_group()) {
-                    (_, Some(group)) => self.watch(index, id, group, abandoned),
+                    (_, Some(_)) if abandoned => self.watch(index, id, listener),
+                    (_, Some(_)) => self.stragglers.forget((index, id)),
                     (Listener::Door(door), _) if abandoned => match door.borrow().let_go(id) {
                         Ok(0) => {}
                         Ok(n) => tracing::warn!(service = %self.service, n, "callers let go"),
@@ -366,14 +401,10 @@ impl Slots {
         }
     }
 
-    fn watch(&self, index: usize, id: SlotId, group: &Rc<RefCell<Group>>, abandoned: bool) {
-        let mut watches = self.watches.borrow_mut();
-        if abandoned {
-            let watch = || stragglers::watch(Rc::clone(group), id);
-            watches.entry((index, id)).or_insert_with(watch);
-        } else {
-            watches.remove(&(index, id));
-        }
+    fn watch(&self, index: usize, id: SlotId, listener: &Listener) {
+        let Some(group) = listener.stream_group() else { return };
+        let kept = self.slot_name(&listener.text(), &id.to_string());
+        self.stragglers.watch((index, id), group, kept);
     }
 
     /// Sees to it that a slot which a program shuts down is opened again at once.
@@ -394,20 +425,19 @@ impl Slots {
         }
     }
 
-    async fn release_watch(&self, index: usize, id: SlotId) {
-        let watch = self.watches.borrow_mut().remove(&(index, id));
-        if let Some(watch) = watch {
-            watch.stop().await;
-        }
-    }
-
     /// Closes everything: from here on connections are refused.
     pub async fn close(&self, link: &Link) {
-        self.watches.borrow_mut().clear();
+        self.stragglers.forget_all();
         for (_, mender) in self.menders.borrow_mut().drain() {
             mender.abort();
         }
         let closing = std::mem::take(&mut *self.listeners.borrow_mut());
+        // A socket listens as long as anybody has it.
+        let slots = closing.iter().flat_map(|owned| {
+            owned.listener.ids().into_iter().filter_map(|id| owned.listener.fd(id))
+        });
+        let inodes = slots.filter_map(|slot| listen::inode(slot).ok()).collect();
+        self.passers().leave(&inodes).await;
         for owned in closing {
             let ids = owned.listener.ids();
             let mut names: Vec<String> =

@@ -117,7 +117,9 @@ impl Stack {
             Ok(service) => {
                 rest::watch(&service);
                 // A stop that a supervisor before this one did not come to finish.
-                if service.state.borrow().stopped && !service.fleet.all().is_empty() {
+                let passers = service.slots.passers();
+                let is_down = service.fleet.all().is_empty() && passers.is_empty();
+                if service.state.borrow().stopped && !is_down {
                     let service = Rc::clone(&service);
                     tokio::task::spawn_local(async move { take_down(&service).await });
                 }
@@ -296,4 +298,5 @@ pub async fn take_down(service: &Rc<Service>) {
     for stop in stops {
         drop(stop.await);
     }
+    service.slots.passers().end().await;
 }

@@ -1,135 +1,145 @@
 //! Connections that arrive in a slot nobody accepts from any more: late, never lost.
 //!
-//! A handshake that began before a flip, or one that was queued when a process died, ends up in an
-//! abandoned slot. Each is accepted here and spliced to where the others go.
+//! A handshake that began before a flip, one that was queued when a process died, callers that were
+//! held: all of them are in an abandoned slot. They are not accepted here, for they would end with
+//! the supervisor: a watch waits until somebody is there, then has a passer take them.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
 use std::rc::Rc;
+use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 use crate::core::ids::SlotId;
 use crate::os::{listen, ready};
-use crate::supervisor::group::Group;
+use crate::supervisor::group::{self, Group, Proof};
+use crate::supervisor::listener::ListenerError;
+use crate::supervisor::passers::Passers;
+
+/// Before a slot is looked at again that was shut down, or whose passer could not be started.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// A slot of a listener.
+pub type Place = (usize, SlotId);
+
+/// Who looks after the abandoned slots of a service.
+#[derive(Debug)]
+pub struct Stragglers {
+    /// Who takes them.
+    pub passers: Rc<Passers>,
+    watches: RefCell<HashMap<Place, Watch>>,
+}
 
 /// A watch over one abandoned slot.
 #[derive(Debug)]
-pub struct StragglerWatch {
-    task: JoinHandle<()>,
-    slot: Option<OwnedFd>,
-    n: Rc<Cell<u64>>,
+struct Watch(JoinHandle<()>);
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
-impl StragglerWatch {
-    /// How many came.
+impl Stragglers {
+    /// No slot is abandoned yet.
     #[must_use]
-    pub fn count(&self) -> u64 {
-        self.n.get()
+    pub fn new(passers: Rc<Passers>) -> Self {
+        Self { passers, watches: RefCell::default() }
     }
 
-    /// Ends the watch; the slot is blocking again, as a program expects it. Connections that are
-    /// being spliced go on.
-    pub async fn stop(mut self) {
-        self.task.abort();
-        while !self.task.is_finished() {
+    /// Watches an abandoned slot, which the keeper has under the name `kept`, if it is not watched
+    /// yet. Nothing wakes up while nobody comes.
+    pub fn watch(&self, place: Place, group: &Rc<RefCell<Group>>, kept: String) {
+        let watch = || {
+            let (group, passers) = (Rc::clone(group), Rc::clone(&self.passers));
+            Watch(tokio::task::spawn_local(async move {
+                if let Err(error) = look_after(&group, place.1, &passers, &kept).await {
+                    tracing::error!(slot = %place.1, %error, "watching an abandoned slot");
+                }
+            }))
+        };
+        self.watches.borrow_mut().entry(place).or_insert_with(watch);
+    }
+
+    /// Lets a slot be that is not abandoned.
+    pub fn forget(&self, place: Place) {
+        self.watches.borrow_mut().remove(&place);
+    }
+
+    /// Lets every slot be.
+    pub fn forget_all(&self) {
+        self.watches.borrow_mut().clear();
+    }
+
+    /// Ends a watch: no passer is asked for any more. One that was may still be there.
+    pub async fn release(&self, place: Place) {
+        let Some(watch) = self.watches.borrow_mut().remove(&place) else { return };
+        watch.0.abort();
+        while !watch.0.is_finished() {
             tokio::task::yield_now().await;
         }
-        self.restore();
     }
 
-    fn restore(&mut self) {
-        if let Some(slot) = self.slot.take()
-            && let Err(error) = listen::set_blocking(&slot)
-        {
-            tracing::warn!(%error, "making a slot blocking again");
+    /// Makes an abandoned slot ready for a program. False when somebody waits there, or is being
+    /// passed on from there: nobody is taken out of the queue here, and nobody may be taken out by
+    /// a passer once a program has the slot.
+    ///
+    /// # Errors
+    /// When the slot cannot be found in its group.
+    pub async fn claim(
+        &self,
+        place: Place,
+        group: &Rc<RefCell<Group>>,
+    ) -> Result<bool, ListenerError> {
+        self.release(place).await;
+        let slot = group.borrow().fd(place.1).and_then(|fd| fd.try_clone_to_owned().ok());
+        if slot.is_some_and(|slot| self.passers.are_at(slot)) {
+            return Ok(false);
         }
-    }
-}
-
-impl Drop for StragglerWatch {
-    fn drop(&mut self) {
-        self.task.abort();
-        self.restore();
-    }
-}
-
-/// Watches an abandoned slot. Nothing wakes up while nobody comes.
-#[must_use]
-pub fn watch(group: Rc<RefCell<Group>>, id: SlotId) -> StragglerWatch {
-    let n = Rc::new(Cell::new(0));
-    let slot = group.borrow().fd(id).and_then(|fd| fd.try_clone_to_owned().ok());
-    let watched = slot.as_ref().and_then(|slot| slot.try_clone().ok());
-    let counted = Rc::clone(&n);
-    let task = tokio::task::spawn_local(async move {
-        let Some(watched) = watched else { return };
-        if let Err(error) = accept_all(&group, watched, &counted).await {
-            tracing::error!(slot = %id, %error, "watching an abandoned slot");
-        }
-    });
-    StragglerWatch { task, slot, n }
-}
-
-async fn accept_all(group: &Rc<RefCell<Group>>, slot: OwnedFd, n: &Cell<u64>) -> io::Result<()> {
-    listen::set_nonblocking(&slot)?;
-    let slot = ready::readable(slot)?;
-    loop {
-        let accepted = slot.readable().await?.try_io(|slot| listen::accept(slot.get_ref()));
-        match accepted {
-            Ok(Ok(stream)) => {
-                n.set(n.get() + 1);
-                forward(group, stream);
+        group.borrow().relisten(place.1)?;
+        match group::prove(group, place.1).await? {
+            Proof::Here => Ok(true),
+            Proof::Occupied(caller) => {
+                if let Some(caller) = caller {
+                    self.passers.begin_with(caller);
+                }
+                Ok(false)
             }
-            Ok(Err(error)) if is_passing(&error) => {}
-            Ok(Err(error)) => return Err(error),
-            Err(_would_block) => {}
         }
     }
 }
 
-/// Sends a straggler where the others go: to the address it has called itself. So it does not come
-/// from 127.0.0.1, which programs trust, unless it came from this machine: from far away it comes
-/// from the machine's own address.
-pub fn forward(group: &Rc<RefCell<Group>>, stream: std::net::TcpStream) {
-    let group = Rc::clone(group);
-    tokio::task::spawn_local(async move {
-        if let Err(error) = splice(&group, stream).await {
-            tracing::debug!(%error, "a straggler's connection ended");
+async fn look_after(
+    group: &Rc<RefCell<Group>>,
+    id: SlotId,
+    passers: &Rc<Passers>,
+    kept: &str,
+) -> io::Result<()> {
+    let fd = || group.borrow().fd(id).and_then(|fd| fd.try_clone_to_owned().ok());
+    while let Some(slot) = fd() {
+        // tokio tells of what arrives, not of what is there; a new registration tells of both, and
+        // forgets a hang-up.
+        let arrivals = ready::readable(slot)?;
+        drop(arrivals.readable().await?);
+        let slot = arrivals.into_inner();
+        let state = listen::slot_state(&slot)?;
+        if state.n_queued > 0 {
+            // One that is there may have let go just before they came.
+            passers.let_go(listen::inode(&slot)?).await;
         }
-    });
-}
-
-/// Takes everything out of an idle slot's queue; the slot is blocking afterwards.
-///
-/// # Errors
-/// `accept(2)`'s.
-pub fn take_all(slot: BorrowedFd<'_>) -> io::Result<Vec<std::net::TcpStream>> {
-    listen::set_nonblocking(slot)?;
-    let mut taken = Vec::new();
-    loop {
-        match listen::accept(slot) {
-            Ok(stream) => taken.push(stream),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-            Err(error) if is_passing(&error) => {}
-            Err(error) => return Err(error),
+        match listen::slot_state(&slot)?.n_queued {
+            0 if state.is_listening => {}
+            0 => tokio::time::sleep(PAUSE).await,
+            n_before => {
+                passers.begin(&slot, kept.to_owned());
+                passers.let_go(listen::inode(&slot)?).await;
+                if listen::slot_state(&slot)?.n_queued >= n_before {
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
         }
     }
-    listen::set_blocking(slot)?;
-    Ok(taken)
-}
-
-/// Errors of `accept(2)` that belong to the connection that came, not to the slot.
-fn is_passing(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted)
-}
-
-async fn splice(group: &Rc<RefCell<Group>>, client: std::net::TcpStream) -> io::Result<()> {
-    let called = client.local_addr()?;
-    let mut client = TcpStream::from_std(client)?;
-    let mut live = TcpStream::connect(called).await?;
-    live.set_nodelay(true)?;
-    tracing::debug!(address = %group.borrow().address(), "a straggler is passed on");
-    tokio::io::copy_bidirectional(&mut client, &mut live).await.map(drop)
+    Ok(())
 }

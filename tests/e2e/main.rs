@@ -11,6 +11,7 @@ mod intercept;
 mod main_path;
 mod modes;
 mod order;
+mod passers;
 mod proxies;
 mod real;
 mod set_crash;
