@@ -49,7 +49,7 @@ pub enum Ended {
 pub enum Event {
     /// The release in flight is committed.
     Committed,
-    /// It is not, and what served before serves.
+    /// It is not, and what served before serves; a rollback in flight has changed nothing.
     Unchanged,
     /// The rollback in flight was done.
     Back,
@@ -151,9 +151,11 @@ impl Set {
                 self.closed = true;
                 return None;
             }
+            // A crash undid it before it had done anything: it is begun again.
+            (Stage::Rollback(member), Event::Unchanged) => Stage::Rollback(member),
             // On the way back an abort says nothing new; the others belong to another effect.
             (Stage::Release(_), Event::Back)
-            | (Stage::Rollback(_), Event::Committed | Event::Unchanged | Event::Abort)
+            | (Stage::Rollback(_), Event::Committed | Event::Abort)
             | (Stage::Done(_), _) => return None,
         };
         self.stage = next;
@@ -334,6 +336,7 @@ mod tests {
         recovered(&begun, Seen::Runs, Stage::Rollback(0));
         recovered(&begun, Seen::Ended(Event::Back), Stage::Done(Ended::Back));
         recovered(&begun, Seen::Ended(Event::Stuck), Stage::Done(Ended::Stuck));
+        recovered(&begun, Seen::Ended(Event::Unchanged), Stage::Rollback(0));
         let over = [&begun[..], &[Over(Event::Back)]].concat();
         recovered(&over, Seen::Nothing, Stage::Done(Ended::Back));
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use crate::core::deploy::{Cause, Inconclusive, Kind, Outcome, Phase, Plan, Succession};
+use crate::core::deploy::{Cause, Deploy, Inconclusive, Kind, Outcome, Phase, Plan, Succession};
 use crate::core::ids::{Generation, OpId, ReleaseId};
 use crate::core::recover::{self, Seen};
 use crate::core::time::Tick;
@@ -243,7 +243,7 @@ fn live_generation(service: &Service, open: Option<&(Intent, Vec<Record>)>) -> O
         Some(open) => open,
         None => return good,
     };
-    let last = last_phase(records);
+    let last = last_phase(intent, records);
     let candidate = Generation(intent.generation);
     let old = intent.old.map(Generation);
     let rung = last_rung(records, last).or(intent.warm.map(Generation));
@@ -269,9 +269,20 @@ fn live_generation(service: &Service, open: Option<&(Intent, Vec<Record>)>) -> O
     wanted.filter(alive).or(old.filter(alive)).or(last_resort.filter(alive)).or(good)
 }
 
-fn last_phase(records: &[Record]) -> Phase {
+/// The phase that was announced last; the first one when the crash came before any.
+fn last_phase(intent: &Intent, records: &[Record]) -> Phase {
     let started = records.iter().rev().find_map(|record| Phase::parse(&record.phase));
-    started.unwrap_or(Phase::Receive)
+    started.unwrap_or_else(|| Deploy::begin(plan(intent)).phase())
+}
+
+fn plan(intent: &Intent) -> Plan {
+    Plan {
+        kind: Kind::parse(&intent.kind).unwrap_or(Kind::Release),
+        n_cold: u8::try_from(intent.ladder.len()).unwrap_or(u8::MAX),
+        inconclusive: Inconclusive::parse(&intent.inconclusive).unwrap_or(Inconclusive::Promote),
+        succession: Succession::parse(&intent.succession).unwrap_or(Succession::Overlap),
+        n_steps: intent.n_steps,
+    }
 }
 
 fn last_rung(records: &[Record], last: Phase) -> Option<Generation> {
@@ -284,8 +295,9 @@ fn last_rung(records: &[Record], last: Phase) -> Option<Generation> {
 
 /// Goes on with an operation that a supervisor before this one began.
 fn resume(service: &Rc<Service>, intent: Intent, records: &[Record]) -> Result<(), BootError> {
-    let last = last_phase(records);
-    let kind = Kind::parse(&intent.kind).unwrap_or(Kind::Release);
+    let last = last_phase(&intent, records);
+    let plan = plan(&intent);
+    let kind = plan.kind;
     let cause = records.iter().rev().find_map(|record| Cause::parse(&record.cause));
     let cause = cause.unwrap_or(if kind == Kind::Rollback { Cause::Asked } else { Cause::Refused });
     let op = OpId(intent.op);
@@ -316,10 +328,6 @@ fn resume(service: &Rc<Service>, intent: Intent, records: &[Record]) -> Result<(
         n_tries_left,
         rung_alive: complete(if last.rung() == Some(0) { job.warm } else { job.rung }),
     };
-    let inconclusive = Inconclusive::parse(&intent.inconclusive).unwrap_or(Inconclusive::Promote);
-    let n_cold = u8::try_from(job.ladder.len()).unwrap_or(u8::MAX);
-    let succession = Succession::parse(&intent.succession).unwrap_or(Succession::Overlap);
-    let plan = Plan { kind, n_cold, inconclusive, succession, n_steps: intent.n_steps };
     let machine = recover::recover(plan, last, cause, seen);
     tracing::info!(service = %service.name, op = op.0, last = last.name(),
         next = machine.phase().name(), ?seen, "going on with an operation");

@@ -1,6 +1,13 @@
 //! `kill -9` of the supervisor wherever it is: what serves serves on, every operation ends.
 
+use halley_sup::core::ids::ReleaseId;
+use halley_sup::core::retention::Verdict;
 use halley_sup::demo::load::Shape;
+use halley_sup::store::journal::{Intent, Journal, Record};
+use halley_sup::store::layout::{Layout, ServiceLayout};
+use halley_sup::store::release;
+use halley_sup::store::state::State;
+use halley_sup::store::trial::{self, Trial};
 
 use crate::modes::world;
 use crate::world::{World, config, kill};
@@ -251,4 +258,49 @@ fn a_stop_that_a_supervisor_did_not_finish_is_finished_by_the_next() {
     stop.wait().unwrap();
     world.wait("it is down", |world| world.status()["instances"].as_array().unwrap().is_empty());
     assert!(std::net::TcpStream::connect(world.address).is_err());
+}
+
+/// A world that sleeps after two releases, with the beginning of a third operation.
+fn cut_off(kind: &str, release: u64) -> (World, ServiceLayout, Journal) {
+    let mut world = World::new();
+    world.release(&[]).expect(0);
+    world.release(&[]).expect(0);
+    assert!(world.sleep());
+    let paths = Layout::new(&world.path("root")).service(&"web".parse().unwrap());
+    let intent = serde_json::json!({
+        "version": 1, "op": 3, "kind": kind, "actor": "tester", "source": "", "at": "",
+        "boot_id": "another", "release": release, "generation": 9, "old": null, "warm": null,
+        "ladder": [1], "inconclusive": "promote", "succession": "overlap",
+    });
+    let intent: Intent = serde_json::from_value(intent).unwrap();
+    let journal = Journal::create(&paths, &intent).unwrap();
+    (world, paths, journal)
+}
+
+/// It was asked for, and it needs nothing that went with the supervisor.
+#[test]
+fn a_rollback_that_was_cut_off_before_its_first_phase_is_done() {
+    let (mut world, ..) = cut_off("rollback", 1);
+    world.wake();
+    world.wait("it is settled", |world| world.status()["operation"].is_null());
+    assert_eq!(world.status()["last_good"], 1);
+    assert_eq!(world.answering(), Some(1));
+}
+
+/// The rename is the commit; what follows from it is done by whoever comes next.
+#[test]
+fn a_commit_that_was_cut_off_after_its_rename_is_wrapped_up() {
+    let (mut world, paths, mut journal) = cut_off("release", 2);
+    journal.announce(&Record::start("commit", "refused", None)).unwrap();
+    let mut state = State::load(&paths.state()).unwrap();
+    state.last_good.as_mut().unwrap().op = 3;
+    state.save(&paths.state()).unwrap();
+    let trial = Trial { version: 1, release: 2, generation: 9, op: 3, n_tries_left: 2 };
+    trial::begin(&paths, &trial).unwrap();
+    release::set_verdict(&paths, ReleaseId(2), Verdict::Staged, None).unwrap();
+    world.wake();
+    world.wait("it is settled", |world| world.status()["operation"].is_null());
+    let status = world.status();
+    assert_eq!((&status["trial"], &status["last_good"]), (&serde_json::Value::Null, &2.into()));
+    assert_eq!(release::known(&paths, ReleaseId(2)).unwrap().verdict, Verdict::Good);
 }

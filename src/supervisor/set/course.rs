@@ -91,9 +91,10 @@ impl Course {
         if let Err(error) = self.journal.note(&line) {
             tracing::warn!(set = set.id.0, %error, "noting what became of a member");
         }
-        set.tell(Event::Member(Box::new(member.clone())));
-        if let Some(known) = self.members.get_mut(index) {
-            *known = member;
+        let known = self.members.get_mut(index).filter(|known| **known != member);
+        if let Some(known) = known {
+            known.clone_from(&member);
+            set.tell(Event::Member(Box::new(member)));
         }
     }
 
@@ -143,6 +144,7 @@ pub fn came(kind: Kind, outcome: &Outcome) -> Came {
         (Kind::Release, "committed", 0) => Came::Committed,
         (Kind::Release, _, exit) if exit != 30 => Came::Unchanged,
         (Kind::Rollback, "rolled_back", 0) => Came::Back,
+        (Kind::Rollback, "interrupted", _) => Came::Unchanged,
         _ => Came::Stuck,
     }
 }
@@ -168,6 +170,7 @@ pub fn member(before: &Member, kind: Kind, outcome: &Outcome) -> Member {
             why: Some("it went back with the set".to_owned()),
             ..before.clone()
         },
+        (Kind::Rollback, Came::Unchanged) => before.clone(),
         (Kind::Rollback, _) => Member {
             outcome: "rollback_failed".to_owned(),
             exit: Some(30),
