@@ -10,7 +10,7 @@ use std::path::Path;
 
 use super::model::{Handoff, Keep, Listen, ReleaseKey, Service, Settings};
 use super::raw::{self, Found, Section};
-use super::{env_file, listen, proxy, settings, takeover};
+use super::{data, env_file, listen, proxy, settings, takeover};
 use crate::core::ids::ServiceName;
 
 /// Version of the settings' format.
@@ -56,6 +56,8 @@ fn service(name: ServiceName, section: &Section<'_>, base: &Path) -> Draft {
         artifact_bytes_max: section.size("artifact_max").unwrap_or(2 << 30),
         pinned: pinned(section),
         keep: keep(section),
+        rehearse: data::rehearse(section),
+        drill: data::drill(section),
         settings: service_settings(section, base, &listen),
     };
     takeover::check(section, &service);
@@ -77,6 +79,8 @@ fn service_settings(section: &Section<'_>, base: &Path, listen: &[Found<Listen>]
     if let Some(table) = section.section("stop", raw::STOP) {
         stop = settings::stop(&table, stop);
     }
+    let migrate = section.section("migrate", raw::MIGRATE);
+    let migrate = migrate.and_then(|table| data::migrate(&table, None));
     let mut env = env_from_file(section, base);
     env.extend(settings::env(section));
     Settings {
@@ -89,6 +93,8 @@ fn service_settings(section: &Section<'_>, base: &Path, listen: &[Found<Listen>]
         health,
         bake,
         stop,
+        migrate,
+        schema: None,
     }
 }
 
@@ -153,11 +159,12 @@ fn pinned(section: &Section<'_>) -> Vec<ReleaseKey> {
 }
 
 /// The keys of `release.toml` that a host can pin.
-pub(super) const RELEASE_KEYS: [(&str, ReleaseKey); 4] = [
+pub(super) const RELEASE_KEYS: [(&str, ReleaseKey); 5] = [
     ("command", ReleaseKey::Command),
     ("env", ReleaseKey::Env),
     ("health", ReleaseKey::Health),
     ("stop", ReleaseKey::Stop),
+    ("migrate", ReleaseKey::Migrate),
 ];
 
 fn keep(section: &Section<'_>) -> Keep {

@@ -16,6 +16,7 @@ pub mod size;
 
 mod across;
 mod check;
+mod data;
 mod place;
 mod problem;
 mod proxy;

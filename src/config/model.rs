@@ -54,6 +54,10 @@ pub struct Service {
     pub pinned: Vec<ReleaseKey>,
     /// How many releases are kept.
     pub keep: Keep,
+    /// How a rollback is rehearsed before each release.
+    pub rehearse: Rehearse,
+    /// How often it is rehearsed without one; never when absent.
+    pub drill: Option<Duration>,
     /// The settings the next release starts with, before its `release.toml` is laid over them.
     pub settings: Settings,
 }
@@ -184,6 +188,12 @@ pub struct Settings {
     pub bake: Bake,
     /// How it is stopped.
     pub stop: Stop,
+    /// How it brings the data to its schema.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub migrate: Option<Migrate>,
+    /// What it says about the data's schema.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema: Option<Schema>,
 }
 
 /// How a program gets its sockets.
@@ -250,6 +260,51 @@ pub struct Bake {
     pub inconclusive: Inconclusive,
     /// Fewer probes than this by the end are inconclusive.
     pub min_samples: u32,
+}
+
+/// How a rollback is rehearsed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rehearse {
+    /// The release one would go back to is started beside the running one and probed.
+    Full,
+    /// Its tree is compared with its hashes, its settings are read.
+    Light,
+    /// Not at all.
+    Off,
+}
+
+/// How a release brings the data to its schema.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Migrate {
+    /// Run once per release, in its tree.
+    pub command: Vec<String>,
+    /// It is killed after this.
+    #[serde(with = "super::duration")]
+    pub deadline: Duration,
+    /// Prints the version of the schema that the data has.
+    #[serde(default)]
+    pub probe: Option<Vec<String>>,
+}
+
+/// What a release says about the data's schema.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Schema {
+    /// The version that the data has after its migration.
+    pub provides: String,
+    /// The versions that it runs on; the one it provides is among them.
+    pub accepts: Vec<String>,
+    /// What its migration does to releases before it.
+    pub kind: SchemaKind,
+}
+
+/// What a migration does to releases before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SchemaKind {
+    /// It adds: they run on.
+    Expand,
+    /// It takes away: they do not.
+    Contract,
 }
 
 /// What to do when a bake could neither pass nor fail.
@@ -337,4 +392,6 @@ pub enum ReleaseKey {
     Health,
     /// `stop`
     Stop,
+    /// `migrate`
+    Migrate,
 }

@@ -24,6 +24,8 @@ pub const KEYS: &[(&str, &[&str])] = &[
     ("service.NAME.stop", STOP),
     ("service.NAME.forward", FORWARD),
     ("service.NAME.proxy", PROXY),
+    ("service.NAME.migrate", MIGRATE),
+    ("release.toml.schema", SCHEMA),
     ("release.toml", RELEASE),
 ];
 
@@ -51,6 +53,9 @@ pub(super) const SERVICE: &[&str] = &[
     "stop",
     "forward",
     "proxy",
+    "rehearse",
+    "drill",
+    "migrate",
 ];
 pub(super) const HEALTH: &[&str] = &[
     "http",
@@ -71,7 +76,10 @@ pub(super) const STOP: &[&str] = &["signal", "linger", "drain", "timeout"];
 pub(super) const FORWARD: &[&str] = &["proxy_protocol", "max_clients"];
 pub(super) const PROXY: &[&str] =
     &["kind", "admin", "id", "backend", "server", "file", "test", "reload", "flip", "check"];
-pub(super) const RELEASE: &[&str] = &["version", "command", "env", "health", "stop"];
+pub(super) const MIGRATE: &[&str] = &["command", "deadline", "probe"];
+pub(super) const SCHEMA: &[&str] = &["provides", "accepts", "kind"];
+pub(super) const RELEASE: &[&str] =
+    &["version", "command", "env", "health", "stop", "migrate", "schema"];
 
 /// A value with its line.
 #[derive(Debug, Clone, PartialEq, Eq)]

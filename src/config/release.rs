@@ -9,10 +9,10 @@ use super::check::RELEASE_KEYS;
 use super::model::{ReleaseKey, Settings};
 use super::problem::{Problem, Report};
 use super::raw::{self, Section};
-use super::{parse, settings};
+use super::{data, parse, settings};
 
 /// Keys with a meaning that this version does not carry out.
-const LATER: &[&str] = &["migrate", "hooks", "schema"];
+const LATER: &[&str] = &["hooks"];
 
 /// The settings a release runs with.
 #[derive(Debug, Clone, PartialEq)]
@@ -77,6 +77,12 @@ fn read(top: &Section<'_>, base: &Settings, n_listen: usize) -> Overlay {
     if let Some(stop) = top.section("stop", raw::STOP) {
         settings.stop = settings::stop(&stop, settings.stop);
     }
+    if let Some(table) = top.section("migrate", raw::MIGRATE) {
+        settings.migrate = data::migrate(&table, settings.migrate);
+    }
+    if let Some(table) = top.section("schema", raw::SCHEMA) {
+        settings.schema = data::schema(&table);
+    }
     Overlay { settings, label: label(top), warnings }
 }
 
@@ -105,6 +111,8 @@ mod tests {
             health: settings::default_health(1),
             bake: settings::default_bake(),
             stop: settings::default_stop(),
+            migrate: None,
+            schema: None,
         }
     }
 
@@ -138,9 +146,9 @@ mod tests {
     #[test]
     fn what_a_release_may_not_say_is_refused_with_its_line() {
         for (text, problem) in [
-            ("\nmigrate = [\"./m\"]", "2: migrate: this halley-sup does not know it yet"),
+            ("\nmigrate = [\"./m\"]", "2: migrate: it is a list and should be a table"),
             ("[hooks]", "1: hooks: this halley-sup does not know it yet"),
-            ("schema = 3", "1: schema: this halley-sup does not know it yet"),
+            ("schema = 3", "1: schema: it is a whole number and should be a table"),
             ("user = \"root\"", "1: user: unknown key; it belongs in [service.NAME]"),
             ("comand = [\"x\"]", "1: comand: unknown key; did you mean command?"),
             ("version = \"a\\nb\"", "1: version: must have"),

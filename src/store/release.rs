@@ -139,7 +139,8 @@ pub fn all(paths: &ServiceLayout) -> Vec<Known> {
     numbers.into_iter().filter_map(|n| known(paths, ReleaseId(n)).ok()).collect()
 }
 
-/// What differs between a release's tree and what was sealed; empty when it is whole.
+/// What is missing from a release's tree, or is not what was sealed; empty when it is whole. What
+/// was added is no damage: programs that run as root leave caches in it.
 ///
 /// # Errors
 /// When the tree or its hashes cannot be read.
@@ -148,8 +149,7 @@ pub fn damage(paths: &ServiceLayout, release: ReleaseId) -> Result<Vec<String>, 
     let path = paths.release(release);
     let present = seal::list(&path).map_err(|source| ReleaseError { path, source })?.entries;
     let missing = sealed.iter().filter(|entry| !present.contains(entry));
-    let added = present.iter().filter(|entry| !sealed.iter().any(|s| s.path == entry.path));
-    Ok(missing.chain(added).map(|entry| entry.path.clone()).collect())
+    Ok(missing.map(|entry| entry.path.clone()).collect())
 }
 
 /// Removes a release, its tree first: what is left without a tree is no release.

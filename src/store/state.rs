@@ -36,6 +36,39 @@ pub struct State {
     /// A rollback failed: sticky until the next commit.
     #[serde(default)]
     pub alarm: Option<Trouble>,
+    /// No releases until it is thawed.
+    #[serde(default)]
+    pub freeze: Option<Freeze>,
+    /// The last rehearsal of a rollback.
+    #[serde(default)]
+    pub rehearsal: Option<Rehearsal>,
+    /// The version of the schema that the data has, as the last migration left it.
+    #[serde(default)]
+    pub schema: Option<String>,
+}
+
+/// No releases of the service until it is thawed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Freeze {
+    /// When, RFC 3339.
+    pub at: String,
+    /// Who said so.
+    pub actor: String,
+    /// Why.
+    pub why: String,
+}
+
+/// The last rehearsal of a rollback.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rehearsal {
+    /// The release that was tried.
+    pub release: u64,
+    /// When, RFC 3339.
+    pub at: String,
+    /// `full` or `light`.
+    pub depth: String,
+    /// Why one could not go back to it; absent when one could.
+    pub why: Option<String>,
 }
 
 /// A release as it was put live.
@@ -117,6 +150,9 @@ impl Default for State {
             stopped: false,
             next_release: 1,
             alarm: None,
+            freeze: None,
+            rehearsal: None,
+            schema: None,
         }
     }
 }

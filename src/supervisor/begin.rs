@@ -272,7 +272,8 @@ pub fn plan(service: &Service, kind: Kind, job: &Job) -> Plan {
     Plan { kind, n_cold, inconclusive, succession, n_steps }
 }
 
-fn succession(service: &Service) -> Succession {
+/// How old and new meet.
+pub fn succession(service: &Service) -> Succession {
     match service.config().strategy {
         Strategy::Overlap | Strategy::Canary(_) => Succession::Overlap,
         Strategy::Hold | Strategy::Replace => Succession::InTurn,

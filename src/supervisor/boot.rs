@@ -119,7 +119,7 @@ fn take_mine(service: &Rc<Service>, inventory: &mut Inventory) -> Vec<(Label, Fo
     for (label, found) in mine {
         let Some(label) = label else { continue };
         match (label.role, &label.purpose) {
-            (Role::Instance | Role::Forwarder, _) => instances.push((label, found)),
+            (Role::Instance | Role::Forwarder, None) => instances.push((label, found)),
             (Role::Passer, _) => service.slots.passers().adopt(found),
             // Ended or not, it is asked for by whoever goes on with what it was run for.
             (Role::Oneshot, Some(purpose)) if oneshot::outlives(purpose) => {
@@ -128,7 +128,7 @@ fn take_mine(service: &Rc<Service>, inventory: &mut Inventory) -> Vec<(Label, Fo
                 }
                 service.left_over.borrow_mut().insert(purpose.clone(), found.child);
             }
-            (Role::Probe | Role::Oneshot, _) => {
+            (Role::Probe | Role::Oneshot, _) | (Role::Instance | Role::Forwarder, Some(_)) => {
                 let (service, child, end) = (Rc::clone(service), found.child, found.end);
                 tokio::task::spawn_local(async move { end_probe(&service, child, end).await });
             }

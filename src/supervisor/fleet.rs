@@ -61,6 +61,8 @@ pub struct Leaving {
 pub enum Duty {
     /// It was started and is being probed; an end is the operation's business.
     Candidate,
+    /// It is tried out and stopped again; nobody is ever steered to it.
+    Rehearsal,
     /// New connections go to it, but it is not committed; an end is the operation's business.
     Trial,
     /// New connections go to it; the guard starts its processes again.

@@ -82,7 +82,7 @@ async fn after(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instance>, 
         }
         Duty::Standby if crew.is_gone() => leave::dismiss(service, crew).await,
         Duty::Standby if !crew.is_alive() => leave::stop_now(service, crew).await,
-        Duty::Candidate | Duty::Trial | Duty::Standby | Duty::Draining => {}
+        Duty::Candidate | Duty::Rehearsal | Duty::Trial | Duty::Standby | Duty::Draining => {}
     }
 }
 

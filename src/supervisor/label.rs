@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::ids::{Generation, InstanceIndex, ReleaseId, ServiceName, SlotId};
 use crate::core::time::Tick;
-use crate::supervisor::fleet::{Crew, Instance};
+use crate::supervisor::fleet::{Crew, Duty, Instance};
 use crate::supervisor::place::Place;
 use crate::supervisor::service::Service;
 
@@ -82,7 +82,8 @@ impl Label {
             instances: crew.settings.instances,
             port,
             socket,
-            purpose: None,
+            // The next supervisor ends what was only tried out.
+            purpose: (crew.duty.get() == Duty::Rehearsal).then(|| "rehearsal".to_owned()),
         }
     }
 

@@ -34,6 +34,7 @@ pub mod place;
 pub mod preflight;
 pub mod probe;
 pub mod protocol;
+pub mod rehearse;
 pub mod report;
 pub mod rest;
 pub mod scale;

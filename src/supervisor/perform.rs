@@ -19,6 +19,7 @@ use crate::supervisor::job::{Job, Performed};
 use crate::supervisor::leave;
 use crate::supervisor::operation::Operation;
 use crate::supervisor::preflight;
+use crate::supervisor::rehearse;
 use crate::supervisor::report;
 use crate::supervisor::service::Service;
 use crate::supervisor::start;
@@ -37,7 +38,7 @@ pub async fn perform(
         Phase::Verify => bring_in::verify(service, job).await,
         Phase::Preflight => preflight::preflight(service, job).await,
         Phase::Stage => bring_in::stage(service, job).await,
-        Phase::RehearseOld => Performed::skip("off"),
+        Phase::RehearseOld => rehearse::old(service, job).await,
         Phase::Backup | Phase::RestoreRehearsal | Phase::Migrate => {
             Performed::skip("none declared")
         }

@@ -102,7 +102,7 @@ fn memory_available() -> Option<u64> {
 }
 
 /// Whether the command is there, may be executed, and is for this machine.
-fn program(tree: &Path, settings: &Settings) -> Vec<String> {
+pub fn program(tree: &Path, settings: &Settings) -> Vec<String> {
     let Some(program) = settings.command.first() else {
         let why = "no command: neither the configuration nor release.toml names one";
         return vec![why.to_owned()];

@@ -56,15 +56,29 @@ pub async fn start(
     release: ReleaseId,
     mut settings: Settings,
 ) -> Result<Rc<Crew>, StartError> {
+    settings.instances = service.config().settings.instances;
+    start_as(service, generation, release, settings, Duty::Candidate).await
+}
+
+/// Starts a generation with as many instances as the settings say.
+///
+/// # Errors
+/// As [`start`].
+pub async fn start_as(
+    service: &Rc<Service>,
+    generation: Generation,
+    release: ReleaseId,
+    settings: Settings,
+    duty: Duty,
+) -> Result<Rc<Crew>, StartError> {
     let config = service.config();
     service.slots.open(service.link(), &config).await?;
     service.fleet.seen(generation);
     if let Some(user) = settings.user.as_deref().and_then(proc::user) {
         fs::give_to(&service.paths.shared(), user.uid, user.gid)?;
     }
-    settings.instances = config.settings.instances;
     let n = settings.instances;
-    let crew = Crew::new(generation, release, settings, service.now(), Duty::Candidate);
+    let crew = Crew::new(generation, release, settings, service.now(), duty);
     service.fleet.insert(Rc::clone(&crew));
     for index in 0..n {
         match start_one(service, &crew, InstanceIndex(index)).await {
@@ -337,7 +351,6 @@ pub fn environment_of(
             env.insert("HOME".to_owned(), home);
         }
     }
-    env.extend(settings.env.clone());
     let release_dir = service.paths.release(release);
     let ours = [
         ("HALLEY_SERVICE", service.name.to_string()),
@@ -346,5 +359,7 @@ pub fn environment_of(
         ("HALLEY_SHARED", service.paths.shared().to_string_lossy().into_owned()),
     ];
     env.extend(ours.map(|(name, value)| (name.to_owned(), value)));
+    // Users cannot set ours; a rehearsal on a copy of the data does.
+    env.extend(settings.env.clone());
     env
 }

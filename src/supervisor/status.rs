@@ -100,6 +100,7 @@ fn instances(service: &Service, crew: &Crew) -> Vec<InstanceStatus> {
     let role = match crew.duty.get() {
         Duty::Standby if leaving.is_some() => "draining",
         Duty::Candidate => "candidate",
+        Duty::Rehearsal => "rehearsal",
         Duty::Trial | Duty::Live => "live",
         Duty::Standby => "standby",
         Duty::Draining => "draining",

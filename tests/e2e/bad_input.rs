@@ -130,7 +130,7 @@ fn release_toml_is_checked_like_the_configuration() {
     let said = world.release_path(&build).expect(11).result();
     let why = said["trouble"]["why"].as_str().unwrap().to_owned();
     assert!(why.contains("release.toml:1: comand: unknown key; did you mean command?"), "{why}");
-    assert!(why.contains("release.toml:2: migrate: this halley-sup does not know it yet"), "{why}");
+    assert!(why.contains("release.toml:2: migrate: it is a list and should be a table"), "{why}");
 }
 
 #[test]

@@ -141,8 +141,10 @@ fn replace_never_runs_two() {
     assert_eq!(world.cli(&["rollback", "web", "--json"]).expect(0).result()["serving"], 1);
     assert!(world.is_alone());
     // Two at once, when it is allowed.
-    let allowed =
-        text.replace("[service.web.health]", "strategy = \"overlap\"\n[service.web.health]");
+    let allowed = text.replace(
+        "[service.web.health]",
+        "strategy = \"overlap\"\nrehearse = \"off\"\n[service.web.health]",
+    );
     world.configure(&allowed);
     kill(world.keeper_pid(), libc::SIGHUP);
     world.wait("reloaded", |world| world.run_log().contains("configuration reloaded"));
@@ -194,7 +196,7 @@ fn share_of(world: &World, release: u64) -> f64 {
 
 #[test]
 fn a_canary_that_turns_bad_or_is_aborted_leaves_the_old_one() {
-    let world = canary("[\"50%\", \"100%\"]", "for = \"1500ms\"");
+    let world = canary("[\"50%\", \"100%\"]", "for = \"5s\"");
     world.release(&[]).expect(0);
     let load = world.load(Shape::Short);
     let said = world.release(&["bad-after-ms=600"]).expect(21).result();
