@@ -6,7 +6,9 @@ mod check;
 mod client;
 mod demo;
 mod doctor;
+mod drill;
 mod exit;
+mod freeze;
 mod history;
 mod logs;
 pub mod out;
@@ -20,6 +22,7 @@ mod run;
 mod start;
 mod status;
 mod stop;
+mod thaw;
 mod watch;
 
 use std::path::PathBuf;
@@ -74,6 +77,12 @@ enum Verb {
     Promote(promote::Promote),
     /// End an operation and go back to what served before
     Abort(abort::Abort),
+    /// No releases of a service until it is thawed; rollbacks always go
+    Freeze(freeze::Freeze),
+    /// Allow releases again
+    Thaw(thaw::Thaw),
+    /// Rehearse a rollback
+    Drill(drill::Drill),
     /// Follow an operation
     Watch(watch::Watch),
     /// Tell what this machine allows, and what to do otherwise
@@ -103,6 +112,9 @@ pub fn main() -> ExitCode {
         Verb::Restart(verb) => verb.perform(),
         Verb::Promote(verb) => verb.perform(),
         Verb::Abort(verb) => verb.perform(),
+        Verb::Freeze(verb) => verb.perform(),
+        Verb::Thaw(verb) => verb.perform(),
+        Verb::Drill(verb) => verb.perform(),
         Verb::Watch(verb) => verb.perform(),
         Verb::Doctor(verb) => verb.perform(),
         Verb::Demo(verb) => verb.perform(),

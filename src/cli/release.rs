@@ -28,6 +28,12 @@ pub struct Release {
     /// Release it though the artifact is frozen
     #[arg(long)]
     force: bool,
+    /// Though one cannot roll back from it afterwards; the reason is kept
+    #[arg(long, value_name = "REASON", conflicts_with = "set")]
+    no_way_back: Option<String>,
+    /// Look at everything, print the plan, change nothing
+    #[arg(long, conflicts_with_all = ["set", "detach"])]
+    dry_run: bool,
     /// Come back as soon as it has begun; exit 40
     #[arg(long)]
     detach: bool,
@@ -62,7 +68,8 @@ impl Release {
             }
         };
         let stay = self.stay();
-        let verb = Verb::Release { service, source, force: self.force };
+        let (force, no_way_back, dry_run) = (self.force, self.no_way_back, self.dry_run);
+        let verb = Verb::Release { service, source, force, no_way_back, dry_run };
         client::ask(&self.common, verb, Some(opened), stay)
     }
 

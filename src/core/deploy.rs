@@ -204,7 +204,7 @@ impl Deploy {
             (Start | Gate, Died) => self.unproven(Cause::Died),
             (Start | Gate, Abort) => self.unproven(Cause::Aborted),
             (Receive | Verify | Preflight | Stage | RehearseOld | Backup, Abort)
-            | (RestoreRehearsal | Migrate | Park, Abort) => self.undo(Cause::Aborted),
+            | (RestoreRehearsal | Park, Abort) => self.undo(Cause::Aborted),
             (Undo, Ok) => Done(Outcome::Undone(self.cause)),
             (Undo, Failed) => Undo,
 
@@ -225,7 +225,8 @@ impl Deploy {
             (Stranded, Ok) => Done(Outcome::RollbackFailed(self.cause)),
             (Stranded, Failed) => self.plan.first_rung(),
 
-            // The candidate's death changes nothing on the way back, nor before it exists; abort
+            // A migration that was begun is not called off. The candidate's death changes nothing on
+            // the way back, nor before it exists; abort
             // and promote mean nothing there; a verdict nobody asked for is dropped.
             (_, Died | Abort | Promote | Unclear) | (Done(_), _) => return None,
         };
@@ -398,10 +399,12 @@ mod tests {
     #[test]
     fn each_failure_takes_the_way_its_phase_allows() {
         use Phase::*;
-        for phase in [Receive, Verify, Preflight, Stage, Backup, Migrate, Start, Gate] {
+        for phase in [Receive, Verify, Preflight, Stage, Backup, Start, Gate] {
             check(phase, Event::Failed, Some(Undo));
             check(phase, Event::Abort, Some(Undo));
         }
+        check(Migrate, Event::Failed, Some(Undo));
+        check(Migrate, Event::Abort, None);
         for phase in [Flip, Bake, Hold] {
             check(phase, Event::Failed, Some(BackGate(0)));
             check(phase, Event::Died, Some(BackGate(0)));

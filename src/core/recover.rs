@@ -28,8 +28,11 @@ pub fn recover(plan: Plan, last: Phase, cause: Cause, seen: Seen) -> Deploy {
     let alive = seen.same_boot && seen.candidate_alive;
     match last {
         // The source's descriptor is gone; nothing was changed.
-        Receive | Verify | Preflight | Stage | RehearseOld | Backup | RestoreRehearsal
-        | Migrate | Park => at(Undo, Cause::Interrupted),
+        Receive | Verify | Preflight | Stage | RehearseOld | Backup | RestoreRehearsal | Park => {
+            at(Undo, Cause::Interrupted)
+        }
+        // What was begun on the data is found out, never begun again.
+        Migrate => at(Migrate, cause),
         // The old one may be half stopped: through, and on.
         StopOld if seen.same_boot => at(StopOld, cause),
         Start | Gate if alive => at(Gate, cause),
@@ -100,9 +103,15 @@ mod tests {
 
     #[test]
     fn before_the_candidate_exists_everything_is_undone() {
-        for last in [Phase::Receive, Phase::Verify, Phase::Stage, Phase::Migrate] {
+        for last in [Phase::Receive, Phase::Verify, Phase::Stage, Phase::RestoreRehearsal] {
             check(last, ALIVE, Phase::Undo);
         }
+    }
+
+    #[test]
+    fn what_became_of_a_migration_is_found_out() {
+        check(Phase::Migrate, ALIVE, Phase::Migrate);
+        check(Phase::Migrate, Seen { same_boot: false, ..ALIVE }, Phase::Migrate);
     }
 
     #[test]

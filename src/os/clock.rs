@@ -21,10 +21,17 @@ pub fn monotonic_ns() -> u64 {
     seconds * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
 }
 
-/// Wall-clock time as `2026-11-23T12:00:00Z`: for people, never for decisions.
+/// Wall-clock time as `2026-11-23T12:00:00Z`: for people, never for what a release depends on.
 #[must_use]
 pub fn now_rfc3339() -> String {
     jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// How long ago an RFC 3339 time was, by the wall clock: nothing when it lies ahead.
+#[must_use]
+pub fn age(at: &str) -> Option<std::time::Duration> {
+    let at: jiff::Timestamp = at.parse().ok()?;
+    Some(jiff::Timestamp::now().duration_since(at).try_into().unwrap_or_default())
 }
 
 /// Wall-clock time as `2026-11-23T12:00:00.123Z`: for log lines.

@@ -59,6 +59,9 @@ pub struct Intent {
     /// Release it though the artifact is frozen.
     #[serde(default)]
     pub force: bool,
+    /// Why nobody will want to go back from it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_way_back: Option<String>,
 }
 
 /// One line after the first.
@@ -387,6 +390,7 @@ mod tests {
             succession: "overlap".to_owned(),
             n_steps: 0,
             force: false,
+            no_way_back: None,
         }
     }
 

@@ -9,6 +9,7 @@ pub mod history;
 pub mod intake;
 pub mod journal;
 pub mod layout;
+pub mod migration;
 pub mod release;
 pub mod seal;
 pub mod set;

@@ -12,11 +12,12 @@ use crate::store::journal::{self, Intent, Journal};
 use crate::store::layout::ServiceLayout;
 use crate::store::release;
 use crate::supervisor::fleet::Duty;
-use crate::supervisor::job::{Force, Intake, Job};
+use crate::supervisor::job::{Extent, Force, Intake, Job, Terms};
 use crate::supervisor::operation::{self, Operation, Order};
 use crate::supervisor::probe::Transcript;
 use crate::supervisor::protocol::Trouble;
 use crate::supervisor::report;
+use crate::supervisor::schema;
 use crate::supervisor::service::Service;
 use crate::supervisor::set;
 use crate::supervisor::step;
@@ -33,8 +34,8 @@ pub enum Wish {
         source: OwnedFd,
         /// What was named.
         name: String,
-        /// Also when it is frozen.
-        force: Force,
+        /// On what terms.
+        terms: Terms,
     },
     /// Bring an older release back.
     Rollback {
@@ -70,13 +71,21 @@ pub async fn begin_member(
     wish: Wish,
 ) -> Result<Rc<Operation>, Trouble> {
     make_way(service).await?;
+    if let Wish::Release { terms, .. } = &wish
+        && terms.extent == Extent::Whole
+        && let Some(why) = frozen(service, terms.force)
+    {
+        return Err(refusal(service, "released", &why, 9, &["status", "thaw"]));
+    }
     let serving = service.serving();
     let known: Vec<_> =
         release::all(&service.paths).iter().map(|known| (known.release, known.verdict)).collect();
     let op = journal::next_op(&service.paths);
     // A live release that is dead at the moment is the one to go back from, not to.
     let from = service.live_crew().map(|crew| crew.release).or(service.last_good());
-    let older = retention::targets(&known, from);
+    let mut older = retention::targets(&known, from);
+    // What does not run on the data as it is would be a failed rollback.
+    older.retain(|release| schema::misses(service, *release).is_none());
     let mut job = Job {
         op,
         actor: actor.to_owned(),
@@ -84,7 +93,8 @@ pub async fn begin_member(
         generation: service.fleet.next_generation(),
         source: None,
         source_name: String::new(),
-        force: Force::No,
+        terms: Terms::default(),
+        is_resumed: false,
         old: service.live.get(),
         warm: service.live.get(),
         ladder: Vec::new(),
@@ -100,9 +110,9 @@ pub async fn begin_member(
         warnings: Vec::new(),
     };
     let kind = match wish {
-        Wish::Release { source, name, force } => {
+        Wish::Release { source, name, terms } => {
             job.release = next_release(service);
-            (job.source, job.source_name, job.force) = (Some(source), name, force);
+            (job.source, job.source_name, job.terms) = (Some(source), name, terms);
             job.ladder = from.into_iter().chain(older).collect();
             Kind::Release
         }
@@ -215,6 +225,9 @@ fn rollback_ladder(
     if service.serving() == Some(to) {
         return Err(refusal(service, "rolled back", "that release serves already", 0, &["status"]));
     }
+    if let Some(why) = schema::misses(service, to) {
+        return Err(refusal(service, "rolled back", &why, 31, &["releases", "restore"]));
+    }
     match known.iter().find(|(id, _)| *id == to) {
         Some((_, Verdict::Good | Verdict::Bad)) => Ok(vec![to]),
         Some((_, verdict)) => {
@@ -251,7 +264,8 @@ fn launch(service: &Rc<Service>, kind: Kind, job: Job) -> Result<Rc<Operation>, 
         inconclusive: plan.inconclusive.name().to_owned(),
         succession: plan.succession.name().to_owned(),
         n_steps: plan.n_steps,
-        force: job.force == Force::Yes,
+        force: job.terms.force == Force::Yes,
+        no_way_back: job.terms.no_way_back.clone(),
     };
     let journal = Journal::create(&service.paths, &intent)
         .map_err(|error| refusal(service, "changed", &error.to_string(), 13, &["status"]))?;
@@ -272,6 +286,13 @@ pub fn plan(service: &Service, kind: Kind, job: &Job) -> Plan {
     Plan { kind, n_cold, inconclusive, succession, n_steps }
 }
 
+/// Why no release begins: the service is frozen.
+pub fn frozen(service: &Service, force: Force) -> Option<String> {
+    let state = service.state.borrow();
+    let freeze = state.freeze.as_ref().filter(|_| force == Force::No)?;
+    Some(format!("it is frozen since {} by {}: {}", freeze.at, freeze.actor, freeze.why))
+}
+
 /// How old and new meet.
 pub fn succession(service: &Service) -> Succession {
     match service.config().strategy {
@@ -290,6 +311,7 @@ pub fn go(
     orders: tokio::sync::mpsc::UnboundedReceiver<Order>,
 ) {
     operation.announce_to_watchers(&service.name);
+    service.busy.notify_waiters();
     service.operation.replace(Some(Rc::clone(&operation)));
     let run = operation::run(Rc::clone(service), operation, machine, job, journal, orders);
     let task = tokio::task::spawn_local(run);

@@ -14,7 +14,7 @@ use crate::store::{intake, release, trial};
 use crate::supervisor::begin;
 use crate::supervisor::fleet::{Crew, Duty, Instance, Run};
 use crate::supervisor::guard;
-use crate::supervisor::job::{Force, Intake, Job};
+use crate::supervisor::job::{Extent, Force, Intake, Job, Terms};
 use crate::supervisor::label::{Label, Role};
 use crate::supervisor::leave;
 use crate::supervisor::link::{Found, Inventory};
@@ -352,7 +352,12 @@ fn job_of(intent: &Intent, rung: Option<Generation>, records: &[Record]) -> Job 
         generation: Generation(intent.generation),
         source: None,
         source_name: intent.source.clone(),
-        force: if intent.force { Force::Yes } else { Force::No },
+        terms: Terms {
+            force: if intent.force { Force::Yes } else { Force::No },
+            no_way_back: intent.no_way_back.clone(),
+            extent: Extent::Whole,
+        },
+        is_resumed: true,
         old: intent.old.map(Generation),
         warm: intent.warm.map(Generation),
         ladder: intent.ladder.iter().copied().map(ReleaseId).collect(),

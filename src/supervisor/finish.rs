@@ -11,7 +11,7 @@ use crate::store::journal::{Journal, Record};
 use crate::store::layout::ServiceLayout;
 use crate::store::{history, release};
 use crate::supervisor::fleet::Duty;
-use crate::supervisor::job::Job;
+use crate::supervisor::job::{Extent, Job};
 use crate::supervisor::leave;
 use crate::supervisor::operation::Operation;
 use crate::supervisor::perform::revive;
@@ -131,6 +131,12 @@ fn name_and_exit(service: &Service, job: &Job, kind: Kind, ended: Ended) -> (&'s
         && matches!(service.config().strategy, Strategy::Hold | Strategy::Replace)
         && service.serving() == job.ladder.last().copied();
     match ended {
+        Ended::Undone(Cause::Aborted) if job.terms.extent == Extent::Plan && job.why.is_empty() => {
+            ("planned", 0)
+        }
+        Ended::Undone(Cause::Refused) if matches!(job.exit, Some(16..=18)) => {
+            ("migration_failed", job.exit.unwrap_or(16))
+        }
         Ended::Committed if kind == Kind::Restart => ("restarted", 0),
         Ended::Committed => ("committed", 0),
         Ended::Undone(Cause::Refused) => ("rejected", job.exit.unwrap_or(10)),

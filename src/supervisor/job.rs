@@ -29,8 +29,10 @@ pub struct Job {
     pub source: Option<OwnedFd>,
     /// What was named as the artifact.
     pub source_name: String,
-    /// Release it though it is frozen.
-    pub force: Force,
+    /// On what terms it is wanted.
+    pub terms: Terms,
+    /// A supervisor before this one began it.
+    pub is_resumed: bool,
     /// The generation that served when it began.
     pub old: Option<Generation>,
     /// The generation that is rung 0 of the way back.
@@ -59,10 +61,40 @@ pub struct Job {
     pub warnings: Vec<String>,
 }
 
+/// On what terms a release is wanted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// Also when it is frozen.
+    pub force: Force,
+    /// Why nobody will want to go back from it.
+    pub no_way_back: Option<String>,
+    /// How far it goes.
+    pub extent: Extent,
+}
+
+impl Terms {
+    /// The usual ones, but for frozen artifacts.
+    #[must_use]
+    pub fn with(force: Force) -> Self {
+        Self { force, ..Self::default() }
+    }
+}
+
+/// How far a release goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Extent {
+    /// To its end.
+    #[default]
+    Whole,
+    /// To its plan: nothing is changed.
+    Plan,
+}
+
 /// Whether a frozen artifact may be released.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Force {
     /// It may not.
+    #[default]
     No,
     /// Somebody said `--force`.
     Yes,

@@ -268,7 +268,8 @@ fn close(
 ) {
     let state = match performed.step {
         Step::Ok if performed.skipped() => PhaseState::Skip,
-        Step::Ok | Step::Promote => PhaseState::Ok,
+        // A dry run is called off by its own preflight.
+        Step::Ok | Step::Promote | Step::Abort => PhaseState::Ok,
         _ => PhaseState::Fail,
     };
     let ms = clock::tick().since_ms(begun);

@@ -17,6 +17,8 @@ use crate::supervisor::fleet::{Crew, Duty};
 use crate::supervisor::gate::{self, Baked, Gated, Rigour, Watch};
 use crate::supervisor::job::{Job, Performed};
 use crate::supervisor::leave;
+use crate::supervisor::migrate;
+use crate::supervisor::on_copy;
 use crate::supervisor::operation::Operation;
 use crate::supervisor::preflight;
 use crate::supervisor::rehearse;
@@ -36,12 +38,12 @@ pub async fn perform(
     match machine.phase() {
         Phase::Receive => bring_in::receive(service, operation, job).await,
         Phase::Verify => bring_in::verify(service, job).await,
-        Phase::Preflight => preflight::preflight(service, job).await,
+        Phase::Preflight => preflight::preflight(service, operation, job).await,
         Phase::Stage => bring_in::stage(service, job).await,
         Phase::RehearseOld => rehearse::old(service, job).await,
-        Phase::Backup | Phase::RestoreRehearsal | Phase::Migrate => {
-            Performed::skip("none declared")
-        }
+        Phase::Backup => Performed::skip("none is configured"),
+        Phase::RestoreRehearsal => on_copy::perform(service, job).await,
+        Phase::Migrate => migrate::perform(service, job).await,
         Phase::Park => turn::park(service, job).await,
         Phase::StopOld => turn::stop_old(service, job).await,
         Phase::Start => start_candidate(service, job).await,

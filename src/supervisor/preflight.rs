@@ -7,10 +7,16 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use crate::config::model::{Settings, Strategy};
+use crate::core::deploy::Event as Step;
 use crate::os::{fs as disk, proc};
+use crate::supervisor::begin;
 use crate::supervisor::entry;
-use crate::supervisor::job::{Force, Job, Performed, refuse};
+use crate::supervisor::job::{Extent, Force, Job, Performed, refuse};
+use crate::supervisor::operation::Operation;
+use crate::supervisor::plan;
+use crate::supervisor::protocol::Event;
 use crate::supervisor::report;
+use crate::supervisor::schema;
 use crate::supervisor::service::Service;
 use crate::supervisor::turn;
 
@@ -20,12 +26,17 @@ const SPARE_BYTES: u64 = 16 * 1024 * 1024;
 const SPARE_INODES: u64 = 1_000;
 
 /// Looks, and refuses with everything that is wrong.
-pub async fn preflight(service: &Rc<Service>, job: &mut Job) -> Performed {
+pub async fn preflight(
+    service: &Rc<Service>,
+    operation: &Rc<Operation>,
+    job: &mut Job,
+) -> Performed {
     let Some(staged) = &job.staged else { return refuse(job, 11, "nothing was staged") };
     let mut failures: Vec<(u8, String)> = Vec::new();
     if let Some(why) = frozen(service, job, &staged.listing.digest) {
         failures.push((9, why));
     }
+    failures.extend(begin::frozen(service, job.terms.force).into_iter().map(|why| (9, why)));
     failures.extend(room(service, staged.listing.n_files).into_iter().map(|why| (13, why)));
     failures.extend(program(&staged.dir, &staged.settings).into_iter().map(|why| (10, why)));
     if let Some(user) = &staged.settings.user
@@ -46,10 +57,16 @@ pub async fn preflight(service: &Rc<Service>, job: &mut Job) -> Performed {
     {
         failures.push((10, error.to_string()));
     }
+    failures.extend(schema::contract(service, job, &staged.settings).into_iter().map(|w| (10, w)));
     if failures.is_empty() {
-        let target = job.ladder.first();
-        let back = target.map_or("no: it is the first".to_owned(), |to| format!("yes, to {to}"));
-        return Performed::ok(format!("rollback afterwards: {back}"));
+        let plan = plan::of(service, job, &staged.settings, staged.listing.size_bytes);
+        let detail = plan::text(&plan);
+        operation.tell(Event::Plan(Box::new(plan)));
+        // A dry run ends here.
+        return match job.terms.extent {
+            Extent::Plan => Performed::not(Step::Abort, detail),
+            Extent::Whole => Performed::ok(detail),
+        };
     }
     // One kind of failure keeps its own code; several together are a refusal.
     let first = failures[0].0;
@@ -60,7 +77,7 @@ pub async fn preflight(service: &Rc<Service>, job: &mut Job) -> Performed {
 
 fn frozen(service: &Service, job: &Job, digest: &str) -> Option<String> {
     let state = service.state.borrow();
-    let frozen = state.frozen(digest).filter(|_| job.force == Force::No)?;
+    let frozen = state.frozen(digest).filter(|_| job.terms.force == Force::No)?;
     Some(format!(
         "this artifact was release {} and is frozen since {}: {}; --force releases it all the same",
         frozen.release, frozen.at, frozen.why

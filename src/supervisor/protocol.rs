@@ -8,8 +8,10 @@
 
 use serde::{Deserialize, Serialize};
 
+pub mod plan;
 pub mod set;
 
+pub use plan::{Plan, PlanStep};
 pub use set::{Member, Part, SetStatus};
 
 /// Version of this protocol.
@@ -39,6 +41,12 @@ pub enum Verb {
         source: String,
         /// Release it though the artifact is frozen.
         force: bool,
+        /// Why nobody will want to go back from it.
+        #[serde(default)]
+        no_way_back: Option<String>,
+        /// Only its plan.
+        #[serde(default)]
+        dry_run: bool,
     },
     /// Bring new releases of several services live, as one. A descriptor comes along for each
     /// member that has one, in their order.
@@ -110,6 +118,25 @@ pub enum Verb {
         /// Which service.
         service: String,
     },
+    /// No releases of the service until it is thawed.
+    Freeze {
+        /// Which service.
+        service: String,
+        /// Why, for whoever is refused.
+        why: String,
+    },
+    /// Releases are allowed again.
+    Thaw {
+        /// Which service.
+        service: String,
+        /// The artifact of this release, instead of the service.
+        release: Option<u64>,
+    },
+    /// Rehearse a rollback.
+    Drill {
+        /// Which service.
+        service: String,
+    },
     /// End a bake or a hold well.
     Promote {
         /// Which service.
@@ -172,6 +199,8 @@ pub enum Event {
         /// Bytes to come in all, when known.
         total: Option<u64>,
     },
+    /// What a release is going to do.
+    Plan(Box<Plan>),
     /// Nothing new, still at it: at least every 10 s.
     Heartbeat {
         /// The phase it is in.
@@ -300,6 +329,9 @@ pub struct ServiceStatus {
     pub operation: Option<OperationStatus>,
     /// What must be done by hand, after a rollback that failed.
     pub alarm: Option<Trouble>,
+    /// Why no releases are allowed.
+    #[serde(default)]
+    pub frozen: Option<String>,
 }
 
 /// One process.
@@ -329,7 +361,7 @@ pub struct InstanceStatus {
 }
 
 /// Whether a rollback would work now.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RollbackStatus {
     /// It would.
     pub ready: bool,
@@ -339,6 +371,12 @@ pub struct RollbackStatus {
     pub from: Option<String>,
     /// Why not.
     pub why: Option<String>,
+    /// When it was last rehearsed, RFC 3339.
+    #[serde(default)]
+    pub rehearsed: Option<String>,
+    /// How that went: `full`, `light`, or why it failed.
+    #[serde(default)]
+    pub rehearsal: Option<String>,
 }
 
 /// A running operation.

@@ -20,6 +20,7 @@ use crate::supervisor::leave;
 use crate::supervisor::preflight;
 use crate::supervisor::probe::Transcript;
 use crate::supervisor::report;
+use crate::supervisor::schema;
 use crate::supervisor::service::Service;
 use crate::supervisor::start;
 
@@ -104,20 +105,10 @@ async fn light(service: &Rc<Service>, target: ReleaseId) -> Result<Settings, Str
     if let Some(user) = settings.user.as_deref().filter(|user| proc::user(user).is_none()) {
         return Err(format!("there is no user {user:?} any more"));
     }
-    if let Some(why) = misses_schema(service, target, &settings) {
+    if let Some(why) = schema::misses(service, target) {
         return Err(why);
     }
     Ok(settings)
-}
-
-/// Why a release does not run on the data as it is, as far as it says so itself.
-pub fn misses_schema(service: &Service, target: ReleaseId, settings: &Settings) -> Option<String> {
-    let state = service.state.borrow();
-    let (now, schema) = (state.schema.as_ref()?, settings.schema.as_ref()?);
-    (!schema.accepts.contains(now)).then(|| {
-        let accepts = schema.accepts.join(", ");
-        format!("the data has schema {now}, release {target} accepts {accepts}")
-    })
 }
 
 /// Starts one instance of a release with these variables, probes it in its own slots, stops it.

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::rc::Rc;
 
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use crate::config::model;
@@ -81,6 +82,10 @@ pub struct Service {
     pub past: RefCell<VecDeque<Rc<Operation>>>,
     /// Commands that a supervisor before this one ran and that nobody has asked for yet.
     pub left_over: RefCell<BTreeMap<String, ChildId>>,
+    /// Told when an operation begins.
+    pub busy: Notify,
+    /// Whether a rollback would have worked when it was last looked at.
+    pub was_ready: Cell<Option<bool>>,
     /// Why it does not serve, when it does not.
     pub trouble: RefCell<Option<String>>,
     /// The live release's probes at rest are bad since this tick.
@@ -115,6 +120,8 @@ impl Service {
             starting: tokio::sync::Mutex::default(),
             past: RefCell::default(),
             left_over: RefCell::default(),
+            busy: Notify::new(),
+            was_ready: Cell::new(None),
             trouble: RefCell::default(),
             unwell: Cell::new(None),
         }))

@@ -16,6 +16,7 @@ use crate::store::layout::Layout;
 use crate::supervisor::boot;
 use crate::supervisor::bring_up;
 use crate::supervisor::control;
+use crate::supervisor::drill;
 use crate::supervisor::in_order;
 use crate::supervisor::leave;
 use crate::supervisor::link::{Inventory, Link, LinkError, News};
@@ -116,6 +117,7 @@ impl Stack {
         match taken {
             Ok(service) => {
                 rest::watch(&service);
+                drill::watch(&service);
                 // A stop that a supervisor before this one did not come to finish.
                 let passers = service.slots.passers();
                 let is_down = service.fleet.all().is_empty() && passers.is_empty();

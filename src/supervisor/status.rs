@@ -3,14 +3,16 @@
 use std::rc::Rc;
 
 use crate::core::ids::ReleaseId;
-use crate::core::retention;
 use crate::os::proc;
 use crate::store::release;
+use crate::supervisor::begin;
 use crate::supervisor::connections;
 use crate::supervisor::fleet::{Crew, Duty};
+use crate::supervisor::job::Force;
 use crate::supervisor::protocol::{
     InstanceStatus, OperationStatus, ReleaseEntry, RollbackStatus, ServiceStatus, SetStatus, Status,
 };
+use crate::supervisor::readiness;
 use crate::supervisor::service::Service;
 use crate::supervisor::stack::Stack;
 
@@ -62,7 +64,7 @@ fn of_service(service: &Rc<Service>) -> ServiceStatus {
         trial: service.trial().map(|release| release.0),
         listen: service.config().listen.iter().map(ToString::to_string).collect(),
         instances: service.fleet.all().iter().flat_map(|crew| instances(service, crew)).collect(),
-        rollback: rollback(service),
+        rollback: readiness::status(service),
         operation: service.operation.borrow().as_ref().map(|operation| OperationStatus {
             op: operation.id.0,
             kind: operation.kind.name().to_owned(),
@@ -71,6 +73,7 @@ fn of_service(service: &Rc<Service>) -> ServiceStatus {
             at: operation.at.borrow().clone(),
         }),
         alarm: state.alarm.clone(),
+        frozen: begin::frozen(service, Force::No),
     }
 }
 
@@ -79,7 +82,7 @@ fn some(text: &str) -> Option<String> {
 }
 
 fn of_broken(name: &str, why: &str) -> ServiceStatus {
-    let rollback = RollbackStatus { ready: false, release: None, from: None, why: some(why) };
+    let rollback = RollbackStatus { why: some(why), ..RollbackStatus::default() };
     ServiceStatus {
         name: name.to_owned(),
         state: "down".to_owned(),
@@ -92,6 +95,7 @@ fn of_broken(name: &str, why: &str) -> ServiceStatus {
         rollback,
         operation: None,
         alarm: None,
+        frozen: None,
     }
 }
 
@@ -131,44 +135,6 @@ fn instances(service: &Service, crew: &Crew) -> Vec<InstanceStatus> {
         }
     };
     crew.instances().iter().map(of).collect()
-}
-
-/// Whether a rollback would work now, and from where: running processes, or a tree that is there.
-fn rollback(service: &Service) -> RollbackStatus {
-    let not =
-        |why: &str| RollbackStatus { ready: false, release: None, from: None, why: some(why) };
-    let known: Vec<_> =
-        release::all(&service.paths).iter().map(|known| (known.release, known.verdict)).collect();
-    let targets = retention::targets(&known, service.serving().or(service.last_good()));
-    let Some(target) = targets.into_iter().next() else {
-        return not("there is no good release before the one that serves");
-    };
-    let crews = service.fleet.all();
-    let warm = crews
-        .iter()
-        .any(|crew| crew.release == target && crew.duty.get() == Duty::Standby && crew.is_whole());
-    let from = if warm { "warm" } else { "cold" };
-    match missing(service, target) {
-        Some(why) if !warm => RollbackStatus { release: Some(target.0), ..not(&why) },
-        _ => RollbackStatus {
-            ready: true,
-            release: Some(target.0),
-            from: Some(from.to_owned()),
-            why: None,
-        },
-    }
-}
-
-/// What a cold start would miss, as far as a glance can tell.
-fn missing(service: &Service, target: ReleaseId) -> Option<String> {
-    let settings = match release::settings(&service.paths, target) {
-        Ok(settings) => settings,
-        Err(error) => return Some(error.to_string()),
-    };
-    let program = settings.command.first()?;
-    let path = service.paths.release(target).join(program);
-    let gone = program.contains('/') && !path.is_file();
-    gone.then(|| format!("release {target}: {program} is not there"))
 }
 
 /// The releases on disk, newest first.

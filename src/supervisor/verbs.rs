@@ -12,7 +12,9 @@ use crate::store::{history, journal};
 use crate::supervisor::begin::{self, Wish};
 use crate::supervisor::bring_up;
 use crate::supervisor::control::Client;
-use crate::supervisor::job::Force;
+use crate::supervisor::drill;
+use crate::supervisor::freeze;
+use crate::supervisor::job::{Extent, Force, Terms};
 use crate::supervisor::logs::{Follow, tail};
 use crate::supervisor::operation::{Operation, Order};
 use crate::supervisor::protocol::{Event, Outcome, PhaseState, Request, Trouble, Verb};
@@ -124,14 +126,16 @@ async fn on_service(
     client: &mut Client,
 ) -> Result<(), Trouble> {
     match verb {
-        Verb::Release { service, source, force } => {
+        Verb::Release { service, source, force, no_way_back, dry_run } => {
             let service = find(stack, &service)?;
             let Some(fd) = fds.pop_front() else {
                 let why = "no artifact came with the request";
                 return Err(begin::refusal(&service, "released", why, 2, &["status"]));
             };
             let force = if force { Force::Yes } else { Force::No };
-            let wish = Wish::Release { source: fd, name: source, force };
+            let extent = if dry_run { Extent::Plan } else { Extent::Whole };
+            let terms = Terms { force, no_way_back, extent };
+            let wish = Wish::Release { source: fd, name: source, terms };
             let operation = begin::begin(&service, actor, wish).await?;
             if follow(&*operation, client, Until::Held).await == Followed::Held {
                 client.tell(&Event::Result(Box::new(holding(&service, &operation)))).await;
@@ -172,6 +176,13 @@ async fn on_service(
                 None => order(&service, Order::Abort, client).await?,
             }
         }
+        Verb::Freeze { service, why } => {
+            freeze::freeze(&find(stack, &service)?, actor, why, client).await?;
+        }
+        Verb::Thaw { service, release } => {
+            freeze::thaw(&find(stack, &service)?, release, client).await?;
+        }
+        Verb::Drill { service } => drill::by_hand(&find(stack, &service)?, client).await?,
         Verb::Status { .. } | Verb::History { .. } => {}
     }
     Ok(())
@@ -338,7 +349,8 @@ async fn logs(
     Ok(())
 }
 
-fn outcome(service: &Service, word: &str, op: u64) -> Outcome {
+/// A verb that is done.
+pub fn outcome(service: &Service, word: &str, op: u64) -> Outcome {
     Outcome {
         outcome: word.to_owned(),
         service: service.name.to_string(),

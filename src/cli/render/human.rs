@@ -4,7 +4,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::cli::out;
 use crate::cli::render::{Seen, tables};
-use crate::supervisor::protocol::{Event, Outcome, PhaseState, Verb};
+use crate::supervisor::protocol::{Event, Outcome, PhaseState, Plan, Verb};
 
 /// Shows events to people.
 #[derive(Debug)]
@@ -17,6 +17,7 @@ pub struct Human {
     /// Of a set: the member that phases are of, as long as the longest name.
     member: Option<String>,
     width: usize,
+    plan: Option<Plan>,
 }
 
 impl Human {
@@ -29,6 +30,7 @@ impl Human {
             follows_log,
             member: None,
             width: 0,
+            plan: None,
         }
     }
 
@@ -77,6 +79,7 @@ impl Human {
                 out::result(tables::releases(releases));
                 return Some(0);
             }
+            Event::Plan(plan) => self.plan = Some((**plan).clone()),
             Event::Log { line, .. } => out::result(line),
             Event::Result(outcome) => return Some(self.result(outcome)),
             Event::Error(trouble) => {
@@ -134,6 +137,11 @@ impl Human {
             None if !outcome.members.is_empty() => {
                 out::result(format!("set {}: all are live", outcome.op));
             }
+            None if outcome.outcome == "planned" => {
+                if let Some(plan) = &self.plan {
+                    out::result(tables::plan(plan));
+                }
+            }
             None => out::result(good(outcome)),
         }
         outcome.exit
@@ -146,6 +154,9 @@ fn good(outcome: &Outcome) -> String {
     let release = |n: Option<u64>| n.map_or("no release".to_owned(), |n| format!("release {n}"));
     let undo = outcome.next.first().map_or(String::new(), |next| format!("; undo: {next}"));
     match outcome.outcome.as_str() {
+        "frozen" => format!("{name}: no releases until halley-sup thaw {name}"),
+        "thawed" => format!("{name}: releases are allowed again"),
+        "drilled" => format!("{name}: a rollback would work"),
         "committed" => format!("{name}: {} is live{undo}", release(outcome.release)),
         "rolled_back" => format!("{name}: {} is back", release(outcome.serving)),
         "restarted" => format!("{name}: {} runs in new processes", release(outcome.serving)),

@@ -57,6 +57,7 @@ impl Json {
             | Event::Phase { .. }
             | Event::Progress { .. }
             | Event::Heartbeat { .. }
+            | Event::Plan(_)
             | Event::Log { .. } => {
                 print(event);
                 None

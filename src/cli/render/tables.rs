@@ -2,8 +2,9 @@
 
 use comfy_table::{ContentArrangement, Table, presets};
 
+use crate::os::clock;
 use crate::supervisor::protocol::{
-    HistoryEntry, InstanceStatus, Member, ReleaseEntry, ServiceStatus, SetStatus, Status,
+    HistoryEntry, InstanceStatus, Member, Plan, ReleaseEntry, ServiceStatus, SetStatus, Status,
 };
 
 /// How things stand.
@@ -69,10 +70,17 @@ fn service(service: &ServiceStatus) -> String {
     let rollback = &service.rollback;
     text.push_str(&match (rollback.ready, rollback.release, &rollback.from) {
         (true, Some(release), Some(from)) => {
-            format!("\n  rollback: ready (release {release}, {from})")
+            let rehearsed = rollback.rehearsed.as_deref().map_or(String::new(), |at| {
+                let depth = rollback.rehearsal.as_deref().unwrap_or_default();
+                format!(", rehearsed {} ({depth})", ago(at))
+            });
+            format!("\n  rollback: ready (release {release}, {from}{rehearsed})")
         }
         _ => format!("\n  rollback: NOT READY: {}", rollback.why.as_deref().unwrap_or("unknown")),
     });
+    if let Some(frozen) = &service.frozen {
+        text.push_str(&format!("\n  no releases: {frozen}"));
+    }
     if let Some(operation) = &service.operation {
         text.push_str(&format!(
             "\n  operation {}: {} by {}, in phase {}",
@@ -104,6 +112,17 @@ fn service(service: &ServiceStatus) -> String {
     text
 }
 
+/// How long ago a time was, in its greatest unit.
+fn ago(at: &str) -> String {
+    let seconds = clock::age(at).map_or(0, |age| age.as_secs());
+    match seconds {
+        0..120 => format!("{seconds} s ago"),
+        120..7_200 => format!("{} min ago", seconds / 60),
+        7_200..172_800 => format!("{} h ago", seconds / 3_600),
+        _ => format!("{} days ago", seconds / 86_400),
+    }
+}
+
 /// What a process is at; on its way out, what it still has and for how long.
 fn state(instance: &InstanceStatus) -> String {
     let Some(n) = instance.connections else { return instance.state.clone() };
@@ -112,6 +131,30 @@ fn state(instance: &InstanceStatus) -> String {
         Some(ms) => format!("{}, {n} {noun}, {} s left", instance.state, ms.div_ceil(1000)),
         None => format!("{}, {n} {noun}", instance.state),
     }
+}
+
+/// What a release is going to do.
+pub fn plan(plan: &Plan) -> String {
+    let mut table = table(&["phase", "what", "size", "took before"]);
+    for step in &plan.steps {
+        table.add_row([
+            step.phase.replace('_', " "),
+            step.what.clone(),
+            step.bytes.map_or(String::new(), size),
+            step.ms.map_or(String::new(), |ms| format!("{}.{} s", ms / 1000, ms % 1000 / 100)),
+        ]);
+    }
+    let verdict = match (plan.rollback, plan.rollback_to) {
+        (true, Some(to)) => format!("after this release, rollback to {to}: yes"),
+        _ => "after this release, rollback: no".to_owned(),
+    };
+    format!(
+        "{}: release {} would be\n{}\n{verdict}, because {}",
+        plan.service,
+        plan.release,
+        trimmed(&table),
+        plan.because
+    )
 }
 
 /// Past operations, newest first.

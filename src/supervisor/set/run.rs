@@ -11,6 +11,7 @@ use crate::core::set::Stage;
 use crate::store::journal;
 use crate::store::set::{Came, Kind};
 use crate::supervisor::begin::{self, Wish};
+use crate::supervisor::job::Terms;
 use crate::supervisor::operation::Operation;
 use crate::supervisor::protocol::{Event, Member, Outcome, PhaseState, Trouble};
 use crate::supervisor::report;
@@ -96,7 +97,11 @@ async fn begin_one(
             let artifact = course.take_artifact(index);
             let gone = || refusal(service, "its artifact is not here any more");
             let artifact = artifact.ok_or_else(gone)?;
-            Wish::Release { source: artifact.source, name: artifact.name, force: artifact.force }
+            Wish::Release {
+                source: artifact.source,
+                name: artifact.name,
+                terms: Terms::with(artifact.force),
+            }
         }
         Kind::Rollback => Wish::Rollback { to: set.before(&service.name).map(|to| to.0) },
     };

@@ -1,0 +1,26 @@
+//! `drill SERVICE`: rehearse a rollback without one.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::cli::Common;
+use crate::cli::client::{self, Stay};
+use crate::supervisor::protocol::Verb;
+
+/// The arguments.
+#[derive(Debug, Args)]
+pub struct Drill {
+    /// Which service
+    service: String,
+    #[command(flatten)]
+    common: Common,
+}
+
+impl Drill {
+    /// Does it.
+    pub fn perform(self) -> ExitCode {
+        let verb = Verb::Drill { service: self.service };
+        client::ask(&self.common, verb, None, Stay::ToTheEnd)
+    }
+}

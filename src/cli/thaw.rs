@@ -1,0 +1,29 @@
+//! `thaw SERVICE`: releases are allowed again.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::cli::Common;
+use crate::cli::client::{self, Stay};
+use crate::supervisor::protocol::Verb;
+
+/// The arguments.
+#[derive(Debug, Args)]
+pub struct Thaw {
+    /// Which service
+    service: String,
+    /// The artifact of this release, instead of the service
+    #[arg(long, value_name = "N")]
+    release: Option<u64>,
+    #[command(flatten)]
+    common: Common,
+}
+
+impl Thaw {
+    /// Does it.
+    pub fn perform(self) -> ExitCode {
+        let verb = Verb::Thaw { service: self.service, release: self.release };
+        client::ask(&self.common, verb, None, Stay::ToTheEnd)
+    }
+}

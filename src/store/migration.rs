@@ -1,0 +1,62 @@
+//! That a migration of live data was begun: written down before it, so that nobody runs it again
+//! without looking (`ops/N/migration.json`).
+
+use std::io;
+
+use serde::{Deserialize, Serialize};
+
+use crate::core::ids::OpId;
+use crate::os::fs;
+use crate::store::layout::ServiceLayout;
+
+const FILE: &str = "migration.json";
+
+/// A migration that was begun.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Migration {
+    /// Version of this format, now 1.
+    pub version: u16,
+    /// When, RFC 3339.
+    pub at: String,
+    /// The schema's version before it, when there is a probe that tells.
+    pub before: Option<String>,
+}
+
+/// Writes it down, durably.
+///
+/// # Errors
+/// The system's.
+pub fn begin(paths: &ServiceLayout, op: OpId, migration: &Migration) -> io::Result<()> {
+    fs::replace(&paths.op(op).join(FILE), &serde_json::to_vec(migration)?, 0o600)
+}
+
+/// What an operation has begun; `None` when it has not.
+///
+/// # Errors
+/// When it cannot be read: it may have been begun.
+pub fn read(paths: &ServiceLayout, op: OpId) -> io::Result<Option<Migration>> {
+    match std::fs::read(paths.op(op).join(FILE)) {
+        Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::layout::Layout;
+
+    #[test]
+    fn what_cannot_be_read_may_have_been_begun() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Layout::new(dir.path()).service(&"web".parse().unwrap());
+        std::fs::create_dir_all(paths.op(OpId(1))).unwrap();
+        assert_eq!(read(&paths, OpId(1)).unwrap(), None);
+        let migration = Migration { version: 1, at: "x".to_owned(), before: Some("6".to_owned()) };
+        begin(&paths, OpId(1), &migration).unwrap();
+        assert_eq!(read(&paths, OpId(1)).unwrap(), Some(migration));
+        std::fs::write(paths.op(OpId(1)).join(FILE), "{").unwrap();
+        assert!(read(&paths, OpId(1)).is_err());
+    }
+}

@@ -1,0 +1,33 @@
+//! What a release is going to do, before it does anything.
+
+use serde::{Deserialize, Serialize};
+
+/// A release's plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Whose.
+    pub service: String,
+    /// The number it will have.
+    pub release: u64,
+    /// What it does, in order.
+    pub steps: Vec<PlanStep>,
+    /// Whether one can roll back afterwards.
+    pub rollback: bool,
+    /// The release one would go back to.
+    pub rollback_to: Option<u64>,
+    /// Why one can, or cannot.
+    pub because: String,
+}
+
+/// One step of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanStep {
+    /// The phase.
+    pub phase: String,
+    /// What it does here.
+    pub what: String,
+    /// How much it writes, when that is known.
+    pub bytes: Option<u64>,
+    /// How long it took in earlier releases of this service (the median), when there are any.
+    pub ms: Option<u64>,
+}
