@@ -9,7 +9,7 @@
 //! | [`store`] | durable truth: every path, journal, state, trial, releases, intake, history | core, config's model, os, the control protocol's words |
 //! | [`os`] | the kernel fence: the only `unsafe`, the only raw descriptors | core's time |
 //! | [`keeper`] | the error kernel: holds descriptors, is every child's parent, answers intercepted binds | os |
-//! | [`forward`] | a process that splices a listener's connections to a program that was told its port | os |
+//! | [`forward`] | a process that splices a listener's connections to a program that was told its port, or callers that were left waiting to where the others go | os |
 //! | [`supervisor`] | the shell: performs effects, probes, steers, serves the control socket | core, config, store, os, the keeper's protocol |
 //! | [`cli`] | one file a verb; talks to the supervisor by its protocol | all, through protocols |
 //! | [`demo`] | the main job on real processes; its program and load client serve the tests as well | cli's output, os |
@@ -22,9 +22,10 @@
 //! [`supervisor::stack`]. A verb is in `cli/<verb>.rs`, in [`supervisor::verbs`], and in
 //! `tests/e2e`. A listener is [`supervisor::listener`], of two makes: [`supervisor::group`] (an
 //! internet address) and [`supervisor::door`] (a unix socket's path). An operation begins in [`supervisor::begin`], runs in [`supervisor::operation`],
-//! does each phase in [`supervisor::perform`] and [`supervisor::back`], ends in
-//! [`supervisor::finish`]. After a crash it goes on from [`supervisor::boot`]. Several as one are
-//! [`supervisor::set`], decided by [`core::set`].
+//! does each phase in [`supervisor::perform`] and [`supervisor::back`], is watched
+//! by [`supervisor::bake`], ends in [`supervisor::finish`]. After a crash it goes on from [`supervisor::boot`]. Several as one are
+//! [`supervisor::set`], decided by [`core::set`]. Callers that were held, or came too late, are
+//! passed on by [`supervisor::passers`].
 //!
 //! # Words
 //!
@@ -35,7 +36,10 @@
 //! before and still runs, the others are cold starts. *succession*: how old and new meet, side by
 //! side (*overlap*) or *in turn*. *step*: a part of the connections goes to the candidate. *place*:
 //! where an instance listens that is told its port. *entry*: an outside proxy that leads there.
+//! *oneshot*: a command that is run once, to its end. *rehearsal*: a release is tried out beside the
+//! one that serves, and stopped again. *readiness*: whether a rollback would work now.
 //! *set*: releases of several services as one operation, all or none; its services are *members*.
+//! *signal*, of a bake: one thing that it looks at.
 //!
 //! # Architecture invariants
 //!

@@ -265,3 +265,67 @@ fn a_home_directory_is_written_in_full() {
 fn the_option_names_the_file() {
     assert_eq!(locate(Some(PathBuf::from("a.toml"))), Path::new("a.toml"));
 }
+
+#[test]
+fn what_a_bake_watches_is_checked_to_the_last_value() {
+    let listen = "[service.web]\nlisten = [\"tcp://127.0.0.1:80\"]\n[service.web.bake]\n";
+    for (lines, problem) in [
+        ("error_lines = \"(\"", "error_lines: not a regular expression: "),
+        ("error_lines = \"\"", "error_lines: is empty and would match every line"),
+        ("max_error_rate = \"1/s\"", "max_error_rate: nothing says what an error line is; add"),
+        ("error_lines = \"E\"\nmax_error_rate = \"1\"", "max_error_rate: not a rate: \"1\" (write"),
+        (
+            "for = \"10s\"\nwarm_up = \"10s\"",
+            "warm_up: is not shorter than `for`; the bake lasts 10s",
+        ),
+        ("max_rss = \"512\"", "max_rss: not a size: \"512\""),
+        (
+            "max_rss_growth = \"half\"",
+            "max_rss_growth: not a growth: \"half\" (write 50% or 64MiB)",
+        ),
+        ("max_fd_growth = -1", "max_fd_growth: -1 is not between 0 and"),
+        (
+            "max_thread_growth = \"4\"",
+            "max_thread_growth: it is a text and should be a whole number",
+        ),
+        ("wanted = [\"slow\"]", "wanted: \"slow\" is not a path; write \"/slow\""),
+        ("command = []", "command: names no program"),
+        ("command_timeout = \"1s\"", "command_timeout: there is no command; leave it out"),
+        ("metrics.total = \"n\"", "metrics.bad: is missing; write"),
+        (
+            "metrics.bad = \"n{\"\nmetrics.total = \"n\"",
+            "metrics.bad: not a selector: \"n{\"; write",
+        ),
+        (
+            "metrics.bad = 'n{a=~\"(\"}'\nmetrics.total = \"n\"",
+            "metrics.bad: not a regular expression: ",
+        ),
+        (
+            "metrics.bad = \"n\"\nmetrics.total = \"n\"\nmetrics.max_ratio = 2",
+            "metrics.max_ratio: 2 is not between 0 and 1",
+        ),
+        (
+            "metrics.bad = \"n\"\nmetrics.total = \"n\"\nmetrics.max_ratio = -0.1",
+            "metrics.max_ratio: -0.1 is not between 0 and 1",
+        ),
+        (
+            "metrics.bad = \"n\"\nmetrics.total = \"n\"\nmetrics.path = \"metrics\"",
+            "metrics.path: \"metrics\" is not a path; write \"/metrics\"",
+        ),
+        ("metrics.rate = 1", "metrics.rate: unknown key"),
+    ] {
+        let problems = problems(&format!("{listen}{lines}\n"));
+        let at = lines.lines().count() + 3;
+        let wanted = format!("service.web.bake.{problem}");
+        let found = problems.iter().any(|problem| {
+            let (line, text) = problem.split_once(": ").expect("a place");
+            let line: usize = line.trim_start_matches("halley.toml:").parse().expect("a line");
+            text.starts_with(&wanted) && (4..=at).contains(&line)
+        });
+        assert!(found, "{lines}: {problems:?}");
+        let n = if lines == "metrics.rate = 1" { 3 } else { 1 };
+        assert_eq!(problems.len(), n, "{lines}: {problems:?}");
+    }
+    let problems = problems("[service.web]\nbake.wanted = [\"/x\"]\nbake.metrics.bad = \"n\"\n");
+    assert!(problems.iter().filter(|problem| problem.contains("no listener to ask")).count() == 2);
+}

@@ -3,13 +3,18 @@
 
 use std::collections::BTreeSet;
 
-use halley_sup::core::bake::{self, Bake, BakePlan};
+use halley_sup::core::bake::{self, Bake};
 use halley_sup::core::deploy::{Cause, Deploy, Event, Inconclusive, Kind, Phase, Plan, Succession};
+use halley_sup::core::exposition;
+use halley_sup::core::growth::{Bound, Growth};
 use halley_sup::core::health::{self, Gate, Sample};
 use halley_sup::core::ids::ReleaseId;
+use halley_sup::core::rate::{Rate, Window};
+use halley_sup::core::ratio::Increase;
 use halley_sup::core::recover::{Seen, recover};
 use halley_sup::core::retention::{self, Fate, Roots, Verdict};
 use halley_sup::core::service::Backoff;
+use halley_sup::core::signal::{Ask, Name, Weight};
 use halley_sup::core::time::Tick;
 use proptest::prelude::*;
 
@@ -155,23 +160,127 @@ proptest! {
         min_samples in 0_u32..40,
         until_ms in 1_u64..500,
     ) {
-        let plan = BakePlan { fall, min_samples, until: Tick(until_ms) };
-        let mut bake = Bake::new(plan);
+        let ask = Ask { fall, min_samples, weight: Weight::Required };
+        let mut bake = Bake::new(Tick(until_ms), [(Name::Probes, ask)]);
         for ((now, good), n) in (0..).step_by(10).zip(samples).zip(1..) {
-            let sample = if good { Sample::Good } else { Sample::Bad };
-            match bake.observe(Tick(now), sample) {
+            bake.observe(Name::Probes, if good { Sample::Good } else { Sample::Bad });
+            match bake.verdict(Tick(now)) {
                 bake::Verdict::Pass => {
                     prop_assert!(good && now >= until_ms && n >= min_samples);
                     break;
                 }
-                bake::Verdict::Inconclusive => {
+                bake::Verdict::Inconclusive(_) => {
                     prop_assert!(now >= until_ms && n < min_samples);
                     break;
                 }
-                bake::Verdict::Fail => break,
+                bake::Verdict::Fail(_) => break,
                 bake::Verdict::Watching => prop_assert!(now < until_ms),
             }
         }
+    }
+
+    /// What one signal saw never depends on when another one was looked at.
+    #[test]
+    fn the_order_of_different_signals_does_not_matter(
+        seen in prop::collection::vec((0_usize..4, 0_u8..3), 0..60),
+        fall in 1_u32..4,
+    ) {
+        let names = [Name::Probes, Name::Memory, Name::Metrics, Name::Wanted];
+        let ask = |name| {
+            let weight = if name == Name::Wanted { Weight::Wanted } else { Weight::Required };
+            (name, Ask { fall, min_samples: 1, weight })
+        };
+        let sample = |n| [Sample::Good, Sample::Bad, Sample::Unclear][usize::from(n)];
+        let mut mixed = Bake::new(Tick(10), names.map(ask));
+        for (name, n) in &seen {
+            mixed.observe(names[*name], sample(*n));
+        }
+        let mut sorted = Bake::new(Tick(10), names.map(ask));
+        let mut seen = seen;
+        seen.sort_by_key(|(name, _)| std::cmp::Reverse(*name));
+        for (name, n) in &seen {
+            sorted.observe(names[*name], sample(*n));
+        }
+        for now in [0, 10] {
+            prop_assert_eq!(mixed.verdict(Tick(now)), sorted.verdict(Tick(now)));
+        }
+    }
+
+    #[test]
+    fn what_grows_beyond_its_bound_fails_by_the_end_and_what_is_steady_never(
+        base in 1_u64..1_000_000,
+        bound in prop_oneof![(0_u64..1000).prop_map(Bound::More), (0_u32..300).prop_map(Bound::MorePercent)],
+        noise in prop::collection::vec(0_u64..1000, 1..50),
+        fall in 1_u32..6,
+    ) {
+        let verdict = |values: &[u64]| {
+            let ask = Ask { fall, min_samples: 1, weight: Weight::Required };
+            let mut bake = Bake::new(Tick(1), [(Name::Memory, ask)]);
+            let mut growth = Growth::new(vec![bound]);
+            for value in values {
+                let over = growth.observe(*value).is_some();
+                bake.observe(Name::Memory, if over { Sample::Bad } else { Sample::Good });
+            }
+            bake.verdict(Tick(1))
+        };
+        let limit = bound.limit(base);
+        let steady = std::iter::once(base).chain(noise.iter().map(|n| base + n % (limit - base + 1)));
+        prop_assert_eq!(verdict(&steady.collect::<Vec<_>>()), bake::Verdict::Pass);
+        // However it went on its way, it is over the bound when the bake ends.
+        let grows = std::iter::once(base).chain(noise.iter().map(|n| base + n)).chain([limit + 1]);
+        prop_assert_eq!(verdict(&grows.collect::<Vec<_>>()), bake::Verdict::Fail(Name::Memory));
+    }
+
+    #[test]
+    fn counters_never_run_backwards(readings in prop::collection::vec(0.0_f64..1e9, 1..40)) {
+        let mut increase = Increase::default();
+        let mut last = 0.0;
+        for value in readings {
+            increase.observe([("n".to_owned(), value)]);
+            prop_assert!(increase.sum() >= last && increase.sum() - last <= value.max(1e9));
+            last = increase.sum();
+        }
+    }
+
+    #[test]
+    fn a_window_counts_each_thing_once_in_its_time(
+        steps in prop::collection::vec((0_u64..300, 0_u64..5), 1..60),
+        per_ms in 1_u64..500,
+    ) {
+        let mut window = Window::new(Rate { n: 1, per_ms });
+        let (mut now, mut all) = (0, Vec::new());
+        for (step, n) in steps {
+            now += step;
+            all.push((now, n));
+            let expected: u64 = all.iter().filter(|(at, _)| now - at < per_ms).map(|(_, n)| n).sum();
+            prop_assert_eq!(window.add(Tick(now), n), expected);
+        }
+    }
+
+    /// What is written by the format's rules is read back, and whatever else comes is no panic.
+    #[test]
+    fn an_exposition_is_read_back_and_no_text_is_too_much(
+        name in "[a-zA-Z_:][a-zA-Z0-9_:]{0,10}",
+        labels in prop::collection::vec(("[a-zA-Z_][a-zA-Z0-9_]{0,5}", any::<String>()), 0..4),
+        value in any::<f64>(),
+        noise in any::<String>(),
+    ) {
+        let escape = |text: &str| {
+            text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+        };
+        // A carriage return is part of a line's end to us, and of nobody's label.
+        let labels: Vec<_> = labels.into_iter().map(|(k, v)| (k, v.replace('\r', ""))).collect();
+        let inside: Vec<_> = labels.iter().map(|(k, v)| format!("{k}=\"{}\"", escape(v))).collect();
+        let line = format!("{name}{{{}}} {value}", inside.join(","));
+        let read: Vec<_> = exposition::parse(&line).collect();
+        prop_assert_eq!(read.len(), 1, "{:?}", line);
+        let series = read[0].as_ref().map_err(|error| TestCaseError::fail(error.to_string()))?;
+        prop_assert_eq!(series.name, name.as_str());
+        prop_assert!(series.value.to_bits() == value.to_bits() || value.is_nan());
+        let known: Vec<_> = series.labels.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+        prop_assert_eq!(known, labels);
+        drop(exposition::parse(&noise).collect::<Vec<_>>());
+        drop(exposition::parse(&format!("{name}{{{noise}")).collect::<Vec<_>>());
     }
 
     #[test]

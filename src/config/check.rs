@@ -10,7 +10,7 @@ use std::path::Path;
 
 use super::model::{Handoff, Keep, Listen, ReleaseKey, Service, Settings};
 use super::raw::{self, Found, Section};
-use super::{data, env_file, listen, proxy, settings, takeover};
+use super::{bake, data, env_file, listen, proxy, settings, takeover};
 use crate::core::ids::ServiceName;
 
 /// Version of the settings' format.
@@ -71,9 +71,9 @@ fn service_settings(section: &Section<'_>, base: &Path, listen: &[Found<Listen>]
     if let Some(table) = section.section("health", raw::HEALTH) {
         health = settings::health(&table, health, n_listen);
     }
-    let mut bake = settings::default_bake();
-    if let Some(table) = section.section("bake", raw::BAKE) {
-        bake = settings::bake(&table, bake);
+    let mut bake = bake::default();
+    if let Some(table) = section.section("bake", bake::KEYS) {
+        bake = bake::read(&table, bake, n_listen);
     }
     let mut stop = settings::default_stop();
     if let Some(table) = section.section("stop", raw::STOP) {

@@ -4,14 +4,18 @@
 //! every problem there is. A file that is half right is never used. Nothing here starts, stops or
 //! writes anything; reading files, the user database and the home directory is all it does.
 
+pub mod bake;
 pub mod duration;
 pub mod env_file;
 pub mod kernel;
 pub mod listen;
 pub mod locate;
 pub mod model;
+pub mod pattern;
+pub mod rate;
 pub mod raw;
 pub mod release;
+pub mod selector;
 pub mod size;
 
 mod across;

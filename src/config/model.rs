@@ -260,6 +260,12 @@ pub struct Bake {
     pub inconclusive: Inconclusive,
     /// Fewer probes than this by the end are inconclusive.
     pub min_samples: u32,
+    /// At its beginning only ends, the health check and the file limit are judged, so long.
+    #[serde(default, with = "super::duration")]
+    pub warm_up: Duration,
+    /// What is watched beside the health check.
+    #[serde(default)]
+    pub signals: super::bake::Signals,
 }
 
 /// How a rollback is rehearsed.

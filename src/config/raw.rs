@@ -12,14 +12,15 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::problem::Report;
-use super::{duration, size, suggest};
+use super::{bake, duration, size, suggest};
 
 /// Every key that is understood, by section. The first section is the top of `halley.toml`.
 pub const KEYS: &[(&str, &[&str])] = &[
     ("", TOP),
     ("service.NAME", SERVICE),
     ("service.NAME.health", HEALTH),
-    ("service.NAME.bake", BAKE),
+    ("service.NAME.bake", bake::KEYS),
+    ("service.NAME.bake.metrics", bake::METRICS_KEYS),
     ("service.NAME.keep", KEEP),
     ("service.NAME.stop", STOP),
     ("service.NAME.forward", FORWARD),
@@ -70,7 +71,6 @@ pub(super) const HEALTH: &[&str] = &[
     "min_healthy",
     "deadline",
 ];
-pub(super) const BAKE: &[&str] = &["for", "inconclusive", "min_samples"];
 pub(super) const KEEP: &[&str] = &["releases", "standby"];
 pub(super) const STOP: &[&str] = &["signal", "linger", "drain", "timeout"];
 pub(super) const FORWARD: &[&str] = &["proxy_protocol", "max_clients"];
@@ -220,6 +220,25 @@ impl<'a> Section<'a> {
             self.problem(key, format!("{integer} is not between {least} and {most}"));
         }
         inside
+    }
+
+    /// A part of the whole, from 0 to 1, in millionths.
+    pub(super) fn ratio_ppm(&self, key: &str) -> Option<u32> {
+        let (_, value) = self.find(key)?;
+        let text = match value.get_ref() {
+            DeValue::Float(float) => float.as_str(),
+            DeValue::Integer(integer) => integer.as_str(),
+            _ => {
+                self.wrong_type(key, value, "a number with a point", None);
+                return None;
+            }
+        };
+        let ratio = text.replace('_', "").parse::<f64>().ok();
+        let ratio = ratio.filter(|ratio| (0.0..=1.0).contains(ratio));
+        if ratio.is_none() {
+            self.problem(key, format!("{text} is not between 0 and 1"));
+        }
+        ratio.map(|ratio| (ratio * 1e6).round() as u32)
     }
 
     /// A duration, zero allowed.

@@ -109,7 +109,7 @@ mod tests {
             env: [("A", "host"), ("B", "host")].map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
             handoff: Handoff::Inherit,
             health: settings::default_health(1),
-            bake: settings::default_bake(),
+            bake: crate::config::bake::default(),
             stop: settings::default_stop(),
             migrate: None,
             schema: None,

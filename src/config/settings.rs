@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::env_file::{is_name, is_reserved};
-use super::model::{Bake, Check, Drain, Health, Inconclusive, Stop};
+use super::model::{Check, Drain, Health, Stop};
 use super::raw::Section;
 
 /// The health checks of a service that names none: a connection is taken for a service with
@@ -23,11 +23,6 @@ pub(super) fn default_health(n_listen: usize) -> Health {
         min_healthy: Duration::from_secs(2),
         deadline: Duration::from_secs(30),
     }
-}
-
-pub(super) fn default_bake() -> Bake {
-    let length = Duration::from_secs(30);
-    Bake { length, inconclusive: Inconclusive::Promote, min_samples: 1 }
 }
 
 pub(super) fn default_stop() -> Stop {
@@ -83,20 +78,6 @@ pub(super) fn health(section: &Section<'_>, base: Health, n_listen: usize) -> He
         section.problem("deadline", message);
     }
     health
-}
-
-/// The bake of the section laid over `base`.
-pub(super) fn bake(section: &Section<'_>, base: Bake) -> Bake {
-    let verdicts = [
-        ("promote", Inconclusive::Promote),
-        ("hold", Inconclusive::Hold),
-        ("rollback", Inconclusive::Rollback),
-    ];
-    Bake {
-        length: section.duration("for").unwrap_or(base.length),
-        inconclusive: section.word("inconclusive", &verdicts).unwrap_or(base.inconclusive),
-        min_samples: section.number("min_samples", 0, u32::MAX).unwrap_or(base.min_samples),
-    }
 }
 
 /// The way to stop of the section laid over `base`.
@@ -160,10 +141,15 @@ fn one_check(section: &Section<'_>, key: &str) -> Option<Check> {
 
 fn http_path(section: &Section<'_>) -> Option<String> {
     let path = section.text("http")?.value;
-    if path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic()) {
+    if is_http_path(&path) {
         return Some(path);
     }
     let message = format!("{path:?} is not a path");
     section.problem_with_hint("http", message, "write \"/healthz\"; the first listener is asked");
     None
+}
+
+/// Whether it can stand in a request as it is.
+pub(super) fn is_http_path(path: &str) -> bool {
+    path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic())
 }

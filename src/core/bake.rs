@@ -1,116 +1,166 @@
 //! The verdict over a release that new connections go to: pass, fail, or neither.
+//!
+//! It is made of [`Signal`]s. One that has failed ends the bake at once; a pass needs every one of
+//! them, at the end and not before.
+
+use std::collections::BTreeMap;
 
 use crate::core::health::Sample;
+use crate::core::signal::{Ask, Doubt, End, Name, Signal};
 use crate::core::time::Tick;
 
-/// What a bake wants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct BakePlan {
-    /// This many bad probes in a row fail it.
-    pub fall: u32,
-    /// Fewer probes by the end are no verdict.
-    pub min_samples: u32,
-    /// When it ends.
-    pub until: Tick,
-}
-
 /// How the bake stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// Not yet over.
     Watching,
     /// Good.
     Pass,
-    /// Bad: too many bad probes in a row.
-    Fail,
-    /// Over, and too little was seen.
-    Inconclusive,
+    /// Bad, says this signal.
+    Fail(Name),
+    /// Over, and these cannot say that it is good.
+    Inconclusive(Vec<(Name, Doubt)>),
 }
 
 /// A bake.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bake {
-    plan: BakePlan,
-    n_samples: u32,
-    n_bad: u32,
-    /// So was the last one.
-    is_unclear: bool,
+    until: Tick,
+    signals: BTreeMap<Name, Signal>,
 }
 
 impl Bake {
-    /// A bake that begins.
+    /// A bake that begins, and when it ends.
     #[must_use]
-    pub fn new(plan: BakePlan) -> Self {
-        Self { plan, n_samples: 0, n_bad: 0, is_unclear: false }
+    pub fn new(until: Tick, asks: impl IntoIterator<Item = (Name, Ask)>) -> Self {
+        let signals = asks.into_iter().map(|(name, ask)| (name, Signal::new(ask))).collect();
+        Self { until, signals }
     }
 
-    /// Takes a probe in.
-    pub fn observe(&mut self, now: Tick, sample: Sample) -> Verdict {
-        let counts = u32::from(sample != Sample::Unclear);
-        self.n_samples = self.n_samples.saturating_add(counts);
-        self.n_bad = match sample {
-            Sample::Good => 0,
-            Sample::Bad => self.n_bad.saturating_add(1),
-            Sample::Unclear => self.n_bad,
-        };
-        self.is_unclear = sample == Sample::Unclear;
-        if self.n_bad >= self.plan.fall {
-            Verdict::Fail
-        } else if now < self.plan.until {
-            Verdict::Watching
-        } else if self.n_samples < self.plan.min_samples {
-            Verdict::Inconclusive
-        } else if self.n_bad > 0 {
-            // It ends in the middle of a bad row: what was good before is no pass.
-            Verdict::Fail
-        } else if self.is_unclear {
-            Verdict::Inconclusive
-        } else {
-            Verdict::Pass
+    /// What it looks at.
+    pub fn names(&self) -> impl Iterator<Item = Name> {
+        self.signals.keys().copied()
+    }
+
+    /// Takes a sample in; one of a signal that nobody asked for counts for nothing.
+    pub fn observe(&mut self, name: Name, sample: Sample) {
+        if let Some(signal) = self.signals.get_mut(&name) {
+            signal.observe(sample);
         }
+    }
+
+    /// How it stands now.
+    #[must_use]
+    pub fn verdict(&self, now: Tick) -> Verdict {
+        if let Some((name, _)) = self.signals.iter().find(|(_, signal)| signal.has_failed()) {
+            return Verdict::Fail(*name);
+        }
+        if now < self.until {
+            return Verdict::Watching;
+        }
+        let mut doubts = Vec::new();
+        for (name, signal) in &self.signals {
+            match signal.end() {
+                End::Pass => {}
+                End::Fail => return Verdict::Fail(*name),
+                End::Doubt(doubt) => doubts.push((*name, doubt)),
+            }
+        }
+        if doubts.is_empty() { Verdict::Pass } else { Verdict::Inconclusive(doubts) }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::signal::Weight;
+
+    fn sample(seen: u8) -> Sample {
+        match seen {
+            b'+' => Sample::Good,
+            b'?' => Sample::Unclear,
+            _ => Sample::Bad,
+        }
+    }
 
     /// `+` is a good probe, `-` a bad one, `?` an unclear one; they come every 10 ms.
-    fn check(seen: &str, min_samples: u32, expected: Verdict) {
-        let mut bake = Bake::new(BakePlan { fall: 3, min_samples, until: Tick(50) });
+    fn check(seen: &str, min_samples: u32, expected: &str) {
+        let ask = Ask { fall: 3, min_samples, weight: Weight::Required };
+        let mut bake = Bake::new(Tick(50), [(Name::Probes, ask)]);
         let mut verdict = Verdict::Watching;
-        for (n, sample) in (1..).zip(seen.bytes()) {
+        for (n, seen_now) in (1..).zip(seen.bytes()) {
             assert_eq!(verdict, Verdict::Watching, "{seen}");
-            let sample = match sample {
-                b'+' => Sample::Good,
-                b'?' => Sample::Unclear,
-                _ => Sample::Bad,
-            };
-            verdict = bake.observe(Tick(n * 10), sample);
+            bake.observe(Name::Probes, sample(seen_now));
+            verdict = bake.verdict(Tick(n * 10));
         }
-        assert_eq!(verdict, expected, "{seen}");
+        assert_eq!(word(&verdict), expected, "{seen}");
+    }
+
+    fn word(verdict: &Verdict) -> &'static str {
+        match verdict {
+            Verdict::Watching => "watching",
+            Verdict::Pass => "pass",
+            Verdict::Fail(_) => "fail",
+            Verdict::Inconclusive(_) => "inconclusive",
+        }
     }
 
     #[test]
     fn it_passes_only_at_its_end_and_with_enough_samples() {
-        check("++++", 1, Verdict::Watching);
-        check("+++++", 1, Verdict::Pass);
-        check("+++++", 9, Verdict::Inconclusive);
+        check("++++", 1, "watching");
+        check("+++++", 1, "pass");
+        check("+++++", 9, "inconclusive");
     }
 
     #[test]
     fn what_nobody_can_judge_counts_for_nothing() {
-        check("?????", 1, Verdict::Inconclusive);
-        check("+????", 1, Verdict::Inconclusive);
-        check("+???+", 1, Verdict::Pass);
-        check("-?-??", 1, Verdict::Fail);
+        check("?????", 1, "inconclusive");
+        check("+????", 1, "inconclusive");
+        check("+???+", 1, "pass");
+        check("-?-??", 1, "fail");
     }
 
     #[test]
     fn bad_probes_in_a_row_end_it_at_once() {
-        check("+--", 1, Verdict::Watching);
-        check("+---", 1, Verdict::Fail);
-        check("--+--", 1, Verdict::Fail);
-        check("+--++", 1, Verdict::Pass);
+        check("+--", 1, "watching");
+        check("+---", 1, "fail");
+        check("--+--", 1, "fail");
+        check("+--++", 1, "pass");
+    }
+
+    #[test]
+    fn each_signal_has_its_say_and_the_bad_one_is_named() {
+        use Name::{Memory, Metrics, Probes, Wanted};
+        let required = Ask { fall: 2, min_samples: 1, weight: Weight::Required };
+        let wanted = Ask { weight: Weight::Wanted, ..required };
+        let asks = [(Probes, required), (Memory, required), (Metrics, required), (Wanted, wanted)];
+        let too_few = Doubt::TooFew { n_samples: 0, min_samples: 1 };
+        for (probes, memory, metrics, wants, expected) in [
+            ("++", "++", "++", "++", Verdict::Pass),
+            ("++", "--", "++", "++", Verdict::Fail(Memory)),
+            ("++", "+-", "++", "++", Verdict::Fail(Memory)),
+            ("++", "++", "", "++", Verdict::Inconclusive(vec![(Metrics, too_few)])),
+            ("++", "++", "+?", "++", Verdict::Inconclusive(vec![(Metrics, Doubt::Unclear)])),
+            ("++", "++", "++", "--", Verdict::Inconclusive(vec![(Wanted, Doubt::Bad)])),
+            // What is bad is worse than what nobody knows.
+            ("--", "??", "", "--", Verdict::Fail(Probes)),
+        ] {
+            let mut bake = Bake::new(Tick(50), asks);
+            for (name, seen) in
+                [(Probes, probes), (Memory, memory), (Metrics, metrics), (Wanted, wants)]
+            {
+                seen.bytes().for_each(|seen| bake.observe(name, sample(seen)));
+            }
+            assert_eq!(bake.verdict(Tick(50)), expected, "{probes} {memory} {metrics} {wants}");
+        }
+    }
+
+    #[test]
+    fn what_nobody_asked_for_changes_nothing() {
+        let ask = Ask { fall: 1, min_samples: 1, weight: Weight::Required };
+        let mut bake = Bake::new(Tick(0), [(Name::Probes, ask)]);
+        bake.observe(Name::Memory, Sample::Bad);
+        bake.observe(Name::Probes, Sample::Good);
+        assert_eq!(bake.verdict(Tick(0)), Verdict::Pass);
     }
 }

@@ -6,14 +6,19 @@
 
 pub mod bake;
 pub mod deploy;
+pub mod exposition;
+pub mod growth;
 pub mod health;
 pub mod ids;
 pub mod order;
 pub mod phase;
+pub mod rate;
+pub mod ratio;
 pub mod recover;
 pub mod retention;
 pub mod retire;
 pub mod rollout;
 pub mod service;
 pub mod set;
+pub mod signal;
 pub mod time;

@@ -4,7 +4,7 @@
 //! `GET /` answers `release N`, `GET /healthz` 200 or 503, `GET /slow?ms=N` waits, `GET /peer` says
 //! who asks, `GET /download` answers slowly, `POST /echo` answers the length of what came; after
 //! `Upgrade: echo` the connection is a long talk, as WebSocket's are: lines come back with the
-//! release.
+//! release. `GET /metrics` counts requests, `GET /wanted` is answered well unless it is told not to.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::cli::out;
+use crate::demo::ailment::{Ailment, Health};
 use crate::demo::stream::{Listener, Stream};
 use crate::os::sockets;
 
@@ -69,6 +70,12 @@ struct Behaviour {
     late: Option<Duration>,
     /// It binds its address twice, as programs with several workers do.
     twice: bool,
+    /// `/wanted` answers 503.
+    unwanted: bool,
+    /// `/healthz` answers 503 while there is a file `down` in the shared directory.
+    shares_fate: bool,
+    /// What gets worse little by little.
+    ailment: Ailment,
 }
 
 impl Behaviour {
@@ -100,6 +107,9 @@ impl Behaviour {
                 "twice" => behaviour.twice = true,
                 "alone" => behaviour.alone = true,
                 "works" => behaviour.works = true,
+                "unwanted" => behaviour.unwanted = true,
+                "shares-fate" => behaviour.shares_fate = true,
+                _ if behaviour.ailment.take(name, number) => {}
                 _ => return Err(format!("{arg}: no such behaviour")),
             }
         }
@@ -117,6 +127,7 @@ struct Program {
     stopping: Arc<AtomicBool>,
     n_healthy: AtomicU64,
     n_open: AtomicU64,
+    health: Health,
 }
 
 /// The program's `main`.
@@ -133,6 +144,7 @@ pub fn main(args: &[OsString]) -> ExitCode {
     let program = Arc::new(Program {
         release: variable("HALLEY_RELEASE"),
         instance: variable("HALLEY_INSTANCE"),
+        health: Health::new(behaviour.ailment),
         behaviour,
         started: Instant::now(),
         stopping: Arc::default(),
@@ -356,9 +368,17 @@ impl Program {
         const BAD: (&str, &str) = ("503 Service Unavailable", "unwell\n");
         let bad = || (BAD.0, BAD.1.to_owned());
         let turned = self.behaviour.bad_after.is_some_and(|age| self.started.elapsed() >= age);
-        match (asked.method.as_str(), asked.path.split('?').next().unwrap_or_default()) {
+        let path = asked.path.split('?').next().unwrap_or_default();
+        if path != "/metrics" {
+            self.health.asked();
+        }
+        match (asked.method.as_str(), path) {
+            ("GET", "/metrics") => ("200 OK", self.health.metrics()),
+            ("GET", "/wanted") if self.behaviour.unwanted => bad(),
+            ("GET", "/healthz") if self.behaviour.shares_fate && is_down() => bad(),
             ("GET", "/healthz") if self.behaviour.unhealthy || turned => bad(),
             ("GET", "/healthz") => {
+                self.health.worsen();
                 let n = self.n_healthy.fetch_add(1, Ordering::Relaxed) + 1;
                 if self.behaviour.bad_after_times.is_some_and(|limit| n > limit) {
                     return bad();
@@ -419,6 +439,12 @@ impl Program {
         let pid = std::process::id();
         format!("release {} instance {} pid {pid}\n", self.release, self.instance)
     }
+}
+
+/// Whether what it needs is down, for all of its kind.
+fn is_down() -> bool {
+    let shared = std::env::var("HALLEY_SHARED").unwrap_or_default();
+    std::path::Path::new(&shared).join("down").exists()
 }
 
 fn is_pause(error: &io::Error) -> bool {

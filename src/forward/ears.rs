@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
 
 use super::admission::Admission;
-use crate::os::clock;
+use crate::os::{clock, listen};
 
 /// Tokens of listeners are their index above this one.
 pub const FIRST_TOKEN: u64 = 1 << 62;
@@ -89,6 +89,11 @@ impl<'a> Ears<'a> {
     /// How many listeners there are.
     pub const fn n_listeners(&self) -> usize {
         self.listeners.len()
+    }
+
+    /// Whether a connection waits to be accepted. What cannot be told is tried.
+    pub fn is_somebody_at(&self, index: usize) -> bool {
+        self.listeners.get(index).is_some_and(|own| listen::is_readable(own).unwrap_or(true))
     }
 
     /// Accepts one connection, which has a place then: who is left wakes this worker again, or an

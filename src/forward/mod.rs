@@ -5,10 +5,10 @@
 //! --until-empty`): it takes them, lets the slot go, and leaves with the last of them. It is a
 //! process, so that their connections outlive the supervisor.
 //!
-//! For an instance it is one process, in its slots, so that steering, shares and a standby are as for a
-//! program that takes sockets. Bytes go from socket to pipe to socket by `splice(2)` and never come
-//! here. A backend that is not there is waited for: late, never lost. It must never close a
-//! listener's queue: whoever runs after it accepts what it has left there.
+//! For an instance it is one process, in its slots, so that steering, shares and a standby are as
+//! for a program that takes sockets. Bytes go from socket to pipe to socket by `splice(2)` and never
+//! come here. A backend that is not there is waited for: late, never lost. It must never shut a
+//! listener down: whoever runs after it accepts what it has left in the queue.
 
 mod admission;
 mod connection;

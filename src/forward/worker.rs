@@ -128,10 +128,11 @@ impl<'a> Worker<'a> {
             }
             token if token >= FIRST_TOKEN => {
                 let index = usize::try_from(token - FIRST_TOKEN).unwrap_or(usize::MAX);
-                if let Heard::Client(client) = self.ears.accept(index, &self.epoll) {
+                if self.options.until_empty {
+                    self.take_all();
+                } else if let Heard::Client(client) = self.ears.accept(index, &self.epoll) {
                     self.take(client);
                 }
-                self.take_all();
             }
             token => {
                 let side = if token & 1 == 0 { Side::Client } else { Side::Backend };
@@ -156,7 +157,9 @@ impl<'a> Worker<'a> {
             return;
         }
         for index in 0..self.ears.n_listeners() {
-            loop {
+            // Whether accept(2) waits is written on the socket, for everybody who has it: somebody
+            // else may have it wait again.
+            while self.ears.is_somebody_at(index) {
                 match self.ears.accept(index, &self.epoll) {
                     Heard::Client(client) => self.take(client),
                     Heard::Missed => {}

@@ -34,6 +34,15 @@ pub fn age(at: &str) -> Option<std::time::Duration> {
     Some(jiff::Timestamp::now().duration_since(at).try_into().unwrap_or_default())
 }
 
+/// A wall-clock time of this form `ms` milliseconds earlier, as log lines have it: for reading
+/// logs. `None` when it is no such time.
+#[must_use]
+pub fn earlier(at: &str, ms: u64) -> Option<String> {
+    let at: jiff::Timestamp = at.parse().ok()?;
+    let earlier = at.checked_sub(std::time::Duration::from_millis(ms)).ok()?;
+    Some(earlier.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string())
+}
+
 /// Wall-clock time as `2026-11-23T12:00:00.123Z`: for log lines.
 #[must_use]
 pub fn now_rfc3339_ms() -> String {

@@ -201,7 +201,10 @@ pub fn datagram_state(slot: impl AsFd) -> io::Result<SlotState> {
 }
 
 /// Whether something waits in a socket.
-fn is_readable(socket: impl AsFd) -> io::Result<bool> {
+///
+/// # Errors
+/// `poll(2)`'s.
+pub fn is_readable(socket: impl AsFd) -> io::Result<bool> {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let socket = socket.as_fd();
     let mut fds = [PollFd::from_borrowed_fd(socket, PollFlags::IN)];

@@ -18,6 +18,7 @@ pub mod ready;
 pub mod scm;
 pub mod sockets;
 pub mod steer;
+pub mod usage;
 
 /// What goes wrong inside is told on stderr, one line each; time is the journal's business.
 pub fn log_to_stderr() {

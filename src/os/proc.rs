@@ -53,6 +53,14 @@ pub fn parent(pid: i32) -> io::Result<i32> {
     field(pid, 4)?.parse().map_err(|_| io::Error::from(io::ErrorKind::InvalidData))
 }
 
+/// Threads of a process.
+///
+/// # Errors
+/// When there is no such process.
+pub fn n_threads(pid: i32) -> io::Result<u64> {
+    field(pid, 20)?.parse().map_err(|_| io::Error::from(io::ErrorKind::InvalidData))
+}
+
 /// Whether the process has ended and waits to be reaped.
 #[must_use]
 pub fn is_zombie(pid: i32) -> bool {
@@ -110,8 +118,18 @@ pub fn all() -> Vec<i32> {
 /// A process and all that descend from it through living parents.
 #[must_use]
 pub fn tree(root: i32) -> BTreeSet<i32> {
-    let parents: Vec<(i32, i32)> =
-        all().into_iter().filter_map(|pid| Some((pid, parent(pid).ok()?))).collect();
+    tree_in(&parents(), root)
+}
+
+/// Every process with its parent.
+#[must_use]
+pub fn parents() -> Vec<(i32, i32)> {
+    all().into_iter().filter_map(|pid| Some((pid, parent(pid).ok()?))).collect()
+}
+
+/// A process and all that descend from it, in a list of [`parents`].
+#[must_use]
+pub fn tree_in(parents: &[(i32, i32)], root: i32) -> BTreeSet<i32> {
     let mut tree = BTreeSet::from([root]);
     loop {
         let n = tree.len();

@@ -11,6 +11,7 @@ use crate::os::clock;
 use crate::store::journal::{self, Intent, Journal};
 use crate::store::layout::ServiceLayout;
 use crate::store::release;
+use crate::supervisor::bake::curve::SharedCurve;
 use crate::supervisor::fleet::Duty;
 use crate::supervisor::job::{Extent, Force, Intake, Job, Terms};
 use crate::supervisor::operation::{self, Operation, Order};
@@ -105,6 +106,7 @@ pub async fn begin_member(
         intake: Intake::default(),
         parked: None,
         transcript: Transcript::default(),
+        curve: SharedCurve::default(),
         why: String::new(),
         exit: None,
         warnings: Vec::new(),

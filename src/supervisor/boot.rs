@@ -11,6 +11,7 @@ use crate::keeper::protocol::{ChildId, Reach};
 use crate::os::clock;
 use crate::store::journal::{self, Intent, Journal, Record};
 use crate::store::{intake, release, trial};
+use crate::supervisor::bake::curve::SharedCurve;
 use crate::supervisor::begin;
 use crate::supervisor::fleet::{Crew, Duty, Instance, Run};
 use crate::supervisor::guard;
@@ -368,6 +369,7 @@ fn job_of(intent: &Intent, rung: Option<Generation>, records: &[Record]) -> Job 
         intake: Intake::default(),
         parked: None,
         transcript: Transcript::default(),
+        curve: SharedCurve::default(),
         why: failed.map(|record| record.detail.clone()).unwrap_or_default(),
         exit: None,
         warnings: Vec::new(),

@@ -1,12 +1,11 @@
-//! The gate before the flip and the bake after it: the loops that look, and let the pure verdicts
-//! of [`crate::core::health`] and [`crate::core::bake`] decide.
+//! The gate before the flip: the loop that looks, and lets the pure verdict of
+//! [`crate::core::health`] decide. The bake after it looks in the same way.
 
 use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::core::bake::{self, Bake, BakePlan};
 use crate::core::health::{self, Gate, Sample};
 use crate::core::time::Tick;
 use crate::os::clock;
@@ -36,28 +35,6 @@ pub enum Gated {
     Shut(String),
     /// A process ended.
     Died,
-}
-
-/// What came of a bake.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Baked {
-    /// Good.
-    Pass(String),
-    /// Bad, because.
-    Fail(String),
-    /// Neither, because.
-    Inconclusive(String),
-    /// A process ended.
-    Died,
-}
-
-/// How a generation is watched that gets connections.
-#[derive(Debug)]
-pub struct Watch {
-    /// How long.
-    pub length: Duration,
-    /// Who serves beside it: what is bad there too is nobody's fault.
-    pub control: Option<Rc<Crew>>,
 }
 
 /// Probes a generation in its own slots until the gate opens or the limit is there.
@@ -103,75 +80,8 @@ pub async fn gate(
     }
 }
 
-/// Watches a generation that new connections go to.
-pub async fn bake(
-    service: &Rc<Service>,
-    crew: &Rc<Crew>,
-    watch: &Watch,
-    transcript: &mut Transcript,
-) -> Baked {
-    let settings = &crew.settings;
-    let begun = clock::tick();
-    let until = begun.after_ms(ms(watch.length));
-    let plan =
-        BakePlan { fall: settings.health.fall, min_samples: settings.bake.min_samples, until };
-    let mut bake = Bake::new(plan);
-    let mut ends = crew.n_ends.subscribe();
-    if *ends.borrow_and_update() > 0 {
-        return Baked::Died;
-    }
-    let mut n_samples = 0_u32;
-    loop {
-        let (probe, died) = look_at_all(service, crew, &mut ends, transcript).await;
-        if died {
-            return Baked::Died;
-        }
-        n_samples += 1;
-        let sample = match &watch.control {
-            Some(control) if !probe.is_good() => compared(service, control, transcript).await,
-            _ => sample(&probe),
-        };
-        let now = clock::tick();
-        match bake.observe(now, sample) {
-            bake::Verdict::Watching => {}
-            bake::Verdict::Pass => {
-                return Baked::Pass(format!("{n_samples} probes in {}", seconds(begun, now)));
-            }
-            bake::Verdict::Inconclusive => {
-                return Baked::Inconclusive(format!(
-                    "{n_samples} probes in {}, wanted {}",
-                    seconds(begun, now),
-                    settings.bake.min_samples
-                ));
-            }
-            bake::Verdict::Fail => return Baked::Fail(bake_text(&probe)),
-        }
-        let left_ms = until.since_ms(clock::tick());
-        let pause = settings.health.interval.min(Duration::from_millis(left_ms.max(1)));
-        if died_within(pause, &mut ends).await {
-            return Baked::Died;
-        }
-    }
-}
-
-/// A bad probe counts when the control is good.
-async fn compared(
-    service: &Rc<Service>,
-    control: &Rc<Crew>,
-    transcript: &mut Transcript,
-) -> Sample {
-    for instance in &control.instances() {
-        let probe = look_hard(service, control, instance).await;
-        transcript.push(control.release, instance.index, &probe);
-        if !probe.is_good() {
-            return Sample::Unclear;
-        }
-    }
-    Sample::Bad
-}
-
 /// One round: every instance, one after another, until one is bad.
-async fn look_at_all(
+pub async fn look_at_all(
     service: &Rc<Service>,
     crew: &Rc<Crew>,
     ends: &mut watch::Receiver<u32>,
@@ -194,14 +104,15 @@ async fn look_at_all(
 }
 
 /// The configured check, and whether connections are taken at all.
-async fn look_hard(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instance>) -> Probe {
+pub async fn look_hard(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instance>) -> Probe {
     match look::at(service, crew, instance).await {
         good if good.is_good() => look::takes(service, crew, instance).await,
         bad => bad,
     }
 }
 
-async fn died_within(pause: Duration, ends: &mut watch::Receiver<u32>) -> bool {
+/// Waits so long, and says whether a process has ended meanwhile.
+pub async fn died_within(pause: Duration, ends: &mut watch::Receiver<u32>) -> bool {
     tokio::time::timeout(pause, ends.changed()).await.is_ok()
 }
 
@@ -214,10 +125,8 @@ fn shut_text(probe: &Probe, rise: u32, begun: Tick, now: Tick) -> String {
     format!("{last}, for {} (wanted {rise} good in a row)", seconds(begun, now))
 }
 
-fn bake_text(probe: &Probe) -> String {
-    format!("{} (the limit of bad probes in a row)", probe.why().unwrap_or("bad probes"))
-}
-
-fn ms(duration: Duration) -> u64 {
+/// A duration in milliseconds.
+#[must_use]
+pub fn ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -11,6 +11,7 @@ use crate::core::ids::{Generation, OpId, ReleaseId};
 use crate::core::time::Tick;
 use crate::store::intake::Received;
 use crate::store::seal::Listing;
+use crate::supervisor::bake::curve::SharedCurve;
 use crate::supervisor::probe::Transcript;
 use crate::supervisor::service::Service;
 
@@ -53,6 +54,8 @@ pub struct Job {
     pub parked: Option<Tick>,
     /// The last probes.
     pub transcript: Transcript,
+    /// What the processes held while they were watched; it outlives a bake that is cut short.
+    pub curve: SharedCurve,
     /// Why it left its way forward, for people.
     pub why: String,
     /// The exit code of a refusal before the start.

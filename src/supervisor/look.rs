@@ -1,6 +1,5 @@
 //! One look at one process: the configured check, through the process's own slot.
 
-use std::future::Future;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use tokio::net::{TcpStream, UnixStream};
 use crate::config::model::{Check, Listen, Settings};
 use crate::keeper::protocol::{End, Reach};
 use crate::supervisor::fleet::{Crew, Instance};
+use crate::supervisor::guard;
 use crate::supervisor::label::{Label, Role};
 use crate::supervisor::listener;
 use crate::supervisor::place::Place;
@@ -17,6 +17,9 @@ use crate::supervisor::service::Service;
 use crate::supervisor::start;
 use crate::supervisor::way::Way;
 use crate::supervisor::wire::Wire;
+
+/// Most that is read of a text.
+const TEXT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Probes one instance in its own slot, within the timeout of its settings. What answers is that
 /// process and no other.
@@ -48,6 +51,40 @@ pub async fn takes(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instanc
         good if good.is_good() => good,
         _ => Probe::bad("it takes no connection out of its accept queue"),
     }
+}
+
+/// Whether an instance answers this path well, in its own slot.
+pub async fn path_at(
+    service: &Rc<Service>,
+    crew: &Rc<Crew>,
+    instance: &Rc<Instance>,
+    path: &String,
+) -> Probe {
+    let limit = crew.settings.health.timeout;
+    probe::within(limit, through_slot(service, instance, Some(path))).await
+}
+
+/// What an instance says at this path, in its own slot.
+///
+/// # Errors
+/// Why it says nothing, for people.
+pub async fn text_at(
+    service: &Rc<Service>,
+    crew: &Rc<Crew>,
+    instance: &Rc<Instance>,
+    path: &str,
+) -> Result<String, String> {
+    let limit = crew.settings.health.timeout;
+    let asked = async {
+        let wire = connect(service, instance).await?;
+        probe::fetch(wire, &authority(service), path, TEXT_BYTES_MAX).await
+    };
+    let body = tokio::time::timeout(limit, asked).await;
+    let body = body.map_err(|_| format!("GET {path}: {}", probe::too_late(limit)))??;
+    if body.len() > TEXT_BYTES_MAX {
+        return Err(format!("GET {path}: the answer is longer than {TEXT_BYTES_MAX} bytes"));
+    }
+    String::from_utf8(body).map_err(|_| format!("GET {path}: the answer is not UTF-8"))
 }
 
 /// Probes the service where its users reach it: the kernel chooses among the live slots.
@@ -113,21 +150,51 @@ fn authority(service: &Service) -> String {
     address.unwrap_or_else(|| "localhost".to_owned())
 }
 
-/// Runs a check's command beside the instance: same tree, user, environment and log.
 async fn exec(
     service: &Rc<Service>,
     crew: &Rc<Crew>,
     instance: &Rc<Instance>,
     command: &[String],
 ) -> Probe {
+    let program = command.first().map_or("", String::as_str);
+    match run(service, crew, instance, command, crew.settings.health.timeout, &[]).await {
+        Ran::Ended(End::Exited(0)) => Probe::good(),
+        Ran::Ended(end) => Probe::bad(format!("{program}: {}", guard::end_text(end))),
+        Ran::TooLate(limit) => Probe::bad(format!("{program}: {}", probe::too_late(limit))),
+        Ran::NotRun(why) => Probe::bad(why),
+    }
+}
+
+/// What came of a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ran {
+    /// It ended by itself.
+    Ended(End),
+    /// It took longer than this.
+    TooLate(Duration),
+    /// It could not be run, because.
+    NotRun(String),
+}
+
+/// Runs a command beside the instance: same tree, user, environment (and more of it) and log. It is
+/// ended when it takes longer than `limit`, or when nobody waits for it any more.
+pub async fn run(
+    service: &Rc<Service>,
+    crew: &Rc<Crew>,
+    instance: &Rc<Instance>,
+    command: &[String],
+    limit: Duration,
+    env: &[(String, String)],
+) -> Ran {
     let Some((program, args)) = command.split_first() else {
-        return Probe::bad("the check has no command");
+        return Ran::NotRun("there is no command".to_owned());
     };
     let output = start::output_name(service, crew.generation, instance.index);
     let mut spec = match start::spec_of(service, crew, instance, output) {
         Ok(spec) => spec,
-        Err(error) => return Probe::bad(error.to_string()),
+        Err(error) => return Ran::NotRun(error.to_string()),
     };
+    spec.env.extend_from_slice(env);
     spec.program.clone_from(program);
     let fill = |arg: &String| instance.place.as_ref().map_or(arg.clone(), |place| place.fill(arg));
     spec.args = args.iter().map(fill).collect();
@@ -137,31 +204,23 @@ async fn exec(
     let child = service.link().new_child();
     let way = match Way::open(service, instance, child.0).await {
         Ok(way) => way,
-        Err(why) => return Probe::bad(why),
+        Err(why) => return Ran::NotRun(why),
     };
     way.tell(&mut spec);
     let label = Label::of(service, crew, instance, Role::Probe).print();
     let mut end = service.link().end_of(child);
     if let Err(error) = service.link().spawn(child, label, spec).await {
-        return Probe::bad(error.to_string());
+        return Ran::NotRun(error.to_string());
     }
-    let guard = KillOnDrop { service: Rc::clone(service), child: Some(child) };
-    let waited = within(crew.settings.health.timeout, end.wait_for(Option::is_some)).await;
-    let ended = waited.and_then(|end| end.ok().and_then(|end| *end));
-    drop(guard);
+    let kill = KillOnDrop { service: Rc::clone(service), child: Some(child) };
+    let waited = tokio::time::timeout(limit, end.wait_for(Option::is_some)).await;
+    drop(kill);
     drop(way);
-    match ended {
-        Some(End::Exited(0)) => Probe::good(),
-        Some(end) => Probe::bad(format!("{program}: {}", crate::supervisor::guard::end_text(end))),
-        None => Probe::bad(format!(
-            "{program}: no answer within {}",
-            crate::config::duration::print(crew.settings.health.timeout)
-        )),
+    match waited {
+        Ok(Ok(end)) => Ran::Ended(end.unwrap_or(End::Unknown)),
+        Ok(Err(_)) => Ran::Ended(End::Unknown),
+        Err(_) => Ran::TooLate(limit),
     }
-}
-
-async fn within<T>(limit: Duration, what: impl Future<Output = T>) -> Option<T> {
-    tokio::time::timeout(limit, what).await.ok()
 }
 
 /// A check's command never outlives its probe, also when the probe is cancelled.

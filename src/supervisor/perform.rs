@@ -4,7 +4,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
-use crate::core::deploy::{Deploy, Event as Step, Kind, Phase, Succession};
+use crate::core::deploy::{Deploy, Event as Step, Inconclusive, Kind, Phase, Succession};
 use crate::core::ids::{Generation, ReleaseId};
 use crate::core::retention::Verdict;
 use crate::os::{clock, fs};
@@ -12,9 +12,10 @@ use crate::store::state::Served;
 use crate::store::trial::{self, Trial};
 use crate::store::{intake, release};
 use crate::supervisor::back;
+use crate::supervisor::bake::{self as baking, Baked, Depth, Watch};
 use crate::supervisor::bring_in;
 use crate::supervisor::fleet::{Crew, Duty};
-use crate::supervisor::gate::{self, Baked, Gated, Rigour, Watch};
+use crate::supervisor::gate::{self, Gated, Rigour};
 use crate::supervisor::job::{Job, Performed};
 use crate::supervisor::leave;
 use crate::supervisor::migrate;
@@ -174,8 +175,10 @@ async fn bake(service: &Rc<Service>, job: &mut Job, machine: &Deploy) -> Perform
     if machine.plan().kind == Kind::Restart || crew.settings.bake.length.is_zero() {
         return Performed::skip("off");
     }
-    let watch = Watch { length: crew.settings.bake.length, control: None };
-    match gate::bake(service, &crew, &watch, &mut job.transcript).await {
+    let old = job.old.and_then(|old| service.fleet.get(old));
+    let beside = old.filter(|old| old.is_alive() && old.generation != crew.generation);
+    let watch = Watch { depth: Depth::Full(crew.settings.bake.length), beside };
+    match baking::watch(service, &crew, &watch, job).await {
         Baked::Pass(detail) => Performed::ok(detail),
         Baked::Died => died(service, job, job.generation, job.release),
         Baked::Fail(why) => {
@@ -183,7 +186,11 @@ async fn bake(service: &Rc<Service>, job: &mut Job, machine: &Deploy) -> Perform
             fail(job, format!("{why}{lines}"))
         }
         Baked::Inconclusive(why) => {
-            job.blame(format!("the bake was inconclusive: {why}"));
+            let text = format!("the bake was inconclusive: {why}");
+            if machine.plan().inconclusive == Inconclusive::Promote {
+                job.warnings.push(text.clone());
+            }
+            job.blame(text);
             Performed::not(Step::Inconclusive, why)
         }
     }

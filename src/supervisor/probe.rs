@@ -75,8 +75,14 @@ impl Transcript {
 pub async fn within(limit: Duration, probe: impl Future<Output = Probe>) -> Probe {
     match tokio::time::timeout(limit, probe).await {
         Ok(probe) => probe,
-        Err(_) => Probe::bad(format!("no answer within {}", duration::print(limit))),
+        Err(_) => Probe::bad(too_late(limit)),
     }
+}
+
+/// What is said of one that took longer.
+#[must_use]
+pub fn too_late(limit: Duration) -> String {
+    format!("no answer within {}", duration::print(limit))
 }
 
 /// `GET` over a connection that is there already; 200 to 399 is good.
@@ -85,43 +91,46 @@ pub async fn http(
     authority: &str,
     path: &str,
 ) -> Probe {
+    match fetch(wire, authority, path, BODY_BYTES_MAX).await {
+        Ok(_) => Probe::good(),
+        Err(why) => Probe::bad(why),
+    }
+}
+
+/// The body of a good answer. What lies beyond so many bytes is not read.
+///
+/// # Errors
+/// Why there is none, for people.
+pub async fn fetch(
+    wire: impl AsyncRead + AsyncWrite + Unpin + 'static,
+    authority: &str,
+    path: &str,
+    n_bytes_max: usize,
+) -> Result<Vec<u8>, String> {
     let asked = format!("GET {path}");
-    let (mut sender, connection) =
-        match hyper::client::conn::http1::handshake(TokioIo::new(wire)).await {
-            Ok(pair) => pair,
-            Err(error) => return Probe::bad(format!("{asked}: {error}")),
-        };
+    let handshake = hyper::client::conn::http1::handshake(TokioIo::new(wire)).await;
+    let (mut sender, connection) = handshake.map_err(|error| format!("{asked}: {error}"))?;
     let request = Request::get(path)
         .header(header::HOST, authority)
         .header(header::USER_AGENT, concat!("halley-sup/", env!("CARGO_PKG_VERSION")))
         .header(header::CONNECTION, "close")
         .body(Empty::<Bytes>::new());
-    let request = match request {
-        Ok(request) => request,
-        Err(error) => return Probe::bad(format!("{asked}: {error}")),
-    };
+    let request = request.map_err(|error| format!("{asked}: {error}"))?;
     let exchange = async {
-        let mut response = match sender.send_request(request).await {
-            Ok(response) => response,
-            Err(error) => return Probe::bad(format!("{asked}: {}", http_text(&error))),
-        };
+        let told = |error: hyper::Error| format!("{asked}: {}", http_text(&error));
+        let mut response = sender.send_request(request).await.map_err(told)?;
         let status = response.status();
-        let mut n_bytes = 0;
+        let mut body = Vec::new();
         // A good answer is a whole one.
         while let Some(frame) = response.body_mut().frame().await {
-            match frame {
-                Ok(frame) => n_bytes += frame.data_ref().map_or(0, Bytes::len),
-                Err(error) => return Probe::bad(format!("{asked}: {}", http_text(&error))),
-            }
-            if n_bytes > BODY_BYTES_MAX {
+            let frame = frame.map_err(told)?;
+            body.extend_from_slice(frame.data_ref().map_or(&[], |data| data.as_ref()));
+            if body.len() > n_bytes_max {
                 break;
             }
         }
-        if (200..400).contains(&status.as_u16()) {
-            Probe::good()
-        } else {
-            Probe::bad(format!("{asked} answered {status}"))
-        }
+        let is_good = (200..400).contains(&status.as_u16());
+        if is_good { Ok(body) } else { Err(format!("{asked} answered {status}")) }
     };
     let mut connection = std::pin::pin!(connection);
     let mut exchange = std::pin::pin!(exchange);
@@ -129,7 +138,7 @@ pub async fn http(
     loop {
         tokio::select! {
             biased;
-            probe = &mut exchange => return probe,
+            answer = &mut exchange => return answer,
             _ended = &mut connection, if open => open = false,
         }
     }

@@ -207,9 +207,10 @@ impl Slots {
     ) -> Result<bool, SlotError> {
         match (listener, listener.stream_group()) {
             (_, Some(group)) => {
-                let is_ours = self.stragglers.claim((index, id), group).await?;
+                if !self.stragglers.claim((index, id), group).await? {
+                    return Ok(false);
+                }
                 listener.set_blocking(id)?;
-                return Ok(is_ours);
             }
             (Listener::Group(_), None) => {
                 // Left over from somebody who was stopped: their senders have long asked again.

@@ -2,12 +2,11 @@
 //! live release is the control.
 
 use std::rc::Rc;
-use std::time::Duration;
 
 use crate::config::model::Strategy;
-use crate::core::deploy::{Deploy, Event as Outcome, Kind};
+use crate::core::deploy::{Deploy, Event as Outcome, Inconclusive, Kind};
 use crate::core::rollout::Part;
-use crate::supervisor::gate::{self, Baked, Watch};
+use crate::supervisor::bake::{self, Baked, Depth, Watch};
 use crate::supervisor::job::{Job, Performed};
 use crate::supervisor::perform;
 use crate::supervisor::report;
@@ -61,15 +60,15 @@ pub async fn perform(
         return perform::fail(job, error.to_string());
     }
     service.tend();
-    let length = match part {
-        Part::Share(_) => crew.settings.bake.length,
+    let depth = match part {
+        Part::Share(_) => Depth::Full(crew.settings.bake.length),
         // One look at each process under load before the next one takes its place.
-        Part::Instances(_) => Duration::from_millis(1),
+        Part::Instances(_) => Depth::Look,
     };
-    let control = service.live_crew().filter(|live| live.generation != crew.generation);
-    let watch = Watch { length, control };
+    let beside = service.live_crew().filter(|live| live.generation != crew.generation);
+    let watch = Watch { depth, beside };
     let text = text(part, crew.instances().len());
-    match gate::bake(service, &crew, &watch, &mut job.transcript).await {
+    match bake::watch(service, &crew, &watch, job).await {
         Baked::Pass(detail) => Performed::ok(format!("{text}: {detail}")),
         Baked::Died => perform::died(service, job, job.generation, job.release),
         Baked::Fail(why) => {
@@ -77,7 +76,11 @@ pub async fn perform(
             perform::fail(job, format!("at {text}: {why}{lines}"))
         }
         Baked::Inconclusive(why) => {
-            job.blame(format!("the step to {text} was inconclusive: {why}"));
+            let doubt = format!("the step to {text} was inconclusive: {why}");
+            if machine.plan().inconclusive == Inconclusive::Promote {
+                job.warnings.push(doubt.clone());
+            }
+            job.blame(doubt);
             Performed::not(Outcome::Inconclusive, format!("{text}: {why}"))
         }
     }

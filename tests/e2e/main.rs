@@ -3,6 +3,7 @@
 
 mod bad_candidates;
 mod bad_input;
+mod bake;
 mod crash;
 mod databases;
 mod datagrams;

@@ -190,6 +190,84 @@ fn nobody_is_taken_out_of_a_slot_that_a_later_release_has() {
     assert!(TcpStream::connect(world.address).is_err());
 }
 
+/// Lets every process that is started from here on have so few open files that a passer has places
+/// for two callers.
+fn make_passers_small(world: &World) {
+    use rustix::process::{Pid, Resource, Rlimit, prlimit};
+    let few = Rlimit { current: Some(66), maximum: Some(66) };
+    prlimit(Pid::from_raw(world.keeper_pid()), Resource::Nofile, few).unwrap();
+}
+
+/// Two late talks with the second release, and one who waits: the passer has no place for a third,
+/// and so still has the slot. Also the first release's sockets.
+fn full_passer() -> (World, [Talk; 2], TcpStream, BTreeSet<u64>) {
+    let world = world("", &[("drain = \"10s\"", "drain = \"forever\"")]);
+    world.release(&[]).expect(0);
+    make_passers_small(&world);
+    let first = world.live_pid();
+    let sockets = proc::socket_inodes(first);
+    kill(first, libc::SIGSTOP);
+    let mut talks = [Talk::begin(&world), Talk::begin(&world)];
+    let waiting = ask(&world, 10);
+    world.release(&[]).expect(0);
+    kill(first, libc::SIGKILL);
+    for talk in &mut talks {
+        talk.hear_head();
+        assert_eq!(talk.say("hello"), "release 2 hello");
+    }
+    (world, talks, waiting, sockets)
+}
+
+#[test]
+fn a_slot_that_a_passer_still_has_is_nobody_elses() {
+    let (world, talks, waiting, sockets) = full_passer();
+    let [first, mut second] = talks;
+    let passer = passers(&world)[0];
+    for release in [3, 4] {
+        world.release(&[]).expect(0);
+        assert!(!proc::socket_inodes(passer).is_disjoint(&sockets), "it has let go");
+        assert!(proc::socket_inodes(world.live_pid()).is_disjoint(&sockets), "{release}");
+        kill_and_wait_for_another(&world);
+    }
+    drop(first);
+    assert!(hear(waiting).contains("release 4"));
+    world.wait("the slot is free", |_| proc::socket_inodes(passer).is_disjoint(&sockets));
+    assert_eq!(second.say("still"), "release 2 still");
+    drop(second);
+    world.wait("it is over", |world| passers(world).is_empty());
+}
+
+/// Nothing can be started any more, and a supervisor that comes up then has callers wait, but not
+/// where a passer would take them and call itself.
+#[test]
+fn callers_are_not_held_where_a_passer_is() {
+    let (world, talks, waiting, sockets) = full_passer();
+    let [first, mut second] = talks;
+    let build = world.build_of(&["./run"]);
+    let script = format!("#!/bin/sh\nexec {} demo-service\n", crate::world::BINARY);
+    fs::write(build.join("run"), script).unwrap();
+    let mode = |bits| std::os::unix::fs::PermissionsExt::from_mode(bits);
+    fs::set_permissions(build.join("run"), mode(0o755)).unwrap();
+    world.release_path(&build).expect(0);
+    let tree = world.service_path("releases/3");
+    fs::set_permissions(&tree, mode(0o755)).unwrap();
+    fs::rename(tree.join("run"), tree.join("away")).unwrap();
+    kill(world.live_pid(), libc::SIGKILL);
+    world.wait("it cannot be started", |world| world.run_log().contains("cannot be started again"));
+    kill_and_wait_for_another(&world);
+    world.wait("callers wait", |world| world.run_log().contains("starting the last good release"));
+    let caller = ask(&world, 10);
+    // The passer has a place again, and takes who waits: nobody it brings back to itself.
+    drop(first);
+    let passer = passers(&world)[0];
+    world.wait("it has nobody left to take", |_| proc::socket_inodes(passer).is_disjoint(&sockets));
+    fs::rename(tree.join("away"), tree.join("run")).unwrap();
+    for caller in [caller, waiting] {
+        assert!(hear(caller).contains("release 3"));
+    }
+    assert_eq!(second.say("still"), "release 2 still");
+}
+
 /// Callers are held again and again, the supervisor is killed again and again: whoever is under way
 /// through a passer, or waits for one, gets through.
 #[test]

@@ -211,7 +211,9 @@ fn a_service_runs_as_its_user_and_writes_where_it_may() {
     std::fs::set_permissions(world.path(""), std::os::unix::fs::PermissionsExt::from_mode(0o755))
         .unwrap();
     let more = format!("user = \"{user}\"\nenv = {{ SECRET = \"s3cr3t\" }}\n[service.web.health]");
-    world.configure(&config(world.address, "").replace("[service.web.health]", &more));
+    // Its runtime may take a while to start.
+    let text = config(world.address, "").replace("[service.web.health]", &more);
+    world.configure(&text.replace("deadline = \"1500ms\"", "deadline = \"20s\""));
     kill(world.keeper_pid(), libc::SIGHUP);
     world.wait("reloaded", |world| world.run_log().contains("configuration reloaded"));
     let script = "id -un > \"$HALLEY_SHARED/who\"; touch ./denied; exec python3 -u app.py";
