@@ -15,6 +15,7 @@ use crate::supervisor::job::{Extent, Job};
 use crate::supervisor::leave;
 use crate::supervisor::operation::Operation;
 use crate::supervisor::perform::revive;
+use crate::supervisor::postmortem;
 use crate::supervisor::protocol::{Event, HistoryEntry, Outcome, Trouble};
 use crate::supervisor::report;
 use crate::supervisor::service::Service;
@@ -41,7 +42,15 @@ pub async fn finish(
             revive(service, &crew);
         }
     }
-    let outcome = outcome(service, operation, job, ended);
+    let mut outcome = outcome(service, operation, job, ended);
+    if outcome.exit != 0
+        && let Some(path) = postmortem::write(service, job, &outcome)
+    {
+        outcome.next.push(format!("less {}", path.display()));
+        if let Some(trouble) = &mut outcome.trouble {
+            trouble.next.clone_from(&outcome.next);
+        }
+    }
     close(service, operation, journal, outcome);
     let_go(service, job, ended);
     prune(service);

@@ -37,6 +37,7 @@ pub mod passers;
 pub mod perform;
 pub mod place;
 pub mod plan;
+pub mod postmortem;
 pub mod preflight;
 pub mod probe;
 pub mod protocol;

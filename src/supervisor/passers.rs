@@ -111,8 +111,9 @@ impl Passers {
         });
     }
 
-    /// Has a connection passed on that was taken out of a queue with our own probe. A supervisor
-    /// that is killed before the keeper has it takes it along; nothing else of ours accepts.
+    /// Has a connection passed on that was taken out of a queue in the place of our own. A supervisor
+    /// that is killed before the keeper was asked for its passer takes it along. That takes a slot
+    /// that is not where it was thought to be, a late caller in that very moment, and the kill.
     pub fn begin_with(self: &Rc<Self>, client: TcpStream) {
         let passers = Rc::clone(self);
         tokio::task::spawn_local(async move {

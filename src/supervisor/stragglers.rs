@@ -82,8 +82,8 @@ impl Stragglers {
         }
     }
 
-    /// Makes an abandoned slot ready for a program. False when somebody waits there, or is being
-    /// passed on from there: nobody is taken out of the queue here, and nobody may be taken out by
+    /// Makes an abandoned slot ready for a program. False when it cannot be opened yet, or somebody
+    /// waits there, or is being passed on from there: nobody is taken out of the queue here, and nobody may be taken out by
     /// a passer once a program has the slot.
     ///
     /// # Errors
@@ -98,7 +98,10 @@ impl Stragglers {
         if slot.is_some_and(|slot| self.passers.are_at(slot)) {
             return Ok(false);
         }
-        group.borrow().relisten(place.1)?;
+        // A program that shuts its slot down at this moment has it still (`EADDRINUSE`).
+        if group.borrow().relisten(place.1).is_err() {
+            return Ok(false);
+        }
         match group::prove(group, place.1).await? {
             Proof::Here => Ok(true),
             Proof::Occupied(caller) => {

@@ -199,8 +199,15 @@ fn abort_of_any_member_takes_the_whole_set_back() {
     }
 }
 
+/// It cannot be started, and it is not there at all.
 #[test]
 fn a_member_whose_rollback_fails_is_named_and_the_others_go_back() {
+    for gone in ["meta/1/settings.json", "meta/1"] {
+        without(gone);
+    }
+}
+
+fn without(gone: &str) {
     let alter = |name: &str, text: String| match name {
         "core" => format!("{text}[service.core.keep]\nstandby = \"0s\"\n"),
         "web" => text.replace("for = \"200ms\"", "for = \"600s\""),
@@ -224,7 +231,7 @@ fn a_member_whose_rollback_fails_is_named_and_the_others_go_back() {
     world.wait("the old one is gone", |world| {
         world.status_of("core")["instances"].as_array().is_some_and(|all| all.len() == 1)
     });
-    std::fs::remove_file(world.path("root/core/meta/1/settings.json")).unwrap();
+    halley_sup::os::fs::remove_tree(&world.path("root/core").join(gone)).unwrap();
     let said = world.cli(&["abort", "web", "--json"]).expect(30).result();
     let expected = ["core rollback_failed 30 2", "api rolled_back 21 1", "web aborted 23 1"];
     assert_eq!(members(&said), expected, "{said}");

@@ -29,7 +29,7 @@ pub fn begin(
     fds: VecDeque<OwnedFd>,
     force: Force,
 ) -> Result<Rc<ReleaseSet>, Trouble> {
-    let mut taken = refuse(stack, parts, fds)?;
+    let mut taken = refuse(stack, parts, fds, force)?;
     let order = stack.order.borrow().clone();
     taken.sort_by_key(|(part, _)| order.iter().position(|name| name.as_str() == part.service));
     let layout = &stack.shared.layout;
@@ -59,6 +59,7 @@ fn refuse(
     stack: &Rc<Stack>,
     parts: Vec<Part>,
     mut fds: VecDeque<OwnedFd>,
+    force: Force,
 ) -> Result<Vec<Taken>, Trouble> {
     let mut failures = Vec::new();
     let mut next = vec!["halley-sup status".to_owned()];
@@ -82,6 +83,8 @@ fn refuse(
             Ok(service) => {
                 let against = begin::obstacle(&service);
                 failures.extend(against.map(|why| (why.exit, format!("{name}: {}", why.why))));
+                let frozen = begin::frozen(&service, force);
+                failures.extend(frozen.map(|why| (9, format!("{name}: {why}"))));
             }
             Err(unknown) => failures.push((unknown.exit, unknown.what)),
         }
