@@ -10,7 +10,7 @@ use std::path::Path;
 
 use super::model::{Handoff, Keep, Listen, ReleaseKey, Service, Settings};
 use super::raw::{self, Found, Section};
-use super::{bake, data, env_file, listen, proxy, settings, takeover};
+use super::{backup, bake, data, env_file, listen, proxy, settings, takeover};
 use crate::core::ids::ServiceName;
 
 /// Version of the settings' format.
@@ -58,6 +58,7 @@ fn service(name: ServiceName, section: &Section<'_>, base: &Path) -> Draft {
         keep: keep(section),
         rehearse: data::rehearse(section),
         drill: data::drill(section),
+        backup: section.section("backup", raw::BACKUP).and_then(|table| backup::backup(&table)),
         settings: service_settings(section, base, &listen),
     };
     takeover::check(section, &service);

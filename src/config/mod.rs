@@ -19,6 +19,7 @@ pub mod selector;
 pub mod size;
 
 mod across;
+mod backup;
 mod check;
 mod data;
 mod place;

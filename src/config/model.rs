@@ -56,6 +56,8 @@ pub struct Service {
     pub keep: Keep,
     /// How a rollback is rehearsed before each release.
     pub rehearse: Rehearse,
+    /// How its data is backed up.
+    pub backup: Option<Backup>,
     /// How often it is rehearsed without one; never when absent.
     pub drill: Option<Duration>,
     /// The settings the next release starts with, before its `release.toml` is laid over them.
@@ -277,6 +279,52 @@ pub enum Rehearse {
     Light,
     /// Not at all.
     Off,
+}
+
+/// How data is backed up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backup {
+    /// By what.
+    pub driver: Driver,
+    /// Each of its commands is killed after this.
+    pub deadline: Duration,
+    /// How many are kept.
+    pub keep: u32,
+    /// How long they are kept; the newest always.
+    pub keep_for: Duration,
+}
+
+/// By what data is backed up. A path is below `shared/`, or absolute.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Driver {
+    /// A SQLite database.
+    Sqlite {
+        /// Its file.
+        path: PathBuf,
+        /// Must say something on a restored copy.
+        query: Option<String>,
+    },
+    /// A PostgreSQL database.
+    Postgres {
+        /// The variable of the service's environment that holds its URL.
+        url_env: String,
+        /// Must say something on a restored copy.
+        query: Option<String>,
+    },
+    /// A tree of files.
+    Files {
+        /// Its top.
+        path: PathBuf,
+    },
+    /// Anything else.
+    Command {
+        /// Fills `HALLEY_BACKUP_DIR`.
+        take: Vec<String>,
+        /// Brings it to `HALLEY_SHARED`.
+        restore: Vec<String>,
+        /// Says whether what is in `HALLEY_SHARED` is whole.
+        check: Option<Vec<String>>,
+    },
 }
 
 /// How a release brings the data to its schema.

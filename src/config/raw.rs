@@ -26,6 +26,7 @@ pub const KEYS: &[(&str, &[&str])] = &[
     ("service.NAME.forward", FORWARD),
     ("service.NAME.proxy", PROXY),
     ("service.NAME.migrate", MIGRATE),
+    ("service.NAME.backup", BACKUP),
     ("release.toml.schema", SCHEMA),
     ("release.toml", RELEASE),
 ];
@@ -57,6 +58,7 @@ pub(super) const SERVICE: &[&str] = &[
     "rehearse",
     "drill",
     "migrate",
+    "backup",
 ];
 pub(super) const HEALTH: &[&str] = &[
     "http",
@@ -77,6 +79,10 @@ pub(super) const FORWARD: &[&str] = &["proxy_protocol", "max_clients"];
 pub(super) const PROXY: &[&str] =
     &["kind", "admin", "id", "backend", "server", "file", "test", "reload", "flip", "check"];
 pub(super) const MIGRATE: &[&str] = &["command", "deadline", "probe"];
+pub(super) const BACKUP: &[&str] = &[
+    "driver", "path", "url_env", "query", "take", "restore", "check", "deadline", "keep",
+    "keep_for",
+];
 pub(super) const SCHEMA: &[&str] = &["provides", "accepts", "kind"];
 pub(super) const RELEASE: &[&str] =
     &["version", "command", "env", "health", "stop", "migrate", "schema"];

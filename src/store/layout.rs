@@ -214,14 +214,17 @@ impl ServiceLayout {
             self.ops(),
             self.logs(),
             self.oneshots(),
-            self.backups(),
-            self.scratch(),
         ];
+        // The service's user gets to its own, and sees nothing else.
+        let passages = [self.backups(), self.scratch()];
         for dir in open {
             fs::create_dir(&dir, 0o755)?;
         }
         for dir in closed {
             fs::create_dir(&dir, 0o700)?;
+        }
+        for dir in passages {
+            fs::create_dir(&dir, 0o711)?;
         }
         Ok(())
     }

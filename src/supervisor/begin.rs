@@ -103,6 +103,7 @@ pub async fn begin_member(
         left_rung: None,
         received: None,
         staged: None,
+        receipt: None,
         intake: Intake::default(),
         parked: None,
         transcript: Transcript::default(),

@@ -11,6 +11,7 @@ use crate::keeper::protocol::{ChildId, Reach};
 use crate::os::clock;
 use crate::store::journal::{self, Intent, Journal, Record};
 use crate::store::{intake, release, trial};
+use crate::supervisor::backup;
 use crate::supervisor::bake::curve::SharedCurve;
 use crate::supervisor::begin;
 use crate::supervisor::fleet::{Crew, Duty, Instance, Run};
@@ -59,6 +60,7 @@ pub async fn take_over(service: &Rc<Service>, inventory: &mut Inventory) -> Resu
     notify::open(service, socket).await?;
     let mine = take_mine(service, inventory);
     oneshot::sweep(service);
+    backup::sweep(service);
     let ends = adopt_crews(service, mine, inventory);
     if let Some(good) = service.state.borrow().last_good {
         service.fleet.seen(Generation(good.generation));
@@ -366,6 +368,7 @@ fn job_of(intent: &Intent, rung: Option<Generation>, records: &[Record]) -> Job 
         left_rung: None,
         received: None,
         staged: None,
+        receipt: None,
         intake: Intake::default(),
         parked: None,
         transcript: Transcript::default(),

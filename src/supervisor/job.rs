@@ -10,6 +10,7 @@ use crate::core::deploy::{Event as Step, Phase};
 use crate::core::ids::{Generation, OpId, ReleaseId};
 use crate::core::time::Tick;
 use crate::store::intake::Received;
+use crate::store::receipt::Receipt;
 use crate::store::seal::Listing;
 use crate::supervisor::bake::curve::SharedCurve;
 use crate::supervisor::probe::Transcript;
@@ -48,6 +49,8 @@ pub struct Job {
     pub received: Option<Received>,
     /// The staged tree.
     pub staged: Option<Staged>,
+    /// The backup that was taken.
+    pub receipt: Option<Receipt>,
     /// The thread that takes the artifact in.
     pub intake: Intake,
     /// Since when callers wait.

@@ -222,6 +222,7 @@ async fn conclude(
                 }
                 Err(unproven) if job.terms.no_way_back.is_some() => {
                     job.warnings.push(unproven.clone());
+                    rehearse::note(service, job.ladder.first().copied(), &unproven);
                     return Performed::ok(format!("{took}; no way back: {unproven}"));
                 }
                 Err(unproven) => {

@@ -4,6 +4,7 @@
 //! instructions: what must outlive it is in the keeper's hands or on the disk.
 
 pub mod back;
+pub mod backup;
 pub mod bake;
 pub mod begin;
 pub mod boot;

@@ -7,6 +7,8 @@ use crate::core::deploy::Succession;
 use crate::core::ids::OpId;
 use crate::store::journal;
 use crate::store::layout::ServiceLayout;
+use crate::store::receipt;
+use crate::supervisor::backup;
 use crate::supervisor::begin;
 use crate::supervisor::job::Job;
 use crate::supervisor::protocol::{PhaseState, Plan, PlanStep};
@@ -37,6 +39,23 @@ pub fn of(service: &Service, job: &Job, settings: &Settings, tree_bytes: u64) ->
             _ => "compare its tree with its hashes",
         };
         steps.push(step("rehearse_old", format!("release {target}: {how}"), None));
+    }
+    match &config.backup {
+        Some(backup) => {
+            let last = receipt::list(&service.paths).first().map(|receipt| receipt.bytes);
+            let driver = backup::driver_name(&backup.driver);
+            steps.push(step("backup", format!("{driver}, as much as the last one"), last));
+            let mut what = "restore it to scratch and check it".to_owned();
+            if settings.migrate.is_some() {
+                what.push_str(", migrate the copy, start both releases on it");
+            }
+            steps.push(step("restore_rehearsal", what, last));
+        }
+        None if settings.migrate.is_some() => {
+            let what = "none is configured: the migration is not tried before".to_owned();
+            steps.push(step("backup", what, None));
+        }
+        None => {}
     }
     if let Some(migrate) = &settings.migrate {
         let words = migrate.command.join(" ");

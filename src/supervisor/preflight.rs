@@ -9,6 +9,7 @@ use std::rc::Rc;
 use crate::config::model::{Settings, Strategy};
 use crate::core::deploy::Event as Step;
 use crate::os::{fs as disk, proc};
+use crate::supervisor::backup;
 use crate::supervisor::begin;
 use crate::supervisor::entry;
 use crate::supervisor::job::{Extent, Force, Job, Performed, refuse};
@@ -57,6 +58,7 @@ pub async fn preflight(
     {
         failures.push((10, error.to_string()));
     }
+    failures.extend(backup::obstacles(service).await.into_iter().map(|why| (10, why)));
     failures.extend(schema::contract(service, job, &staged.settings).into_iter().map(|w| (10, w)));
     if failures.is_empty() {
         let plan = plan::of(service, job, &staged.settings, staged.listing.size_bytes);

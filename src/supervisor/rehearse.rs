@@ -76,6 +76,20 @@ pub async fn target_now(
     tried.map(|said| format!("release {target}, {word}{note}: {said}, in {took}"))
 }
 
+/// Notes why one could not go back to a release, as it was found out otherwise.
+pub fn note(service: &Service, target: Option<ReleaseId>, why: &str) {
+    let Some(target) = target else { return };
+    let rehearsal = Rehearsal {
+        release: target.0,
+        at: clock::now_rfc3339(),
+        depth: "full".to_owned(),
+        why: Some(why.lines().next().unwrap_or_default().to_owned()),
+    };
+    if let Err(error) = service.save(|state| state.rehearsal = Some(rehearsal)) {
+        tracing::warn!(service = %service.name, %error, "noting a rehearsal");
+    }
+}
+
 /// What cannot run twice is not started a second time on the same data.
 fn depth(service: &Service) -> (Rehearse, &'static str) {
     match (service.config().rehearse, begin::succession(service)) {

@@ -1,0 +1,173 @@
+//! The receipt of a backup: `backups/<id>/receipt.json`, written last. A directory without one is
+//! rubbish.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::os::{clock, fs};
+use crate::store::layout::ServiceLayout;
+use crate::store::seal;
+
+const FILE: &str = "receipt.json";
+const DATA: &str = "data";
+
+/// A backup that was taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// Version of this format, now 1.
+    pub version: u16,
+    /// Its name; names sort by time.
+    pub id: String,
+    /// `sqlite`, `postgres`, `files` or `command`.
+    pub driver: String,
+    /// The release that served.
+    pub release: Option<u64>,
+    /// The operation it was taken in; absent when by hand.
+    pub op: Option<u64>,
+    /// When, RFC 3339.
+    pub at: String,
+    /// How long it took.
+    pub took_ms: u64,
+    /// Bytes of its files.
+    pub bytes: u64,
+    /// sha256 over its files.
+    pub digest: String,
+    /// Version of the data's schema, where it is known.
+    pub schema: Option<String>,
+    /// That it was restored to scratch, and checked.
+    pub rehearsed: Option<Rehearsed>,
+}
+
+/// A backup was restored to scratch, and checked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rehearsed {
+    /// When, RFC 3339.
+    pub at: String,
+    /// How long it took.
+    pub took_ms: u64,
+    /// What was counted in the copy: rows by table, files and bytes.
+    pub counts: BTreeMap<String, u64>,
+}
+
+/// Where a backup's data is.
+#[must_use]
+pub fn data_dir(paths: &ServiceLayout, id: &str) -> PathBuf {
+    paths.backups().join(id).join(DATA)
+}
+
+/// Writes a receipt, durably.
+///
+/// # Errors
+/// The system's.
+pub fn write(paths: &ServiceLayout, receipt: &Receipt) -> io::Result<()> {
+    let path = paths.backups().join(&receipt.id).join(FILE);
+    fs::replace(&path, &serde_json::to_vec_pretty(receipt)?, 0o600)
+}
+
+/// All backups with a receipt, newest first.
+#[must_use]
+pub fn list(paths: &ServiceLayout) -> Vec<Receipt> {
+    let Ok(entries) = std::fs::read_dir(paths.backups()) else { return Vec::new() };
+    let texts = entries.flatten().filter_map(|entry| std::fs::read(entry.path().join(FILE)).ok());
+    let mut receipts: Vec<Receipt> =
+        texts.filter_map(|text| serde_json::from_slice(&text).ok()).collect();
+    receipts.sort_by(|a, b| b.id.cmp(&a.id));
+    receipts
+}
+
+/// Why a backup's files are not those that were written.
+#[must_use]
+pub fn damage(paths: &ServiceLayout, receipt: &Receipt) -> Option<String> {
+    match seal::list(&data_dir(paths, &receipt.id)) {
+        Ok(listing) if listing.digest == receipt.digest => None,
+        Ok(_) => Some(format!("backup {} is damaged: its digest is another", receipt.id)),
+        Err(error) => Some(format!("backup {}: {error}", receipt.id)),
+    }
+}
+
+/// Removes what was begun and has no receipt, but for this one.
+pub fn sweep(paths: &ServiceLayout) {
+    let Ok(entries) = std::fs::read_dir(paths.backups()) else { return };
+    for path in entries.flatten().map(|entry| entry.path()) {
+        if !path.join(FILE).is_file()
+            && let Err(error) = fs::remove_tree(&path)
+        {
+            tracing::warn!(path = %path.display(), %error, "removing half a backup");
+        }
+    }
+}
+
+/// Removes backups that are too many or too old; the newest stays.
+pub fn prune(paths: &ServiceLayout, keep: u32, keep_for: Duration) {
+    for receipt in superfluous(&list(paths), keep, keep_for) {
+        let dir = paths.backups().join(&receipt);
+        // Without its receipt it is rubbish, also when a crash comes in between.
+        let removed = std::fs::remove_file(dir.join(FILE)).and_then(|()| fs::remove_tree(&dir));
+        if let Err(error) = removed {
+            tracing::warn!(path = %dir.display(), %error, "removing an old backup");
+        }
+    }
+}
+
+fn superfluous(newest_first: &[Receipt], keep: u32, keep_for: Duration) -> Vec<String> {
+    let keep = usize::try_from(keep).unwrap_or(usize::MAX);
+    let is_old = |receipt: &Receipt| clock::age(&receipt.at).is_some_and(|age| age > keep_for);
+    let all = newest_first.iter().enumerate().skip(1);
+    all.filter(|(n, receipt)| *n >= keep || is_old(receipt)).map(|(_, r)| r.id.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::layout::Layout;
+
+    fn receipt(id: &str, at: &str) -> Receipt {
+        Receipt {
+            version: 1,
+            id: id.to_owned(),
+            driver: "files".to_owned(),
+            release: None,
+            op: None,
+            at: at.to_owned(),
+            took_ms: 1,
+            bytes: 2,
+            digest: "d".to_owned(),
+            schema: None,
+            rehearsed: None,
+        }
+    }
+
+    #[test]
+    fn the_newest_is_always_kept() {
+        let now = clock::now_rfc3339();
+        let old = "2020-01-01T00:00:00Z";
+        let day = Duration::from_secs(86_400);
+        let all = [receipt("4", &now), receipt("3", &now), receipt("2", old), receipt("1", old)];
+        assert_eq!(superfluous(&all, 3, day), ["2", "1"]);
+        assert_eq!(superfluous(&all, 1, day), ["3", "2", "1"]);
+        assert_eq!(superfluous(&all[2..], 5, day), ["1"]);
+    }
+
+    #[test]
+    fn half_a_backup_is_swept_and_a_changed_byte_is_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Layout::new(dir.path()).service(&"web".parse().unwrap());
+        for id in ["1", "2"] {
+            std::fs::create_dir_all(data_dir(&paths, id)).unwrap();
+            std::fs::write(data_dir(&paths, id).join("a"), "x").unwrap();
+        }
+        let listing = seal::list(&data_dir(&paths, "1")).unwrap();
+        let whole = Receipt { digest: listing.digest, ..receipt("1", "") };
+        write(&paths, &whole).unwrap();
+        sweep(&paths);
+        assert_eq!(list(&paths), std::slice::from_ref(&whole));
+        assert!(!data_dir(&paths, "2").exists());
+        assert_eq!(damage(&paths, &whole), None);
+        std::fs::write(data_dir(&paths, "1").join("a"), "y").unwrap();
+        assert!(damage(&paths, &whole).unwrap().contains("is damaged"));
+    }
+}

@@ -1,0 +1,368 @@
+//! Backups: taken while the service runs, restored to scratch and checked before anybody relies on
+//! them. The databases' own tools do it, as the service's user; what they write is checked here.
+//!
+//! A crash leaves half a backup without a receipt, and copies in scratch: both are swept at the
+//! next start ([`sweep`]), and the commands that made them are ended.
+
+mod command;
+mod files;
+mod postgres;
+mod sqlite;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use crate::config::model::{Backup, Driver, Settings};
+use crate::core::ids::{OpId, ReleaseId};
+use crate::os::{clock, fs, proc};
+use crate::store::receipt::{self, Receipt, Rehearsed};
+use crate::store::{release, seal};
+use crate::supervisor::oneshot::{self, Ended, Oneshot};
+use crate::supervisor::report;
+use crate::supervisor::service::Service;
+
+/// What was counted: rows by table, or files and bytes.
+pub type Counts = BTreeMap<String, u64>;
+
+/// With what a driver works: the service, and whose user and environment its tools get.
+pub struct Hand<'a> {
+    service: &'a Rc<Service>,
+    backup: Backup,
+    release: ReleaseId,
+    settings: Settings,
+    log: PathBuf,
+}
+
+/// Where a driver finds the data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Site {
+    /// What the service works on.
+    Live,
+    /// A copy: a directory in the place of `shared/`, and a database's name.
+    Scratch {
+        /// The directory.
+        dir: PathBuf,
+        /// The database, with a server.
+        database: String,
+    },
+}
+
+/// A copy of the data that programs can work on.
+#[derive(Debug)]
+pub struct Copied {
+    site: Site,
+    /// What programs get in their environment to work on it.
+    pub env: Vec<(String, String)>,
+    /// What was counted in it.
+    pub counts: Counts,
+}
+
+/// The configured driver's name.
+#[must_use]
+pub fn driver_name(driver: &Driver) -> &'static str {
+    match driver {
+        Driver::Sqlite { .. } => "sqlite",
+        Driver::Postgres { .. } => "postgres",
+        Driver::Files { .. } => "files",
+        Driver::Command { .. } => "command",
+    }
+}
+
+impl<'a> Hand<'a> {
+    /// For a service that has backups configured and a release that runs on the data.
+    #[must_use]
+    pub fn of(service: &'a Rc<Service>, log: PathBuf) -> Option<Self> {
+        let backup = service.config().backup.clone()?;
+        let release = service.live_crew().map(|crew| crew.release).or(service.last_good())?;
+        let settings = release::settings(&service.paths, release);
+        let settings = settings.unwrap_or_else(|_| service.config().settings.clone());
+        Some(Self { service, backup, release, settings, log })
+    }
+
+    /// Runs one of the driver's tools.
+    async fn run(
+        &self,
+        name: &str,
+        words: &[&str],
+        env: Vec<(String, String)>,
+        input: Option<String>,
+    ) -> Result<Ended, String> {
+        let oneshot = Oneshot {
+            name: name.to_owned(),
+            words: words.iter().map(|word| (*word).to_owned()).collect(),
+            env,
+            release: self.release,
+            settings: self.settings.clone(),
+            limit: self.backup.deadline,
+            input: input.map(String::into_bytes),
+            log: Some(self.log.clone()),
+        };
+        let ended = oneshot::run(self.service, oneshot).await.map_err(|error| error.to_string())?;
+        if ended.is_good() { Ok(ended) } else { Err(format!("{name}: {}", ended.why())) }
+    }
+
+    /// A file or directory of the driver's, where this site has it.
+    fn path(&self, site: &Site, path: &Path) -> PathBuf {
+        match site {
+            Site::Live if path.is_absolute() => path.to_owned(),
+            Site::Live => self.service.paths.shared().join(path),
+            Site::Scratch { dir, .. } if path.is_absolute() => {
+                dir.join(path.strip_prefix("/").unwrap_or(path))
+            }
+            Site::Scratch { dir, .. } => dir.join(path),
+        }
+    }
+
+    /// Gives what the driver's tools shall write into to the service's user.
+    fn give(&self, path: &Path) -> std::io::Result<()> {
+        match self.settings.user.as_deref().and_then(proc::user) {
+            Some(user) => fs::give_to(path, user.uid, user.gid),
+            None => Ok(()),
+        }
+    }
+
+    /// A directory of the service's user's, which nobody else can look into.
+    fn own_dir(&self, dir: &Path) -> Result<(), String> {
+        let made = fs::create_dir(dir, 0o700).and_then(|()| self.give(dir));
+        made.map_err(|error| format!("{}: {error}", dir.display()))
+    }
+
+    async fn take(&self, dir: &Path) -> Result<(), String> {
+        match &self.backup.driver {
+            Driver::Sqlite { path, .. } => sqlite::take(self, path, dir).await,
+            Driver::Postgres { url_env, .. } => postgres::take(self, url_env, dir).await,
+            Driver::Files { path } => files::take(self, path, dir).await,
+            Driver::Command { take, .. } => command::take(self, take, dir).await,
+        }
+    }
+
+    async fn restore(&self, from: &Path, site: &Site) -> Result<(), String> {
+        match &self.backup.driver {
+            Driver::Sqlite { path, .. } => sqlite::restore(self, path, from, site).await,
+            Driver::Postgres { url_env, .. } => postgres::restore(self, url_env, from, site).await,
+            Driver::Files { path } => files::restore(self, path, from, site).await,
+            Driver::Command { restore, .. } => command::restore(self, restore, from, site).await,
+        }
+    }
+
+    /// Checks the data and counts what is in it.
+    ///
+    /// # Errors
+    /// Why it is not whole.
+    pub async fn inspect(&self, site: &Site) -> Result<Counts, String> {
+        match &self.backup.driver {
+            Driver::Sqlite { path, query } => {
+                sqlite::inspect(self, path, query.as_deref(), site).await
+            }
+            Driver::Postgres { url_env, query } => {
+                postgres::inspect(self, url_env, query.as_deref(), site).await
+            }
+            Driver::Files { path } => files::inspect(self, path, site).await,
+            Driver::Command { check, .. } => command::inspect(self, check.as_deref(), site).await,
+        }
+    }
+
+    /// What a program gets in its environment to work on a copy.
+    fn env(&self, site: &Site) -> Vec<(String, String)> {
+        let Site::Scratch { dir, .. } = site else { return Vec::new() };
+        let live = self.service.paths.shared();
+        let mut env = vec![("HALLEY_SHARED".to_owned(), dir.to_string_lossy().into_owned())];
+        let replaced = |from: &Path, to: &Path| {
+            let (from, to) = (from.to_string_lossy(), to.to_string_lossy());
+            let named = self.settings.env.iter().filter(|(_, value)| value.contains(from.as_ref()));
+            named
+                .map(|(name, value)| (name.clone(), value.replace(from.as_ref(), &to)))
+                .collect::<Vec<_>>()
+        };
+        match &self.backup.driver {
+            Driver::Sqlite { path, .. } | Driver::Files { path } if path.is_absolute() => {
+                env.extend(replaced(path, &self.path(site, path)));
+            }
+            Driver::Postgres { url_env, .. } => env.extend(postgres::env(self, url_env, site)),
+            _ => {}
+        }
+        env.extend(replaced(&live, dir));
+        env
+    }
+}
+
+/// What stands against a backup now: tools that are not there, data that is not there.
+pub async fn obstacles(service: &Rc<Service>) -> Vec<String> {
+    let Some(backup) = service.config().backup.clone() else { return Vec::new() };
+    let tools: &[&str] = match &backup.driver {
+        Driver::Sqlite { .. } => &["sqlite3"],
+        Driver::Postgres { .. } => &["pg_dump", "pg_restore", "createdb", "dropdb", "psql"],
+        Driver::Files { .. } | Driver::Command { .. } => &[],
+    };
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let is_there = |tool: &str| std::env::split_paths(&path).any(|dir| dir.join(tool).is_file());
+    let missing = tools.iter().filter(|tool| !is_there(tool));
+    missing.map(|tool| format!("backup: {tool} is not installed")).collect()
+}
+
+/// Takes a backup of the present.
+///
+/// # Errors
+/// Why there is none; nothing is left of it.
+pub async fn take(hand: &Hand<'_>, op: Option<OpId>) -> Result<Receipt, String> {
+    let paths = &hand.service.paths;
+    let begun = clock::tick();
+    let at = clock::now_rfc3339();
+    let by = op.map_or("by-hand".to_owned(), |op| format!("op-{:07}", op.0));
+    let id = format!("{}-{by}", clock::now_rfc3339_ms().replace(['-', ':'], ""));
+    let dir = receipt::data_dir(paths, &id);
+    let system = |error: std::io::Error| format!("{}: {error}", dir.display());
+    fs::create_dir(&paths.backups().join(&id), 0o711).map_err(system)?;
+    hand.own_dir(&dir)?;
+    let made = async {
+        hand.take(&dir).await?;
+        let dir = dir.clone();
+        let listed = tokio::task::spawn_blocking(move || {
+            let listing = seal::list(&dir)?;
+            fs::sync_all_of(&dir)?;
+            std::io::Result::Ok(listing)
+        });
+        listed.await.map_err(|error| error.to_string())?.map_err(system)
+    };
+    let written = made.await.and_then(|listing| {
+        if listing.size_bytes == 0 {
+            let name = driver_name(&hand.backup.driver);
+            return Err(format!("the {name} driver says that it went well, and wrote nothing"));
+        }
+        let receipt = Receipt {
+            version: 1,
+            id: id.clone(),
+            driver: driver_name(&hand.backup.driver).to_owned(),
+            release: Some(hand.release.0),
+            op: op.map(|op| op.0),
+            at,
+            took_ms: clock::tick().since_ms(begun),
+            bytes: listing.size_bytes,
+            digest: listing.digest,
+            schema: hand.service.state.borrow().schema.clone(),
+            rehearsed: None,
+        };
+        receipt::write(paths, &receipt).map_err(system)?;
+        Ok(receipt)
+    });
+    if written.is_err()
+        && let Err(error) = fs::remove_tree(&paths.backups().join(&id))
+    {
+        tracing::warn!(service = %hand.service.name, %error, "removing half a backup");
+    }
+    written
+}
+
+/// Restores a backup to scratch, checks it, and notes in its receipt that it could be.
+///
+/// # Errors
+/// Why it is no backup.
+pub async fn copy(hand: &Hand<'_>, receipt: &mut Receipt) -> Result<Copied, String> {
+    let service = hand.service;
+    let begun = clock::tick();
+    let paths = service.paths.clone();
+    let looked = receipt.clone();
+    let damage = tokio::task::spawn_blocking(move || receipt::damage(&paths, &looked));
+    if let Some(why) = damage.await.map_err(|error| error.to_string())? {
+        return Err(why);
+    }
+    let site = Site::Scratch {
+        dir: service.paths.scratch().join(&receipt.id),
+        database: postgres::scratch_name(service.name.as_str(), &receipt.id),
+    };
+    let Site::Scratch { dir, .. } = &site else { return Err(String::new()) };
+    hand.own_dir(dir)?;
+    let from = receipt::data_dir(&service.paths, &receipt.id);
+    let restored = match hand.restore(&from, &site).await {
+        Ok(()) => hand.inspect(&site).await,
+        Err(why) => Err(why),
+    };
+    let counts = match restored {
+        Ok(counts) => counts,
+        Err(why) => {
+            drop_site(hand, &site).await;
+            return Err(why);
+        }
+    };
+    receipt.rehearsed = Some(Rehearsed {
+        at: clock::now_rfc3339(),
+        took_ms: clock::tick().since_ms(begun),
+        counts: counts.clone(),
+    });
+    if let Err(error) = receipt::write(&service.paths, receipt) {
+        tracing::warn!(service = %service.name, %error, "noting a rehearsal");
+    }
+    let env = hand.env(&site);
+    Ok(Copied { site, env, counts })
+}
+
+/// Removes a copy.
+pub async fn discard(hand: &Hand<'_>, copied: Copied) {
+    drop_site(hand, &copied.site).await;
+}
+
+async fn drop_site(hand: &Hand<'_>, site: &Site) {
+    let Site::Scratch { dir, database } = site else { return };
+    if let Driver::Postgres { url_env, .. } = &hand.backup.driver
+        && let Err(why) = postgres::discard(hand, url_env, database).await
+    {
+        tracing::warn!(service = %hand.service.name, why, "removing a copy");
+    }
+    if let Err(error) = fs::remove_tree(dir) {
+        tracing::warn!(service = %hand.service.name, %error, "removing a copy");
+    }
+}
+
+/// At start: what a crash has left of backups and copies. A copy's directory is removed after its
+/// database, so that a crash in between forgets neither.
+pub fn sweep(service: &Rc<Service>) {
+    receipt::sweep(&service.paths);
+    let Ok(entries) = std::fs::read_dir(service.paths.scratch()) else { return };
+    let service = Rc::clone(service);
+    let left: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    if left.is_empty() {
+        return;
+    }
+    tokio::task::spawn_local(async move {
+        let hand = Hand::of(&service, service.paths.run().join("sweep.log"));
+        for dir in left {
+            let id = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let database = postgres::scratch_name(service.name.as_str(), &id);
+            match &hand {
+                Some(hand) => drop_site(hand, &Site::Scratch { dir, database }).await,
+                None => drop(fs::remove_tree(&dir)),
+            }
+        }
+    });
+}
+
+/// Counts, for people.
+#[must_use]
+pub fn summary(counts: &Counts) -> String {
+    match (counts.get("files"), counts.get("bytes")) {
+        (Some(files), Some(bytes)) if counts.len() == 2 => {
+            format!("{files} files, {}", report::size(*bytes))
+        }
+        _ if counts.is_empty() => "checked".to_owned(),
+        _ => {
+            let n: u64 = counts.values().sum();
+            format!("{n} rows in {} tables", counts.len())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_told_as_what_they_are() {
+        let counts = |pairs: &[(&str, u64)]| -> Counts {
+            pairs.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect()
+        };
+        assert_eq!(summary(&counts(&[("files", 2), ("bytes", 1500)])), "2 files, 1.5 kB");
+        assert_eq!(summary(&counts(&[("a", 2), ("b", 3)])), "5 rows in 2 tables");
+        assert_eq!(summary(&counts(&[])), "checked");
+    }
+}

@@ -1,0 +1,226 @@
+//! A small web program in Python that keeps rows in SQLite, and clients that count what was
+//! promised to them: every row that was acknowledged must be there.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::world::{World, config};
+
+/// Serves on the socket it is given; needs the columns it knows, and a schema that it accepts.
+const PROGRAM: &str = r#"
+import os, signal, socket, sqlite3, sys, threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+DB = os.path.join(os.environ["HALLEY_SHARED"], "app.db")
+NEEDS = sys.argv[1].split(",")
+def connect():
+    db = sqlite3.connect(DB, timeout=20, isolation_level=None)
+    db.execute("PRAGMA busy_timeout = 20000")
+    return db
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        try:
+            with connect() as db:
+                if self.path == "/add":
+                    row = db.execute("INSERT INTO rows (note) VALUES ('x') RETURNING id").fetchone()
+                    text = str(row[0])
+                elif self.path == "/count":
+                    text = str(db.execute("SELECT count(*) FROM rows").fetchone()[0])
+                else:
+                    have = {r[1] for r in db.execute("PRAGMA table_info(rows)")}
+                    missing = [n for n in NEEDS if n not in have]
+                    if missing: raise RuntimeError("no column " + ",".join(missing))
+                    text = "ok"
+            code = 200
+        except Exception as error:
+            code, text = 500, repr(error)
+        body = text.encode()
+        self.send_response(code)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *args): pass
+class Server(ThreadingHTTPServer):
+    daemon_threads = False
+    def server_bind(self): self.server_name, self.server_port = "web", 0
+    def server_activate(self): pass
+with connect() as db:
+    db.execute("CREATE TABLE IF NOT EXISTS rows (id INTEGER PRIMARY KEY, note TEXT)")
+server = Server(("", 0), Handler, bind_and_activate=False)
+server.socket.close()
+server.socket = socket.socket(fileno=3)
+signal.signal(signal.SIGTERM, lambda *a: threading.Thread(target=server.shutdown).start())
+server.serve_forever(0.05)
+server.server_close()
+"#;
+
+/// Adds a column a version; what it does besides is in its arguments.
+const MIGRATE: &str = r#"
+import os, sqlite3, sys, time
+shared = os.environ["HALLEY_SHARED"]
+on_copy = "/scratch/" in shared
+db = sqlite3.connect(os.path.join(shared, "app.db"), timeout=20, isolation_level=None)
+for word in sys.argv[2:]:
+    where, _, what = word.rpartition(":")
+    if where and (where == "copy") != on_copy: continue
+    if what == "fail": sys.exit("the migration said no")
+    elif what == "half": db.execute("ALTER TABLE rows ADD COLUMN half TEXT"); db.execute("PRAGMA user_version = 999"); sys.exit("in the middle")
+    elif what == "break": db.execute("ALTER TABLE rows RENAME TO elsewhere"); db.execute("PRAGMA user_version = 998"); sys.exit("broken")
+    elif what == "drop": db.execute("ALTER TABLE rows RENAME COLUMN note TO comment")
+    elif what == "wait":
+        open(os.path.join(shared, "migrating"), "a").write("begun\n")
+        while not os.path.exists(os.path.join(shared, "go")): time.sleep(0.02)
+    elif what == "hang": time.sleep(1000)
+version = int(sys.argv[1])
+db.execute("BEGIN IMMEDIATE")
+db.execute(f"ALTER TABLE rows ADD COLUMN c{version} TEXT")
+db.execute(f"PRAGMA user_version = {version}")
+db.execute("COMMIT")
+"#;
+
+const VERSION: &str = r#"
+import os, sqlite3
+db = sqlite3.connect(os.path.join(os.environ["HALLEY_SHARED"], "app.db"), timeout=20)
+print(db.execute("PRAGMA user_version").fetchone()[0])
+"#;
+
+/// Python takes its time on a busy machine.
+pub fn world(more: &str) -> World {
+    patient(more, "25s")
+}
+
+/// The same with another deadline of the gate.
+pub fn patient(more: &str, deadline: &str) -> World {
+    let mut world = World::asleep(crate::world::free_address());
+    let text = config(world.address, more)
+        .replace("deadline = \"1500ms\"", &format!("deadline = {deadline:?}"))
+        .replace("timeout = \"1s\"", "timeout = \"20s\"")
+        .replace("drain = \"0s\"", "drain = \"20s\"");
+    world.configure(&text);
+    world.wake();
+    world
+}
+
+pub const BACKUP: &str = "[service.web.backup]\ndriver = \"sqlite\"\npath = \"app.db\"\n\
+                          query = \"SELECT count(*) + 1 FROM rows\"\nkeep = 3";
+
+/// A release of the program.
+pub struct Build<'a> {
+    /// Its schema's version; 0 has no migration.
+    pub version: u32,
+    /// What its migration does besides.
+    pub quirks: &'a [&'a str],
+    /// Columns that the program needs.
+    pub needs: &'a str,
+    /// Lines of `[schema]`; what it provides and accepts when empty.
+    pub schema: &'a str,
+    /// Whether a probe tells the schema's version.
+    pub probed: bool,
+}
+
+impl Default for Build<'_> {
+    fn default() -> Self {
+        Self { version: 0, quirks: &[], needs: "id,note", schema: "", probed: true }
+    }
+}
+
+impl Build<'_> {
+    pub fn write(&self, world: &World) -> PathBuf {
+        let dir = world.build_of(&["/usr/bin/python3", "main.py", self.needs]);
+        fs::write(dir.join("main.py"), PROGRAM).unwrap();
+        fs::write(dir.join("migrate.py"), MIGRATE).unwrap();
+        fs::write(dir.join("version.py"), VERSION).unwrap();
+        if self.version > 0 {
+            let mut text = fs::read_to_string(dir.join("release.toml")).unwrap();
+            let version = self.version.to_string();
+            let mut words = vec!["/usr/bin/python3", "migrate.py", &version];
+            words.extend(self.quirks);
+            text.push_str(&format!("[migrate]\ncommand = {words:?}\ndeadline = \"60s\"\n"));
+            if self.probed {
+                text.push_str("probe = [\"/usr/bin/python3\", \"version.py\"]\n");
+            }
+            match self.schema {
+                "" => {
+                    let (v, next) = (self.version, self.version + 1);
+                    let before = v - 1;
+                    text.push_str(&format!(
+                        "[schema]\nprovides = \"{v}\"\naccepts = [\"{before}\", \"{v}\", \"{next}\"]\n"
+                    ));
+                }
+                lines => text.push_str(&format!("{lines}\n")),
+            }
+            fs::write(dir.join("release.toml"), text).unwrap();
+        }
+        dir
+    }
+}
+
+pub fn database(world: &World) -> PathBuf {
+    world.service_path("shared/app.db")
+}
+
+/// What a copy leaves must be nothing.
+pub fn is_swept(world: &World) -> bool {
+    entries(&world.service_path("scratch")) == 0
+}
+
+pub fn entries(dir: &Path) -> usize {
+    fs::read_dir(dir).map_or(0, Iterator::count)
+}
+
+/// Asks for a path; the body of a 200.
+pub fn get(address: SocketAddr, path: &str) -> Result<String, String> {
+    let mut stream = TcpStream::connect(address).map_err(|error| error.to_string())?;
+    stream.set_read_timeout(Some(Duration::from_secs(60))).map_err(|error| error.to_string())?;
+    let request = format!("GET {path} HTTP/1.0\r\nHost: web\r\n\r\n");
+    stream.write_all(request.as_bytes()).map_err(|error| error.to_string())?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).map_err(|error| error.to_string())?;
+    let (head, body) = text.split_once("\r\n\r\n").ok_or("cut short")?;
+    let good = head.split_ascii_whitespace().nth(1) == Some("200");
+    if good { Ok(body.to_owned()) } else { Err(format!("{head}\n{body}")) }
+}
+
+/// Clients that add rows as fast as they can.
+pub struct Writers {
+    stop: Arc<AtomicBool>,
+    n_acked: Arc<AtomicU64>,
+    threads: Vec<JoinHandle<Vec<String>>>,
+}
+
+impl Writers {
+    pub fn start(address: SocketAddr) -> Self {
+        let (stop, n_acked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let client = |_| {
+            let (stop, n_acked) = (Arc::clone(&stop), Arc::clone(&n_acked));
+            std::thread::spawn(move || {
+                let mut errors = Vec::new();
+                while !stop.load(Ordering::Relaxed) {
+                    match get(address, "/add") {
+                        Ok(_) => drop(n_acked.fetch_add(1, Ordering::Relaxed)),
+                        Err(error) => errors.push(error),
+                    }
+                }
+                errors
+            })
+        };
+        let threads = (0..3).map(client).collect();
+        Self { stop, n_acked, threads }
+    }
+
+    pub fn n_acked(&self) -> u64 {
+        self.n_acked.load(Ordering::Relaxed)
+    }
+
+    /// Ends them: rows that were acknowledged, and what went wrong.
+    pub fn stop(self) -> (u64, Vec<String>) {
+        self.stop.store(true, Ordering::Relaxed);
+        let errors = self.threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
+        (self.n_acked.load(Ordering::Relaxed), errors)
+    }
+}
