@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the tests need: real servers from Debian, uvicorn from PyPI. Run again it does nothing.
+# Installs what the tests need: real servers from Debian, uvicorn and pg8000 from PyPI. Run again it does nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 missing=()
@@ -20,6 +20,7 @@ need unbound unbound
 need dig bind9-dnsutils
 need gunicorn gunicorn
 need node nodejs
+need sqlite3 sqlite3
 need zstd zstd
 need curl curl
 need sshd openssh-server
@@ -50,7 +51,8 @@ if [ ${#missing[@]} -gt 0 ]; then
     fi
     "${as_root[@]}" apt-get install -q -y --no-install-recommends "${missing[@]}" >&2
 fi
-if [ ! -x target/test-venv/bin/uvicorn ]; then
+if [ ! -e target/test-venv/complete-2 ]; then
     /usr/bin/python3 -m venv target/test-venv
-    target/test-venv/bin/pip install -q uvicorn >&2
+    target/test-venv/bin/pip install -q uvicorn pg8000 >&2
+    touch target/test-venv/complete-2
 fi

@@ -2,6 +2,7 @@
 
 mod abort;
 mod actor;
+mod backup;
 mod check;
 mod client;
 mod demo;
@@ -17,6 +18,7 @@ mod release;
 mod releases;
 mod render;
 mod restart;
+mod restore;
 mod rollback;
 mod run;
 mod start;
@@ -83,6 +85,10 @@ enum Verb {
     Thaw(thaw::Thaw),
     /// Rehearse a rollback
     Drill(drill::Drill),
+    /// Take a backup, restored to scratch and checked
+    Backup(backup::Backup),
+    /// Put a backup in the place of the present data
+    Restore(restore::Restore),
     /// Follow an operation
     Watch(watch::Watch),
     /// Tell what this machine allows, and what to do otherwise
@@ -115,6 +121,8 @@ pub fn main() -> ExitCode {
         Verb::Freeze(verb) => verb.perform(),
         Verb::Thaw(verb) => verb.perform(),
         Verb::Drill(verb) => verb.perform(),
+        Verb::Backup(verb) => verb.perform(),
+        Verb::Restore(verb) => verb.perform(),
         Verb::Watch(verb) => verb.perform(),
         Verb::Doctor(verb) => verb.perform(),
         Verb::Demo(verb) => verb.perform(),

@@ -12,6 +12,7 @@ pub mod layout;
 pub mod migration;
 pub mod receipt;
 pub mod release;
+pub mod restoration;
 pub mod seal;
 pub mod set;
 pub mod state;

@@ -153,8 +153,39 @@ pub fn obstacle(service: &Service) -> Option<Trouble> {
     if service.state.borrow().stopped {
         return Some(refusal(service, "changed", "it is stopped", 10, &["start"]));
     }
+    if let Some(work) = service.data_work.get() {
+        let why = format!("{work} is at its data");
+        return Some(refusal(service, "changed", &why, 9, &["status"]));
+    }
     let running = service.operation.borrow().clone().filter(|running| !running.is_stranded());
     running.map(|running| busy(service, &running))
+}
+
+/// Keeps operations out while something is done with the data by hand.
+///
+/// # Errors
+/// Who is at it already.
+pub fn occupy(service: &Rc<Service>, work: &'static str) -> Result<Occupied, Trouble> {
+    if let Some(obstacle) = obstacle(service).or_else(|| set::busy(service)) {
+        return Err(obstacle);
+    }
+    if service.operation.borrow().is_some() {
+        let why = "an operation waits for better times";
+        return Err(refusal(service, "changed", why, 9, &["status"]));
+    }
+    service.data_work.set(Some(work));
+    service.busy.notify_waiters();
+    Ok(Occupied(Rc::clone(service)))
+}
+
+/// Operations are kept out as long as it lives.
+#[derive(Debug)]
+pub struct Occupied(Rc<Service>);
+
+impl Drop for Occupied {
+    fn drop(&mut self) {
+        self.0.data_work.set(None);
+    }
 }
 
 /// A running operation keeps others out; a stranded one gives way.

@@ -12,6 +12,7 @@ use crate::supervisor::gate::{self, Gated, Rigour};
 use crate::supervisor::look;
 use crate::supervisor::perform::revive;
 use crate::supervisor::probe::Transcript;
+use crate::supervisor::restore;
 use crate::supervisor::service::Service;
 use crate::supervisor::start;
 
@@ -61,6 +62,7 @@ async fn bring_up_once(service: &Rc<Service>) -> Result<Brought, String> {
     if service.operation.borrow().is_some() {
         return Ok(Brought::Busy);
     }
+    restore::undo(service).await;
     let good = service.state.borrow().last_good;
     let wanted = !service.state.borrow().stopped && !service.shared.stopping.get();
     let (Some(good), true, None) = (good, wanted, service.live_crew()) else {

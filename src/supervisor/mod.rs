@@ -46,6 +46,7 @@ pub mod readiness;
 pub mod rehearse;
 pub mod report;
 pub mod rest;
+pub mod restore;
 pub mod scale;
 pub mod schema;
 pub mod service;

@@ -8,9 +8,11 @@
 
 use serde::{Deserialize, Serialize};
 
+pub mod backup;
 pub mod plan;
 pub mod set;
 
+pub use backup::{BackupEntry, RestorePlan};
 pub use plan::{Plan, PlanStep};
 pub use set::{Member, Part, SetStatus};
 
@@ -137,6 +139,26 @@ pub enum Verb {
         /// Which service.
         service: String,
     },
+    /// Take a backup and rehearse it, or tell of all.
+    Backup {
+        /// Which service.
+        service: String,
+        /// Only tell of those there are.
+        list: bool,
+    },
+    /// Put a backup in the place of the present data.
+    Restore {
+        /// Which service.
+        service: String,
+        /// Which backup; the newest when absent.
+        backup: Option<String>,
+        /// Only what it would do.
+        dry_run: bool,
+        /// Somebody has said yes.
+        yes: bool,
+        /// Also when the present cannot be backed up.
+        unsaved: bool,
+    },
     /// End a bake or a hold well.
     Promote {
         /// Which service.
@@ -201,6 +223,15 @@ pub enum Event {
     },
     /// What a release is going to do.
     Plan(Box<Plan>),
+    /// A backup was taken.
+    Backup(Box<BackupEntry>),
+    /// Answer to `backup --list`, newest first.
+    Backups {
+        /// Each.
+        backups: Vec<BackupEntry>,
+    },
+    /// What a restore is going to do.
+    Restore(Box<RestorePlan>),
     /// Nothing new, still at it: at least every 10 s.
     Heartbeat {
         /// The phase it is in.

@@ -82,6 +82,8 @@ pub struct Service {
     pub past: RefCell<VecDeque<Rc<Operation>>>,
     /// Commands that a supervisor before this one ran and that nobody has asked for yet.
     pub left_over: RefCell<BTreeMap<String, ChildId>>,
+    /// What its data is busy with.
+    pub data_work: Cell<Option<&'static str>>,
     /// Told when an operation begins.
     pub busy: Notify,
     /// Whether a rollback would have worked when it was last looked at.
@@ -120,6 +122,7 @@ impl Service {
             starting: tokio::sync::Mutex::default(),
             past: RefCell::default(),
             left_over: RefCell::default(),
+            data_work: Cell::new(None),
             busy: Notify::new(),
             was_ready: Cell::new(None),
             trouble: RefCell::default(),

@@ -9,6 +9,7 @@ use crate::core::deploy::Phase;
 use crate::core::ids::{OpId, ReleaseId, ServiceName, SetId};
 use crate::os::clock;
 use crate::store::{history, journal};
+use crate::supervisor::backup::by_hand;
 use crate::supervisor::begin::{self, Wish};
 use crate::supervisor::bring_up;
 use crate::supervisor::control::Client;
@@ -19,6 +20,7 @@ use crate::supervisor::logs::{Follow, tail};
 use crate::supervisor::operation::{Operation, Order};
 use crate::supervisor::protocol::{Event, Outcome, PhaseState, Request, Trouble, Verb};
 use crate::supervisor::report;
+use crate::supervisor::restore;
 use crate::supervisor::service::Service;
 use crate::supervisor::set;
 use crate::supervisor::stack::{self, Stack};
@@ -181,6 +183,14 @@ async fn on_service(
         }
         Verb::Thaw { service, release } => {
             freeze::thaw(&find(stack, &service)?, release, client).await?;
+        }
+        Verb::Backup { service, list: true } => {
+            by_hand::list(&find(stack, &service)?, client).await;
+        }
+        Verb::Backup { service, .. } => by_hand::take(&find(stack, &service)?, client).await?,
+        Verb::Restore { service, backup, dry_run, yes, unsaved } => {
+            let wish = restore::Wish { backup, dry_run, yes, unsaved };
+            restore::restore(&find(stack, &service)?, actor, wish, client).await?;
         }
         Verb::Drill { service } => drill::by_hand(&find(stack, &service)?, client).await?,
         Verb::Status { .. } | Verb::History { .. } => {}

@@ -1,4 +1,4 @@
-//! A small web program in Python that keeps rows in SQLite, and clients that count what was
+//! A small web program in Python that keeps rows in SQLite or PostgreSQL, and clients that count what was
 //! promised to them: every row that was acknowledged must be there.
 
 use std::fs;
@@ -12,30 +12,20 @@ use std::time::Duration;
 
 use crate::world::{World, config};
 
-/// Serves on the socket it is given; needs the columns it knows, and a schema that it accepts.
+/// Serves on the socket it is given; needs the columns it knows.
 const PROGRAM: &str = r#"
-import os, signal, socket, sqlite3, sys, threading
+import db, signal, socket, sys, threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-DB = os.path.join(os.environ["HALLEY_SHARED"], "app.db")
 NEEDS = sys.argv[1].split(",")
-def connect():
-    db = sqlite3.connect(DB, timeout=20, isolation_level=None)
-    db.execute("PRAGMA busy_timeout = 20000")
-    return db
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         try:
-            with connect() as db:
-                if self.path == "/add":
-                    row = db.execute("INSERT INTO rows (note) VALUES ('x') RETURNING id").fetchone()
-                    text = str(row[0])
-                elif self.path == "/count":
-                    text = str(db.execute("SELECT count(*) FROM rows").fetchone()[0])
-                else:
-                    have = {r[1] for r in db.execute("PRAGMA table_info(rows)")}
-                    missing = [n for n in NEEDS if n not in have]
-                    if missing: raise RuntimeError("no column " + ",".join(missing))
-                    text = "ok"
+            if self.path == "/add": text = str(db.add())
+            elif self.path == "/count": text = str(db.count())
+            else:
+                missing = [n for n in NEEDS if n not in db.columns()]
+                if missing: raise RuntimeError("no column " + ",".join(missing))
+                text = "ok"
             code = 200
         except Exception as error:
             code, text = 500, repr(error)
@@ -49,8 +39,7 @@ class Server(ThreadingHTTPServer):
     daemon_threads = False
     def server_bind(self): self.server_name, self.server_port = "web", 0
     def server_activate(self): pass
-with connect() as db:
-    db.execute("CREATE TABLE IF NOT EXISTS rows (id INTEGER PRIMARY KEY, note TEXT)")
+db.create()
 server = Server(("", 0), Handler, bind_and_activate=False)
 server.socket.close()
 server.socket = socket.socket(fileno=3)
@@ -61,32 +50,69 @@ server.server_close()
 
 /// Adds a column a version; what it does besides is in its arguments.
 const MIGRATE: &str = r#"
-import os, sqlite3, sys, time
+import db, os, sys, time
 shared = os.environ["HALLEY_SHARED"]
 on_copy = "/scratch/" in shared
-db = sqlite3.connect(os.path.join(shared, "app.db"), timeout=20, isolation_level=None)
 for word in sys.argv[2:]:
     where, _, what = word.rpartition(":")
     if where and (where == "copy") != on_copy: continue
     if what == "fail": sys.exit("the migration said no")
-    elif what == "half": db.execute("ALTER TABLE rows ADD COLUMN half TEXT"); db.execute("PRAGMA user_version = 999"); sys.exit("in the middle")
-    elif what == "break": db.execute("ALTER TABLE rows RENAME TO elsewhere"); db.execute("PRAGMA user_version = 998"); sys.exit("broken")
-    elif what == "drop": db.execute("ALTER TABLE rows RENAME COLUMN note TO comment")
+    elif what == "half": db.migrate(999, "ALTER TABLE rows ADD COLUMN half TEXT"); sys.exit("in the middle")
+    elif what == "break": db.migrate(998, "ALTER TABLE rows RENAME TO elsewhere"); sys.exit("broken")
+    elif what == "drop": db.migrate(0, "ALTER TABLE rows RENAME COLUMN note TO comment")
     elif what == "wait":
         open(os.path.join(shared, "migrating"), "a").write("begun\n")
         while not os.path.exists(os.path.join(shared, "go")): time.sleep(0.02)
-    elif what == "hang": time.sleep(1000)
 version = int(sys.argv[1])
-db.execute("BEGIN IMMEDIATE")
-db.execute(f"ALTER TABLE rows ADD COLUMN c{version} TEXT")
-db.execute(f"PRAGMA user_version = {version}")
-db.execute("COMMIT")
+db.migrate(version, f"ALTER TABLE rows ADD COLUMN c{version} TEXT")
 "#;
 
-const VERSION: &str = r#"
+const VERSION: &str = "import db\nprint(db.version())\n";
+
+/// Rows in SQLite.
+const SQLITE: &str = r#"
 import os, sqlite3
-db = sqlite3.connect(os.path.join(os.environ["HALLEY_SHARED"], "app.db"), timeout=20)
-print(db.execute("PRAGMA user_version").fetchone()[0])
+PATH = os.path.join(os.environ["HALLEY_SHARED"], "app.db")
+def connect(): return sqlite3.connect(PATH, timeout=20, isolation_level=None)
+def one(text):
+    db = connect()
+    try: return db.execute(text).fetchone()[0]
+    finally: db.close()
+def create(): connect().execute("CREATE TABLE IF NOT EXISTS rows (id INTEGER PRIMARY KEY, note TEXT)")
+def add(): return one("INSERT INTO rows (note) VALUES ('x') RETURNING id")
+def count(): return one("SELECT count(*) FROM rows")
+def columns(): return {row[1] for row in connect().execute("PRAGMA table_info(rows)")}
+def version(): return one("PRAGMA user_version")
+def migrate(version, text):
+    db = connect()
+    db.execute("BEGIN IMMEDIATE")
+    db.execute(text)
+    db.execute(f"PRAGMA user_version = {version}")
+    db.execute("COMMIT")
+"#;
+
+/// Rows in PostgreSQL.
+const POSTGRES: &str = r#"
+import os, urllib.parse
+import pg8000.native
+URL = urllib.parse.urlsplit(os.environ["DATABASE_URL"])
+def run(*texts):
+    db = pg8000.native.Connection(urllib.parse.unquote(URL.username), host=URL.hostname, port=URL.port,
+        database=URL.path[1:], password=urllib.parse.unquote(URL.password))
+    try:
+        for text in texts: rows = db.run(text)
+        return rows
+    finally: db.close()
+def create():
+    run("SELECT pg_advisory_lock(7)",
+        "CREATE TABLE IF NOT EXISTS rows (id BIGSERIAL PRIMARY KEY, note TEXT)",
+        "CREATE TABLE IF NOT EXISTS schema_version (version INT)")
+def add(): return run("INSERT INTO rows (note) VALUES ('x') RETURNING id")[0][0]
+def count(): return run("SELECT count(*) FROM rows")[0][0]
+def columns(): return {row[0] for row in run("SELECT column_name FROM information_schema.columns WHERE table_name = 'rows'")}
+def version(): return run("SELECT coalesce(max(version), 0) FROM schema_version")[0][0]
+def migrate(version, text):
+    run("BEGIN", text, f"INSERT INTO schema_version VALUES ({version})", "COMMIT")
 "#;
 
 /// Python takes its time on a busy machine.
@@ -96,11 +122,18 @@ pub fn world(more: &str) -> World {
 
 /// The same with another deadline of the gate.
 pub fn patient(more: &str, deadline: &str) -> World {
+    world_of(|_| more.to_owned(), deadline, "")
+}
+
+/// The same with lines of the service's own, once there is a directory for their files.
+pub fn world_of(more: impl Fn(&World) -> String, deadline: &str, lines: &str) -> World {
     let mut world = World::asleep(crate::world::free_address());
-    let text = config(world.address, more)
+    let more = more(&world);
+    let text = config(world.address, &more)
         .replace("deadline = \"1500ms\"", &format!("deadline = {deadline:?}"))
         .replace("timeout = \"1s\"", "timeout = \"20s\"")
-        .replace("drain = \"0s\"", "drain = \"20s\"");
+        .replace("drain = \"0s\"", "drain = \"20s\"")
+        .replace("[service.web.health]", &format!("{lines}[service.web.health]"));
     world.configure(&text);
     world.wake();
     world
@@ -121,28 +154,58 @@ pub struct Build<'a> {
     pub schema: &'a str,
     /// Whether a probe tells the schema's version.
     pub probed: bool,
+    /// Where its rows are.
+    pub store: Store,
+}
+
+/// Where rows are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Store {
+    Sqlite,
+    Postgres,
+}
+
+impl Store {
+    fn python(self) -> String {
+        match self {
+            Self::Sqlite => "/usr/bin/python3".to_owned(),
+            Self::Postgres => {
+                concat!(env!("CARGO_MANIFEST_DIR"), "/target/test-venv/bin/python3").to_owned()
+            }
+        }
+    }
 }
 
 impl Default for Build<'_> {
     fn default() -> Self {
-        Self { version: 0, quirks: &[], needs: "id,note", schema: "", probed: true }
+        Self {
+            version: 0,
+            quirks: &[],
+            needs: "id,note",
+            schema: "",
+            probed: true,
+            store: Store::Sqlite,
+        }
     }
 }
 
 impl Build<'_> {
     pub fn write(&self, world: &World) -> PathBuf {
-        let dir = world.build_of(&["/usr/bin/python3", "main.py", self.needs]);
+        let python = self.store.python();
+        let dir = world.build_of(&[&python, "main.py", self.needs]);
+        let db = if self.store == Store::Sqlite { SQLITE } else { POSTGRES };
+        fs::write(dir.join("db.py"), db).unwrap();
         fs::write(dir.join("main.py"), PROGRAM).unwrap();
         fs::write(dir.join("migrate.py"), MIGRATE).unwrap();
         fs::write(dir.join("version.py"), VERSION).unwrap();
         if self.version > 0 {
             let mut text = fs::read_to_string(dir.join("release.toml")).unwrap();
             let version = self.version.to_string();
-            let mut words = vec!["/usr/bin/python3", "migrate.py", &version];
+            let mut words = vec![python.as_str(), "migrate.py", &version];
             words.extend(self.quirks);
             text.push_str(&format!("[migrate]\ncommand = {words:?}\ndeadline = \"60s\"\n"));
             if self.probed {
-                text.push_str("probe = [\"/usr/bin/python3\", \"version.py\"]\n");
+                text.push_str(&format!("probe = [{python:?}, \"version.py\"]\n"));
             }
             match self.schema {
                 "" => {

@@ -1,6 +1,7 @@
 //! End to end: the real binary, real processes, a load client whose ledger must say 0 lost.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "tests")]
 
+mod backups;
 mod bad_candidates;
 mod bad_input;
 mod bake;
@@ -15,6 +16,7 @@ mod main_path;
 mod modes;
 mod order;
 mod passers;
+mod postgres;
 mod proxies;
 mod real;
 mod set_crash;

@@ -80,6 +80,14 @@ impl Human {
                 return Some(0);
             }
             Event::Plan(plan) => self.plan = Some((**plan).clone()),
+            Event::Backup(backup) => {
+                out::result(tables::backups(std::slice::from_ref(&**backup)));
+            }
+            Event::Backups { backups } => {
+                out::result(tables::backups(backups));
+                return Some(0);
+            }
+            Event::Restore(plan) => out::result(tables::restore(plan)),
             Event::Log { line, .. } => out::result(line),
             Event::Result(outcome) => return Some(self.result(outcome)),
             Event::Error(trouble) => {
@@ -137,6 +145,7 @@ impl Human {
             None if !outcome.members.is_empty() => {
                 out::result(format!("set {}: all are live", outcome.op));
             }
+            None if outcome.outcome == "backed_up" => {}
             None if outcome.outcome == "planned" => {
                 if let Some(plan) = &self.plan {
                     out::result(tables::plan(plan));
@@ -156,6 +165,9 @@ fn good(outcome: &Outcome) -> String {
     match outcome.outcome.as_str() {
         "frozen" => format!("{name}: no releases until halley-sup thaw {name}"),
         "thawed" => format!("{name}: releases are allowed again"),
+        "restored" => {
+            format!("{name}: the backup is in place, {} runs on it", release(outcome.serving))
+        }
         "drilled" => format!("{name}: a rollback would work"),
         "committed" => format!("{name}: {} is live{undo}", release(outcome.release)),
         "rolled_back" => format!("{name}: {} is back", release(outcome.serving)),

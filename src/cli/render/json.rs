@@ -38,6 +38,10 @@ impl Json {
                 releases.iter().for_each(print);
                 Some(0)
             }
+            Event::Backups { backups } => {
+                backups.iter().for_each(print);
+                Some(0)
+            }
             Event::Result(outcome) => {
                 print(event);
                 Some(outcome.exit)
@@ -58,6 +62,8 @@ impl Json {
             | Event::Progress { .. }
             | Event::Heartbeat { .. }
             | Event::Plan(_)
+            | Event::Restore(_)
+            | Event::Backup(_)
             | Event::Log { .. } => {
                 print(event);
                 None

@@ -4,7 +4,8 @@ use comfy_table::{ContentArrangement, Table, presets};
 
 use crate::os::clock;
 use crate::supervisor::protocol::{
-    HistoryEntry, InstanceStatus, Member, Plan, ReleaseEntry, ServiceStatus, SetStatus, Status,
+    BackupEntry, HistoryEntry, InstanceStatus, Member, Plan, ReleaseEntry, RestorePlan,
+    ServiceStatus, SetStatus, Status,
 };
 
 /// How things stand.
@@ -154,6 +155,46 @@ pub fn plan(plan: &Plan) -> String {
         plan.release,
         trimmed(&table),
         plan.because
+    )
+}
+
+/// Backups, newest first.
+pub fn backups(backups: &[BackupEntry]) -> String {
+    let mut table =
+        table(&["backup", "driver", "size", "release", "operation", "restored", "holds"]);
+    for backup in backups {
+        let holds: u64 = backup.counts.values().sum();
+        let rows = backup.counts.len();
+        table.add_row([
+            backup.id.clone(),
+            backup.driver.clone(),
+            size(backup.bytes),
+            backup.release.map_or("-".to_owned(), |n| n.to_string()),
+            backup.op.map_or("by hand".to_owned(), |n| n.to_string()),
+            backup.rehearsed.as_deref().map_or("never".to_owned(), ago),
+            match (backup.counts.get("files"), rows) {
+                (Some(files), 2) => format!("{files} files"),
+                (_, 0) => "-".to_owned(),
+                _ => format!("{holds} rows in {rows} tables"),
+            },
+        ]);
+    }
+    if backups.is_empty() { "no backups".to_owned() } else { trimmed(&table) }
+}
+
+/// What a restore would do, and what it would cost.
+pub fn restore(plan: &RestorePlan) -> String {
+    let lost = match (&plan.now, plan.lost.is_empty()) {
+        (None, _) => "the present data cannot be read, so nobody can tell".to_owned(),
+        (Some(_), true) => "nothing that can be counted".to_owned(),
+        (Some(_), false) => plan.lost.join("\n  "),
+    };
+    format!(
+        "{}: backup {} of {} ({}), restored to scratch and checked\nlost would be:\n  {lost}",
+        plan.service,
+        plan.backup.id,
+        plan.backup.at,
+        ago(&plan.backup.at),
     )
 }
 

@@ -4,6 +4,7 @@
 //! A crash leaves half a backup without a receipt, and copies in scratch: both are swept at the
 //! next start ([`sweep`]), and the commands that made them are ended.
 
+pub mod by_hand;
 mod command;
 mod files;
 mod postgres;
@@ -78,6 +79,20 @@ impl<'a> Hand<'a> {
         let settings = release::settings(&service.paths, release);
         let settings = settings.unwrap_or_else(|_| service.config().settings.clone());
         Some(Self { service, backup, release, settings, log })
+    }
+
+    /// The release whose data it is.
+    #[must_use]
+    pub fn release(&self) -> ReleaseId {
+        self.release
+    }
+
+    /// Puts a backup in the place of the live data. Nobody may be working on it.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub async fn put(&self, from: &Path) -> Result<(), String> {
+        self.restore(from, &Site::Live).await
     }
 
     /// Runs one of the driver's tools.

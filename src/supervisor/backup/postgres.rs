@@ -35,13 +35,49 @@ pub(super) async fn restore(
     site: &Site,
 ) -> Result<(), String> {
     let url = Url::of(hand, url_env)?;
-    let database = database(&url, site);
+    match site {
+        Site::Scratch { database, .. } => fill(hand, &url, from, database).await,
+        Site::Live => {
+            // Beside the live one first: what fails here has touched nothing.
+            let id = from.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
+            let beside = scratch_name(hand.service.name.as_str(), &id);
+            discard(hand, url_env, &beside).await?;
+            fill(hand, &url, from, &beside).await?;
+            let swap = swap(&url.database, &beside);
+            psql(hand, &url, "postgres", "taking the live database's place", &swap).await.map(drop)
+        }
+    }
+}
+
+/// A new database with what a dump holds.
+async fn fill(hand: &Hand<'_>, url: &Url, from: &Path, database: &str) -> Result<(), String> {
     let dump = from.join(DUMP);
     let dump = dump.to_string_lossy();
-    hand.run("createdb", &["createdb", &database], url.env("postgres"), None).await?;
+    hand.run("createdb", &["createdb", database], url.env("postgres"), None).await?;
     let to = format!("--dbname={database}");
     let words = ["pg_restore", "--exit-on-error", "--no-owner", &to, dump.as_ref()];
-    hand.run("pg_restore", &words, url.env(&database), None).await.map(drop)
+    hand.run("pg_restore", &words, url.env(database), None).await.map(drop)
+}
+
+/// Renames: the live database stays as `NAME_before_restore` until the next restore. Cut off in
+/// between and done again it ends the same.
+fn swap(live: &str, new: &str) -> String {
+    let name = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
+    let text = |text: &str| format!("'{}'", text.replace('\'', "''"));
+    let before = format!("{live}_before_restore");
+    format!(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname IN ({live_text}, \
+         {before_text}) AND pid <> pg_backend_pid();\n\
+         DROP DATABASE IF EXISTS {before};\n\
+         SELECT format('ALTER DATABASE %I RENAME TO %I', datname, {before_text}) FROM pg_database \
+         WHERE datname = {live_text} \\gexec\n\
+         ALTER DATABASE {new} RENAME TO {live};\n",
+        live_text = text(live),
+        before_text = text(&before),
+        before = name(&before),
+        new = name(new),
+        live = name(live),
+    )
 }
 
 pub(super) async fn inspect(

@@ -1,0 +1,29 @@
+//! `backup SERVICE`: take a backup, restore it to scratch, check it; `--list` tells of all.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::cli::Common;
+use crate::cli::client::{self, Stay};
+use crate::supervisor::protocol::Verb;
+
+/// The arguments.
+#[derive(Debug, Args)]
+pub struct Backup {
+    /// Which service
+    service: String,
+    /// Only tell of those there are
+    #[arg(long)]
+    list: bool,
+    #[command(flatten)]
+    common: Common,
+}
+
+impl Backup {
+    /// Does it.
+    pub fn perform(self) -> ExitCode {
+        let verb = Verb::Backup { service: self.service, list: self.list };
+        client::ask(&self.common, verb, None, Stay::ToTheEnd)
+    }
+}

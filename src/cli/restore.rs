@@ -1,0 +1,66 @@
+//! `restore SERVICE`: put a backup in the place of the present data. On a terminal it says what
+//! would be lost and asks; elsewhere it needs `--yes`.
+
+use std::io::{self, BufRead, IsTerminal};
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::cli::client::{self, Stay};
+use crate::cli::{Common, exit, out};
+use crate::supervisor::protocol::Verb;
+
+/// The arguments.
+#[derive(Debug, Args)]
+pub struct Restore {
+    /// Which service
+    service: String,
+    /// Which backup [default: the newest]
+    #[arg(long, value_name = "ID")]
+    backup: Option<String>,
+    /// Restore it to scratch, check it, say what would be lost, change nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Do not ask
+    #[arg(long, conflicts_with = "dry_run")]
+    yes: bool,
+    /// Also when the present data cannot be backed up
+    #[arg(long)]
+    unsaved: bool,
+    #[command(flatten)]
+    common: Common,
+}
+
+impl Restore {
+    /// Does it.
+    pub fn perform(self) -> ExitCode {
+        let asks = !self.yes && !self.dry_run && io::stdin().is_terminal() && out::is_terminal();
+        if !asks {
+            return self.ask(self.dry_run, self.yes);
+        }
+        let shown = self.ask(true, false);
+        if shown != exit::code(exit::OK) {
+            return shown;
+        }
+        out::say(format!("Put it in the place of the present data of {}? Type yes:", self.service));
+        let mut line = String::new();
+        match io::stdin().lock().read_line(&mut line) {
+            Ok(_) if line.trim() == "yes" => self.ask(false, true),
+            _ => {
+                out::say("nothing was changed");
+                exit::code(exit::OK)
+            }
+        }
+    }
+
+    fn ask(&self, dry_run: bool, yes: bool) -> ExitCode {
+        let verb = Verb::Restore {
+            service: self.service.clone(),
+            backup: self.backup.clone(),
+            dry_run,
+            yes,
+            unsaved: self.unsaved,
+        };
+        client::ask(&self.common, verb, None, Stay::ToTheEnd)
+    }
+}

@@ -1,0 +1,348 @@
+//! `restore SERVICE`: an older state of the data takes the place of the present one.
+//!
+//! Nothing is touched before the backup was restored to scratch and checked, and before it is said
+//! what would be lost. Then callers are held, the service is stopped, its present data is backed
+//! up, and only then replaced. The release that served is started on it and proven before callers
+//! reach it; if it does not run, or there is a crash, what was there before comes back.
+
+use std::rc::Rc;
+
+use crate::core::time::Tick;
+use crate::os::clock;
+use crate::store::receipt::{self, Receipt};
+use crate::store::restoration::{self, Restoration};
+use crate::store::state::Served;
+use crate::store::{history, release};
+use crate::supervisor::backup::{self, Counts, Hand, Site, by_hand};
+use crate::supervisor::begin;
+use crate::supervisor::bring_up;
+use crate::supervisor::control::Client;
+use crate::supervisor::fleet::Duty;
+use crate::supervisor::gate::{self, Gated, Rigour};
+use crate::supervisor::leave;
+use crate::supervisor::perform::revive;
+use crate::supervisor::probe::Transcript;
+use crate::supervisor::protocol::{Event, HistoryEntry, Outcome, PhaseState, RestorePlan, Trouble};
+use crate::supervisor::report;
+use crate::supervisor::service::Service;
+use crate::supervisor::start;
+use crate::supervisor::turn;
+use crate::supervisor::verbs;
+
+/// What is wanted.
+#[derive(Debug, Clone)]
+pub struct Wish {
+    /// Which backup; the newest when absent.
+    pub backup: Option<String>,
+    /// Only what it would do.
+    pub dry_run: bool,
+    /// Somebody has said yes.
+    pub yes: bool,
+    /// Also when the present cannot be backed up.
+    pub unsaved: bool,
+}
+
+/// Performs it, or tells what it would do.
+///
+/// # Errors
+/// Why the data is as it was.
+pub async fn restore(
+    service: &Rc<Service>,
+    actor: &str,
+    wish: Wish,
+    client: &mut Client,
+) -> Result<(), Trouble> {
+    let hand = by_hand::hand(service, "restored")?;
+    let _busy = begin::occupy(service, "a restore")?;
+    let mut receipt = find(service, wish.backup.as_deref())?;
+    let begun = clock::tick();
+    let plan = match rehearse(service, &hand, &mut receipt).await {
+        Ok(plan) => plan,
+        Err(why) => {
+            tell(client, "restore_rehearsal", PhaseState::Fail, begun, &why).await;
+            return Err(begin::refusal(service, "restored", &why, 15, &["backup --list"]));
+        }
+    };
+    let said = backup::summary(&plan.backup.counts);
+    tell(client, "restore_rehearsal", PhaseState::Ok, begun, &said).await;
+    client.tell(&Event::Restore(Box::new(plan.clone()))).await;
+    if wish.dry_run {
+        client.tell(&Event::Result(Box::new(verbs::outcome(service, "planned", 0)))).await;
+        return Ok(());
+    }
+    if !wish.yes {
+        let why = format!("it needs --yes; lost would be: {}", lost_text(&plan));
+        let mut trouble = begin::refusal(service, "restored", &why, 2, &[]);
+        let name = &service.name;
+        trouble.next = vec![format!("halley-sup restore {name} --backup {} --yes", receipt.id)];
+        return Err(trouble);
+    }
+    let started = clock::tick();
+    let done = replace(service, &hand, &receipt, actor, wish.unsaved, client).await;
+    let outcome = match &done {
+        Ok(()) => verbs::outcome(service, "restored", 0),
+        Err(trouble) => {
+            Outcome { exit: trouble.exit, ..verbs::outcome(service, "not_restored", 0) }
+        }
+    };
+    note(service, actor, &outcome, done.as_ref().err(), started);
+    done?;
+    client.tell(&Event::Result(Box::new(outcome))).await;
+    Ok(())
+}
+
+fn find(service: &Service, id: Option<&str>) -> Result<Receipt, Trouble> {
+    let mut all = receipt::list(&service.paths).into_iter();
+    let found = match id {
+        Some(id) => all.find(|receipt| receipt.id == id),
+        None => all.next(),
+    };
+    found.ok_or_else(|| {
+        let why =
+            id.map_or("there is no backup".to_owned(), |id| format!("there is no backup {id}"));
+        begin::refusal(service, "restored", &why, 31, &["backup --list"])
+    })
+}
+
+/// Restores it to scratch, checks it, and compares it with the present.
+async fn rehearse(
+    service: &Service,
+    hand: &Hand<'_>,
+    receipt: &mut Receipt,
+) -> Result<RestorePlan, String> {
+    let copied = backup::copy(hand, receipt).await?;
+    let counts = copied.counts.clone();
+    backup::discard(hand, copied).await;
+    let now = hand.inspect(&Site::Live).await.ok();
+    let lost = now.as_ref().map(|now| lost(now, &counts)).unwrap_or_default();
+    let backup = by_hand::entry(receipt.clone());
+    Ok(RestorePlan { service: service.name.to_string(), backup, now, lost })
+}
+
+/// What there is more of now than in a backup.
+fn lost(now: &Counts, then: &Counts) -> Vec<String> {
+    let more = now.iter().filter_map(|(name, n)| {
+        let had = then.get(name).copied().unwrap_or(0);
+        (*n > had).then(|| format!("{name}: {} more now ({n}, {had} in the backup)", n - had))
+    });
+    more.collect()
+}
+
+fn lost_text(plan: &RestorePlan) -> String {
+    match (&plan.now, plan.lost.is_empty()) {
+        (None, _) => "nobody can tell, the present data cannot be read".to_owned(),
+        (Some(_), true) => "nothing that can be counted".to_owned(),
+        (Some(_), false) => plan.lost.join("; "),
+    }
+}
+
+async fn tell(client: &mut Client, name: &str, state: PhaseState, begun: Tick, detail: &str) {
+    client.tell(&by_hand::phase(name, state, begun, detail)).await;
+}
+
+/// From the hold of the callers to a proven release on the restored data.
+async fn replace(
+    service: &Rc<Service>,
+    hand: &Hand<'_>,
+    receipt: &Receipt,
+    actor: &str,
+    unsaved: bool,
+    client: &mut Client,
+) -> Result<(), Trouble> {
+    let refused =
+        |why: &str, exit| begin::refusal(service, "restored", why, exit, &["status", "logs"]);
+    // Nobody starts the release meanwhile.
+    let turn = service.starting.lock().await;
+    let begun = clock::tick();
+    if let Err(why) = turn::clear(service).await {
+        drop(turn);
+        bring_up::bring_up(service).await;
+        return Err(refused(&format!("callers cannot be held: {why}"), 1));
+    }
+    service.live.set(None);
+    tell(client, "stop_old", PhaseState::Ok, begun, "callers wait").await;
+    let begun = clock::tick();
+    let before = match backup::take(hand, None).await {
+        Ok(before) => Some(before),
+        Err(why) if unsaved => {
+            tell(client, "backup", PhaseState::Fail, begun, &format!("{why}; not minded")).await;
+            None
+        }
+        Err(why) => {
+            drop(turn);
+            bring_up::bring_up(service).await;
+            let why = format!("the present cannot be backed up: {why}; --unsaved does not mind");
+            return Err(refused(&why, 15));
+        }
+    };
+    if let Some(before) = &before {
+        tell(client, "backup", PhaseState::Ok, begun, &before.id).await;
+    }
+    let restoration = Restoration {
+        version: 1,
+        backup: receipt.id.clone(),
+        before: before.map(|before| before.id),
+        actor: actor.to_owned(),
+        at: clock::now_rfc3339(),
+    };
+    let begun = clock::tick();
+    let put = match restoration::begin(&service.paths, &restoration) {
+        Ok(()) => put_in_place(service, hand, &receipt.id).await,
+        Err(error) => Err(error.to_string()),
+    };
+    if let Err(why) = put {
+        tell(client, "restore", PhaseState::Fail, begun, &why).await;
+        undo_holding(service, hand, &restoration).await;
+        drop(turn);
+        bring_up::bring_up(service).await;
+        return Err(refused(&format!("{why}; what was there before is back"), 15));
+    }
+    tell(client, "restore", PhaseState::Ok, begun, "").await;
+    let begun = clock::tick();
+    match prove(service, hand).await {
+        Ok(detail) => {
+            end(service);
+            let schema = receipt.schema.clone();
+            if let Err(error) = service.save(|state| state.schema = schema) {
+                tracing::warn!(service = %service.name, %error, "noting the schema's version");
+            }
+            tell(client, "gate", PhaseState::Ok, begun, &detail).await;
+            Ok(())
+        }
+        Err(why) => {
+            tell(client, "gate", PhaseState::Fail, begun, &why).await;
+            undo_holding(service, hand, &restoration).await;
+            drop(turn);
+            bring_up::bring_up(service).await;
+            Err(refused(&format!("{why}\nwhat was there before is back"), 20))
+        }
+    }
+}
+
+async fn put_in_place(service: &Service, hand: &Hand<'_>, id: &str) -> Result<(), String> {
+    hand.put(&receipt::data_dir(&service.paths, id)).await
+}
+
+/// Starts the release on the restored data; callers reach it when its gate has opened.
+async fn prove(service: &Rc<Service>, hand: &Hand<'_>) -> Result<String, String> {
+    let target = hand.release();
+    let settings = release::settings(&service.paths, target).map_err(|error| error.to_string())?;
+    let generation = service.fleet.next_generation();
+    let started = start::start(service, generation, target, settings).await;
+    let crew = started.map_err(|error| error.to_string())?;
+    let mut transcript = Transcript::default();
+    let limit = crew.settings.health.deadline;
+    let why = match gate::gate(service, &crew, Rigour::Short, limit, &mut transcript).await {
+        Gated::Open(detail) => {
+            let steered = service.steer_to(&crew, Duty::Live).map_err(|error| error.to_string());
+            let pointed = service.point_proxy(&crew).await;
+            revive(service, &crew);
+            service.tend();
+            let op = service.state.borrow().last_good.map_or(0, |good| good.op);
+            let served = Served { release: target.0, generation: generation.0, op };
+            let saved = service.save(|state| {
+                state.last_good = Some(served);
+                state.standby = None;
+            });
+            match (steered, pointed, saved) {
+                (Ok(()), Ok(()), Ok(())) => {
+                    service.trouble.replace(None);
+                    return Ok(detail);
+                }
+                (Err(why), ..) | (_, Err(why), _) => why,
+                (.., Err(error)) => error.to_string(),
+            }
+        }
+        Gated::Died => report::death(service, generation, target),
+        Gated::Shut(why) => format!("{why}{}", report::last_lines(service, &crew)),
+    };
+    service.live.set(None);
+    leave::stop_now(service, &crew).await;
+    Err(format!("release {target} does not run on it: {why}"))
+}
+
+/// A crash in the middle of a restore is undone before anything is started.
+pub async fn undo(service: &Rc<Service>) {
+    let restoration = match restoration::read(&service.paths) {
+        Ok(Some(restoration)) => restoration,
+        Ok(None) => return,
+        Err(error) => {
+            tracing::error!(service = %service.name, %error, "a restore was begun");
+            return;
+        }
+    };
+    let log = service.paths.logs().join("backup.log");
+    let Some(hand) = Hand::of(service, log) else { return };
+    if let Err(why) = turn::clear(service).await {
+        tracing::error!(service = %service.name, why, "holding callers");
+    }
+    service.live.set(None);
+    undo_holding(service, &hand, &restoration).await;
+}
+
+/// Puts back what was there before. What cannot be put back is loud, and nothing is started on it
+/// by this supervisor: the restoration stays written down.
+async fn undo_holding(service: &Rc<Service>, hand: &Hand<'_>, restoration: &Restoration) {
+    let Some(before) = &restoration.before else {
+        return end(service);
+    };
+    match put_in_place(service, hand, before).await {
+        Ok(()) => {
+            tracing::warn!(service = %service.name, backup = before, "a restore was undone");
+            end(service);
+        }
+        Err(why) => {
+            tracing::error!(service = %service.name, backup = before, why, "undoing a restore");
+            service.trouble.replace(Some(format!("undoing a restore: {why}")));
+        }
+    }
+}
+
+fn end(service: &Service) {
+    if let Err(error) = restoration::end(&service.paths) {
+        tracing::error!(service = %service.name, %error, "ending a restore");
+    }
+}
+
+fn note(
+    service: &Service,
+    actor: &str,
+    outcome: &Outcome,
+    trouble: Option<&Trouble>,
+    started: Tick,
+) {
+    let entry = HistoryEntry {
+        version: 1,
+        at: clock::now_rfc3339(),
+        actor: actor.to_owned(),
+        service: service.name.to_string(),
+        op: 0,
+        kind: "restore".to_owned(),
+        release: outcome.release,
+        outcome: outcome.outcome.clone(),
+        serving: outcome.serving,
+        exit: outcome.exit,
+        why: trouble.and_then(|trouble| trouble.why.lines().next()).map(str::to_owned),
+        ms: clock::tick().since_ms(started),
+    };
+    if let Err(error) = history::append(&service.shared.layout.history(), &entry) {
+        tracing::warn!(service = %service.name, %error, "writing the history");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_newer_would_be_lost() {
+        let counts = |pairs: &[(&str, u64)]| -> Counts {
+            pairs.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect()
+        };
+        let (now, then) = (counts(&[("a", 9), ("b", 1), ("c", 2)]), counts(&[("a", 5), ("b", 3)]));
+        assert_eq!(
+            lost(&now, &then),
+            ["a: 4 more now (9, 5 in the backup)", "c: 2 more now (2, 0 in the backup)"]
+        );
+    }
+}

@@ -1,0 +1,175 @@
+//! Backups by hand, and restores: what would be lost is said, callers wait, what does not run is
+//! taken back, also after a crash.
+
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::ledger_app::{BACKUP, Build, Writers, database, entries, get, is_swept, patient, world};
+use crate::world::{Said, World};
+
+fn add(world: &World, n: usize) {
+    for _ in 0..n {
+        get(world.address, "/add").unwrap();
+    }
+}
+
+fn count(world: &World) -> String {
+    get(world.address, "/count").unwrap()
+}
+
+fn why(said: &Said) -> String {
+    said.result()["why"].as_str().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn a_restore_says_what_is_lost_holds_callers_and_keeps_the_present() {
+    let world = world(BACKUP);
+    world.release_path(&Build::default().write(&world)).expect(0);
+    assert_eq!(world.cli(&["restore", "web"]).code, 31);
+    add(&world, 3);
+    let writers = Writers::start(world.address);
+    world.cli(&["backup", "web"]).expect(0);
+    let (n_acked, errors) = writers.stop();
+    assert_eq!(errors, [""; 0]);
+    let listed = world.cli(&["backup", "web", "--list", "--json"]).expect(0).result();
+    let held = listed["counts"]["rows"].as_u64().unwrap();
+    assert!(held >= 3 && held <= n_acked + 3, "{listed}");
+    add(&world, 4);
+    let present = count(&world);
+    let before = fs::read(database(&world)).unwrap();
+    // Only told.
+    let said = world.cli(&["restore", "web", "--dry-run", "--json"]).expect(0);
+    let newer = n_acked + 7 - held;
+    let lost = format!("rows: {newer} more now ({present}, {held} in the backup)");
+    assert!(said.stdout.contains(&lost), "{lost}\n{}", said.stdout);
+    let said = world.cli(&["restore", "web", "--json"]).expect(2);
+    assert!(why(&said).contains("it needs --yes; lost would be: rows:"), "{}", why(&said));
+    assert_eq!(fs::read(database(&world)).unwrap(), before);
+    // Callers meanwhile.
+    let stop = Arc::new(AtomicBool::new(false));
+    let (stopped, address) = (Arc::clone(&stop), world.address);
+    let reader = std::thread::spawn(move || {
+        let mut errors = Vec::new();
+        while !stopped.load(Ordering::Relaxed) {
+            errors.extend(get(address, "/count").err());
+        }
+        errors
+    });
+    world.cli(&["restore", "web", "--yes", "--json"]).expect(0);
+    stop.store(true, Ordering::Relaxed);
+    assert_eq!(reader.join().unwrap(), [""; 0], "{}", world.run_log());
+    assert_eq!(count(&world), held.to_string());
+    // The present of then is the newest backup now: the way back from the restore.
+    world.cli(&["restore", "web", "--yes", "--json"]).expect(0);
+    assert_eq!(count(&world), present);
+    assert!(is_swept(&world));
+    let history = world.cli(&["history", "--json"]).stdout;
+    assert_eq!(history.matches("\"kind\":\"restore\"").count(), 2, "{history}");
+}
+
+#[test]
+fn a_damaged_backup_restores_nothing() {
+    let world = world(BACKUP);
+    world.release_path(&Build::default().write(&world)).expect(0);
+    add(&world, 1);
+    world.cli(&["backup", "web"]).expect(0);
+    let id = world.cli(&["backup", "web", "--list", "--json"]).result()["id"].clone();
+    let copy = world.service_path(&format!("backups/{}/data/copy.db", id.as_str().unwrap()));
+    let mut bytes = fs::read(&copy).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    fs::write(&copy, bytes).unwrap();
+    let before = fs::read(database(&world)).unwrap();
+    let said = world.cli(&["restore", "web", "--yes", "--json"]).expect(15);
+    assert!(why(&said).contains("is damaged"), "{}", why(&said));
+    assert_eq!(fs::read(database(&world)).unwrap(), before);
+    assert_eq!(world.cli(&["restore", "web", "--backup", "none", "--yes"]).code, 31);
+}
+
+#[test]
+fn what_does_not_run_on_a_restored_state_gets_its_own_back() {
+    let world = patient(BACKUP, "8s");
+    world.release_path(&Build::default().write(&world)).expect(0);
+    add(&world, 2);
+    world.cli(&["backup", "web"]).expect(0);
+    let old = world.cli(&["backup", "web", "--list", "--json"]).result()["id"].clone();
+    let build = Build { version: 1, needs: "id,c1", ..Build::default() };
+    world.release_path(&build.write(&world)).expect(0);
+    add(&world, 3);
+    let said = world.cli(&["restore", "web", "--backup", old.as_str().unwrap(), "--yes", "--json"]);
+    let said = said.expect(20);
+    assert!(why(&said).contains("what was there before is back"), "{}", why(&said));
+    world.wait("it runs", |world| world.status()["state"] == "running");
+    assert_eq!(count(&world), "5");
+    assert_eq!(world.status()["serving"], 2);
+    assert!(!world.service_path("restore.json").exists());
+}
+
+#[test]
+fn a_crash_in_a_restore_brings_back_what_was_there() {
+    // Its restore of live data waits until it is told to go on.
+    let restore = "case $HALLEY_SHARED in */scratch/*) ;; *) if [ -e $HALLEY_SHARED/hold ]; then \
+                   echo x > $HALLEY_SHARED/app.db; touch $HALLEY_SHARED/../half; sleep 1000; fi;; \
+                   esac; cp $HALLEY_BACKUP_DIR/dump $HALLEY_SHARED/app.db";
+    let take = "cp $HALLEY_SHARED/app.db $HALLEY_BACKUP_DIR/dump";
+    let config = format!(
+        "[service.web.backup]\ndriver = \"command\"\ntake = [\"/bin/sh\", \"-c\", {take:?}]\n\
+         restore = [\"/bin/sh\", \"-c\", {restore:?}]"
+    );
+    for cut in [false, true] {
+        let mut world = world(&config);
+        world.release_path(&Build::default().write(&world)).expect(0);
+        add(&world, 1);
+        world.cli(&["backup", "web"]).expect(0);
+        add(&world, 2);
+        fs::write(world.service_path("shared/hold"), "").unwrap();
+        let mut command = world.command(&["restore", "web", "--yes"]);
+        let client = command.stderr(std::process::Stdio::null()).spawn();
+        world.wait("half of it", |world| world.service_path("half").exists());
+        fs::remove_file(world.service_path("shared/hold")).unwrap();
+        if cut {
+            world.power_cut();
+            world.wake();
+        } else {
+            world.kill_supervisor();
+        }
+        let mut client = client.unwrap();
+        world.wait("it is over", |world| !world.service_path("restore.json").exists());
+        world.wait("it answers", |world| get(world.address, "/count").is_ok());
+        assert_eq!(count(&world), "3", "cut {cut}");
+        drop(client.kill());
+        drop(client.wait());
+        assert!(is_swept(&world));
+    }
+}
+
+#[test]
+fn files_are_backed_up_and_come_back() {
+    let config = "[service.web.backup]\ndriver = \"files\"\npath = \"uploads\"";
+    let world = world(config);
+    world.release_path(&Build::default().write(&world)).expect(0);
+    let uploads = world.service_path("shared/uploads");
+    assert_eq!(world.cli(&["backup", "web"]).code, 15);
+    fs::create_dir_all(uploads.join("deep")).unwrap();
+    fs::write(uploads.join("deep/a"), "one").unwrap();
+    world.cli(&["backup", "web"]).expect(0);
+    fs::write(uploads.join("deep/a"), "two").unwrap();
+    fs::write(uploads.join("b"), "new").unwrap();
+    let said = world.cli(&["restore", "web", "--dry-run", "--json"]).expect(0);
+    assert!(said.stdout.contains("files: 1 more now (2, 1 in the backup)"), "{}", said.stdout);
+    world.cli(&["restore", "web", "--yes"]).expect(0);
+    assert_eq!(fs::read_to_string(uploads.join("deep/a")).unwrap(), "one");
+    assert!(!uploads.join("b").exists());
+    assert_eq!(entries(&world.service_path("shared")), 2, "uploads and the database");
+}
+
+#[test]
+fn without_a_driver_there_is_nothing_to_back_up() {
+    let world = World::new();
+    world.release(&[]).expect(0);
+    for verb in ["backup", "restore"] {
+        let said = world.cli(&[verb, "web"]).expect(2);
+        assert!(said.stderr.contains("[service.web.backup] is not configured"), "{}", said.stderr);
+    }
+}

@@ -1,0 +1,228 @@
+//! Data in PostgreSQL: a server of the test's own, with a password that nobody may see.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::ledger_app::{Build, Store, Writers, entries, get, is_swept, world_of};
+use crate::world::{World, free_address, kill};
+
+const PASSWORD: &str = "s3cr@t";
+const ENCODED: &str = "s3cr%40t";
+
+/// A server that ends with the test.
+pub struct Server {
+    child: Child,
+    port: u16,
+    _dir: tempfile::TempDir,
+}
+
+impl Server {
+    pub fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        fs::set_permissions(dir.path(), open).unwrap();
+        let (data, secret) = (dir.path().join("data"), dir.path().join("secret"));
+        fs::create_dir(&data).unwrap();
+        fs::write(&secret, "super").unwrap();
+        let user = halley_sup::os::proc::user("postgres").unwrap();
+        std::os::unix::fs::chown(&data, Some(user.uid), Some(user.gid)).unwrap();
+        let made = Self::as_postgres("initdb")
+            .args(["-A", "scram-sha-256", "-U", "postgres", "-N"])
+            .arg(format!("--pwfile={}", secret.display()))
+            .arg("-D")
+            .arg(&data)
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let port = free_address().port();
+        let child = Self::as_postgres("postgres")
+            .arg("-D")
+            .arg(&data)
+            .args(["-h", "127.0.0.1", "-k", "", "-p", &port.to_string(), "-c", "fsync=off"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let server = Self { child, port, _dir: dir };
+        let begun = std::time::Instant::now();
+        while server.sql("SELECT 1").is_err() {
+            assert!(begun.elapsed().as_secs() < 60, "the server never came up");
+            std::thread::park_timeout(std::time::Duration::from_millis(50));
+        }
+        server.sql(&format!("CREATE ROLE web LOGIN CREATEDB PASSWORD '{PASSWORD}'")).unwrap();
+        server.sql("CREATE DATABASE app OWNER web").unwrap();
+        server
+    }
+
+    fn as_postgres(program: &str) -> Command {
+        let versions = fs::read_dir("/usr/lib/postgresql").expect("postgresql is installed");
+        let newest = versions.map(|entry| entry.unwrap().path()).max().unwrap();
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]);
+        command.arg(newest.join("bin").join(program)).current_dir("/");
+        command
+    }
+
+    /// What a query says, as the server's own user.
+    pub fn sql(&self, query: &str) -> Result<String, String> {
+        let said = Command::new("psql")
+            .args(["-X", "-A", "-t", "-h", "127.0.0.1", "-U", "postgres", "-d", "postgres"])
+            .args(["-p", &self.port.to_string(), "-c", query])
+            .env("PGPASSWORD", "super")
+            .output()
+            .unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+        if said.status.success() { Ok(text(&said.stdout)) } else { Err(text(&said.stderr)) }
+    }
+
+    fn databases(&self) -> String {
+        self.sql("SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_database").unwrap()
+    }
+
+    /// Everything in the live database, as text.
+    fn dump(&self) -> String {
+        let said = Command::new("pg_dump")
+            .args(["-h", "127.0.0.1", "-U", "postgres", "-d", "app", "-p", &self.port.to_string()])
+            .env("PGPASSWORD", "super")
+            .output()
+            .unwrap();
+        // Newer ones begin and end with a word of chance.
+        let text = String::from_utf8_lossy(&said.stdout).into_owned();
+        text.lines().filter(|line| !line.contains("restrict")).collect::<Vec<_>>().join("\n")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        kill(i32::try_from(self.child.id()).unwrap(), libc::SIGINT);
+        drop(self.child.wait());
+    }
+}
+
+fn world(server: &Server) -> World {
+    let more = |world: &World| {
+        let url = format!("postgres://web:{ENCODED}@127.0.0.1:{}/app", server.port);
+        fs::write(world.path("web.env"), format!("DATABASE_URL={url}\n")).unwrap();
+        "[service.web.backup]\ndriver = \"postgres\"\nurl_env = \"DATABASE_URL\"\n\
+         query = \"SELECT count(*) + 1 FROM rows\""
+            .to_owned()
+    };
+    world_of(more, "25s", "env_file = \"web.env\"\n")
+}
+
+fn build(version: u32) -> Build<'static> {
+    Build { version, store: Store::Postgres, ..Build::default() }
+}
+
+/// Looks at the arguments of every process as long as it lives.
+struct Peeper {
+    stop: Arc<AtomicBool>,
+    thread: Option<std::thread::JoinHandle<Vec<String>>>,
+}
+
+impl Peeper {
+    fn start() -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            let mut seen = Vec::new();
+            while !stopped.load(Ordering::Relaxed) {
+                for pid in halley_sup::os::proc::all() {
+                    let line = fs::read_to_string(format!("/proc/{pid}/cmdline"));
+                    let line = line.unwrap_or_default();
+                    if line.contains(PASSWORD) || line.contains(ENCODED) {
+                        seen.push(line.replace('\0', " "));
+                    }
+                }
+                std::thread::park_timeout(std::time::Duration::from_millis(20));
+            }
+            seen
+        });
+        Self { stop, thread: Some(thread) }
+    }
+
+    fn stop(mut self) -> Vec<String> {
+        self.stop.store(true, Ordering::Relaxed);
+        // The one who sets the password is not Halley.
+        let seen = self.thread.take().unwrap().join().unwrap();
+        seen.into_iter().filter(|line| !line.contains("CREATE ROLE")).collect()
+    }
+}
+
+#[test]
+fn ten_releases_with_migrations_lose_no_request_no_row_and_no_secret() {
+    let server = Server::start();
+    let world = world(&server);
+    let peeper = Peeper::start();
+    world.release_path(&build(0).write(&world)).expect(0);
+    let writers = Writers::start(world.address);
+    for version in 1..=10 {
+        let before = writers.n_acked();
+        world.release_path(&build(version).write(&world)).expect(0);
+        world.wait("rows come in", |_| writers.n_acked() > before + 5);
+    }
+    let (n_acked, errors) = writers.stop();
+    assert_eq!(errors, [""; 0], "{}", world.run_log());
+    assert_eq!(get(world.address, "/count").unwrap(), n_acked.to_string());
+    assert_eq!(server.databases(), "app postgres template0 template1");
+    assert!(is_swept(&world));
+    assert_eq!(peeper.stop(), [""; 0]);
+    let root = world.path("root");
+    let told = Command::new("grep").args(["-rlE", "s3cr(@|%40)t"]).arg(&root).output().unwrap();
+    let told = String::from_utf8_lossy(&told.stdout).into_owned();
+    // The settings snapshot holds the environment, for its owner alone.
+    for path in told.lines().map(Path::new) {
+        let mode =
+            std::os::unix::fs::PermissionsExt::mode(&fs::metadata(path).unwrap().permissions());
+        assert!(path.ends_with("settings.json") && mode & 0o077 == 0, "{}", path.display());
+    }
+}
+
+#[test]
+fn what_fails_on_the_copy_leaves_the_live_database_as_it_is() {
+    let server = Server::start();
+    let world = world(&server);
+    world.release_path(&build(0).write(&world)).expect(0);
+    get(world.address, "/add").unwrap();
+    let before = server.dump();
+    let failing = Build { quirks: &["fail"], ..build(1) };
+    let said = world.release_path(&failing.write(&world)).expect(16);
+    assert!(said.stdout.contains("the migration said no"), "{}", said.stdout);
+    assert_eq!(server.dump(), before);
+    assert_eq!(server.databases(), "app postgres template0 template1");
+    // A backup by hand, more rows, and back.
+    world.cli(&["backup", "web", "--json"]).expect(0);
+    get(world.address, "/add").unwrap();
+    let said = world.cli(&["restore", "web", "--yes", "--json"]).expect(0);
+    assert!(said.stdout.contains("public.rows: 1 more now"), "{}", said.stdout);
+    assert_eq!(get(world.address, "/count").unwrap(), "1");
+    assert_eq!(server.databases(), "app app_before_restore postgres template0 template1");
+    get(world.address, "/add").unwrap();
+    assert_eq!(get(world.address, "/count").unwrap(), "2");
+}
+
+#[test]
+fn a_power_cut_in_a_rehearsal_leaves_no_scratch_database() {
+    let server = Server::start();
+    let mut world = world(&server);
+    world.release_path(&build(0).write(&world)).expect(0);
+    get(world.address, "/add").unwrap();
+    let slow = Build { quirks: &["copy:wait"], ..build(1) };
+    let path: PathBuf = slow.write(&world);
+    let path = path.to_string_lossy().into_owned();
+    // HALLEY_SHARED is in scratch then, and so is the sign that it waits.
+    let client = world.command(&["release", "web", &path, "--detach"]).spawn();
+    world.wait("a scratch database", |_| server.databases().contains("halley_scratch"));
+    world.power_cut();
+    drop(client.unwrap().wait());
+    world.wake();
+    world.wait("it answers", |world| get(world.address, "/count").is_ok());
+    world.wait("scratch is swept", is_swept);
+    world.wait("no scratch database", |_| !server.databases().contains("halley_scratch"));
+    assert_eq!(get(world.address, "/count").unwrap(), "1");
+    assert!(entries(&world.service_path("backups")) <= 1);
+}
