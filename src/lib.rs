@@ -22,10 +22,14 @@
 //! [`supervisor::stack`]. A verb is in `cli/<verb>.rs`, in [`supervisor::verbs`], and in
 //! `tests/e2e`. A listener is [`supervisor::listener`], of two makes: [`supervisor::group`] (an
 //! internet address) and [`supervisor::door`] (a unix socket's path). An operation begins in [`supervisor::begin`], runs in [`supervisor::operation`],
-//! does each phase in [`supervisor::perform`] and [`supervisor::back`], is watched
-//! by [`supervisor::bake`], ends in [`supervisor::finish`]. After a crash it goes on from [`supervisor::boot`]. Several as one are
-//! [`supervisor::set`], decided by [`core::set`]. Callers that were held, or came too late, are
-//! passed on by [`supervisor::passers`].
+//! does each phase in [`supervisor::perform`] (with its [`supervisor::hooks`]) and
+//! [`supervisor::back`], is watched by [`supervisor::bake`], ends in [`supervisor::finish`]. After a
+//! crash it goes on from [`supervisor::boot`]. Several as one are [`supervisor::set`], decided by
+//! [`core::set`]. Data is saved by [`supervisor::backup`], tried on a copy in
+//! [`supervisor::on_copy`], changed by [`supervisor::migrate`], brought back by
+//! [`supervisor::restore`]. Whether one could go back is [`supervisor::readiness`], tried by
+//! [`supervisor::rehearse`]. Who is told without asking: [`supervisor::outbox`]. Callers that were
+//! held, or came too late, are passed on by [`supervisor::passers`].
 //!
 //! # Words
 //!
@@ -37,9 +41,11 @@
 //! side (*overlap*) or *in turn*. *step*: a part of the connections goes to the candidate. *place*:
 //! where an instance listens that is told its port. *entry*: an outside proxy that leads there.
 //! *oneshot*: a command that is run once, to its end. *rehearsal*: a release is tried out beside the
-//! one that serves, and stopped again. *readiness*: whether a rollback would work now.
-//! *set*: releases of several services as one operation, all or none; its services are *members*.
-//! *signal*, of a bake: one thing that it looks at.
+//! one that serves, and stopped again. *readiness*: whether a rollback would work now. *receipt*: a
+//! backup that was taken; *site*: the live data, or a copy. *set*: releases of several services as
+//! one operation, all or none; its services are *members*. *signal*, of a bake: one thing that it
+//! looks at. *hook*: a command at a *point* of a release. *outbox*: notifications that their
+//! *targets* have not had yet.
 //!
 //! # Architecture invariants
 //!

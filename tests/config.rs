@@ -329,3 +329,31 @@ fn what_a_bake_watches_is_checked_to_the_last_value() {
     let problems = problems("[service.web]\nbake.wanted = [\"/x\"]\nbake.metrics.bad = \"n\"\n");
     assert!(problems.iter().filter(|problem| problem.contains("no listener to ask")).count() == 2);
 }
+
+#[test]
+fn a_target_of_notifications_names_services_that_there_are() {
+    let text = "root = \"r\"\n[service.web]\n[notify.pager]\ncommand = [\"./tell\"]\n\
+                services = [\"web\"]\nevents = [\"committed\"]\n";
+    let folder = Folder::new(&[("halley.toml", text)]);
+    let config = folder.load().expect("a good file");
+    let target = &config.notify[0];
+    assert_eq!((target.name.as_str(), target.services[0].as_str()), ("pager", "web"));
+    let message =
+        "halley.toml:5: notify.pager.services: there is no service wev; did you mean web?";
+    assert_eq!(problems(&text.replace("[\"web\"]", "[\"wev\"]")), [message]);
+    let other = ("services.d/a.toml", "[notify.pager]\ncommand = [\"x\"]\n");
+    let said = Folder::new(&[("halley.toml", text), other]).problems();
+    let hint = "cannot be set in services.d; set it in the main file";
+    assert_eq!(said, [format!("services.d/a.toml:1: notify: {hint}")]);
+}
+
+#[test]
+fn hooks_are_read_and_what_they_cannot_be_is_told() {
+    let text = "root = \"r\"\n[service.web.hooks]\nbefore_flip = [[\"./a\"], [\"b\"]]\n";
+    let config = Folder::new(&[("halley.toml", text)]).load().expect("a good file");
+    let web = &config.services[&"web".parse().expect("a name")];
+    assert_eq!(web.settings.hooks.len(), 2);
+    let said = problems(&text.replace("before_flip", "before_flop"));
+    let message = "service.web.hooks.before_flop: unknown key; did you mean before_flip?";
+    assert_eq!(said, [format!("halley.toml:3: {message}")]);
+}

@@ -12,6 +12,7 @@ mod exit;
 mod freeze;
 mod history;
 mod logs;
+mod notify;
 pub mod out;
 mod promote;
 mod release;
@@ -75,6 +76,8 @@ enum Verb {
     Stop(stop::Stop),
     /// Replace running processes by new ones of the same release, without loss
     Restart(restart::Restart),
+    /// Send a test to a target of notifications
+    Notify(notify::Notify),
     /// End a bake or a hold well
     Promote(promote::Promote),
     /// End an operation and go back to what served before
@@ -116,6 +119,7 @@ pub fn main() -> ExitCode {
         Verb::Start(verb) => verb.perform(),
         Verb::Stop(verb) => verb.perform(),
         Verb::Restart(verb) => verb.perform(),
+        Verb::Notify(verb) => verb.perform(),
         Verb::Promote(verb) => verb.perform(),
         Verb::Abort(verb) => verb.perform(),
         Verb::Freeze(verb) => verb.perform(),

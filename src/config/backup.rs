@@ -8,6 +8,11 @@ use super::model::{Backup, Driver};
 use super::raw::Section;
 use super::settings;
 
+pub(super) const KEYS: &[&str] = &[
+    "driver", "path", "url_env", "query", "take", "restore", "check", "deadline", "keep",
+    "keep_for",
+];
+
 const DEADLINE: Duration = Duration::from_secs(10 * 60);
 const KEEP: u32 = 5;
 const KEEP_FOR: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -97,12 +102,11 @@ mod tests {
 
     use super::*;
     use crate::config::problem::Report;
-    use crate::config::raw;
 
     fn check(text: &str) -> (Option<Backup>, Vec<String>) {
         let table = DeTable::parse(text).unwrap();
         let report = Report::new(Path::new("t.toml"), text);
-        let top = Section::of("", &(0..0), table.get_ref(), raw::BACKUP, &report);
+        let top = Section::of("", &(0..0), table.get_ref(), KEYS, &report);
         let backup = backup(&top);
         drop(top);
         (backup, report.into_problems().iter().map(ToString::to_string).collect())

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use super::model::{Handoff, Keep, Listen, ReleaseKey, Service, Settings};
 use super::raw::{self, Found, Section};
-use super::{backup, bake, data, env_file, listen, proxy, settings, takeover};
+use super::{backup, bake, data, env_file, hooks, listen, proxy, settings, takeover};
 use crate::core::ids::ServiceName;
 
 /// Version of the settings' format.
@@ -58,7 +58,7 @@ fn service(name: ServiceName, section: &Section<'_>, base: &Path) -> Draft {
         keep: keep(section),
         rehearse: data::rehearse(section),
         drill: data::drill(section),
-        backup: section.section("backup", raw::BACKUP).and_then(|table| backup::backup(&table)),
+        backup: section.section("backup", backup::KEYS).and_then(|table| backup::backup(&table)),
         settings: service_settings(section, base, &listen),
     };
     takeover::check(section, &service);
@@ -80,8 +80,9 @@ fn service_settings(section: &Section<'_>, base: &Path, listen: &[Found<Listen>]
     if let Some(table) = section.section("stop", raw::STOP) {
         stop = settings::stop(&table, stop);
     }
-    let migrate = section.section("migrate", raw::MIGRATE);
+    let migrate = section.section("migrate", data::MIGRATE_KEYS);
     let migrate = migrate.and_then(|table| data::migrate(&table, None));
+    let hooks = section.section("hooks", hooks::KEYS);
     let mut env = env_from_file(section, base);
     env.extend(settings::env(section));
     Settings {
@@ -96,6 +97,7 @@ fn service_settings(section: &Section<'_>, base: &Path, listen: &[Found<Listen>]
         stop,
         migrate,
         schema: None,
+        hooks: hooks.map(|table| hooks::read(&table)).unwrap_or_default(),
     }
 }
 
@@ -160,12 +162,13 @@ fn pinned(section: &Section<'_>) -> Vec<ReleaseKey> {
 }
 
 /// The keys of `release.toml` that a host can pin.
-pub(super) const RELEASE_KEYS: [(&str, ReleaseKey); 5] = [
+pub(super) const RELEASE_KEYS: [(&str, ReleaseKey); 6] = [
     ("command", ReleaseKey::Command),
     ("env", ReleaseKey::Env),
     ("health", ReleaseKey::Health),
     ("stop", ReleaseKey::Stop),
     ("migrate", ReleaseKey::Migrate),
+    ("hooks", ReleaseKey::Hooks),
 ];
 
 fn keep(section: &Section<'_>) -> Keep {

@@ -6,6 +6,9 @@ use super::model::{Migrate, Rehearse, Schema, SchemaKind};
 use super::raw::Section;
 use super::settings;
 
+pub(super) const MIGRATE_KEYS: &[&str] = &["command", "deadline", "probe"];
+pub(super) const SCHEMA_KEYS: &[&str] = &["provides", "accepts", "kind"];
+
 const DRILL: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 const MIGRATE_DEADLINE: Duration = Duration::from_secs(10 * 60);
 const VERSION_CHARS_MAX: usize = 128;
@@ -74,7 +77,6 @@ mod tests {
 
     use super::*;
     use crate::config::problem::Report;
-    use crate::config::raw;
 
     fn check<T>(text: &str, read: impl Fn(&Section<'_>) -> T) -> (T, Vec<String>) {
         let table = DeTable::parse(text).unwrap();
@@ -99,7 +101,7 @@ mod tests {
     fn a_migration_is_laid_over_the_hosts() {
         let read = |base: Option<Migrate>| {
             move |top: &Section<'_>| {
-                let table = top.section("migrate", raw::MIGRATE).unwrap();
+                let table = top.section("migrate", MIGRATE_KEYS).unwrap();
                 migrate(&table, base.clone())
             }
         };
@@ -116,7 +118,7 @@ mod tests {
 
     #[test]
     fn a_schema_names_what_it_provides_and_accepts_it() {
-        let read = |top: &Section<'_>| schema(&top.section("schema", raw::SCHEMA).unwrap());
+        let read = |top: &Section<'_>| schema(&top.section("schema", SCHEMA_KEYS).unwrap());
         let (expand, problems) = check("schema = { provides = \"7\", accepts = [\"6\"] }", read);
         assert_eq!(problems, [""; 0]);
         let expand = expand.unwrap();

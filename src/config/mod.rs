@@ -22,6 +22,8 @@ mod across;
 mod backup;
 mod check;
 mod data;
+mod hooks;
+mod notify;
 mod place;
 mod problem;
 mod proxy;
@@ -55,8 +57,10 @@ pub fn load(path: &Path) -> Result<Config, Vec<Problem>> {
     let base = place::directory_of(path);
     let mut reading = Reading::default();
     let mut places = None;
+    let mut targets = Vec::new();
     reading.file(path, |top| {
         places = place::read(top, &base);
+        targets = notify::read(top, &base);
         check::services(top, &base)
     });
     for file in reading.more_files(path) {
@@ -68,6 +72,8 @@ pub fn load(path: &Path) -> Result<Config, Vec<Problem>> {
     let Reading { services, mut problems, broken } = reading;
     if broken.is_empty() {
         problems.extend(across::problems(&services));
+        let known: Vec<_> = services.iter().map(|placed| &placed.draft.service.name).collect();
+        problems.extend(targets.iter().flat_map(|draft| draft.problems(path, &known)));
     }
     let (Some(place), true) = (places, problems.is_empty()) else {
         return Err(problems);
@@ -75,7 +81,8 @@ pub fn load(path: &Path) -> Result<Config, Vec<Problem>> {
     let order = across::order(&services);
     let services = services.into_iter().map(|placed| placed.draft.service);
     let services = services.map(|service| (service.name.clone(), service)).collect();
-    Ok(Config { root: place.root, socket: place.socket, services, order })
+    let notify = targets.into_iter().map(|draft| draft.target).collect();
+    Ok(Config { root: place.root, socket: place.socket, services, order, notify })
 }
 
 /// What works and is probably not meant, one sentence each.

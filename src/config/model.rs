@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::hooks::{Hook, Point};
+pub use super::notify::{Target, Way, Webhook};
 use crate::core::ids::ServiceName;
 
 /// A whole configuration.
@@ -24,6 +26,8 @@ pub struct Config {
     pub services: BTreeMap<ServiceName, Service>,
     /// Services in start order: each one stands after those named in its `after`.
     pub order: Vec<ServiceName>,
+    /// Whom to tell without being asked.
+    pub notify: Vec<Target>,
 }
 
 /// One service: what belongs to the host ([`Service`]) and what goes with a release ([`Settings`]).
@@ -196,6 +200,9 @@ pub struct Settings {
     /// What it says about the data's schema.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema: Option<Schema>,
+    /// What runs around the points of its release.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<Hook>,
 }
 
 /// How a program gets its sockets.
@@ -448,4 +455,6 @@ pub enum ReleaseKey {
     Stop,
     /// `migrate`
     Migrate,
+    /// `hooks`
+    Hooks,
 }

@@ -36,9 +36,9 @@ pub(super) fn read(top: &Section<'_>, base: &Path) -> Option<Place> {
     Some(Place { root, socket })
 }
 
-/// Only the main file says where Halley lives.
+/// Only the main file says where Halley lives, and whom it tells.
 pub(super) fn refuse(top: &Section<'_>) {
-    for key in ["root", "socket"].into_iter().filter(|key| top.has(key)) {
+    for key in ["root", "socket", "notify"].into_iter().filter(|key| top.has(key)) {
         top.problem_with_hint(key, "cannot be set in services.d", "set it in the main file");
     }
 }

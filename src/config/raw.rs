@@ -12,7 +12,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::problem::Report;
-use super::{bake, duration, size, suggest};
+use super::{backup, bake, data, duration, hooks, notify, size, suggest};
 
 /// Every key that is understood, by section. The first section is the top of `halley.toml`.
 pub const KEYS: &[(&str, &[&str])] = &[
@@ -23,15 +23,17 @@ pub const KEYS: &[(&str, &[&str])] = &[
     ("service.NAME.bake.metrics", bake::METRICS_KEYS),
     ("service.NAME.keep", KEEP),
     ("service.NAME.stop", STOP),
+    ("service.NAME.hooks", hooks::KEYS),
     ("service.NAME.forward", FORWARD),
     ("service.NAME.proxy", PROXY),
-    ("service.NAME.migrate", MIGRATE),
-    ("service.NAME.backup", BACKUP),
-    ("release.toml.schema", SCHEMA),
+    ("service.NAME.migrate", data::MIGRATE_KEYS),
+    ("service.NAME.backup", backup::KEYS),
+    ("release.toml.schema", data::SCHEMA_KEYS),
     ("release.toml", RELEASE),
+    ("notify.NAME", notify::KEYS),
 ];
 
-pub(super) const TOP: &[&str] = &["root", "socket", "service"];
+pub(super) const TOP: &[&str] = &["root", "socket", "service", "notify"];
 pub(super) const SERVICE: &[&str] = &[
     "listen",
     "handoff",
@@ -53,6 +55,7 @@ pub(super) const SERVICE: &[&str] = &[
     "bake",
     "keep",
     "stop",
+    "hooks",
     "forward",
     "proxy",
     "rehearse",
@@ -78,14 +81,8 @@ pub(super) const STOP: &[&str] = &["signal", "linger", "drain", "timeout"];
 pub(super) const FORWARD: &[&str] = &["proxy_protocol", "max_clients"];
 pub(super) const PROXY: &[&str] =
     &["kind", "admin", "id", "backend", "server", "file", "test", "reload", "flip", "check"];
-pub(super) const MIGRATE: &[&str] = &["command", "deadline", "probe"];
-pub(super) const BACKUP: &[&str] = &[
-    "driver", "path", "url_env", "query", "take", "restore", "check", "deadline", "keep",
-    "keep_for",
-];
-pub(super) const SCHEMA: &[&str] = &["provides", "accepts", "kind"];
 pub(super) const RELEASE: &[&str] =
-    &["version", "command", "env", "health", "stop", "migrate", "schema"];
+    &["version", "command", "env", "health", "stop", "migrate", "schema", "hooks"];
 
 /// A value with its line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -194,6 +191,29 @@ impl<'a> Section<'a> {
         let texts: Vec<_> =
             items.iter().map(|item| self.text_of(key, item, "a text in this list")).collect();
         texts.into_iter().collect()
+    }
+
+    /// A list of lists of strings; `None` where it is anything else, which is not reported unless
+    /// some items are lists.
+    pub(super) fn text_lists(&self, key: &str) -> Option<Vec<Vec<String>>> {
+        let (_, value) = self.find(key)?;
+        let DeValue::Array(items) = value.get_ref() else { return None };
+        let is_list = |item: &&Spanned<DeValue<'_>>| matches!(item.get_ref(), DeValue::Array(_));
+        if !items.iter().any(|item| is_list(&item)) {
+            return None;
+        }
+        let mut lists = Vec::new();
+        for item in items.iter() {
+            let DeValue::Array(words) = item.get_ref() else {
+                self.wrong_type(key, item, "a list, as the others here", None);
+                continue;
+            };
+            let words: Vec<_> =
+                words.iter().map(|word| self.text_of(key, word, "a text in this list")).collect();
+            let words: Option<Vec<_>> = words.into_iter().collect();
+            lists.extend(words.map(|words| words.into_iter().map(|found| found.value).collect()));
+        }
+        Some(lists)
     }
 
     /// A key that may only be `true`.

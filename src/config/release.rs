@@ -9,10 +9,7 @@ use super::check::RELEASE_KEYS;
 use super::model::{ReleaseKey, Settings};
 use super::problem::{Problem, Report};
 use super::raw::{self, Section};
-use super::{data, parse, settings};
-
-/// Keys with a meaning that this version does not carry out.
-const LATER: &[&str] = &["hooks"];
+use super::{data, hooks, parse, settings};
 
 /// The settings a release runs with.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,8 +36,7 @@ pub fn overlay(
 ) -> Result<Overlay, Vec<Problem>> {
     let report = Report::new(file, text);
     let table = parse(text, &report);
-    let known: Vec<_> = raw::RELEASE.iter().chain(LATER).copied().collect();
-    let top = Section::of("", &(0..0), table.get_ref(), &known, &report);
+    let top = Section::of("", &(0..0), table.get_ref(), raw::RELEASE, &report);
     refuse(&top, pinned);
     let overlay = read(&top, base, usize::from(has_listener));
     drop(top);
@@ -49,9 +45,6 @@ pub fn overlay(
 }
 
 fn refuse(top: &Section<'_>, pinned: &[ReleaseKey]) {
-    for key in LATER.iter().filter(|key| top.has(key)) {
-        top.problem(key, "this halley-sup does not know it yet, and passes nothing over");
-    }
     for (key, pin) in RELEASE_KEYS {
         if pinned.contains(&pin) && top.has(key) {
             top.problem_with_hint(key, "this host has pinned it", "see `pin` in halley.toml");
@@ -77,11 +70,14 @@ fn read(top: &Section<'_>, base: &Settings, n_listen: usize) -> Overlay {
     if let Some(stop) = top.section("stop", raw::STOP) {
         settings.stop = settings::stop(&stop, settings.stop);
     }
-    if let Some(table) = top.section("migrate", raw::MIGRATE) {
+    if let Some(table) = top.section("migrate", data::MIGRATE_KEYS) {
         settings.migrate = data::migrate(&table, settings.migrate);
     }
-    if let Some(table) = top.section("schema", raw::SCHEMA) {
+    if let Some(table) = top.section("schema", data::SCHEMA_KEYS) {
         settings.schema = data::schema(&table);
+    }
+    if let Some(table) = top.section("hooks", hooks::KEYS) {
+        settings.hooks.extend(hooks::read(&table));
     }
     Overlay { settings, label: label(top), warnings }
 }
@@ -113,6 +109,7 @@ mod tests {
             stop: settings::default_stop(),
             migrate: None,
             schema: None,
+            hooks: Vec::new(),
         }
     }
 
@@ -147,7 +144,10 @@ mod tests {
     fn what_a_release_may_not_say_is_refused_with_its_line() {
         for (text, problem) in [
             ("\nmigrate = [\"./m\"]", "2: migrate: it is a list and should be a table"),
-            ("[hooks]", "1: hooks: this halley-sup does not know it yet"),
+            ("hooks = 3", "1: hooks: it is a whole number and should be a table"),
+            ("schema = 3", "1: schema: it is a whole number and should be a table"),
+            ("\nmigrate = [\"./m\"]", "2: migrate: it is a list and should be a table"),
+            ("[hooks]\nbefore_lunch = [\"x\"]", "2: hooks.before_lunch: unknown key"),
             ("schema = 3", "1: schema: it is a whole number and should be a table"),
             ("user = \"root\"", "1: user: unknown key; it belongs in [service.NAME]"),
             ("comand = [\"x\"]", "1: comand: unknown key; did you mean command?"),

@@ -10,6 +10,7 @@ pub mod exposition;
 pub mod growth;
 pub mod health;
 pub mod ids;
+pub mod notice;
 pub mod order;
 pub mod phase;
 pub mod rate;

@@ -37,6 +37,12 @@ impl Layout {
         self.root.join("history.ndjson")
     }
 
+    /// Notifications that are not delivered yet.
+    #[must_use]
+    pub fn outbox(&self) -> PathBuf {
+        self.root.join("outbox")
+    }
+
     /// The journals of sets.
     #[must_use]
     pub fn sets(&self) -> PathBuf {
@@ -67,6 +73,12 @@ impl ServiceLayout {
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// There while it was told that the service is degraded, and not that it has recovered.
+    #[must_use]
+    pub fn degraded(&self) -> PathBuf {
+        self.run().join("degraded")
     }
 
     /// The symlink for people and static files; processes start from the resolved path.

@@ -10,6 +10,7 @@ pub mod intake;
 pub mod journal;
 pub mod layout;
 pub mod migration;
+pub mod outbox;
 pub mod receipt;
 pub mod release;
 pub mod restoration;

@@ -13,6 +13,7 @@ use crate::store::layout::ServiceLayout;
 use crate::store::release;
 use crate::supervisor::bake::curve::SharedCurve;
 use crate::supervisor::fleet::Duty;
+use crate::supervisor::hooks::Marks;
 use crate::supervisor::job::{Extent, Force, Intake, Job, Terms};
 use crate::supervisor::operation::{self, Operation, Order};
 use crate::supervisor::probe::Transcript;
@@ -106,6 +107,7 @@ pub async fn begin_member(
         receipt: None,
         intake: Intake::default(),
         parked: None,
+        hooks: Marks::default(),
         transcript: Transcript::default(),
         curve: SharedCurve::default(),
         why: String::new(),

@@ -16,6 +16,7 @@ use crate::supervisor::bake::curve::SharedCurve;
 use crate::supervisor::begin;
 use crate::supervisor::fleet::{Crew, Duty, Instance, Run};
 use crate::supervisor::guard;
+use crate::supervisor::hooks::Marks;
 use crate::supervisor::job::{Extent, Force, Intake, Job, Terms};
 use crate::supervisor::label::{Label, Role};
 use crate::supervisor::leave;
@@ -347,7 +348,11 @@ fn resume(service: &Rc<Service>, intent: Intent, records: &[Record]) -> Result<(
 
 fn job_of(intent: &Intent, rung: Option<Generation>, records: &[Record]) -> Job {
     use crate::supervisor::protocol::PhaseState;
-    let failed = records.iter().find(|record| record.state == Some(PhaseState::Fail));
+    // A hook that failed is a reason only where its phase failed with it.
+    let is_reason = |record: &&Record| {
+        record.state == Some(PhaseState::Fail) && Phase::parse(&record.phase).is_some()
+    };
+    let failed = records.iter().find(is_reason);
     Job {
         op: OpId(intent.op),
         actor: intent.actor.clone(),
@@ -371,6 +376,7 @@ fn job_of(intent: &Intent, rung: Option<Generation>, records: &[Record]) -> Job 
         receipt: None,
         intake: Intake::default(),
         parked: None,
+        hooks: Marks::of(records),
         transcript: Transcript::default(),
         curve: SharedCurve::default(),
         why: failed.map(|record| record.detail.clone()).unwrap_or_default(),

@@ -10,6 +10,7 @@ use crate::store::state::Served;
 use crate::supervisor::fleet::{Crew, Duty};
 use crate::supervisor::gate::{self, Gated, Rigour};
 use crate::supervisor::look;
+use crate::supervisor::outbox;
 use crate::supervisor::perform::revive;
 use crate::supervisor::probe::Transcript;
 use crate::supervisor::restore;
@@ -33,6 +34,7 @@ pub async fn bring_up(service: &Rc<Service>) {
             Ok(Brought::Busy) => continue,
             Err(why) => {
                 tracing::error!(service = %service.name, why, "starting the last good release");
+                outbox::rest::degraded(service, &why);
                 service.trouble.replace(Some(why));
             }
         }

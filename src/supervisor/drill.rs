@@ -6,9 +6,11 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::core::ids::ReleaseId;
+use crate::core::notice::Notice;
 use crate::os::clock;
 use crate::supervisor::begin;
 use crate::supervisor::control::Client;
+use crate::supervisor::outbox::{self, Message};
 use crate::supervisor::probe::Transcript;
 use crate::supervisor::protocol::{Event, PhaseState, Trouble};
 use crate::supervisor::readiness;
@@ -69,6 +71,17 @@ async fn run(service: &Rc<Service>, target: ReleaseId) -> Result<String, String>
     }
 }
 
+/// Nobody watches a drill by schedule.
+fn tell(service: &Service, target: ReleaseId, why: &str) {
+    if why == SUPERSEDED {
+        return;
+    }
+    let what = format!("{}: a drill has failed: one could not go back to {target}", service.name);
+    let next = vec![format!("halley-sup drill {}", service.name)];
+    let message = Message::at_rest(service, &what, why, next);
+    outbox::rest::tell(service, Notice::DrillFailed, message);
+}
+
 /// Drills on schedule, from here on. A supervisor that comes up reads when the last one was.
 pub fn watch(service: &Rc<Service>) {
     let service = Rc::clone(service);
@@ -85,6 +98,7 @@ pub fn watch(service: &Rc<Service>) {
             let Some(target) = readiness::target(&service) else { continue };
             if let Err(why) = run(&service, target).await {
                 tracing::error!(service = %service.name, release = %target, why, "drill");
+                tell(&service, target, &why);
             }
             readiness::look(&service);
         }

@@ -14,6 +14,7 @@ use crate::supervisor::fleet::Duty;
 use crate::supervisor::job::{Extent, Job};
 use crate::supervisor::leave;
 use crate::supervisor::operation::Operation;
+use crate::supervisor::outbox::{self, Message};
 use crate::supervisor::perform::revive;
 use crate::supervisor::postmortem;
 use crate::supervisor::protocol::{Event, HistoryEntry, Outcome, Trouble};
@@ -51,7 +52,11 @@ pub async fn finish(
             trouble.next.clone_from(&outcome.next);
         }
     }
+    let is_good = outcome.exit == 0;
     close(service, operation, journal, outcome);
+    if is_good {
+        outbox::rest::recovered(service);
+    }
     let_go(service, job, ended);
     prune(service);
 }
@@ -78,8 +83,14 @@ fn close(
     service: &Rc<Service>,
     operation: &Rc<Operation>,
     journal: &mut Journal,
-    outcome: Outcome,
+    mut outcome: Outcome,
 ) {
+    if outcome.outcome != "superseded" {
+        let at = operation.at.borrow().clone();
+        let (notice, message) = Message::of_outcome(&outcome, operation.kind.name(), &at);
+        // On the disk before anybody is told that it is over.
+        outcome.warnings.extend(service.shared.outbox.post(notice, message));
+    }
     if let Err(error) = journal.announce(&Record::result(outcome.clone())) {
         tracing::error!(service = %service.name, %error, "writing a result down");
     }

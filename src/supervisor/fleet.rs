@@ -43,6 +43,8 @@ pub struct Crew {
     pub duty: Cell<Duty>,
     /// It is on its way out: how far.
     pub leaving: Cell<Option<Leaving>>,
+    /// Its hooks before its stop were run.
+    pub was_told_to_stop: Cell<bool>,
     /// How often it was sent on its way: the last time counts.
     pub n_leaves: Cell<u32>,
 }
@@ -177,6 +179,7 @@ impl Crew {
             n_ends: watch::channel(0).0,
             duty: Cell::new(duty),
             leaving: Cell::new(None),
+            was_told_to_stop: Cell::new(false),
             n_leaves: Cell::new(0),
         })
     }

@@ -15,6 +15,7 @@ use crate::supervisor::fleet::{Crew, Duty, Instance, Run};
 use crate::supervisor::label::Role;
 use crate::supervisor::leave;
 use crate::supervisor::look;
+use crate::supervisor::outbox;
 use crate::supervisor::service::Service;
 use crate::supervisor::start;
 
@@ -35,6 +36,7 @@ pub fn follow(
         let ended = ended.unwrap_or(End::Unknown);
         let place = if role == Role::Forwarder { &instance.forwarder } else { &instance.run };
         let Some(run) = place.take() else { return };
+        let was_ready = instance.ready.get();
         if role == Role::Instance {
             instance.ready.set(false);
         }
@@ -50,6 +52,10 @@ pub fn follow(
         match role {
             Role::Forwarder => after_forwarder(&service, &crew, &instance).await,
             Role::Instance | Role::Probe | Role::Oneshot | Role::Passer => {
+                if crew.duty.get() == Duty::Live && !was_ready && instance.restarts.get() > 0 {
+                    let why = format!("a process ended before it answered: {}", end_text(ended));
+                    outbox::rest::degraded(&service, &why);
+                }
                 after(&service, &crew, &instance, &run).await;
             }
         }
@@ -115,6 +121,7 @@ pub async fn start_again(
             Err(error) => {
                 let text = format!("release {} cannot be started again: {error}", crew.release);
                 tracing::error!(service = %service.name, "{text}");
+                outbox::rest::degraded(service, &text);
                 service.trouble.replace(Some(text));
             }
         }
@@ -132,6 +139,7 @@ async fn settle_in(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instanc
         if look::at(service, crew, instance).await.is_good() {
             instance.ready.set(true);
             service.trouble.replace(None);
+            outbox::rest::recovered(service);
             break;
         }
         tokio::time::sleep(health.interval).await;

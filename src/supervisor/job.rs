@@ -13,6 +13,7 @@ use crate::store::intake::Received;
 use crate::store::receipt::Receipt;
 use crate::store::seal::Listing;
 use crate::supervisor::bake::curve::SharedCurve;
+use crate::supervisor::hooks::Marks;
 use crate::supervisor::probe::Transcript;
 use crate::supervisor::service::Service;
 
@@ -55,6 +56,8 @@ pub struct Job {
     pub intake: Intake,
     /// Since when callers wait.
     pub parked: Option<Tick>,
+    /// How far its hooks have come.
+    pub hooks: Marks,
     /// The last probes.
     pub transcript: Transcript,
     /// What the processes held while they were watched; it outlives a bake that is cut short.

@@ -14,6 +14,7 @@ use crate::keeper::protocol::{ChildId, Reach};
 use crate::os::clock;
 use crate::supervisor::connections;
 use crate::supervisor::fleet::{Crew, Duty, Instance, Leaving};
+use crate::supervisor::hooks;
 use crate::supervisor::link::Signalled;
 use crate::supervisor::listener;
 use crate::supervisor::logs;
@@ -56,7 +57,7 @@ async fn retire(service: &Rc<Service>, crew: &Rc<Crew>, warm_until: Tick) {
                 Event::Done
             }
             Some(Effect::Count) => count(service, crew, machine.phase()),
-            Some(Effect::Term) => term(service, crew).await,
+            Some(Effect::Term) => term(service, crew, n_leaves).await,
             Some(Effect::Kill) => {
                 kill(service, crew).await;
                 Event::Done
@@ -128,7 +129,15 @@ async fn settle(service: &Rc<Service>, crew: &Rc<Crew>) {
 
 /// Asks all processes of the generation to stop, if those of the live one are alive at that
 /// instant: the keeper compares and acts.
-async fn term(service: &Rc<Service>, crew: &Rc<Crew>) -> Event {
+async fn term(service: &Rc<Service>, crew: &Rc<Crew>, n_leaves: u32) -> Event {
+    let may_go = |live: &Rc<Crew>| live.generation != crew.generation && live.is_whole();
+    if service.live_crew().is_some_and(|live| may_go(&live)) {
+        hooks::before_stop(service, crew).await;
+        // Somebody may have taken it back meanwhile.
+        if crew.n_leaves.get() != n_leaves || crew.duty.get() != Duty::Standby {
+            return Event::Refused;
+        }
+    }
     let Some(live) = service.live_crew().filter(|live| live.generation != crew.generation) else {
         return Event::Refused;
     };

@@ -1,7 +1,7 @@
 //! A running operation: the machine of [`crate::core::deploy`], its journal, its watchers.
 //!
 //! The loop announces each phase, performs it, and hands the machine what came of it. What a phase
-//! does is in [`super::perform`]; this file knows none of them.
+//! does is in [`super::perform`], with its hooks in [`super::hooks`]; this file knows none of them.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -11,14 +11,17 @@ use tokio::sync::{mpsc, watch};
 
 use crate::core::deploy::{Deploy, Event as Step, Kind, Phase};
 use crate::core::ids::{OpId, ReleaseId, ServiceName};
+use crate::core::notice::Notice;
 use crate::core::time::Tick;
 use crate::os::clock;
 use crate::store::journal::{Journal, Record};
 use crate::supervisor::finish;
+use crate::supervisor::hooks;
 use crate::supervisor::job::{Job, Performed};
-use crate::supervisor::perform::{self};
+use crate::supervisor::outbox::{Message, rest};
 use crate::supervisor::protocol::{Event, Outcome, PhaseState};
 use crate::supervisor::service::Service;
+use crate::supervisor::verbs;
 
 /// An operation as others see it.
 #[derive(Debug)]
@@ -177,30 +180,47 @@ pub async fn run(
     loop {
         let phase = machine.phase();
         if let Phase::Done(outcome) = phase {
+            let ended = (machine.plan().kind, outcome);
+            hooks::at_end(&service, &operation, &mut job, &mut journal, ended, &mut orders).await;
             finish::finish(&service, &operation, &mut journal, &mut job, outcome).await;
             return;
         }
         pause_before_retry(n_tries).await;
         job.prepare(&service, phase);
         announce(&operation, &mut journal, &job, &machine).await;
+        if matches!(phase, Phase::Hold | Phase::StepHold(_)) {
+            tell_held(&service, &operation);
+        }
         let begun = clock::tick();
         let step = tokio::select! {
             biased;
-            performed = perform::perform(&service, &operation, &mut job, &machine) => {
+            performed = hooks::perform(&service, &operation, &mut job, &machine, &mut journal) => {
                 close(&operation, &mut journal, &performed, phase, begun);
                 performed.step
             }
             step = interrupted(&machine, &mut orders) => match step {
-                Some(step) => step,
+                Some(step) => {
+                    if step == Step::Abort {
+                        job.why = format!("aborted in phase {}", phase.name());
+                        let detail = "aborted".to_owned();
+                        tell_phase(&operation, phase, PhaseState::Fail, begun, detail);
+                    }
+                    step
+                }
                 None => return finish::give_way(&service, &operation, &mut journal),
             },
         };
-        if step == Step::Abort {
-            job.why = format!("aborted in phase {}", phase.name());
-            tell_phase(&operation, phase, PhaseState::Fail, begun, "aborted".to_owned());
-        }
         let next = machine.step(step);
         n_tries = if next == Some(phase) { n_tries + 1 } else { 0 };
+    }
+}
+
+/// Both are alive, and somebody must say which.
+fn tell_held(service: &Service, operation: &Operation) {
+    let trouble = verbs::holding(service, operation).trouble;
+    if let Some(trouble) = trouble {
+        let message = Message::of_operation(service, operation, &trouble);
+        rest::tell(service, Notice::Held, message);
     }
 }
 

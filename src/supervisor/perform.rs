@@ -12,6 +12,7 @@ use crate::store::state::Served;
 use crate::store::trial::{self, Trial};
 use crate::store::{intake, release};
 use crate::supervisor::back;
+use crate::supervisor::backup;
 use crate::supervisor::bake::{self as baking, Baked, Depth, Watch};
 use crate::supervisor::bring_in;
 use crate::supervisor::fleet::{Crew, Duty};
@@ -288,6 +289,8 @@ async fn undo(service: &Rc<Service>, job: &mut Job, machine: &Deploy) -> Perform
             job.warnings.push(error.to_string());
         }
     }
+    // A copy of the data that it was called off from.
+    backup::sweep(service);
     close_if_nobody_serves(service).await;
     Performed::ok("as before")
 }

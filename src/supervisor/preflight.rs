@@ -40,6 +40,10 @@ pub async fn preflight(
     failures.extend(begin::frozen(service, job.terms.force).into_iter().map(|why| (9, why)));
     failures.extend(room(service, staged.listing.n_files).into_iter().map(|why| (13, why)));
     failures.extend(program(&staged.dir, &staged.settings).into_iter().map(|why| (10, why)));
+    for hook in &staged.settings.hooks {
+        let missing = not_there(&staged.dir, &hook.command, hook.point.name());
+        failures.extend(missing.into_iter().map(|why| (10, why)));
+    }
     if let Some(user) = &staged.settings.user
         && proc::user(user).is_none()
     {
@@ -143,6 +147,16 @@ pub fn program(tree: &Path, settings: &Settings) -> Vec<String> {
     let mut start = [0; 256];
     let n = File::open(&path).and_then(|mut file| file.read(&mut start)).unwrap_or(0);
     wrong_kind(program, &start[..n]).into_iter().collect()
+}
+
+/// What stands against a hook's command: a hook that cannot be started is found out now, not when
+/// its point comes.
+fn not_there(tree: &Path, command: &[String], point: &str) -> Option<String> {
+    let program = command.first()?;
+    let path = if program.contains('/') { Some(tree.join(program)) } else { in_path(program) };
+    let meta = path.and_then(|path| fs::metadata(path).ok());
+    let runs = meta.is_some_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0);
+    (!runs).then(|| format!("hook {point}: {program} is not there, or not executable"))
 }
 
 fn in_path(program: &str) -> Option<PathBuf> {

@@ -159,6 +159,11 @@ pub enum Verb {
         /// Also when the present cannot be backed up.
         unsaved: bool,
     },
+    /// Send a test notification.
+    Notify {
+        /// To which target.
+        target: String,
+    },
     /// End a bake or a hold well.
     Promote {
         /// Which service.
@@ -333,6 +338,9 @@ pub struct Status {
     /// The running set.
     #[serde(default)]
     pub set: Option<SetStatus>,
+    /// What somebody should see to, of the stack as a whole.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// How one service stands.

@@ -5,11 +5,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::core::ids::ReleaseId;
+use crate::core::notice::Notice;
 use crate::core::retention;
 use crate::os::clock;
 use crate::store::release;
 use crate::store::state::Rehearsal;
 use crate::supervisor::fleet::Duty;
+use crate::supervisor::outbox::{self, Message};
 use crate::supervisor::protocol::RollbackStatus;
 use crate::supervisor::schema;
 use crate::supervisor::service::Service;
@@ -82,8 +84,20 @@ pub fn look(service: &Rc<Service>) {
         (_, false) if status.release.is_none() => {}
         (Some(true) | None, false) => {
             tracing::error!(service = %service.name, why, "a rollback would not work");
+            let what = format!("{}: a rollback would not work", service.name);
+            let next = vec![
+                format!("halley-sup drill {}", service.name),
+                format!("halley-sup releases {}", service.name),
+            ];
+            let message = Message::at_rest(service, &what, &why, next);
+            outbox::rest::tell(service, Notice::RollbackNotReady, message);
         }
-        (Some(false), true) => tracing::info!(service = %service.name, "a rollback would work"),
+        (Some(false), true) => {
+            tracing::info!(service = %service.name, "a rollback would work");
+            let what = format!("{}: a rollback would work again", service.name);
+            let message = Message::at_rest(service, &what, "", Vec::new());
+            outbox::rest::tell(service, Notice::RollbackReady, message);
+        }
         _ => {}
     }
 }

@@ -6,12 +6,14 @@ use std::rc::Rc;
 
 use crate::config::model::Handoff;
 use crate::core::ids::{Generation, ReleaseId};
+use crate::core::notice::Notice;
 use crate::core::time::Tick;
 use crate::os::{listen, proc};
 use crate::store::state::StateError;
 use crate::supervisor::fleet::{Crew, Instance};
 use crate::supervisor::job::Job;
 use crate::supervisor::logs;
+use crate::supervisor::outbox::{Message, rest};
 use crate::supervisor::place::Place;
 use crate::supervisor::protocol::Trouble;
 use crate::supervisor::service::Service;
@@ -152,6 +154,11 @@ pub fn raise_alarm(service: &Rc<Service>, job: &Job) {
     }
     let alarm = alarm(service, job);
     tracing::error!(service = %service.name, what = alarm.what, why = alarm.why, "ROLLBACK FAILED");
+    let running = service.operation.borrow().clone();
+    if let Some(running) = running {
+        let message = Message::of_operation(service, &running, &alarm);
+        rest::tell(service, Notice::RollbackFailed, message);
+    }
     let saved: Result<(), StateError> = service.save(|state| state.alarm = Some(alarm));
     if let Err(error) = saved {
         tracing::error!(service = %service.name, %error, "saving the alarm");

@@ -6,6 +6,7 @@ use crate::config::model::Proxy;
 use crate::os::clock;
 use crate::supervisor::fleet::{Crew, Duty};
 use crate::supervisor::look;
+use crate::supervisor::outbox;
 use crate::supervisor::service::Service;
 
 /// A proxy that was restarted has forgotten where it led. To say the same again changes nothing;
@@ -49,9 +50,13 @@ pub fn watch(service: &Rc<Service>) {
             if n_bad == crew.settings.health.fall {
                 let why = bad.unwrap_or_default();
                 tracing::error!(service = %service.name, why, "the live release does not answer");
+                outbox::rest::degraded(&service, &why);
                 service.trouble.replace(Some(why));
                 service.unwell.set(Some(clock::tick()));
-            } else if n_bad == 0 && service.unwell.take().is_some() {
+            } else if n_bad == 0 {
+                outbox::rest::recovered(&service);
+            }
+            if n_bad == 0 && service.unwell.take().is_some() {
                 tracing::info!(service = %service.name, "the live release answers again");
                 service.trouble.replace(None);
             }

@@ -23,6 +23,7 @@ use crate::supervisor::fleet::{Crew, Duty, Fleet};
 use crate::supervisor::link::Link;
 use crate::supervisor::logs::LogFiles;
 use crate::supervisor::operation::Operation;
+use crate::supervisor::outbox::Outbox;
 use crate::supervisor::passers::Passers;
 use crate::supervisor::place::Place;
 use crate::supervisor::set::ReleaseSet;
@@ -41,6 +42,8 @@ pub struct Shared {
     pub config_path: PathBuf,
     /// The next port to try for an instance that is told its port.
     pub next_port: Cell<u16>,
+    /// Who is told without asking.
+    pub outbox: Rc<Outbox>,
     /// The stack is being taken down: nothing is started any more.
     pub stopping: Cell<bool>,
 }
@@ -92,6 +95,8 @@ pub struct Service {
     pub trouble: RefCell<Option<String>>,
     /// The live release's probes at rest are bad since this tick.
     pub unwell: Cell<Option<Tick>>,
+    /// It was told that it is degraded.
+    pub is_told_degraded: Cell<bool>,
 }
 
 impl Service {
@@ -102,6 +107,7 @@ impl Service {
     pub fn load(shared: Rc<Shared>, config: model::Service) -> Result<Rc<Self>, StateError> {
         let paths = shared.layout.service(&config.name);
         let state = State::load(&paths.state())?;
+        let is_told_degraded = Cell::new(paths.degraded().exists());
         let user = config.settings.user.as_deref();
         let passers = Passers::new(Rc::clone(&shared.link), config.name.clone(), user);
         Ok(Rc::new(Self {
@@ -127,6 +133,7 @@ impl Service {
             was_ready: Cell::new(None),
             trouble: RefCell::default(),
             unwell: Cell::new(None),
+            is_told_degraded,
         }))
     }
 

@@ -20,6 +20,7 @@ use crate::supervisor::drill;
 use crate::supervisor::in_order;
 use crate::supervisor::leave;
 use crate::supervisor::link::{Inventory, Link, LinkError, News};
+use crate::supervisor::outbox::Outbox;
 use crate::supervisor::rest;
 use crate::supervisor::scale;
 use crate::supervisor::service::{Service, Shared};
@@ -68,11 +69,13 @@ pub async fn run(config_path: PathBuf) -> Result<(), StackError> {
     })?;
     let (link, mut inventory, news) = Link::connect(socket).await?;
     let layout = Layout::new(&config.root);
+    let outbox = Outbox::open(&layout.outbox(), &config.notify);
     let shared = Rc::new(Shared {
         link,
         layout,
         boot_id: proc::boot_id()?,
         config_path,
+        outbox,
         next_port: Cell::new(0),
         stopping: Cell::new(false),
     });
@@ -234,6 +237,7 @@ impl Stack {
             async move { take_down(&service).await }
         })
         .await;
+        self.shared.outbox.stop();
         if let Err(error) = self.shared.link.stopped().await {
             tracing::error!(%error, "saying that everything is down");
         }
@@ -269,6 +273,7 @@ impl Stack {
                 tracing::warn!(service = %name, "is not in the configuration any more and runs on");
             }
         }
+        self.shared.outbox.configure(&config.notify);
         self.order.replace(config.order);
         tracing::info!("configuration reloaded");
         let starting = Rc::clone(self);

@@ -33,6 +33,7 @@ pub fn status(stack: &Stack, only: Option<&str>) -> Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         services: entries.collect(),
         set: set.filter(shown),
+        warnings: stack.shared.outbox.warnings(),
     }
 }
 

@@ -18,6 +18,7 @@ use crate::supervisor::freeze;
 use crate::supervisor::job::{Extent, Force, Terms};
 use crate::supervisor::logs::{Follow, tail};
 use crate::supervisor::operation::{Operation, Order};
+use crate::supervisor::outbox;
 use crate::supervisor::protocol::{Event, Outcome, PhaseState, Request, Trouble, Verb};
 use crate::supervisor::report;
 use crate::supervisor::restore;
@@ -42,6 +43,7 @@ pub async fn perform(
         Verb::History { service, limit } => {
             history_of(stack, service.as_deref(), limit, client).await
         }
+        Verb::Notify { target } => outbox::verb::notify(stack, &target, client).await,
         verb => on_service(stack, &request.actor, verb, fds, client).await,
     };
     if let Err(trouble) = done {
@@ -193,7 +195,7 @@ async fn on_service(
             restore::restore(&find(stack, &service)?, actor, wish, client).await?;
         }
         Verb::Drill { service } => drill::by_hand(&find(stack, &service)?, client).await?,
-        Verb::Status { .. } | Verb::History { .. } => {}
+        Verb::Status { .. } | Verb::History { .. } | Verb::Notify { .. } => {}
     }
     Ok(())
 }

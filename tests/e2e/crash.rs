@@ -35,11 +35,12 @@ fn services_outlive_the_supervisor_and_so_do_their_logs() {
 }
 
 /// The phases that last long enough to be met; the crash matrix goes through all of them.
-const PHASES: [&str; 12] = [
+const PHASES: [&str; 13] = [
     "receive",
     "verify",
     "preflight",
     "stage",
+    "rehearse_old",
     "start",
     "gate",
     "flip",

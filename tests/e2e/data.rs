@@ -190,6 +190,24 @@ fn a_migration_goes_on_when_the_supervisor_dies_and_runs_once() {
 }
 
 #[test]
+fn a_release_that_is_called_off_in_its_rehearsal_leaves_no_copy() {
+    let world = world(BACKUP);
+    world.release_path(&Build::default().write(&world)).expect(0);
+    let build = Build { version: 1, quirks: &["copy:wait"], ..Build::default() }.write(&world);
+    let path = build.to_string_lossy().into_owned();
+    world.cli(&["release", "web", &path, "--detach"]).expect(40);
+    let scratch = world.service_path("scratch");
+    world.wait("it waits on the copy", |_| {
+        let copies = fs::read_dir(&scratch).unwrap();
+        copies.flatten().any(|copy| copy.path().join("migrating").is_file())
+    });
+    world.cli(&["abort", "web"]).expect(23);
+    world.wait("scratch is swept", is_swept);
+    assert_eq!(world.status()["serving"], 1);
+    world.release_path(&Build { version: 1, ..Build::default() }.write(&world)).expect(0);
+}
+
+#[test]
 fn a_power_cut_in_any_phase_loses_no_row_and_migrates_once() {
     let phases = [
         "rehearse_old",

@@ -12,9 +12,11 @@ use crate::supervisor::protocol::{
 pub fn status(status: &Status) -> String {
     let blocks: Vec<String> = status.services.iter().map(service).collect();
     let services = if blocks.is_empty() { "no services".to_owned() } else { blocks.join("\n\n") };
+    let warnings: String =
+        status.warnings.iter().map(|warning| format!("\n\n! {}", first(warning))).collect();
     match &status.set {
-        Some(set) => format!("{}\n\n{services}", running_set(set)),
-        None => services,
+        Some(set) => format!("{}\n\n{services}{warnings}", running_set(set)),
+        None => services + &warnings,
     }
 }
 

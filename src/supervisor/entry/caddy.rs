@@ -8,18 +8,16 @@
 
 use std::io;
 
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::{Method, Request, StatusCode, header};
-use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 
 use super::admin::{Place, connect};
 use super::{EntryError, Upstream};
 use crate::config::model::Admin;
+use crate::supervisor::http::{Answer, exchange};
 
-/// Most of an answer that is read.
-const BODY_BYTES_MAX: usize = 1024 * 1024;
 /// Whether the kernel gives the queue of a closed listener to the one beside it.
 const MIGRATE: &str = "/proc/sys/net/ipv4/tcp_migrate_req";
 
@@ -74,12 +72,6 @@ struct Api<'a> {
     place: Place,
 }
 
-/// What Caddy answered.
-struct Answer {
-    status: StatusCode,
-    body: String,
-}
-
 impl<'a> Api<'a> {
     fn new(admin: &'a Admin, id: &'a str) -> Self {
         let next = match admin {
@@ -132,7 +124,7 @@ impl<'a> Api<'a> {
     async fn ask(&self, method: Method, path: &str, body: String) -> Result<Answer, EntryError> {
         self.place
             .within(async {
-                let said = exchange(self.admin, method, path, body).await;
+                let said = ask(self.admin, method, path, body).await;
                 said.map_err(|source| self.place.unreachable(source))
             })
             .await
@@ -140,11 +132,8 @@ impl<'a> Api<'a> {
 }
 
 /// One request on a connection of its own.
-async fn exchange(admin: &Admin, method: Method, path: &str, body: String) -> io::Result<Answer> {
+async fn ask(admin: &Admin, method: Method, path: &str, body: String) -> io::Result<Answer> {
     let stream = connect(admin).await?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(io::Error::other)?;
     // Caddy takes the empty name alone on a unix socket (2.6.2: "host not allowed: localhost").
     let host = match admin {
         Admin::Tcp(address) => address.to_string(),
@@ -158,23 +147,7 @@ async fn exchange(admin: &Admin, method: Method, path: &str, body: String) -> io
         .header(header::CONNECTION, "close")
         .body(Full::new(Bytes::from(body)))
         .map_err(io::Error::other)?;
-    let exchange = async {
-        let response = sender.send_request(request).await.map_err(io::Error::other)?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), BODY_BYTES_MAX).collect().await;
-        let bytes = body.map_err(io::Error::other)?.to_bytes();
-        Ok(Answer { status, body: String::from_utf8_lossy(&bytes).into_owned() })
-    };
-    let mut connection = std::pin::pin!(connection);
-    let mut exchange = std::pin::pin!(exchange);
-    let mut is_open = true;
-    loop {
-        tokio::select! {
-            biased;
-            answer = &mut exchange => return answer,
-            _ended = &mut connection, if is_open => is_open = false,
-        }
-    }
+    exchange(stream, request).await
 }
 
 /// Where the handler leads.

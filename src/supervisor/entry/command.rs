@@ -2,7 +2,8 @@
 //!
 //! Whether a failed flip left the proxy as it was is the command's own affair.
 
-use super::{DEADLINE, EntryError, Upstream, program};
+use super::{DEADLINE, EntryError, Upstream};
+use crate::supervisor::program;
 
 /// Where a command finds the upstreams in its environment.
 const VARIABLE: &str = "HALLEY_UPSTREAMS";
@@ -17,7 +18,7 @@ pub async fn check(check: Option<&[String]>) -> Result<String, EntryError> {
     let Some(words) = check else {
         return Ok("command: it has no check, so nothing was asked".to_owned());
     };
-    program::run(words, &[], DEADLINE).await?;
+    program::run(words, &[], &[], DEADLINE).await?;
     Ok(format!("command: {} says yes", words.join(" ")))
 }
 
@@ -27,7 +28,7 @@ pub async fn check(check: Option<&[String]>) -> Result<String, EntryError> {
 /// [`EntryError::Command`].
 pub async fn flip(words: &[String], upstreams: &[Upstream]) -> Result<(), EntryError> {
     let list = upstreams.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
-    program::run(&filled(words, &list), &[(VARIABLE, list)], DEADLINE).await
+    Ok(program::run(&filled(words, &list), &[(VARIABLE, list)], &[], DEADLINE).await?)
 }
 
 /// The words with the upstreams in their places.

@@ -16,7 +16,6 @@ pub mod command;
 pub mod haproxy;
 pub mod include;
 pub mod nginx;
-pub mod program;
 pub mod server;
 
 use std::fmt;
@@ -27,6 +26,7 @@ use std::time::Duration;
 
 use crate::config::duration;
 use crate::config::model::Proxy;
+use crate::supervisor::program::ProgramError;
 
 /// A proxy that does not answer within this is not waited for: on the way there, and once more on
 /// the way back where there is one.
@@ -85,15 +85,8 @@ pub enum EntryError {
         next: String,
     },
     /// A command of the proxy's did not end well.
-    #[error("{command}: {why}{}{said}", if said.is_empty() { "" } else { "\n" })]
-    Command {
-        /// The command.
-        command: String,
-        /// How it ended, or why it was not begun.
-        why: String,
-        /// The last lines that it said.
-        said: String,
-    },
+    #[error(transparent)]
+    Command(#[from] ProgramError),
     /// A proxy cannot be pointed at nothing.
     #[error("a proxy needs an upstream, and no instance listens; halley-sup status says why")]
     NoUpstream,
@@ -143,7 +136,7 @@ impl fmt::Display for Upstream {
 }
 
 /// The system's word without its number, in the middle of a sentence.
-fn plain(error: &io::Error) -> String {
+pub fn plain(error: &io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or_default();
     let mut chars = text.chars();
@@ -170,11 +163,11 @@ mod tests {
                 "caddy at 127.0.0.1:2019: no answer within 10s (curl http://127.0.0.1:2019/config/)",
             ),
             (
-                EntryError::Command {
+                EntryError::Command(ProgramError {
                     command: "nginx -t".to_owned(),
                     why: "exit 1".to_owned(),
                     said: "bad".to_owned(),
-                },
+                }),
                 "nginx -t: exit 1\nbad",
             ),
         ] {

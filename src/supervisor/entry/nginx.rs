@@ -7,7 +7,8 @@ use std::io;
 use std::path::Path;
 
 use super::include::{Include, file_error};
-use super::{DEADLINE, EntryError, Upstream, program};
+use super::{DEADLINE, EntryError, Upstream};
+use crate::supervisor::program;
 
 /// The include file's first line.
 const HEAD: &str = "# Written by halley-sup at each flip; what is changed here is lost.\n";
@@ -30,7 +31,7 @@ pub async fn check(file: &Path, test: &[String]) -> Result<String, EntryError> {
         );
         file_error(&include.file, io::ErrorKind::NotFound.into(), next)
     })?;
-    program::run(test, &[], DEADLINE).await?;
+    program::run(test, &[], &[], DEADLINE).await?;
     Ok(format!("nginx: {} may be written, and {} passes", include.file.display(), test.join(" ")))
 }
 
@@ -54,14 +55,14 @@ pub async fn flip(
     // From here on a failure leads back.
     let mut done = include.replace(&wanted);
     if done.is_ok() {
-        done = program::run(test, &[], DEADLINE).await;
+        done = program::run(test, &[], &[], DEADLINE).await.map_err(EntryError::from);
     }
     if done.is_ok() {
-        done = program::run(reload, &[], DEADLINE).await;
+        done = program::run(reload, &[], &[], DEADLINE).await.map_err(EntryError::from);
         if done.is_err() {
             include.restore()?;
             // It may be that nginx read the new file and the command failed afterwards.
-            drop(program::run(reload, &[], DEADLINE).await);
+            drop(program::run(reload, &[], &[], DEADLINE).await);
         }
     }
     match done {

@@ -8,6 +8,7 @@ use crate::os::{clock, fs};
 use crate::store::history;
 use crate::store::layout::ServiceLayout;
 use crate::store::set::{Record, Step, Turn};
+use crate::supervisor::outbox::Message;
 use crate::supervisor::protocol::{Event, HistoryEntry, Member, Outcome, Trouble};
 use crate::supervisor::set::ReleaseSet;
 use crate::supervisor::set::course::{Course, closed};
@@ -29,7 +30,9 @@ pub fn finish(stack: &Rc<Stack>, set: &Rc<ReleaseSet>, mut course: Course, ended
         }
     }
     let turn = course.turn.take().unwrap_or_else(|| closed(set));
-    let outcome = outcome(set.id, course.members, ended, &turn);
+    let mut outcome = outcome(set.id, course.members, ended, &turn);
+    let (notice, message) = Message::of_outcome(&outcome, "set", &set.at);
+    outcome.warnings.extend(stack.shared.outbox.post(notice, message));
     let line = Record::new(Step::Done { outcome: Box::new(outcome.clone()) });
     if let Err(error) = course.journal.announce(&line) {
         tracing::error!(set = set.id.0, %error, "writing a set's result down");

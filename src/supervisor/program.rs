@@ -1,11 +1,12 @@
-//! A command of the administrator's that tests, reloads or flips a proxy.
+//! A command of the administrator's: it tests, reloads or flips a proxy, or tells somebody.
 //!
 //! It is a child of the supervisor, not of the keeper: it ends with the call, and whoever does the
 //! call again runs it again. Its end is seen by a pidfd (Linux 5.3), so that nothing here handles
 //! `SIGCHLD`.
 
 use std::collections::VecDeque;
-use std::io;
+use std::fs::File;
+use std::io::{self, Seek, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -15,28 +16,41 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
 
-use super::EntryError;
 use crate::config::duration;
 use crate::os::{proc, ready};
+use crate::supervisor::entry;
 
 /// Lines of a command's output that an error holds.
 const N_LINES: usize = 8;
 /// Bytes of it that are kept at all.
 const SAID_BYTES_MAX: usize = 8 * 1024;
 
-/// Runs a program without a shell; exit 0 is good. When the limit is over, or nobody waits any
+/// A command that did not end well.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{command}: {why}{}{said}", if said.is_empty() { "" } else { "\n" })]
+pub struct ProgramError {
+    /// The command.
+    pub command: String,
+    /// How it ended, or why it was not begun.
+    pub why: String,
+    /// The last lines that it said.
+    pub said: String,
+}
+
+/// Runs a program without a shell; exit 0 is good. It reads `input`. When the limit is over, or nobody waits any
 /// more, it is killed with its process group.
 ///
 /// # Errors
-/// [`EntryError::Command`] with the last lines of what it said.
+/// [`ProgramError`] with the last lines of what it said.
 pub async fn run(
     words: &[String],
     env: &[(&str, String)],
+    input: &[u8],
     limit: Duration,
-) -> Result<(), EntryError> {
+) -> Result<(), ProgramError> {
     let mut said = Said::default();
-    let why = match begin(words, env) {
-        Err(error) => format!("{}; is it installed?", super::plain(&error)),
+    let why = match begin(words, env, input) {
+        Err(error) => format!("{}; is it installed?", entry::plain(&error)),
         Ok((running, output)) => {
             match tokio::time::timeout(limit, finish(running, output, &mut said)).await {
                 Ok(Ok(status)) if status.success() => return Ok(()),
@@ -46,20 +60,38 @@ pub async fn run(
             }
         }
     };
-    Err(EntryError::Command { command: words.join(" "), why, said: said.last_lines() })
+    Err(ProgramError { command: words.join(" "), why, said: said.last_lines() })
 }
 
-fn begin(words: &[String], env: &[(&str, String)]) -> io::Result<(Running, Receiver)> {
+fn begin(
+    words: &[String],
+    env: &[(&str, String)],
+    input: &[u8],
+) -> io::Result<(Running, Receiver)> {
     let (program, args) = words.split_first().ok_or(io::ErrorKind::InvalidInput)?;
     let (reader, writer) = io::pipe()?;
     let mut command = Command::new(program);
     command.args(args).envs(env.iter().map(|(name, value)| (name, value)));
     // What it would tell the service manager is not about the supervisor.
     command.env_remove("NOTIFY_SOCKET").process_group(0);
-    command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
+    command.stdin(stdin(input)?).stdout(writer.try_clone()?).stderr(writer);
+    // Whoever does the call again runs it again: two at a time are one too many.
+    proc::die_with_parent(&mut command);
     let child = command.spawn()?;
     let running = Running(Some(child));
     Ok((running, Receiver::from_owned_fd(OwnedFd::from(reader))?))
+}
+
+/// What it reads lies in memory: nobody waits for anybody, and it is on no disk.
+fn stdin(input: &[u8]) -> io::Result<Stdio> {
+    if input.is_empty() {
+        return Ok(Stdio::null());
+    }
+    let flags = rustix::fs::MemfdFlags::CLOEXEC;
+    let mut file = File::from(rustix::fs::memfd_create("halley-input", flags)?);
+    file.write_all(input)?;
+    file.rewind()?;
+    Ok(file.into())
 }
 
 /// Waits for the end, and reads meanwhile: a program that fills its pipe would wait for us. What
@@ -154,7 +186,7 @@ mod tests {
     async fn sh(script: &str, limit: Duration) -> Result<(), String> {
         let words = ["sh", "-c", script].map(str::to_owned);
         let env = [("A", "one".to_owned())];
-        let ended = run(&words, &env, limit).await.map_err(|error| error.to_string());
+        let ended = run(&words, &env, b"in", limit).await.map_err(|error| error.to_string());
         ended.map_err(|text| text.replace(&format!("sh -c {script}"), "sh"))
     }
 
@@ -164,7 +196,7 @@ mod tests {
         for (script, expected) in [
             ("exit 0", Ok(())),
             ("test $A = one", Ok(())),
-            ("cat", Ok(())),
+            ("test \"$(cat)\" = in", Ok(())),
             ("exit 3", Err("sh: exit 3")),
             ("kill -9 $$", Err("sh: ended by signal 9")),
             ("echo out; echo err >&2; exit 1", Err("sh: exit 1\nout\nerr")),
@@ -181,7 +213,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_program_that_is_not_there_is_named() {
-        let error = run(&["/no/such".to_owned()], &[], Duration::from_secs(1)).await.unwrap_err();
+        let error =
+            run(&["/no/such".to_owned()], &[], &[], Duration::from_secs(1)).await.unwrap_err();
         assert_eq!(error.to_string(), "/no/such: no such file or directory; is it installed?");
     }
 

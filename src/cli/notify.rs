@@ -1,0 +1,26 @@
+//! `notify TARGET`: a test notification, delivered at once.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::cli::Common;
+use crate::cli::client::{self, Stay};
+use crate::supervisor::protocol::Verb;
+
+/// The arguments.
+#[derive(Debug, Args)]
+pub struct Notify {
+    /// Which [notify.NAME]
+    target: String,
+    #[command(flatten)]
+    common: Common,
+}
+
+impl Notify {
+    /// Does it.
+    pub fn perform(self) -> ExitCode {
+        let verb = Verb::Notify { target: self.target };
+        client::ask(&self.common, verb, None, Stay::ToTheEnd)
+    }
+}
