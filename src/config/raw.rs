@@ -5,6 +5,8 @@
 //! bad value, which it has reported by then, so that reading goes on and finds the next problem.
 //! Nothing here knows what a value means; that is [`super::check`].
 
+mod lists;
+
 use std::ops::Range;
 use std::time::Duration;
 
@@ -191,29 +193,6 @@ impl<'a> Section<'a> {
         let texts: Vec<_> =
             items.iter().map(|item| self.text_of(key, item, "a text in this list")).collect();
         texts.into_iter().collect()
-    }
-
-    /// A list of lists of strings; `None` where it is anything else, which is not reported unless
-    /// some items are lists.
-    pub(super) fn text_lists(&self, key: &str) -> Option<Vec<Vec<String>>> {
-        let (_, value) = self.find(key)?;
-        let DeValue::Array(items) = value.get_ref() else { return None };
-        let is_list = |item: &&Spanned<DeValue<'_>>| matches!(item.get_ref(), DeValue::Array(_));
-        if !items.iter().any(|item| is_list(&item)) {
-            return None;
-        }
-        let mut lists = Vec::new();
-        for item in items.iter() {
-            let DeValue::Array(words) = item.get_ref() else {
-                self.wrong_type(key, item, "a list, as the others here", None);
-                continue;
-            };
-            let words: Vec<_> =
-                words.iter().map(|word| self.text_of(key, word, "a text in this list")).collect();
-            let words: Option<Vec<_>> = words.into_iter().collect();
-            lists.extend(words.map(|words| words.into_iter().map(|found| found.value).collect()));
-        }
-        Some(lists)
     }
 
     /// A key that may only be `true`.

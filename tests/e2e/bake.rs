@@ -1,11 +1,13 @@
 //! What the bake watches beside the health check: each bad one is named and rolled back, healthy
 //! ones pass under load, and what nobody can judge is inconclusive.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use halley_sup::demo::load::Shape;
+use halley_sup::os::proc;
 use serde_json::Value;
 
 use crate::world::{Said, World, config, kill};
@@ -246,17 +248,24 @@ fn a_killed_supervisor_is_followed_by_one_that_watches_as_hard() {
     let world = world(&[], &bake);
     let build = world.build(&["leak-fds=1"]);
     world.cli(&["release", "web", &build.to_string_lossy(), "--detach"]).expect(40);
-    bakes(&world);
+    world.wait("the command runs", |world| !sleeping(world).is_empty());
+    let asked = sleeping(&world);
     let killed = world.supervisor_pid();
     world.kill_supervisor();
     world.wait("another supervisor", |world| {
         world.supervisor_pid().is_some_and(|pid| Some(pid) != killed)
     });
+    world.wait("nobody waits for its command", |world| sleeping(world).is_disjoint(&asked));
     world.wait("it is rolled back", |world| {
         let status = world.status();
         status["serving"] == 1 && status["operation"].is_null()
     });
     let releases = world.cli(&["releases", "web", "--json"]).expect(0).stdout;
     assert!(releases.contains("descriptors: release 2"), "{releases}");
-    // The world's own end finds a command that was left behind.
+}
+
+/// The commands of this world's bake that run.
+fn sleeping(world: &World) -> BTreeSet<i32> {
+    let is_sleep = |pid: &i32| proc::name(*pid).as_deref() == Some("sleep");
+    world.left_behind().into_iter().filter(is_sleep).collect()
 }

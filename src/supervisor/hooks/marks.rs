@@ -97,7 +97,9 @@ impl<'a> Noting<'a> {
         marks.0.insert(call.point, mark);
         let ms = clock::tick().since_ms(self.begun);
         let record = Record::end(&name, state, ms, detail.clone());
-        if let Err(error) = self.journal.note(&record) {
+        // On the disk before what follows begins: else a power cut in a migration would look like
+        // one in the hook before it.
+        if let Err(error) = self.journal.announce(&record) {
             tracing::warn!(op = self.operation.id.0, %error, "noting the end of a hook");
         }
         self.tell(name, state, detail);
