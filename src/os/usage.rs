@@ -61,8 +61,13 @@ fn of_all(pids: impl IntoIterator<Item = i32>) -> Usage {
     usage
 }
 
+/// The size of the directory is their number since Linux 6.2; before, they are counted.
 fn n_fds(pid: i32) -> io::Result<u64> {
-    Ok(fs::read_dir(format!("/proc/{pid}/fd"))?.count() as u64)
+    let path = format!("/proc/{pid}/fd");
+    match fs::metadata(&path)?.len() {
+        0 => Ok(fs::read_dir(&path)?.count() as u64),
+        n => Ok(n),
+    }
 }
 
 fn file_limit(pid: i32) -> Option<u64> {

@@ -89,7 +89,7 @@ pub fn damage(paths: &ServiceLayout, receipt: &Receipt) -> Option<String> {
     }
 }
 
-/// Removes what was begun and has no receipt, but for this one.
+/// Removes what was begun and has no receipt.
 pub fn sweep(paths: &ServiceLayout) {
     let Ok(entries) = std::fs::read_dir(paths.backups()) else { return };
     for path in entries.flatten().map(|entry| entry.path()) {
@@ -113,10 +113,12 @@ pub fn prune(paths: &ServiceLayout, keep: u32, keep_for: Duration) {
     }
 }
 
+/// The newest that was rehearsed stays, whatever came after it; without one, the newest.
 fn superfluous(newest_first: &[Receipt], keep: u32, keep_for: Duration) -> Vec<String> {
     let keep = usize::try_from(keep).unwrap_or(usize::MAX);
+    let best = newest_first.iter().position(|receipt| receipt.rehearsed.is_some()).unwrap_or(0);
     let is_old = |receipt: &Receipt| clock::age(&receipt.at).is_some_and(|age| age > keep_for);
-    let all = newest_first.iter().enumerate().skip(1);
+    let all = newest_first.iter().enumerate().filter(|(n, _)| *n != best);
     all.filter(|(n, receipt)| *n >= keep || is_old(receipt)).map(|(_, r)| r.id.clone()).collect()
 }
 
@@ -150,6 +152,11 @@ mod tests {
         assert_eq!(superfluous(&all, 3, day), ["2", "1"]);
         assert_eq!(superfluous(&all, 1, day), ["3", "2", "1"]);
         assert_eq!(superfluous(&all[2..], 5, day), ["1"]);
+        // One that could be restored outlives newer ones that could not.
+        let mut all = all;
+        let rehearsed = Rehearsed { at: now, took_ms: 1, counts: BTreeMap::new() };
+        all[2].rehearsed = Some(rehearsed);
+        assert_eq!(superfluous(&all, 1, day), ["3", "1"]);
     }
 
     #[test]

@@ -64,7 +64,7 @@ async fn bring_up_once(service: &Rc<Service>) -> Result<Brought, String> {
     if service.operation.borrow().is_some() {
         return Ok(Brought::Busy);
     }
-    restore::undo(service).await;
+    restore::undo(service).await?;
     let good = service.state.borrow().last_good;
     let wanted = !service.state.borrow().stopped && !service.shared.stopping.get();
     let (Some(good), true, None) = (good, wanted, service.live_crew()) else {

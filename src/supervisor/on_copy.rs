@@ -7,7 +7,7 @@ use std::rc::Rc;
 use crate::config::model::Settings;
 use crate::core::deploy::Succession;
 use crate::os::clock;
-use crate::store::{receipt, release};
+use crate::store::release;
 use crate::supervisor::backup::{self, Copied, Hand};
 use crate::supervisor::begin;
 use crate::supervisor::job::{Job, Performed, refuse};
@@ -54,12 +54,9 @@ pub async fn rehearse(service: &Rc<Service>, job: &mut Job) -> Performed {
         }
     };
     let summary = backup::summary(&copied.counts);
-    let tried = tried(service, job, &copied).await;
+    let tried = tried(service, job, &hand, &copied).await;
     backup::discard(&hand, copied).await;
-    let keep = service.config().backup.clone();
-    if let Some(keep) = keep {
-        receipt::prune(&service.paths, keep.keep, keep.keep_for);
-    }
+    backup::prune(&hand).await;
     match tried {
         Ok(said) => {
             let took = report::seconds(begun, clock::tick());
@@ -73,22 +70,25 @@ pub async fn rehearse(service: &Rc<Service>, job: &mut Job) -> Performed {
 async fn tried(
     service: &Rc<Service>,
     job: &mut Job,
+    hand: &Hand<'_>,
     copied: &Copied,
 ) -> Result<String, (u8, String)> {
     let new = release::settings(&service.paths, job.release);
     let new = new.map_err(|error| (10, error.to_string()))?;
-    let mut said = migrate_copy(service, job, &new, copied).await.map_err(|why| (16, why))?;
+    let env = copied.env(hand, &new);
+    let mut said = migrate_copy(service, job, &new, &env).await.map_err(|why| (16, why))?;
     // What cannot run twice may well run on another copy of the data, but nobody knows.
     if begin::succession(service) == Succession::InTurn {
         return Ok(said);
     }
-    let started = rehearse::run(service, job.release, new, &copied.env, &mut job.transcript).await;
+    let started = rehearse::run(service, job.release, new, &env, &mut job.transcript).await;
     started.map_err(|why| (15, format!("the new release does not run: {why}")))?;
     said.push_str("; the new release runs on it");
     let Some(target) = job.ladder.first().copied() else { return Ok(said) };
     let old = release::settings(&service.paths, target);
     let old = old.map_err(|error| (14, error.to_string()))?;
-    let back = rehearse::run(service, target, old, &copied.env, &mut job.transcript).await;
+    let env = copied.env(hand, &old);
+    let back = rehearse::run(service, target, old, &env, &mut job.transcript).await;
     match (back, &job.terms.no_way_back) {
         (Ok(_), _) => said.push_str(&format!(", so does release {target}")),
         (Err(why), Some(_)) => {
@@ -105,14 +105,14 @@ async fn migrate_copy(
     service: &Rc<Service>,
     job: &Job,
     new: &Settings,
-    copied: &Copied,
+    env: &[(String, String)],
 ) -> Result<String, String> {
     let Some(migrate) = &new.migrate else { return Ok(String::new()) };
     let begun = clock::tick();
     let run = Oneshot {
         name: "migrate (on a copy)".to_owned(),
         words: migrate.command.clone(),
-        env: copied.env.clone(),
+        env: env.to_vec(),
         release: job.release,
         settings: new.clone(),
         limit: migrate.deadline,
@@ -123,7 +123,7 @@ async fn migrate_copy(
     if !ended.is_good() {
         return Err(format!("migrate: {}", ended.why()));
     }
-    let after = migrate::version(service, job.release, new, &copied.env).await?;
+    let after = migrate::version(service, job.release, new, env).await?;
     let wanted = new.schema.as_ref().map(|schema| &schema.provides);
     if let (Some(after), Some(wanted)) = (&after, wanted)
         && after != wanted

@@ -23,8 +23,8 @@ use crate::supervisor::link::LinkError;
 use crate::supervisor::service::Service;
 use crate::supervisor::start::{self, StartError};
 
-/// Bytes of what it printed that are looked at.
-const SAID_BYTES_MAX: u64 = 64 * 1024;
+/// Bytes of what it printed that are looked at: counts of many tables are long.
+const SAID_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Lines of it that a reason holds.
 const N_LINES: usize = 8;
 

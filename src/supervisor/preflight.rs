@@ -62,6 +62,7 @@ pub async fn preflight(
     {
         failures.push((10, error.to_string()));
     }
+    failures.extend(backup::no_room(service).into_iter().map(|why| (13, why)));
     failures.extend(backup::obstacles(service).await.into_iter().map(|why| (10, why)));
     failures.extend(schema::contract(service, job, &staged.settings).into_iter().map(|w| (10, w)));
     if failures.is_empty() {

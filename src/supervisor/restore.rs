@@ -136,6 +136,14 @@ fn lost_text(plan: &RestorePlan) -> String {
     }
 }
 
+/// The present, in a backup that was restored to scratch: what one may have to go back to.
+async fn saved(hand: &Hand<'_>) -> Result<Receipt, String> {
+    let mut receipt = backup::take(hand, None).await?;
+    let copied = backup::copy(hand, &mut receipt).await?;
+    backup::discard(hand, copied).await;
+    Ok(receipt)
+}
+
 async fn tell(client: &mut Client, name: &str, state: PhaseState, begun: Tick, detail: &str) {
     client.tell(&by_hand::phase(name, state, begun, detail)).await;
 }
@@ -162,7 +170,7 @@ async fn replace(
     service.live.set(None);
     tell(client, "stop_old", PhaseState::Ok, begun, "callers wait").await;
     let begun = clock::tick();
-    let before = match backup::take(hand, None).await {
+    let before = match saved(hand).await {
         Ok(before) => Some(before),
         Err(why) if unsaved => {
             tell(client, "backup", PhaseState::Fail, begun, &format!("{why}; not minded")).await;
@@ -192,10 +200,10 @@ async fn replace(
     };
     if let Err(why) = put {
         tell(client, "restore", PhaseState::Fail, begun, &why).await;
-        undo_holding(service, hand, &restoration).await;
+        let back = back_text(undo_holding(service, hand, &restoration).await);
         drop(turn);
         bring_up::bring_up(service).await;
-        return Err(refused(&format!("{why}; what was there before is back"), 15));
+        return Err(refused(&format!("{why}\n{back}"), 15));
     }
     tell(client, "restore", PhaseState::Ok, begun, "").await;
     let begun = clock::tick();
@@ -211,11 +219,18 @@ async fn replace(
         }
         Err(why) => {
             tell(client, "gate", PhaseState::Fail, begun, &why).await;
-            undo_holding(service, hand, &restoration).await;
+            let back = back_text(undo_holding(service, hand, &restoration).await);
             drop(turn);
             bring_up::bring_up(service).await;
-            Err(refused(&format!("{why}\nwhat was there before is back"), 20))
+            Err(refused(&format!("{why}\n{back}"), 20))
         }
+    }
+}
+
+fn back_text(undone: Result<(), String>) -> String {
+    match undone {
+        Ok(()) => "what was there before is back".to_owned(),
+        Err(why) => why,
     }
 }
 
@@ -262,38 +277,45 @@ async fn prove(service: &Rc<Service>, hand: &Hand<'_>) -> Result<String, String>
 }
 
 /// A crash in the middle of a restore is undone before anything is started.
-pub async fn undo(service: &Rc<Service>) {
+///
+/// # Errors
+/// Why nothing may be started on the data as it is.
+pub async fn undo(service: &Rc<Service>) -> Result<(), String> {
     let restoration = match restoration::read(&service.paths) {
         Ok(Some(restoration)) => restoration,
-        Ok(None) => return,
-        Err(error) => {
-            tracing::error!(service = %service.name, %error, "a restore was begun");
-            return;
-        }
+        Ok(None) => return Ok(()),
+        Err(error) => return Err(format!("a restore was begun, and cannot be read: {error}")),
     };
     let log = service.paths.logs().join("backup.log");
-    let Some(hand) = Hand::of(service, log) else { return };
+    let Some(hand) = Hand::of(service, log) else {
+        return Err("a restore was begun, and no backup is configured any more".to_owned());
+    };
     if let Err(why) = turn::clear(service).await {
         tracing::error!(service = %service.name, why, "holding callers");
     }
     service.live.set(None);
-    undo_holding(service, &hand, &restoration).await;
+    undo_holding(service, &hand, &restoration).await
 }
 
-/// Puts back what was there before. What cannot be put back is loud, and nothing is started on it
-/// by this supervisor: the restoration stays written down.
-async fn undo_holding(service: &Rc<Service>, hand: &Hand<'_>, restoration: &Restoration) {
-    let Some(before) = &restoration.before else {
-        return end(service);
-    };
-    match put_in_place(service, hand, before).await {
+/// Puts back what was there before; where that was not saved, the restore is brought to its end.
+/// What cannot be put back stays written down, and nothing is started on it.
+async fn undo_holding(
+    service: &Rc<Service>,
+    hand: &Hand<'_>,
+    restoration: &Restoration,
+) -> Result<(), String> {
+    let id = restoration.before.as_ref().unwrap_or(&restoration.backup);
+    match put_in_place(service, hand, id).await {
         Ok(()) => {
-            tracing::warn!(service = %service.name, backup = before, "a restore was undone");
+            tracing::warn!(service = %service.name, backup = id, "after a restore that was cut off");
             end(service);
+            Ok(())
         }
         Err(why) => {
-            tracing::error!(service = %service.name, backup = before, why, "undoing a restore");
-            service.trouble.replace(Some(format!("undoing a restore: {why}")));
+            tracing::error!(service = %service.name, backup = id, why, "undoing a restore");
+            let why = format!("undoing a restore from backup {id}: {why}");
+            service.trouble.replace(Some(why.clone()));
+            Err(why)
         }
     }
 }

@@ -68,6 +68,36 @@ fn a_restore_says_what_is_lost_holds_callers_and_keeps_the_present() {
     assert_eq!(history.matches("\"kind\":\"restore\"").count(), 2, "{history}");
 }
 
+/// What a user types on a terminal (`script` makes one).
+fn on_terminal(world: &World, words: &str, typed: &str) -> String {
+    let config = world.path("halley.toml");
+    let command = format!("{} {words} --config {}", crate::world::BINARY, config.display());
+    let mut child = std::process::Command::new("script")
+        .args(["-qec", &command, "/dev/null"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::io::Write::write_all(child.stdin.as_mut().unwrap(), typed.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn on_a_terminal_somebody_is_asked() {
+    let world = world(BACKUP);
+    world.release_path(&Build::default().write(&world)).expect(0);
+    add(&world, 1);
+    world.cli(&["backup", "web"]).expect(0);
+    add(&world, 2);
+    let said = on_terminal(&world, "restore web", "no\n");
+    assert!(said.contains("rows: 2 more now (3, 1 in the backup)"), "{said}");
+    assert!(said.contains("Type yes:") && said.contains("nothing was changed"), "{said}");
+    assert_eq!(count(&world), "3");
+    on_terminal(&world, "restore web", "yes\n");
+    assert_eq!(count(&world), "1");
+}
+
 #[test]
 fn a_damaged_backup_restores_nothing() {
     let world = world(BACKUP);
@@ -165,6 +195,20 @@ fn files_are_backed_up_and_come_back() {
 }
 
 #[test]
+fn all_of_shared_is_backed_up_and_comes_back() {
+    let world = world("[service.web.backup]\ndriver = \"files\"\npath = \".\"");
+    world.release_path(&Build::default().write(&world)).expect(0);
+    add(&world, 2);
+    // In a release as well: the copy is whole, and both releases run on it.
+    world.release_path(&Build::default().write(&world)).expect(0);
+    world.cli(&["backup", "web"]).expect(0);
+    add(&world, 3);
+    world.cli(&["restore", "web", "--yes"]).expect(0);
+    assert_eq!(count(&world), "2");
+    assert!(is_swept(&world));
+}
+
+#[test]
 fn without_a_driver_there_is_nothing_to_back_up() {
     let world = World::new();
     world.release(&[]).expect(0);
@@ -172,4 +216,36 @@ fn without_a_driver_there_is_nothing_to_back_up() {
         let said = world.cli(&[verb, "web"]).expect(2);
         assert!(said.stderr.contains("[service.web.backup] is not configured"), "{}", said.stderr);
     }
+}
+
+#[test]
+fn a_crash_in_a_backup_leaves_no_copy_and_no_command() {
+    let take = "cp $HALLEY_SHARED/app.db $HALLEY_BACKUP_DIR/dump";
+    let restore = "if [ -e $HALLEY_BACKUP_DIR/../../../shared/hold ]; then \
+                   touch $HALLEY_SHARED/half; exec sleep 1000; fi; \
+                   cp $HALLEY_BACKUP_DIR/dump $HALLEY_SHARED/app.db";
+    let config = format!(
+        "[service.web.backup]\ndriver = \"command\"\ntake = [\"/bin/sh\", \"-c\", {take:?}]\n\
+         restore = [\"/bin/sh\", \"-c\", {restore:?}]"
+    );
+    let world = world(&config);
+    world.release_path(&Build::default().write(&world)).expect(0);
+    add(&world, 1);
+    fs::write(world.service_path("shared/hold"), "").unwrap();
+    let mut command = world.command(&["backup", "web"]);
+    let mut client = command.stderr(std::process::Stdio::null()).spawn().unwrap();
+    let scratch = world.service_path("scratch");
+    world.wait("half of it", |_| {
+        let copies = fs::read_dir(&scratch).unwrap();
+        copies.flatten().any(|copy| copy.path().join("half").is_file())
+    });
+    // While it lasts nobody else is at the data.
+    world.release(&[]).expect(9);
+    fs::remove_file(world.service_path("shared/hold")).unwrap();
+    world.kill_supervisor();
+    world.wait("scratch is swept", is_swept);
+    drop(client.kill());
+    drop(client.wait());
+    world.cli(&["backup", "web"]).expect(0);
+    assert_eq!(count(&world), "1");
 }

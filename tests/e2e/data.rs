@@ -3,7 +3,9 @@
 
 use std::fs;
 
-use crate::ledger_app::{BACKUP, Build, Writers, database, entries, get, is_swept, patient, world};
+use crate::ledger_app::{
+    BACKUP, Build, Writers, database, entries, get, is_swept, patient, world, world_of,
+};
 use crate::world::World;
 
 fn why(said: &crate::world::Said) -> String {
@@ -60,6 +62,11 @@ fn a_migration_that_fails_on_the_copy_touches_nothing() {
     assert!(log.contains("the migration said no"), "{log}");
     let report = fs::read_to_string(world.service_path("ops/0000002/report.md")).unwrap();
     assert!(report.contains("restore_rehearsal") && report.contains("said no"), "{report}");
+    // One that does not come to its end.
+    let build = Build { version: 1, quirks: &["hang"], deadline: "2s", ..Build::default() };
+    let why = refused(&world, &build, 16);
+    assert!(why.contains("migrate (on a copy): killed: it ran longer than 2s"), "{why}");
+    assert_eq!(fs::read(database(&world)).unwrap(), before);
     // One that does not do what its release says.
     let build = Build {
         version: 1,
@@ -136,7 +143,8 @@ fn a_step_that_takes_the_way_back_away_is_refused() {
 /// Passes on the copy, and does otherwise on the live data.
 #[test]
 fn what_a_migration_leaves_behind_decides() {
-    let cases: [(&[&str], bool, i32, &str); 4] = [
+    let cases: [(&[&str], bool, i32, &str); 5] = [
+        (&["live:hang"], true, 16, "migrate: killed: it ran longer than 3s"),
         (&["live:fail"], true, 16, "the schema is 0, as before"),
         (&["live:half"], true, 17, "the data has schema 999"),
         (&["live:fail"], false, 17, "nobody can tell what schema the data has"),
@@ -146,7 +154,8 @@ fn what_a_migration_leaves_behind_decides() {
         let world = world(BACKUP);
         world.release_path(&Build::default().write(&world)).expect(0);
         let lax = "[schema]\nprovides = \"1\"";
-        let build = Build { version: 1, quirks, probed, schema: lax, ..Build::default() };
+        let deadline = if quirks == ["live:hang"] { "3s" } else { "60s" };
+        let build = Build { version: 1, quirks, probed, deadline, schema: lax, ..Build::default() };
         let said = world.release_path(&build.write(&world)).expect(exit);
         assert!(why(&said).contains(expected), "{exit}: {}", why(&said));
         let status = world.status();
@@ -189,6 +198,21 @@ fn a_migration_goes_on_when_the_supervisor_dies_and_runs_once() {
     assert_eq!(world.status()["serving"], 2);
 }
 
+/// The copy is the data's copy, however the data is named.
+#[test]
+fn an_absolute_path_below_shared_is_tried_on_its_copy() {
+    let more = |world: &World| {
+        let path = world.path("root/web/shared/app.db");
+        BACKUP.replace("app.db", &path.to_string_lossy())
+    };
+    let world = world_of(more, "25s", "");
+    world.release_path(&Build::default().write(&world)).expect(0);
+    get(world.address, "/add").unwrap();
+    let build = Build { version: 1, quirks: &["copy:rows"], ..Build::default() };
+    world.release_path(&build.write(&world)).expect(0);
+    assert!(is_swept(&world));
+}
+
 #[test]
 fn a_release_that_is_called_off_in_its_rehearsal_leaves_no_copy() {
     let world = world(BACKUP);
@@ -210,6 +234,9 @@ fn a_release_that_is_called_off_in_its_rehearsal_leaves_no_copy() {
 #[test]
 fn a_power_cut_in_any_phase_loses_no_row_and_migrates_once() {
     let phases = [
+        "verify",
+        "preflight",
+        "stage",
         "rehearse_old",
         "backup",
         "restore_rehearsal",

@@ -105,7 +105,7 @@ fn world(lines: &str, check: &str) -> World {
     };
     let others = [
         ("http = \"/healthz\"", check),
-        ("deadline = \"1500ms\"", "deadline = \"20s\""),
+        ("deadline = \"5s\"", "deadline = \"20s\""),
         ("timeout = \"1s\"", "timeout = \"5s\""),
     ];
     world_with(listen, "", &others)

@@ -22,7 +22,7 @@ fn world(schemes: &[&str]) -> World {
     let text = config(address, "[service.web.keep]\nstandby = \"0s\"")
         .replace(&format!("listen = [\"tcp://{address}\"]"), &listen)
         .replace("http = \"/healthz\"", &check)
-        .replace("deadline = \"1500ms\"", "deadline = \"20s\"")
+        .replace("deadline = \"5s\"", "deadline = \"20s\"")
         .replace("timeout = \"1s\"", "timeout = \"5s\"");
     world.configure(&text);
     world.wake();

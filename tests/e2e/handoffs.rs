@@ -78,7 +78,7 @@ fn both_families_reach_an_intercepted_program() {
 fn a_forwarded_program_is_told_who_calls() {
     let more = "[service.web.forward]\nproxy_protocol = true";
     let others =
-        [("deadline = \"1500ms\"", "deadline = \"20s\""), ("http = \"/healthz\"", "tcp = true")];
+        [("deadline = \"5s\"", "deadline = \"20s\""), ("http = \"/healthz\"", "tcp = true")];
     let world = world_with(tcp("port"), more, &others);
     let dir = world.build_of(&["python3", "app.py"]);
     // The header's signature, the addresses, then the request.
@@ -92,8 +92,7 @@ fn a_forwarded_program_is_told_who_calls() {
 /// The bind is the keeper's to answer.
 #[test]
 fn a_bind_is_answered_while_no_supervisor_runs() {
-    let world =
-        world_with(tcp("intercept"), "", &[("deadline = \"1500ms\"", "deadline = \"20s\"")]);
+    let world = world_with(tcp("intercept"), "", &[("deadline = \"5s\"", "deadline = \"20s\"")]);
     let bind = format!("bind={}", world.address);
     let build = world.build(&[&bind, "late-ms=600"]);
     let mut command = world.command(&["release", "web", &build.to_string_lossy(), "--json"]);

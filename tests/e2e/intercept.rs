@@ -19,7 +19,7 @@ pub fn world(more: &str) -> World {
     let text = config(world.address, "[service.web.keep]\nstandby = \"0s\"")
         .replace("[service.web.health]", &top)
         .replace("drain = \"0s\"", "drain = \"10s\"")
-        .replace("deadline = \"1500ms\"", "deadline = \"20s\"")
+        .replace("deadline = \"5s\"", "deadline = \"20s\"")
         .replace("timeout = \"1s\"", "timeout = \"5s\"");
     world.configure(&text);
     world.wake();

@@ -60,6 +60,8 @@ for word in sys.argv[2:]:
     elif what == "half": db.migrate(999, "ALTER TABLE rows ADD COLUMN half TEXT"); sys.exit("in the middle")
     elif what == "break": db.migrate(998, "ALTER TABLE rows RENAME TO elsewhere"); sys.exit("broken")
     elif what == "drop": db.migrate(0, "ALTER TABLE rows RENAME COLUMN note TO comment")
+    elif what == "hang": time.sleep(1000)
+    elif what == "rows" and db.count() == 0: sys.exit("no rows here")
     elif what == "wait":
         open(os.path.join(shared, "migrating"), "a").write("begun\n")
         while not os.path.exists(os.path.join(shared, "go")): time.sleep(0.02)
@@ -130,7 +132,7 @@ pub fn world_of(more: impl Fn(&World) -> String, deadline: &str, lines: &str) ->
     let mut world = World::asleep(crate::world::free_address());
     let more = more(&world);
     let text = config(world.address, &more)
-        .replace("deadline = \"1500ms\"", &format!("deadline = {deadline:?}"))
+        .replace("deadline = \"5s\"", &format!("deadline = {deadline:?}"))
         .replace("timeout = \"1s\"", "timeout = \"20s\"")
         .replace("drain = \"0s\"", "drain = \"20s\"")
         .replace("[service.web.health]", &format!("{lines}[service.web.health]"));
@@ -156,6 +158,8 @@ pub struct Build<'a> {
     pub probed: bool,
     /// Where its rows are.
     pub store: Store,
+    /// Of its migration.
+    pub deadline: &'a str,
 }
 
 /// Where rows are.
@@ -185,6 +189,7 @@ impl Default for Build<'_> {
             schema: "",
             probed: true,
             store: Store::Sqlite,
+            deadline: "60s",
         }
     }
 }
@@ -203,7 +208,10 @@ impl Build<'_> {
             let version = self.version.to_string();
             let mut words = vec![python.as_str(), "migrate.py", &version];
             words.extend(self.quirks);
-            text.push_str(&format!("[migrate]\ncommand = {words:?}\ndeadline = \"60s\"\n"));
+            text.push_str(&format!(
+                "[migrate]\ncommand = {words:?}\ndeadline = {:?}\n",
+                self.deadline
+            ));
             if self.probed {
                 text.push_str(&format!("probe = [{python:?}, \"version.py\"]\n"));
             }
@@ -258,6 +266,10 @@ pub struct Writers {
 
 impl Writers {
     pub fn start(address: SocketAddr) -> Self {
+        Self::several(address, 3)
+    }
+
+    pub fn several(address: SocketAddr, n_clients: usize) -> Self {
         let (stop, n_acked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let client = |_| {
             let (stop, n_acked) = (Arc::clone(&stop), Arc::clone(&n_acked));
@@ -272,7 +284,7 @@ impl Writers {
                 errors
             })
         };
-        let threads = (0..3).map(client).collect();
+        let threads = (0..n_clients).map(client).collect();
         Self { stop, n_acked, threads }
     }
 

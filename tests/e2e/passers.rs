@@ -22,7 +22,7 @@ fn world(lines: &'static str, others: &[(&str, &str)]) -> World {
 }
 
 fn hold() -> World {
-    let patient = [("deadline = \"1500ms\"", "deadline = \"20s\"")];
+    let patient = [("deadline = \"5s\"", "deadline = \"20s\"")];
     world("strategy = \"hold\"\nmax_gap = \"25s\"", &patient)
 }
 

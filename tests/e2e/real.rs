@@ -15,7 +15,7 @@ use crate::world::{World, config};
 fn world() -> World {
     let mut world = World::asleep(crate::world::free_address());
     let text = config(world.address, "[service.web.keep]\nstandby = \"0s\"")
-        .replace("deadline = \"1500ms\"", "deadline = \"20s\"")
+        .replace("deadline = \"5s\"", "deadline = \"20s\"")
         .replace("timeout = \"1s\"", "timeout = \"5s\"");
     world.configure(&text);
     world.wake();

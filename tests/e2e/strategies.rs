@@ -196,7 +196,7 @@ fn share_of(world: &World, release: u64) -> f64 {
 
 #[test]
 fn a_canary_that_turns_bad_or_is_aborted_leaves_the_old_one() {
-    let world = canary("[\"50%\", \"100%\"]", "for = \"1500ms\"");
+    let world = canary("[\"50%\", \"100%\"]", "for = \"5s\"");
     world.release(&[]).expect(0);
     let load = world.load(Shape::Short);
     let said = world.release(&["bad-after-ms=600"]).expect(21).result();

@@ -213,7 +213,7 @@ fn a_service_runs_as_its_user_and_writes_where_it_may() {
     let more = format!("user = \"{user}\"\nenv = {{ SECRET = \"s3cr3t\" }}\n[service.web.health]");
     // Its runtime may take a while to start.
     let text = config(world.address, "").replace("[service.web.health]", &more);
-    world.configure(&text.replace("deadline = \"1500ms\"", "deadline = \"20s\""));
+    world.configure(&text.replace("deadline = \"5s\"", "deadline = \"20s\""));
     kill(world.keeper_pid(), libc::SIGHUP);
     world.wait("reloaded", |world| world.run_log().contains("configuration reloaded"));
     let script = "id -un > \"$HALLEY_SHARED/who\"; touch ./denied; exec python3 -u app.py";

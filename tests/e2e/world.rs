@@ -64,7 +64,7 @@ timeout = "1s"
 rise = 2
 fall = 2
 min_healthy = "60ms"
-deadline = "1500ms"
+deadline = "5s"
 [service.web.bake]
 for = "200ms"
 [service.web.stop]
@@ -277,6 +277,8 @@ impl World {
     /// A power cut as processes see it: everything is gone at once.
     pub fn power_cut(&mut self) {
         let Some(mut keeper) = self.keeper.take() else { return };
+        // Stopped it starts nobody any more, so that the list is all there is.
+        kill(i32::try_from(keeper.id()).unwrap(), libc::SIGSTOP);
         let all = proc::tree(i32::try_from(keeper.id()).unwrap());
         // The keeper first, so that nobody starts anybody again.
         kill(i32::try_from(keeper.id()).unwrap(), libc::SIGKILL);

@@ -177,6 +177,7 @@ pub fn backups(backups: &[BackupEntry]) -> String {
             match (backup.counts.get("files"), rows) {
                 (Some(files), 2) => format!("{files} files"),
                 (_, 0) => "-".to_owned(),
+                (_, 1) => format!("{holds} rows in 1 table"),
                 _ => format!("{holds} rows in {rows} tables"),
             },
         ]);

@@ -70,8 +70,7 @@ pub async fn take(service: &Rc<Service>, client: &mut Client) -> Result<(), Trou
             return Err(failed(&why));
         }
     }
-    let keep = hand.backup.clone();
-    receipt::prune(&service.paths, keep.keep, keep.keep_for);
+    super::prune(&hand).await;
     client.tell(&Event::Backup(Box::new(entry(receipt)))).await;
     client.tell(&Event::Result(Box::new(verbs::outcome(service, "backed_up", 0)))).await;
     Ok(())

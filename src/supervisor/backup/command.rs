@@ -18,7 +18,7 @@ pub(super) async fn restore(
     from: &Path,
     site: &Site,
 ) -> Result<(), String> {
-    let mut env = hand.env(site);
+    let mut env = hand.env(site, &hand.settings);
     env.push(variable(from));
     run(hand, "backup.restore", words, env).await
 }
@@ -29,7 +29,7 @@ pub(super) async fn inspect(
     site: &Site,
 ) -> Result<Counts, String> {
     if let Some(words) = words {
-        run(hand, "backup.check", words, hand.env(site)).await?;
+        run(hand, "backup.check", words, hand.env(site, &hand.settings)).await?;
     }
     Ok(Counts::new())
 }

@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use super::{Counts, Hand, Site};
+use super::{Counts, Hand, Site, on_thread};
 use crate::os::fs as durable;
 
 /// How often files that change while they are copied are copied again.
@@ -70,20 +70,14 @@ pub(super) async fn inspect(hand: &Hand<'_>, path: &Path, site: &Site) -> Result
     counted.await.map_err(|why| format!("files: {why}"))
 }
 
-async fn on_thread<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> Result<T, String> {
-    let done = tokio::task::spawn_blocking(work).await.map_err(|error| error.to_string())?;
-    done.map_err(|error| error.to_string())
-}
-
 fn beside(path: &Path, suffix: &str) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     path.with_file_name(format!(".{name}.{suffix}"))
 }
 
-/// Modification time in seconds and nanoseconds, and size: what a write changes.
-type Stamp = (i64, i64, u64);
+/// Modification time in seconds and nanoseconds, size, change time, inode: what a write, or another
+/// file in the place of this one, changes.
+type Stamp = (i64, i64, u64, i64, i64, u64);
 
 /// Every plain file with its stamp, by path.
 fn stamps(dir: &Path) -> io::Result<Vec<(PathBuf, Stamp)>> {
@@ -93,10 +87,15 @@ fn stamps(dir: &Path) -> io::Result<Vec<(PathBuf, Stamp)>> {
         if meta.is_dir() {
             stamps.extend(self::stamps(&entry)?);
         } else if meta.is_file() {
-            stamps.push((entry, (meta.mtime(), meta.mtime_nsec(), meta.len())));
+            stamps.push((entry, stamp(&meta)));
         }
     }
     Ok(stamps)
+}
+
+fn stamp(meta: &Metadata) -> Stamp {
+    let changed = (meta.ctime(), meta.ctime_nsec());
+    (meta.mtime(), meta.mtime_nsec(), meta.len(), changed.0, changed.1, meta.ino())
 }
 
 fn entries(dir: &Path) -> io::Result<Vec<PathBuf>> {
@@ -135,12 +134,13 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 fn own(path: &Path, meta: &Metadata) -> io::Result<()> {
-    fs::set_permissions(path, fs::Permissions::from_mode(meta.mode() & 0o7777))?;
+    // The owner first: to change it takes special bits of the mode away.
     match durable::give_to(path, meta.uid(), meta.gid()) {
         // Without root everything is our own anyway.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
-        given => given,
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+        given => given?,
     }
+    fs::set_permissions(path, fs::Permissions::from_mode(meta.mode() & 0o7777))
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ mod postgres;
 mod sqlite;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
 
 use crate::config::model::{Backup, Driver, Settings};
@@ -53,10 +53,16 @@ pub enum Site {
 #[derive(Debug)]
 pub struct Copied {
     site: Site,
-    /// What programs get in their environment to work on it.
-    pub env: Vec<(String, String)>,
     /// What was counted in it.
     pub counts: Counts,
+}
+
+impl Copied {
+    /// What a program with these settings gets in its environment to work on it.
+    #[must_use]
+    pub fn env(&self, hand: &Hand<'_>, settings: &Settings) -> Vec<(String, String)> {
+        hand.env(&self.site, settings)
+    }
 }
 
 /// The configured driver's name.
@@ -117,15 +123,15 @@ impl<'a> Hand<'a> {
         if ended.is_good() { Ok(ended) } else { Err(format!("{name}: {}", ended.why())) }
     }
 
-    /// A file or directory of the driver's, where this site has it.
+    /// A file or directory of the driver's, where this site has it. An absolute path below
+    /// `shared/` is one below `shared/`.
     fn path(&self, site: &Site, path: &Path) -> PathBuf {
+        let shared = self.service.paths.shared();
+        let plain: PathBuf = path.components().filter(|part| *part != Component::CurDir).collect();
+        let path = plain.strip_prefix(&shared).unwrap_or(&plain);
         match site {
-            Site::Live if path.is_absolute() => path.to_owned(),
-            Site::Live => self.service.paths.shared().join(path),
-            Site::Scratch { dir, .. } if path.is_absolute() => {
-                dir.join(path.strip_prefix("/").unwrap_or(path))
-            }
-            Site::Scratch { dir, .. } => dir.join(path),
+            Site::Live => joined(&shared, path),
+            Site::Scratch { dir, .. } => joined(dir, path.strip_prefix("/").unwrap_or(path)),
         }
     }
 
@@ -179,27 +185,46 @@ impl<'a> Hand<'a> {
     }
 
     /// What a program gets in its environment to work on a copy.
-    fn env(&self, site: &Site) -> Vec<(String, String)> {
+    fn env(&self, site: &Site, settings: &Settings) -> Vec<(String, String)> {
         let Site::Scratch { dir, .. } = site else { return Vec::new() };
-        let live = self.service.paths.shared();
-        let mut env = vec![("HALLEY_SHARED".to_owned(), dir.to_string_lossy().into_owned())];
-        let replaced = |from: &Path, to: &Path| {
-            let (from, to) = (from.to_string_lossy(), to.to_string_lossy());
-            let named = self.settings.env.iter().filter(|(_, value)| value.contains(from.as_ref()));
-            named
-                .map(|(name, value)| (name.clone(), value.replace(from.as_ref(), &to)))
-                .collect::<Vec<_>>()
-        };
+        let mut moves = vec![(self.service.paths.shared(), dir.clone())];
+        let mut env = settings.env.clone();
         match &self.backup.driver {
-            Driver::Sqlite { path, .. } | Driver::Files { path } if path.is_absolute() => {
-                env.extend(replaced(path, &self.path(site, path)));
+            Driver::Sqlite { path, .. } | Driver::Files { path } => {
+                moves.push((self.path(&Site::Live, path), self.path(site, path)));
             }
-            Driver::Postgres { url_env, .. } => env.extend(postgres::env(self, url_env, site)),
-            _ => {}
+            Driver::Postgres { url_env, .. } => env.extend(postgres::env(settings, url_env, site)),
+            Driver::Command { .. } => {}
         }
-        env.extend(replaced(&live, dir));
-        env
+        for value in env.values_mut() {
+            for (from, to) in &moves {
+                *value = moved(value, &from.to_string_lossy(), &to.to_string_lossy());
+            }
+        }
+        env.retain(|name, value| settings.env.get(name) != Some(value));
+        env.insert("HALLEY_SHARED".to_owned(), dir.to_string_lossy().into_owned());
+        env.into_iter().collect()
     }
+}
+
+/// A path below another; `.` is that one itself.
+fn joined(base: &Path, path: &Path) -> PathBuf {
+    if path.as_os_str().is_empty() { base.to_owned() } else { base.join(path) }
+}
+
+/// A text in which a path is another; what only begins with the same letters is another path.
+fn moved(text: &str, from: &str, to: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(from) {
+        let after = &rest[at + from.len()..];
+        let goes_on = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.');
+        out.push_str(&rest[..at]);
+        out.push_str(if after.starts_with(goes_on) { from } else { to });
+        rest = after;
+    }
+    out.push_str(rest);
+    out
 }
 
 /// What stands against a backup now: tools that are not there, data that is not there.
@@ -213,7 +238,45 @@ pub async fn obstacles(service: &Rc<Service>) -> Vec<String> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let is_there = |tool: &str| std::env::split_paths(&path).any(|dir| dir.join(tool).is_file());
     let missing = tools.iter().filter(|tool| !is_there(tool));
-    missing.map(|tool| format!("backup: {tool} is not installed")).collect()
+    let missing: Vec<String> =
+        missing.map(|tool| format!("backup: {tool} is not installed")).collect();
+    let (Driver::Postgres { url_env, .. }, true) = (&backup.driver, missing.is_empty()) else {
+        return missing;
+    };
+    let Some(hand) = Hand::of(service, service.paths.logs().join("backup.log")) else {
+        return missing;
+    };
+    let refused = postgres::may_copy(&hand, url_env).await;
+    refused.err().map(|why| format!("backup: {why}")).into_iter().collect()
+}
+
+/// Why there is no room for a backup and a copy of it.
+#[must_use]
+pub fn no_room(service: &Service) -> Option<String> {
+    let backup = service.config().backup.clone()?;
+    let last = receipt::list(&service.paths).first().map_or(0, |receipt| receipt.bytes);
+    let now = match &backup.driver {
+        Driver::Sqlite { path, .. } => service.paths.shared().join(path).metadata().ok(),
+        _ => None,
+    };
+    let bytes = now.map_or(0, |meta| meta.len()).max(last);
+    let free = fs::free(service.paths.dir()).ok()?.bytes;
+    (free < bytes.saturating_mul(2)).then(|| {
+        let (needed, free) = (report::size(bytes * 2), report::size(free));
+        format!("a backup and a copy of it need {needed}, the disk has {free} left")
+    })
+}
+
+/// Removes backups that are too many or too old; the newest stays.
+pub async fn prune(hand: &Hand<'_>) {
+    let (paths, keep) = (hand.service.paths.clone(), hand.backup.clone());
+    let pruned = on_thread(move || {
+        receipt::prune(&paths, keep.keep, keep.keep_for);
+        Ok(())
+    });
+    if let Err(why) = pruned.await {
+        tracing::warn!(service = %hand.service.name, why, "removing old backups");
+    }
 }
 
 /// Takes a backup of the present.
@@ -233,12 +296,12 @@ pub async fn take(hand: &Hand<'_>, op: Option<OpId>) -> Result<Receipt, String> 
     let made = async {
         hand.take(&dir).await?;
         let dir = dir.clone();
-        let listed = tokio::task::spawn_blocking(move || {
+        on_thread(move || {
             let listing = seal::list(&dir)?;
             fs::sync_all_of(&dir)?;
-            std::io::Result::Ok(listing)
-        });
-        listed.await.map_err(|error| error.to_string())?.map_err(system)
+            Ok(listing)
+        })
+        .await
     };
     let written = made.await.and_then(|listing| {
         if listing.size_bytes == 0 {
@@ -278,16 +341,13 @@ pub async fn copy(hand: &Hand<'_>, receipt: &mut Receipt) -> Result<Copied, Stri
     let begun = clock::tick();
     let paths = service.paths.clone();
     let looked = receipt.clone();
-    let damage = tokio::task::spawn_blocking(move || receipt::damage(&paths, &looked));
-    if let Some(why) = damage.await.map_err(|error| error.to_string())? {
+    if let Some(why) = on_thread(move || Ok(receipt::damage(&paths, &looked))).await? {
         return Err(why);
     }
-    let site = Site::Scratch {
-        dir: service.paths.scratch().join(&receipt.id),
-        database: postgres::scratch_name(service.name.as_str(), &receipt.id),
-    };
-    let Site::Scratch { dir, .. } = &site else { return Err(String::new()) };
-    hand.own_dir(dir)?;
+    let dir = service.paths.scratch().join(&receipt.id);
+    hand.own_dir(&dir)?;
+    let database = postgres::scratch_name(service.name.as_str(), &receipt.id);
+    let site = Site::Scratch { dir, database };
     let from = receipt::data_dir(&service.paths, &receipt.id);
     let restored = match hand.restore(&from, &site).await {
         Ok(()) => hand.inspect(&site).await,
@@ -308,8 +368,7 @@ pub async fn copy(hand: &Hand<'_>, receipt: &mut Receipt) -> Result<Copied, Stri
     if let Err(error) = receipt::write(&service.paths, receipt) {
         tracing::warn!(service = %service.name, %error, "noting a rehearsal");
     }
-    let env = hand.env(&site);
-    Ok(Copied { site, env, counts })
+    Ok(Copied { site, counts })
 }
 
 /// Removes a copy.
@@ -324,9 +383,18 @@ async fn drop_site(hand: &Hand<'_>, site: &Site) {
     {
         tracing::warn!(service = %hand.service.name, why, "removing a copy");
     }
-    if let Err(error) = fs::remove_tree(dir) {
-        tracing::warn!(service = %hand.service.name, %error, "removing a copy");
+    let dir = dir.clone();
+    if let Err(why) = on_thread(move || fs::remove_tree(&dir)).await {
+        tracing::warn!(service = %hand.service.name, why, "removing a copy");
     }
+}
+
+/// Whatever takes as long as the data is great does not hold the supervisor up.
+async fn on_thread<T: Send + 'static>(
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> Result<T, String> {
+    let done = tokio::task::spawn_blocking(work).await.map_err(|error| error.to_string())?;
+    done.map_err(|error| error.to_string())
 }
 
 /// At start: what a crash has left of backups and copies. A copy's directory is removed after its
@@ -362,7 +430,8 @@ pub fn summary(counts: &Counts) -> String {
         _ if counts.is_empty() => "checked".to_owned(),
         _ => {
             let n: u64 = counts.values().sum();
-            format!("{n} rows in {} tables", counts.len())
+            let tables = if counts.len() == 1 { "table" } else { "tables" };
+            format!("{n} rows in {} {tables}", counts.len())
         }
     }
 }
@@ -372,12 +441,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_path_is_moved_and_its_neighbours_are_not() {
+        let moved = |text: &str| moved(text, "/srv/app.db", "/copy/app.db");
+        assert_eq!(moved("sqlite:////srv/app.db?x=1"), "sqlite:////copy/app.db?x=1");
+        assert_eq!(moved("/srv/app.db-old:/srv/app.db"), "/srv/app.db-old:/copy/app.db");
+        assert_eq!(moved("/srv/app"), "/srv/app");
+    }
+
+    #[test]
     fn counts_are_told_as_what_they_are() {
         let counts = |pairs: &[(&str, u64)]| -> Counts {
             pairs.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect()
         };
         assert_eq!(summary(&counts(&[("files", 2), ("bytes", 1500)])), "2 files, 1.5 kB");
         assert_eq!(summary(&counts(&[("a", 2), ("b", 3)])), "5 rows in 2 tables");
+        assert_eq!(summary(&counts(&[("a", 2)])), "2 rows in 1 table");
         assert_eq!(summary(&counts(&[])), "checked");
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::{Counts, Hand, Site};
+use crate::config::model::Settings;
 
 const DUMP: &str = "dump.pgc";
 /// Names that PostgreSQL does not cut.
@@ -15,9 +16,15 @@ pub(super) fn scratch_name(service: &str, id: &str) -> String {
     let plain = |text: &str| -> String {
         text.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_lowercase()
     };
-    let mut name = format!("halley_scratch_{}_{}", plain(service), plain(id));
-    name.truncate(NAME_BYTES_MAX);
-    name
+    let name = format!("halley_scratch_{}_{}", plain(service), plain(id));
+    if name.len() <= NAME_BYTES_MAX {
+        return name;
+    }
+    // Long names with the same beginning stay apart.
+    let mut crc = flate2::Crc::new();
+    crc.update(service.as_bytes());
+    crc.update(id.as_bytes());
+    format!("halley_scratch_{:08x}_{}", crc.sum(), &plain(id)[..plain(id).len().min(32)])
 }
 
 pub(super) async fn take(hand: &Hand<'_>, url_env: &str, dir: &Path) -> Result<(), String> {
@@ -42,9 +49,13 @@ pub(super) async fn restore(
             let id = from.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
             let beside = scratch_name(hand.service.name.as_str(), &id);
             discard(hand, url_env, &beside).await?;
+            // A crash from here on: the sweep finds the database by this directory's name.
+            let mark = hand.service.paths.scratch().join(id.as_ref());
+            hand.own_dir(&mark)?;
             fill(hand, &url, from, &beside).await?;
             let swap = swap(&url.database, &beside);
-            psql(hand, &url, "postgres", "taking the live database's place", &swap).await.map(drop)
+            psql(hand, &url, "postgres", "taking the live database's place", &swap).await?;
+            std::fs::remove_dir_all(&mark).map_err(|error| format!("{}: {error}", mark.display()))
         }
     }
 }
@@ -53,7 +64,19 @@ pub(super) async fn restore(
 async fn fill(hand: &Hand<'_>, url: &Url, from: &Path, database: &str) -> Result<(), String> {
     let dump = from.join(DUMP);
     let dump = dump.to_string_lossy();
-    hand.run("createdb", &["createdb", database], url.env("postgres"), None).await?;
+    let locale = "SELECT pg_encoding_to_char(encoding), datcollate, datctype FROM pg_database \
+                  WHERE datname = current_database()";
+    // The live one may be the one that is missing.
+    let said = psql(hand, url, &url.database, "locale", locale).await.unwrap_or_default();
+    let mut words = vec!["createdb".to_owned(), "--template=template0".to_owned()];
+    if let [encoding, collate, ctype] = said.trim().split('|').collect::<Vec<_>>()[..] {
+        words.push(format!("--encoding={encoding}"));
+        words.push(format!("--lc-collate={collate}"));
+        words.push(format!("--lc-ctype={ctype}"));
+    }
+    words.push(database.to_owned());
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    hand.run("createdb", &words, url.env("postgres"), None).await?;
     let to = format!("--dbname={database}");
     let words = ["pg_restore", "--exit-on-error", "--no-owner", &to, dump.as_ref()];
     hand.run("pg_restore", &words, url.env(database), None).await.map(drop)
@@ -124,6 +147,16 @@ pub(super) fn answered(said: &str) -> Result<(), String> {
     }
 }
 
+/// Whether the server is there, and lets the service's role make databases.
+pub(super) async fn may_copy(hand: &Hand<'_>, url_env: &str) -> Result<(), String> {
+    let url = Url::of(hand, url_env)?;
+    let query = "SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user";
+    match psql(hand, &url, &url.database, "asking PostgreSQL", query).await?.trim() {
+        "t" => Ok(()),
+        _ => Err("the role may not create databases: ALTER ROLE ... CREATEDB".to_owned()),
+    }
+}
+
 /// Removes the database of a copy; also when it is not there.
 pub(super) async fn discard(hand: &Hand<'_>, url_env: &str, database: &str) -> Result<(), String> {
     let url = Url::of(hand, url_env)?;
@@ -131,13 +164,20 @@ pub(super) async fn discard(hand: &Hand<'_>, url_env: &str, database: &str) -> R
     hand.run("dropdb", &words, url.env("postgres"), None).await.map(drop)
 }
 
-/// The variable with the URL of a copy.
-pub(super) fn env(hand: &Hand<'_>, url_env: &str, site: &Site) -> Vec<(String, String)> {
-    let (Some(text), Site::Scratch { database, .. }) = (hand.settings.env.get(url_env), site)
-    else {
+/// Variables that name the live database, with the copy in its place.
+pub(super) fn env(settings: &Settings, url_env: &str, site: &Site) -> Vec<(String, String)> {
+    let Site::Scratch { database, .. } = site else { return Vec::new() };
+    let Some(live) = settings.env.get(url_env).and_then(|text| Url::parse(text)) else {
         return Vec::new();
     };
-    with_database(text, database).map(|url| vec![(url_env.to_owned(), url)]).unwrap_or_default()
+    let copied = |(name, value): (&String, &String)| {
+        if name == "PGDATABASE" && *value == live.database {
+            return Some((name.clone(), database.clone()));
+        }
+        let is_live = Url::parse(value).is_some_and(|url| url.is_same_database(&live));
+        is_live.then(|| Some((name.clone(), with_database(value, database)?))).flatten()
+    };
+    settings.env.iter().filter_map(copied).collect()
 }
 
 fn database(url: &Url, site: &Site) -> String {
@@ -196,6 +236,15 @@ impl Url {
         }
         let database = decoded(database)?;
         (!database.is_empty()).then_some(Self { database, env })
+    }
+
+    /// Whoever asks.
+    fn is_same_database(&self, other: &Self) -> bool {
+        let place = |url: &Self| {
+            let get = |name: &str| url.env.get(name).cloned();
+            (get("PGHOST"), get("PGPORT").unwrap_or_else(|| "5432".to_owned()))
+        };
+        self.database == other.database && place(self) == place(other)
     }
 
     fn env(&self, database: &str) -> Vec<(String, String)> {
@@ -276,7 +325,9 @@ mod tests {
         );
         let name = scratch_name("my-web", "20261123T191500.123Z-op-0000007");
         assert_eq!(name, "halley_scratch_myweb_20261123t191500123zop0000007");
-        assert!(scratch_name(&"x".repeat(63), "1").len() <= 63);
+        let long =
+            |end: &str| scratch_name(&("x".repeat(62) + end), "20261123T191500.123Z-by-hand");
+        assert!(long("a").len() <= 63 && long("a") != long("b"));
     }
 
     #[test]

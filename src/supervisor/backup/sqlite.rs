@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Counts, Hand, Site};
+use super::{Counts, Hand, Site, on_thread};
 use crate::os::fs;
 
 /// How long its commands wait for a writer's lock.
@@ -16,7 +16,7 @@ const COPY: &str = "copy.db";
 pub(super) async fn take(hand: &Hand<'_>, path: &Path, dir: &Path) -> Result<(), String> {
     let live = hand.path(&Site::Live, path);
     if !live.is_file() {
-        return Err(format!("{}: there is no database", live.display()));
+        return Err(format!("{}: there is no database (backup.path)", live.display()));
     }
     let copy = dir.join(COPY);
     let script = format!(
@@ -46,9 +46,16 @@ pub(super) async fn restore(
         own_dirs(hand, site, parent).map_err(system)?;
     }
     let beside = named(&to, ".restored");
-    std::fs::copy(&from, &beside).map_err(system)?;
+    let (copy, live) = (beside.clone(), to.clone());
+    on_thread(move || {
+        std::fs::copy(&from, &copy)?;
+        if let Ok(meta) = live.metadata() {
+            std::fs::set_permissions(&copy, meta.permissions())?;
+        }
+        std::fs::File::open(&copy)?.sync_all()
+    })
+    .await?;
     hand.give(&beside).map_err(system)?;
-    std::fs::File::open(&beside).and_then(|file| file.sync_all()).map_err(system)?;
     // A journal that belongs to the database before would be played into this one.
     for suffix in ["-wal", "-shm", "-journal"] {
         match std::fs::remove_file(named(&to, suffix)) {

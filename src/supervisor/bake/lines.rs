@@ -16,9 +16,9 @@ use crate::os::clock;
 use crate::supervisor::bake::{Finding, Stage};
 use crate::supervisor::logs::Follow;
 
-/// Lines that are looked at in one go. A program that floods its log keeps nobody waiting; what
-/// lies beyond is not counted.
-const N_LINES_MAX: usize = 5000;
+/// What is looked at in one go. A program that floods its log keeps nobody waiting; what lies beyond
+/// is not counted.
+const LOOK_BYTES_MAX: usize = 1024 * 1024;
 /// What is read of an older log.
 const BEFORE_BYTES_MAX: u64 = 1024 * 1024;
 
@@ -71,7 +71,13 @@ impl Lines {
         let wanted = &self.wanted;
         for log in std::iter::once(&mut self.own).chain(&mut self.beside) {
             let lines = log.follow.next_lines();
-            let n = lines.iter().take(N_LINES_MAX).filter(|line| is_error(line, wanted)).count();
+            let mut left = LOOK_BYTES_MAX;
+            let looked_at = lines.iter().take_while(|line| {
+                let is_within = left > 0;
+                left = left.saturating_sub(line.len());
+                is_within
+            });
+            let n = looked_at.filter(|line| is_error(line, wanted)).count();
             log.n_seen += n as u64;
             log.n_in_window = log.window.add(now, if judged { n as u64 } else { 0 });
         }

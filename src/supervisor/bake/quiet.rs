@@ -13,7 +13,7 @@ use crate::supervisor::bake::resources::{self, Held, Resources};
 use crate::supervisor::bake::{Book, Finding, Stage};
 use crate::supervisor::fleet::Crew;
 
-/// It.
+/// What one bake sees so.
 #[derive(Debug)]
 pub(super) struct Quiet {
     own: Resources,
