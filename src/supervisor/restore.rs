@@ -7,6 +7,7 @@
 
 use std::rc::Rc;
 
+use crate::core::ids::ReleaseId;
 use crate::core::time::Tick;
 use crate::os::clock;
 use crate::store::receipt::{self, Receipt};
@@ -17,7 +18,7 @@ use crate::supervisor::backup::{self, Counts, Hand, Site, by_hand};
 use crate::supervisor::begin;
 use crate::supervisor::bring_up;
 use crate::supervisor::control::Client;
-use crate::supervisor::fleet::Duty;
+use crate::supervisor::fleet::{Crew, Duty};
 use crate::supervisor::gate::{self, Gated, Rigour};
 use crate::supervisor::leave;
 use crate::supervisor::perform::revive;
@@ -200,7 +201,7 @@ async fn replace(
     };
     if let Err(why) = put {
         tell(client, "restore", PhaseState::Fail, begun, &why).await;
-        let back = back_text(undo_holding(service, hand, &restoration).await);
+        let back = back_text(&restoration, undo_holding(service, hand, &restoration).await);
         drop(turn);
         bring_up::bring_up(service).await;
         return Err(refused(&format!("{why}\n{back}"), 15));
@@ -209,7 +210,6 @@ async fn replace(
     let begun = clock::tick();
     match prove(service, hand).await {
         Ok(detail) => {
-            end(service);
             let schema = receipt.schema.clone();
             if let Err(error) = service.save(|state| state.schema = schema) {
                 tracing::warn!(service = %service.name, %error, "noting the schema's version");
@@ -219,7 +219,7 @@ async fn replace(
         }
         Err(why) => {
             tell(client, "gate", PhaseState::Fail, begun, &why).await;
-            let back = back_text(undo_holding(service, hand, &restoration).await);
+            let back = back_text(&restoration, undo_holding(service, hand, &restoration).await);
             drop(turn);
             bring_up::bring_up(service).await;
             Err(refused(&format!("{why}\n{back}"), 20))
@@ -227,10 +227,13 @@ async fn replace(
     }
 }
 
-fn back_text(undone: Result<(), String>) -> String {
-    match undone {
-        Ok(()) => "what was there before is back".to_owned(),
-        Err(why) => why,
+fn back_text(restoration: &Restoration, undone: Result<(), String>) -> String {
+    match (undone, &restoration.before) {
+        (Ok(()), Some(_)) => "what was there before is back".to_owned(),
+        (Ok(()), None) => {
+            format!("what was there before was not saved; backup {} stays", restoration.backup)
+        }
+        (Err(why), _) => why,
     }
 }
 
@@ -248,32 +251,36 @@ async fn prove(service: &Rc<Service>, hand: &Hand<'_>) -> Result<String, String>
     let mut transcript = Transcript::default();
     let limit = crew.settings.health.deadline;
     let why = match gate::gate(service, &crew, Rigour::Short, limit, &mut transcript).await {
-        Gated::Open(detail) => {
-            let steered = service.steer_to(&crew, Duty::Live).map_err(|error| error.to_string());
-            let pointed = service.point_proxy(&crew).await;
-            revive(service, &crew);
-            service.tend();
-            let op = service.state.borrow().last_good.map_or(0, |good| good.op);
-            let served = Served { release: target.0, generation: generation.0, op };
-            let saved = service.save(|state| {
-                state.last_good = Some(served);
-                state.standby = None;
-            });
-            match (steered, pointed, saved) {
-                (Ok(()), Ok(()), Ok(())) => {
-                    service.trouble.replace(None);
-                    return Ok(detail);
-                }
-                (Err(why), ..) | (_, Err(why), _) => why,
-                (.., Err(error)) => error.to_string(),
+        Gated::Open(detail) => match restoration::end(&service.paths) {
+            // Before the first caller: what it writes is never taken back by a crash.
+            Ok(()) => {
+                go_forward(service, &crew, target).await;
+                return Ok(detail);
             }
-        }
+            Err(error) => error.to_string(),
+        },
         Gated::Died => report::death(service, generation, target),
         Gated::Shut(why) => format!("{why}{}", report::last_lines(service, &crew)),
     };
     service.live.set(None);
     leave::stop_now(service, &crew).await;
     Err(format!("release {target} does not run on it: {why}"))
+}
+
+/// The restored data is the data from here on; what goes wrong now is said, not undone.
+async fn go_forward(service: &Rc<Service>, crew: &Rc<Crew>, target: ReleaseId) {
+    let steered = service.steer_to(crew, Duty::Live).map_err(|error| error.to_string());
+    let pointed = service.point_proxy(crew).await;
+    revive(service, crew);
+    service.tend();
+    let op = service.state.borrow().last_good.map_or(0, |good| good.op);
+    let served = Served { release: target.0, generation: crew.generation.0, op };
+    let saved = service.save(|state| {
+        state.last_good = Some(served);
+        state.standby = None;
+    });
+    let trouble = steered.err().or(pointed.err()).or(saved.err().map(|error| error.to_string()));
+    service.trouble.replace(trouble);
 }
 
 /// A crash in the middle of a restore is undone before anything is started.
