@@ -4,13 +4,14 @@
 //!
 //! | room | what is there | may use |
 //! |---|---|---|
-//! | [`core`] | what Halley decides; pure: `deploy` is the operation, `recover` where it goes on, `retire` who is stopped | nothing |
+//! | [`core`] | what Halley decides; pure: `operation` is one release or rollback, `drain` who is stopped, `release_set` several as one | nothing |
+//! | [`api`] | what client and supervisor say to each other | nothing |
 //! | [`config`] | what was typed in, checked as a whole, valid by construction | core |
-//! | [`store`] | durable truth: every path, journal, state, trial, releases, intake, history | core, config's model, os, the control protocol's words |
+//! | [`store`] | durable truth: every path, journal, state, trial, releases, intake, history | core, config's model, os, api |
 //! | [`os`] | the kernel fence: the only `unsafe`, the only raw descriptors | core's time |
 //! | [`keeper`] | the error kernel: holds descriptors, is every child's parent, answers intercepted binds | os |
 //! | [`forward`] | a process that splices a listener's connections to a program that was told its port, or callers that were left waiting to where the others go | os |
-//! | [`supervisor`] | the shell: performs effects, probes, steers, serves the control socket | core, config, store, os, the keeper's protocol |
+//! | [`supervisor`] | the shell: performs effects, probes, steers, serves the control socket | api, core, config, store, os, the keeper's protocol |
 //! | [`cli`] | one file a verb; talks to the supervisor by its protocol | all, through protocols |
 //! | [`demo`] | the main job on real processes; its program and load client serve the tests as well | cli's output, os |
 //!
@@ -19,17 +20,17 @@
 //! # Where to begin
 //!
 //! `halley-sup run` is [`keeper`]; it starts `halley-sup supervisor`, which is
-//! [`supervisor::stack`]. A verb is in `cli/<verb>.rs`, in [`supervisor::verbs`], and in
-//! `tests/e2e`. A listener is [`supervisor::listener`], of two makes: [`supervisor::group`] (an
-//! internet address) and [`supervisor::door`] (a unix socket's path). An operation begins in [`supervisor::begin`], runs in [`supervisor::operation`],
-//! does each phase in [`supervisor::perform`] (with its [`supervisor::hooks`]) and
-//! [`supervisor::back`], is watched by [`supervisor::bake`], ends in [`supervisor::finish`]. After a
-//! crash it goes on from [`supervisor::boot`]. Several as one are [`supervisor::set`], decided by
-//! [`core::set`]. Data is saved by [`supervisor::backup`], tried on a copy in
-//! [`supervisor::on_copy`], changed by [`supervisor::migrate`], brought back by
-//! [`supervisor::restore`]. Whether one could go back is [`supervisor::readiness`], tried by
-//! [`supervisor::rehearse`]. Who is told without asking: [`supervisor::outbox`]. Callers that were
-//! held, or came too late, are passed on by [`supervisor::passers`].
+//! [`supervisor::stack`]. A verb is in `cli/<verb>.rs`, in [`supervisor::control`], and in
+//! `tests/e2e`. A listener is [`supervisor::sockets::listener`], of two makes: [`supervisor::sockets::reuseport_group`] (an
+//! internet address) and [`supervisor::sockets::unix_listener`] (a unix socket's path). An operation begins in [`supervisor::operation::admission`], runs in [`supervisor::operation::runner`],
+//! does each phase in [`supervisor::operation::phases`] (with its [`supervisor::operation::hooks`]) and
+//! [`supervisor::operation::phases::rollback`], is watched by [`supervisor::bake`], ends in [`supervisor::operation::conclude`]. After a
+//! crash it goes on from [`supervisor::operation::resume`]. Several as one are [`supervisor::release_set`], decided by
+//! [`core::release_set`]. Data is saved by [`supervisor::data::backup`], tried on a copy in
+//! [`supervisor::data::trial_migration`], changed by [`supervisor::data::migration`], brought back by
+//! [`supervisor::data::restore`]. Whether one could go back is [`supervisor::rollback_readiness`], tried by
+//! [`supervisor::rollback_readiness::rehearsal`]. Who is told without asking: [`supervisor::notify`]. Callers that were
+//! held, or came too late, are passed on by [`supervisor::sockets::relay`].
 //!
 //! # Words
 //!
@@ -53,8 +54,9 @@
 //! - `unsafe` stands in `os` alone.
 //! - The keeper never reads configuration, never knows a release, never waits for anyone.
 //! - The supervisor may be killed between any two instructions.
-//! - Nothing that has served is stopped by an operation; `core::retire` compares before it acts.
+//! - Nothing that has served is stopped by an operation; `core::drain` compares before it acts.
 
+pub mod api;
 pub mod cli;
 pub mod config;
 pub mod core;

@@ -3,18 +3,21 @@
 
 use std::collections::BTreeSet;
 
-use halley_sup::core::bake::{self, Bake};
-use halley_sup::core::deploy::{Cause, Deploy, Event, Inconclusive, Kind, Phase, Plan, Succession};
-use halley_sup::core::exposition;
-use halley_sup::core::growth::{Bound, Growth};
+use halley_sup::core::analysis::exposition;
+use halley_sup::core::analysis::growth::{Bound, Growth};
+use halley_sup::core::analysis::rate::{Rate, Window};
+use halley_sup::core::analysis::ratio::Increase;
+use halley_sup::core::analysis::signal::{Ask, Name, Weight};
+use halley_sup::core::analysis::verdict::{self, Bake};
+use halley_sup::core::backoff::Backoff;
 use halley_sup::core::health::{self, Gate, Sample};
 use halley_sup::core::ids::ReleaseId;
-use halley_sup::core::rate::{Rate, Window};
-use halley_sup::core::ratio::Increase;
-use halley_sup::core::recover::{Seen, recover};
+use halley_sup::core::operation::machine::{
+    Cause, Deploy, Event, Inconclusive, Kind, Plan, Succession,
+};
+use halley_sup::core::operation::phase::Phase;
+use halley_sup::core::operation::recover::{Seen, recover};
 use halley_sup::core::retention::{self, Fate, Roots, Verdict};
-use halley_sup::core::service::Backoff;
-use halley_sup::core::signal::{Ask, Name, Weight};
 use halley_sup::core::time::Tick;
 use proptest::prelude::*;
 
@@ -165,16 +168,16 @@ proptest! {
         for ((now, good), n) in (0..).step_by(10).zip(samples).zip(1..) {
             bake.observe(Name::Probes, if good { Sample::Good } else { Sample::Bad });
             match bake.verdict(Tick(now)) {
-                bake::Verdict::Pass => {
+                verdict::Verdict::Pass => {
                     prop_assert!(good && now >= until_ms && n >= min_samples);
                     break;
                 }
-                bake::Verdict::Inconclusive(_) => {
+                verdict::Verdict::Inconclusive(_) => {
                     prop_assert!(now >= until_ms && n < min_samples);
                     break;
                 }
-                bake::Verdict::Fail(_) => break,
-                bake::Verdict::Watching => prop_assert!(now < until_ms),
+                verdict::Verdict::Fail(_) => break,
+                verdict::Verdict::Watching => prop_assert!(now < until_ms),
             }
         }
     }
@@ -225,10 +228,10 @@ proptest! {
         };
         let limit = bound.limit(base);
         let steady = std::iter::once(base).chain(noise.iter().map(|n| base + n % (limit - base + 1)));
-        prop_assert_eq!(verdict(&steady.collect::<Vec<_>>()), bake::Verdict::Pass);
+        prop_assert_eq!(verdict(&steady.collect::<Vec<_>>()), verdict::Verdict::Pass);
         // However it went on its way, it is over the bound when the bake ends.
         let grows = std::iter::once(base).chain(noise.iter().map(|n| base + n)).chain([limit + 1]);
-        prop_assert_eq!(verdict(&grows.collect::<Vec<_>>()), bake::Verdict::Fail(Name::Memory));
+        prop_assert_eq!(verdict(&grows.collect::<Vec<_>>()), verdict::Verdict::Fail(Name::Memory));
     }
 
     #[test]

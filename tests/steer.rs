@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use halley_sup::core::ids::SlotId;
 use halley_sup::os::listen;
-use halley_sup::supervisor::group::{self, Kind, Proof};
-use halley_sup::supervisor::listener;
+use halley_sup::supervisor::sockets::listener;
+use halley_sup::supervisor::sockets::reuseport_group::{self, Kind, Proof};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-type Group = Rc<RefCell<group::Group>>;
+type Group = Rc<RefCell<reuseport_group::Group>>;
 
 /// A port that is free for all addresses of this machine: found by binding, given back at once.
 fn free_port() -> u16 {
@@ -25,7 +25,7 @@ fn free_port() -> u16 {
 /// A listener with `n` open slots, steered to the first.
 fn group(ip: &str, n: u16) -> Group {
     let address: SocketAddr = format!("{ip}:{}", free_port()).parse().unwrap();
-    let mut listener = group::Group::new(Kind::Stream, address, 64);
+    let mut listener = reuseport_group::Group::new(Kind::Stream, address, 64);
     for _ in 0..n {
         let (id, fd) = listener.create().unwrap();
         listener.open(id, fd).unwrap();
@@ -95,7 +95,7 @@ fn a_probe_reaches_its_slot_and_nobody_else_does() {
             let caller = if ip == "[::]" { "127.0.0.1" } else { ip };
             let mut held = Vec::new();
             for _ in 0..10 {
-                held.push(group::probe_connect(&group, SlotId(2)).await.unwrap());
+                held.push(reuseport_group::probe_connect(&group, SlotId(2)).await.unwrap());
                 held.push(call(caller, &group).await);
             }
             assert_eq!(queued(&group), [10, 0, 10], "{ip}");
@@ -143,7 +143,7 @@ fn a_slot_that_a_program_shuts_down_is_opened_again_and_the_others_are_not_mista
             assert!(group.borrow().is_whole());
             let ids = group.borrow().ids();
             for id in ids {
-                let proof = group::prove(&group, id).await.unwrap();
+                let proof = reuseport_group::prove(&group, id).await.unwrap();
                 assert!(matches!(proof, Proof::Here), "{shut:?} {id}: {proof:?}");
             }
             let _held = call("127.0.0.1", &group).await;
@@ -157,7 +157,9 @@ fn a_mender_opens_a_slot_again_by_itself_and_sleeps_until_then() {
     run(async {
         let group = group("127.0.0.1", 2);
         let watched = Rc::clone(&group);
-        tokio::task::spawn_local(async move { group::mend(&watched, SlotId(1), || {}).await });
+        tokio::task::spawn_local(
+            async move { reuseport_group::mend(&watched, SlotId(1), || {}).await },
+        );
         for _ in 0..3 {
             tokio::task::yield_now().await;
             let fd = group.borrow().fd(SlotId(1)).unwrap().try_clone_to_owned().unwrap();
@@ -200,7 +202,9 @@ fn connections_do_not_wake_the_mender() {
     run(async {
         let group = group("127.0.0.1", 1);
         let watched = Rc::clone(&group);
-        tokio::task::spawn_local(async move { group::mend(&watched, SlotId(0), || {}).await });
+        tokio::task::spawn_local(
+            async move { reuseport_group::mend(&watched, SlotId(0), || {}).await },
+        );
         tokio::time::sleep(Duration::from_millis(20)).await;
         let address = group.borrow().address();
         let callers = std::thread::spawn(move || {
@@ -236,12 +240,12 @@ fn a_slot_with_callers_is_not_to_be_had() {
         )
         .await;
         assert_eq!(left.n_queued, 1);
-        let proof = group::prove(&group, SlotId(0)).await.unwrap();
+        let proof = reuseport_group::prove(&group, SlotId(0)).await.unwrap();
         assert!(matches!(proof, Proof::Occupied(None)), "{proof:?}");
         assert_eq!(queued(&group), [1, 0]);
         let passed = listen::accept(group.borrow().fd(SlotId(0)).unwrap()).unwrap();
         assert_eq!(passed.peer_addr().unwrap(), late.local_addr().unwrap());
-        let proof = group::prove(&group, SlotId(0)).await.unwrap();
+        let proof = reuseport_group::prove(&group, SlotId(0)).await.unwrap();
         assert!(matches!(proof, Proof::Here), "{proof:?}");
         assert_eq!(queued(&group), [0, 0]);
         let flags = rustix::fs::fcntl_getfl(group.borrow().fd(SlotId(0)).unwrap()).unwrap();
@@ -259,11 +263,11 @@ fn a_caller_in_the_place_of_our_own_connection_is_handed_over() {
         let slots = group.borrow().ids().into_iter();
         let copy = |id| (id, group.borrow().fd(id).unwrap().try_clone_to_owned().unwrap());
         // The order is mistaken: what is sent to slot 0 arrives in slot 1, and the other way round.
-        let mut mistaken = group::Group::new(Kind::Stream, address, 64);
+        let mut mistaken = reuseport_group::Group::new(Kind::Stream, address, 64);
         mistaken.adopt(slots.map(copy).collect(), vec![SlotId(1), SlotId(0)]).unwrap();
         mistaken.steer(&[(SlotId(1), 1)]).unwrap();
         let mistaken = Rc::new(RefCell::new(mistaken));
-        let proof = group::prove(&mistaken, SlotId(0));
+        let proof = reuseport_group::prove(&mistaken, SlotId(0));
         let (proof, caller) =
             tokio::join!(proof, async { std::net::TcpStream::connect(address).unwrap() });
         let Proof::Occupied(Some(taken)) = proof.unwrap() else { panic!("it was mistaken") };

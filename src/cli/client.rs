@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::api::{Event, Request, Trouble, VERSION, Verb};
 use crate::cli::render::Renderer;
 use crate::cli::{Common, actor, exit, out};
 use crate::config;
 use crate::os::scm;
-use crate::supervisor::protocol::{Event, Request, Trouble, VERSION, Verb};
 
 /// How long a client waits for a supervisor that went away in the middle of an operation.
 const RETURN_LIMIT: Duration = Duration::from_secs(60);

@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use crate::api::Verb;
 use crate::cli::Common;
 use crate::cli::client::{self, Stay};
-use crate::supervisor::protocol::Verb;
 
 /// The arguments.
 #[derive(Debug, Args)]

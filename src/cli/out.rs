@@ -4,8 +4,8 @@ use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
+use crate::api::Trouble;
 use crate::cli::exit;
-use crate::supervisor::protocol::Trouble;
 
 /// A line of the result, to stdout.
 pub fn result(line: impl Display) {

@@ -8,11 +8,11 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use crate::api::{Part, Trouble, Verb};
 use crate::cli::client::{self, Stay};
 use crate::cli::{Common, exit, out};
 use crate::core::ids::ServiceName;
 use crate::os::scm;
-use crate::supervisor::protocol::{Part, Trouble, Verb};
 
 /// The arguments.
 #[derive(Debug, Args)]

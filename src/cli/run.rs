@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use clap::Args;
 
+use crate::api::Trouble;
 use crate::cli::{Common, exit, out};
 use crate::config;
 use crate::keeper::{self, Setup};
 use crate::os::fs::{self, LockError};
 use crate::store::layout::Layout;
 use crate::supervisor;
-use crate::supervisor::protocol::Trouble;
 
 /// Longer than any stop takes by default; the keeper ends by itself what is left then.
 const STOP_DEADLINE: Duration = Duration::from_secs(85);

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use crate::api::Verb;
 use crate::cli::client::{self, Stay};
 use crate::cli::{Common, exit, out};
-use crate::supervisor::protocol::Verb;
 
 /// The arguments.
 #[derive(Debug, Args)]

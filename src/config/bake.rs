@@ -12,9 +12,9 @@ use super::pattern::Pattern;
 use super::raw::Section;
 use super::selector::Selector;
 use super::{duration, rate, settings, size};
-use crate::core::growth::Bound;
-use crate::core::rate::Rate;
-use crate::core::ratio::RatioBound;
+use crate::core::analysis::growth::Bound;
+use crate::core::analysis::rate::Rate;
+use crate::core::analysis::ratio::RatioBound;
 
 pub(super) const KEYS: &[&str] = &[
     "for",

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::pattern::{BadPattern, Pattern};
-use crate::core::exposition::{self, Series};
+use crate::core::analysis::exposition::{self, Series};
 
 /// Why a text selects nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -4,22 +4,14 @@
 //! tokio. Time comes in as [`time::Tick`], facts as events, decisions go out as effects. The tidy
 //! test holds this line.
 
-pub mod bake;
-pub mod deploy;
-pub mod exposition;
-pub mod growth;
+pub mod analysis;
+pub mod backoff;
+pub mod drain;
 pub mod health;
 pub mod ids;
 pub mod notice;
+pub mod operation;
 pub mod order;
-pub mod phase;
-pub mod rate;
-pub mod ratio;
-pub mod recover;
+pub mod release_set;
 pub mod retention;
-pub mod retire;
-pub mod rollout;
-pub mod service;
-pub mod set;
-pub mod signal;
 pub mod time;

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 
-use crate::supervisor::protocol::HistoryEntry;
+use crate::api::HistoryEntry;
 
 /// Appends a finished operation and waits for the disk.
 ///

@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::api::{Event, Outcome, PhaseState};
 use crate::core::ids::OpId;
 use crate::os::{clock, fs as durable};
 use crate::store::layout::ServiceLayout;
-use crate::supervisor::protocol::{Event, Outcome, PhaseState};
 
 /// The version of this format.
 const VERSION: u16 = 1;

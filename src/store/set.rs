@@ -8,12 +8,12 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::api::{Member, Outcome};
 use crate::core::ids::SetId;
-use crate::core::set::{Before, Entry, Event, Stage};
+use crate::core::release_set::{Before, Entry, Event, Stage};
 use crate::os::{clock, fs};
 use crate::store::journal::{self, Journal, JournalError};
 use crate::store::layout::{Layout, ServiceLayout};
-use crate::supervisor::protocol::{Member, Outcome};
 
 /// The version of this format.
 const VERSION: u16 = 1;

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::api::Trouble;
 use crate::os::fs;
-use crate::supervisor::protocol::Trouble;
 
 /// The version of this format.
 const VERSION: u16 = 1;

@@ -13,18 +13,18 @@ use crate::core::order;
 use crate::keeper;
 use crate::os::proc;
 use crate::store::layout::Layout;
-use crate::supervisor::boot;
-use crate::supervisor::bring_up;
-use crate::supervisor::control;
-use crate::supervisor::drill;
-use crate::supervisor::in_order;
-use crate::supervisor::leave;
-use crate::supervisor::link::{Inventory, Link, LinkError, News};
-use crate::supervisor::outbox::Outbox;
-use crate::supervisor::rest;
-use crate::supervisor::scale;
+use crate::supervisor::control::server;
+use crate::supervisor::control::verbs::drill;
+use crate::supervisor::health::liveness;
+use crate::supervisor::instances::dependency_order;
+use crate::supervisor::instances::retire;
+use crate::supervisor::instances::scale;
+use crate::supervisor::notify::queue::Outbox;
+use crate::supervisor::operation;
+use crate::supervisor::operation::start_last_good;
+use crate::supervisor::processes::keeper_client::{Inventory, Link, LinkError, News};
+use crate::supervisor::release_set::{ReleaseSet, resume};
 use crate::supervisor::service::{Service, Shared};
-use crate::supervisor::set::{ReleaseSet, resume};
 
 /// All services.
 #[derive(Debug)]
@@ -97,7 +97,7 @@ pub async fn run(config_path: PathBuf) -> Result<(), StackError> {
     if let Some(open) = open_set {
         resume::go_on(&stack, open);
     }
-    control::serve(&stack, &config.socket)?;
+    server::serve(&stack, &config.socket)?;
     stack.shared.link.ready().await?;
     let starting = Rc::clone(&stack);
     tokio::task::spawn_local(async move { starting.bring_up().await });
@@ -110,7 +110,7 @@ impl Stack {
         let taken = match Service::load(Rc::clone(&self.shared), config) {
             Ok(service) => {
                 self.mark(&service);
-                match boot::take_over(&service, inventory).await {
+                match operation::resume::take_over(&service, inventory).await {
                     Ok(()) => Ok(service),
                     Err(error) => Err(error.to_string()),
                 }
@@ -119,7 +119,7 @@ impl Stack {
         };
         match taken {
             Ok(service) => {
-                rest::watch(&service);
+                liveness::watch(&service);
                 drill::watch(&service);
                 // A stop that a supervisor before this one did not come to finish.
                 let passers = service.slots.passers();
@@ -192,12 +192,13 @@ impl Stack {
     /// their time; others begin at once.
     async fn bring_up(&self) {
         let (services, waits) = self.in_order();
-        in_order::run(&waits, |place| {
+        dependency_order::run(&waits, |place| {
             let service = Rc::clone(&services[place]);
             async move {
-                let deadline = bring_up::deadline(&service);
+                let deadline = start_last_good::deadline(&service);
                 let up = Rc::clone(&service);
-                let task = tokio::task::spawn_local(async move { bring_up::bring_up(&up).await });
+                let task =
+                    tokio::task::spawn_local(async move { start_last_good::bring_up(&up).await });
                 if tokio::time::timeout(deadline, task).await.is_err() {
                     tracing::warn!(service = %service.name, "is not up yet; those after it start");
                 }
@@ -232,7 +233,7 @@ impl Stack {
             drop(task.await);
         }
         let (services, waits) = self.in_order();
-        in_order::run(&order::stops(&waits), |place| {
+        dependency_order::run(&order::stops(&waits), |place| {
             let service = Rc::clone(&services[place]);
             async move { take_down(&service).await }
         })
@@ -297,7 +298,7 @@ pub async fn take_down(service: &Rc<Service>) {
         .into_iter()
         .map(|crew| {
             let service = Rc::clone(service);
-            tokio::task::spawn_local(async move { leave::stop_now(&service, &crew).await })
+            tokio::task::spawn_local(async move { retire::stop_now(&service, &crew).await })
         })
         .collect();
     service.slots.close(service.link()).await;

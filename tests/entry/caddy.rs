@@ -6,7 +6,7 @@ use std::process::Command;
 
 use halley_sup::config::model::{Admin, Proxy};
 use halley_sup::demo::load::Shape;
-use halley_sup::supervisor::entry::Upstream;
+use halley_sup::supervisor::proxy::Upstream;
 
 use crate::world::{World, check, flip, free_address, serve_unix};
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use halley_sup::config::model::Proxy;
 use halley_sup::demo::load::Shape;
-use halley_sup::supervisor::entry::Upstream;
+use halley_sup::supervisor::proxy::Upstream;
 
 use crate::world::{World, check, flip, serve_unix};
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use halley_sup::config::model::{Admin, Proxy};
 use halley_sup::demo::load::{Load, Shape};
-use halley_sup::supervisor::entry::{self, Upstream};
+use halley_sup::supervisor::proxy::{self, Upstream};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// How long a condition may take to come true.
@@ -207,14 +207,14 @@ impl Drop for World {
     }
 }
 
-/// [`entry::check`] on the supervisor's kind of runtime.
+/// [`proxy::check`] on the supervisor's kind of runtime.
 pub fn check(proxy: &Proxy, n_upstreams: usize) -> Result<String, String> {
-    run(entry::check(proxy, n_upstreams)).map_err(|error| error.to_string())
+    run(proxy::check(proxy, n_upstreams)).map_err(|error| error.to_string())
 }
 
-/// [`entry::flip`] on the supervisor's kind of runtime.
+/// [`proxy::flip`] on the supervisor's kind of runtime.
 pub fn flip(proxy: &Proxy, upstreams: &[Upstream]) -> Result<(), String> {
-    run(entry::flip(proxy, upstreams)).map_err(|error| error.to_string())
+    run(proxy::flip(proxy, upstreams)).map_err(|error| error.to_string())
 }
 
 fn run<T>(what: impl Future<Output = T>) -> T {

@@ -9,14 +9,15 @@
 mod set;
 mod world;
 
-use halley_sup::core::deploy::{self, Kind, Outcome, Phase};
+use halley_sup::core::operation::machine::{self, Kind, Outcome};
+use halley_sup::core::operation::phase::Phase;
 use stateright::{Checker, Model};
 
 use world::{Order, System, Who, World};
 
 /// All properties hold for 0 to 3 faults, over exactly this many states: a change of the space does
 /// not go unseen.
-fn check(kind: Kind, meet: deploy::Succession, n_steps: u8, n_states: [usize; 4]) {
+fn check(kind: Kind, meet: machine::Succession, n_steps: u8, n_states: [usize; 4]) {
     let counted = [0, 1, 2, 3].map(|n_faults| {
         let system = System { kind, n_faults, order: Order::Real, meet, n_steps };
         let checker = system.checker().spawn_bfs().join();
@@ -28,37 +29,37 @@ fn check(kind: Kind, meet: deploy::Succession, n_steps: u8, n_states: [usize; 4]
 
 #[test]
 fn a_release_holds_under_every_interleaving() {
-    check(Kind::Release, deploy::Succession::Overlap, 0, [15, 129, 697, 2432]);
+    check(Kind::Release, machine::Succession::Overlap, 0, [15, 129, 697, 2432]);
 }
 
 #[test]
 fn a_canary_holds_under_every_interleaving() {
-    check(Kind::Release, deploy::Succession::Overlap, 2, [17, 143, 742, 2525]);
+    check(Kind::Release, machine::Succession::Overlap, 2, [17, 143, 742, 2525]);
 }
 
 #[test]
 fn a_rollback_holds_under_every_interleaving() {
-    check(Kind::Rollback, deploy::Succession::Overlap, 0, [6, 55, 252, 748]);
+    check(Kind::Rollback, machine::Succession::Overlap, 0, [6, 55, 252, 748]);
 }
 
 #[test]
 fn a_restart_holds_under_every_interleaving() {
-    check(Kind::Restart, deploy::Succession::Overlap, 0, [7, 100, 580, 2031]);
+    check(Kind::Restart, machine::Succession::Overlap, 0, [7, 100, 580, 2031]);
 }
 
 #[test]
 fn in_turn_a_release_holds_under_every_interleaving() {
-    check(Kind::Release, deploy::Succession::InTurn, 0, [17, 165, 834, 2452]);
+    check(Kind::Release, machine::Succession::InTurn, 0, [17, 165, 834, 2452]);
 }
 
 #[test]
 fn in_turn_a_rollback_holds_under_every_interleaving() {
-    check(Kind::Rollback, deploy::Succession::InTurn, 0, [7, 52, 167, 344]);
+    check(Kind::Rollback, machine::Succession::InTurn, 0, [7, 52, 167, 344]);
 }
 
 #[test]
 fn in_turn_a_restart_holds_under_every_interleaving() {
-    check(Kind::Restart, deploy::Succession::InTurn, 0, [9, 137, 763, 2293]);
+    check(Kind::Restart, machine::Succession::InTurn, 0, [9, 137, 763, 2293]);
 }
 
 /// What is worth reaching is reached: a model in which nothing happens proves nothing.
@@ -87,7 +88,7 @@ fn every_way_to_end_is_reached() {
 }
 
 fn release(n_faults: u8, order: Order) -> System {
-    System { kind: Kind::Release, n_faults, order, meet: deploy::Succession::Overlap, n_steps: 0 }
+    System { kind: Kind::Release, n_faults, order, meet: machine::Succession::Overlap, n_steps: 0 }
 }
 
 #[track_caller]

@@ -1,7 +1,7 @@
 //! A set of three in a small world: crashes between any two of its steps, failures of any release
 //! or rollback, aborts, and lines of its journal that a power cut takes.
 
-use halley_sup::core::set::{Before, Ended, Entry, Event, Fate, Seen, Set, Stage, recover};
+use halley_sup::core::release_set::{Before, Ended, Entry, Event, Fate, Seen, Set, Stage, recover};
 use stateright::{Checker, Model, Property};
 
 /// What a member's users get.

@@ -1,9 +1,10 @@
 //! The small world in which the operation's machine is checked.
 
-use halley_sup::core::deploy::{
-    self, Cause, Deploy, Event, Inconclusive, Kind, Outcome, Phase, Plan,
+use halley_sup::core::operation::machine::{
+    self, Cause, Deploy, Event, Inconclusive, Kind, Outcome, Plan,
 };
-use halley_sup::core::recover::{Seen, recover};
+use halley_sup::core::operation::phase::Phase;
+use halley_sup::core::operation::recover::{Seen, recover};
 use stateright::{Model, Property};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -84,7 +85,7 @@ pub struct System {
     pub kind: Kind,
     pub n_faults: u8,
     pub order: Order,
-    pub meet: deploy::Succession,
+    pub meet: machine::Succession,
     pub n_steps: u8,
 }
 
@@ -102,7 +103,7 @@ impl World {
     }
 
     pub fn in_turn(&self) -> bool {
-        self.machine.plan().succession == deploy::Succession::InTurn
+        self.machine.plan().succession == machine::Succession::InTurn
     }
 
     /// Starts somebody; what cannot run twice must be alone.

@@ -5,14 +5,18 @@ use super::code::name_length;
 
 /// A room, or a part of one, and the paths in the crate that it may name.
 const ARROWS: &[(&str, &[&str])] = &[
+    ("api", &["api"]),
     ("core", &["core"]),
     ("os", &["os", "core::time"]),
     ("config", &["config", "core"]),
-    ("store", &["store", "core", "config::model", "os", "supervisor::protocol"]),
+    ("store", &["store", "core", "config::model", "os", "api"]),
     ("keeper", &["keeper", "os", "core::time"]),
     ("forward", &["forward", "os"]),
-    ("supervisor", &["supervisor", "core", "config", "store", "os", "keeper", "forward::VERB"]),
-    ("cli", &["cli", "demo", "core", "config", "store", "os", "keeper", "supervisor"]),
+    (
+        "supervisor",
+        &["supervisor", "api", "core", "config", "store", "os", "keeper", "forward::VERB"],
+    ),
+    ("cli", &["cli", "demo", "api", "core", "config", "store", "os", "keeper", "supervisor"]),
     ("demo", &["demo", "cli::out", "os", "supervisor::VERB"]),
     ("main.rs", &["cli", "demo::service", "forward", "supervisor", "os"]),
     ("lib.rs", &[]),

@@ -2,9 +2,9 @@
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::api::{Event, Outcome, PhaseState, Plan, Verb};
 use crate::cli::out;
 use crate::cli::render::{Seen, tables};
-use crate::supervisor::protocol::{Event, Outcome, PhaseState, Plan, Verb};
 
 /// Shows events to people.
 #[derive(Debug)]

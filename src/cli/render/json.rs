@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
+use crate::api::Event;
 use crate::cli::out;
 use crate::cli::render::Seen;
-use crate::supervisor::protocol::Event;
 
 /// Shows events to machines.
 #[derive(Debug, Default)]

@@ -4,7 +4,7 @@ mod human;
 mod json;
 mod tables;
 
-use crate::supervisor::protocol::{Event, Verb};
+use crate::api::{Event, Verb};
 
 /// Shows events as they come.
 pub enum Renderer {

@@ -2,11 +2,11 @@
 
 use comfy_table::{ContentArrangement, Table, presets};
 
-use crate::os::clock;
-use crate::supervisor::protocol::{
+use crate::api::{
     BackupEntry, HistoryEntry, InstanceStatus, Member, Plan, ReleaseEntry, RestorePlan,
     ServiceStatus, SetStatus, Status,
 };
+use crate::os::clock;
 
 /// How things stand.
 pub fn status(status: &Status) -> String {
@@ -253,7 +253,7 @@ fn trimmed(table: &Table) -> String {
 
 /// A size for people.
 pub fn size(bytes: u64) -> String {
-    crate::supervisor::report::size(bytes)
+    crate::supervisor::operation::alarm::size(bytes)
 }
 
 fn first(text: &str) -> &str {

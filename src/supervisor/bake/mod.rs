@@ -1,38 +1,38 @@
 //! The bake after the flip, and on each step before it: loops that look, and let the pure verdict
-//! of [`crate::core::bake`] decide.
+//! of [`crate::core::analysis::verdict`] decide.
 //!
 //! Three of them, side by side, so that none keeps another waiting: the health check with what is
-//! seen without asking anybody ([`quiet`]), what is asked over HTTP, and the command ([`ask`]). The first one alone returns.
+//! seen without asking anybody ([`passive`]), what is asked over HTTP, and the command ([`active`]). The first one alone returns.
 //!
 //! Nothing of a bake is durable. A supervisor that comes after a crash watches again from the
 //! start, for the whole time and with a warm-up of its own: later, never laxer. A command that its
 //! predecessor left is ended at boot.
 
-pub mod ask;
-pub mod curve;
-pub mod lines;
-pub mod quiet;
+pub mod active;
+pub mod error_lines;
+pub mod metrics;
+pub mod passive;
 pub mod resources;
-pub mod scrape;
+pub mod usage_history;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::core::bake::{Bake, Verdict};
+use crate::core::analysis::signal::{Ask, Doubt, Name, Weight};
+use crate::core::analysis::verdict::{Bake, Verdict};
 use crate::core::health::Sample;
-use crate::core::signal::{Ask, Doubt, Name, Weight};
 use crate::core::time::Tick;
 use crate::os::clock;
-use crate::supervisor::bake::curve::SharedCurve;
-use crate::supervisor::bake::quiet::Quiet;
-use crate::supervisor::fleet::Crew;
-use crate::supervisor::gate;
-use crate::supervisor::job::Job;
-use crate::supervisor::probe::{Probe, Transcript};
-use crate::supervisor::report::seconds;
+use crate::supervisor::bake::passive::Quiet;
+use crate::supervisor::bake::usage_history::SharedCurve;
+use crate::supervisor::health::gate;
+use crate::supervisor::health::probe::{Probe, Transcript};
+use crate::supervisor::operation::alarm::seconds;
+use crate::supervisor::operation::context::Job;
 use crate::supervisor::service::Service;
+use crate::supervisor::service::instances::Crew;
 
 /// What came of a bake.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,8 +130,8 @@ pub async fn watch(service: &Rc<Service>, crew: &Rc<Crew>, watch: &Watch, job: &
     let baked = tokio::select! {
         biased;
         baked = look_on(&book, &mut job.transcript) => baked,
-        never = ask::paths(&book), if watch.depth != Depth::Look => match never {},
-        never = ask::command(&book), if watch.depth != Depth::Look => match never {},
+        never = active::paths(&book), if watch.depth != Depth::Look => match never {},
+        never = active::command(&book), if watch.depth != Depth::Look => match never {},
     };
     job.warnings.extend(book.warnings.take());
     baked

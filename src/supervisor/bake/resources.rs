@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use crate::config::bake::Signals;
-use crate::core::growth::{Bound, Growth, Over};
+use crate::core::analysis::growth::{Bound, Growth, Over};
+use crate::core::analysis::signal::Name;
 use crate::core::health::Sample;
 use crate::core::ids::InstanceIndex;
-use crate::core::signal::Name;
 use crate::os::usage::{self, Files, Usage};
 use crate::supervisor::bake::Finding;
-use crate::supervisor::fleet::Crew;
-use crate::supervisor::report::size;
+use crate::supervisor::operation::alarm::size;
+use crate::supervisor::service::instances::Crew;
 
 /// A process that has more of the files it may open than this is about to refuse its callers.
 const FILES_PERCENT_MAX: u64 = 90;

@@ -1,0 +1,426 @@
+//! The operation: one release, rollback or restart, as a pure machine.
+//!
+//! A phase *is* the one effect that is in flight: the shell announces the phase in the journal
+//! (fsync), performs it, and hands the machine what came of it. Every effect may be performed again
+//! after a crash. Nothing that has served is stopped here: whoever was left by the last flip is
+//! handed to [`crate::core::drain`], which compares before it acts.
+//!
+//! Rollback is this machine entered at its way back, never a second path.
+
+pub use crate::core::operation::phase::Phase;
+
+/// What an operation is about, fixed when it begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Plan {
+    /// What was asked for.
+    pub kind: Kind,
+    /// How many releases can be started cold on the way back: for a release, the one that serves
+    /// and older good ones; for a rollback, its target and, when none was named, older good ones.
+    pub n_cold: u8,
+    /// What an inconclusive bake means.
+    pub inconclusive: Inconclusive,
+    /// How the old one and the new one meet.
+    pub succession: Succession,
+    /// Steps on which the new one gets a part of the connections before it gets all.
+    pub n_steps: u8,
+}
+
+/// How the old one and the new one meet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Succession {
+    /// Side by side: the old one runs until the new one is committed, and after.
+    Overlap,
+    /// In turn, for what cannot run twice: callers are held in the queue, the old one is stopped,
+    /// the new one is started.
+    InTurn,
+}
+
+/// What was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A new artifact goes live.
+    Release,
+    /// An older release comes back.
+    Rollback,
+    /// The same release, new processes.
+    Restart,
+}
+
+/// What an inconclusive bake means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Inconclusive {
+    /// Commit.
+    Promote,
+    /// Wait for a human.
+    Hold,
+    /// Go back.
+    Rollback,
+}
+
+/// How an operation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// The candidate is the last good release.
+    Committed,
+    /// It never got a connection; the phase that stopped it is in [`Cause`].
+    Undone(Cause),
+    /// An older release serves and is the last good one.
+    RolledBack(Cause),
+    /// The first release turned bad: there is nothing to go back to, it is left running.
+    NothingBehind(Cause),
+    /// No rung of the way back held; what still answers is left alone.
+    RollbackFailed(Cause),
+}
+
+/// Why an operation left its way forward.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// A phase before the candidate was started failed.
+    Refused,
+    /// The gate (or the start) failed.
+    Gate,
+    /// The flip itself failed.
+    Flip,
+    /// The bake failed.
+    Bake,
+    /// The candidate's processes ended.
+    Died,
+    /// The bake was inconclusive and the policy says go back.
+    Inconclusive,
+    /// Somebody said `abort`.
+    Aborted,
+    /// The supervisor or the machine went down in the middle.
+    Interrupted,
+    /// A rollback was what was asked for.
+    Asked,
+}
+
+/// What came of the effect in flight, or happened meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Event {
+    /// The effect was performed (or there was nothing to do).
+    Ok,
+    /// It could not be, or its verdict is bad.
+    Failed,
+    /// The bake ended without a verdict.
+    Inconclusive,
+    /// A process of the candidate ended.
+    Died,
+    /// Somebody said `abort`.
+    Abort,
+    /// Somebody said `promote`.
+    Promote,
+}
+
+/// One operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Deploy {
+    plan: Plan,
+    phase: Phase,
+    cause: Cause,
+}
+
+impl Deploy {
+    /// The operation at its first phase.
+    #[must_use]
+    pub fn begin(plan: Plan) -> Self {
+        let (phase, cause) = match (plan.kind, plan.succession) {
+            (Kind::Release, _) => (Phase::Receive, Cause::Refused),
+            (Kind::Restart, Succession::Overlap) => (Phase::Start, Cause::Gate),
+            (Kind::Restart, Succession::InTurn) => (Phase::Park, Cause::Gate),
+            (Kind::Rollback, _) => (plan.first_rung(), Cause::Asked),
+        };
+        Self { plan, phase, cause }
+    }
+
+    /// The operation in the middle: for [`crate::core::operation::recover`] and tests.
+    #[must_use]
+    pub fn resume(plan: Plan, phase: Phase, cause: Cause) -> Self {
+        Self { plan, phase, cause }
+    }
+
+    /// Where it stands: the effect to perform.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// Why it left its way forward.
+    #[must_use]
+    pub fn cause(&self) -> Cause {
+        self.cause
+    }
+
+    /// What it is about.
+    #[must_use]
+    pub fn plan(&self) -> Plan {
+        self.plan
+    }
+
+    /// Takes one event in. `Some` is the next effect, to be announced and performed (the same
+    /// phase again is a retry); `None` means that the event changes nothing and the effect in
+    /// flight goes on.
+    pub fn step(&mut self, event: Event) -> Option<Phase> {
+        use Event::{Abort, Died, Failed, Inconclusive as Unclear, Ok, Promote};
+        use Phase::*;
+        let next = match (self.phase, event) {
+            (Receive, Ok) => Verify,
+            (Verify, Ok) => Preflight,
+            (Preflight, Ok) => Stage,
+            (Stage, Ok) => RehearseOld,
+            (RehearseOld, Ok) => Backup,
+            (Backup, Ok) => RestoreRehearsal,
+            (RestoreRehearsal, Ok) => Migrate,
+            (Migrate, Ok) if self.plan.succession == Succession::InTurn => Park,
+            (Migrate, Ok) => Start,
+            (Park, Ok) => StopOld,
+            // What was begun here has no other way than through.
+            (StopOld, Ok) => Start,
+            (StopOld, Failed) => StopOld,
+            (Start, Ok) => Gate,
+            (Gate, Ok) => self.after_step(None),
+            (Step(step) | StepHold(step), Ok | Promote) => self.after_step(Some(step)),
+            (Step(step), Unclear) => match self.plan.inconclusive {
+                Inconclusive::Promote => self.after_step(Some(step)),
+                Inconclusive::Hold => StepHold(step),
+                Inconclusive::Rollback => self.back(Cause::Inconclusive),
+            },
+            (Flip, Ok) => Bake,
+            (Bake, Ok | Promote) | (Hold, Ok | Promote) => Commit,
+            (Bake, Unclear) => match self.plan.inconclusive {
+                Inconclusive::Promote => Commit,
+                Inconclusive::Hold => Hold,
+                Inconclusive::Rollback => self.back(Cause::Inconclusive),
+            },
+            // The rename is the commit: until it is done, and after it, nothing else may happen.
+            (Commit, Ok) => Done(Outcome::Committed),
+            (Commit, Failed) => Commit,
+
+            (Receive | Verify | Preflight | Stage, Failed)
+            | (RehearseOld | Backup | RestoreRehearsal | Migrate | Park, Failed) => {
+                self.undo(Cause::Refused)
+            }
+            (Start | Gate, Failed) => self.unproven(Cause::Gate),
+            (Start | Gate, Died) => self.unproven(Cause::Died),
+            (Start | Gate, Abort) => self.unproven(Cause::Aborted),
+            (Receive | Verify | Preflight | Stage | RehearseOld | Backup, Abort)
+            | (RestoreRehearsal | Park, Abort) => self.undo(Cause::Aborted),
+            (Undo, Ok) => Done(Outcome::Undone(self.cause)),
+            (Undo, Failed) => Undo,
+
+            (Flip, Failed) => self.back(Cause::Flip),
+            (Step(_) | StepHold(_) | Bake | Hold, Failed) => self.back(Cause::Bake),
+            (Step(_) | StepHold(_) | Flip | Bake | Hold, Died) => self.back(Cause::Died),
+            (Step(_) | StepHold(_) | Flip | Bake | Hold, Abort) => self.back(Cause::Aborted),
+
+            (BackStart(rung), Ok) => BackGate(rung),
+            (BackGate(rung), Ok) => BackFlip(rung),
+            (BackFlip(rung), Ok) => BackVerify(rung),
+            (BackVerify(rung), Ok) => BackCommit(rung),
+            (BackCommit(_), Ok) => Done(Outcome::RolledBack(self.cause)),
+            (BackStart(rung) | BackGate(rung), Failed)
+            | (BackFlip(rung) | BackVerify(rung), Failed) => self.below(rung),
+            // The rename has no other way than through.
+            (BackCommit(rung), Failed) => BackCommit(rung),
+            (Stranded, Ok) => Done(Outcome::RollbackFailed(self.cause)),
+            (Stranded, Failed) => self.plan.first_rung(),
+
+            // A migration that was begun is not called off. The candidate's death changes nothing on
+            // the way back, nor before it exists; abort
+            // and promote mean nothing there; a verdict nobody asked for is dropped.
+            (_, Died | Abort | Promote | Unclear) | (Done(_), _) => return None,
+        };
+        self.phase = next;
+        Some(next)
+    }
+
+    fn undo(&mut self, cause: Cause) -> Phase {
+        self.cause = cause;
+        Phase::Undo
+    }
+
+    /// The candidate did not make it to its flip. In turn the old one is gone by then.
+    fn unproven(&mut self, cause: Cause) -> Phase {
+        match self.plan.succession {
+            Succession::InTurn if self.plan.n_cold > 0 => self.back(cause),
+            Succession::InTurn | Succession::Overlap => self.undo(cause),
+        }
+    }
+
+    fn after_step(&self, step: Option<u8>) -> Phase {
+        let next = step.map_or(0, |step| step.saturating_add(1));
+        if next < self.plan.n_steps { Phase::Step(next) } else { Phase::Flip }
+    }
+
+    fn back(&mut self, cause: Cause) -> Phase {
+        self.cause = cause;
+        if self.plan.n_cold == 0 {
+            Phase::Done(Outcome::NothingBehind(cause))
+        } else {
+            self.plan.first_rung()
+        }
+    }
+
+    fn below(&self, rung: u8) -> Phase {
+        if rung < self.plan.n_cold { Phase::BackStart(rung + 1) } else { Phase::Stranded }
+    }
+}
+
+impl Plan {
+    /// Where the way back begins: what cannot run twice has no rung that still runs.
+    pub(crate) fn first_rung(self) -> Phase {
+        match self.succession {
+            Succession::Overlap => Phase::BackGate(0),
+            Succession::InTurn => Phase::BackStart(1),
+        }
+    }
+}
+
+macro_rules! named {
+    ($type:ident { $($variant:ident = $name:literal),+ $(,)? }) => {
+        impl $type {
+            /// The name in journal and output.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name),+ }
+            }
+
+            /// The one of this name.
+            #[must_use]
+            pub fn parse(name: &str) -> Option<Self> {
+                match name { $($name => Some(Self::$variant),)+ _ => None }
+            }
+        }
+    };
+}
+
+named!(Kind { Release = "release", Rollback = "rollback", Restart = "restart" });
+named!(Succession { Overlap = "overlap", InTurn = "in_turn" });
+named!(Inconclusive { Promote = "promote", Hold = "hold", Rollback = "rollback" });
+named!(Cause {
+    Refused = "refused",
+    Gate = "gate",
+    Flip = "flip",
+    Bake = "bake",
+    Died = "died",
+    Inconclusive = "inconclusive",
+    Aborted = "aborted",
+    Interrupted = "interrupted",
+    Asked = "asked",
+});
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAN: Plan = Plan {
+        kind: Kind::Release,
+        n_cold: 2,
+        inconclusive: Inconclusive::Hold,
+        succession: Succession::Overlap,
+        n_steps: 0,
+    };
+
+    fn check(from: Phase, event: Event, expected: Option<Phase>) {
+        check_in(PLAN, from, event, expected);
+    }
+
+    fn check_in(plan: Plan, from: Phase, event: Event, expected: Option<Phase>) {
+        let mut machine = Deploy::resume(plan, from, Cause::Bake);
+        assert_eq!(machine.step(event), expected, "{from:?} {event:?}");
+    }
+
+    fn names(plan: Plan) -> String {
+        let mut machine = Deploy::begin(plan);
+        let mut names = vec![machine.phase().name()];
+        while let Some(next) = machine.step(Event::Ok) {
+            names.push(next.name());
+        }
+        names.join(" ")
+    }
+
+    #[test]
+    fn a_release_goes_through_its_phases_in_order() {
+        let before = "receive verify preflight stage rehearse_old backup restore_rehearsal migrate";
+        assert_eq!(names(PLAN), format!("{before} start gate flip bake commit done"));
+        let canary = Plan { n_steps: 2, ..PLAN };
+        assert_eq!(
+            names(canary),
+            format!("{before} start gate step:0 step:1 flip bake commit done")
+        );
+        let in_turn = Plan { succession: Succession::InTurn, ..PLAN };
+        assert_eq!(
+            names(in_turn),
+            format!("{before} park stop_old start gate flip bake commit done")
+        );
+        let restart = Plan { kind: Kind::Restart, ..in_turn };
+        assert_eq!(names(restart), "park stop_old start gate flip bake commit done");
+        let rollback = Plan { kind: Kind::Rollback, ..in_turn };
+        assert_eq!(
+            names(rollback),
+            "back_start:1 back_gate:1 back_flip:1 back_verify:1 back_commit:1 done"
+        );
+    }
+
+    #[test]
+    fn in_turn_a_candidate_that_fails_brings_the_old_one_back() {
+        use Phase::*;
+        let plan = Plan { succession: Succession::InTurn, ..PLAN };
+        for phase in [Start, Gate, Flip, Bake] {
+            check_in(plan, phase, Event::Failed, Some(BackStart(1)));
+            check_in(plan, phase, Event::Abort, Some(BackStart(1)));
+        }
+        check_in(plan, Park, Event::Failed, Some(Undo));
+        check_in(plan, StopOld, Event::Failed, Some(StopOld));
+        check_in(plan, StopOld, Event::Abort, None);
+        check_in(plan, Stranded, Event::Failed, Some(BackStart(1)));
+        let first = Plan { n_cold: 0, ..plan };
+        check_in(first, Gate, Event::Failed, Some(Undo));
+    }
+
+    #[test]
+    fn each_step_has_its_own_verdict() {
+        use Phase::*;
+        let plan = Plan { n_steps: 2, ..PLAN };
+        check_in(plan, Gate, Event::Ok, Some(Step(0)));
+        check_in(plan, Step(0), Event::Ok, Some(Step(1)));
+        check_in(plan, Step(0), Event::Promote, Some(Step(1)));
+        check_in(plan, Step(1), Event::Ok, Some(Flip));
+        check_in(plan, Step(0), Event::Inconclusive, Some(StepHold(0)));
+        check_in(plan, StepHold(0), Event::Promote, Some(Step(1)));
+        for event in [Event::Failed, Event::Died, Event::Abort] {
+            check_in(plan, Step(1), event, Some(BackGate(0)));
+            check_in(plan, StepHold(1), event, Some(BackGate(0)));
+        }
+        let promote = Plan { inconclusive: Inconclusive::Promote, ..plan };
+        check_in(promote, Step(1), Event::Inconclusive, Some(Flip));
+    }
+
+    #[test]
+    fn each_failure_takes_the_way_its_phase_allows() {
+        use Phase::*;
+        for phase in [Receive, Verify, Preflight, Stage, Backup, Start, Gate] {
+            check(phase, Event::Failed, Some(Undo));
+            check(phase, Event::Abort, Some(Undo));
+        }
+        check(Migrate, Event::Failed, Some(Undo));
+        check(Migrate, Event::Abort, None);
+        for phase in [Flip, Bake, Hold] {
+            check(phase, Event::Failed, Some(BackGate(0)));
+            check(phase, Event::Died, Some(BackGate(0)));
+            check(phase, Event::Abort, Some(BackGate(0)));
+        }
+        check(Bake, Event::Inconclusive, Some(Hold));
+        check(Commit, Event::Failed, Some(Commit));
+        check(Commit, Event::Died, None);
+        check(Commit, Event::Abort, None);
+        check(BackGate(0), Event::Failed, Some(BackStart(1)));
+        check(BackVerify(1), Event::Failed, Some(BackStart(2)));
+        check(BackStart(2), Event::Failed, Some(Stranded));
+        check(BackFlip(1), Event::Failed, Some(BackStart(2)));
+        check(BackCommit(1), Event::Failed, Some(BackCommit(1)));
+        check(BackGate(1), Event::Abort, None);
+        check(Stranded, Event::Failed, Some(BackGate(0)));
+        check(Stranded, Event::Ok, Some(Done(Outcome::RollbackFailed(Cause::Bake))));
+    }
+}

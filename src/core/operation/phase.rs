@@ -1,0 +1,170 @@
+//! The phases of an operation and their names in journal and output.
+
+use crate::core::operation::machine::Outcome;
+
+/// Where an operation stands, and so what is to be performed.
+///
+/// The way back climbs down a ladder: rung 0 is the process that served before and still runs,
+/// rung 1.. are cold starts of the plan's releases in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// The artifact's bytes go to `incoming/`.
+    Receive,
+    /// Length, digest, archive policy.
+    Verify,
+    /// All that can be known before the first side effect.
+    Preflight,
+    /// Unpack, seal, sync, rename to `releases/N`.
+    Stage,
+    /// Could we come back?
+    RehearseOld,
+    /// Take the backup.
+    Backup,
+    /// Restore it to scratch, migrate the copy.
+    RestoreRehearsal,
+    /// Migrate the live data.
+    Migrate,
+    /// In turn only: from here on callers wait in a queue that nobody takes from.
+    Park,
+    /// In turn only: stop the old one. Its callers are held; from here on the way back is a cold
+    /// start.
+    StopOld,
+    /// Start the candidate in its own slots.
+    Start,
+    /// Probe it there.
+    Gate,
+    /// Steer this step's part of the connections to the candidate and watch it.
+    Step(u8),
+    /// The step's verdict was inconclusive: wait for `promote` or `abort`.
+    StepHold(u8),
+    /// Trial file, steer to the candidate, `current`.
+    Flip,
+    /// Watch it.
+    Bake,
+    /// The bake was inconclusive: wait for `promote` or `abort`.
+    Hold,
+    /// One rename: `last_good` is the candidate, the trial is gone.
+    Commit,
+    /// Before any flip: stop the candidate, remove what was staged.
+    Undo,
+    /// Start this rung's release cold (never rung 0). In turn: hold the callers and stop whoever
+    /// runs before.
+    BackStart(u8),
+    /// Probe this rung in its own slots.
+    BackGate(u8),
+    /// Steer to this rung, `current`.
+    BackFlip(u8),
+    /// Probe it where users reach it.
+    BackVerify(u8),
+    /// One rename: `last_good` is this rung's release, the trial is gone.
+    BackCommit(u8),
+    /// No rung held. `Ok`: something answers, it is steered to and left alone. `Failed`: nothing
+    /// answers, callers are held; after a pause the ladder is climbed again.
+    Stranded,
+    /// Over.
+    Done(Outcome),
+}
+
+impl Phase {
+    /// The name in journal and output: `gate`, `back_gate:1`.
+    #[must_use]
+    pub fn name(self) -> String {
+        let plain = match self {
+            Self::Receive => "receive",
+            Self::Verify => "verify",
+            Self::Preflight => "preflight",
+            Self::Stage => "stage",
+            Self::RehearseOld => "rehearse_old",
+            Self::Backup => "backup",
+            Self::RestoreRehearsal => "restore_rehearsal",
+            Self::Migrate => "migrate",
+            Self::Park => "park",
+            Self::StopOld => "stop_old",
+            Self::Start => "start",
+            Self::Gate => "gate",
+            Self::Step(step) => return format!("step:{step}"),
+            Self::StepHold(step) => return format!("step_hold:{step}"),
+            Self::Flip => "flip",
+            Self::Bake => "bake",
+            Self::Hold => "hold",
+            Self::Commit => "commit",
+            Self::Undo => "undo",
+            Self::BackStart(rung) => return format!("back_start:{rung}"),
+            Self::BackGate(rung) => return format!("back_gate:{rung}"),
+            Self::BackFlip(rung) => return format!("back_flip:{rung}"),
+            Self::BackVerify(rung) => return format!("back_verify:{rung}"),
+            Self::BackCommit(rung) => return format!("back_commit:{rung}"),
+            Self::Stranded => "stranded",
+            Self::Done(_) => "done",
+        };
+        plain.to_owned()
+    }
+
+    /// The phase of this name; `done` is none that can be gone on with.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        if let Some((plain, rung)) = name.split_once(':') {
+            let rung = rung.parse().ok()?;
+            let all = [
+                Self::BackStart(rung),
+                Self::BackGate(rung),
+                Self::BackFlip(rung),
+                Self::BackVerify(rung),
+                Self::BackCommit(rung),
+                Self::Step(rung),
+                Self::StepHold(rung),
+            ];
+            return all.into_iter().find(|phase| phase.name().split(':').next() == Some(plain));
+        }
+        Self::PLAIN.into_iter().find(|phase| phase.name() == name)
+    }
+
+    /// The rung of the way back that it is about.
+    #[must_use]
+    pub fn rung(self) -> Option<u8> {
+        match self {
+            Self::BackStart(rung)
+            | Self::BackGate(rung)
+            | Self::BackFlip(rung)
+            | Self::BackVerify(rung)
+            | Self::BackCommit(rung) => Some(rung),
+            _ => None,
+        }
+    }
+
+    /// The phases without a rung or a step, but for the end.
+    pub const PLAIN: [Self; 18] = [
+        Self::Receive,
+        Self::Verify,
+        Self::Preflight,
+        Self::Stage,
+        Self::RehearseOld,
+        Self::Backup,
+        Self::RestoreRehearsal,
+        Self::Migrate,
+        Self::Park,
+        Self::StopOld,
+        Self::Start,
+        Self::Gate,
+        Self::Flip,
+        Self::Bake,
+        Self::Hold,
+        Self::Commit,
+        Self::Undo,
+        Self::Stranded,
+    ];
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_back() {
+        let rungs = [Phase::BackStart(3), Phase::BackGate(0), Phase::BackCommit(1), Phase::Step(2)];
+        for phase in Phase::PLAIN.into_iter().chain(rungs) {
+            assert_eq!(Phase::parse(&phase.name()), Some(phase));
+        }
+        assert_eq!(Phase::parse("done"), None);
+    }
+}

@@ -1,0 +1,163 @@
+//! Recovery: where an operation goes on after the supervisor, or the machine, went down.
+//!
+//! Total over what the journal says and what is seen. Every answer leads to exactly one of: the old
+//! one serves, the new one is committed.
+
+use crate::core::operation::machine::{Cause, Deploy, Outcome, Plan, Succession};
+use crate::core::operation::phase::Phase;
+
+/// What is seen beside the journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Seen {
+    /// Processes may have survived: it is the same boot, and the same keeper.
+    pub same_boot: bool,
+    /// All of the candidate's processes run.
+    pub candidate_alive: bool,
+    /// The state file names the candidate's release and generation as the last good one.
+    pub committed: bool,
+    /// How often the supervisor may still come up during this trial.
+    pub n_tries_left: u8,
+    /// All processes of the last phase's rung run.
+    pub rung_alive: bool,
+}
+
+/// The machine to go on with.
+#[must_use]
+pub fn recover(plan: Plan, last: Phase, cause: Cause, seen: Seen) -> Deploy {
+    use Phase::*;
+    let at = |phase, cause| Deploy::resume(plan, phase, cause);
+    let alive = seen.same_boot && seen.candidate_alive;
+    match last {
+        // The source's descriptor is gone; nothing was changed.
+        Receive | Verify | Preflight | Stage | RehearseOld | Backup | RestoreRehearsal | Park => {
+            at(Undo, Cause::Interrupted)
+        }
+        // What was begun on the data is found out, never begun again.
+        Migrate => at(Migrate, cause),
+        // The old one may be half stopped: through, and on.
+        StopOld if seen.same_boot => at(StopOld, cause),
+        Start | Gate if alive => at(Gate, cause),
+        // In turn there is no old one to leave alone.
+        StopOld | Start | Gate if plan.succession == Succession::InTurn && plan.n_cold > 0 => {
+            back(plan, seen, Cause::Interrupted)
+        }
+        StopOld | Start | Gate => at(Undo, Cause::Interrupted),
+        Step(_) | StepHold(_) if alive && seen.n_tries_left > 0 => at(last, cause),
+        Step(_) | StepHold(_) => back(plan, seen, Cause::Interrupted),
+        Flip | Bake if alive && seen.n_tries_left > 0 => at(Flip, cause),
+        Hold if alive && seen.n_tries_left > 0 => at(Hold, cause),
+        Flip | Bake | Hold => back(plan, seen, Cause::Interrupted),
+        // The rename is the commit, nothing else is.
+        Commit if seen.committed => at(Done(Outcome::Committed), cause),
+        Commit if alive => at(Commit, cause),
+        Commit => back(plan, seen, Cause::Interrupted),
+        Undo => at(Undo, cause),
+        BackStart(_) | BackGate(_) | BackFlip(_) | BackVerify(_) | BackCommit(_)
+            if seen.same_boot && seen.rung_alive =>
+        {
+            // A start that was under way has succeeded; the other phases are performed again.
+            at(if let BackStart(rung) = last { BackGate(rung) } else { last }, cause)
+        }
+        BackStart(_) | BackGate(_) | BackFlip(_) | BackVerify(_) | BackCommit(_) | Stranded => {
+            back(plan, seen, cause)
+        }
+        Done(_) => at(last, cause),
+    }
+}
+
+/// The way back, from its first rung that can be there.
+fn back(plan: Plan, seen: Seen, cause: Cause) -> Deploy {
+    let phase = match (plan.n_cold, seen.same_boot) {
+        (0, _) => Phase::Done(Outcome::NothingBehind(cause)),
+        (_, true) => plan.first_rung(),
+        (_, false) => Phase::BackStart(1),
+    };
+    Deploy::resume(plan, phase, cause)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::operation::machine::{Inconclusive, Kind};
+
+    const ALIVE: Seen = Seen {
+        same_boot: true,
+        candidate_alive: true,
+        committed: false,
+        n_tries_left: 2,
+        rung_alive: false,
+    };
+
+    fn check(last: Phase, seen: Seen, expected: Phase) {
+        check_in(Succession::Overlap, last, seen, expected);
+    }
+
+    fn check_in(succession: Succession, last: Phase, seen: Seen, expected: Phase) {
+        let inconclusive = Inconclusive::Promote;
+        let plan = Plan { kind: Kind::Release, n_cold: 2, inconclusive, succession, n_steps: 2 };
+        assert_eq!(
+            recover(plan, last, Cause::Refused, seen).phase(),
+            expected,
+            "{last:?} {seen:?}"
+        );
+    }
+
+    #[test]
+    fn before_the_candidate_exists_everything_is_undone() {
+        for last in [Phase::Receive, Phase::Verify, Phase::Stage, Phase::RestoreRehearsal] {
+            check(last, ALIVE, Phase::Undo);
+        }
+    }
+
+    #[test]
+    fn what_became_of_a_migration_is_found_out() {
+        check(Phase::Migrate, ALIVE, Phase::Migrate);
+        check(Phase::Migrate, Seen { same_boot: false, ..ALIVE }, Phase::Migrate);
+    }
+
+    #[test]
+    fn a_candidate_that_lives_goes_on_and_a_dead_one_does_not() {
+        let dead = Seen { candidate_alive: false, ..ALIVE };
+        check(Phase::Start, ALIVE, Phase::Gate);
+        check(Phase::Gate, dead, Phase::Undo);
+        check(Phase::Bake, ALIVE, Phase::Flip);
+        check(Phase::Bake, dead, Phase::BackGate(0));
+        check(Phase::Bake, Seen { n_tries_left: 0, ..ALIVE }, Phase::BackGate(0));
+    }
+
+    #[test]
+    fn a_reboot_starts_the_last_good_one() {
+        let rebooted = Seen { same_boot: false, candidate_alive: false, ..ALIVE };
+        check(Phase::Flip, rebooted, Phase::BackStart(1));
+        check(Phase::Commit, rebooted, Phase::BackStart(1));
+        let committed = Seen { committed: true, ..rebooted };
+        check(Phase::Commit, committed, Phase::Done(Outcome::Committed));
+    }
+
+    #[test]
+    fn a_step_is_taken_again_or_back() {
+        let dead = Seen { candidate_alive: false, ..ALIVE };
+        check(Phase::Step(1), ALIVE, Phase::Step(1));
+        check(Phase::StepHold(1), ALIVE, Phase::StepHold(1));
+        check(Phase::Step(1), dead, Phase::BackGate(0));
+        check(Phase::Step(1), Seen { n_tries_left: 0, ..ALIVE }, Phase::BackGate(0));
+    }
+
+    #[test]
+    fn in_turn_the_old_one_is_stopped_to_the_end_or_started_again() {
+        let dead = Seen { candidate_alive: false, ..ALIVE };
+        let rebooted = Seen { same_boot: false, ..dead };
+        check_in(Succession::InTurn, Phase::Park, dead, Phase::Undo);
+        check_in(Succession::InTurn, Phase::StopOld, dead, Phase::StopOld);
+        check_in(Succession::InTurn, Phase::StopOld, rebooted, Phase::BackStart(1));
+        check_in(Succession::InTurn, Phase::Start, dead, Phase::BackStart(1));
+        check_in(Succession::InTurn, Phase::Gate, ALIVE, Phase::Gate);
+        check_in(Succession::InTurn, Phase::Bake, dead, Phase::BackStart(1));
+    }
+
+    #[test]
+    fn the_rename_is_the_commit() {
+        check(Phase::Commit, ALIVE, Phase::Commit);
+        check(Phase::Commit, Seen { candidate_alive: false, ..ALIVE }, Phase::BackGate(0));
+    }
+}

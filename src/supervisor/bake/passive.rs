@@ -1,0 +1,94 @@
+//! What is seen of a watched release without asking anybody: what its processes hold and what they
+//! log, beside those of the old one.
+
+use std::collections::BTreeMap;
+
+use crate::config::bake::ErrorLines;
+use crate::core::analysis::signal::Name;
+use crate::core::time::Tick;
+use crate::os::clock;
+use crate::supervisor::bake::error_lines::{self, Lines};
+use crate::supervisor::bake::resources::{self, Held, Resources};
+use crate::supervisor::bake::usage_history::Point;
+use crate::supervisor::bake::{Book, Finding, Stage};
+use crate::supervisor::service::instances::Crew;
+
+/// What one bake sees so.
+#[derive(Debug)]
+pub(super) struct Quiet {
+    own: Resources,
+    beside: Option<Resources>,
+    lines: Option<Lines>,
+}
+
+impl Quiet {
+    /// Begins with what is there now.
+    pub(super) fn begin(book: &Book) -> Self {
+        let signals = &book.crew.settings.bake.signals;
+        let bounds = resources::bounds(signals);
+        let beside = book.beside.as_ref().map(|beside| Resources::new(beside, bounds.clone()));
+        Self {
+            own: Resources::new(&book.crew, bounds),
+            beside,
+            lines: signals.error_lines.as_ref().map(|wanted| lines_of(book, wanted)),
+        }
+    }
+
+    /// One look, noted in the book.
+    pub(super) fn look(&mut self, book: &Book) {
+        let now = clock::tick();
+        let stage = book.stage(now);
+        let found = self.lines.as_mut().and_then(|lines| lines.look(now, stage));
+        let (held, beside) = (self.own.held(), self.beside.as_ref().map(Resources::held));
+        self.draw(book, now, &held, beside.as_deref());
+        let limit = self.own.near_limit(&held);
+        let other = match (&self.beside, &beside) {
+            (Some(resources), Some(held)) => resources.near_limit(held),
+            _ => Finding::good(),
+        };
+        book.note(Name::FileLimit, limit.beside(&other));
+        if let Some(finding) = found {
+            book.note(Name::ErrorLines, finding);
+        }
+        if stage == Stage::WarmUp {
+            return;
+        }
+        let others: BTreeMap<Name, Finding> = match (&mut self.beside, &beside) {
+            (Some(resources), Some(held)) => resources.judge(held).into_iter().collect(),
+            _ => BTreeMap::new(),
+        };
+        for (name, finding) in self.own.judge(&held) {
+            let other = others.get(&name).cloned().unwrap_or_else(Finding::good);
+            book.note(name, finding.beside(&other));
+        }
+    }
+
+    fn draw(&self, book: &Book, now: Tick, held: &[Held], beside: Option<&[Held]>) {
+        let (n_own, n_beside) = self.lines.as_ref().map(Lines::n_seen).unzip();
+        let mut curve = book.curve.borrow_mut();
+        let mut push = |crew: &Crew, held: &[Held], n_error_lines| {
+            for one in held {
+                let point = Point { at: now, usage: one.usage, n_error_lines };
+                curve.push(crew.release, one.index, point);
+            }
+        };
+        push(&book.crew, held, n_own);
+        if let (Some(crew), Some(held)) = (&book.beside, beside) {
+            push(crew, held, n_beside);
+        }
+    }
+}
+
+fn lines_of(book: &Book, wanted: &ErrorLines) -> Lines {
+    let own = book.service.logs.path(book.crew.release);
+    // Two generations of one release have one log: it says nothing of either.
+    let beside = book.beside.as_ref().filter(|beside| beside.release != book.crew.release);
+    let beside = beside.map(|beside| book.service.logs.path(beside.release));
+    // The old one had all connections until the operation began; when that was, its journal knows.
+    let began = book.service.operation.borrow().as_ref().map(|running| running.at.borrow().clone());
+    let before = beside.as_deref().zip(began).and_then(|(path, began)| {
+        let span_ms = wanted.max_rate.per_ms.max(book.until.since_ms(book.begun));
+        error_lines::before(path, wanted, &began, span_ms)
+    });
+    Lines::new(wanted, &own, beside.as_deref(), before)
+}

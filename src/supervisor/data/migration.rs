@@ -1,0 +1,315 @@
+//! The migration of live data: once per operation, from the new release's tree, under its own
+//! deadline. It goes on when the supervisor dies, and the next one asks how it ended. Nobody runs
+//! it a second time without knowing: the schema's probe decides, or a human.
+
+use std::rc::Rc;
+
+use crate::api::Trouble;
+use crate::config::model::{Migrate, Rehearse, Settings};
+use crate::core::ids::ReleaseId;
+use crate::core::operation::machine::{Event as Step, Succession};
+use crate::os::clock;
+use crate::store::migration::{self, Migration};
+use crate::store::release;
+use crate::store::state::Freeze;
+use crate::supervisor::health::check;
+use crate::supervisor::operation::admission;
+use crate::supervisor::operation::alarm;
+use crate::supervisor::operation::context::{Job, Performed, refuse};
+use crate::supervisor::rollback_readiness::rehearsal;
+use crate::supervisor::service::Service;
+use crate::supervisor::tasks::task::{self, Oneshot};
+
+/// What became of the data.
+#[derive(Debug)]
+enum Left {
+    /// It has the new schema.
+    Migrated { after: Option<String> },
+    /// It is as it was.
+    Unchanged { why: String },
+    /// It is neither, or nobody can tell.
+    Changed { why: String },
+}
+
+/// Performs it, or finds out what became of it.
+pub async fn perform(service: &Rc<Service>, job: &mut Job) -> Performed {
+    let settings = match release::settings(&service.paths, job.release) {
+        Ok(settings) => settings,
+        Err(error) => return refuse(job, 10, &error.to_string()),
+    };
+    let Some(migrate) = settings.migrate.clone() else { return Performed::skip("none declared") };
+    let begun = match migration::read(&service.paths, job.op) {
+        Ok(begun) => begun,
+        Err(error) => return refuse(job, 18, &format!("what was begun cannot be read: {error}")),
+    };
+    let started = clock::tick();
+    let (before, left) = match begun {
+        Some(begun) => {
+            let left = found(service, job, &settings, &migrate, begun.before.clone()).await;
+            (begun.before, left)
+        }
+        None if job.is_resumed => {
+            return refuse(job, 23, "the supervisor went down before the migration was begun");
+        }
+        None => {
+            let before = match version(service, job.release, &settings, &[]).await {
+                Ok(before) => before,
+                Err(why) => return refuse(job, 16, &format!("nothing was migrated: {why}")),
+            };
+            let wanted = settings.schema.as_ref().map(|schema| &schema.provides);
+            if before.is_some() && before.as_ref() == wanted {
+                note_schema(service, job, before.as_deref());
+                let has = before.unwrap_or_default();
+                return Performed::skip(format!("the data has schema {has} already"));
+            }
+            let migration =
+                Migration { version: 1, at: clock::now_rfc3339(), before: before.clone() };
+            if let Err(error) = migration::begin(&service.paths, job.op, &migration) {
+                return refuse(job, 13, &format!("nothing was migrated: {error}"));
+            }
+            let run = command(service, job, &settings, &migrate);
+            let ended = task::run_through(service, run, &purpose(job)).await;
+            let left = judge(service, job, &settings, before.clone(), ended).await;
+            (before, left)
+        }
+    };
+    let took = alarm::seconds(started, clock::tick());
+    conclude(service, job, before, left, &took).await
+}
+
+fn purpose(job: &Job) -> String {
+    format!("migrate/{}", job.op)
+}
+
+fn command(service: &Service, job: &Job, settings: &Settings, migrate: &Migrate) -> Oneshot {
+    Oneshot {
+        name: "migrate".to_owned(),
+        words: migrate.command.clone(),
+        env: Vec::new(),
+        release: job.release,
+        settings: settings.clone(),
+        limit: migrate.deadline,
+        input: None,
+        log: Some(service.paths.output(job.op)),
+    }
+}
+
+/// A supervisor before this one began it.
+async fn found(
+    service: &Rc<Service>,
+    job: &Job,
+    settings: &Settings,
+    migrate: &Migrate,
+    before: Option<String>,
+) -> Left {
+    let run = command(service, job, settings, migrate);
+    if let Some(ended) = task::join(service, &run, &purpose(job)).await {
+        return judge(service, job, settings, before, ended).await;
+    }
+    let why = "the machine went down in the middle of the migration, and it is not run again";
+    match version(service, job.release, settings, &[]).await {
+        Ok(Some(after)) if Some(&after) == provided(settings) => {
+            Left::Migrated { after: Some(after) }
+        }
+        Ok(Some(after)) if Some(&after) == before.as_ref() => {
+            Left::Unchanged { why: why.to_owned() }
+        }
+        Ok(after) => Left::Changed { why: format!("{why}{}", schema_text(after.as_deref())) },
+        Err(error) => Left::Changed { why: format!("{why}; {error}") },
+    }
+}
+
+fn provided(settings: &Settings) -> Option<&String> {
+    settings.schema.as_ref().map(|schema| &schema.provides)
+}
+
+fn schema_text(after: Option<&str>) -> String {
+    match after {
+        Some(after) => format!("; the data has schema {after}"),
+        None => "; without migrate.probe nobody can tell what schema the data has".to_owned(),
+    }
+}
+
+async fn judge(
+    service: &Rc<Service>,
+    job: &Job,
+    settings: &Settings,
+    before: Option<String>,
+    ended: Result<task::Ended, task::OneshotError>,
+) -> Left {
+    let failed = match &ended {
+        Ok(ended) if ended.is_good() => None,
+        Ok(ended) => Some(format!("migrate: {}", ended.why())),
+        Err(error) => Some(error.to_string()),
+    };
+    let after = version(service, job.release, settings, &[]).await;
+    match (failed, after) {
+        (None, Ok(after)) => match (provided(settings), &after) {
+            (Some(wanted), Some(has)) if wanted != has => Left::Changed {
+                why: format!(
+                    "migrate says that it went well, and the schema is {has}, not {wanted}"
+                ),
+            },
+            _ => Left::Migrated { after },
+        },
+        (None, Err(why)) => Left::Changed { why },
+        (Some(why), Ok(after)) if after.is_some() && after == before => Left::Unchanged { why },
+        (Some(why), Ok(after)) => {
+            Left::Changed { why: format!("{why}{}", schema_text(after.as_deref())) }
+        }
+        (Some(why), Err(probe)) => Left::Changed { why: format!("{why}; {probe}") },
+    }
+}
+
+/// What the schema's probe prints, with these variables. `None` without a probe.
+///
+/// # Errors
+/// When it does not tell.
+pub async fn version(
+    service: &Rc<Service>,
+    release: ReleaseId,
+    settings: &Settings,
+    env: &[(String, String)],
+) -> Result<Option<String>, String> {
+    let Some(migrate) = &settings.migrate else { return Ok(None) };
+    let Some(words) = &migrate.probe else { return Ok(None) };
+    let probe = Oneshot {
+        name: "migrate.probe".to_owned(),
+        words: words.clone(),
+        env: env.to_vec(),
+        release,
+        settings: settings.clone(),
+        limit: migrate.deadline,
+        input: None,
+        log: None,
+    };
+    let ended = task::run(service, probe).await.map_err(|error| error.to_string())?;
+    if !ended.is_good() {
+        return Err(format!("migrate.probe: {}", ended.why()));
+    }
+    match ended.output.trim() {
+        "" => Err("migrate.probe printed nothing".to_owned()),
+        version if version.lines().count() > 1 => {
+            Err("migrate.probe printed more than one line".to_owned())
+        }
+        version => Ok(Some(version.to_owned())),
+    }
+}
+
+/// What follows from what became of the data.
+async fn conclude(
+    service: &Rc<Service>,
+    job: &mut Job,
+    before: Option<String>,
+    left: Left,
+    took: &str,
+) -> Performed {
+    let why = match left {
+        Left::Unchanged { why } => {
+            let was = before.unwrap_or_default();
+            return refuse(job, 16, &format!("{why}\nthe schema is {was}, as before"));
+        }
+        Left::Migrated { after } => {
+            let provides = release::settings(&service.paths, job.release).ok();
+            let provides = provides.and_then(|s| s.schema).map(|schema| schema.provides);
+            let after = provides.or(after);
+            note_schema(service, job, after.as_deref());
+            match prove_old(service, job).await {
+                Ok(proof) => {
+                    let from = before.map_or(String::new(), |before| format!("{before} to "));
+                    let to = after.map_or(String::new(), |to| format!("schema {from}{to}, "));
+                    return Performed::ok(format!("{to}{took}; {proof}"));
+                }
+                Err(unproven) if job.terms.no_way_back.is_some() => {
+                    job.warnings.push(unproven.clone());
+                    rehearsal::note(service, job.ladder.first().copied(), &unproven);
+                    return Performed::ok(format!("{took}; no way back: {unproven}"));
+                }
+                Err(unproven) => {
+                    return hold(service, job, format!("the data is migrated, and {unproven}"));
+                }
+            }
+        }
+        Left::Changed { why } => why,
+    };
+    note_schema(service, job, None);
+    match prove_old(service, job).await {
+        Ok(proof) => {
+            job.exit.get_or_insert(17);
+            job.blame(format!("{why}\n{proof}"));
+            if job.is_resumed {
+                freeze(service, job, &why);
+            }
+            Performed::not(Step::Failed, why.lines().next().unwrap_or_default())
+        }
+        Err(unproven) => hold(service, job, format!("{why}\n{unproven}")),
+    }
+}
+
+fn note_schema(service: &Service, job: &mut Job, schema: Option<&str>) {
+    let schema = schema.map(str::to_owned);
+    if let Err(error) = service.save(|state| state.schema = schema) {
+        job.warnings.push(format!("the schema's version is not noted: {error}"));
+    }
+}
+
+/// Nobody goes on by himself from here: what answers is left alone.
+fn hold(service: &Rc<Service>, job: &mut Job, why: String) -> Performed {
+    let name = &service.name;
+    freeze(service, job, &why);
+    let trouble = Trouble {
+        what: format!("{name}: operation {} left the data to a human", job.op),
+        why: why.clone(),
+        still: alarm::still(service),
+        next: vec![
+            format!("halley-sup status {name}"),
+            format!("halley-sup restore {name} --dry-run"),
+            format!("halley-sup thaw {name}"),
+        ],
+        exit: 18,
+    };
+    if let Err(error) = service.save(|state| state.alarm = Some(trouble)) {
+        job.warnings.push(error.to_string());
+    }
+    refuse(job, 18, &why)
+}
+
+fn freeze(service: &Service, job: &mut Job, why: &str) {
+    let first = why.lines().next().unwrap_or_default();
+    let freeze = Freeze {
+        at: clock::now_rfc3339(),
+        actor: "halley-sup".to_owned(),
+        why: format!("operation {}: {first}", job.op),
+    };
+    if let Err(error) = service.save(|state| state.freeze = Some(freeze)) {
+        job.warnings.push(error.to_string());
+    }
+}
+
+/// Whether the old release runs on the data as it is now: the one that serves answers, and, if it
+/// may run twice, another one can be started.
+async fn prove_old(service: &Rc<Service>, job: &mut Job) -> Result<String, String> {
+    let Some(target) = job.ladder.first().copied() else {
+        return Ok("there is no release before it".to_owned());
+    };
+    let on = |why: &str| format!("release {target} does not run on it: {why}");
+    let live = service.live_crew().filter(|crew| crew.is_alive());
+    for instance in live.iter().flat_map(|crew| crew.instances()) {
+        let Some(crew) = &live else { break };
+        let probe = check::at(service, crew, &instance).await;
+        job.transcript.push(crew.release, instance.index, &probe);
+        if let Some(why) = probe.why() {
+            return Err(on(why));
+        }
+    }
+    let may_run_twice = admission::succession(service) == Succession::Overlap;
+    let starts = service.config().rehearse == Rehearse::Full && (may_run_twice || live.is_none());
+    if !starts {
+        return Ok(format!("release {target} runs on it"));
+    }
+    let settings = release::settings(&service.paths, target).map_err(|error| error.to_string())?;
+    match rehearsal::run(service, target, settings, &[], &mut job.transcript).await {
+        Ok(_) => Ok(format!("release {target} runs on it, and starts on it")),
+        Err(why) => Err(on(&why)),
+    }
+}

@@ -1,0 +1,13 @@
+//! Data: backup, migration, restore.
+//!
+//! This room is the only one that reads or replaces a service's data. It must never begin, end or
+//! roll back a release.
+
+pub mod backup;
+pub mod command;
+pub mod files;
+pub mod migration;
+pub mod postgres;
+pub mod restore;
+pub mod sqlite;
+pub mod trial_migration;

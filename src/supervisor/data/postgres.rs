@@ -1,0 +1,341 @@
+//! PostgreSQL, with its own `pg_dump` and `pg_restore`. Where the server is and who asks comes from
+//! the service's URL, and goes to the tools by environment: nothing of it is in `ps` or in a log.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::config::model::Settings;
+use crate::supervisor::data::backup::{Counts, Hand, Site};
+
+const DUMP: &str = "dump.pgc";
+/// Names that PostgreSQL does not cut.
+const NAME_BYTES_MAX: usize = 63;
+
+/// The database of a copy.
+pub(crate) fn scratch_name(service: &str, id: &str) -> String {
+    let plain = |text: &str| -> String {
+        text.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_lowercase()
+    };
+    let name = format!("halley_scratch_{}_{}", plain(service), plain(id));
+    if name.len() <= NAME_BYTES_MAX {
+        return name;
+    }
+    // Long names with the same beginning stay apart.
+    let mut crc = flate2::Crc::new();
+    crc.update(service.as_bytes());
+    crc.update(id.as_bytes());
+    format!("halley_scratch_{:08x}_{}", crc.sum(), &plain(id)[..plain(id).len().min(32)])
+}
+
+pub(crate) async fn take(hand: &Hand<'_>, url_env: &str, dir: &Path) -> Result<(), String> {
+    let url = Url::of(hand, url_env)?;
+    let file = format!("--file={}", dir.join(DUMP).display());
+    hand.run("pg_dump", &["pg_dump", "--format=custom", &file], url.env(&url.database), None)
+        .await
+        .map(drop)
+}
+
+pub(crate) async fn restore(
+    hand: &Hand<'_>,
+    url_env: &str,
+    from: &Path,
+    site: &Site,
+) -> Result<(), String> {
+    let url = Url::of(hand, url_env)?;
+    match site {
+        Site::Scratch { database, .. } => fill(hand, &url, from, database).await,
+        Site::Live => {
+            // Beside the live one first: what fails here has touched nothing.
+            let id = from.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
+            let beside = scratch_name(hand.service.name.as_str(), &id);
+            discard(hand, url_env, &beside).await?;
+            // A crash from here on: the sweep finds the database by this directory's name.
+            let mark = hand.service.paths.scratch().join(id.as_ref());
+            hand.own_dir(&mark)?;
+            fill(hand, &url, from, &beside).await?;
+            let swap = swap(&url.database, &beside);
+            psql(hand, &url, "postgres", "taking the live database's place", &swap).await?;
+            std::fs::remove_dir_all(&mark).map_err(|error| format!("{}: {error}", mark.display()))
+        }
+    }
+}
+
+/// A new database with what a dump holds.
+async fn fill(hand: &Hand<'_>, url: &Url, from: &Path, database: &str) -> Result<(), String> {
+    let dump = from.join(DUMP);
+    let dump = dump.to_string_lossy();
+    let locale = "SELECT pg_encoding_to_char(encoding), datcollate, datctype FROM pg_database \
+                  WHERE datname = current_database()";
+    // The live one may be the one that is missing.
+    let said = psql(hand, url, &url.database, "locale", locale).await.unwrap_or_default();
+    let mut words = vec!["createdb".to_owned(), "--template=template0".to_owned()];
+    if let [encoding, collate, ctype] = said.trim().split('|').collect::<Vec<_>>()[..] {
+        words.push(format!("--encoding={encoding}"));
+        words.push(format!("--lc-collate={collate}"));
+        words.push(format!("--lc-ctype={ctype}"));
+    }
+    words.push(database.to_owned());
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    hand.run("createdb", &words, url.env("postgres"), None).await?;
+    let to = format!("--dbname={database}");
+    let words = ["pg_restore", "--exit-on-error", "--no-owner", &to, dump.as_ref()];
+    hand.run("pg_restore", &words, url.env(database), None).await.map(drop)
+}
+
+/// Renames: the live database stays as `NAME_before_restore` until the next restore. Cut off in
+/// between and done again it ends the same.
+fn swap(live: &str, new: &str) -> String {
+    let name = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
+    let text = |text: &str| format!("'{}'", text.replace('\'', "''"));
+    let before = format!("{live}_before_restore");
+    format!(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname IN ({live_text}, \
+         {before_text}) AND pid <> pg_backend_pid();\n\
+         DROP DATABASE IF EXISTS {before};\n\
+         SELECT format('ALTER DATABASE %I RENAME TO %I', datname, {before_text}) FROM pg_database \
+         WHERE datname = {live_text} \\gexec\n\
+         ALTER DATABASE {new} RENAME TO {live};\n",
+        live_text = text(live),
+        before_text = text(&before),
+        before = name(&before),
+        new = name(new),
+        live = name(live),
+    )
+}
+
+pub(crate) async fn inspect(
+    hand: &Hand<'_>,
+    url_env: &str,
+    query: Option<&str>,
+    site: &Site,
+) -> Result<Counts, String> {
+    let url = Url::of(hand, url_env)?;
+    let database = database(&url, site);
+    let list = "SELECT format('SELECT %L || ''|'' || count(*) FROM %I.%I', schemaname || '.' || \
+                tablename, schemaname, tablename) FROM pg_tables WHERE schemaname NOT IN \
+                ('pg_catalog', 'information_schema') ORDER BY 1 \\gexec\n";
+    let counted = psql(hand, &url, &database, "counting rows", list).await?;
+    if let Some(query) = query {
+        answered(&psql(hand, &url, &database, "backup.query", query).await?)?;
+    }
+    Ok(counted.lines().filter_map(count).collect())
+}
+
+async fn psql(
+    hand: &Hand<'_>,
+    url: &Url,
+    database: &str,
+    name: &str,
+    script: &str,
+) -> Result<String, String> {
+    let words = ["psql", "-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1"];
+    let ended = hand.run(name, &words, url.env(database), Some(script.to_owned())).await?;
+    Ok(ended.output)
+}
+
+/// `table|rows`
+pub(crate) fn count(line: &str) -> Option<(String, u64)> {
+    let (table, rows) = line.rsplit_once('|')?;
+    Some((table.to_owned(), rows.trim().parse().ok()?))
+}
+
+/// The configured query must say something.
+pub(crate) fn answered(said: &str) -> Result<(), String> {
+    match said.trim() {
+        "" | "0" | "f" => Err(format!("backup.query: it says {:?}", said.trim())),
+        _ => Ok(()),
+    }
+}
+
+/// Whether the server is there, and lets the service's role make databases.
+pub(crate) async fn may_copy(hand: &Hand<'_>, url_env: &str) -> Result<(), String> {
+    let url = Url::of(hand, url_env)?;
+    let query = "SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user";
+    match psql(hand, &url, &url.database, "asking PostgreSQL", query).await?.trim() {
+        "t" => Ok(()),
+        _ => Err("the role may not create databases: ALTER ROLE ... CREATEDB".to_owned()),
+    }
+}
+
+/// Removes the database of a copy; also when it is not there.
+pub(crate) async fn discard(hand: &Hand<'_>, url_env: &str, database: &str) -> Result<(), String> {
+    let url = Url::of(hand, url_env)?;
+    let words = ["dropdb", "--if-exists", "--force", database];
+    hand.run("dropdb", &words, url.env("postgres"), None).await.map(drop)
+}
+
+/// Variables that name the live database, with the copy in its place.
+pub(crate) fn env(settings: &Settings, url_env: &str, site: &Site) -> Vec<(String, String)> {
+    let Site::Scratch { database, .. } = site else { return Vec::new() };
+    let Some(live) = settings.env.get(url_env).and_then(|text| Url::parse(text)) else {
+        return Vec::new();
+    };
+    let copied = |(name, value): (&String, &String)| {
+        if name == "PGDATABASE" && *value == live.database {
+            return Some((name.clone(), database.clone()));
+        }
+        let is_live = Url::parse(value).is_some_and(|url| url.is_same_database(&live));
+        is_live.then(|| Some((name.clone(), with_database(value, database)?))).flatten()
+    };
+    settings.env.iter().filter_map(copied).collect()
+}
+
+fn database(url: &Url, site: &Site) -> String {
+    match site {
+        Site::Live => url.database.clone(),
+        Site::Scratch { database, .. } => database.clone(),
+    }
+}
+
+/// What a connection URL says (libpq, 34.1.1.2).
+#[derive(Debug, PartialEq, Eq)]
+struct Url {
+    database: String,
+    /// Variables that libpq reads.
+    env: BTreeMap<String, String>,
+}
+
+impl Url {
+    fn of(hand: &Hand<'_>, url_env: &str) -> Result<Self, String> {
+        let text = hand.settings.env.get(url_env);
+        let text = text.ok_or_else(|| format!("{url_env} is not in the service's environment"))?;
+        // The reason never holds the URL: it is a secret.
+        Self::parse(text).ok_or_else(|| format!("{url_env} is not postgres://USER@HOST/DATABASE"))
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let rest = after_scheme(text)?;
+        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let (authority, database) = rest.split_once('/')?;
+        let (user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
+        let (user, password) = user.split_once(':').unwrap_or((user, ""));
+        let (host, port) = match host.rsplit_once(':') {
+            Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => (host, port),
+            _ => (host, ""),
+        };
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let mut env = BTreeMap::new();
+        let named =
+            [("PGUSER", user), ("PGPASSWORD", password), ("PGHOST", host), ("PGPORT", port)];
+        for (name, value) in named.into_iter().filter(|(_, value)| !value.is_empty()) {
+            env.insert(name.to_owned(), decoded(value)?);
+        }
+        for (key, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
+            let name = match key {
+                "host" => "PGHOST",
+                "port" => "PGPORT",
+                "user" => "PGUSER",
+                "password" => "PGPASSWORD",
+                "sslmode" => "PGSSLMODE",
+                "sslrootcert" => "PGSSLROOTCERT",
+                "sslcert" => "PGSSLCERT",
+                "sslkey" => "PGSSLKEY",
+                _ => continue,
+            };
+            env.insert(name.to_owned(), decoded(value)?);
+        }
+        let database = decoded(database)?;
+        (!database.is_empty()).then_some(Self { database, env })
+    }
+
+    /// Whoever asks.
+    fn is_same_database(&self, other: &Self) -> bool {
+        let place = |url: &Self| {
+            let get = |name: &str| url.env.get(name).cloned();
+            (get("PGHOST"), get("PGPORT").unwrap_or_else(|| "5432".to_owned()))
+        };
+        self.database == other.database && place(self) == place(other)
+    }
+
+    fn env(&self, database: &str) -> Vec<(String, String)> {
+        let mut env = self.env.clone();
+        env.insert("PGDATABASE".to_owned(), database.to_owned());
+        env.into_iter().collect()
+    }
+}
+
+fn after_scheme(text: &str) -> Option<&str> {
+    // SQLAlchemy and its like name their driver behind a plus.
+    let (scheme, rest) = text.split_once("://")?;
+    let plain = scheme.split('+').next()?;
+    matches!(plain, "postgres" | "postgresql").then_some(rest)
+}
+
+/// The URL of another database on the same server.
+fn with_database(text: &str, database: &str) -> Option<String> {
+    let rest = after_scheme(text)?;
+    let before = &text[..text.len() - rest.len()];
+    let (rest, query) = rest.split_once('?').map_or((rest, None), |(r, q)| (r, Some(q)));
+    let (authority, _) = rest.split_once('/')?;
+    let query = query.map_or(String::new(), |query| format!("?{query}"));
+    Some(format!("{before}{authority}/{database}{query}"))
+}
+
+/// Percent-encoding undone (RFC 3986, 2.1).
+fn decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::new();
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let digits = [rest.next()?, rest.next()?];
+        bytes.push(u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?);
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, database: &str, expected: &[(&str, &str)]) {
+        let url = Url::parse(text).unwrap();
+        let env: Vec<_> = url.env.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        assert_eq!((url.database.as_str(), env.as_slice()), (database, expected));
+    }
+
+    #[test]
+    fn a_url_says_where_the_server_is_and_who_asks() {
+        check(
+            "postgres://web:p%40ss@db.lan:6432/app?sslmode=require",
+            "app",
+            &[
+                ("PGHOST", "db.lan"),
+                ("PGPASSWORD", "p@ss"),
+                ("PGPORT", "6432"),
+                ("PGSSLMODE", "require"),
+                ("PGUSER", "web"),
+            ],
+        );
+        check("postgresql+psycopg://u@[::1]/app", "app", &[("PGHOST", "::1"), ("PGUSER", "u")]);
+        check("postgres:///app?host=/run/pg", "app", &[("PGHOST", "/run/pg")]);
+        for bad in ["mysql://a/b", "postgres://a", "postgres://a/", "app", "postgres://a/%f"] {
+            assert_eq!(Url::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_copy_is_another_database_of_the_same_server() {
+        assert_eq!(
+            with_database("postgres://u:p@h:1/app?x=y", "copy").unwrap(),
+            "postgres://u:p@h:1/copy?x=y"
+        );
+        let name = scratch_name("my-web", "20261123T191500.123Z-op-0000007");
+        assert_eq!(name, "halley_scratch_myweb_20261123t191500123zop0000007");
+        let long =
+            |end: &str| scratch_name(&("x".repeat(62) + end), "20261123T191500.123Z-by-hand");
+        assert!(long("a").len() <= 63 && long("a") != long("b"));
+    }
+
+    #[test]
+    fn a_query_that_says_nothing_is_no_check() {
+        assert!(answered("3\n").is_ok());
+        for said in ["", "0\n", "f"] {
+            assert!(answered(said).is_err());
+        }
+        assert_eq!(count("public.a|b|12"), Some(("public.a|b".to_owned(), 12)));
+    }
+}

@@ -1,0 +1,378 @@
+//! `restore SERVICE`: an older state of the data takes the place of the present one.
+//!
+//! Nothing is touched before the backup was restored to scratch and checked, and before it is said
+//! what would be lost. Then callers are held, the service is stopped, its present data is backed
+//! up, and only then replaced. The release that served is started on it and proven before callers
+//! reach it; if it does not run, or there is a crash, what was there before comes back.
+
+use std::rc::Rc;
+
+use crate::api::{Event, HistoryEntry, Outcome, PhaseState, RestorePlan, Trouble};
+use crate::core::ids::ReleaseId;
+use crate::core::time::Tick;
+use crate::os::clock;
+use crate::store::receipt::{self, Receipt};
+use crate::store::restoration::{self, Restoration};
+use crate::store::state::Served;
+use crate::store::{history, release};
+use crate::supervisor::control::dispatch;
+use crate::supervisor::control::server::Client;
+use crate::supervisor::control::verbs::backup as verb;
+use crate::supervisor::data::backup::{self, Counts, Hand, Site};
+use crate::supervisor::health::gate::{self, Gated, Rigour};
+use crate::supervisor::health::probe::Transcript;
+use crate::supervisor::instances::retire;
+use crate::supervisor::instances::start;
+use crate::supervisor::operation::admission;
+use crate::supervisor::operation::alarm;
+use crate::supervisor::operation::phases::hold;
+use crate::supervisor::operation::phases::revive;
+use crate::supervisor::operation::start_last_good;
+use crate::supervisor::service::Service;
+use crate::supervisor::service::instances::{Crew, Duty};
+
+/// What is wanted.
+#[derive(Debug, Clone)]
+pub struct Wish {
+    /// Which backup; the newest when absent.
+    pub backup: Option<String>,
+    /// Only what it would do.
+    pub dry_run: bool,
+    /// Somebody has said yes.
+    pub yes: bool,
+    /// Also when the present cannot be backed up.
+    pub unsaved: bool,
+}
+
+/// Performs it, or tells what it would do.
+///
+/// # Errors
+/// Why the data is as it was.
+pub async fn restore(
+    service: &Rc<Service>,
+    actor: &str,
+    wish: Wish,
+    client: &mut Client,
+) -> Result<(), Trouble> {
+    let hand = verb::hand(service, "restored")?;
+    let _busy = admission::occupy(service, "a restore")?;
+    let mut receipt = find(service, wish.backup.as_deref())?;
+    let begun = clock::tick();
+    let plan = match rehearse(service, &hand, &mut receipt).await {
+        Ok(plan) => plan,
+        Err(why) => {
+            tell(client, "restore_rehearsal", PhaseState::Fail, begun, &why).await;
+            return Err(admission::refusal(service, "restored", &why, 15, &["backup --list"]));
+        }
+    };
+    let said = backup::summary(&plan.backup.counts);
+    tell(client, "restore_rehearsal", PhaseState::Ok, begun, &said).await;
+    client.tell(&Event::Restore(Box::new(plan.clone()))).await;
+    if wish.dry_run {
+        client.tell(&Event::Result(Box::new(dispatch::outcome(service, "planned", 0)))).await;
+        return Ok(());
+    }
+    if !wish.yes {
+        let why = format!("it needs --yes; lost would be: {}", lost_text(&plan));
+        let mut trouble = admission::refusal(service, "restored", &why, 2, &[]);
+        let name = &service.name;
+        trouble.next = vec![format!("halley-sup restore {name} --backup {} --yes", receipt.id)];
+        return Err(trouble);
+    }
+    let started = clock::tick();
+    let done = replace(service, &hand, &receipt, actor, wish.unsaved, client).await;
+    let outcome = match &done {
+        Ok(()) => dispatch::outcome(service, "restored", 0),
+        Err(trouble) => {
+            Outcome { exit: trouble.exit, ..dispatch::outcome(service, "not_restored", 0) }
+        }
+    };
+    note(service, actor, &outcome, done.as_ref().err(), started);
+    done?;
+    client.tell(&Event::Result(Box::new(outcome))).await;
+    Ok(())
+}
+
+fn find(service: &Service, id: Option<&str>) -> Result<Receipt, Trouble> {
+    let mut all = receipt::list(&service.paths).into_iter();
+    let found = match id {
+        Some(id) => all.find(|receipt| receipt.id == id),
+        None => all.next(),
+    };
+    found.ok_or_else(|| {
+        let why =
+            id.map_or("there is no backup".to_owned(), |id| format!("there is no backup {id}"));
+        admission::refusal(service, "restored", &why, 31, &["backup --list"])
+    })
+}
+
+/// Restores it to scratch, checks it, and compares it with the present.
+async fn rehearse(
+    service: &Service,
+    hand: &Hand<'_>,
+    receipt: &mut Receipt,
+) -> Result<RestorePlan, String> {
+    let copied = backup::copy(hand, receipt).await?;
+    let counts = copied.counts.clone();
+    backup::discard(hand, copied).await;
+    let now = hand.inspect(&Site::Live).await.ok();
+    let lost = now.as_ref().map(|now| lost(now, &counts)).unwrap_or_default();
+    let backup = verb::entry(receipt.clone());
+    Ok(RestorePlan { service: service.name.to_string(), backup, now, lost })
+}
+
+/// What there is more of now than in a backup.
+fn lost(now: &Counts, then: &Counts) -> Vec<String> {
+    let more = now.iter().filter_map(|(name, n)| {
+        let had = then.get(name).copied().unwrap_or(0);
+        (*n > had).then(|| format!("{name}: {} more now ({n}, {had} in the backup)", n - had))
+    });
+    more.collect()
+}
+
+fn lost_text(plan: &RestorePlan) -> String {
+    match (&plan.now, plan.lost.is_empty()) {
+        (None, _) => "nobody can tell, the present data cannot be read".to_owned(),
+        (Some(_), true) => "nothing that can be counted".to_owned(),
+        (Some(_), false) => plan.lost.join("; "),
+    }
+}
+
+/// The present, in a backup that was restored to scratch: what one may have to go back to.
+async fn saved(hand: &Hand<'_>) -> Result<Receipt, String> {
+    let mut receipt = backup::take(hand, None).await?;
+    let copied = backup::copy(hand, &mut receipt).await?;
+    backup::discard(hand, copied).await;
+    Ok(receipt)
+}
+
+async fn tell(client: &mut Client, name: &str, state: PhaseState, begun: Tick, detail: &str) {
+    client.tell(&verb::phase(name, state, begun, detail)).await;
+}
+
+/// From the hold of the callers to a proven release on the restored data.
+async fn replace(
+    service: &Rc<Service>,
+    hand: &Hand<'_>,
+    receipt: &Receipt,
+    actor: &str,
+    unsaved: bool,
+    client: &mut Client,
+) -> Result<(), Trouble> {
+    let refused =
+        |why: &str, exit| admission::refusal(service, "restored", why, exit, &["status", "logs"]);
+    // Nobody starts the release meanwhile.
+    let turn = service.starting.lock().await;
+    let begun = clock::tick();
+    if let Err(why) = hold::clear(service).await {
+        drop(turn);
+        start_last_good::bring_up(service).await;
+        return Err(refused(&format!("callers cannot be held: {why}"), 1));
+    }
+    service.live.set(None);
+    tell(client, "stop_old", PhaseState::Ok, begun, "callers wait").await;
+    let begun = clock::tick();
+    let before = match saved(hand).await {
+        Ok(before) => Some(before),
+        Err(why) if unsaved => {
+            tell(client, "backup", PhaseState::Fail, begun, &format!("{why}; not minded")).await;
+            None
+        }
+        Err(why) => {
+            drop(turn);
+            start_last_good::bring_up(service).await;
+            let why = format!("the present cannot be backed up: {why}; --unsaved does not mind");
+            return Err(refused(&why, 15));
+        }
+    };
+    if let Some(before) = &before {
+        tell(client, "backup", PhaseState::Ok, begun, &before.id).await;
+    }
+    let restoration = Restoration {
+        version: 1,
+        backup: receipt.id.clone(),
+        before: before.map(|before| before.id),
+        actor: actor.to_owned(),
+        at: clock::now_rfc3339(),
+    };
+    let begun = clock::tick();
+    let put = match restoration::begin(&service.paths, &restoration) {
+        Ok(()) => put_in_place(service, hand, &receipt.id).await,
+        Err(error) => Err(error.to_string()),
+    };
+    if let Err(why) = put {
+        tell(client, "restore", PhaseState::Fail, begun, &why).await;
+        let back = back_text(&restoration, undo_holding(service, hand, &restoration).await);
+        drop(turn);
+        start_last_good::bring_up(service).await;
+        return Err(refused(&format!("{why}\n{back}"), 15));
+    }
+    tell(client, "restore", PhaseState::Ok, begun, "").await;
+    let begun = clock::tick();
+    match prove(service, hand).await {
+        Ok(detail) => {
+            let schema = receipt.schema.clone();
+            if let Err(error) = service.save(|state| state.schema = schema) {
+                tracing::warn!(service = %service.name, %error, "noting the schema's version");
+            }
+            tell(client, "gate", PhaseState::Ok, begun, &detail).await;
+            Ok(())
+        }
+        Err(why) => {
+            tell(client, "gate", PhaseState::Fail, begun, &why).await;
+            let back = back_text(&restoration, undo_holding(service, hand, &restoration).await);
+            drop(turn);
+            start_last_good::bring_up(service).await;
+            Err(refused(&format!("{why}\n{back}"), 20))
+        }
+    }
+}
+
+fn back_text(restoration: &Restoration, undone: Result<(), String>) -> String {
+    match (undone, &restoration.before) {
+        (Ok(()), Some(_)) => "what was there before is back".to_owned(),
+        (Ok(()), None) => {
+            format!("what was there before was not saved; backup {} stays", restoration.backup)
+        }
+        (Err(why), _) => why,
+    }
+}
+
+async fn put_in_place(service: &Service, hand: &Hand<'_>, id: &str) -> Result<(), String> {
+    hand.put(&receipt::data_dir(&service.paths, id)).await
+}
+
+/// Starts the release on the restored data; callers reach it when its gate has opened.
+async fn prove(service: &Rc<Service>, hand: &Hand<'_>) -> Result<String, String> {
+    let target = hand.release();
+    let settings = release::settings(&service.paths, target).map_err(|error| error.to_string())?;
+    let generation = service.fleet.next_generation();
+    let started = start::start(service, generation, target, settings).await;
+    let crew = started.map_err(|error| error.to_string())?;
+    let mut transcript = Transcript::default();
+    let limit = crew.settings.health.deadline;
+    let why = match gate::gate(service, &crew, Rigour::Short, limit, &mut transcript).await {
+        Gated::Open(detail) => match restoration::end(&service.paths) {
+            // Before the first caller: what it writes is never taken back by a crash.
+            Ok(()) => {
+                go_forward(service, &crew, target).await;
+                return Ok(detail);
+            }
+            Err(error) => error.to_string(),
+        },
+        Gated::Died => alarm::death(service, generation, target),
+        Gated::Shut(why) => format!("{why}{}", alarm::last_lines(service, &crew)),
+    };
+    service.live.set(None);
+    retire::stop_now(service, &crew).await;
+    Err(format!("release {target} does not run on it: {why}"))
+}
+
+/// The restored data is the data from here on; what goes wrong now is said, not undone.
+async fn go_forward(service: &Rc<Service>, crew: &Rc<Crew>, target: ReleaseId) {
+    let steered = service.steer_to(crew, Duty::Live).map_err(|error| error.to_string());
+    let pointed = service.point_proxy(crew).await;
+    revive(service, crew);
+    service.tend();
+    let op = service.state.borrow().last_good.map_or(0, |good| good.op);
+    let served = Served { release: target.0, generation: crew.generation.0, op };
+    let saved = service.save(|state| {
+        state.last_good = Some(served);
+        state.standby = None;
+    });
+    let trouble = steered.err().or(pointed.err()).or(saved.err().map(|error| error.to_string()));
+    service.trouble.replace(trouble);
+}
+
+/// A crash in the middle of a restore is undone before anything is started.
+///
+/// # Errors
+/// Why nothing may be started on the data as it is.
+pub async fn undo(service: &Rc<Service>) -> Result<(), String> {
+    let restoration = match restoration::read(&service.paths) {
+        Ok(Some(restoration)) => restoration,
+        Ok(None) => return Ok(()),
+        Err(error) => return Err(format!("a restore was begun, and cannot be read: {error}")),
+    };
+    let log = service.paths.logs().join("backup.log");
+    let Some(hand) = Hand::of(service, log) else {
+        return Err("a restore was begun, and no backup is configured any more".to_owned());
+    };
+    if let Err(why) = hold::clear(service).await {
+        tracing::error!(service = %service.name, why, "holding callers");
+    }
+    service.live.set(None);
+    undo_holding(service, &hand, &restoration).await
+}
+
+/// Puts back what was there before; where that was not saved, the restore is brought to its end.
+/// What cannot be put back stays written down, and nothing is started on it.
+async fn undo_holding(
+    service: &Rc<Service>,
+    hand: &Hand<'_>,
+    restoration: &Restoration,
+) -> Result<(), String> {
+    let id = restoration.before.as_ref().unwrap_or(&restoration.backup);
+    match put_in_place(service, hand, id).await {
+        Ok(()) => {
+            tracing::warn!(service = %service.name, backup = id, "after a restore that was cut off");
+            end(service);
+            Ok(())
+        }
+        Err(why) => {
+            tracing::error!(service = %service.name, backup = id, why, "undoing a restore");
+            let why = format!("undoing a restore from backup {id}: {why}");
+            service.trouble.replace(Some(why.clone()));
+            Err(why)
+        }
+    }
+}
+
+fn end(service: &Service) {
+    if let Err(error) = restoration::end(&service.paths) {
+        tracing::error!(service = %service.name, %error, "ending a restore");
+    }
+}
+
+fn note(
+    service: &Service,
+    actor: &str,
+    outcome: &Outcome,
+    trouble: Option<&Trouble>,
+    started: Tick,
+) {
+    let entry = HistoryEntry {
+        version: 1,
+        at: clock::now_rfc3339(),
+        actor: actor.to_owned(),
+        service: service.name.to_string(),
+        op: 0,
+        kind: "restore".to_owned(),
+        release: outcome.release,
+        outcome: outcome.outcome.clone(),
+        serving: outcome.serving,
+        exit: outcome.exit,
+        why: trouble.and_then(|trouble| trouble.why.lines().next()).map(str::to_owned),
+        ms: clock::tick().since_ms(started),
+    };
+    if let Err(error) = history::append(&service.shared.layout.history(), &entry) {
+        tracing::warn!(service = %service.name, %error, "writing the history");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_newer_would_be_lost() {
+        let counts = |pairs: &[(&str, u64)]| -> Counts {
+            pairs.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect()
+        };
+        let (now, then) = (counts(&[("a", 9), ("b", 1), ("c", 2)]), counts(&[("a", 5), ("b", 3)]));
+        assert_eq!(
+            lost(&now, &then),
+            ["a: 4 more now (9, 5 in the backup)", "c: 2 more now (2, 0 in the backup)"]
+        );
+    }
+}

@@ -1,0 +1,135 @@
+//! A backup is taken, and the release is tried on a copy of the data before live data is touched:
+//! the backup is restored to scratch and checked, migrated there, and both the new release and the
+//! old one are started on it.
+
+use std::rc::Rc;
+
+use crate::config::model::Settings;
+use crate::core::operation::machine::Succession;
+use crate::os::clock;
+use crate::store::release;
+use crate::supervisor::data::backup::{self, Copied, Hand};
+use crate::supervisor::data::migration;
+use crate::supervisor::operation::admission;
+use crate::supervisor::operation::alarm;
+use crate::supervisor::operation::context::{Job, Performed, refuse};
+use crate::supervisor::rollback_readiness::rehearsal;
+use crate::supervisor::service::Service;
+use crate::supervisor::tasks::task::{self, Oneshot};
+
+/// Takes a backup of the present.
+pub async fn backup(service: &Rc<Service>, job: &mut Job) -> Performed {
+    if service.config().backup.is_none() {
+        return Performed::skip("none is configured");
+    }
+    let Some(hand) = Hand::of(service, service.paths.output(job.op)) else {
+        return Performed::skip("no release has made any data yet");
+    };
+    match backup::take(&hand, Some(job.op)).await {
+        Ok(receipt) => {
+            let size = alarm::size(receipt.bytes);
+            let detail = format!("{} {size}, sha256 {}", receipt.id, &receipt.digest[..12]);
+            job.receipt = Some(receipt);
+            Performed::ok(detail)
+        }
+        Err(why) => refuse(job, 15, &format!("no backup: {why}")),
+    }
+}
+
+/// Restores it to scratch, checks it, migrates the copy, tries both releases on it. The copy is
+/// gone afterwards, whatever came of it.
+pub async fn rehearse(service: &Rc<Service>, job: &mut Job) -> Performed {
+    let Some(mut receipt) = job.receipt.clone() else {
+        return Performed::skip("there is no backup");
+    };
+    let Some(hand) = Hand::of(service, service.paths.output(job.op)) else {
+        return Performed::skip("there is no backup");
+    };
+    let begun = clock::tick();
+    let copied = match backup::copy(&hand, &mut receipt).await {
+        Ok(copied) => copied,
+        Err(why) => {
+            let id = receipt.id;
+            return refuse(job, 15, &format!("backup {id} cannot be restored: {why}"));
+        }
+    };
+    let summary = backup::summary(&copied.counts);
+    let tried = tried(service, job, &hand, &copied).await;
+    backup::discard(&hand, copied).await;
+    backup::prune(&hand).await;
+    match tried {
+        Ok(said) => {
+            let took = alarm::seconds(begun, clock::tick());
+            Performed::ok(format!("{summary}{said}, in {took}"))
+        }
+        Err((exit, why)) => refuse(job, exit, &format!("on a copy of the data: {why}")),
+    }
+}
+
+/// What the release does with a copy.
+async fn tried(
+    service: &Rc<Service>,
+    job: &mut Job,
+    hand: &Hand<'_>,
+    copied: &Copied,
+) -> Result<String, (u8, String)> {
+    let new = release::settings(&service.paths, job.release);
+    let new = new.map_err(|error| (10, error.to_string()))?;
+    let env = copied.env(hand, &new);
+    let mut said = migrate_copy(service, job, &new, &env).await.map_err(|why| (16, why))?;
+    // What cannot run twice may well run on another copy of the data, but nobody knows.
+    if admission::succession(service) == Succession::InTurn {
+        return Ok(said);
+    }
+    let started = rehearsal::run(service, job.release, new, &env, &mut job.transcript).await;
+    started.map_err(|why| (15, format!("the new release does not run: {why}")))?;
+    said.push_str("; the new release runs on it");
+    let Some(target) = job.ladder.first().copied() else { return Ok(said) };
+    let old = release::settings(&service.paths, target);
+    let old = old.map_err(|error| (14, error.to_string()))?;
+    let env = copied.env(hand, &old);
+    let back = rehearsal::run(service, target, old, &env, &mut job.transcript).await;
+    match (back, &job.terms.no_way_back) {
+        (Ok(_), _) => said.push_str(&format!(", so does release {target}")),
+        (Err(why), Some(_)) => {
+            job.warnings.push(format!("release {target} does not run on the migrated data: {why}"));
+        }
+        (Err(why), None) => {
+            return Err((14, format!("after it one could not roll back: release {target}: {why}")));
+        }
+    }
+    Ok(said)
+}
+
+async fn migrate_copy(
+    service: &Rc<Service>,
+    job: &Job,
+    new: &Settings,
+    env: &[(String, String)],
+) -> Result<String, String> {
+    let Some(migrate) = &new.migrate else { return Ok(String::new()) };
+    let begun = clock::tick();
+    let run = Oneshot {
+        name: "migrate (on a copy)".to_owned(),
+        words: migrate.command.clone(),
+        env: env.to_vec(),
+        release: job.release,
+        settings: new.clone(),
+        limit: migrate.deadline,
+        input: None,
+        log: Some(service.paths.output(job.op)),
+    };
+    let ended = task::run(service, run).await.map_err(|error| error.to_string())?;
+    if !ended.is_good() {
+        return Err(format!("migrate: {}", ended.why()));
+    }
+    let after = migration::version(service, job.release, new, env).await?;
+    let wanted = new.schema.as_ref().map(|schema| &schema.provides);
+    if let (Some(after), Some(wanted)) = (&after, wanted)
+        && after != wanted
+    {
+        return Err(format!("after its migration the schema is {after}, not {wanted}"));
+    }
+    let took = alarm::seconds(begun, clock::tick());
+    Ok(format!("; migrated in {took}"))
+}

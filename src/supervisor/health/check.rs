@@ -1,0 +1,247 @@
+//! One look at one process: the configured check, through the process's own slot.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::net::{TcpStream, UnixStream};
+
+use crate::config::model::{Check, Listen, Settings};
+use crate::keeper::protocol::{End, Reach};
+use crate::supervisor::health::probe::{self, Probe};
+use crate::supervisor::health::route::Way;
+use crate::supervisor::instances::restarter;
+use crate::supervisor::instances::start;
+use crate::supervisor::processes::child_tag::{Label, Role};
+use crate::supervisor::service::Service;
+use crate::supervisor::service::instances::{Crew, Instance};
+use crate::supervisor::sockets::backend_address::Place;
+use crate::supervisor::sockets::listener;
+use crate::supervisor::sockets::stream::Wire;
+
+/// Most that is read of a text.
+const TEXT_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Probes one instance in its own slot, within the timeout of its settings. What answers is that
+/// process and no other.
+pub async fn at(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instance>) -> Probe {
+    let health = &crew.settings.health;
+    if instance.run.borrow().is_none() {
+        return Probe::bad("its process has ended");
+    }
+    match &health.check {
+        Check::Alive => Probe::good(),
+        Check::Notify if instance.said_ready.get() => Probe::good(),
+        Check::Notify => Probe::bad("it has not said READY=1 on NOTIFY_SOCKET"),
+        Check::Http(path) => {
+            probe::within(health.timeout, through_slot(service, instance, Some(path))).await
+        }
+        Check::Tcp => probe::within(health.timeout, through_slot(service, instance, None)).await,
+        Check::Exec(command) => exec(service, crew, instance, command).await,
+    }
+}
+
+/// Whether an instance takes connections out of its queue, for checks that do not go through it.
+pub async fn takes(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instance>) -> Probe {
+    let goes_through = matches!(crew.settings.health.check, Check::Http(_) | Check::Tcp);
+    if goes_through || !service.config().is_called_by_streams() {
+        return Probe::good();
+    }
+    let timeout = crew.settings.health.timeout;
+    match probe::within(timeout, through_slot(service, instance, None)).await {
+        good if good.is_good() => good,
+        _ => Probe::bad("it takes no connection out of its accept queue"),
+    }
+}
+
+/// Whether an instance answers this path well, in its own slot.
+pub async fn path_at(
+    service: &Rc<Service>,
+    crew: &Rc<Crew>,
+    instance: &Rc<Instance>,
+    path: &String,
+) -> Probe {
+    let limit = crew.settings.health.timeout;
+    probe::within(limit, through_slot(service, instance, Some(path))).await
+}
+
+/// What an instance says at this path, in its own slot.
+///
+/// # Errors
+/// Why it says nothing, for people.
+pub async fn text_at(
+    service: &Rc<Service>,
+    crew: &Rc<Crew>,
+    instance: &Rc<Instance>,
+    path: &str,
+) -> Result<String, String> {
+    let limit = crew.settings.health.timeout;
+    let asked = async {
+        let wire = connect(service, instance).await?;
+        probe::fetch(wire, &authority(service), path, TEXT_BYTES_MAX).await
+    };
+    let body = tokio::time::timeout(limit, asked).await;
+    let body = body.map_err(|_| format!("GET {path}: {}", probe::too_late(limit)))??;
+    if body.len() > TEXT_BYTES_MAX {
+        return Err(format!("GET {path}: the answer is longer than {TEXT_BYTES_MAX} bytes"));
+    }
+    String::from_utf8(body).map_err(|_| format!("GET {path}: the answer is not UTF-8"))
+}
+
+/// Probes the service where its users reach it: the kernel chooses among the live slots.
+pub async fn in_public(service: &Rc<Service>, settings: &Settings) -> Probe {
+    let listeners = service.slots.listeners();
+    let listener = listeners.iter().find(|listener| listener.is_stream());
+    let (Check::Http(path), Some(listener)) = (&settings.health.check, listener) else {
+        return Probe::good();
+    };
+    let look = async {
+        match listener::connect(listener).await {
+            Ok(wire) => probe::http(wire, &authority(service), path).await,
+            Err(error) => Probe::bad(error.to_string()),
+        }
+    };
+    probe::within(settings.health.timeout, look).await
+}
+
+async fn through_slot(
+    service: &Rc<Service>,
+    instance: &Rc<Instance>,
+    path: Option<&String>,
+) -> Probe {
+    let wire = match connect(service, instance).await {
+        Ok(wire) => wire,
+        Err(why) => return Probe::bad(why),
+    };
+    match path {
+        Some(path) => probe::http(wire, &authority(service), path).await,
+        None => probe::taken(&wire).await,
+    }
+}
+
+/// Through the instance's slot in the first listener that takes connections, or, behind a proxy, at
+/// its own place.
+pub async fn connect(service: &Service, instance: &Instance) -> Result<Wire, String> {
+    let listeners = service.slots.listeners();
+    let mut slots = listeners.iter().zip(&instance.slots);
+    if let Some((listener, slot)) = slots.find(|(listener, _)| listener.is_stream()) {
+        let connected = listener::probe_connect(listener, *slot).await;
+        return connected.map_err(|error| error.to_string());
+    }
+    match &instance.place {
+        Some(Place::Port(port)) => {
+            let address = Place::address(*port);
+            let connected = TcpStream::connect(address).await.map(Wire::Tcp);
+            connected.map_err(|error| format!("{address}: {error}"))
+        }
+        Some(Place::Socket(path)) => {
+            let connected = UnixStream::connect(path).await.map(Wire::Unix);
+            connected.map_err(|error| format!("{}: {error}", path.display()))
+        }
+        None => Err("the service has no listener to probe".to_owned()),
+    }
+}
+
+fn authority(service: &Service) -> String {
+    let config = service.config();
+    let address = config.listen.iter().find_map(|listen| match listen {
+        Listen::Tcp(address) => Some(address.to_string()),
+        Listen::Udp(_) | Listen::Unix(_) => None,
+    });
+    address.unwrap_or_else(|| "localhost".to_owned())
+}
+
+async fn exec(
+    service: &Rc<Service>,
+    crew: &Rc<Crew>,
+    instance: &Rc<Instance>,
+    command: &[String],
+) -> Probe {
+    let program = command.first().map_or("", String::as_str);
+    match run(service, crew, instance, command, crew.settings.health.timeout, &[]).await {
+        Ran::Ended(End::Exited(0)) => Probe::good(),
+        Ran::Ended(end) => Probe::bad(format!("{program}: {}", restarter::end_text(end))),
+        Ran::TooLate(limit) => Probe::bad(format!("{program}: {}", probe::too_late(limit))),
+        Ran::NotRun(why) => Probe::bad(why),
+    }
+}
+
+/// What came of a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ran {
+    /// It ended by itself.
+    Ended(End),
+    /// It took longer than this.
+    TooLate(Duration),
+    /// It could not be run, because.
+    NotRun(String),
+}
+
+/// Runs a command beside the instance: same tree, user, environment (and more of it) and log. It is
+/// ended when it takes longer than `limit`, or when nobody waits for it any more.
+pub async fn run(
+    service: &Rc<Service>,
+    crew: &Rc<Crew>,
+    instance: &Rc<Instance>,
+    command: &[String],
+    limit: Duration,
+    env: &[(String, String)],
+) -> Ran {
+    let Some((program, args)) = command.split_first() else {
+        return Ran::NotRun("there is no command".to_owned());
+    };
+    let output = start::output_name(service, crew.generation, instance.index);
+    let mut spec = match start::spec_of(service, crew, instance, output) {
+        Ok(spec) => spec,
+        Err(error) => return Ran::NotRun(error.to_string()),
+    };
+    spec.env.extend_from_slice(env);
+    spec.program.clone_from(program);
+    let fill = |arg: &String| instance.place.as_ref().map_or(arg.clone(), |place| place.fill(arg));
+    spec.args = args.iter().map(fill).collect();
+    spec.listen.clear();
+    spec.intercept.clear();
+    spec.env.retain(|(name, _)| name != "NOTIFY_SOCKET");
+    let child = service.link().new_child();
+    let way = match Way::open(service, instance, child.0).await {
+        Ok(way) => way,
+        Err(why) => return Ran::NotRun(why),
+    };
+    way.tell(&mut spec);
+    let label = Label::of(service, crew, instance, Role::Probe).print();
+    let mut end = service.link().end_of(child);
+    if let Err(error) = service.link().spawn(child, label, spec).await {
+        return Ran::NotRun(error.to_string());
+    }
+    let kill = KillOnDrop { service: Rc::clone(service), child: Some(child) };
+    let waited = tokio::time::timeout(limit, end.wait_for(Option::is_some)).await;
+    drop(kill);
+    drop(way);
+    match waited {
+        Ok(Ok(end)) => Ran::Ended(end.unwrap_or(End::Unknown)),
+        Ok(Err(_)) => Ran::Ended(End::Unknown),
+        Err(_) => Ran::TooLate(limit),
+    }
+}
+
+/// A check's command never outlives its probe, also when the probe is cancelled.
+struct KillOnDrop {
+    service: Rc<Service>,
+    child: Option<crate::keeper::protocol::ChildId>,
+}
+
+impl Drop for KillOnDrop {
+    fn drop(&mut self) {
+        let Some(child) = self.child.take() else { return };
+        let service = Rc::clone(&self.service);
+        tokio::task::spawn_local(async move {
+            let link = service.link();
+            let mut end = link.end_of(child);
+            if let Err(error) = link.signal(child, libc::SIGKILL, Reach::Tree, Vec::new()).await {
+                tracing::warn!(%error, "ending a check's command");
+            }
+            if end.wait_for(Option::is_some).await.is_ok() {
+                link.acknowledge(child).await;
+            }
+        });
+    }
+}

@@ -1,0 +1,132 @@
+//! The gate before the flip: the loop that looks, and lets the pure verdict of
+//! [`crate::core::health`] decide. The bake after it looks in the same way.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::core::health::{self, Gate, Sample};
+use crate::core::time::Tick;
+use crate::os::clock;
+use crate::supervisor::health::check;
+use crate::supervisor::health::probe::{Probe, Transcript};
+use crate::supervisor::operation::alarm::seconds;
+use crate::supervisor::service::Service;
+use crate::supervisor::service::instances::{Crew, Instance};
+
+/// How hard a gate looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rigour {
+    /// All that the settings ask for: `rise` good probes in a row and `min_healthy`.
+    Full,
+    /// `rise` good probes: an older release that was good before.
+    Short,
+    /// One good probe: a process that served a moment ago.
+    Once,
+}
+
+/// What came of a gate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Gated {
+    /// It opened; this is the detail to print.
+    Open(String),
+    /// It stays shut, because.
+    Shut(String),
+    /// A process ended.
+    Died,
+}
+
+/// Probes a generation in its own slots until the gate opens or the limit is there.
+pub async fn gate(
+    service: &Rc<Service>,
+    crew: &Rc<Crew>,
+    rigour: Rigour,
+    limit: Duration,
+    transcript: &mut Transcript,
+) -> Gated {
+    let health = &crew.settings.health;
+    let begun = clock::tick();
+    let (rise, min_healthy_ms) = match rigour {
+        Rigour::Full => (health.rise, ms(health.min_healthy)),
+        Rigour::Short => (health.rise, 0),
+        Rigour::Once => (1, 0),
+    };
+    let deadline = begun.after_ms(ms(limit));
+    let mut gate = Gate::new(rise, min_healthy_ms, crew.started, deadline);
+    let mut ends = crew.n_ends.subscribe();
+    if *ends.borrow_and_update() > 0 {
+        return Gated::Died;
+    }
+    loop {
+        let (probe, died) = look_at_all(service, crew, &mut ends, transcript).await;
+        if died {
+            return Gated::Died;
+        }
+        let now = clock::tick();
+        match gate.observe(now, sample(&probe)) {
+            health::Verdict::Open => {
+                return Gated::Open(format!("{rise} of {rise} in {}", seconds(begun, now)));
+            }
+            health::Verdict::Shut => return Gated::Shut(shut_text(&probe, rise, begun, now)),
+            health::Verdict::Pending if rigour == Rigour::Once && !probe.is_good() => {
+                return Gated::Shut(shut_text(&probe, rise, begun, now));
+            }
+            health::Verdict::Pending => {}
+        }
+        if died_within(health.interval, &mut ends).await {
+            return Gated::Died;
+        }
+    }
+}
+
+/// One round: every instance, one after another, until one is bad.
+pub async fn look_at_all(
+    service: &Rc<Service>,
+    crew: &Rc<Crew>,
+    ends: &mut watch::Receiver<u32>,
+    transcript: &mut Transcript,
+) -> (Probe, bool) {
+    let mut probe = Probe::good();
+    for instance in &crew.instances() {
+        tokio::select! {
+            biased;
+            looked = look_hard(service, crew, instance) => probe = looked,
+            _ = ends.changed() => return (Probe::bad("its process has ended"), true),
+        }
+        instance.ready.set(probe.is_good());
+        transcript.push(crew.release, instance.index, &probe);
+        if !probe.is_good() {
+            break;
+        }
+    }
+    (probe, ends.has_changed().unwrap_or(true))
+}
+
+/// The configured check, and whether connections are taken at all.
+pub async fn look_hard(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instance>) -> Probe {
+    match check::at(service, crew, instance).await {
+        good if good.is_good() => check::takes(service, crew, instance).await,
+        bad => bad,
+    }
+}
+
+/// Waits so long, and says whether a process has ended meanwhile.
+pub async fn died_within(pause: Duration, ends: &mut watch::Receiver<u32>) -> bool {
+    tokio::time::timeout(pause, ends.changed()).await.is_ok()
+}
+
+fn sample(probe: &Probe) -> Sample {
+    if probe.is_good() { Sample::Good } else { Sample::Bad }
+}
+
+fn shut_text(probe: &Probe, rise: u32, begun: Tick, now: Tick) -> String {
+    let last = probe.why().unwrap_or("the last probe was good").to_owned();
+    format!("{last}, for {} (wanted {rise} good in a row)", seconds(begun, now))
+}
+
+/// A duration in milliseconds.
+#[must_use]
+pub fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

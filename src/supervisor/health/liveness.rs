@@ -1,0 +1,65 @@
+//! Probes at rest: a live release that no longer answers is noticed and said, never stopped for it.
+
+use std::rc::Rc;
+
+use crate::config::model::Proxy;
+use crate::os::clock;
+use crate::supervisor::health::check;
+use crate::supervisor::service::Service;
+use crate::supervisor::service::instances::{Crew, Duty};
+use crate::supervisor::service::notices;
+
+/// A proxy that was restarted has forgotten where it led. To say the same again changes nothing;
+/// commands of the user's are not run again and again.
+async fn remind_proxy(service: &Rc<Service>, crew: &Crew) {
+    let config = service.config();
+    let remembers =
+        matches!(config.proxy, None | Some(Proxy::Nginx { .. } | Proxy::Command { .. }));
+    if remembers || crew.duty.get() != Duty::Live {
+        return;
+    }
+    if let Err(why) = service.point_proxy(crew).await {
+        tracing::error!(service = %service.name, why, "the proxy does not lead here");
+    }
+}
+
+/// Looks at the live release every `rest_interval`, unless an operation looks already. Without an
+/// interval there is no task, and nothing wakes up.
+pub fn watch(service: &Rc<Service>) {
+    let interval = service.config().settings.health.rest_interval;
+    if interval.is_zero() {
+        return;
+    }
+    let service = Rc::clone(service);
+    tokio::task::spawn_local(async move {
+        let mut n_bad = 0;
+        loop {
+            tokio::time::sleep(interval).await;
+            if service.operation.borrow().is_some() {
+                continue;
+            }
+            let Some(crew) = service.live_crew() else { continue };
+            remind_proxy(&service, &crew).await;
+            let mut bad = None;
+            for instance in &crew.instances() {
+                let probe = check::at(&service, &crew, instance).await;
+                instance.ready.set(probe.is_good());
+                bad = bad.or(probe.why().map(str::to_owned));
+            }
+            n_bad = if bad.is_some() { n_bad + 1 } else { 0 };
+            if n_bad == crew.settings.health.fall {
+                let why = bad.unwrap_or_default();
+                tracing::error!(service = %service.name, why, "the live release does not answer");
+                notices::degraded(&service, &why);
+                service.trouble.replace(Some(why));
+                service.unwell.set(Some(clock::tick()));
+            } else if n_bad == 0 {
+                notices::recovered(&service);
+            }
+            if n_bad == 0 && service.unwell.take().is_some() {
+                tracing::info!(service = %service.name, "the live release answers again");
+                service.trouble.replace(None);
+            }
+        }
+    });
+}

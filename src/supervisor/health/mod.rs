@@ -1,0 +1,9 @@
+//! Health: asks an instance whether it answers, and returns the result.
+//!
+//! This room must never change anything: no restart, no steering, no state.
+
+pub mod check;
+pub mod gate;
+pub mod liveness;
+pub mod probe;
+pub mod route;

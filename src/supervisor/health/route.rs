@@ -1,0 +1,100 @@
+//! The way of a check's command to exactly one process, while users' connections go elsewhere.
+//!
+//! Two of them, gone with this value: what the command sends from one address of the loopback net
+//! arrives at that process's slots (`curl --interface {probe_source}`, `dig -b {probe_source}`);
+//! and what it sends to one port is passed on to it (`pg_isready -p {probe_port}`).
+
+use std::cell::RefCell;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+use crate::keeper::protocol::LaunchSpec;
+use crate::supervisor::health::check;
+use crate::supervisor::service::Service;
+use crate::supervisor::service::instances::Instance;
+use crate::supervisor::sockets::listener::Listener;
+use crate::supervisor::sockets::reuseport_group::Group;
+
+/// The way to one process.
+#[derive(Debug)]
+pub struct Way {
+    source: SocketAddr,
+    groups: Vec<Rc<RefCell<Group>>>,
+    port: Option<(u16, JoinHandle<()>)>,
+}
+
+impl Way {
+    /// Opens the way; `number` makes it another than any at the same time.
+    ///
+    /// # Errors
+    /// What could not be had.
+    pub async fn open(
+        service: &Rc<Service>,
+        instance: &Rc<Instance>,
+        number: u64,
+    ) -> Result<Self, String> {
+        let [.., high, low] = number.to_be_bytes();
+        let ip = Ipv4Addr::new(127, 83, high, low.max(1));
+        let mut way =
+            Self { source: SocketAddr::new(ip.into(), 0), groups: Vec::new(), port: None };
+        for (listener, slot) in service.slots.listeners().iter().zip(&instance.slots) {
+            let Listener::Group(group) = listener else { continue };
+            let added = group.borrow_mut().add_rule(way.source, *slot);
+            added.map_err(|error| error.to_string())?;
+            way.groups.push(Rc::clone(group));
+        }
+        if service.config().is_called_by_streams() {
+            let opened = pass_on(service, instance).await;
+            way.port = Some(opened.map_err(|error| format!("a port for a check: {error}"))?);
+        }
+        Ok(way)
+    }
+
+    /// Tells a command of it: in its arguments and in its environment.
+    pub fn tell(&self, spec: &mut LaunchSpec) {
+        let source = self.source.ip().to_string();
+        let port = self.port.as_ref().map(|(port, _)| port.to_string()).unwrap_or_default();
+        for arg in &mut spec.args {
+            *arg = arg.replace("{probe_source}", &source).replace("{probe_port}", &port);
+        }
+        spec.env.push(("HALLEY_PROBE_SOURCE".to_owned(), source));
+        spec.env.push(("HALLEY_PROBE_PORT".to_owned(), port));
+    }
+}
+
+impl Drop for Way {
+    fn drop(&mut self) {
+        for group in &self.groups {
+            group.borrow_mut().remove_rule(self.source);
+        }
+        if let Some((_, task)) = &self.port {
+            task.abort();
+        }
+    }
+}
+
+async fn pass_on(
+    service: &Rc<Service>,
+    instance: &Rc<Instance>,
+) -> std::io::Result<(u16, JoinHandle<()>)> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let port = listener.local_addr()?.port();
+    let (service, instance) = (Rc::clone(service), Rc::clone(instance));
+    let task = tokio::task::spawn_local(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let (service, instance) = (Rc::clone(&service), Rc::clone(&instance));
+            tokio::task::spawn_local(async move { splice(&service, &instance, client).await });
+        }
+    });
+    Ok((port, task))
+}
+
+async fn splice(service: &Service, instance: &Instance, mut client: TcpStream) {
+    let Ok(mut program) = check::connect(service, instance).await else { return };
+    if let Err(error) = tokio::io::copy_bidirectional(&mut client, &mut program).await {
+        tracing::debug!(%error, "a check's connection ended");
+    }
+}

@@ -1,0 +1,183 @@
+//! Who looks after a process that ended: what it was there for decides.
+//!
+//! A live one is started again in its own slot, where its callers wait in the queue meanwhile. A
+//! candidate's end is the operation's business, a standby's end makes the next rollback a cold one.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::core::time::Tick;
+use crate::keeper::protocol::{End, Reach};
+use crate::os::clock;
+use crate::supervisor::health::check;
+use crate::supervisor::instances::retire;
+use crate::supervisor::instances::start;
+use crate::supervisor::processes::child_tag::Role;
+use crate::supervisor::service::Service;
+use crate::supervisor::service::instances::{Crew, Duty, Instance, Run};
+use crate::supervisor::service::notices;
+
+/// Between the starts of a forwarder.
+const FORWARDER_PAUSE: Duration = Duration::from_millis(50);
+
+/// Watches one process until it ends, then does what its duty asks for.
+pub fn follow(
+    service: &Rc<Service>,
+    crew: &Rc<Crew>,
+    instance: &Rc<Instance>,
+    role: Role,
+    mut end: watch::Receiver<Option<End>>,
+) {
+    let (service, crew, instance) = (Rc::clone(service), Rc::clone(crew), Rc::clone(instance));
+    tokio::task::spawn_local(async move {
+        let Ok(ended) = end.wait_for(Option::is_some).await.map(|end| *end) else { return };
+        let ended = ended.unwrap_or(End::Unknown);
+        let place = if role == Role::Forwarder { &instance.forwarder } else { &instance.run };
+        let Some(run) = place.take() else { return };
+        let was_ready = instance.ready.get();
+        if role == Role::Instance {
+            instance.ready.set(false);
+        }
+        note_end(&service, &crew, &instance, &run, ended);
+        // Whatever it left behind, forked away or orphaned, goes with it.
+        if let Err(error) =
+            service.link().signal(run.child, libc::SIGKILL, Reach::Tree, Vec::new()).await
+        {
+            tracing::warn!(service = %service.name, %error, "ending what a process left behind");
+        }
+        service.link().acknowledge(run.child).await;
+        crew.n_ends.send_modify(|n| *n += 1);
+        match role {
+            Role::Forwarder => after_forwarder(&service, &crew, &instance).await,
+            Role::Instance | Role::Probe | Role::Oneshot | Role::Passer => {
+                if crew.duty.get() == Duty::Live && !was_ready && instance.restarts.get() > 0 {
+                    let why = format!("a process ended before it answered: {}", end_text(ended));
+                    notices::degraded(&service, &why);
+                }
+                after(&service, &crew, &instance, &run).await;
+            }
+        }
+    });
+}
+
+/// A forwarder that ends is started again, as long as there is a program to pass connections on
+/// to: they wait in the queue meanwhile.
+async fn after_forwarder(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instance>) {
+    while matches!(crew.duty.get(), Duty::Live | Duty::Standby)
+        && !service.shared.stopping.get()
+        && instance.run.borrow().is_some()
+        && instance.forwarder.borrow().is_none()
+    {
+        tokio::time::sleep(FORWARDER_PAUSE).await;
+        if let Err(error) = start::launch_forwarder(service, crew, instance).await {
+            tracing::error!(service = %service.name, %error, "passing connections on again");
+        }
+    }
+    if crew.duty.get() == Duty::Standby && crew.is_gone() {
+        retire::dismiss(service, crew).await;
+    }
+}
+
+async fn after(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instance>, run: &Run) {
+    match crew.duty.get() {
+        Duty::Live => {
+            instance.joined.set(false);
+            start_again(service, crew, instance, run.started).await;
+        }
+        Duty::Standby if crew.is_gone() => retire::dismiss(service, crew).await,
+        Duty::Standby if !crew.is_alive() => retire::stop_now(service, crew).await,
+        Duty::Candidate | Duty::Rehearsal | Duty::Trial | Duty::Standby | Duty::Draining => {}
+    }
+}
+
+/// Whether the guard is still to start this process.
+fn is_wanted(service: &Service, crew: &Crew, instance: &Instance) -> bool {
+    crew.duty.get() == Duty::Live && instance.wanted.get() && !service.shared.stopping.get()
+}
+
+/// Starts a live process again, with backoff, until it runs or is no longer wanted.
+pub async fn start_again(
+    service: &Rc<Service>,
+    crew: &Rc<Crew>,
+    instance: &Rc<Instance>,
+    mut started: Tick,
+) {
+    loop {
+        if crew.instances().len() > 1 && crew.is_alive() && is_wanted(service, crew, instance) {
+            resteer(service, crew);
+        }
+        let now = clock::tick();
+        let at = instance.backoff.borrow_mut().next_start(now, now.since_ms(started));
+        tokio::time::sleep(Duration::from_millis(at.since_ms(now))).await;
+        if !is_wanted(service, crew, instance) || instance.run.borrow().is_some() {
+            return;
+        }
+        started = clock::tick();
+        instance.restarts.set(instance.restarts.get() + 1);
+        match start::launch(service, crew, instance).await {
+            Ok(()) => return settle_in(service, crew, instance).await,
+            Err(error) => {
+                let text = format!("release {} cannot be started again: {error}", crew.release);
+                tracing::error!(service = %service.name, "{text}");
+                notices::degraded(service, &text);
+                service.trouble.replace(Some(text));
+            }
+        }
+    }
+}
+
+/// Gives a process its share of the connections back once it answers.
+async fn settle_in(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instance>) {
+    let health = &crew.settings.health;
+    let until = clock::tick().after_ms(health.deadline.as_millis() as u64);
+    while is_wanted(service, crew, instance)
+        && instance.run.borrow().is_some()
+        && clock::tick() < until
+    {
+        if check::at(service, crew, instance).await.is_good() {
+            instance.ready.set(true);
+            service.trouble.replace(None);
+            notices::recovered(service);
+            break;
+        }
+        tokio::time::sleep(health.interval).await;
+    }
+    if is_wanted(service, crew, instance) && instance.run.borrow().is_some() {
+        instance.joined.set(true);
+        resteer(service, crew);
+    }
+}
+
+fn resteer(service: &Rc<Service>, crew: &Rc<Crew>) {
+    if service.live.get() != Some(crew.generation) {
+        return;
+    }
+    if let Err(error) = service.steer_again() {
+        tracing::error!(service = %service.name, %error, "steering to the processes that run");
+    }
+    service.tend();
+}
+
+fn note_end(service: &Service, crew: &Crew, instance: &Instance, run: &Run, end: End) {
+    let how = end_text(end);
+    let text = format!("halley: process {} ended: {how}\n", run.identity.pid);
+    if let Some(writer) = service.logs.open_writer(crew.release) {
+        writer.borrow_mut().append(instance.index.0, text.as_bytes());
+    }
+    tracing::info!(service = %service.name, release = crew.release.0, pid = run.identity.pid, how,
+        "a process ended");
+}
+
+/// How a process ended, for people.
+pub fn end_text(end: End) -> String {
+    match end {
+        End::Exited(code) => format!("exit {code}"),
+        End::Killed(signal) => match nix::sys::signal::Signal::try_from(signal) {
+            Ok(name) => format!("killed by {name}"),
+            Err(_) => format!("killed by signal {signal}"),
+        },
+        End::Unknown => "unknown".to_owned(),
+    }
+}

@@ -1,0 +1,125 @@
+//! More or fewer instances of what is live, one at a time, without loss.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::config::model::{Drain, Stop};
+use crate::core::ids::InstanceIndex;
+use crate::core::time::Tick;
+use crate::os::clock;
+use crate::supervisor::health::check;
+use crate::supervisor::instances::connections;
+use crate::supervisor::instances::retire;
+use crate::supervisor::instances::start;
+use crate::supervisor::service::Service;
+use crate::supervisor::service::instances::{Crew, Duty, Instance};
+use crate::supervisor::sockets::listener;
+
+/// How long a queue may take to run empty.
+const SETTLE: Duration = Duration::from_secs(5);
+/// How often it is looked whether an operation is over, or connections have ended.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Brings the live release to the number of instances that the configuration asks for. An
+/// operation that runs comes first: what it starts has the right number already.
+pub fn begin(service: &Rc<Service>) {
+    if service.scaling.replace(true) {
+        return;
+    }
+    let service = Rc::clone(service);
+    tokio::task::spawn_local(async move {
+        while let Some(crew) = due(&service) {
+            if service.operation.borrow().is_some() {
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+            if let Err(why) = one_step(&service, &crew).await {
+                tracing::error!(service = %service.name, why, "changing the number of instances");
+                service.trouble.replace(Some(why));
+                break;
+            }
+        }
+        service.scaling.set(false);
+    });
+}
+
+/// The live generation, when it has another number of instances than it should.
+fn due(service: &Service) -> Option<Rc<Crew>> {
+    let wanted = usize::from(service.config().settings.instances);
+    let crew = service.live_crew().filter(|crew| crew.duty.get() == Duty::Live)?;
+    let is_due = crew.instances().len() != wanted && !service.shared.stopping.get();
+    is_due.then_some(crew)
+}
+
+async fn one_step(service: &Rc<Service>, crew: &Rc<Crew>) -> Result<(), String> {
+    let wanted = usize::from(service.config().settings.instances);
+    let mut instances = crew.instances();
+    instances.sort_by_key(|instance| instance.index);
+    if instances.len() < wanted {
+        let index = instances.last().map_or(0, |last| last.index.0 + 1);
+        more(service, crew, InstanceIndex(index)).await
+    } else if let Some(last) = instances.last() {
+        fewer(service, crew, last).await;
+        Ok(())
+    } else {
+        Ok(())
+    }
+}
+
+/// One more: it gets connections once it answers.
+async fn more(service: &Rc<Service>, crew: &Rc<Crew>, index: InstanceIndex) -> Result<(), String> {
+    let health = &crew.settings.health;
+    let started = start::start_one(service, crew, index).await;
+    let instance = started.map_err(|error| format!("instance {index}: {error}"))?;
+    let until = clock::tick().after_ms(ms(health.deadline));
+    let mut n_good = 0;
+    while n_good < health.rise {
+        tokio::time::sleep(health.interval).await;
+        let probe = check::at(service, crew, &instance).await;
+        n_good = if probe.is_good() { n_good + 1 } else { 0 };
+        if clock::tick() >= until {
+            let why = probe.why().unwrap_or("its probes").to_owned();
+            fewer(service, crew, &instance).await;
+            return Err(format!("instance {index} did not come up: {why}"));
+        }
+    }
+    instance.ready.set(true);
+    instance.joined.set(true);
+    lead(service, crew).await
+}
+
+/// One less: steered away from, drained, stopped.
+async fn fewer(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instance>) {
+    instance.joined.set(false);
+    instance.wanted.set(false);
+    if let Err(why) = lead(service, crew).await {
+        tracing::error!(service = %service.name, why, "steering away from an instance");
+    }
+    for (listener, slot) in service.slots.listeners().iter().zip(&instance.slots) {
+        listener::settle(listener, &[*slot], SETTLE).await;
+    }
+    let stop: &Stop = &crew.settings.stop;
+    tokio::time::sleep(stop.linger).await;
+    let until: Option<Tick> = match stop.drain {
+        Drain::For(length) => Some(clock::tick().after_ms(ms(length))),
+        Drain::Forever => None,
+    };
+    let one = [Rc::clone(instance)];
+    while connections::of_instances(service, &one) > 0
+        && until.is_none_or(|until| clock::tick() < until)
+    {
+        tokio::time::sleep(PAUSE).await;
+    }
+    retire::stop_one(service, crew, instance).await;
+}
+
+async fn lead(service: &Rc<Service>, crew: &Rc<Crew>) -> Result<(), String> {
+    service.steer_again().map_err(|error| error.to_string())?;
+    service.point_proxy(crew).await?;
+    service.tend();
+    Ok(())
+}
+
+fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,147 @@
+//! One delivery to one target.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::{Request, StatusCode};
+use tokio::net::TcpStream;
+
+use crate::config::duration;
+use crate::config::model::{Target, Way, Webhook};
+use crate::store::outbox::Notification;
+use crate::supervisor::processes::host_command::{self, ProgramError};
+use crate::supervisor::sockets::http_client::exchange;
+
+/// Why a delivery failed.
+#[derive(Debug, thiserror::Error)]
+pub enum DeliverError {
+    /// The command did not end well.
+    #[error(transparent)]
+    Command(#[from] ProgramError),
+    /// It could not be reached, or broke off.
+    #[error("{place}: {source}")]
+    Wire {
+        /// Where.
+        place: String,
+        /// The system's word.
+        #[source]
+        source: io::Error,
+    },
+    /// It took too long.
+    #[error("{place}: no answer within {limit}")]
+    Late {
+        /// Where.
+        place: String,
+        /// How long it had.
+        limit: String,
+    },
+    /// It answered, and not well.
+    #[error("{place}: answered {status}")]
+    Refused {
+        /// Where.
+        place: String,
+        /// What it answered.
+        status: StatusCode,
+    },
+    /// A header's value could not be had. The value itself is never told.
+    #[error("header {name} from {}: {why}", path.display())]
+    Header {
+        /// Which.
+        name: String,
+        /// Where its value is.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// It cannot be written as JSON or as a request.
+    #[error("it cannot be written: {0}")]
+    Format(String),
+}
+
+impl DeliverError {
+    /// Whether the same notification will never be taken.
+    pub fn is_final(&self) -> bool {
+        let never = [400, 405, 410, 411, 413, 414, 415, 422];
+        matches!(self, Self::Refused { status, .. } if never.contains(&status.as_u16()))
+    }
+}
+
+/// Delivers a notification.
+///
+/// # Errors
+/// [`DeliverError`].
+pub async fn deliver(target: &Target, notification: &Notification) -> Result<(), DeliverError> {
+    let body = serde_json::to_vec(notification);
+    let body = body.map_err(|error| DeliverError::Format(error.to_string()))?;
+    match &target.way {
+        Way::Command(words) => {
+            let env = [
+                ("HALLEY_EVENT", notification.event.clone()),
+                ("HALLEY_SERVICE", notification.service.clone()),
+                ("HALLEY_ID", notification.id.clone()),
+            ];
+            Ok(host_command::run(words, &env, &body, target.deadline).await?)
+        }
+        Way::Http(hook) => {
+            let limit = target.deadline;
+            let posted = post(hook, &notification.id, body);
+            tokio::time::timeout(limit, posted).await.unwrap_or_else(|_| {
+                let limit = duration::print(limit);
+                Err(DeliverError::Late { place: hook.place.clone(), limit })
+            })
+        }
+    }
+}
+
+async fn post(hook: &Webhook, id: &str, body: Vec<u8>) -> Result<(), DeliverError> {
+    let wire = |source| DeliverError::Wire { place: hook.place.clone(), source };
+    let request = request(hook, id, body)?;
+    let stream = TcpStream::connect(&hook.place).await.map_err(wire)?;
+    let answer = exchange(stream, request).await.map_err(wire)?;
+    if answer.status.is_success() {
+        return Ok(());
+    }
+    Err(DeliverError::Refused { place: hook.place.clone(), status: answer.status })
+}
+
+fn request(hook: &Webhook, id: &str, body: Vec<u8>) -> Result<Request<Full<Bytes>>, DeliverError> {
+    let format = |error: hyper::http::Error| DeliverError::Format(error.to_string());
+    let mut request = Request::post(&hook.path)
+        .header(header::HOST, &hook.host)
+        .header(header::CONTENT_TYPE, "application/json")
+        .header(header::USER_AGENT, concat!("halley-sup/", env!("CARGO_PKG_VERSION")))
+        .header(header::CONNECTION, "close")
+        .header("idempotency-key", id)
+        .body(Full::new(Bytes::from(body)))
+        .map_err(format)?;
+    for (name, value) in &hook.headers {
+        let value = HeaderValue::from_str(value);
+        let value = value.map_err(|error| DeliverError::Format(error.to_string()))?;
+        set(&mut request, name, value)?;
+    }
+    for (name, path) in &hook.header_files {
+        let bad =
+            |why: String| DeliverError::Header { name: name.clone(), path: path.clone(), why };
+        let text = fs::read_to_string(path).map_err(|error| bad(error.to_string()))?;
+        let value = HeaderValue::from_str(text.trim());
+        let mut value = value.map_err(|_| bad("it is no value of a header".to_owned()))?;
+        value.set_sensitive(true);
+        set(&mut request, name, value)?;
+    }
+    Ok(request)
+}
+
+fn set(
+    request: &mut Request<Full<Bytes>>,
+    name: &str,
+    value: HeaderValue,
+) -> Result<(), DeliverError> {
+    let name = HeaderName::from_bytes(name.as_bytes());
+    let name = name.map_err(|error| DeliverError::Format(error.to_string()))?;
+    request.headers_mut().insert(name, value);
+    Ok(())
+}

@@ -1,0 +1,131 @@
+//! What there is to say: of an operation that is over, of one that waits, of a service at rest.
+
+use crate::api::{Outcome, Trouble};
+use crate::core::notice::Notice;
+use crate::os::clock;
+use crate::supervisor::operation::alarm;
+use crate::supervisor::operation::runner::Operation;
+use crate::supervisor::service::Service;
+
+/// What is to be told; the outbox adds where and when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Whose; of a set, all names with commas.
+    pub service: String,
+    /// What makes its id: the same for the same thing.
+    pub key: String,
+    /// The operation's number.
+    pub op: Option<u64>,
+    /// The release it is about.
+    pub release: Option<u64>,
+    /// What serves now.
+    pub serving: Option<u64>,
+    /// How the operation ended.
+    pub outcome: Option<String>,
+    /// Its exit code.
+    pub exit: Option<u8>,
+    /// What happened.
+    pub what: String,
+    /// Why.
+    pub why: String,
+    /// What is true for the user's users now.
+    pub still: String,
+    /// The exact commands to go on with.
+    pub next: Vec<String>,
+}
+
+impl Message {
+    /// Something of a service at rest.
+    pub fn at_rest(service: &Service, what: &str, why: &str, next: Vec<String>) -> Self {
+        Self {
+            service: service.name.to_string(),
+            key: format!("rest {} {}", service.shared.boot_id, clock::monotonic_ns()),
+            op: None,
+            release: service.last_good().map(|release| release.0),
+            serving: service.serving().map(|release| release.0),
+            outcome: None,
+            exit: None,
+            what: what.to_owned(),
+            why: why.to_owned(),
+            still: alarm::still(service),
+            next,
+        }
+    }
+
+    /// The end of an operation or of a set that began `at`; and what kind of end it is.
+    pub fn of_outcome(outcome: &Outcome, kind: &str, at: &str) -> (Notice, Self) {
+        let notice = match (outcome.exit, kind) {
+            (0, "rollback") => Notice::RolledBack,
+            (0, _) => Notice::Committed,
+            (21, _) => Notice::RolledBack,
+            (30, _) => Notice::RollbackFailed,
+            _ => Notice::Failed,
+        };
+        let message = Self {
+            service: outcome.service.clone(),
+            key: key(kind, outcome.op, at),
+            op: Some(outcome.op),
+            release: outcome.release,
+            serving: outcome.serving,
+            outcome: Some(outcome.outcome.clone()),
+            exit: Some(outcome.exit),
+            what: what(outcome),
+            why: outcome.warnings.join("\n"),
+            still: outcome.serving.map_or_else(
+                || "nothing is serving".to_owned(),
+                |release| format!("release {release} is serving"),
+            ),
+            next: outcome.next.clone(),
+        };
+        (notice, message.with(outcome.trouble.as_ref()))
+    }
+
+    /// A running operation that somebody must know of.
+    pub fn of_operation(service: &Service, operation: &Operation, trouble: &Trouble) -> Self {
+        let at = operation.at.borrow();
+        let message = Self {
+            key: key(operation.kind.name(), operation.id.0, &at),
+            op: Some(operation.id.0),
+            release: operation.release.get().map(|release| release.0),
+            exit: Some(trouble.exit),
+            ..Self::at_rest(service, "", "", Vec::new())
+        };
+        message.with(Some(trouble))
+    }
+
+    /// Somebody tries a target out.
+    pub fn test(target: &str) -> Self {
+        Self {
+            service: String::new(),
+            key: format!("test {}", clock::monotonic_ns()),
+            op: None,
+            release: None,
+            serving: None,
+            outcome: None,
+            exit: None,
+            what: format!("a test of the target {target}"),
+            why: "somebody asked for it".to_owned(),
+            still: "nothing was changed".to_owned(),
+            next: Vec::new(),
+        }
+    }
+
+    fn with(self, trouble: Option<&Trouble>) -> Self {
+        let Some(trouble) = trouble.cloned() else { return self };
+        let Trouble { what, why, still, next, .. } = trouble;
+        Self { what, why, still, next, ..self }
+    }
+}
+
+fn key(kind: &str, op: u64, at: &str) -> String {
+    format!("{kind} {op} {at}")
+}
+
+fn what(outcome: &Outcome) -> String {
+    let name = &outcome.service;
+    match (outcome.outcome.as_str(), outcome.release.or(outcome.serving)) {
+        ("committed", Some(release)) => format!("{name}: release {release} is live"),
+        ("rolled_back", Some(release)) => format!("{name}: release {release} is back"),
+        (word, _) => format!("{name}: {word}"),
+    }
+}

@@ -1,0 +1,355 @@
+//! How an operation begins: is it possible, what is it about, then its journal and its task.
+
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
+use crate::api::Trouble;
+use crate::config::model::{self, Strategy};
+use crate::core::ids::{Generation, ReleaseId};
+use crate::core::operation::machine::{Deploy, Inconclusive, Kind, Plan, Succession};
+use crate::core::retention::{self, Verdict};
+use crate::os::clock;
+use crate::store::journal::{self, Intent, Journal};
+use crate::store::layout::ServiceLayout;
+use crate::store::release;
+use crate::supervisor::bake::usage_history::SharedCurve;
+use crate::supervisor::health::probe::Transcript;
+use crate::supervisor::operation::alarm;
+use crate::supervisor::operation::context::{Extent, Force, Intake, Job, Terms};
+use crate::supervisor::operation::phases::rollout_step;
+use crate::supervisor::operation::runner::{self, Operation, Order};
+use crate::supervisor::release_set;
+use crate::supervisor::rollback_readiness::schema;
+use crate::supervisor::service::Service;
+use crate::supervisor::service::instances::Duty;
+use crate::supervisor::tasks::hook_state::Marks;
+
+/// Releases that the way back tries, at most.
+const LADDER_MAX: usize = 3;
+
+/// What somebody wants done.
+#[derive(Debug)]
+pub enum Wish {
+    /// Bring this artifact live.
+    Release {
+        /// The artifact.
+        source: OwnedFd,
+        /// What was named.
+        name: String,
+        /// On what terms.
+        terms: Terms,
+    },
+    /// Bring an older release back.
+    Rollback {
+        /// Which; the newest good older one when absent.
+        to: Option<u64>,
+    },
+    /// New processes of what serves.
+    Restart,
+}
+
+/// Begins an operation of a service that is in no running set.
+///
+/// # Errors
+/// The four lines that say why not.
+pub async fn begin(
+    service: &Rc<Service>,
+    actor: &str,
+    wish: Wish,
+) -> Result<Rc<Operation>, Trouble> {
+    match release_set::busy(service) {
+        Some(busy) => Err(busy),
+        None => begin_member(service, actor, wish).await,
+    }
+}
+
+/// Begins an operation for the set that the service is a member of.
+///
+/// # Errors
+/// As [`begin`].
+pub async fn begin_member(
+    service: &Rc<Service>,
+    actor: &str,
+    wish: Wish,
+) -> Result<Rc<Operation>, Trouble> {
+    make_way(service).await?;
+    if let Wish::Release { terms, .. } = &wish
+        && terms.extent == Extent::Whole
+        && let Some(why) = frozen(service, terms.force)
+    {
+        return Err(refusal(service, "released", &why, 9, &["status", "thaw"]));
+    }
+    let serving = service.serving();
+    let known: Vec<_> =
+        release::all(&service.paths).iter().map(|known| (known.release, known.verdict)).collect();
+    let op = journal::next_op(&service.paths);
+    // A live release that is dead at the moment is the one to go back from, not to.
+    let from = service.live_crew().map(|crew| crew.release).or(service.last_good());
+    let mut older = retention::targets(&known, from);
+    // What does not run on the data as it is would be a failed rollback.
+    older.retain(|release| schema::misses(service, *release).is_none());
+    let mut job = Job {
+        op,
+        actor: actor.to_owned(),
+        release: ReleaseId(0),
+        generation: service.fleet.next_generation(),
+        source: None,
+        source_name: String::new(),
+        terms: Terms::default(),
+        is_resumed: false,
+        old: service.live.get(),
+        warm: service.live.get(),
+        ladder: Vec::new(),
+        rung: None,
+        left_rung: None,
+        received: None,
+        staged: None,
+        receipt: None,
+        intake: Intake::default(),
+        parked: None,
+        hooks: Marks::default(),
+        transcript: Transcript::default(),
+        curve: SharedCurve::default(),
+        why: String::new(),
+        exit: None,
+        warnings: Vec::new(),
+    };
+    let kind = match wish {
+        Wish::Release { source, name, terms } => {
+            job.release = next_release(service);
+            (job.source, job.source_name, job.terms) = (Some(source), name, terms);
+            job.ladder = from.into_iter().chain(older).collect();
+            Kind::Release
+        }
+        Wish::Rollback { to } => {
+            job.ladder = rollback_ladder(service, to, &known, older)?;
+            job.release = job.ladder[0];
+            if succession(service) == Succession::InTurn {
+                // It is stopped first, so it is what one goes back to when the target fails.
+                job.warm = None;
+                job.ladder.truncate(LADDER_MAX - 1);
+                job.ladder.extend(from);
+            } else {
+                job.warm = warm(service, job.release);
+            }
+            Kind::Rollback
+        }
+        Wish::Restart => {
+            let Some(serving) = serving else {
+                return Err(refusal(service, "restarted", "nothing runs", 10, &["start"]));
+            };
+            job.release = serving;
+            job.ladder = vec![serving];
+            Kind::Restart
+        }
+    };
+    job.ladder.truncate(LADDER_MAX);
+    launch(service, kind, job)
+}
+
+/// Why no operation can begin now, sets aside. Asks and changes nothing.
+pub fn obstacle(service: &Service) -> Option<Trouble> {
+    if service.shared.stopping.get() {
+        return Some(refusal(service, "changed", "halley-sup is being stopped", 9, &["status"]));
+    }
+    if service.state.borrow().stopped {
+        return Some(refusal(service, "changed", "it is stopped", 10, &["start"]));
+    }
+    if let Some(work) = service.data_work.get() {
+        let why = format!("{work} is at its data");
+        return Some(refusal(service, "changed", &why, 9, &["status"]));
+    }
+    let running = service.operation.borrow().clone().filter(|running| !running.is_stranded());
+    running.map(|running| busy(service, &running))
+}
+
+/// Keeps operations out while something is done with the data by hand.
+///
+/// # Errors
+/// Who is at it already.
+pub fn occupy(service: &Rc<Service>, work: &'static str) -> Result<Occupied, Trouble> {
+    if let Some(obstacle) = obstacle(service).or_else(|| release_set::busy(service)) {
+        return Err(obstacle);
+    }
+    if service.operation.borrow().is_some() {
+        let why = "an operation waits for better times";
+        return Err(refusal(service, "changed", why, 9, &["status"]));
+    }
+    service.data_work.set(Some(work));
+    service.busy.notify_waiters();
+    Ok(Occupied(Rc::clone(service)))
+}
+
+/// Operations are kept out as long as it lives.
+#[derive(Debug)]
+pub struct Occupied(Rc<Service>);
+
+impl Drop for Occupied {
+    fn drop(&mut self) {
+        self.0.data_work.set(None);
+    }
+}
+
+/// A running operation keeps others out; a stranded one gives way.
+async fn make_way(service: &Rc<Service>) -> Result<(), Trouble> {
+    if let Some(obstacle) = obstacle(service) {
+        return Err(obstacle);
+    }
+    let running = service.operation.borrow().clone();
+    let Some(running) = running else { return Ok(()) };
+    running.order(Order::Yield);
+    running.over().await;
+    Ok(())
+}
+
+/// Somebody else is at it: who, with what, since when.
+pub fn busy(service: &Service, running: &Operation) -> Trouble {
+    let now = clock::tick();
+    let seconds = now.since_ms(running.started) / 1000;
+    let name = &service.name;
+    Trouble {
+        what: format!("{name}: busy"),
+        why: format!(
+            "operation {} ({} by {}) runs since {} ({seconds} s), in phase {}",
+            running.id,
+            running.kind.name(),
+            running.actor,
+            running.at.borrow(),
+            running.phase.borrow()
+        ),
+        still: alarm::still(service),
+        next: vec![
+            format!("halley-sup watch {name} {}", running.id),
+            format!("halley-sup abort {name}"),
+        ],
+        exit: 9,
+    }
+}
+
+/// Why a verb is not taken up.
+pub fn refusal(service: &Service, done: &str, why: &str, exit: u8, next: &[&str]) -> Trouble {
+    let name = &service.name;
+    Trouble {
+        what: format!("{name} was not {done}"),
+        why: why.to_owned(),
+        still: alarm::still(service),
+        next: next.iter().map(|verb| format!("halley-sup {verb} {name}")).collect(),
+        exit,
+    }
+}
+
+fn next_release(service: &Service) -> ReleaseId {
+    let on_disk = [service.paths.releases(), service.paths.metas()];
+    let highest = on_disk.iter().filter_map(|dir| ServiceLayout::numbers(dir).pop()).max();
+    let next = service.state.borrow().next_release;
+    ReleaseId(next.max(highest.unwrap_or(0) + 1))
+}
+
+fn rollback_ladder(
+    service: &Service,
+    to: Option<u64>,
+    known: &[(ReleaseId, Verdict)],
+    older: Vec<ReleaseId>,
+) -> Result<Vec<ReleaseId>, Trouble> {
+    let none = |why: &str| refusal(service, "rolled back", why, 31, &["releases"]);
+    let Some(to) = to.map(ReleaseId) else {
+        if older.is_empty() {
+            return Err(none("there is no good release before the one that serves"));
+        }
+        return Ok(older);
+    };
+    if service.serving() == Some(to) {
+        return Err(refusal(service, "rolled back", "that release serves already", 0, &["status"]));
+    }
+    if let Some(why) = schema::misses(service, to) {
+        return Err(refusal(service, "rolled back", &why, 31, &["releases", "restore"]));
+    }
+    match known.iter().find(|(id, _)| *id == to) {
+        Some((_, Verdict::Good | Verdict::Bad)) => Ok(vec![to]),
+        Some((_, verdict)) => {
+            Err(none(&format!("release {to} never served (it is {})", verdict.name())))
+        }
+        None => Err(none(&format!("there is no release {to} on this disk"))),
+    }
+}
+
+fn warm(service: &Service, release: ReleaseId) -> Option<Generation> {
+    let crews = service.fleet.all();
+    let standby = crews.iter().rev().find(|crew| {
+        crew.release == release && crew.duty.get() == Duty::Standby && crew.is_whole()
+    });
+    standby.map(|crew| crew.generation)
+}
+
+fn launch(service: &Rc<Service>, kind: Kind, job: Job) -> Result<Rc<Operation>, Trouble> {
+    let (operation, orders) = Operation::new(job.op, kind, job.actor.clone(), Some(job.release));
+    let plan = plan(service, kind, &job);
+    let intent = Intent {
+        version: journal::version(),
+        op: job.op.0,
+        kind: kind.name().to_owned(),
+        actor: job.actor.clone(),
+        source: job.source_name.clone(),
+        at: operation.at.borrow().clone(),
+        boot_id: service.shared.boot_id.clone(),
+        release: job.release.0,
+        generation: job.generation.0,
+        old: job.old.map(|generation| generation.0),
+        warm: job.warm.map(|generation| generation.0),
+        ladder: job.ladder.iter().map(|release| release.0).collect(),
+        inconclusive: plan.inconclusive.name().to_owned(),
+        succession: plan.succession.name().to_owned(),
+        n_steps: plan.n_steps,
+        force: job.terms.force == Force::Yes,
+        no_way_back: job.terms.no_way_back.clone(),
+    };
+    let journal = Journal::create(&service.paths, &intent)
+        .map_err(|error| refusal(service, "changed", &error.to_string(), 13, &["status"]))?;
+    go(service, operation, Deploy::begin(plan), job, journal, orders);
+    let running = service.operation.borrow().clone();
+    running.ok_or_else(|| refusal(service, "changed", "it ended at once", 1, &["status"]))
+}
+
+/// What the machine is told.
+pub fn plan(service: &Service, kind: Kind, job: &Job) -> Plan {
+    let inconclusive = match service.config().settings.bake.inconclusive {
+        model::Inconclusive::Promote => Inconclusive::Promote,
+        model::Inconclusive::Hold => Inconclusive::Hold,
+        model::Inconclusive::Rollback => Inconclusive::Rollback,
+    };
+    let n_cold = u8::try_from(job.ladder.len()).unwrap_or(u8::MAX);
+    let (succession, n_steps) = (succession(service), rollout_step::count(service, kind));
+    Plan { kind, n_cold, inconclusive, succession, n_steps }
+}
+
+/// Why no release begins: the service is frozen.
+pub fn frozen(service: &Service, force: Force) -> Option<String> {
+    let state = service.state.borrow();
+    let freeze = state.freeze.as_ref().filter(|_| force == Force::No)?;
+    Some(format!("it is frozen since {} by {}: {}", freeze.at, freeze.actor, freeze.why))
+}
+
+/// How old and new meet.
+pub fn succession(service: &Service) -> Succession {
+    match service.config().strategy {
+        Strategy::Overlap | Strategy::Canary(_) => Succession::Overlap,
+        Strategy::Hold | Strategy::Replace => Succession::InTurn,
+    }
+}
+
+/// Sets an operation running.
+pub fn go(
+    service: &Rc<Service>,
+    operation: Rc<Operation>,
+    machine: Deploy,
+    job: Job,
+    journal: Journal,
+    orders: tokio::sync::mpsc::UnboundedReceiver<Order>,
+) {
+    operation.announce_to_watchers(&service.name);
+    service.busy.notify_waiters();
+    service.operation.replace(Some(Rc::clone(&operation)));
+    let run = runner::run(Rc::clone(service), operation, machine, job, journal, orders);
+    let task = tokio::task::spawn_local(run);
+    service.task.replace(Some(task));
+}

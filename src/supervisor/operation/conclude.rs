@@ -1,0 +1,265 @@
+//! The end of an operation: its result, the history, whom to let go, what to prune.
+
+use std::rc::Rc;
+
+use crate::api::{Event, HistoryEntry, Outcome, Trouble};
+use crate::config::model::Strategy;
+use crate::core::ids::{OpId, ReleaseId};
+use crate::core::operation::machine::{Cause, Kind, Outcome as Ended};
+use crate::core::retention::{self, Fate, Roots};
+use crate::os::{clock, fs};
+use crate::store::journal::{Journal, Record};
+use crate::store::layout::ServiceLayout;
+use crate::store::{history, release};
+use crate::supervisor::instances::retire;
+use crate::supervisor::notify::message::Message;
+use crate::supervisor::operation::alarm;
+use crate::supervisor::operation::context::{Extent, Job};
+use crate::supervisor::operation::phases::revive;
+use crate::supervisor::operation::postmortem;
+use crate::supervisor::operation::runner::Operation;
+use crate::supervisor::service::Service;
+use crate::supervisor::service::instances::Duty;
+use crate::supervisor::service::notices;
+
+/// Journals that are kept; the history keeps a line of each for ever.
+const N_JOURNALS: usize = 200;
+
+/// Past operations that late watchers can still follow from memory.
+const N_PAST: usize = 8;
+
+/// Ends an operation.
+pub async fn finish(
+    service: &Rc<Service>,
+    operation: &Rc<Operation>,
+    journal: &mut Journal,
+    job: &mut Job,
+    ended: Ended,
+) {
+    if let Ended::NothingBehind(_) | Ended::RollbackFailed(_) = ended {
+        alarm::raise_alarm(service, job);
+        if let Some(crew) = service.live_crew() {
+            // The best there is; from here on it is kept up like any other.
+            crew.duty.set(Duty::Live);
+            revive(service, &crew);
+        }
+    }
+    let mut outcome = outcome(service, operation, job, ended);
+    if outcome.exit != 0
+        && let Some(path) = postmortem::write(service, job, &outcome)
+    {
+        outcome.next.push(format!("less {}", path.display()));
+        if let Some(trouble) = &mut outcome.trouble {
+            trouble.next.clone_from(&outcome.next);
+        }
+    }
+    let is_good = outcome.exit == 0;
+    close(service, operation, journal, outcome);
+    if is_good {
+        notices::recovered(service);
+    }
+    let_go(service, job, ended);
+    prune(service);
+}
+
+/// A stranded operation gives way to a new one.
+pub fn give_way(service: &Rc<Service>, operation: &Rc<Operation>, journal: &mut Journal) {
+    let outcome = Outcome {
+        outcome: "superseded".to_owned(),
+        service: service.name.to_string(),
+        op: operation.id.0,
+        release: operation.release.get().map(|release| release.0),
+        serving: service.serving().map(|release| release.0),
+        last_good: service.last_good().map(|release| release.0),
+        exit: 23,
+        warnings: Vec::new(),
+        next: Vec::new(),
+        trouble: None,
+        members: Vec::new(),
+    };
+    close(service, operation, journal, outcome);
+}
+
+fn close(
+    service: &Rc<Service>,
+    operation: &Rc<Operation>,
+    journal: &mut Journal,
+    mut outcome: Outcome,
+) {
+    if outcome.outcome != "superseded" {
+        let at = operation.at.borrow().clone();
+        let (notice, message) = Message::of_outcome(&outcome, operation.kind.name(), &at);
+        // On the disk before anybody is told that it is over.
+        outcome.warnings.extend(service.shared.outbox.post(notice, message));
+    }
+    if let Err(error) = journal.announce(&Record::result(outcome.clone())) {
+        tracing::error!(service = %service.name, %error, "writing a result down");
+    }
+    let entry = HistoryEntry {
+        version: 1,
+        at: clock::now_rfc3339(),
+        actor: operation.actor.clone(),
+        service: service.name.to_string(),
+        op: operation.id.0,
+        kind: operation.kind.name().to_owned(),
+        release: outcome.release,
+        outcome: outcome.outcome.clone(),
+        serving: outcome.serving,
+        exit: outcome.exit,
+        why: outcome.trouble.as_ref().and_then(|t| t.why.lines().next().map(str::to_owned)),
+        ms: clock::tick().since_ms(operation.started),
+    };
+    operation.outcome.replace(Some(outcome.clone()));
+    service.operation.replace(None);
+    let mut past = service.past.borrow_mut();
+    past.push_front(Rc::clone(operation));
+    past.truncate(N_PAST);
+    drop(past);
+    operation.tell(Event::Result(Box::new(outcome)));
+    if let Err(error) = history::append(&service.shared.layout.history(), &entry) {
+        tracing::warn!(service = %service.name, %error, "writing the history");
+    }
+}
+
+fn outcome(service: &Rc<Service>, operation: &Operation, job: &Job, ended: Ended) -> Outcome {
+    let (name, exit) = name_and_exit(service, job, operation.kind, ended);
+    let trouble = (exit != 0).then(|| trouble(service, job, operation.kind, ended, exit));
+    let next = match (&trouble, service.state.borrow().standby.as_ref()) {
+        (Some(trouble), _) => trouble.next.clone(),
+        (None, Some(_)) if operation.kind == Kind::Release => {
+            vec![format!("halley-sup rollback {}", service.name)]
+        }
+        _ => Vec::new(),
+    };
+    Outcome {
+        outcome: name.to_owned(),
+        service: service.name.to_string(),
+        op: operation.id.0,
+        release: Some(job.release.0),
+        serving: service.serving().map(|release| release.0),
+        last_good: service.last_good().map(|release| release.0),
+        exit,
+        warnings: job.warnings.clone(),
+        next,
+        trouble,
+        members: Vec::new(),
+    }
+}
+
+fn name_and_exit(service: &Service, job: &Job, kind: Kind, ended: Ended) -> (&'static str, u8) {
+    // In turn the last rung of a rollback is the release that it was to go back from.
+    let nowhere = service.serving() != Some(job.release)
+        && matches!(service.config().strategy, Strategy::Hold | Strategy::Replace)
+        && service.serving() == job.ladder.last().copied();
+    match ended {
+        Ended::Undone(Cause::Aborted) if job.terms.extent == Extent::Plan && job.why.is_empty() => {
+            ("planned", 0)
+        }
+        Ended::Undone(Cause::Refused) if matches!(job.exit, Some(16..=18)) => {
+            ("migration_failed", job.exit.unwrap_or(16))
+        }
+        Ended::Committed if kind == Kind::Restart => ("restarted", 0),
+        Ended::Committed => ("committed", 0),
+        Ended::Undone(Cause::Refused) => ("rejected", job.exit.unwrap_or(10)),
+        Ended::Undone(Cause::Aborted) => ("aborted", 23),
+        Ended::Undone(Cause::Interrupted) => ("interrupted", 23),
+        Ended::Undone(_) => ("gate_failed", 20),
+        Ended::RolledBack(Cause::Asked) if nowhere => ("gate_failed", 20),
+        Ended::RolledBack(Cause::Asked) => ("rolled_back", 0),
+        Ended::RolledBack(Cause::Aborted) => ("aborted", 23),
+        Ended::RolledBack(_) => ("rolled_back", 21),
+        Ended::NothingBehind(_) | Ended::RollbackFailed(_) => ("rollback_failed", 30),
+    }
+}
+
+fn trouble(service: &Rc<Service>, job: &Job, kind: Kind, ended: Ended, exit: u8) -> Trouble {
+    let name = &service.name;
+    let release = job.release;
+    let what = match ended {
+        Ended::RolledBack(_) => format!("{name}: release {release} was rolled back"),
+        Ended::NothingBehind(_) => {
+            format!("{name}: release {release} turned bad and there is none to go back to")
+        }
+        Ended::RollbackFailed(_) => format!("{name}: the rollback failed"),
+        _ if kind == Kind::Restart => format!("{name}: release {release} was not restarted"),
+        _ => format!("{name}: release {release} was not put live"),
+    };
+    let mut next = match ended {
+        Ended::NothingBehind(_) | Ended::RollbackFailed(_) => alarm::alarm(service, job).next,
+        Ended::Undone(Cause::Refused) => Vec::new(),
+        _ => vec![format!("halley-sup logs {name} --release {release}")],
+    };
+    if matches!(ended, Ended::Undone(_) | Ended::RolledBack(_)) && kind == Kind::Release {
+        next.push(format!("halley-sup release {name} SOURCE"));
+    }
+    let why = match ended {
+        Ended::Undone(Cause::Interrupted) | Ended::RolledBack(Cause::Interrupted) => {
+            format!("the supervisor or the machine went down in the middle\n{}", job.why)
+        }
+        _ => job.why.clone(),
+    };
+    Trouble { what, why: why.trim().to_owned(), still: alarm::still(service), next, exit }
+}
+
+/// Everybody without a duty goes: warm first when a rollback may want it, at once when it was bad.
+fn let_go(service: &Rc<Service>, job: &Job, ended: Ended) {
+    let live = service.live.get();
+    let until = service.state.borrow().standby.as_ref().map(|standby| standby.until_ms);
+    for crew in service.fleet.all() {
+        let is_leaving = crew.duty.get() == Duty::Draining || crew.leaving.get().is_some();
+        if live == Some(crew.generation) || is_leaving {
+            continue;
+        }
+        let left_just_now = job.old == Some(crew.generation) || job.warm == Some(crew.generation);
+        let standby = service.state.borrow().standby.as_ref().map(|s| s.generation);
+        let warm = standby == Some(crew.generation.0);
+        match ended {
+            // Nothing changed: an older standby stays what it was.
+            Ended::Undone(_) if crew.duty.get() == Duty::Standby => {}
+            _ if warm => {
+                let until = until.map_or_else(clock::tick, crate::core::time::Tick);
+                retire::begin(service, &crew, until);
+            }
+            _ => {
+                tracing::debug!(service = %service.name, generation = %crew.generation,
+                    left_just_now, "letting go");
+                retire::begin(service, &crew, clock::tick());
+            }
+        }
+    }
+}
+
+/// Removes what nothing holds any more. A failure is a warning.
+fn prune(service: &Rc<Service>) {
+    let ops = ServiceLayout::numbers(&service.paths.ops());
+    for op in ops.iter().rev().skip(N_JOURNALS) {
+        if let Err(error) = fs::remove_tree(&service.paths.op(OpId(*op))) {
+            tracing::warn!(service = %service.name, op, %error, "pruning a journal");
+        }
+    }
+    let all = release::all(&service.paths);
+    let known: Vec<_> = all.iter().map(|known| (known.release, known.verdict)).collect();
+    let set = service.set.borrow().clone();
+    let state = service.state.borrow();
+    let roots = Roots {
+        serving: service.serving(),
+        last_good: service.last_good(),
+        trial: service.trial(),
+        standby: state.standby.as_ref().map(|standby| ReleaseId(standby.release)),
+        pinned: state.pinned.iter().copied().map(ReleaseId).collect(),
+        open: set.and_then(|set| set.before(&service.name)).into_iter().collect(),
+        alive: service.fleet.releases(),
+    };
+    let keep = service.config().keep.releases;
+    for (release, fate) in retention::plan(&known, &roots, keep) {
+        if fate == Fate::Prune {
+            tracing::info!(service = %service.name, %release, "pruned");
+            if let Err(error) = release::remove(&service.paths, release) {
+                tracing::warn!(service = %service.name, %release, %error, "pruning");
+            }
+            if let Err(error) = service.logs.remove(release) {
+                tracing::warn!(service = %service.name, %release, %error, "pruning its log");
+            }
+        }
+    }
+}

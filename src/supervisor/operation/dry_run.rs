@@ -1,0 +1,158 @@
+//! What a release is going to do: each phase with what it does here, how much it writes and how
+//! long it took before, and whether one can roll back afterwards.
+
+use crate::api::{PhaseState, Plan, PlanStep};
+use crate::config::duration;
+use crate::config::model::{Rehearse, Settings, Strategy};
+use crate::core::ids::OpId;
+use crate::core::operation::machine::Succession;
+use crate::store::journal;
+use crate::store::layout::ServiceLayout;
+use crate::store::receipt;
+use crate::supervisor::data::backup;
+use crate::supervisor::operation::admission;
+use crate::supervisor::operation::context::Job;
+use crate::supervisor::rollback_readiness::readiness;
+use crate::supervisor::rollback_readiness::schema;
+use crate::supervisor::service::Service;
+
+/// Operations that times are learned from.
+const N_LEARNED: usize = 5;
+
+/// The plan of a release with these settings.
+#[must_use]
+pub fn of(service: &Service, job: &Job, settings: &Settings, tree_bytes: u64) -> Plan {
+    let learned = learned(service);
+    let step = |phase: &str, what: String, bytes: Option<u64>| PlanStep {
+        phase: phase.to_owned(),
+        what,
+        bytes,
+        ms: median(&learned, phase),
+    };
+    let config = service.config();
+    let target = job.ladder.first().copied();
+    let mut steps = vec![step("stage", format!("releases/{}", job.release), Some(tree_bytes))];
+    if let Some(target) = target.filter(|_| config.rehearse != Rehearse::Off) {
+        let in_turn = admission::succession(service) == Succession::InTurn;
+        let how = match (config.rehearse, in_turn) {
+            (Rehearse::Full, false) => "start it beside the running one and probe it",
+            _ => "compare its tree with its hashes",
+        };
+        steps.push(step("rehearse_old", format!("release {target}: {how}"), None));
+    }
+    match &config.backup {
+        Some(backup) => {
+            let last = receipt::list(&service.paths).first().map(|receipt| receipt.bytes);
+            let driver = backup::driver_name(&backup.driver);
+            steps.push(step("backup", format!("{driver}, as much as the last one"), last));
+            let mut what = "restore it to scratch and check it".to_owned();
+            if settings.migrate.is_some() {
+                what.push_str(", migrate the copy, start both releases on it");
+            }
+            steps.push(step("restore_rehearsal", what, last));
+        }
+        None if settings.migrate.is_some() => {
+            let what = "none is configured: the migration is not tried before".to_owned();
+            steps.push(step("backup", what, None));
+        }
+        None => {}
+    }
+    if let Some(migrate) = &settings.migrate {
+        let words = migrate.command.join(" ");
+        let limit = duration::print(migrate.deadline);
+        steps.push(step("migrate", format!("{words}, at most {limit}"), None));
+    }
+    if admission::succession(service) == Succession::InTurn {
+        steps.push(step("stop_old", "callers wait meanwhile".to_owned(), None));
+    }
+    let n = config.settings.instances;
+    steps.push(step("start", format!("{n} beside the running one"), None));
+    let limit = duration::print(settings.health.deadline);
+    let gate = format!("{} good probes in a row within {limit}", settings.health.rise);
+    steps.push(step("gate", gate, None));
+    if let Strategy::Canary(shares) = &config.strategy {
+        for (n, share) in shares.iter().enumerate() {
+            let what = format!("{} % of the connections", f64::from(*share) / 100.0);
+            steps.push(step(&format!("step:{n}"), what, None));
+        }
+    }
+    steps.push(step("flip", "all new connections go to it".to_owned(), None));
+    if !settings.bake.length.is_zero() {
+        let what = format!("watch it for {}", duration::print(settings.bake.length));
+        steps.push(step("bake", what, None));
+    }
+    let (rollback, because) = rollback(service, job, settings);
+    Plan {
+        service: service.name.to_string(),
+        release: job.release.0,
+        steps,
+        rollback,
+        rollback_to: target.filter(|_| rollback).map(|target| target.0),
+        because,
+    }
+}
+
+/// Whether one can roll back afterwards, and why.
+fn rollback(service: &Service, job: &Job, settings: &Settings) -> (bool, String) {
+    let Some(target) = job.ladder.first() else {
+        return (false, "it is the first release".to_owned());
+    };
+    if let Some(why) = settings.schema.as_ref().and_then(|s| schema::way_back(service, job, s)) {
+        return (false, why);
+    }
+    if let Some(reason) = &job.terms.no_way_back {
+        return (false, format!("--no-way-back: {reason}"));
+    }
+    let standby = duration::print(service.config().keep.standby);
+    let data = match (&settings.migrate, &settings.schema) {
+        (None, _) => "its data is not migrated",
+        (Some(_), Some(_)) => "it accepts the schema that the migration leaves",
+        (Some(_), None) => {
+            "no schema is declared: it is proven on the migrated data before the flip"
+        }
+    };
+    let rehearsed = readiness::status(service).rehearsed;
+    let last = rehearsed.map_or(String::new(), |at| format!(", last rehearsed {at}"));
+    (true, format!("release {target} stays warm for {standby}{last}; {data}"))
+}
+
+/// The plan in one line.
+#[must_use]
+pub fn text(plan: &Plan) -> String {
+    match (plan.rollback, plan.rollback_to) {
+        (true, Some(to)) => format!("rollback afterwards: yes, to {to}"),
+        _ => format!("rollback afterwards: no: {}", plan.because),
+    }
+}
+
+/// How long phases took, with their names, in the last operations that were journalled.
+fn learned(service: &Service) -> Vec<(String, u64)> {
+    let ops = ServiceLayout::numbers(&service.paths.ops());
+    let mut found = Vec::new();
+    for op in ops.into_iter().rev().take(N_LEARNED) {
+        let Ok(Some((_, records))) = journal::read(&service.paths, OpId(op)) else { continue };
+        let done = records.into_iter().filter(|record| record.state == Some(PhaseState::Ok));
+        found.extend(done.map(|record| (record.phase, record.ms)));
+    }
+    found
+}
+
+fn median(learned: &[(String, u64)], phase: &str) -> Option<u64> {
+    let mut times: Vec<u64> =
+        learned.iter().filter(|(name, _)| name == phase).map(|(_, ms)| *ms).collect();
+    times.sort_unstable();
+    times.get(times.len() / 2).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_the_median_of_those_before() {
+        let times = [("gate", 9), ("gate", 1), ("gate", 5), ("flip", 7)];
+        let times: Vec<_> = times.map(|(name, ms)| (name.to_owned(), ms)).into();
+        assert_eq!(median(&times, "gate"), Some(5));
+        assert_eq!(median(&times, "bake"), None);
+    }
+}

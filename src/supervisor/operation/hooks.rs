@@ -1,0 +1,259 @@
+//! Hooks: commands around the points of a release, each inside the phase it belongs to.
+//!
+//! A `before_*` hook that fails, fails its phase, and traffic has not moved by then. An `after_*`
+//! hook never changes an outcome: it is a warning. A rollback runs no hook that could stop it and
+//! none of the release that is left; `after_rollback` is of the release that serves then. A restart
+//! runs none.
+//!
+//! A point's hooks are run at most once: their beginning is on the disk before they begin. What a
+//! supervisor's death cut off (the next one ends the command) is not run again, because nobody
+//! knows how far it came: a `before_*` point fails its phase then, an `after_*` point is a warning.
+
+use std::rc::Rc;
+
+use tokio::sync::mpsc;
+
+use crate::config::model::{Point, Settings};
+use crate::core::ids::{OpId, ReleaseId};
+use crate::core::operation::machine::{Deploy, Event as Step, Kind, Outcome as Ended, Succession};
+use crate::core::operation::phase::Phase;
+use crate::core::retention::Verdict;
+use crate::store::journal::Journal;
+use crate::store::release;
+use crate::supervisor::operation::context::{Job, Performed, refuse};
+use crate::supervisor::operation::phases;
+use crate::supervisor::operation::phases::hold;
+use crate::supervisor::operation::runner::{Operation, Order};
+use crate::supervisor::service::Service;
+use crate::supervisor::service::instances::Crew;
+use crate::supervisor::tasks::hook_run::{Call, at};
+use crate::supervisor::tasks::hook_state::{Mark, Noting, PREFIX};
+
+/// Performs a phase with its hooks.
+pub async fn perform(
+    service: &Rc<Service>,
+    operation: &Rc<Operation>,
+    job: &mut Job,
+    machine: &Deploy,
+    journal: &mut Journal,
+) -> Performed {
+    let plan = machine.plan();
+    if plan.kind != Kind::Release {
+        return phases::perform(service, operation, job, machine).await;
+    }
+    let before: &[Point] = match (machine.phase(), plan.succession) {
+        (Phase::Migrate, _) => &[Point::BeforeMigrate],
+        (Phase::Start, Succession::Overlap) => &[Point::BeforeStart],
+        // Nobody waits yet, and the old one is untouched.
+        (Phase::Park, Succession::InTurn) => &[Point::BeforeStart, Point::BeforeStop],
+        _ => &[],
+    };
+    for point in before {
+        if let Err(why) = must(service, operation, job, *point, journal).await {
+            return match machine.phase() {
+                Phase::Start => phases::fail(job, why),
+                _ => refuse(job, 10, &why),
+            };
+        }
+    }
+    if machine.phase() == Phase::Bake {
+        return bake(service, operation, job, machine, journal).await;
+    }
+    let performed = phases::perform(service, operation, job, machine).await;
+    if machine.phase() != Phase::Gate || performed.step != Step::Ok {
+        return performed;
+    }
+    match must(service, operation, job, Point::BeforeFlip, journal).await {
+        Ok(()) if service.fleet.get(job.generation).is_some_and(|crew| crew.is_whole()) => {
+            performed
+        }
+        Ok(()) => phases::died(service, job, job.generation, job.release),
+        Err(why) => phases::fail(job, why),
+    }
+}
+
+/// Runs a point whose failure is its phase's.
+async fn must(
+    service: &Rc<Service>,
+    operation: &Operation,
+    job: &mut Job,
+    point: Point,
+    journal: &mut Journal,
+) -> Result<(), String> {
+    match job.hooks.get(point) {
+        None => {}
+        Some(Mark::Good) => return Ok(()),
+        Some(Mark::Begun) => {
+            let name = point.name();
+            return Err(format!(
+                "hook {name}: cut off when the supervisor went down, and not run twice"
+            ));
+        }
+        Some(Mark::Failed(why)) => return Err(why.clone()),
+    }
+    let of = match point {
+        Point::BeforeStop => {
+            let Some(old) = service.live_crew() else { return Ok(()) };
+            (old.release, old.settings.clone())
+        }
+        _ => candidate(service, job)?,
+    };
+    let before = if point == Point::BeforeStop { None } else { before(job) };
+    let Some(call) = Call::new(job, Kind::Release, point, of, before) else { return Ok(()) };
+    let mut noting = Noting::new(operation, journal);
+    noting.begin(&mut job.hooks, point)?;
+    // What is waited for is seen in `status`.
+    let phase = operation.phase.replace(format!("{PREFIX}{}", point.name()));
+    let limit = |deadline| hold::gate_limit(service, job, deadline);
+    let ended = call.run_all(service, limit).await;
+    operation.phase.replace(phase);
+    noting.end(&mut job.hooks, &call, &ended);
+    ended
+}
+
+/// The bake, with `after_flip` beside it: a candidate that turns bad meanwhile is left at once, and
+/// its hook is ended.
+async fn bake(
+    service: &Rc<Service>,
+    operation: &Rc<Operation>,
+    job: &mut Job,
+    machine: &Deploy,
+    journal: &mut Journal,
+) -> Performed {
+    let of = candidate(service, job).ok();
+    let fresh = job.hooks.get(Point::AfterFlip).is_none();
+    let call = of
+        .filter(|_| fresh)
+        .and_then(|of| Call::new(job, Kind::Release, Point::AfterFlip, of, before(job)));
+    let (Some(call), Some(crew)) = (call, service.fleet.get(job.generation)) else {
+        return phases::perform(service, operation, job, machine).await;
+    };
+    let mut noting = Noting::new(operation, journal);
+    if let Err(why) = noting.begin(&mut job.hooks, call.point) {
+        job.warnings.push(why);
+        return phases::perform(service, operation, job, machine).await;
+    }
+    let mut deaths = crew.n_ends.subscribe();
+    let mut hooks = std::pin::pin!(call.run_each(service));
+    let mut ended = None;
+    let performed = {
+        let mut baked = std::pin::pin!(phases::perform(service, operation, job, machine));
+        loop {
+            tokio::select! {
+                biased;
+                performed = &mut baked => break performed,
+                said = &mut hooks, if ended.is_none() => ended = Some(said),
+            }
+        }
+    };
+    if ended.is_none() && performed.step == Step::Ok {
+        tokio::select! {
+            biased;
+            _ = deaths.changed() => {
+                return phases::died(service, job, job.generation, job.release);
+            }
+            said = &mut hooks => ended = Some(said),
+        }
+    }
+    if let Some(ended) = &ended {
+        noting.end(&mut job.hooks, &call, ended);
+    }
+    performed
+}
+
+/// Runs what comes after the last phase, and adds to the warnings what went wrong with any
+/// `after_*` hook. Somebody who says `abort` does not wait for them.
+pub async fn at_end(
+    service: &Rc<Service>,
+    operation: &Operation,
+    job: &mut Job,
+    journal: &mut Journal,
+    (kind, ended): (Kind, Ended),
+    orders: &mut mpsc::UnboundedReceiver<Order>,
+) {
+    if let Some(call) = last_call(service, job, kind, ended) {
+        let mut noting = Noting::new(operation, journal);
+        match noting.begin(&mut job.hooks, call.point) {
+            Err(why) => job.warnings.push(why),
+            Ok(()) => {
+                operation.phase.replace(format!("{PREFIX}{}", call.point.name()));
+                let ended = tokio::select! {
+                    biased;
+                    ended = call.run_each(service) => ended,
+                    () = aborted(orders) => {
+                        Err(format!("hook {}: ended by abort", call.point.name()))
+                    }
+                };
+                noting.end(&mut job.hooks, &call, &ended);
+            }
+        }
+    }
+    job.warnings.extend(job.hooks.warnings());
+}
+
+fn last_call(service: &Service, job: &Job, kind: Kind, ended: Ended) -> Option<Call> {
+    let (point, of, before) = match (ended, kind) {
+        (Ended::Committed, Kind::Release) => {
+            (Point::AfterCommit, candidate(service, job).ok()?, before(job))
+        }
+        (Ended::RolledBack(_), Kind::Release | Kind::Rollback) => {
+            let crew = service.live_crew()?;
+            let old = job.old.and_then(|generation| service.fleet.get(generation));
+            let left = match kind {
+                Kind::Release => Some(job.release),
+                _ => old.map(|crew| crew.release),
+            };
+            (Point::AfterRollback, (crew.release, crew.settings.clone()), left)
+        }
+        _ => return None,
+    };
+    let fresh = job.hooks.get(point).is_none();
+    Call::new(job, kind, point, of, before).filter(|_| fresh)
+}
+
+async fn aborted(orders: &mut mpsc::UnboundedReceiver<Order>) {
+    loop {
+        match orders.recv().await {
+            Some(Order::Abort) => return,
+            Some(Order::Promote | Order::Yield) => {}
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// Before a release that was replaced is asked to stop: its own, once. It is on its way out
+/// whatever they say. None are run of a release that turned bad, and none at a restart.
+pub async fn before_stop(service: &Rc<Service>, crew: &Crew) {
+    let hooks = at(&crew.settings, Point::BeforeStop);
+    let is_restart = service.serving() == Some(crew.release);
+    if hooks.is_empty() || is_restart || crew.was_told_to_stop.replace(true) {
+        return;
+    }
+    let known = release::known(&service.paths, crew.release);
+    let Some(good) = service.state.borrow().last_good else { return };
+    if known.is_ok_and(|known| known.verdict == Verdict::Good) {
+        let call = Call {
+            point: Point::BeforeStop,
+            hooks,
+            op: OpId(good.op),
+            kind: Kind::Release,
+            release: crew.release,
+            settings: crew.settings.clone(),
+            before: None,
+        };
+        if let Err(why) = call.run_each(service).await {
+            tracing::warn!(service = %service.name, release = %crew.release, why, "stopped all the same");
+        }
+    }
+}
+
+/// The release that is brought in, with the settings it is sealed with.
+fn candidate(service: &Service, job: &Job) -> Result<(ReleaseId, Settings), String> {
+    let settings = release::settings(&service.paths, job.release);
+    settings.map(|settings| (job.release, settings)).map_err(|error| error.to_string())
+}
+
+/// What served when the release began.
+fn before(job: &Job) -> Option<ReleaseId> {
+    job.ladder.first().copied()
+}

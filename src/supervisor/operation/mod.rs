@@ -1,0 +1,17 @@
+//! One operation, from its admission to its conclusion.
+//!
+//! The core's machine decides; this room performs one phase at a time. It must never hold a second
+//! way back: a rollback is the same machine, entered elsewhere.
+
+pub mod admission;
+pub mod alarm;
+pub mod conclude;
+pub mod context;
+pub mod dry_run;
+pub mod hooks;
+pub mod phases;
+pub mod postmortem;
+pub mod resume;
+pub mod runner;
+pub mod start_last_good;
+pub mod status;

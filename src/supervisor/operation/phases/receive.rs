@@ -1,0 +1,169 @@
+//! How an artifact becomes a release: received, verified, staged. The blocking part runs in a
+//! thread; calling the operation off waits for it.
+
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::api::Event;
+use crate::config::model::Settings;
+use crate::os::clock;
+use crate::store::intake::{self, IntakeError, Limits, Received};
+use crate::store::release::{self, Manifest};
+use crate::store::seal;
+use crate::supervisor::operation::alarm;
+use crate::supervisor::operation::context::{Job, Performed, Staged, refuse};
+use crate::supervisor::operation::runner::Operation;
+use crate::supervisor::service::Service;
+
+/// Watchers want to see an intake move, not every chunk of it.
+const PROGRESS_BYTES: u64 = 1024 * 1024;
+
+/// The artifact's bytes, from the client's descriptor.
+pub async fn receive(service: &Rc<Service>, operation: &Rc<Operation>, job: &mut Job) -> Performed {
+    let Some(source) = job.source.take() else {
+        return refuse(job, 11, "the artifact did not come along");
+    };
+    let (paths, op) = (service.paths.clone(), job.op);
+    let cap_bytes = service.config().artifact_bytes_max;
+    let cancelled = Arc::clone(&job.intake.cancelled);
+    let idle = Arc::clone(&job.intake.idle).lock_owned().await;
+    let (progress, mut seen) = tokio::sync::watch::channel((0, None));
+    let worker = tokio::task::spawn_blocking(move || {
+        let mut n_told = 0;
+        let mut report = |n, total| {
+            if n - n_told >= PROGRESS_BYTES {
+                n_told = n;
+                progress.send_replace((n, total));
+            }
+        };
+        let mut limits = Limits { cap_bytes, cancelled: &cancelled, progress: &mut report };
+        let received = intake::receive(source, &paths, op, &mut limits);
+        drop(idle);
+        received
+    });
+    let mut worker = std::pin::pin!(worker);
+    let received = loop {
+        tokio::select! {
+            biased;
+            received = &mut worker => break received,
+            Ok(()) = seen.changed() => {
+                let (bytes, total) = *seen.borrow_and_update();
+                operation.tell(Event::Progress { bytes, total });
+            }
+        }
+    };
+    match received {
+        Ok(Ok(received)) => {
+            let detail = match &received {
+                Received::Archive { n_bytes, digest, .. } => {
+                    format!("{}, sha256 {}", alarm::size(*n_bytes), &digest[..12])
+                }
+                Received::Tree { n_bytes } => format!("{}, a directory", alarm::size(*n_bytes)),
+            };
+            job.received = Some(received);
+            Performed::ok(detail)
+        }
+        Ok(Err(error)) => refuse_intake(job, &error),
+        Err(error) => refuse(job, 1, &format!("the intake broke off: {error}")),
+    }
+}
+
+/// Unpacked, listed, and asked what it says of itself.
+pub async fn verify(service: &Rc<Service>, job: &mut Job) -> Performed {
+    let Some(received) = job.received.clone() else {
+        return refuse(job, 11, "nothing was received");
+    };
+    let (paths, op) = (service.paths.clone(), job.op);
+    let cap_bytes = service.config().artifact_bytes_max;
+    let cancelled = Arc::clone(&job.intake.cancelled);
+    let idle = Arc::clone(&job.intake.idle).lock_owned().await;
+    let worker = tokio::task::spawn_blocking(move || {
+        let listed = intake::unpack(&received, &paths, op, cap_bytes, &cancelled).and_then(|dir| {
+            let listing = seal::list(&dir).map_err(|e| IntakeError::system(&dir, e))?;
+            Ok((dir, listing))
+        });
+        drop(idle);
+        listed
+    });
+    let (dir, listing) = match worker.await {
+        Ok(Ok(listed)) => listed,
+        Ok(Err(error)) => return refuse_intake(job, &error),
+        Err(error) => return refuse(job, 1, &format!("the intake broke off: {error}")),
+    };
+    let (settings, label) = match overlay(service, &dir) {
+        Ok(overlay) => overlay,
+        Err(why) => return refuse(job, 11, &why),
+    };
+    let detail = format!(
+        "{} files, {}, tree {}",
+        listing.n_files,
+        alarm::size(listing.size_bytes),
+        &listing.digest[..12]
+    );
+    job.staged = Some(Staged { dir, listing, settings, label });
+    Performed::ok(detail)
+}
+
+/// The host's settings with the artifact's `release.toml` over them.
+fn overlay(service: &Service, dir: &Path) -> Result<(Settings, Option<String>), String> {
+    let config = service.config();
+    let file = dir.join("release.toml");
+    let text = match std::fs::read_to_string(&file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Ok((config.settings.clone(), None));
+        }
+        Err(error) => return Err(format!("release.toml: {error}")),
+    };
+    let has_listener = config.is_called_by_streams();
+    let name = Path::new("release.toml");
+    crate::config::release::overlay(&config.settings, &config.pinned, has_listener, name, &text)
+        .map(|overlay| (overlay.settings, overlay.label))
+        .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+}
+
+/// Sealed, synced, named.
+pub async fn stage(service: &Rc<Service>, job: &mut Job) -> Performed {
+    let Some(staged) = &job.staged else { return refuse(job, 11, "nothing was staged") };
+    let manifest = Manifest {
+        version: 1,
+        digest: staged.listing.digest.clone(),
+        n_files: staged.listing.n_files,
+        size_bytes: staged.listing.size_bytes,
+        at: clock::now_rfc3339(),
+        source: job.source_name.clone(),
+        actor: job.actor.clone(),
+        label: staged.label.clone(),
+    };
+    let (dir, listing, settings) =
+        (staged.dir.clone(), staged.listing.clone(), staged.settings.clone());
+    let (paths, release) = (service.paths.clone(), job.release);
+    // A number is given out once, whatever becomes of it.
+    if let Err(error) = service.save(|state| state.next_release = release.0 + 1) {
+        return refuse(job, 13, &error.to_string());
+    }
+    let idle = Arc::clone(&job.intake.idle).lock_owned().await;
+    let worker = tokio::task::spawn_blocking(move || {
+        let written = release::write(&paths, release, &manifest, &listing, &settings)
+            .map_err(|error| IntakeError::system(&error.path, error.source))
+            .and_then(|()| {
+                seal::seal(&dir, &paths, release).map_err(|e| IntakeError::system(&dir, e))
+            });
+        drop(idle);
+        written
+    });
+    match worker.await {
+        Ok(Ok(())) => Performed::ok(format!("releases/{release}")),
+        Ok(Err(error)) => refuse_intake(job, &error),
+        Err(error) => refuse(job, 1, &format!("staging broke off: {error}")),
+    }
+}
+
+fn refuse_intake(job: &mut Job, error: &IntakeError) -> Performed {
+    let text = match error {
+        IntakeError::System { .. } => error.to_string(),
+        _ => format!("the artifact {}", error.to_string().trim_start_matches("it ")),
+    };
+    refuse(job, error.exit(), &text)
+}

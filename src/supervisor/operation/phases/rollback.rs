@@ -1,0 +1,267 @@
+//! The way back: one rung after the other, from the process that still runs to cold starts.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::core::ids::{Generation, ReleaseId};
+use crate::core::operation::machine::{Deploy, Event as Step, Kind, Succession};
+use crate::core::retention::Verdict;
+use crate::os::clock;
+use crate::store::release;
+use crate::store::state::{Frozen, Served, Standby};
+use crate::store::trial;
+use crate::supervisor::health::check;
+use crate::supervisor::health::gate::{self, Gated, Rigour};
+use crate::supervisor::instances::retire;
+use crate::supervisor::instances::start;
+use crate::supervisor::operation::alarm;
+use crate::supervisor::operation::context::{Job, Performed};
+use crate::supervisor::operation::phases::hold;
+use crate::supervisor::operation::phases::{point_current, revive};
+use crate::supervisor::service::Service;
+use crate::supervisor::service::instances::{Crew, Duty};
+
+/// Pause before the ladder is climbed again when nothing answers.
+const STRANDED_PAUSE: Duration = Duration::from_secs(5);
+
+/// The generation of a rung: rung 0 is the one that runs still, the others are started cold.
+fn crew_of(service: &Service, job: &Job, rung: u8) -> Option<Rc<Crew>> {
+    let generation = if rung == 0 { job.warm } else { job.rung };
+    service.fleet.get(generation?)
+}
+
+fn release_of(job: &Job, rung: u8) -> Option<ReleaseId> {
+    job.ladder.get(usize::from(rung).checked_sub(1)?).copied()
+}
+
+/// Starts a rung's release cold, with the settings it ran with.
+pub async fn start(service: &Rc<Service>, job: &mut Job, rung: u8, machine: &Deploy) -> Performed {
+    if machine.plan().succession == Succession::InTurn {
+        job.parked.get_or_insert_with(clock::tick);
+        if let Err(why) = hold::clear(service).await {
+            return Performed::not(Step::Failed, why);
+        }
+    }
+    discard_rung(service, job).await;
+    let Some(release) = release_of(job, rung) else {
+        return Performed::not(Step::Failed, "there is no such release");
+    };
+    let settings = match release::settings(&service.paths, release) {
+        Ok(settings) => settings,
+        Err(error) => return Performed::not(Step::Failed, error.to_string()),
+    };
+    let Some(generation) = job.rung else {
+        return Performed::not(Step::Failed, "no generation was set aside");
+    };
+    match start::start(service, generation, release, settings).await {
+        Ok(_) => Performed::ok(format!("release {release}")),
+        Err(error) => {
+            let why = format!("release {release}: {error}");
+            job.warnings.push(why.clone());
+            Performed::not(Step::Failed, why)
+        }
+    }
+}
+
+/// A rung that did not hold is stopped before the next one is started.
+async fn discard_rung(service: &Rc<Service>, job: &mut Job) {
+    let Some(generation) = job.left_rung.take() else { return };
+    if service.live.get() == Some(generation) {
+        return;
+    }
+    if let Some(crew) = service.fleet.get(generation) {
+        retire::stop_now(service, &crew).await;
+    }
+}
+
+/// Probes a rung: once when it served a moment ago, shortly when it was started cold.
+pub async fn gate(service: &Rc<Service>, job: &mut Job, rung: u8) -> Performed {
+    let crew = crew_of(service, job, rung).filter(|crew| crew.is_whole());
+    let Some(crew) = crew.filter(|crew| crew.duty.get() != Duty::Draining) else {
+        return Performed::not(Step::Failed, "it does not run any more");
+    };
+    // Taken back: no retirement stops it from here on.
+    if crew.duty.get() == Duty::Standby {
+        crew.duty.set(Duty::Candidate);
+    }
+    let rigour = if rung == 0 { Rigour::Once } else { Rigour::Short };
+    let gated = if rung == 0 {
+        at_once(service, &crew, job).await
+    } else {
+        let deadline = crew.settings.health.deadline;
+        gate::gate(service, &crew, rigour, deadline, &mut job.transcript).await
+    };
+    let why = match gated {
+        Gated::Open(detail) => {
+            return Performed::ok(format!("release {}: {detail}", crew.release));
+        }
+        Gated::Died => alarm::death(service, crew.generation, crew.release),
+        Gated::Shut(why) => format!("{why}{}", alarm::last_lines(service, &crew)),
+    };
+    if rung == 0 {
+        // It is no use now; it goes its way again.
+        retire::begin(service, &crew, clock::tick());
+    }
+    let first = why.lines().next().unwrap_or_default();
+    job.warnings.push(format!("release {} could not be gone back to: {first}", crew.release));
+    Performed::not(Step::Failed, first)
+}
+
+/// One look at each process; ends of a life long ago do not count.
+async fn at_once(service: &Rc<Service>, crew: &Rc<Crew>, job: &mut Job) -> Gated {
+    for instance in &crew.instances() {
+        let probe = check::at(service, crew, instance).await;
+        job.transcript.push(crew.release, instance.index, &probe);
+        if let Some(why) = probe.why() {
+            return Gated::Shut(why.to_owned());
+        }
+    }
+    Gated::Open("warm".to_owned())
+}
+
+/// Steers to a rung, points `current` at it.
+pub async fn flip(service: &Rc<Service>, job: &mut Job, rung: u8) -> Performed {
+    let Some(crew) = crew_of(service, job, rung) else {
+        return Performed::not(Step::Failed, "it is gone");
+    };
+    if let Err(why) = service.point_proxy(&crew).await {
+        job.warnings.push(why.clone());
+        return Performed::not(Step::Failed, why);
+    }
+    let begun = clock::monotonic_ns();
+    if let Err(error) = service.steer_to(&crew, Duty::Live) {
+        return Performed::not(Step::Failed, error.to_string());
+    }
+    let us = (clock::monotonic_ns() - begun) / 1000;
+    revive(service, &crew);
+    point_current(service, crew.release, &mut job.warnings);
+    service.tend();
+    let gap = hold::gap_text(service, job);
+    Performed::ok(format!("release {}, steered in {us} us{gap}", crew.release))
+}
+
+/// Probes where users are.
+pub async fn verify(service: &Rc<Service>, job: &mut Job, rung: u8) -> Performed {
+    let Some(crew) = crew_of(service, job, rung) else {
+        return Performed::not(Step::Failed, "it is gone");
+    };
+    let probe = check::in_public(service, &crew.settings).await;
+    match probe.why() {
+        None => Performed::ok("answers where users are"),
+        Some(why) => Performed::not(Step::Failed, why),
+    }
+}
+
+/// One rename: this rung's release is the last good one. Whatever was left is bad, and frozen.
+pub fn commit(service: &Rc<Service>, job: &mut Job, rung: u8, machine: &Deploy) -> Performed {
+    let Some(crew) = crew_of(service, job, rung) else {
+        return Performed::not(Step::Failed, "it is gone");
+    };
+    let left = left_release(service, job, machine, crew.release);
+    let served = Served { release: crew.release.0, generation: crew.generation.0, op: job.op.0 };
+    let why = match machine.plan().kind {
+        Kind::Rollback => format!("rolled back by {}", job.actor),
+        _ => job.why.lines().next().unwrap_or("it turned bad").to_owned(),
+    };
+    // What goes back because of another member of its set was not bad itself.
+    let with_set = machine.plan().kind == Kind::Rollback && service.set.borrow().is_some();
+    let blamed = left.filter(|_| !with_set);
+    let frozen = blamed.and_then(|release| release::known(&service.paths, release).ok());
+    let standby = match machine.plan().kind {
+        Kind::Rollback => standby_record(service, job.old),
+        // Who was warm before this release is warm still.
+        Kind::Release | Kind::Restart => service.state.borrow().standby.clone(),
+    };
+    let standby = standby.filter(|standby| standby.generation != served.generation);
+    let saved = service.save(|state| {
+        state.last_good = Some(served);
+        state.standby = standby;
+        state.alarm = None;
+        // What one goes back to is trusted again.
+        state.frozen.retain(|frozen| frozen.release != served.release);
+        if let Some(known) = &frozen {
+            state.frozen.retain(|frozen| frozen.digest != known.manifest.digest);
+            state.frozen.push(Frozen {
+                digest: known.manifest.digest.clone(),
+                release: known.release.0,
+                why: why.clone(),
+                at: clock::now_rfc3339(),
+            });
+        }
+    });
+    if let Err(error) = saved {
+        return Performed::not(Step::Failed, error.to_string());
+    }
+    let wrap_up = || -> Result<(), String> {
+        trial::clear(&service.paths).map_err(|error| error.to_string())?;
+        if let Some(left) = left {
+            let verdict = Verdict::Bad;
+            release::set_verdict(&service.paths, left, verdict, Some(why.clone()))
+                .map_err(|error| error.to_string())?;
+        }
+        release::set_verdict(&service.paths, crew.release, Verdict::Good, None)
+            .map_err(|error| error.to_string())
+    };
+    if let Err(error) = wrap_up() {
+        job.warnings.push(error);
+    }
+    Performed::ok(format!("last good: {}", crew.release))
+}
+
+/// The release that was left, which is bad from now on. A restart's release is not.
+fn left_release(
+    service: &Service,
+    job: &Job,
+    machine: &Deploy,
+    back_at: ReleaseId,
+) -> Option<ReleaseId> {
+    let left = match machine.plan().kind {
+        Kind::Release => Some(job.release),
+        Kind::Restart => None,
+        Kind::Rollback => {
+            let old = job.old.and_then(|generation| service.fleet.get(generation));
+            old.map(|crew| crew.release).or_else(|| service.last_good())
+        }
+    };
+    left.filter(|left| *left != back_at)
+}
+
+/// What the state says about the generation that is kept warm.
+pub fn standby_record(service: &Service, left: Option<Generation>) -> Option<Standby> {
+    let crew = service.fleet.get(left?).filter(|crew| crew.is_alive())?;
+    let standby = service.config().keep.standby;
+    let ms = u64::try_from(standby.as_millis()).unwrap_or(u64::MAX);
+    Some(Standby {
+        release: crew.release.0,
+        generation: crew.generation.0,
+        until_ms: clock::tick().after_ms(ms).0,
+        boot_id: service.shared.boot_id.clone(),
+    })
+}
+
+/// No rung held. What still answers is left alone; if nothing does, callers are held in the queues
+/// of the live slots, and after a pause it is tried again from the top.
+pub async fn stranded(service: &Rc<Service>, job: &mut Job) -> Performed {
+    job.left_rung = job.left_rung.or(job.rung.take());
+    discard_rung(service, job).await;
+    let mut crews = service.fleet.all();
+    // The one that is steered to comes first, then the newest.
+    crews.sort_by_key(|crew| {
+        (service.live.get() != Some(crew.generation), std::cmp::Reverse(crew.generation))
+    });
+    for crew in crews.into_iter().filter(|crew| crew.is_alive()) {
+        let mut answers = true;
+        for instance in &crew.instances() {
+            answers &= check::at(service, &crew, instance).await.is_good();
+        }
+        let pointed = service.point_proxy(&crew).await;
+        if answers && pointed.is_ok() && service.steer_to(&crew, Duty::Live).is_ok() {
+            point_current(service, crew.release, &mut job.warnings);
+            service.tend();
+            return Performed::ok(format!("release {} answers and is left alone", crew.release));
+        }
+    }
+    alarm::raise_alarm(service, job);
+    tokio::time::sleep(STRANDED_PAUSE).await;
+    Performed::not(Step::Failed, "nothing answers; callers are held, trying again")
+}

@@ -1,0 +1,420 @@
+//! A supervisor comes up: what the keeper holds, what the disk says, and what follows from both.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use crate::core::ids::{Generation, OpId, ReleaseId};
+use crate::core::operation::machine::{
+    Cause, Deploy, Inconclusive, Kind, Outcome, Plan, Succession,
+};
+use crate::core::operation::phase::Phase;
+use crate::core::operation::recover::{self, Seen};
+use crate::core::time::Tick;
+use crate::keeper::protocol::{ChildId, Reach};
+use crate::os::clock;
+use crate::store::journal::{self, Intent, Journal, Record};
+use crate::store::{intake, release, trial};
+use crate::supervisor::bake::usage_history::SharedCurve;
+use crate::supervisor::data::backup;
+use crate::supervisor::health::probe::Transcript;
+use crate::supervisor::instances::restarter;
+use crate::supervisor::instances::retire;
+use crate::supervisor::instances::scale;
+use crate::supervisor::instances::sd_notify;
+use crate::supervisor::instances::start;
+use crate::supervisor::operation::admission;
+use crate::supervisor::operation::context::{Extent, Force, Intake, Job, Terms};
+use crate::supervisor::operation::phases::{self, revive};
+use crate::supervisor::operation::runner::Operation;
+use crate::supervisor::processes::child_tag::{Label, Role};
+use crate::supervisor::processes::keeper_client::{Found, Inventory};
+use crate::supervisor::processes::log_files;
+use crate::supervisor::service::Service;
+use crate::supervisor::service::instances::{Crew, Duty, Instance, Run};
+use crate::supervisor::tasks::hook_state::Marks;
+use crate::supervisor::tasks::task;
+
+/// Why a service could not be taken over.
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    /// Its listeners.
+    #[error(transparent)]
+    Slot(#[from] crate::supervisor::sockets::slots::SlotError),
+    /// Its journal.
+    #[error(transparent)]
+    Journal(#[from] journal::JournalError),
+    /// Its files.
+    #[error(transparent)]
+    Release(#[from] release::ReleaseError),
+    /// The system's own reason.
+    #[error(transparent)]
+    System(#[from] std::io::Error),
+}
+
+/// Takes a service over: adopts what runs, goes on with its open operation. What does not run is
+/// started by [`start_last_good`](super::start_last_good).
+///
+/// # Errors
+/// When something durable cannot be read; what runs goes on running.
+pub async fn take_over(service: &Rc<Service>, inventory: &mut Inventory) -> Result<(), BootError> {
+    service.paths.create()?;
+    let config = service.config();
+    service.slots.adopt(&config, &mut inventory.kept)?;
+    let socket = inventory.kept.remove(&format!("notify/{}", service.name));
+    sd_notify::open(service, socket).await?;
+    let mine = take_mine(service, inventory);
+    task::sweep(service);
+    backup::sweep(service);
+    let ends = adopt_crews(service, mine, inventory);
+    if let Some(good) = service.state.borrow().last_good {
+        service.fleet.seen(Generation(good.generation));
+    }
+    let open = journal::open_operation(&service.paths)?;
+    intake::sweep(&service.paths)?;
+    let live = live_generation(service, open.as_ref());
+    if let Some(crew) = live.and_then(|generation| service.fleet.get(generation)) {
+        service.steer_to(&crew, Duty::Live)?;
+    }
+    service.slots.park(|listener| service.owned_slots(listener))?;
+    match open {
+        Some((intent, records)) => resume(service, intent, &records)?,
+        None => {
+            release::sweep(&service.paths)?;
+            settle_duties(service);
+        }
+    }
+    for Following { crew, instance, role, child } in ends {
+        let end = service.link().end_of(child);
+        restarter::follow(service, &crew, &instance, role, end);
+    }
+    if let Some(crew) = service.live_crew().filter(|crew| crew.duty.get() == Duty::Live) {
+        revive(service, &crew);
+        scale::begin(service);
+    }
+    service.tend();
+    forget_the_rest(service, inventory);
+    Ok(())
+}
+
+/// Descriptors of this service that nobody has any more: outputs of processes that are gone, slots
+/// of an address it no longer has.
+fn forget_the_rest(service: &Rc<Service>, inventory: &mut Inventory) {
+    let mine = |name: &str| name.split('/').nth(1) == Some(service.name.as_str());
+    let names: Vec<String> = inventory.kept.keys().filter(|name| mine(name)).cloned().collect();
+    for name in names {
+        inventory.kept.remove(&name);
+        let service = Rc::clone(service);
+        tokio::task::spawn_local(async move {
+            if let Err(error) = service.link().forget(name).await {
+                tracing::warn!(service = %service.name, %error, "closing what nobody has");
+            }
+        });
+    }
+}
+
+/// This service's children that belong to a generation. Commands of probes are ended, nobody waits
+/// for them any more; those that pass callers on go on.
+fn take_mine(service: &Rc<Service>, inventory: &mut Inventory) -> Vec<(Label, Found)> {
+    let (mine, others): (Vec<_>, Vec<_>) = std::mem::take(&mut inventory.children)
+        .into_iter()
+        .map(|found| (Label::read(&found.label), found))
+        .partition(|(label, _)| {
+            label.as_ref().is_some_and(|label| label.service == service.name.as_str())
+        });
+    inventory.children = others.into_iter().map(|(_, found)| found).collect();
+    let mut instances = Vec::new();
+    for (label, found) in mine {
+        let Some(label) = label else { continue };
+        match (label.role, &label.purpose) {
+            (Role::Instance | Role::Forwarder, None) => instances.push((label, found)),
+            (Role::Passer, _) => service.slots.passers().adopt(found),
+            // Ended or not, it is asked for by whoever goes on with what it was run for.
+            (Role::Oneshot, Some(purpose)) if task::outlives(purpose) => {
+                if let Some(end) = found.end {
+                    service.link().child_ended(found.child, end);
+                }
+                service.left_over.borrow_mut().insert(purpose.clone(), found.child);
+            }
+            (Role::Probe | Role::Oneshot, _) | (Role::Instance | Role::Forwarder, Some(_)) => {
+                let (service, child, end) = (Rc::clone(service), found.child, found.end);
+                tokio::task::spawn_local(async move { end_probe(&service, child, end).await });
+            }
+        }
+    }
+    instances
+}
+
+async fn end_probe(
+    service: &Rc<Service>,
+    child: ChildId,
+    end: Option<crate::keeper::protocol::End>,
+) {
+    let link = service.link();
+    if end.is_none() {
+        let mut ended = link.end_of(child);
+        if link.signal(child, libc::SIGKILL, Reach::Tree, Vec::new()).await.is_ok() {
+            drop(ended.wait_for(Option::is_some).await);
+        }
+    }
+    link.acknowledge(child).await;
+}
+
+/// Whose end is to be followed.
+struct Following {
+    crew: Rc<Crew>,
+    instance: Rc<Instance>,
+    role: Role,
+    child: ChildId,
+}
+
+/// The last child in a place: earlier ones have ended and been replaced.
+type Places = BTreeMap<(u16, bool), (Label, Found)>;
+
+/// Puts generations together from their children. Returns whose end is to be followed.
+fn adopt_crews(
+    service: &Rc<Service>,
+    mine: Vec<(Label, Found)>,
+    inventory: &mut Inventory,
+) -> Vec<Following> {
+    let mut by_crew: BTreeMap<u64, Places> = BTreeMap::new();
+    let mut stale = Vec::new();
+    for (label, found) in mine {
+        let places = by_crew.entry(label.generation).or_default();
+        let place = (label.instance, label.role == Role::Forwarder);
+        match places.remove(&place) {
+            Some((old_label, old)) if old.child > found.child => {
+                stale.push(found.child);
+                places.insert(place, (old_label, old));
+            }
+            before => {
+                stale.extend(before.map(|(_, old)| old.child));
+                places.insert(place, (label, found));
+            }
+        }
+    }
+    for child in stale {
+        let service = Rc::clone(service);
+        tokio::task::spawn_local(async move { service.link().acknowledge(child).await });
+    }
+    by_crew.into_values().flat_map(|places| adopt_crew(service, places, inventory)).collect()
+}
+
+fn adopt_crew(service: &Rc<Service>, places: Places, inventory: &mut Inventory) -> Vec<Following> {
+    let Some((label, _)) = places.values().next() else { return Vec::new() };
+    let (generation, release) = (label.generation(), label.release());
+    let mut settings = release::settings(&service.paths, release)
+        .unwrap_or_else(|_| service.config().settings.clone());
+    let n = places.values().map(|(label, _)| label.instances).max().unwrap_or(0);
+    settings.instances = if n == 0 { settings.instances } else { n };
+    let started = Tick(label.started_ms);
+    let crew = Crew::new(generation, release, settings, started, Duty::Standby);
+    let mut following = Vec::new();
+    for (label, found) in places.into_values() {
+        let known = crew.instances().into_iter().find(|known| known.index == label.index());
+        let instance = known.unwrap_or_else(|| {
+            let new = Rc::new(Instance::new(label.index(), label.slot_ids(), label.place()));
+            crew.add(Rc::clone(&new));
+            new
+        });
+        let started = Tick(label.started_ms);
+        let run = Run { child: found.child, identity: found.identity, started };
+        if label.role == Role::Forwarder {
+            instance.forwarder.replace(Some(run));
+        } else {
+            instance.restarts.set(label.restarts);
+            instance.joined.set(true);
+            instance.run.replace(Some(run));
+        }
+        if let Some(end) = found.end {
+            service.link().child_ended(found.child, end);
+        }
+        let (crew, role, child) = (Rc::clone(&crew), label.role, found.child);
+        following.push(Following { crew, instance, role, child });
+    }
+    for instance in &crew.instances() {
+        let name = start::output_name(service, crew.generation, instance.index);
+        if let Some(fifo) = inventory.kept.remove(&name) {
+            let writer = service.logs.writer(release);
+            instance.pump.replace(Some(log_files::pump(fifo, instance.index.0, writer)));
+        }
+    }
+    service.fleet.insert(crew);
+    following
+}
+
+/// Which generation the kernel steers to now, as far as it can be told: steering there again
+/// changes nothing for anybody.
+fn live_generation(service: &Service, open: Option<&(Intent, Vec<Record>)>) -> Option<Generation> {
+    let good = service.state.borrow().last_good.map(|good| Generation(good.generation));
+    let (intent, records) = match open {
+        Some(open) => open,
+        None => return good,
+    };
+    let last = last_phase(intent, records);
+    let candidate = Generation(intent.generation);
+    let old = intent.old.map(Generation);
+    let rung = last_rung(records, last).or(intent.warm.map(Generation));
+    // A trial begins with its first step; what was steered to as a whole is in the journal.
+    let was_flipped = records.iter().any(|record| record.phase == Phase::Flip.name());
+    let on_trial =
+        trial::read(&service.paths).ok().flatten().is_some() || intent.kind == Kind::Restart.name();
+    let flipped = was_flipped && on_trial;
+    let in_turn = intent.succession == Succession::InTurn.name();
+    let wanted = match last {
+        Phase::Bake | Phase::Hold | Phase::Commit => Some(candidate),
+        // On a step the old one is the live one; the way back from it begins there too.
+        Phase::Flip if flipped => Some(candidate),
+        Phase::BackFlip(_) | Phase::BackVerify(_) | Phase::BackCommit(_) => rung,
+        Phase::BackStart(_) | Phase::BackGate(_) | Phase::Stranded if flipped => Some(candidate),
+        _ => old,
+    };
+    let alive = |generation: &Generation| {
+        service.fleet.get(*generation).is_some_and(|crew| crew.is_alive())
+    };
+    // In turn callers wait until a gate has opened, not longer, and not shorter.
+    let last_resort = Some(candidate).filter(|_| flipped || !in_turn);
+    wanted.filter(alive).or(old.filter(alive)).or(last_resort.filter(alive)).or(good)
+}
+
+/// The phase that was announced last; the first one when the crash came before any.
+fn last_phase(intent: &Intent, records: &[Record]) -> Phase {
+    let started = records.iter().rev().find_map(|record| Phase::parse(&record.phase));
+    started.unwrap_or_else(|| Deploy::begin(plan(intent)).phase())
+}
+
+fn plan(intent: &Intent) -> Plan {
+    Plan {
+        kind: Kind::parse(&intent.kind).unwrap_or(Kind::Release),
+        n_cold: u8::try_from(intent.ladder.len()).unwrap_or(u8::MAX),
+        inconclusive: Inconclusive::parse(&intent.inconclusive).unwrap_or(Inconclusive::Promote),
+        succession: Succession::parse(&intent.succession).unwrap_or(Succession::Overlap),
+        n_steps: intent.n_steps,
+    }
+}
+
+fn last_rung(records: &[Record], last: Phase) -> Option<Generation> {
+    let rung = last.rung().filter(|rung| *rung > 0)?;
+    let of_rung =
+        |record: &&Record| Phase::parse(&record.phase).and_then(Phase::rung) == Some(rung);
+    let found = records.iter().rev().filter(of_rung).find_map(|record| record.generation);
+    found.map(Generation)
+}
+
+/// Goes on with an operation that a supervisor before this one began.
+fn resume(service: &Rc<Service>, intent: Intent, records: &[Record]) -> Result<(), BootError> {
+    let last = last_phase(&intent, records);
+    let plan = plan(&intent);
+    let kind = plan.kind;
+    let cause = records.iter().rev().find_map(|record| Cause::parse(&record.cause));
+    let cause = cause.unwrap_or(if kind == Kind::Rollback { Cause::Asked } else { Cause::Refused });
+    let op = OpId(intent.op);
+    let rung = last_rung(records, last);
+    let mut job = job_of(&intent, rung, records);
+    for generation in [Some(job.generation), job.rung].into_iter().flatten() {
+        service.fleet.seen(generation);
+    }
+    let complete = |generation: Option<Generation>| {
+        let crew = generation.and_then(|generation| service.fleet.get(generation));
+        crew.is_some_and(|crew| crew.is_complete())
+    };
+    let on_trial = matches!(
+        last,
+        Phase::Step(_) | Phase::StepHold(_) | Phase::Flip | Phase::Bake | Phase::Hold
+    );
+    let is_release = kind == Kind::Release;
+    // A flip that was announced and not begun has no trial file yet, and all its tries.
+    let n_tries_left = match trial::use_one(&service.paths) {
+        Ok(n) if on_trial && is_release && trial::read(&service.paths)?.is_some() => n,
+        _ => trial::N_TRIES,
+    };
+    let good = service.state.borrow().last_good;
+    let seen = Seen {
+        same_boot: intent.boot_id == service.shared.boot_id,
+        candidate_alive: complete(Some(job.generation)),
+        committed: good.is_some_and(|good| good.op == intent.op),
+        n_tries_left,
+        rung_alive: complete(if last.rung() == Some(0) { job.warm } else { job.rung }),
+    };
+    let machine = recover::recover(plan, last, cause, seen);
+    tracing::info!(service = %service.name, op = op.0, last = last.name(),
+        next = machine.phase().name(), ?seen, "going on with an operation");
+    give_duties(service, &job);
+    if machine.phase() == Phase::Done(Outcome::Committed) {
+        phases::wrap_up(service, &mut job);
+    }
+    let journal = Journal::reopen(&service.paths, op)?;
+    let (operation, orders) =
+        Operation::resumed(op, kind, intent.actor.clone(), intent.at, job.release, records);
+    admission::go(service, operation, machine, job, journal, orders);
+    Ok(())
+}
+
+fn job_of(intent: &Intent, rung: Option<Generation>, records: &[Record]) -> Job {
+    use crate::api::PhaseState;
+    // A hook that failed is a reason only where its phase failed with it.
+    let is_reason = |record: &&Record| {
+        record.state == Some(PhaseState::Fail) && Phase::parse(&record.phase).is_some()
+    };
+    let failed = records.iter().find(is_reason);
+    Job {
+        op: OpId(intent.op),
+        actor: intent.actor.clone(),
+        release: ReleaseId(intent.release),
+        generation: Generation(intent.generation),
+        source: None,
+        source_name: intent.source.clone(),
+        terms: Terms {
+            force: if intent.force { Force::Yes } else { Force::No },
+            no_way_back: intent.no_way_back.clone(),
+            extent: Extent::Whole,
+        },
+        is_resumed: true,
+        old: intent.old.map(Generation),
+        warm: intent.warm.map(Generation),
+        ladder: intent.ladder.iter().copied().map(ReleaseId).collect(),
+        rung,
+        left_rung: None,
+        received: None,
+        staged: None,
+        receipt: None,
+        intake: Intake::default(),
+        parked: None,
+        hooks: Marks::of(records),
+        transcript: Transcript::default(),
+        curve: SharedCurve::default(),
+        why: failed.map(|record| record.detail.clone()).unwrap_or_default(),
+        exit: None,
+        warnings: Vec::new(),
+    }
+}
+
+/// Who is there for what while an operation goes on.
+fn give_duties(service: &Service, job: &Job) {
+    for crew in service.fleet.all() {
+        let is_live = service.live.get() == Some(crew.generation);
+        let is_candidate = crew.generation == job.generation;
+        let duty = match (is_candidate, is_live) {
+            (true, true) => Duty::Trial,
+            (true, false) => Duty::Candidate,
+            (false, true) => Duty::Live,
+            // Spoken for by the way back; let go at the end of the operation.
+            (false, false) => Duty::Standby,
+        };
+        crew.duty.set(duty);
+    }
+}
+
+/// Without an operation: one is live, one may be warm, the others go.
+fn settle_duties(service: &Rc<Service>) {
+    let standby = service.state.borrow().standby.clone();
+    for crew in service.fleet.all() {
+        if service.live.get() == Some(crew.generation) {
+            continue;
+        }
+        let warm = standby.as_ref().filter(|standby| {
+            standby.generation == crew.generation.0 && standby.boot_id == service.shared.boot_id
+        });
+        let until = warm.map_or_else(clock::tick, |standby| Tick(standby.until_ms));
+        retire::begin(service, &crew, until);
+    }
+}

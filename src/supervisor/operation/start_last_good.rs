@@ -1,0 +1,147 @@
+//! A service that has nothing running gets its last good release: at the start of the stack, and
+//! when somebody says `start`.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::core::ids::ReleaseId;
+use crate::store::release;
+use crate::store::state::Served;
+use crate::supervisor::data::restore;
+use crate::supervisor::health::check;
+use crate::supervisor::health::gate::{self, Gated, Rigour};
+use crate::supervisor::health::probe::Transcript;
+use crate::supervisor::instances::start;
+use crate::supervisor::operation::phases::revive;
+use crate::supervisor::service::Service;
+use crate::supervisor::service::instances::{Crew, Duty};
+use crate::supervisor::service::notices;
+
+/// How a trouble with the proxy begins.
+const PROXY_TROUBLE: &str = "the proxy does not lead here: ";
+
+/// Starts the last good release of a service that has nothing running, and tries again until it
+/// runs: callers wait in the queues meanwhile. Returns when it answers or its deadline is over.
+pub async fn bring_up(service: &Rc<Service>) {
+    let mut pause = Duration::from_millis(200);
+    loop {
+        let running = service.operation.borrow().clone();
+        if let Some(running) = running {
+            running.over().await;
+        }
+        match bring_up_once(service).await {
+            Ok(Brought::Up) => return,
+            Ok(Brought::Busy) => continue,
+            Err(why) => {
+                tracing::error!(service = %service.name, why, "starting the last good release");
+                notices::degraded(service, &why);
+                service.trouble.replace(Some(why));
+            }
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(30));
+    }
+}
+
+/// How long those after it wait for a service that is brought up.
+pub fn deadline(service: &Service) -> Duration {
+    let good = service.last_good();
+    let own = good.and_then(|good| release::settings(&service.paths, good).ok());
+    own.unwrap_or_else(|| service.config().settings.clone()).health.deadline
+}
+
+/// What came of a try to start the last good release.
+enum Brought {
+    /// It was started, or is not wanted.
+    Up,
+    /// An operation has begun meanwhile; it comes first.
+    Busy,
+}
+
+async fn bring_up_once(service: &Rc<Service>) -> Result<Brought, String> {
+    // From the look to the steering nobody else begins or stops anything.
+    let turn = service.starting.lock().await;
+    if service.operation.borrow().is_some() {
+        return Ok(Brought::Busy);
+    }
+    restore::undo(service).await?;
+    let good = service.state.borrow().last_good;
+    let wanted = !service.state.borrow().stopped && !service.shared.stopping.get();
+    let (Some(good), true, None) = (good, wanted, service.live_crew()) else {
+        return Ok(Brought::Up);
+    };
+    let release = ReleaseId(good.release);
+    let text = |error: &dyn std::fmt::Display| format!("release {release}: {error}");
+    let settings = release::settings(&service.paths, release).map_err(|error| text(&error))?;
+    let generation = service.fleet.next_generation();
+    let crew =
+        start::start(service, generation, release, settings).await.map_err(|error| text(&error))?;
+    service.steer_to(&crew, Duty::Live).map_err(|error| text(&error))?;
+    revive(service, &crew);
+    service.tend();
+    let served = Served { generation: generation.0, ..good };
+    service.save(|state| state.last_good = Some(served)).map_err(|error| text(&error))?;
+    drop(turn);
+    let mut transcript = Transcript::default();
+    let deadline = crew.settings.health.deadline;
+    match gate::gate(service, &crew, Rigour::Short, deadline, &mut transcript).await {
+        Gated::Open(_) => drop(service.trouble.replace(None)),
+        // It is live and kept up by the guard all the same.
+        Gated::Shut(why) => drop(service.trouble.replace(Some(text(&why)))),
+        Gated::Died => {
+            service.trouble.replace(Some(text(&"its process ended")));
+            if answers_within(service, &crew, deadline).await {
+                service.trouble.replace(None);
+            }
+        }
+    }
+    lead_in(service, &crew);
+    Ok(Brought::Up)
+}
+
+/// The guard starts it again; those after it wait until it answers, or its time is over.
+async fn answers_within(service: &Rc<Service>, crew: &Rc<Crew>, limit: Duration) -> bool {
+    let answers = async {
+        loop {
+            let mut is_good = true;
+            for instance in &crew.instances() {
+                is_good &= check::at(service, crew, instance).await.is_good();
+            }
+            if is_good || service.shared.stopping.get() {
+                return is_good;
+            }
+            tokio::time::sleep(crew.settings.health.interval).await;
+        }
+    };
+    tokio::time::timeout(limit, answers).await.unwrap_or(false)
+}
+
+/// Points the outside proxy at a live generation, and tries until it can be: at boot the proxy may
+/// come up later than the service.
+fn lead_in(service: &Rc<Service>, crew: &Rc<Crew>) {
+    if service.config().proxy.is_none() {
+        return;
+    }
+    let (service, crew) = (Rc::clone(service), Rc::clone(crew));
+    tokio::task::spawn_local(async move {
+        let mut pause = Duration::from_millis(500);
+        let is_live = || {
+            let idle = service.operation.borrow().is_none();
+            idle && service.live.get() == Some(crew.generation)
+        };
+        while is_live() {
+            match service.point_proxy(&crew).await {
+                Ok(()) => {
+                    let told = |why: &String| why.starts_with(PROXY_TROUBLE);
+                    if service.trouble.borrow().as_ref().is_some_and(told) {
+                        service.trouble.replace(None);
+                    }
+                    return;
+                }
+                Err(why) => service.trouble.replace(Some(format!("{PROXY_TROUBLE}{why}"))),
+            };
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(30));
+        }
+    });
+}

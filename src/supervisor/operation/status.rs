@@ -1,0 +1,166 @@
+//! How things stand, for `status`.
+
+use std::rc::Rc;
+
+use crate::api::{
+    InstanceStatus, OperationStatus, ReleaseEntry, RollbackStatus, ServiceStatus, SetStatus, Status,
+};
+use crate::core::ids::ReleaseId;
+use crate::os::proc;
+use crate::store::release;
+use crate::supervisor::instances::connections;
+use crate::supervisor::operation::admission;
+use crate::supervisor::operation::context::Force;
+use crate::supervisor::rollback_readiness::readiness;
+use crate::supervisor::service::Service;
+use crate::supervisor::service::instances::{Crew, Duty};
+use crate::supervisor::stack::Stack;
+
+/// One service, or all.
+pub fn status(stack: &Stack, only: Option<&str>) -> Status {
+    let services = stack.services.borrow();
+    let broken = stack.broken.borrow();
+    let order = stack.order.borrow();
+    let wanted = order.iter().filter(|name| only.is_none_or(|only| name.as_str() == only));
+    let entries = wanted.filter_map(|name| match (services.get(name), broken.get(name)) {
+        (Some(service), _) => Some(of_service(service)),
+        (None, Some(why)) => Some(of_broken(name.as_str(), why)),
+        (None, None) => None,
+    });
+    let set = stack.set.borrow().as_ref().map(|set| set.status());
+    let shown = |set: &SetStatus| only.is_none_or(|only| set.members.iter().any(|m| m == only));
+    Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        services: entries.collect(),
+        set: set.filter(shown),
+        warnings: stack.shared.outbox.warnings(),
+    }
+}
+
+fn of_service(service: &Rc<Service>) -> ServiceStatus {
+    let state = service.state.borrow();
+    let live = service.live_crew();
+    let serving = service.serving();
+    let trouble = service.trouble.borrow().clone();
+    let (word, why) = match &live {
+        _ if state.stopped => ("stopped", None),
+        _ if state.alarm.is_some() => {
+            ("degraded", state.alarm.as_ref().map(|alarm| alarm.what.clone()))
+        }
+        Some(crew) if crew.is_whole() && trouble.is_none() => ("running", None),
+        Some(crew) if crew.is_alive() => ("degraded", trouble.or(some("a process is not running"))),
+        Some(_) => ("down", trouble.or(some("its process has ended and is started again"))),
+        None if service.operation.borrow().is_some() && state.last_good.is_some() => {
+            ("degraded", some("callers wait in the queue while its operation runs"))
+        }
+        None if state.last_good.is_none() => ("down", some("it has no good release yet")),
+        None => ("down", trouble),
+    };
+    ServiceStatus {
+        name: service.name.to_string(),
+        state: word.to_owned(),
+        why,
+        serving: serving.map(|release| release.0),
+        last_good: service.last_good().map(|release| release.0),
+        trial: service.trial().map(|release| release.0),
+        listen: service.config().listen.iter().map(ToString::to_string).collect(),
+        instances: service.fleet.all().iter().flat_map(|crew| instances(service, crew)).collect(),
+        rollback: readiness::status(service),
+        operation: service.operation.borrow().as_ref().map(|operation| OperationStatus {
+            op: operation.id.0,
+            kind: operation.kind.name().to_owned(),
+            phase: operation.phase.borrow().clone(),
+            actor: operation.actor.clone(),
+            at: operation.at.borrow().clone(),
+        }),
+        alarm: state.alarm.clone(),
+        frozen: admission::frozen(service, Force::No),
+    }
+}
+
+fn some(text: &str) -> Option<String> {
+    Some(text.to_owned())
+}
+
+fn of_broken(name: &str, why: &str) -> ServiceStatus {
+    let rollback = RollbackStatus { why: some(why), ..RollbackStatus::default() };
+    ServiceStatus {
+        name: name.to_owned(),
+        state: "down".to_owned(),
+        why: some(why),
+        serving: None,
+        last_good: None,
+        trial: None,
+        listen: Vec::new(),
+        instances: Vec::new(),
+        rollback,
+        operation: None,
+        alarm: None,
+        frozen: None,
+    }
+}
+
+fn instances(service: &Service, crew: &Crew) -> Vec<InstanceStatus> {
+    let leaving = crew.leaving.get();
+    let role = match crew.duty.get() {
+        Duty::Standby if leaving.is_some() => "draining",
+        Duty::Candidate => "candidate",
+        Duty::Rehearsal => "rehearsal",
+        Duty::Trial | Duty::Live => "live",
+        Duty::Standby => "standby",
+        Duty::Draining => "draining",
+    };
+    let of = |instance: &Rc<crate::supervisor::service::instances::Instance>| {
+        let pid = instance.pid();
+        let state = match (pid, crew.duty.get()) {
+            (None, _) => "waiting",
+            (Some(_), Duty::Draining) => "stopping",
+            (Some(_), _) if instance.ready.get() => "ready",
+            (Some(_), Duty::Standby) => "ready",
+            (Some(_), _) => "starting",
+        };
+        let own = std::slice::from_ref(instance);
+        InstanceStatus {
+            release: crew.release.0,
+            instance: instance.index.0,
+            pid: pid.unwrap_or(0),
+            role: role.to_owned(),
+            state: state.to_owned(),
+            restarts: instance.restarts.get(),
+            rss_bytes: pid.map_or(0, proc::rss_bytes),
+            connections: leaving
+                .map(|_| u64::try_from(connections::of_instances(service, own)).unwrap_or(0)),
+            stop_in_ms: leaving
+                .and_then(|leaving| leaving.until)
+                .map(|until| until.since_ms(service.now())),
+        }
+    };
+    crew.instances().iter().map(of).collect()
+}
+
+/// The releases on disk, newest first.
+pub fn releases(service: &Service) -> Vec<ReleaseEntry> {
+    let state = service.state.borrow();
+    let standby = state.standby.as_ref().map(|standby| ReleaseId(standby.release));
+    let roles = |release: ReleaseId| {
+        let all = [
+            (service.serving() == Some(release), "serving"),
+            (service.last_good() == Some(release), "last_good"),
+            (service.trial() == Some(release), "trial"),
+            (standby == Some(release), "standby"),
+            (state.pinned.contains(&release.0), "pinned"),
+        ];
+        all.into_iter().filter(|(holds, _)| *holds).map(|(_, role)| role.to_owned()).collect()
+    };
+    let entry = |known: release::Known| ReleaseEntry {
+        release: known.release.0,
+        verdict: known.verdict.name().to_owned(),
+        why: known.why,
+        roles: roles(known.release),
+        label: known.manifest.label,
+        digest: known.manifest.digest,
+        size_bytes: known.manifest.size_bytes,
+        at: known.manifest.at,
+    };
+    release::all(&service.paths).into_iter().rev().map(entry).collect()
+}

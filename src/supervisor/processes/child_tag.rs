@@ -1,0 +1,168 @@
+//! The label a child carries at the keeper: what the next supervisor must know about it.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::core::ids::{Generation, InstanceIndex, ReleaseId, ServiceName, SlotId};
+use crate::core::time::Tick;
+use crate::supervisor::service::Service;
+use crate::supervisor::service::instances::{Crew, Duty, Instance};
+use crate::supervisor::sockets::backend_address::Place;
+
+/// What a child is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Label {
+    /// Version of this format, now 1.
+    pub version: u16,
+    /// Whose process it is.
+    pub service: String,
+    /// Of which release.
+    pub release: u64,
+    /// Of which generation.
+    pub generation: u64,
+    /// Its place.
+    pub instance: u16,
+    /// Its slots, in the order of the listeners.
+    pub slots: Vec<u16>,
+    /// When it was started, in ticks of its boot.
+    pub started_ms: u64,
+    /// Starts after the first.
+    pub restarts: u32,
+    /// An instance, or a command that runs once.
+    pub role: Role,
+    /// How many instances its generation was to have; 0 when it was not said.
+    #[serde(default)]
+    pub instances: u16,
+    /// The port it was told.
+    #[serde(default)]
+    pub port: Option<u16>,
+    /// The socket's path it was told.
+    #[serde(default)]
+    pub socket: Option<PathBuf>,
+    /// What a command is run for.
+    #[serde(default)]
+    pub purpose: Option<String>,
+}
+
+/// What a child is there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// It serves.
+    Instance,
+    /// It is a probe's command.
+    Probe,
+    /// It passes connections on to an instance.
+    Forwarder,
+    /// It is a command that runs once, to its end.
+    Oneshot,
+    /// It passes on who was left waiting in a slot; it belongs to no generation.
+    Passer,
+}
+
+impl Label {
+    /// The label of an instance that is about to be started.
+    pub fn of(service: &Service, crew: &Crew, instance: &Instance, role: Role) -> Self {
+        let (port, socket) = match &instance.place {
+            Some(Place::Port(port)) => (Some(*port), None),
+            Some(Place::Socket(path)) => (None, Some(path.clone())),
+            None => (None, None),
+        };
+        Self {
+            version: 1,
+            service: service.name.to_string(),
+            release: crew.release.0,
+            generation: crew.generation.0,
+            instance: instance.index.0,
+            slots: instance.slots.iter().map(|slot| slot.0).collect(),
+            started_ms: service.now().0,
+            restarts: instance.restarts.get(),
+            role,
+            instances: crew.settings.instances,
+            port,
+            socket,
+            // The next supervisor ends what was only tried out.
+            purpose: (crew.duty.get() == Duty::Rehearsal).then(|| "rehearsal".to_owned()),
+        }
+    }
+
+    /// The label of a command that runs once.
+    pub fn oneshot(service: &Service, release: ReleaseId, purpose: &str) -> Self {
+        let plain = Self::outside(&service.name, service.now(), Role::Oneshot);
+        Self { release: release.0, purpose: Some(purpose.to_owned()), ..plain }
+    }
+
+    /// The label of a process that passes on who was left waiting.
+    pub fn passer(service: &ServiceName, now: Tick) -> Self {
+        Self::outside(service, now, Role::Passer)
+    }
+
+    /// A process that belongs to no generation.
+    fn outside(service: &ServiceName, now: Tick, role: Role) -> Self {
+        Self {
+            version: 1,
+            service: service.to_string(),
+            release: 0,
+            generation: 0,
+            instance: 0,
+            slots: Vec::new(),
+            started_ms: now.0,
+            restarts: 0,
+            role,
+            instances: 0,
+            port: None,
+            socket: None,
+            purpose: None,
+        }
+    }
+
+    /// As text.
+    pub fn print(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// From text; a label nobody can read is `None`.
+    pub fn read(text: &str) -> Option<Self> {
+        serde_json::from_str(text).ok()
+    }
+
+    /// Its generation.
+    pub fn generation(&self) -> Generation {
+        Generation(self.generation)
+    }
+
+    /// Its release.
+    pub fn release(&self) -> ReleaseId {
+        ReleaseId(self.release)
+    }
+
+    /// Its place.
+    pub fn index(&self) -> InstanceIndex {
+        InstanceIndex(self.instance)
+    }
+
+    /// The place it was told.
+    pub fn place(&self) -> Option<Place> {
+        let socket = self.socket.clone().map(Place::Socket);
+        socket.or(self.port.map(Place::Port))
+    }
+
+    /// Its slots.
+    pub fn slot_ids(&self) -> Vec<SlotId> {
+        self.slots.iter().map(|slot| SlotId(*slot)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_of_version_1_loads_for_ever() {
+        let text = r#"{"version":1,"service":"web","release":43,"generation":9,"instance":0,
+            "slots":[2],"started_ms":5,"restarts":0,"role":"instance"}"#;
+        let label = Label::read(text).unwrap();
+        assert_eq!(Label::read(&label.print()), Some(label));
+    }
+}

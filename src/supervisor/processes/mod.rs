@@ -1,0 +1,9 @@
+//! Processes as the keeper runs them, and commands on the host.
+//!
+//! This room asks the keeper or the host for a process and reads its output. It must never know a
+//! service, a release or an operation.
+
+pub mod child_tag;
+pub mod host_command;
+pub mod keeper_client;
+pub mod log_files;

@@ -1,0 +1,67 @@
+//! Any other proxy, by command: without a shell, exit 0 is good.
+//!
+//! Whether a failed flip left the proxy as it was is the command's own affair.
+
+use crate::supervisor::processes::host_command;
+use crate::supervisor::proxy::{DEADLINE, EntryError, Upstream};
+
+/// Where a command finds the upstreams in its environment.
+const VARIABLE: &str = "HALLEY_UPSTREAMS";
+/// What stands for them in its arguments.
+const PLACEHOLDER: &str = "{upstreams}";
+
+/// Runs the check, where there is one.
+///
+/// # Errors
+/// [`EntryError::Command`].
+pub async fn check(check: Option<&[String]>) -> Result<String, EntryError> {
+    let Some(words) = check else {
+        return Ok("command: it has no check, so nothing was asked".to_owned());
+    };
+    host_command::run(words, &[], &[], DEADLINE).await?;
+    Ok(format!("command: {} says yes", words.join(" ")))
+}
+
+/// Runs the flip.
+///
+/// # Errors
+/// [`EntryError::Command`].
+pub async fn flip(words: &[String], upstreams: &[Upstream]) -> Result<(), EntryError> {
+    let list = upstreams.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    Ok(host_command::run(&filled(words, &list), &[(VARIABLE, list)], &[], DEADLINE).await?)
+}
+
+/// The words with the upstreams in their places.
+fn filled(words: &[String], list: &str) -> Vec<String> {
+    words.iter().map(|word| word.replace(PLACEHOLDER, list)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    fn upstreams() -> [Upstream; 2] {
+        let tcp = Upstream::Tcp("127.0.0.1:8001".parse().unwrap());
+        [tcp, Upstream::Unix(PathBuf::from("/run/a.sock"))]
+    }
+
+    #[tokio::test]
+    async fn the_upstreams_are_in_the_environment_and_in_the_arguments() {
+        let list = "127.0.0.1:8001 unix:/run/a.sock";
+        let script = format!("test \"$HALLEY_UPSTREAMS\" = '{list}' && test \"$0\" = 'to={list}'");
+        let words = ["sh".to_owned(), "-c".to_owned(), script, "to={upstreams}".to_owned()];
+        flip(&words, &upstreams()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_command_that_says_no_is_quoted() {
+        let words = ["sh", "-c", "echo no such pool >&2; exit 4"].map(str::to_owned);
+        let error = flip(&words, &upstreams()).await.unwrap_err().to_string();
+        assert!(error.ends_with("exit 4\nno such pool"), "{error}");
+        let error = check(Some(&words)).await.unwrap_err().to_string();
+        assert!(error.ends_with("exit 4\nno such pool"), "{error}");
+        assert!(check(None).await.unwrap().contains("no check"));
+    }
+}

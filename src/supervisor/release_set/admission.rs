@@ -1,0 +1,112 @@
+//! How a set begins: all that can be known before is refused before, and all of it at once; then
+//! its journal and its task. Nothing is begun of a set that is refused.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
+use crate::api::{Part, Trouble};
+use crate::core::release_set::Set as Machine;
+use crate::store::set::{self as journal, Intent, Planned};
+use crate::supervisor::control::dispatch;
+use crate::supervisor::operation::admission;
+use crate::supervisor::operation::context::Force;
+use crate::supervisor::release_set::progress::{Artifact, Course};
+use crate::supervisor::release_set::{ReleaseSet, runner};
+use crate::supervisor::stack::Stack;
+
+/// A member with its artifact.
+type Taken = (Part, OwnedFd);
+
+/// Begins a set.
+///
+/// # Errors
+/// All that stands against it.
+pub fn begin(
+    stack: &Rc<Stack>,
+    actor: &str,
+    parts: Vec<Part>,
+    fds: VecDeque<OwnedFd>,
+    force: Force,
+) -> Result<Rc<ReleaseSet>, Trouble> {
+    let mut taken = refuse(stack, parts, fds, force)?;
+    let order = stack.order.borrow().clone();
+    taken.sort_by_key(|(part, _)| order.iter().position(|name| name.as_str() == part.service));
+    let layout = &stack.shared.layout;
+    let planned = taken.iter().map(|(part, _)| Planned {
+        service: part.service.clone(),
+        source: part.source.clone(),
+        before: dispatch::find(stack, &part.service)
+            .ok()
+            .and_then(|service| service.last_good())
+            .map(|release| release.0),
+    });
+    let intent = Intent::new(journal::next(layout), actor, planned.collect());
+    let written = journal::create(layout, &intent)
+        .map_err(|error| trouble(vec![(13, error.to_string())], &["halley-sup status".into()]))?;
+    let artifacts =
+        taken.into_iter().map(|(part, fd)| Some(Artifact { source: fd, name: part.source, force }));
+    let course = Course::new(&intent, Machine::begin(&intent.before()), written)
+        .with_artifacts(artifacts.collect());
+    let set = ReleaseSet::new(&intent);
+    stack.hold_for(&set);
+    runner::spawn(stack, &set, course);
+    Ok(set)
+}
+
+/// Each member with its artifact, or all that stands against any of them.
+fn refuse(
+    stack: &Rc<Stack>,
+    parts: Vec<Part>,
+    mut fds: VecDeque<OwnedFd>,
+    force: Force,
+) -> Result<Vec<Taken>, Trouble> {
+    let mut failures = Vec::new();
+    let mut next = vec!["halley-sup status".to_owned()];
+    if let Some(running) = stack.set.borrow().as_ref() {
+        failures.push((9, format!("{}; there is one set at a time", running.busy_text())));
+        next.push(format!("halley-sup watch --set {}", running.id));
+    } else if let Err(error) = journal::open(&stack.shared.layout) {
+        failures.push((1, format!("what became of the last set cannot be read: {error}")));
+    }
+    if parts.is_empty() {
+        failures.push((2, "no service was named".to_owned()));
+    }
+    let mut names = BTreeSet::new();
+    let mut taken = Vec::new();
+    for part in parts {
+        let name = part.service.clone();
+        if !names.insert(name.clone()) {
+            failures.push((2, format!("{name}: named twice")));
+        }
+        match dispatch::find(stack, &name) {
+            Ok(service) => {
+                let against = admission::obstacle(&service);
+                failures.extend(against.map(|why| (why.exit, format!("{name}: {}", why.why))));
+                let frozen = admission::frozen(&service, force);
+                failures.extend(frozen.map(|why| (9, format!("{name}: {why}"))));
+            }
+            Err(unknown) => failures.push((unknown.exit, unknown.what)),
+        }
+        match (&part.missing, part.missing.is_none().then(|| fds.pop_front()).flatten()) {
+            (Some(why), _) => failures.push((2, format!("{name}: {why}"))),
+            (None, None) => failures.push((2, format!("{name}: no artifact came along"))),
+            (None, Some(fd)) => taken.push((part, fd)),
+        }
+    }
+    if failures.is_empty() { Ok(taken) } else { Err(trouble(failures, &next)) }
+}
+
+/// One kind of failure keeps its own code; several together are a refusal.
+fn trouble(failures: Vec<(u8, String)>, next: &[String]) -> Trouble {
+    let first = failures.first().map_or(10, |(exit, _)| *exit);
+    let exit = if failures.iter().all(|(exit, _)| *exit == first) { first } else { 10 };
+    let texts: Vec<String> = failures.into_iter().map(|(_, why)| why).collect();
+    Trouble {
+        what: "the set was not begun".to_owned(),
+        why: texts.join("\n"),
+        still: "nothing was changed".to_owned(),
+        next: next.to_vec(),
+        exit,
+    }
+}

@@ -1,0 +1,225 @@
+//! The end of a set: its result, told per member; the history; its members are free again.
+
+use std::rc::Rc;
+
+use crate::api::{Event, HistoryEntry, Member, Outcome, Trouble};
+use crate::core::ids::SetId;
+use crate::core::release_set::{Ended, Fate};
+use crate::os::{clock, fs};
+use crate::store::history;
+use crate::store::layout::ServiceLayout;
+use crate::store::set::{Record, Step, Turn};
+use crate::supervisor::notify::message::Message;
+use crate::supervisor::release_set::ReleaseSet;
+use crate::supervisor::release_set::progress::{Course, closed};
+use crate::supervisor::stack::Stack;
+
+/// Journals that are kept; the history keeps a line of each for ever.
+const N_JOURNALS: usize = 200;
+
+/// Ends a set.
+pub fn finish(stack: &Rc<Stack>, set: &Rc<ReleaseSet>, mut course: Course, ended: Ended) {
+    let fates = course.machine.fates();
+    for (member, fate) in course.members.iter_mut().zip(fates) {
+        let services = stack.services.borrow();
+        let service = services.iter().find(|(name, _)| name.as_str() == member.service);
+        member.serving = service.and_then(|(_, service)| service.serving()).map(|id| id.0);
+        if fate == Fate::Kept {
+            member.outcome = "kept".to_owned();
+            member.why = Some("its first release: there is nothing to go back to".to_owned());
+        }
+    }
+    let turn = course.turn.take().unwrap_or_else(|| closed(set));
+    let mut outcome = outcome(set.id, course.members, ended, &turn);
+    let (notice, message) = Message::of_outcome(&outcome, "set", &set.at);
+    outcome.warnings.extend(stack.shared.outbox.post(notice, message));
+    let line = Record::new(Step::Done { outcome: Box::new(outcome.clone()) });
+    if let Err(error) = course.journal.announce(&line) {
+        tracing::error!(set = set.id.0, %error, "writing a set's result down");
+    }
+    let entry = HistoryEntry {
+        version: 1,
+        at: clock::now_rfc3339(),
+        actor: set.actor.clone(),
+        service: outcome.service.clone(),
+        op: set.id.0,
+        kind: "set".to_owned(),
+        release: None,
+        outcome: outcome.outcome.clone(),
+        serving: None,
+        exit: outcome.exit,
+        why: outcome.trouble.as_ref().and_then(|t| t.why.lines().next().map(str::to_owned)),
+        ms: clock::tick().since_ms(set.started),
+    };
+    stack.let_go_of_set();
+    set.outcome.replace(Some(outcome.clone()));
+    set.tell(Event::Result(Box::new(outcome)));
+    if let Err(error) = history::append(&stack.shared.layout.history(), &entry) {
+        tracing::warn!(set = set.id.0, %error, "writing the history");
+    }
+    prune(stack);
+}
+
+/// The result as everybody sees it.
+fn outcome(set: SetId, members: Vec<Member>, ended: Ended, turn: &Turn) -> Outcome {
+    // What the set took back, it had flipped.
+    let went_back = members.iter().any(|member| member.back.is_some());
+    let (word, exit) = match ended {
+        Ended::Committed => ("committed", 0),
+        Ended::Stuck => ("rollback_failed", 30),
+        Ended::Back if went_back => ("rolled_back", 21),
+        Ended::Back => (turn.outcome.as_str(), turn.exit),
+    };
+    let names: Vec<&str> = members.iter().map(|member| member.service.as_str()).collect();
+    let kept = members.iter().filter(|member| member.outcome == "kept");
+    let warnings = kept.map(|member| {
+        let number = member.release.map_or(String::new(), |release| format!(" {release}"));
+        format!("{}: release{number} stays live, its first: nothing to go back to", member.service)
+    });
+    let trouble = (exit != 0).then(|| trouble(set, &members, word, exit, turn));
+    Outcome {
+        outcome: word.to_owned(),
+        service: names.join(","),
+        op: set.0,
+        release: None,
+        serving: None,
+        last_good: None,
+        exit,
+        warnings: warnings.collect(),
+        next: trouble.as_ref().map_or_else(Vec::new, |trouble| trouble.next.clone()),
+        trouble,
+        members: members.clone(),
+    }
+}
+
+fn trouble(set: SetId, members: &[Member], word: &str, exit: u8, turn: &Turn) -> Trouble {
+    let stuck: Vec<&Member> = members.iter().filter(|m| m.outcome == "rollback_failed").collect();
+    let what = match word {
+        "rollback_failed" => {
+            let names: Vec<&str> = stuck.iter().map(|member| member.service.as_str()).collect();
+            format!("set {set}: the rollback of {} failed", names.join(", "))
+        }
+        "rolled_back" => format!("set {set} was rolled back"),
+        _ => format!("set {set} was not put live"),
+    };
+    let blame = |name: &str, why: &str| format!("{name}: {why}");
+    let mut why = match &turn.service {
+        Some(name) => blame(name, &turn.why),
+        None => turn.why.clone(),
+    };
+    for member in stuck.iter().filter(|member| turn.service.as_ref() != Some(&member.service)) {
+        why.push('\n');
+        why.push_str(&blame(&member.service, member.why.as_deref().unwrap_or_default()));
+    }
+    let still = members.iter().map(|member| match member.serving {
+        Some(serving) => format!("{}: release {serving} is serving", member.service),
+        None => format!("{}: nothing is serving", member.service),
+    });
+    let mut next: Vec<String> =
+        stuck.iter().map(|member| format!("halley-sup status {}", member.service)).collect();
+    if let Some((name, release)) = turn.service.as_ref().and_then(|name| {
+        let member = members.iter().find(|member| member.service == *name)?;
+        // What was rejected was never started, and has no log.
+        let was_started = member.op.is_some() && member.outcome != "rejected";
+        Some((name, member.release.filter(|_| was_started)?))
+    }) {
+        next.push(format!("halley-sup logs {name} --release {release}"));
+    }
+    let again: Vec<String> = members.iter().map(|m| format!("{}=SOURCE", m.service)).collect();
+    next.push(format!("halley-sup release --set {}", again.join(",")));
+    let still: Vec<String> = still.collect();
+    Trouble { what, why, still: still.join("\n"), next, exit }
+}
+
+fn prune(stack: &Stack) {
+    let layout = &stack.shared.layout;
+    let numbers = ServiceLayout::numbers(&layout.sets());
+    for number in numbers.iter().rev().skip(N_JOURNALS) {
+        if let Err(error) = fs::remove_tree(&layout.set(SetId(*number))) {
+            tracing::warn!(set = number, %error, "pruning a set's journal");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::slice;
+
+    use super::*;
+
+    fn member(service: &str, outcome: &str, exit: u8, back: Option<u64>) -> Member {
+        Member {
+            service: service.to_owned(),
+            op: Some(7),
+            release: Some(2),
+            outcome: outcome.to_owned(),
+            exit: Some(exit),
+            serving: Some(1),
+            back,
+            why: Some(format!("why {service}")),
+        }
+    }
+
+    fn turn(service: Option<&str>, outcome: &str, exit: u8) -> Turn {
+        let (service, why) = (service.map(str::to_owned), "it answers 503".to_owned());
+        Turn { service, outcome: outcome.to_owned(), exit, why }
+    }
+
+    #[track_caller]
+    fn check(members: &[Member], ended: Ended, turn: &Turn, expected: (&str, u8, &str)) {
+        let outcome = outcome(SetId(3), members.to_vec(), ended, turn);
+        let what = outcome.trouble.as_ref().map_or("", |trouble| trouble.what.as_str());
+        assert_eq!((outcome.outcome.as_str(), outcome.exit, what), expected);
+    }
+
+    #[test]
+    fn the_exit_code_says_what_the_host_is_like() {
+        let good = member("api", "committed", 0, None);
+        let back = member("api", "rolled_back", 21, Some(8));
+        let bad = member("web", "gate_failed", 20, None);
+        let gate = turn(Some("web"), "gate_failed", 20);
+        check(slice::from_ref(&good), Ended::Committed, &gate, ("committed", 0, ""));
+        let what = "set 3 was not put live";
+        check(slice::from_ref(&bad), Ended::Back, &gate, ("gate_failed", 20, what));
+        let what = "set 3 was rolled back";
+        check(&[back, bad.clone()], Ended::Back, &gate, ("rolled_back", 21, what));
+        let baked = turn(Some("web"), "rolled_back", 21);
+        check(slice::from_ref(&bad), Ended::Back, &baked, ("rolled_back", 21, what));
+        let stuck = member("api", "rollback_failed", 30, Some(8));
+        let what = "set 3: the rollback of api failed";
+        check(&[stuck, bad], Ended::Stuck, &gate, ("rollback_failed", 30, what));
+        let what = "set 3 was not put live";
+        check(&[good], Ended::Back, &turn(None, "aborted", 23), ("aborted", 23, what));
+    }
+
+    #[test]
+    fn an_error_names_every_member_that_matters() {
+        let stuck = member("api", "rollback_failed", 30, Some(8));
+        let bad = member("web", "gate_failed", 20, None);
+        let gate = turn(Some("web"), "gate_failed", 20);
+        let trouble = outcome(SetId(3), vec![stuck, bad], Ended::Stuck, &gate).trouble.unwrap();
+        assert_eq!(trouble.why, "web: it answers 503\napi: why api");
+        assert_eq!(trouble.still, "api: release 1 is serving\nweb: release 1 is serving");
+        assert_eq!(
+            trouble.next,
+            [
+                "halley-sup status api",
+                "halley-sup logs web --release 2",
+                "halley-sup release --set api=SOURCE,web=SOURCE"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_first_release_that_stays_is_said() {
+        let kept = Member { serving: Some(2), ..member("api", "kept", 0, None) };
+        let bad = member("web", "gate_failed", 20, None);
+        let outcome =
+            outcome(SetId(3), vec![kept, bad], Ended::Back, &turn(Some("web"), "gate_failed", 20));
+        assert_eq!(outcome.exit, 20);
+        assert_eq!(
+            outcome.warnings,
+            ["api: release 2 stays live, its first: nothing to go back to"]
+        );
+    }
+}

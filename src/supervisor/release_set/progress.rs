@@ -1,0 +1,183 @@
+//! What a set carries from member to member: its machine, its journal, what became of each.
+
+use std::os::fd::OwnedFd;
+
+use crate::api::{Event, Member, Outcome};
+use crate::core::ids::OpId;
+use crate::core::release_set::{Ended, Event as Step, Set as Machine, Stage};
+use crate::store::journal::{Journal, JournalError};
+use crate::store::set::{Came, Intent, Kind, Record, Step as Line, Turn};
+use crate::supervisor::operation::context::Force;
+use crate::supervisor::release_set::ReleaseSet;
+
+/// A member's artifact, as the client handed it over.
+#[derive(Debug)]
+pub struct Artifact {
+    /// It.
+    pub source: OwnedFd,
+    /// What was named.
+    pub name: String,
+    /// Also when it is frozen.
+    pub force: Force,
+}
+
+/// What a set carries from member to member.
+#[derive(Debug)]
+pub struct Course {
+    /// What it decides.
+    pub machine: Machine,
+    /// What it has written down.
+    pub journal: Journal,
+    /// What became of each member so far.
+    pub members: Vec<Member>,
+    /// Why it goes back.
+    pub turn: Option<Turn>,
+    /// The operation that a supervisor before this one began and that goes on.
+    pub in_flight: Option<OpId>,
+    /// Until it is begun, each member's. Nobody has them after a crash.
+    artifacts: Vec<Option<Artifact>>,
+}
+
+impl Course {
+    /// A set without artifacts.
+    pub fn new(intent: &Intent, machine: Machine, journal: Journal) -> Self {
+        let waiting = |service: &str| Member {
+            service: service.to_owned(),
+            op: None,
+            release: None,
+            outcome: "not_begun".to_owned(),
+            exit: None,
+            serving: None,
+            back: None,
+            why: None,
+        };
+        let members = intent.members.iter().map(|member| waiting(&member.service)).collect();
+        Self { machine, journal, members, turn: None, in_flight: None, artifacts: Vec::new() }
+    }
+
+    /// The same with each member's artifact.
+    pub fn with_artifacts(self, artifacts: Vec<Option<Artifact>>) -> Self {
+        Self { artifacts, ..self }
+    }
+
+    /// A member's artifact, once.
+    pub fn take_artifact(&mut self, index: usize) -> Option<Artifact> {
+        self.artifacts.get_mut(index)?.take()
+    }
+
+    /// Writes down that an operation is about to be begun, and waits for the disk: whoever comes
+    /// after a crash looks for it by its number.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub fn announce(&mut self, index: usize, kind: Kind, op: OpId) -> Result<(), JournalError> {
+        self.journal.announce(&Record::new(Line::Begin { index, kind, op: op.0 }))
+    }
+
+    /// A member's operation is over: so the machine, and on to what it decides.
+    pub fn ended(&mut self, set: &ReleaseSet, index: usize, came: Came, member: Member) {
+        self.note_end(set, index, came, member);
+        if set.aborted_by().is_some() {
+            self.machine.step(Step::Abort);
+        }
+        self.machine.step(came.event());
+        self.say_if_turned(set, Some(index));
+    }
+
+    /// Notes what became of a member. Its operation's own journal has it on the disk already, so
+    /// this line need not wait for it.
+    pub fn note_end(&mut self, set: &ReleaseSet, index: usize, came: Came, member: Member) {
+        let line = Record::new(Line::End { came, member: member.clone() });
+        if let Err(error) = self.journal.note(&line) {
+            tracing::warn!(set = set.id.0, %error, "noting what became of a member");
+        }
+        let known = self.members.get_mut(index).filter(|known| **known != member);
+        if let Some(known) = known {
+            known.clone_from(&member);
+            set.tell(Event::Member(Box::new(member)));
+        }
+    }
+
+    /// Writes down why the set goes back, once: for the member that ended last, or for no member's
+    /// sake. The way back does not wait for a journal that cannot be written.
+    pub fn say_if_turned(&mut self, set: &ReleaseSet, last: Option<usize>) {
+        let is_turned =
+            !matches!(self.machine.stage(), Stage::Release(_) | Stage::Done(Ended::Committed));
+        if !is_turned || self.turn.is_some() {
+            return;
+        }
+        let guilty = last.and_then(|index| self.members.get(index));
+        let turn = match guilty.and_then(|member| Some((member, member.exit?))) {
+            Some((member, exit)) if exit != 0 => Turn {
+                service: Some(member.service.clone()),
+                outcome: member.outcome.clone(),
+                exit,
+                why: member.why.clone().unwrap_or_default(),
+            },
+            _ => closed(set),
+        };
+        let line = Record::new(Line::Back { turn: turn.clone() });
+        if let Err(error) = self.journal.announce(&line) {
+            tracing::error!(set = set.id.0, %error, "writing down that a set goes back");
+        }
+        self.turn = Some(turn);
+    }
+}
+
+/// No member failed: somebody said `abort`, or the artifacts of the others are gone.
+pub fn closed(set: &ReleaseSet) -> Turn {
+    let (outcome, why) = match set.aborted_by() {
+        Some(actor) => ("aborted", format!("aborted by {actor}")),
+        None => (
+            "interrupted",
+            "the supervisor or the machine went down in the middle, and artifacts that were not \
+             taken in went with it"
+                .to_owned(),
+        ),
+    };
+    Turn { service: None, outcome: outcome.to_owned(), exit: 23, why }
+}
+
+/// What the result of a member's operation means for the set.
+pub fn came(kind: Kind, outcome: &Outcome) -> Came {
+    match (kind, outcome.outcome.as_str(), outcome.exit) {
+        (Kind::Release, "committed", 0) => Came::Committed,
+        (Kind::Release, _, exit) if exit != 30 => Came::Unchanged,
+        (Kind::Rollback, "rolled_back", 0) => Came::Back,
+        (Kind::Rollback, "interrupted", _) => Came::Unchanged,
+        _ => Came::Stuck,
+    }
+}
+
+/// What becomes of a member by the result of its operation.
+pub fn member(before: &Member, kind: Kind, outcome: &Outcome) -> Member {
+    let why = outcome.trouble.as_ref().map(|trouble| trouble.why.clone());
+    match (kind, came(kind, outcome)) {
+        (Kind::Release, _) => Member {
+            op: Some(outcome.op),
+            release: outcome.release,
+            outcome: outcome.outcome.clone(),
+            exit: Some(outcome.exit),
+            serving: outcome.serving,
+            why,
+            ..before.clone()
+        },
+        (Kind::Rollback, Came::Back) => Member {
+            outcome: "rolled_back".to_owned(),
+            exit: Some(21),
+            serving: outcome.serving,
+            back: Some(outcome.op),
+            why: Some("it went back with the set".to_owned()),
+            ..before.clone()
+        },
+        (Kind::Rollback, Came::Unchanged) => before.clone(),
+        (Kind::Rollback, _) => Member {
+            outcome: "rollback_failed".to_owned(),
+            exit: Some(30),
+            serving: outcome.serving,
+            back: Some(outcome.op),
+            why,
+            ..before.clone()
+        },
+    }
+}

@@ -1,0 +1,232 @@
+//! A set on its way: each stage of its machine is performed by an ordinary operation of the member,
+//! announced by its number before it is begun.
+//!
+//! Killed between any two instructions, the next supervisor finds the number and sees whether that
+//! operation exists, goes on or is over: [`crate::supervisor::release_set::resume`].
+
+use std::rc::Rc;
+
+use crate::api::{Event, Member, Outcome, PhaseState, Trouble};
+use crate::core::operation::phase::Phase;
+use crate::core::release_set::Stage;
+use crate::store::journal;
+use crate::store::set::{Came, Kind};
+use crate::supervisor::operation::admission::{self, Wish};
+use crate::supervisor::operation::alarm;
+use crate::supervisor::operation::context::Terms;
+use crate::supervisor::operation::runner::Operation;
+use crate::supervisor::release_set::progress::{self, Course};
+use crate::supervisor::release_set::{ReleaseSet, conclude};
+use crate::supervisor::service::Service;
+use crate::supervisor::stack::Stack;
+
+/// Sets a set running.
+pub fn spawn(stack: &Rc<Stack>, set: &Rc<ReleaseSet>, course: Course) {
+    let (stack, own) = (Rc::clone(stack), Rc::clone(set));
+    let task = tokio::task::spawn_local(async move { run(&stack, &own, course).await });
+    set.task.replace(Some(task));
+}
+
+async fn run(stack: &Rc<Stack>, set: &Rc<ReleaseSet>, mut course: Course) {
+    loop {
+        let (index, kind) = match course.machine.stage() {
+            Stage::Done(ended) => return conclude::finish(stack, set, course, ended),
+            Stage::Release(index) => (index, Kind::Release),
+            Stage::Rollback(index) => (index, Kind::Rollback),
+        };
+        set.place.set(Some((index, kind)));
+        let (came, member) = perform(stack, set, &mut course, index, kind).await;
+        set.operation.replace(None);
+        if (came, kind) == (Came::Stuck, Kind::Rollback) {
+            raise_alarm(stack, set, index, member.why.as_deref().unwrap_or_default());
+        }
+        course.ended(set, index, came, member);
+    }
+}
+
+/// Releases a member, or rolls it back.
+async fn perform(
+    stack: &Rc<Stack>,
+    set: &Rc<ReleaseSet>,
+    course: &mut Course,
+    index: usize,
+    kind: Kind,
+) -> (Came, Member) {
+    let before = course.members[index].clone();
+    let service = stack.services.borrow().get(&set.members[index].0).cloned();
+    let Some(service) = service else {
+        return (Came::Stuck, stuck(&before, "this service cannot be managed"));
+    };
+    let begun = match course.in_flight.take() {
+        Some(op) => service.operation_of(op).ok_or_else(|| refusal(&service, "it is gone")),
+        None => begin_one(&service, set, course, index, kind).await,
+    };
+    let operation = match begun {
+        Ok(operation) => operation,
+        Err(why) => return not_begun(&service, &before, kind, &why),
+    };
+    set.operation.replace(Some(Rc::clone(&operation)));
+    set.pass_abort_on();
+    match follow(set, &service, &operation).await {
+        Ok(outcome) => (progress::came(kind, &outcome), progress::member(&before, kind, &outcome)),
+        // It tries on by itself; the set does not wait for better times.
+        Err(why) => {
+            let op = Some(operation.id.0);
+            let release = operation.release.get().map(|release| release.0);
+            let (op, release, back) = match kind {
+                Kind::Release => (op, release, None),
+                Kind::Rollback => (before.op, before.release, op),
+            };
+            (Came::Stuck, Member { op, release, back, ..stuck(&before, &why) })
+        }
+    }
+}
+
+async fn begin_one(
+    service: &Rc<Service>,
+    set: &Rc<ReleaseSet>,
+    course: &mut Course,
+    index: usize,
+    kind: Kind,
+) -> Result<Rc<Operation>, Trouble> {
+    let wish = match kind {
+        Kind::Release => {
+            if let Some(actor) = set.aborted_by() {
+                return Err(aborted(service, &actor));
+            }
+            let artifact = course.take_artifact(index);
+            let gone = || refusal(service, "its artifact is not here any more");
+            let artifact = artifact.ok_or_else(gone)?;
+            Wish::Release {
+                source: artifact.source,
+                name: artifact.name,
+                terms: Terms::with(artifact.force),
+            }
+        }
+        Kind::Rollback => Wish::Rollback { to: set.before(&service.name).map(|to| to.0) },
+    };
+    // A start of the last good release that is under way would steer after the rollback has.
+    let turn = service.starting.lock().await;
+    let op = journal::next_op(&service.paths);
+    match (course.announce(index, kind, op), kind) {
+        (Ok(()), _) => {}
+        (Err(error), Kind::Release) => {
+            return Err(admission::refusal(
+                service,
+                "released",
+                &error.to_string(),
+                13,
+                &["status"],
+            ));
+        }
+        // A journal that cannot be written does not stop a way back.
+        (Err(error), Kind::Rollback) => {
+            tracing::error!(service = %service.name, %error, "announcing a rollback");
+        }
+    }
+    let begun = admission::begin_member(service, &set.actor, wish).await;
+    drop(turn);
+    begun
+}
+
+/// Passes an operation's events on until its result. The error is why it is stranded: it goes on
+/// without an end.
+async fn follow(
+    set: &ReleaseSet,
+    service: &Service,
+    operation: &Operation,
+) -> Result<Outcome, String> {
+    set.tell(operation.announcement(&service.name));
+    let mut grew = operation.watch();
+    let mut n_told = 0;
+    loop {
+        grew.borrow_and_update();
+        for event in operation.events_from(n_told) {
+            n_told += 1;
+            match event {
+                Event::Operation { .. } => {}
+                Event::Result(outcome) => return Ok(*outcome),
+                Event::Phase { ref phase, state: PhaseState::Fail, ref detail, .. }
+                    if *phase == Phase::Stranded.name() =>
+                {
+                    let why = detail.clone();
+                    set.tell(event);
+                    return Err(why);
+                }
+                event => set.tell(event),
+            }
+        }
+        if grew.changed().await.is_err() {
+            return Err("its operation broke off".to_owned());
+        }
+    }
+}
+
+/// An operation that was not begun changes nothing.
+fn not_begun(service: &Service, before: &Member, kind: Kind, why: &Trouble) -> (Came, Member) {
+    let serving = service.serving().map(|release| release.0);
+    match kind {
+        // What it is to go back to serves already.
+        Kind::Rollback if why.exit == 0 => {
+            let member = Member {
+                outcome: "rolled_back".to_owned(),
+                exit: Some(21),
+                serving,
+                why: Some("it went back with the set".to_owned()),
+                ..before.clone()
+            };
+            (Came::Back, member)
+        }
+        Kind::Rollback => (Came::Stuck, Member { serving, ..stuck(before, &why.why) }),
+        Kind::Release => {
+            let outcome = if why.exit == 23 { "aborted" } else { "rejected" };
+            let member = Member {
+                outcome: outcome.to_owned(),
+                exit: Some(why.exit),
+                serving,
+                why: Some(why.why.clone()),
+                ..before.clone()
+            };
+            (Came::Unchanged, member)
+        }
+    }
+}
+
+/// A member whose rollback failed.
+pub fn stuck(before: &Member, why: &str) -> Member {
+    Member {
+        outcome: "rollback_failed".to_owned(),
+        exit: Some(30),
+        why: Some(why.to_owned()),
+        ..before.clone()
+    }
+}
+
+fn refusal(service: &Service, why: &str) -> Trouble {
+    admission::refusal(service, "released", why, 1, &["status"])
+}
+
+fn aborted(service: &Service, actor: &str) -> Trouble {
+    admission::refusal(service, "released", &format!("aborted by {actor}"), 23, &["status"])
+}
+
+/// A member that did not go back with the others: loud, and until its next commit.
+fn raise_alarm(stack: &Stack, set: &ReleaseSet, index: usize, why: &str) {
+    let service = stack.services.borrow().get(&set.members[index].0).cloned();
+    let Some(service) = service else { return };
+    if service.state.borrow().alarm.is_some() {
+        return;
+    }
+    let name = &service.name;
+    let to = set.before(name).map_or(String::new(), |to| format!(" --to {to}"));
+    let alarm = Trouble {
+        what: format!("{name}: the rollback failed, with set {}", set.id),
+        why: why.to_owned(),
+        still: alarm::still(&service),
+        next: vec![format!("halley-sup status {name}"), format!("halley-sup rollback {name}{to}")],
+        exit: 30,
+    };
+    if let Err(error) = service.save(|state| state.alarm = Some(alarm)) {
+        tracing::error!(service = %name, %error, "saving the alarm");
+    }
+}

@@ -1,0 +1,128 @@
+//! Whether a rollback would work now: known at any moment, from what is on the disk, what runs,
+//! and what the last rehearsal said.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::api::RollbackStatus;
+use crate::core::ids::ReleaseId;
+use crate::core::notice::Notice;
+use crate::core::retention;
+use crate::os::clock;
+use crate::store::release;
+use crate::store::state::Rehearsal;
+use crate::supervisor::notify::message::Message;
+use crate::supervisor::rollback_readiness::schema;
+use crate::supervisor::service::Service;
+use crate::supervisor::service::instances::Duty;
+use crate::supervisor::service::notices;
+
+/// Drills of several services, and of several machines, do not fall together: each is due within
+/// this part of the interval before its time.
+const JITTER: u32 = 10;
+
+/// The release that a rollback would go to.
+#[must_use]
+pub fn target(service: &Service) -> Option<ReleaseId> {
+    let known: Vec<_> =
+        release::all(&service.paths).iter().map(|known| (known.release, known.verdict)).collect();
+    let from = service.serving().or(service.last_good());
+    let targets = retention::targets(&known, from);
+    let runs_on_it = |target: &&ReleaseId| schema::misses(service, **target).is_none();
+    targets.iter().find(runs_on_it).or(targets.first()).copied()
+}
+
+/// Whether a rollback would work now, to what, and why not.
+#[must_use]
+pub fn status(service: &Service) -> RollbackStatus {
+    let Some(target) = target(service) else {
+        let why = "there is no good release before the one that serves".to_owned();
+        return RollbackStatus { why: Some(why), ..RollbackStatus::default() };
+    };
+    let crews = service.fleet.all();
+    let warm = crews
+        .iter()
+        .any(|crew| crew.release == target && crew.duty.get() == Duty::Standby && crew.is_whole());
+    let rehearsal = service.state.borrow().rehearsal.clone();
+    let rehearsal = rehearsal.filter(|rehearsal| rehearsal.release == target.0);
+    let said = rehearsal.as_ref().and_then(|rehearsal| rehearsal.why.clone());
+    let why = schema::misses(service, target)
+        .or_else(|| missing(service, target).filter(|_| !warm))
+        .or(said.map(|why| format!("its last rehearsal failed: {why}")));
+    let shown = |rehearsal: &Rehearsal| match &rehearsal.why {
+        None => rehearsal.depth.clone(),
+        Some(why) => why.clone(),
+    };
+    RollbackStatus {
+        ready: why.is_none(),
+        release: Some(target.0),
+        from: why.is_none().then(|| if warm { "warm" } else { "cold" }.to_owned()),
+        why,
+        rehearsed: rehearsal.as_ref().map(|rehearsal| rehearsal.at.clone()),
+        rehearsal: rehearsal.as_ref().map(shown),
+    }
+}
+
+/// What a cold start would miss, as far as a glance can tell.
+fn missing(service: &Service, target: ReleaseId) -> Option<String> {
+    let settings = match release::settings(&service.paths, target) {
+        Ok(settings) => settings,
+        Err(error) => return Some(error.to_string()),
+    };
+    let program = settings.command.first()?;
+    let path = service.paths.release(target).join(program);
+    let gone = program.contains('/') && !path.is_file();
+    gone.then(|| format!("release {target}: {program} is not there"))
+}
+
+/// Looks, and says it when a rollback has stopped or begun to be possible.
+pub fn look(service: &Rc<Service>) {
+    let status = status(service);
+    let before = service.was_ready.replace(Some(status.ready));
+    let why = status.why.unwrap_or_default();
+    match (before, status.ready) {
+        // The first release has none behind it, and that is no news.
+        (_, false) if status.release.is_none() => {}
+        (Some(true) | None, false) => {
+            tracing::error!(service = %service.name, why, "a rollback would not work");
+            let what = format!("{}: a rollback would not work", service.name);
+            let next = vec![
+                format!("halley-sup drill {}", service.name),
+                format!("halley-sup releases {}", service.name),
+            ];
+            let message = Message::at_rest(service, &what, &why, next);
+            notices::tell(service, Notice::RollbackNotReady, message);
+        }
+        (Some(false), true) => {
+            tracing::info!(service = %service.name, "a rollback would work");
+            let what = format!("{}: a rollback would work again", service.name);
+            let message = Message::at_rest(service, &what, "", Vec::new());
+            notices::tell(service, Notice::RollbackReady, message);
+        }
+        _ => {}
+    }
+}
+
+/// How long until the next drill; `None` when there are none.
+#[must_use]
+pub fn due(service: &Service) -> Option<Duration> {
+    let every = service.config().drill?;
+    let state = service.state.borrow();
+    let spread = every / JITTER;
+    let part = u32::from(jitter(&service.shared.boot_id, service.name.as_str()));
+    let early = spread * part / u32::from(u8::MAX);
+    let age = state.rehearsal.as_ref().and_then(|rehearsal| clock::age(&rehearsal.at));
+    Some(match age {
+        Some(age) => every.saturating_sub(early).saturating_sub(age),
+        // It was never rehearsed: a little later, so that a boot is not disturbed.
+        None => spread.saturating_sub(early),
+    })
+}
+
+/// A number that is as good as chance and the same for a whole boot.
+fn jitter(boot_id: &str, name: &str) -> u8 {
+    let mut crc = flate2::Crc::new();
+    crc.update(boot_id.as_bytes());
+    crc.update(name.as_bytes());
+    crc.sum().to_le_bytes()[0]
+}

@@ -1,0 +1,175 @@
+//! A release is tried out: started beside the running one, in slots that nobody is steered to,
+//! probed, and stopped again. What serves is not touched.
+//!
+//! Before each release, and in a drill, it is the one that a rollback would start. Around a
+//! migration it is also the new one, and the old one once more, on a copy of the data.
+
+use std::rc::Rc;
+
+use crate::config::model::{Rehearse, Settings};
+use crate::core::ids::ReleaseId;
+use crate::core::operation::machine::Succession;
+use crate::os::{clock, proc};
+use crate::store::release;
+use crate::store::state::Rehearsal;
+use crate::supervisor::health::gate::{self, Gated, Rigour};
+use crate::supervisor::health::probe::Transcript;
+use crate::supervisor::instances::retire;
+use crate::supervisor::instances::start;
+use crate::supervisor::operation::admission;
+use crate::supervisor::operation::alarm;
+use crate::supervisor::operation::context::{Job, Performed, refuse};
+use crate::supervisor::operation::phases::preflight;
+use crate::supervisor::rollback_readiness::schema;
+use crate::supervisor::service::Service;
+use crate::supervisor::service::instances::{Crew, Duty};
+
+/// Tells programs that they are tried out: they had better send no mail.
+const VARIABLE: &str = "HALLEY_REHEARSAL";
+
+/// Whether one could come back from the release that is about to begin.
+pub async fn old(service: &Rc<Service>, job: &mut Job) -> Performed {
+    let Some(target) = job.ladder.first().copied() else {
+        return Performed::skip("there is none before it");
+    };
+    if service.config().rehearse == Rehearse::Off {
+        return Performed::skip("off");
+    }
+    match target_now(service, target, &mut job.transcript).await {
+        Ok(detail) => Performed::ok(detail),
+        Err(why) => {
+            refuse(job, 14, &format!("you could not roll back today: release {target}: {why}"))
+        }
+    }
+}
+
+/// Rehearses a rollback to a release, as deep as the configuration says and the service allows, and
+/// notes what came of it.
+///
+/// # Errors
+/// Why one could not go back to it.
+pub async fn target_now(
+    service: &Rc<Service>,
+    target: ReleaseId,
+    transcript: &mut Transcript,
+) -> Result<String, String> {
+    let (depth, note) = depth(service);
+    let begun = clock::tick();
+    let tried = match light(service, target).await {
+        Ok(settings) if depth == Rehearse::Full => {
+            run(service, target, settings, &[], transcript).await
+        }
+        Ok(_) => Ok("tree and settings are whole".to_owned()),
+        Err(why) => Err(why),
+    };
+    let word = if depth == Rehearse::Full { "full" } else { "light" };
+    let rehearsal = Rehearsal {
+        release: target.0,
+        at: clock::now_rfc3339(),
+        depth: word.to_owned(),
+        why: tried.as_ref().err().map(|why| why.lines().next().unwrap_or_default().to_owned()),
+    };
+    if let Err(error) = service.save(|state| state.rehearsal = Some(rehearsal)) {
+        tracing::warn!(service = %service.name, %error, "noting a rehearsal");
+    }
+    let took = alarm::seconds(begun, clock::tick());
+    tried.map(|said| format!("release {target}, {word}{note}: {said}, in {took}"))
+}
+
+/// Notes why one could not go back to a release, as it was found out otherwise.
+pub fn note(service: &Service, target: Option<ReleaseId>, why: &str) {
+    let Some(target) = target else { return };
+    let rehearsal = Rehearsal {
+        release: target.0,
+        at: clock::now_rfc3339(),
+        depth: "full".to_owned(),
+        why: Some(why.lines().next().unwrap_or_default().to_owned()),
+    };
+    if let Err(error) = service.save(|state| state.rehearsal = Some(rehearsal)) {
+        tracing::warn!(service = %service.name, %error, "noting a rehearsal");
+    }
+}
+
+/// What cannot run twice is not started a second time on the same data.
+fn depth(service: &Service) -> (Rehearse, &'static str) {
+    match (service.config().rehearse, admission::succession(service)) {
+        (Rehearse::Full, Succession::InTurn) => (Rehearse::Light, " (it cannot run twice)"),
+        (depth, _) => (depth, ""),
+    }
+}
+
+/// All that a cold start needs and that can be seen without one.
+async fn light(service: &Rc<Service>, target: ReleaseId) -> Result<Settings, String> {
+    let paths = service.paths.clone();
+    let looked = tokio::task::spawn_blocking(move || {
+        let settings = release::settings(&paths, target).map_err(|error| error.to_string())?;
+        let damaged = release::damage(&paths, target).map_err(|error| error.to_string())?;
+        if let Some(first) = damaged.first() {
+            let more = damaged.len() - 1;
+            let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+            return Err(format!("its tree is not what was sealed: {first}{more}"));
+        }
+        let wrong = preflight::program(&paths.release(target), &settings);
+        match wrong.into_iter().next() {
+            Some(why) => Err(why),
+            None => Ok(settings),
+        }
+    });
+    let settings = looked.await.map_err(|error| error.to_string())??;
+    if let Some(user) = settings.user.as_deref().filter(|user| proc::user(user).is_none()) {
+        return Err(format!("there is no user {user:?} any more"));
+    }
+    if let Some(why) = schema::misses(service, target) {
+        return Err(why);
+    }
+    Ok(settings)
+}
+
+/// Starts one instance of a release with these variables, probes it in its own slots, stops it.
+///
+/// # Errors
+/// Why its gate did not open.
+pub async fn run(
+    service: &Rc<Service>,
+    release: ReleaseId,
+    settings: Settings,
+    env: &[(String, String)],
+    transcript: &mut Transcript,
+) -> Result<String, String> {
+    let mut settings = settings;
+    settings.instances = 1;
+    settings.env.extend(env.iter().cloned());
+    settings.env.insert(VARIABLE.to_owned(), "1".to_owned());
+    let generation = service.fleet.next_generation();
+    let started = start::start_as(service, generation, release, settings, Duty::Rehearsal).await;
+    let crew = started.map_err(|error| error.to_string())?;
+    let mut guard = StopOnDrop { service: Rc::clone(service), crew: Some(Rc::clone(&crew)) };
+    let limit = crew.settings.health.deadline;
+    let gated = gate::gate(service, &crew, Rigour::Short, limit, transcript).await;
+    let said = match gated {
+        Gated::Open(detail) => Ok(detail),
+        Gated::Died => Err(alarm::death(service, generation, release)),
+        Gated::Shut(why) => {
+            let hint = alarm::diagnose(service, &crew);
+            Err(format!("{why}{hint}{}", alarm::last_lines(service, &crew)))
+        }
+    };
+    guard.crew = None;
+    retire::stop_now(service, &crew).await;
+    said
+}
+
+/// Who is tried out never outlives who waits for it. A supervisor that dies leaves it to the next
+/// one, which finds it by its label and ends it.
+struct StopOnDrop {
+    service: Rc<Service>,
+    crew: Option<Rc<Crew>>,
+}
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        let Some(crew) = self.crew.take() else { return };
+        let service = Rc::clone(&self.service);
+        tokio::task::spawn_local(async move { retire::stop_now(&service, &crew).await });
+    }
+}

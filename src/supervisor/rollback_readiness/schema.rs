@@ -1,0 +1,76 @@
+//! The schema contract: what a release says about the data it leaves behind and the data it runs
+//! on, and what follows for the way back.
+
+use crate::config::model::{Schema, SchemaKind, Settings};
+use crate::core::ids::ReleaseId;
+use crate::store::release;
+use crate::supervisor::operation::context::Job;
+use crate::supervisor::service::Service;
+
+/// Why a release does not run on the data as it is, as far as it says so itself.
+#[must_use]
+pub fn misses(service: &Service, release: ReleaseId) -> Option<String> {
+    let settings = release::settings(&service.paths, release).ok()?;
+    let now = service.state.borrow().schema.clone()?;
+    missed(&now, settings.schema.as_ref()?, &format!("release {release}"))
+}
+
+/// Why a release that is about to begin breaks the contract; with `--no-way-back` only what it
+/// cannot do without is asked for.
+pub fn contract(service: &Service, job: &Job, settings: &Settings) -> Vec<String> {
+    let mut failures = Vec::new();
+    let Some(schema) = &settings.schema else { return failures };
+    let now = service.state.borrow().schema.clone();
+    if settings.migrate.is_none()
+        && let Some(why) = now.and_then(|now| missed(&now, schema, "this release"))
+    {
+        failures.push(format!("{why}, and it has no migration"));
+    }
+    if job.terms.no_way_back.is_some() {
+        return failures;
+    }
+    failures.extend(way_back(service, job, schema));
+    failures
+}
+
+/// Why one could not come back from a release with this schema.
+#[must_use]
+pub fn way_back(service: &Service, job: &Job, schema: &Schema) -> Option<String> {
+    let target = *job.ladder.first()?;
+    let old = release::settings(&service.paths, target).ok().and_then(|old| old.schema);
+    let how = "release an expanding step first, or say --no-way-back \"reason\"";
+    match old {
+        Some(old) => {
+            let why = missed(&schema.provides, &old, &format!("release {target}"))?;
+            Some(format!("after it one could not roll back: {why}; {how}"))
+        }
+        None if schema.kind == SchemaKind::Contract => Some(format!(
+            "after it one could not roll back: its migration takes away (kind = \"contract\"), and \
+             release {target} does not say what it accepts; {how}"
+        )),
+        None => None,
+    }
+}
+
+fn missed(now: &str, schema: &Schema, who: &str) -> Option<String> {
+    let accepts = || schema.accepts.join(", ");
+    let good = schema.accepts.iter().any(|version| version == now);
+    (!good).then(|| format!("the data has schema {now}, {who} accepts {}", accepts()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_release_runs_on_what_it_accepts() {
+        let schema = |accepts: &[&str]| Schema {
+            provides: "7".to_owned(),
+            accepts: accepts.iter().map(|text| (*text).to_owned()).collect(),
+            kind: SchemaKind::Expand,
+        };
+        assert_eq!(missed("6", &schema(&["6", "7"]), "it"), None);
+        let why = missed("8", &schema(&["6", "7"]), "release 4").unwrap();
+        assert_eq!(why, "the data has schema 8, release 4 accepts 6, 7");
+    }
+}

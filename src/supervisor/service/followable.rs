@@ -1,0 +1,32 @@
+//! What a client can follow: an operation, or a set of them. Late watchers see it from its
+//! beginning.
+
+use tokio::sync::watch;
+
+use crate::api::Event;
+use crate::core::time::Tick;
+use crate::supervisor::operation::runner::Operation;
+
+/// Something that tells events until its result.
+pub trait Watched {
+    /// Changes with each new event.
+    fn grew(&self) -> watch::Receiver<usize>;
+    /// The events from this one on.
+    fn told_from(&self, index: usize) -> Vec<Event>;
+    /// The phase it is in, and since when.
+    fn phase(&self) -> (String, Tick);
+}
+
+impl Watched for Operation {
+    fn grew(&self) -> watch::Receiver<usize> {
+        self.watch()
+    }
+
+    fn told_from(&self, index: usize) -> Vec<Event> {
+        self.events_from(index)
+    }
+
+    fn phase(&self) -> (String, Tick) {
+        (self.phase.borrow().clone(), self.phase_started.get())
+    }
+}

@@ -1,0 +1,278 @@
+//! The processes of a service: generations, and the instances of each.
+//!
+//! These are nouns with their data; who starts, watches and stops them is in [`crate::supervisor::instances::start`],
+//! [`crate::supervisor::instances::restarter`] and [`crate::supervisor::instances::retire`].
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::config::model::Settings;
+use crate::core::backoff::Backoff;
+use crate::core::ids::{Generation, InstanceIndex, ReleaseId, SlotId};
+use crate::core::time::Tick;
+use crate::keeper::protocol::{ChildId, Identity};
+use crate::supervisor::sockets::backend_address::Place;
+
+/// All generations of a service that have processes, by number.
+#[derive(Debug, Default)]
+pub struct Fleet {
+    crews: RefCell<BTreeMap<Generation, Rc<Crew>>>,
+    highest: Cell<u64>,
+}
+
+/// The processes of one generation.
+#[derive(Debug)]
+pub struct Crew {
+    /// Which generation.
+    pub generation: Generation,
+    /// Of which release.
+    pub release: ReleaseId,
+    /// The settings it runs with.
+    pub settings: Settings,
+    /// When it was started.
+    pub started: Tick,
+    /// Its processes.
+    instances: RefCell<Vec<Rc<Instance>>>,
+    /// Counts ends of its processes: the gate and the bake look at it.
+    pub n_ends: watch::Sender<u32>,
+    /// What became of it, for status and the guard.
+    pub duty: Cell<Duty>,
+    /// It is on its way out: how far.
+    pub leaving: Cell<Option<Leaving>>,
+    /// Its hooks before its stop were run.
+    pub was_told_to_stop: Cell<bool>,
+    /// How often it was sent on its way: the last time counts.
+    pub n_leaves: Cell<u32>,
+}
+
+/// How far a generation is on its way out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Leaving {
+    /// Connections it still has.
+    pub n_connections: usize,
+    /// When it is asked to stop whatever it still has; never when absent.
+    pub until: Option<Tick>,
+}
+
+/// What a generation is there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Duty {
+    /// It was started and is being probed; an end is the operation's business.
+    Candidate,
+    /// It is tried out and stopped again; nobody is ever steered to it.
+    Rehearsal,
+    /// New connections go to it, but it is not committed; an end is the operation's business.
+    Trial,
+    /// New connections go to it; the guard starts its processes again.
+    Live,
+    /// Steered away, warm for a rollback.
+    Standby,
+    /// Steered away for good.
+    Draining,
+}
+
+/// One process, over its restarts.
+#[derive(Debug)]
+pub struct Instance {
+    /// Its place.
+    pub index: InstanceIndex,
+    /// Its slot in each of the service's listeners, in their order.
+    pub slots: Vec<SlotId>,
+    /// Where it listens when it is told its place.
+    pub place: Option<Place>,
+    /// The process that passes connections on to that place.
+    pub forwarder: RefCell<Option<Run>>,
+    /// The process it is now.
+    pub run: RefCell<Option<Run>>,
+    /// When it is started again.
+    pub backoff: RefCell<Backoff>,
+    /// Starts after the first.
+    pub restarts: Cell<u32>,
+    /// It gets its part of the connections.
+    pub joined: Cell<bool>,
+    /// It is to run: the guard keeps it up.
+    pub wanted: Cell<bool>,
+    /// The last probe was good.
+    pub ready: Cell<bool>,
+    /// It said `READY=1`.
+    pub said_ready: Cell<bool>,
+    /// Reads its output.
+    pub pump: RefCell<Option<JoinHandle<()>>>,
+}
+
+/// A running process.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// Its number at the keeper.
+    pub child: ChildId,
+    /// Who it is.
+    pub identity: Identity,
+    /// When it was started.
+    pub started: Tick,
+}
+
+impl Fleet {
+    /// A number for a new generation: higher than any seen.
+    pub fn next_generation(&self) -> Generation {
+        self.highest.set(self.highest.get() + 1);
+        Generation(self.highest.get())
+    }
+
+    /// Numbers up to this one are taken.
+    pub fn seen(&self, generation: Generation) {
+        self.highest.set(self.highest.get().max(generation.0));
+    }
+
+    /// Takes a generation in.
+    pub fn insert(&self, crew: Rc<Crew>) {
+        self.seen(crew.generation);
+        self.crews.borrow_mut().insert(crew.generation, crew);
+    }
+
+    /// Lets a generation go.
+    pub fn remove(&self, generation: Generation) -> Option<Rc<Crew>> {
+        self.crews.borrow_mut().remove(&generation)
+    }
+
+    /// The generation of this number.
+    pub fn get(&self, generation: Generation) -> Option<Rc<Crew>> {
+        self.crews.borrow().get(&generation).cloned()
+    }
+
+    /// All generations, oldest first.
+    pub fn all(&self) -> Vec<Rc<Crew>> {
+        self.crews.borrow().values().cloned().collect()
+    }
+
+    /// Slots of one listener that belong to a process.
+    pub fn slots_of(&self, listener: usize) -> BTreeSet<SlotId> {
+        let crews = self.crews.borrow();
+        let instances = crews.values().flat_map(|crew| crew.instances());
+        instances.filter_map(|instance| instance.slots.get(listener).copied()).collect()
+    }
+
+    /// Releases that have a process.
+    pub fn releases(&self) -> BTreeSet<ReleaseId> {
+        self.crews.borrow().values().map(|crew| crew.release).collect()
+    }
+}
+
+impl Crew {
+    /// A generation that begins, or was found.
+    pub fn new(
+        generation: Generation,
+        release: ReleaseId,
+        settings: Settings,
+        started: Tick,
+        duty: Duty,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            generation,
+            release,
+            settings,
+            started,
+            instances: RefCell::default(),
+            n_ends: watch::channel(0).0,
+            duty: Cell::new(duty),
+            leaving: Cell::new(None),
+            was_told_to_stop: Cell::new(false),
+            n_leaves: Cell::new(0),
+        })
+    }
+
+    /// Its processes, by their places.
+    pub fn instances(&self) -> Vec<Rc<Instance>> {
+        self.instances.borrow().clone()
+    }
+
+    /// One more.
+    pub fn add(&self, instance: Rc<Instance>) {
+        self.instances.borrow_mut().push(instance);
+    }
+
+    /// One less.
+    pub fn remove(&self, index: InstanceIndex) {
+        self.instances.borrow_mut().retain(|instance| instance.index != index);
+    }
+
+    /// Slots in one listener of its processes that run and have joined, each once; of all of them
+    /// when there is none such: their callers wait there.
+    pub fn slots(&self, listener: usize) -> Vec<SlotId> {
+        let all = self.instances();
+        let joined = |instance: &&Rc<Instance>| instance.joined.get() && instance.child().is_some();
+        let running: Vec<_> = all.iter().filter(joined).cloned().collect();
+        let chosen = if running.is_empty() { all } else { running };
+        let slots: BTreeSet<SlotId> =
+            chosen.iter().filter_map(|instance| instance.slots.get(listener).copied()).collect();
+        slots.into_iter().collect()
+    }
+
+    /// Whether every one of its processes runs.
+    pub fn is_whole(&self) -> bool {
+        self.instances().iter().all(|instance| instance.run.borrow().is_some())
+    }
+
+    /// Whether none of its processes is left, not even one that passes connections on.
+    pub fn is_gone(&self) -> bool {
+        self.instances().iter().all(|instance| {
+            instance.run.borrow().is_none() && instance.forwarder.borrow().is_none()
+        })
+    }
+
+    /// Whether it has all the processes its settings ask for, and they run: one that was cut off in
+    /// the middle of its start has fewer.
+    pub fn is_complete(&self) -> bool {
+        self.instances().len() == usize::from(self.settings.instances) && self.is_whole()
+    }
+
+    /// Whether at least one of its processes runs.
+    pub fn is_alive(&self) -> bool {
+        self.instances().iter().any(|instance| instance.run.borrow().is_some())
+    }
+
+    /// Its programs at the keeper.
+    pub fn children(&self) -> Vec<ChildId> {
+        self.instances().iter().filter_map(|instance| instance.child()).collect()
+    }
+
+    /// Its forwarders at the keeper.
+    pub fn forwarders(&self) -> Vec<ChildId> {
+        let instances = self.instances();
+        let runs = instances.iter().filter_map(|i| i.forwarder.borrow().clone());
+        runs.map(|run| run.child).collect()
+    }
+}
+
+impl Instance {
+    /// An instance that does not run yet.
+    pub fn new(index: InstanceIndex, slots: Vec<SlotId>, place: Option<Place>) -> Self {
+        Self {
+            index,
+            slots,
+            place,
+            forwarder: RefCell::new(None),
+            run: RefCell::new(None),
+            backoff: RefCell::new(Backoff::default()),
+            restarts: Cell::new(0),
+            joined: Cell::new(false),
+            wanted: Cell::new(true),
+            ready: Cell::new(false),
+            said_ready: Cell::new(false),
+            pump: RefCell::new(None),
+        }
+    }
+
+    /// Its child at the keeper.
+    pub fn child(&self) -> Option<ChildId> {
+        self.run.borrow().as_ref().map(|run| run.child)
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> Option<i32> {
+        self.run.borrow().as_ref().map(|run| run.identity.pid)
+    }
+}

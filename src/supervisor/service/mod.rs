@@ -1,0 +1,273 @@
+//! One service as the supervisor holds it: its settings, its durable state, its listeners, its
+//! processes, its operation. A noun; the verbs are in the files beside this one.
+
+pub mod followable;
+pub mod instances;
+pub mod notices;
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+use crate::config::model;
+use crate::core::ids::{Generation, OpId, ReleaseId, ServiceName, SlotId};
+use crate::core::operation::rollout::{self, Part};
+use crate::core::time::Tick;
+use crate::keeper::protocol::ChildId;
+use crate::os::clock;
+use crate::store::layout::{Layout, ServiceLayout};
+use crate::store::state::{State, StateError};
+use crate::store::trial;
+use crate::supervisor::notify::queue::Outbox;
+use crate::supervisor::operation::runner::Operation;
+use crate::supervisor::processes::keeper_client::Link;
+use crate::supervisor::processes::log_files::LogFiles;
+use crate::supervisor::proxy;
+use crate::supervisor::release_set::ReleaseSet;
+use crate::supervisor::service::instances::{Crew, Duty, Fleet};
+use crate::supervisor::sockets::backend_address::Place;
+use crate::supervisor::sockets::relay::Passers;
+use crate::supervisor::sockets::slots::{SlotError, Slots};
+
+/// What all services share.
+#[derive(Debug)]
+pub struct Shared {
+    /// The way to the keeper.
+    pub link: Rc<Link>,
+    /// Every path.
+    pub layout: Layout,
+    /// This boot, as the kernel names it.
+    pub boot_id: String,
+    /// The configuration's path, for messages and reloads.
+    pub config_path: PathBuf,
+    /// The next port to try for an instance that is told its port.
+    pub next_port: Cell<u16>,
+    /// Who is told without asking.
+    pub outbox: Rc<Outbox>,
+    /// The stack is being taken down: nothing is started any more.
+    pub stopping: Cell<bool>,
+}
+
+/// One service.
+#[derive(Debug)]
+pub struct Service {
+    /// Its name.
+    pub name: ServiceName,
+    /// What all services share.
+    pub shared: Rc<Shared>,
+    /// Its configuration as last read.
+    pub config: RefCell<Rc<model::Service>>,
+    /// Its paths.
+    pub paths: ServiceLayout,
+    /// Its durable state as last saved.
+    pub state: RefCell<State>,
+    /// Its listeners.
+    pub slots: Slots,
+    /// Its processes.
+    pub fleet: Fleet,
+    /// Its log files.
+    pub logs: LogFiles,
+    /// The generation that new connections go to.
+    pub live: Cell<Option<Generation>>,
+    /// A generation beside the live one that gets a part of the connections.
+    pub part: Cell<Option<(Generation, Part)>>,
+    /// The number of instances is being changed.
+    pub scaling: Cell<bool>,
+    /// The operation that runs.
+    pub operation: RefCell<Option<Rc<Operation>>>,
+    /// The task that runs it.
+    pub task: RefCell<Option<JoinHandle<()>>>,
+    /// The running set that it is a member of.
+    pub set: RefCell<Option<Rc<ReleaseSet>>>,
+    /// Held while its last good release is being started.
+    pub starting: tokio::sync::Mutex<()>,
+    /// Operations that ended, for late watchers.
+    pub past: RefCell<VecDeque<Rc<Operation>>>,
+    /// Commands that a supervisor before this one ran and that nobody has asked for yet.
+    pub left_over: RefCell<BTreeMap<String, ChildId>>,
+    /// What its data is busy with.
+    pub data_work: Cell<Option<&'static str>>,
+    /// Told when an operation begins.
+    pub busy: Notify,
+    /// Whether a rollback would have worked when it was last looked at.
+    pub was_ready: Cell<Option<bool>>,
+    /// Why it does not serve, when it does not.
+    pub trouble: RefCell<Option<String>>,
+    /// The live release's probes at rest are bad since this tick.
+    pub unwell: Cell<Option<Tick>>,
+    /// It was told that it is degraded.
+    pub is_told_degraded: Cell<bool>,
+}
+
+impl Service {
+    /// A service with its durable state.
+    ///
+    /// # Errors
+    /// When the state file cannot be read: it is never replaced by an empty one.
+    pub fn load(shared: Rc<Shared>, config: model::Service) -> Result<Rc<Self>, StateError> {
+        let paths = shared.layout.service(&config.name);
+        let state = State::load(&paths.state())?;
+        let is_told_degraded = Cell::new(paths.degraded().exists());
+        let user = config.settings.user.as_deref();
+        let passers = Passers::new(Rc::clone(&shared.link), config.name.clone(), user);
+        Ok(Rc::new(Self {
+            name: config.name.clone(),
+            slots: Slots::new(config.name.clone(), passers),
+            logs: LogFiles::new(paths.logs()),
+            config: RefCell::new(Rc::new(config)),
+            shared,
+            paths,
+            state: RefCell::new(state),
+            fleet: Fleet::default(),
+            live: Cell::new(None),
+            part: Cell::new(None),
+            scaling: Cell::new(false),
+            operation: RefCell::default(),
+            task: RefCell::default(),
+            set: RefCell::default(),
+            starting: tokio::sync::Mutex::default(),
+            past: RefCell::default(),
+            left_over: RefCell::default(),
+            data_work: Cell::new(None),
+            busy: Notify::new(),
+            was_ready: Cell::new(None),
+            trouble: RefCell::default(),
+            unwell: Cell::new(None),
+            is_told_degraded,
+        }))
+    }
+
+    /// Its configuration as last read.
+    pub fn config(&self) -> Rc<model::Service> {
+        Rc::clone(&self.config.borrow())
+    }
+
+    /// The way to the keeper.
+    pub fn link(&self) -> &Link {
+        &self.shared.link
+    }
+
+    /// The generation that serves.
+    pub fn live_crew(&self) -> Option<Rc<Crew>> {
+        self.fleet.get(self.live.get()?)
+    }
+
+    /// The release that new connections go to.
+    pub fn serving(&self) -> Option<ReleaseId> {
+        self.live_crew().filter(|crew| crew.is_alive()).map(|crew| crew.release)
+    }
+
+    /// The release that a reboot starts.
+    pub fn last_good(&self) -> Option<ReleaseId> {
+        self.state.borrow().last_good.as_ref().map(|served| ReleaseId(served.release))
+    }
+
+    /// The release that is live but not committed.
+    pub fn trial(&self) -> Option<ReleaseId> {
+        trial::read(&self.paths).ok().flatten().map(|trial| ReleaseId(trial.release))
+    }
+
+    /// Changes the state in memory and saves it in one durable step; on failure the memory is as
+    /// the disk.
+    ///
+    /// # Errors
+    /// When it cannot be saved.
+    pub fn save(&self, change: impl FnOnce(&mut State)) -> Result<(), StateError> {
+        let mut next = self.state.borrow().clone();
+        change(&mut next);
+        next.save(&self.paths.state())?;
+        self.state.replace(next);
+        Ok(())
+    }
+
+    /// Slots of one listener that belong to a process.
+    pub fn owned_slots(&self, listener: usize) -> BTreeSet<SlotId> {
+        self.fleet.slots_of(listener)
+    }
+
+    /// Steers every listener to this generation: to those of its processes that run, to all of
+    /// them when none does (their callers are held in the queues).
+    ///
+    /// # Errors
+    /// When it cannot be done.
+    pub fn steer_to(&self, crew: &Rc<Crew>, duty: Duty) -> Result<(), SlotError> {
+        let n_listeners = self.slots.listeners().len();
+        let shares: Vec<Vec<(SlotId, u32)>> = (0..n_listeners)
+            .map(|index| crew.slots(index).into_iter().map(|slot| (slot, 1)).collect())
+            .collect();
+        self.slots.steer(&shares)?;
+        self.part.set(None);
+        if let Some(left) = self.live_crew().filter(|left| left.generation != crew.generation) {
+            left.duty.set(Duty::Standby);
+        }
+        crew.duty.set(duty);
+        self.live.set(Some(crew.generation));
+        Ok(())
+    }
+
+    /// Gives a generation a part of the live one's connections.
+    ///
+    /// # Errors
+    /// When it cannot be done.
+    pub fn steer_part(&self, crew: &Rc<Crew>, part: Part) -> Result<(), SlotError> {
+        self.part.set(Some((crew.generation, part)));
+        self.steer_again()?;
+        crew.duty.set(Duty::Trial);
+        Ok(())
+    }
+
+    /// Steers to those of the live processes that run now.
+    ///
+    /// # Errors
+    /// When it cannot be done.
+    pub fn steer_again(&self) -> Result<(), SlotError> {
+        let Some(live) = self.live_crew() else { return Ok(()) };
+        let beside = self.part.get().and_then(|(id, part)| Some((self.fleet.get(id)?, part)));
+        let n_listeners = self.slots.listeners().len();
+        let shares: Vec<Vec<(SlotId, u32)>> = (0..n_listeners)
+            .map(|index| match &beside {
+                Some((new, part)) => rollout::shares(&live.slots(index), &new.slots(index), *part),
+                None => live.slots(index).into_iter().map(|slot| (slot, 1)).collect(),
+            })
+            .collect();
+        self.slots.steer(&shares)
+    }
+
+    /// Points the outside proxy at a generation, where there is one.
+    ///
+    /// # Errors
+    /// What the proxy says; then it points where it pointed.
+    pub async fn point_proxy(&self, crew: &Crew) -> Result<(), String> {
+        let config = self.config();
+        let Some(proxy) = &config.proxy else { return Ok(()) };
+        let upstreams: Vec<proxy::Upstream> = crew
+            .instances()
+            .iter()
+            .filter_map(|instance| match instance.place.as_ref()? {
+                Place::Port(port) => Some(proxy::Upstream::Tcp(Place::address(*port))),
+                Place::Socket(path) => Some(proxy::Upstream::Unix(path.clone())),
+            })
+            .collect();
+        proxy::flip(proxy, &upstreams).await.map_err(|error| error.to_string())
+    }
+
+    /// Sees to the slots that nobody has.
+    pub fn tend(&self) {
+        self.slots.tend(|listener| self.owned_slots(listener));
+    }
+
+    /// The running or a past operation of this number.
+    pub fn operation_of(&self, op: OpId) -> Option<Rc<Operation>> {
+        let running = self.operation.borrow().clone().filter(|running| running.id == op);
+        running.or_else(|| self.past.borrow().iter().find(|past| past.id == op).cloned())
+    }
+
+    /// The present moment.
+    pub fn now(&self) -> Tick {
+        clock::tick()
+    }
+}

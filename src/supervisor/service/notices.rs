@@ -1,0 +1,42 @@
+//! A service that gets worse without an operation: it is told once, and once when it is well again.
+//!
+//! That it was told is a file, so that the supervisor after a crash or a reboot neither tells it
+//! again nor forgets to tell that it is over. A crash between the two tells it twice.
+
+use std::fs;
+
+use crate::core::notice::Notice;
+use crate::os::fs as durable;
+use crate::supervisor::notify::message::Message;
+use crate::supervisor::service::Service;
+
+/// It does not answer, or cannot be started.
+pub fn degraded(service: &Service, why: &str) {
+    if service.is_told_degraded.replace(true) {
+        return;
+    }
+    let name = &service.name;
+    let next = vec![format!("halley-sup status {name}"), format!("halley-sup logs {name}")];
+    let what = format!("{name}: degraded");
+    tell(service, Notice::Degraded, Message::at_rest(service, &what, why, next));
+    if let Err(error) = durable::replace(&service.paths.degraded(), b"", 0o600) {
+        tracing::warn!(service = %name, %error, "noting that it was told");
+    }
+}
+
+/// It answers.
+pub fn recovered(service: &Service) {
+    if !service.is_told_degraded.replace(false) {
+        return;
+    }
+    let what = format!("{}: well again", service.name);
+    tell(service, Notice::Recovered, Message::at_rest(service, &what, "", Vec::new()));
+    drop(fs::remove_file(service.paths.degraded()));
+}
+
+/// Posts something nobody waits for.
+pub fn tell(service: &Service, notice: Notice, message: Message) {
+    for warning in service.shared.outbox.post(notice, message) {
+        tracing::warn!(service = %service.name, warning, "a notification is lost");
+    }
+}

@@ -1,0 +1,148 @@
+//! Connections that arrive in a slot nobody accepts from any more: late, never lost.
+//!
+//! A handshake that began before a flip, one that was queued when a process died, callers that were
+//! held: all of them are in an abandoned slot. They are not accepted here, for they would end with
+//! the supervisor: a watch waits until somebody is there, then has a passer take them.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+
+use crate::core::ids::SlotId;
+use crate::os::{listen, ready};
+use crate::supervisor::sockets::listener::ListenerError;
+use crate::supervisor::sockets::relay::Passers;
+use crate::supervisor::sockets::reuseport_group::{self, Group, Proof};
+
+/// Before a slot is looked at again that was shut down, or whose passer could not be started.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// A slot of a listener.
+pub type Place = (usize, SlotId);
+
+/// Who looks after the abandoned slots of a service.
+#[derive(Debug)]
+pub struct Stragglers {
+    /// Who takes them.
+    pub passers: Rc<Passers>,
+    watches: RefCell<HashMap<Place, Watch>>,
+}
+
+/// A watch over one abandoned slot.
+#[derive(Debug)]
+struct Watch(JoinHandle<()>);
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Stragglers {
+    /// No slot is abandoned yet.
+    #[must_use]
+    pub fn new(passers: Rc<Passers>) -> Self {
+        Self { passers, watches: RefCell::default() }
+    }
+
+    /// Watches an abandoned slot, which the keeper has under the name `kept`, if it is not watched
+    /// yet. Nothing wakes up while nobody comes.
+    pub fn watch(&self, place: Place, group: &Rc<RefCell<Group>>, kept: String) {
+        let watch = || {
+            let (group, passers) = (Rc::clone(group), Rc::clone(&self.passers));
+            Watch(tokio::task::spawn_local(async move {
+                if let Err(error) = look_after(&group, place.1, &passers, &kept).await {
+                    tracing::error!(slot = %place.1, %error, "watching an abandoned slot");
+                }
+            }))
+        };
+        self.watches.borrow_mut().entry(place).or_insert_with(watch);
+    }
+
+    /// Lets a slot be that is not abandoned.
+    pub fn forget(&self, place: Place) {
+        self.watches.borrow_mut().remove(&place);
+    }
+
+    /// Lets every slot be.
+    pub fn forget_all(&self) {
+        self.watches.borrow_mut().clear();
+    }
+
+    /// Ends a watch: no passer is asked for any more. One that was may still be there.
+    pub async fn release(&self, place: Place) {
+        let Some(watch) = self.watches.borrow_mut().remove(&place) else { return };
+        watch.0.abort();
+        while !watch.0.is_finished() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Makes an abandoned slot ready for a program. False when it cannot be opened yet, or somebody
+    /// waits there, or is being passed on from there: nobody is taken out of the queue here, and nobody may be taken out by
+    /// a passer once a program has the slot.
+    ///
+    /// # Errors
+    /// When the slot cannot be found in its group.
+    pub async fn claim(
+        &self,
+        place: Place,
+        group: &Rc<RefCell<Group>>,
+    ) -> Result<bool, ListenerError> {
+        self.release(place).await;
+        let slot = group.borrow().fd(place.1).and_then(|fd| fd.try_clone_to_owned().ok());
+        if slot.is_some_and(|slot| self.passers.are_at(slot)) {
+            return Ok(false);
+        }
+        // A program that shuts its slot down at this moment has it still (`EADDRINUSE`).
+        if group.borrow().relisten(place.1).is_err() {
+            return Ok(false);
+        }
+        match reuseport_group::prove(group, place.1).await? {
+            Proof::Here => Ok(true),
+            Proof::Occupied(caller) => {
+                if let Some(caller) = caller {
+                    self.passers.begin_with(caller);
+                }
+                Ok(false)
+            }
+        }
+    }
+}
+
+async fn look_after(
+    group: &Rc<RefCell<Group>>,
+    id: SlotId,
+    passers: &Rc<Passers>,
+    kept: &str,
+) -> io::Result<()> {
+    let fd = || group.borrow().fd(id).and_then(|fd| fd.try_clone_to_owned().ok());
+    while let Some(slot) = fd() {
+        // tokio tells of what arrives, not of what is there; a new registration tells of both, and
+        // forgets a hang-up.
+        let arrivals = ready::readable(slot)?;
+        drop(arrivals.readable().await?);
+        let slot = arrivals.into_inner();
+        let state = listen::slot_state(&slot)?;
+        if state.n_queued > 0 {
+            // One that is there may have let go just before they came.
+            passers.let_go(listen::inode(&slot)?).await;
+        }
+        match listen::slot_state(&slot)?.n_queued {
+            0 if state.is_listening => {}
+            0 => tokio::time::sleep(PAUSE).await,
+            n_before => {
+                passers.begin(&slot, kept.to_owned());
+                passers.let_go(listen::inode(&slot)?).await;
+                if listen::slot_state(&slot)?.n_queued >= n_before {
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+    Ok(())
+}

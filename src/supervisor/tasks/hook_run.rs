@@ -1,0 +1,119 @@
+//! A point's commands, with what they are told.
+
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::config::model::{Hook, Point, Settings};
+use crate::core::ids::{OpId, ReleaseId};
+use crate::core::operation::machine::Kind;
+use crate::supervisor::operation::context::Job;
+use crate::supervisor::service::Service;
+use crate::supervisor::tasks::task::{self, Oneshot};
+
+/// A point's hooks, ready to be run.
+pub(crate) struct Call {
+    pub(crate) point: Point,
+    pub(crate) hooks: Vec<Hook>,
+    pub(crate) op: OpId,
+    pub(crate) kind: Kind,
+    /// In whose tree, with whose settings.
+    pub(crate) release: ReleaseId,
+    pub(crate) settings: Settings,
+    /// What served before it.
+    pub(crate) before: Option<ReleaseId>,
+}
+
+impl Call {
+    /// None when the point has no hooks.
+    pub(crate) fn new(
+        job: &Job,
+        kind: Kind,
+        point: Point,
+        of: (ReleaseId, Settings),
+        before: Option<ReleaseId>,
+    ) -> Option<Self> {
+        let (release, settings) = of;
+        let hooks = at(&settings, point);
+        (!hooks.is_empty()).then_some(Self {
+            point,
+            hooks,
+            op: job.op,
+            kind,
+            release,
+            settings,
+            before,
+        })
+    }
+
+    fn oneshot(&self, service: &Service, hook: &Hook, limit: Duration) -> Oneshot {
+        let before = self.before.map(|release| release.to_string()).unwrap_or_default();
+        let env = [
+            ("HALLEY_HOOK", self.point.name().to_owned()),
+            ("HALLEY_OP", self.op.to_string()),
+            ("HALLEY_OPERATION", self.kind.name().to_owned()),
+            ("HALLEY_RELEASE_BEFORE", before),
+        ];
+        Oneshot {
+            name: format!("hook {}", self.point.name()),
+            words: hook.command.clone(),
+            env: env.map(|(name, value)| (name.to_owned(), value)).into(),
+            release: self.release,
+            settings: self.settings.clone(),
+            limit,
+            input: None,
+            log: Some(self.log(service)),
+        }
+    }
+
+    fn log(&self, service: &Service) -> PathBuf {
+        service.paths.output(self.op)
+    }
+
+    async fn run_one(
+        &self,
+        service: &Rc<Service>,
+        hook: &Hook,
+        limit: Duration,
+    ) -> Result<(), String> {
+        let oneshot = self.oneshot(service, hook, limit);
+        let what = format!("{} ({})", oneshot.name, hook.command.join(" "));
+        let why = match task::run(service, oneshot).await {
+            Ok(ended) if ended.is_good() => return Ok(()),
+            Ok(ended) => format!("{what}: {}", ended.why()),
+            Err(error) => error.to_string(),
+        };
+        Err(format!("{why}\nwhat it printed: {}", self.log(service).display()))
+    }
+
+    /// All of them, to the first that fails.
+    pub(crate) async fn run_all(
+        &self,
+        service: &Rc<Service>,
+        limit: impl Fn(Duration) -> Duration,
+    ) -> Result<(), String> {
+        for hook in &self.hooks {
+            self.run_one(service, hook, limit(hook.deadline)).await?;
+        }
+        Ok(())
+    }
+
+    /// Each of them, whatever becomes of the others.
+    pub(crate) async fn run_each(&self, service: &Rc<Service>) -> Result<(), String> {
+        let mut whys = Vec::new();
+        for hook in &self.hooks {
+            whys.extend(self.run_one(service, hook, hook.deadline).await.err());
+        }
+        if whys.is_empty() { Ok(()) } else { Err(whys.join("\n")) }
+    }
+
+    pub(crate) fn commands(&self) -> String {
+        let commands: Vec<String> = self.hooks.iter().map(|hook| hook.command.join(" ")).collect();
+        commands.join("; ")
+    }
+}
+
+/// A point's hooks in their order.
+pub(crate) fn at(settings: &Settings, point: Point) -> Vec<Hook> {
+    settings.hooks.iter().filter(|hook| hook.point == point).cloned().collect()
+}

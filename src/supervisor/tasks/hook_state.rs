@@ -1,0 +1,147 @@
+//! How far the hooks of an operation have come, as its journal has it: what makes each point's run at
+//! most once.
+
+use std::collections::BTreeMap;
+
+use crate::api::{Event, PhaseState};
+use crate::config::model::Point;
+use crate::core::time::Tick;
+use crate::os::clock;
+use crate::store::journal::{Journal, Record};
+use crate::supervisor::operation::runner::Operation;
+use crate::supervisor::tasks::hook_run::Call;
+
+/// What a point is called in the journal and to watchers: `hook:before_flip`.
+pub(crate) const PREFIX: &str = "hook:";
+
+/// How far the hooks of each point have come.
+#[derive(Debug, Default)]
+pub struct Marks(BTreeMap<Point, Mark>);
+
+/// How far a point's hooks have come.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Mark {
+    /// They may have run, in part or whole.
+    Begun,
+    /// All went well.
+    Good,
+    /// One did not, for this reason.
+    Failed(String),
+}
+
+impl Marks {
+    /// What a journal says of them.
+    pub fn of(records: &[Record]) -> Self {
+        let mut marks = BTreeMap::new();
+        for record in records {
+            let name = record.phase.strip_prefix(PREFIX);
+            let Some(point) = Point::ALL.into_iter().find(|p| Some(p.name()) == name) else {
+                continue;
+            };
+            let mark = match record.state {
+                Some(PhaseState::Start) => Mark::Begun,
+                Some(PhaseState::Fail) => Mark::Failed(record.detail.clone()),
+                _ => Mark::Good,
+            };
+            marks.insert(point, mark);
+        }
+        Self(marks)
+    }
+
+    /// How far a point's have come; not at all when absent.
+    pub(crate) fn get(&self, point: Point) -> Option<&Mark> {
+        self.0.get(&point)
+    }
+
+    /// What went wrong with hooks that change no outcome.
+    pub fn warnings(&self) -> Vec<String> {
+        let late = [Point::AfterFlip, Point::AfterCommit, Point::AfterRollback];
+        let of = |point: Point| match self.0.get(&point)? {
+            Mark::Begun => Some(format!("hook {}: cut off; it is not run again", point.name())),
+            Mark::Failed(why) => Some(why.clone()),
+            Mark::Good => None,
+        };
+        late.into_iter().filter_map(of).collect()
+    }
+}
+
+/// Writes down how far a point's hooks have come, and tells it.
+pub(crate) struct Noting<'a> {
+    operation: &'a Operation,
+    journal: &'a mut Journal,
+    begun: Tick,
+}
+
+impl<'a> Noting<'a> {
+    pub(crate) fn new(operation: &'a Operation, journal: &'a mut Journal) -> Self {
+        Self { operation, journal, begun: clock::tick() }
+    }
+
+    /// On the disk before the first command begins: that is what makes it at most once.
+    pub(crate) fn begin(&mut self, marks: &mut Marks, point: Point) -> Result<(), String> {
+        let name = format!("{PREFIX}{}", point.name());
+        self.begun = clock::tick();
+        let written = self.journal.announce(&Record::start(&name, "", None));
+        written.map_err(|error| format!("hook {}: not run: {error}", point.name()))?;
+        marks.0.insert(point, Mark::Begun);
+        self.tell(name, PhaseState::Start, String::new());
+        Ok(())
+    }
+
+    pub(crate) fn end(&mut self, marks: &mut Marks, call: &Call, ended: &Result<(), String>) {
+        let name = format!("{PREFIX}{}", call.point.name());
+        let (state, detail, mark) = match ended {
+            Ok(()) => (PhaseState::Ok, call.commands(), Mark::Good),
+            Err(why) => (PhaseState::Fail, why.clone(), Mark::Failed(why.clone())),
+        };
+        marks.0.insert(call.point, mark);
+        let ms = clock::tick().since_ms(self.begun);
+        let record = Record::end(&name, state, ms, detail.clone());
+        // On the disk before what follows begins: else a power cut in a migration would look like
+        // one in the hook before it.
+        if let Err(error) = self.journal.announce(&record) {
+            tracing::warn!(op = self.operation.id.0, %error, "noting the end of a hook");
+        }
+        self.tell(name, state, detail);
+    }
+
+    fn tell(&self, phase: String, state: PhaseState, detail: String) {
+        let ms = clock::tick().since_ms(self.begun);
+        self.operation.tell(Event::Phase { phase, state, ms, detail });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(point: &str, state: PhaseState, detail: &str) -> Record {
+        Record::end(&format!("{PREFIX}{point}"), state, 0, detail.to_owned())
+    }
+
+    #[test]
+    fn a_journal_says_what_is_not_run_again() {
+        let records = [
+            line("before_start", PhaseState::Start, ""),
+            line("before_start", PhaseState::Ok, "./a"),
+            line("before_flip", PhaseState::Start, ""),
+            Record::end("gate", PhaseState::Ok, 0, String::new()),
+        ];
+        let marks = Marks::of(&records);
+        assert_eq!(marks.0.get(&Point::BeforeStart), Some(&Mark::Good));
+        assert_eq!(marks.0.get(&Point::BeforeFlip), Some(&Mark::Begun));
+        assert_eq!(marks.0.len(), 2);
+        assert_eq!(marks.warnings(), [""; 0]);
+    }
+
+    #[test]
+    fn what_went_wrong_afterwards_is_a_warning_for_ever() {
+        let records = [
+            line("after_flip", PhaseState::Start, ""),
+            line("after_flip", PhaseState::Fail, "exit 3"),
+            line("after_commit", PhaseState::Start, ""),
+        ];
+        let warnings = Marks::of(&records).warnings();
+        assert_eq!(warnings, ["exit 3", "hook after_commit: cut off; it is not run again"]);
+    }
+}
