@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Prints the figures that the README quotes: counts, and ratios measured alternately in one run.
+# Prints the figures that src/docs/figures.md quotes: counts, and ratios measured alternately in one run.
 #   scripts/bench.sh [releases|keep-alive|overhead|rollback|kill|rest|modes|intercept|forward|hold ...]
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -32,7 +32,7 @@ if [ -e "$config" ]; then
 else
     install -d "$destdir/etc/halley" "$destdir/etc/halley/services.d"
     cat > "$config.new" <<'TOML'
-# One section a service; all keys are in the README.
+# One section a service; all keys: halley-sup help config
 # [service.web]
 # listen = ["tcp://0.0.0.0:8080"]
 # command = ["./bin/web"]

@@ -13,6 +13,7 @@
 //! | [`forward`] | a process that splices a listener's connections to a program that was told its port, or callers that were left waiting to where the others go | os |
 //! | [`supervisor`] | the shell: performs effects, probes, steers, serves the control socket | api, core, config, store, os, the keeper's protocol |
 //! | [`cli`] | one file a verb; talks to the supervisor by its protocol | all, through protocols |
+//! | [`docs`] | the reference, one topic a file; texts only | nothing |
 //! | [`demo`] | the main job on real processes; its program and load client serve the tests as well | cli's output, os |
 //!
 //! A test holds these arrows.
@@ -61,6 +62,7 @@ pub mod cli;
 pub mod config;
 pub mod core;
 pub mod demo;
+pub mod docs;
 pub mod forward;
 pub mod keeper;
 #[allow(unsafe_code, reason = "the kernel fence: the one module that may")]

@@ -16,7 +16,11 @@ const ARROWS: &[(&str, &[&str])] = &[
         "supervisor",
         &["supervisor", "api", "core", "config", "store", "os", "keeper", "forward::VERB"],
     ),
-    ("cli", &["cli", "demo", "api", "core", "config", "store", "os", "keeper", "supervisor"]),
+    (
+        "cli",
+        &["cli", "demo", "docs", "api", "core", "config", "store", "os", "keeper", "supervisor"],
+    ),
+    ("docs", &["docs"]),
     ("demo", &["demo", "cli::out", "os", "supervisor::VERB"]),
     ("main.rs", &["cli", "demo::service", "forward", "supervisor", "os"]),
     ("lib.rs", &[]),

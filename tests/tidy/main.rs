@@ -1,5 +1,5 @@
 //! The house rules that the compiler does not hold: arrows between rooms, where `unsafe` and clocks
-//! may stand, sizes, forbidden words, and that everything a user can write is in the README.
+//! may stand, sizes, forbidden words, and that the docs and the code agree.
 //!
 //! Each rule is a function from text to complaints, with an example of what it catches: a rule that
 //! cannot complain is no rule.
@@ -8,7 +8,7 @@
 
 mod arrows;
 mod code;
-mod readme;
+mod docs;
 mod words;
 
 use std::fs;
@@ -86,22 +86,6 @@ fn nothing_is_left_for_later_and_no_test_is_switched_off() {
 #[test]
 fn every_exception_from_a_lint_has_a_reason() {
     complain(&source(&["src", "tests"]), |file| words::exceptions_without_reason(&file.text));
-}
-
-#[test]
-fn every_key_of_the_configuration_is_in_the_readme() {
-    let readme = fs::read_to_string(top().join("README.md")).unwrap();
-    let missing = readme::missing_keys(&readme, halley_sup::config::KEYS);
-    assert_eq!(missing, [""; 0]);
-}
-
-#[test]
-fn every_verb_is_in_the_readme() {
-    let readme = fs::read_to_string(top().join("README.md")).unwrap();
-    let help = std::process::Command::new(env!("CARGO_BIN_EXE_halley-sup")).arg("--help").output();
-    let help = String::from_utf8(help.unwrap().stdout).unwrap();
-    assert!(readme::verbs(&help).len() > 10, "{help}");
-    assert_eq!(readme::missing_verbs(&readme, &help), [""; 0]);
 }
 
 #[test]

@@ -1,0 +1,43 @@
+//! The reference as the binary carries it, one topic a file. Texts only: who shows them, and how,
+//! is the command line's business.
+//!
+//! A new topic is a file beside this one and a line in [`TOPICS`]; a test compares the two.
+
+/// One topic of the reference.
+#[derive(Debug, Clone, Copy)]
+pub struct Topic {
+    /// Its name on the command line, and of its file.
+    pub name: &'static str,
+    /// What it is about, in one line.
+    pub about: &'static str,
+    /// The whole text, as Markdown.
+    pub text: &'static str,
+}
+
+/// A topic from the file of its name.
+macro_rules! topic {
+    ($name:literal, $about:literal) => {
+        Topic { name: $name, about: $about, text: include_str!(concat!($name, ".md")) }
+    };
+}
+
+/// Every topic, in the order of the list that people see.
+pub const TOPICS: &[Topic] = &[
+    topic!("verbs", "Every command with its options"),
+    topic!("config", "Every key of the configuration and of release.toml"),
+    topic!("phases", "What a release does, phase by phase"),
+    topic!("strategies", "overlap, canary, hold, replace"),
+    topic!("handoff", "How a program gets its socket: inherit, intercept, port"),
+    topic!("bake", "Watching a release after the flip"),
+    topic!("data", "Backups, restore, migrations, rollback rehearsals"),
+    topic!("hooks", "Commands around a release"),
+    topic!("sets", "Several services released as one"),
+    topic!("notifications", "Results sent to a command or a webhook"),
+    topic!("exit", "Exit codes"),
+    topic!("json", "The shape of --json output"),
+    topic!("operations", "Installation, daily commands, what to do at 3 a.m."),
+    topic!("limits", "What is guaranteed, what is not, kernel versions"),
+    topic!("figures", "Measured: releases under load, latency, memory"),
+    topic!("dependencies", "Libraries used, and why"),
+    topic!("contributing", "Building, testing, style"),
+];
