@@ -69,3 +69,4 @@ pub mod keeper;
 pub mod os;
 pub mod store;
 pub mod supervisor;
+pub mod text;

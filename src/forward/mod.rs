@@ -29,15 +29,15 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
-use clap::Parser;
-use rustix::event::{EventfdFlags, eventfd};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-
-use crate::os::{self, listen, proc};
 use admission::Admission;
+use clap::Parser;
 use desk::Desk;
 use options::Options;
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use worker::Worker;
+
+use crate::os::{self, listen, proc};
 
 /// The hidden verb.
 pub const VERB: &str = "forward";

@@ -5,6 +5,8 @@
 //! under numbers. The supervisor chooses both. Every request is answered once, by `seq`.
 //! A field may be added with a default; anything else is a new [`VERSION`].
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 pub use crate::os::launch::{Catch, CatchAt, LaunchSpec, LaunchUser, ListenFd};
@@ -166,4 +168,18 @@ pub enum End {
     Killed(i32),
     /// It is gone and nobody could learn how.
     Unknown,
+}
+
+/// `exit 3`, `killed by SIGKILL`.
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exited(code) => write!(f, "exit {code}"),
+            Self::Killed(number) => match nix::sys::signal::Signal::try_from(*number) {
+                Ok(signal) => write!(f, "killed by {signal}"),
+                Err(_) => write!(f, "killed by signal {number}"),
+            },
+            Self::Unknown => f.write_str("unknown"),
+        }
+    }
 }

@@ -5,6 +5,7 @@ use super::code::name_length;
 
 /// A room, or a part of one, and the paths in the crate that it may name.
 const ARROWS: &[(&str, &[&str])] = &[
+    ("text.rs", &["core::time"]),
     ("api", &["api"]),
     ("core", &["core"]),
     ("os", &["os", "core::time"]),
@@ -14,11 +15,23 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("forward", &["forward", "os"]),
     (
         "supervisor",
-        &["supervisor", "api", "core", "config", "store", "os", "keeper", "forward::VERB"],
+        &["supervisor", "text", "api", "core", "config", "store", "os", "keeper", "forward::VERB"],
     ),
     (
         "cli",
-        &["cli", "demo", "docs", "api", "core", "config", "store", "os", "keeper", "supervisor"],
+        &[
+            "cli",
+            "demo",
+            "docs",
+            "text",
+            "api",
+            "core",
+            "config",
+            "store",
+            "os",
+            "keeper",
+            "supervisor",
+        ],
     ),
     ("docs", &["docs"]),
     ("demo", &["demo", "cli::out", "os", "supervisor::VERB"]),

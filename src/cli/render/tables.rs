@@ -253,7 +253,7 @@ fn trimmed(table: &Table) -> String {
 
 /// A size for people.
 pub fn size(bytes: u64) -> String {
-    crate::supervisor::operation::alarm::size(bytes)
+    crate::text::size(bytes)
 }
 
 fn first(text: &str) -> &str {

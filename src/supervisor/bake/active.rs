@@ -14,7 +14,6 @@ use crate::supervisor::bake::metrics::{self, Counters};
 use crate::supervisor::bake::{Book, Finding};
 use crate::supervisor::health::check::{self, Ran};
 use crate::supervisor::health::probe;
-use crate::supervisor::instances::restarter;
 use crate::supervisor::service::instances::Crew;
 
 /// `EX_TEMPFAIL` of sysexits.h: try again later.
@@ -118,8 +117,8 @@ fn opinion(command: &[String], ran: Ran) -> Finding {
     let program = command.first().map_or("", String::as_str);
     let (sample, why) = match ran {
         Ran::Ended(End::Exited(0)) => return Finding::good(),
-        Ran::Ended(end @ End::Exited(1)) => (Sample::Bad, restarter::end_text(end)),
-        Ran::Ended(end) => (Sample::Unclear, restarter::end_text(end)),
+        Ran::Ended(end @ End::Exited(1)) => (Sample::Bad, end.to_string()),
+        Ran::Ended(end) => (Sample::Unclear, end.to_string()),
         Ran::TooLate(limit) => (Sample::Unclear, probe::too_late(limit)),
         Ran::NotRun(why) => (Sample::Unclear, why),
     };

@@ -29,10 +29,11 @@ use crate::supervisor::bake::passive::Quiet;
 use crate::supervisor::bake::usage_history::SharedCurve;
 use crate::supervisor::health::gate;
 use crate::supervisor::health::probe::{Probe, Transcript};
-use crate::supervisor::operation::alarm::seconds;
 use crate::supervisor::operation::context::Job;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::Crew;
+use crate::text;
+use crate::text::seconds;
 
 /// What came of a bake.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -144,13 +145,13 @@ impl Book {
             Depth::Look => (Duration::ZERO, Duration::ZERO),
             Depth::Full(length) => (length, crew.settings.bake.warm_up.min(length)),
         };
-        let until = begun.after_ms(gate::ms(length));
+        let until = begun.after_ms(text::ms(length));
         Self {
             service: Rc::clone(service),
             crew: Rc::clone(crew),
             beside: watch.beside.clone(),
             begun,
-            warm: begun.after_ms(gate::ms(warm_up)),
+            warm: begun.after_ms(text::ms(warm_up)),
             until,
             verdict: RefCell::new(Bake::new(until, asks(crew, watch.depth))),
             said: RefCell::default(),

@@ -10,8 +10,8 @@ use crate::core::health::Sample;
 use crate::core::ids::InstanceIndex;
 use crate::os::usage::{self, Files, Usage};
 use crate::supervisor::bake::Finding;
-use crate::supervisor::operation::alarm::size;
 use crate::supervisor::service::instances::Crew;
+use crate::text::size;
 
 /// A process that has more of the files it may open than this is about to refuse its callers.
 const FILES_PERCENT_MAX: u64 = 90;

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use crate::core::ids::{InstanceIndex, ReleaseId};
 use crate::core::time::Tick;
 use crate::os::usage::Usage;
-use crate::supervisor::operation::alarm::{seconds, size};
+use crate::text::{seconds, size};
 
 /// Points that a process has at most.
 const N_POINTS_MAX: usize = 120;

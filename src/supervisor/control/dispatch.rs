@@ -14,7 +14,6 @@ use crate::supervisor::control::server::Client;
 use crate::supervisor::control::verbs;
 use crate::supervisor::data::restore;
 use crate::supervisor::operation::admission::{self, Wish};
-use crate::supervisor::operation::alarm;
 use crate::supervisor::operation::context::{Extent, Force, Terms};
 use crate::supervisor::operation::runner::{Operation, Order};
 use crate::supervisor::operation::start_last_good;
@@ -23,6 +22,7 @@ use crate::supervisor::processes::log_files::{Follow, tail};
 use crate::supervisor::release_set;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::followable::Watched;
+use crate::supervisor::service::refusal;
 use crate::supervisor::stack::{self, Stack};
 
 /// A watcher hears something at least this often.
@@ -131,7 +131,7 @@ async fn on_service(
             let service = find(stack, &service)?;
             let Some(fd) = fds.pop_front() else {
                 let why = "no artifact came with the request";
-                return Err(admission::refusal(&service, "released", why, 2, &["status"]));
+                return Err(refusal::refusal(&service, "released", why, 2, &["status"]));
             };
             let force = if force { Force::Yes } else { Force::No };
             let extent = if dry_run { Extent::Plan } else { Extent::Whole };
@@ -224,7 +224,7 @@ pub fn holding(service: &Service, operation: &Operation) -> Outcome {
     let trouble = Trouble {
         what: format!("{name}: operation {} waits for a word", operation.id),
         why: "the bake was inconclusive, and the configuration says hold".to_owned(),
-        still: alarm::still(service),
+        still: refusal::still(service),
         next: next.to_vec(),
         exit: 22,
     };
@@ -326,7 +326,7 @@ async fn logs(
     let release = release.map(ReleaseId).or(service.serving()).or(service.last_good());
     let path = release.map(|release| (release, service.logs.path(release)));
     let Some((release, path)) = path.filter(|(_, path)| path.is_file()) else {
-        return Err(admission::refusal(
+        return Err(refusal::refusal(
             service,
             "read",
             "there is no log of that release",
@@ -379,10 +379,10 @@ pub fn outcome(service: &Service, word: &str, op: u64) -> Outcome {
 
 async fn start(service: &Rc<Service>, client: &mut Client) -> Result<(), Trouble> {
     let saved = service.save(|state| state.stopped = false);
-    saved.map_err(|e| admission::refusal(service, "started", &e.to_string(), 13, &["status"]))?;
+    saved.map_err(|e| refusal::refusal(service, "started", &e.to_string(), 13, &["status"]))?;
     if service.state.borrow().last_good.is_none() {
         let why = "it has no good release yet: release one";
-        let mut trouble = admission::refusal(service, "started", why, 31, &[]);
+        let mut trouble = refusal::refusal(service, "started", why, 31, &[]);
         trouble.next = vec![format!("halley-sup release {} SOURCE", service.name)];
         return Err(trouble);
     }
@@ -398,14 +398,14 @@ async fn start(service: &Rc<Service>, client: &mut Client) -> Result<(), Trouble
             client.tell(&Event::Result(Box::new(outcome(service, "started", 0)))).await;
             Ok(())
         }
-        Some(why) => Err(admission::refusal(service, "started", &why, 20, &["status", "logs"])),
+        Some(why) => Err(refusal::refusal(service, "started", &why, 20, &["status", "logs"])),
     }
 }
 
 async fn stop(service: &Rc<Service>, client: &mut Client) -> Result<(), Trouble> {
     let running = service.operation.borrow().clone();
     if let Some(running) = running {
-        return Err(admission::busy(service, &running));
+        return Err(refusal::busy(service, &running));
     }
     if let Some(busy) = release_set::busy(service) {
         return Err(busy);
@@ -414,7 +414,7 @@ async fn stop(service: &Rc<Service>, client: &mut Client) -> Result<(), Trouble>
         state.stopped = true;
         state.standby = None;
     });
-    saved.map_err(|e| admission::refusal(service, "stopped", &e.to_string(), 13, &["status"]))?;
+    saved.map_err(|e| refusal::refusal(service, "stopped", &e.to_string(), 13, &["status"]))?;
     stack::take_down(service).await;
     client.tell(&Event::Result(Box::new(outcome(service, "stopped", 0)))).await;
     Ok(())
@@ -425,7 +425,7 @@ async fn order(service: &Rc<Service>, order: Order, client: &mut Client) -> Resu
     let running = service.operation.borrow().clone();
     let Some(running) = running else {
         let why = "no operation runs";
-        return Err(admission::refusal(service, "changed", why, 2, &["status"]));
+        return Err(refusal::refusal(service, "changed", why, 2, &["status"]));
     };
     let phase = running.phase.borrow().clone();
     let on_step = matches!(Phase::parse(&phase), Some(Phase::Step(_) | Phase::StepHold(_)));
@@ -435,7 +435,7 @@ async fn order(service: &Rc<Service>, order: Order, client: &mut Client) -> Resu
             "operation {} is in phase {phase}; promote ends a step, a bake or a hold",
             running.id
         );
-        return Err(admission::refusal(service, "promoted", &why, 2, &["status"]));
+        return Err(refusal::refusal(service, "promoted", &why, 2, &["status"]));
     }
     running.order(order);
     if on_step && order == Order::Promote {
@@ -451,7 +451,7 @@ async fn order(service: &Rc<Service>, order: Order, client: &mut Client) -> Resu
     follow(&*running, client, Until::Over).await;
     // `abort` has done its work when the operation has gone back.
     if order == Order::Abort {
-        tracing::info!(service = %service.name, still = alarm::still(service), "aborted");
+        tracing::info!(service = %service.name, still = refusal::still(service), "aborted");
     }
     Ok(())
 }

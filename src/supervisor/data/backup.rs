@@ -14,9 +14,9 @@ use crate::os::{clock, fs, proc};
 use crate::store::receipt::{self, Receipt, Rehearsed};
 use crate::store::{release, seal};
 use crate::supervisor::data::{command, files, postgres, sqlite};
-use crate::supervisor::operation::alarm;
 use crate::supervisor::service::Service;
 use crate::supervisor::tasks::task::{self, Ended, Oneshot};
+use crate::text;
 
 /// What was counted: rows by table, or files and bytes.
 pub type Counts = BTreeMap<String, u64>;
@@ -257,7 +257,7 @@ pub fn no_room(service: &Service) -> Option<String> {
     let bytes = now.map_or(0, |meta| meta.len()).max(last);
     let free = fs::free(service.paths.dir()).ok()?.bytes;
     (free < bytes.saturating_mul(2)).then(|| {
-        let (needed, free) = (alarm::size(bytes * 2), alarm::size(free));
+        let (needed, free) = (text::size(bytes * 2), text::size(free));
         format!("a backup and a copy of it need {needed}, the disk has {free} left")
     })
 }
@@ -420,7 +420,7 @@ pub fn sweep(service: &Rc<Service>) {
 pub fn summary(counts: &Counts) -> String {
     match (counts.get("files"), counts.get("bytes")) {
         (Some(files), Some(bytes)) if counts.len() == 2 => {
-            format!("{files} files, {}", alarm::size(*bytes))
+            format!("{files} files, {}", text::size(*bytes))
         }
         _ if counts.is_empty() => "checked".to_owned(),
         _ => {

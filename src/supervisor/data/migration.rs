@@ -14,11 +14,12 @@ use crate::store::release;
 use crate::store::state::Freeze;
 use crate::supervisor::health::check;
 use crate::supervisor::operation::admission;
-use crate::supervisor::operation::alarm;
 use crate::supervisor::operation::context::{Job, Performed, refuse};
 use crate::supervisor::rollback_readiness::rehearsal;
 use crate::supervisor::service::Service;
+use crate::supervisor::service::refusal;
 use crate::supervisor::tasks::task::{self, Oneshot};
+use crate::text;
 
 /// What became of the data.
 #[derive(Debug)]
@@ -73,7 +74,7 @@ pub async fn perform(service: &Rc<Service>, job: &mut Job) -> Performed {
             (before, left)
         }
     };
-    let took = alarm::seconds(started, clock::tick());
+    let took = text::seconds(started, clock::tick());
     conclude(service, job, before, left, &took).await
 }
 
@@ -260,7 +261,7 @@ fn hold(service: &Rc<Service>, job: &mut Job, why: String) -> Performed {
     let trouble = Trouble {
         what: format!("{name}: operation {} left the data to a human", job.op),
         why: why.clone(),
-        still: alarm::still(service),
+        still: refusal::still(service),
         next: vec![
             format!("halley-sup status {name}"),
             format!("halley-sup restore {name} --dry-run"),

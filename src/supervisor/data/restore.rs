@@ -19,17 +19,18 @@ use crate::supervisor::control::dispatch;
 use crate::supervisor::control::server::Client;
 use crate::supervisor::control::verbs::backup as verb;
 use crate::supervisor::data::backup::{self, Counts, Hand, Site};
+use crate::supervisor::health::diagnosis;
 use crate::supervisor::health::gate::{self, Gated, Rigour};
 use crate::supervisor::health::probe::Transcript;
 use crate::supervisor::instances::retire;
 use crate::supervisor::instances::start;
 use crate::supervisor::operation::admission;
-use crate::supervisor::operation::alarm;
 use crate::supervisor::operation::phases::hold;
 use crate::supervisor::operation::phases::revive;
 use crate::supervisor::operation::start_last_good;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::{Crew, Duty};
+use crate::supervisor::service::refusal;
 
 /// What is wanted.
 #[derive(Debug, Clone)]
@@ -62,7 +63,7 @@ pub async fn restore(
         Ok(plan) => plan,
         Err(why) => {
             tell(client, "restore_rehearsal", PhaseState::Fail, begun, &why).await;
-            return Err(admission::refusal(service, "restored", &why, 15, &["backup --list"]));
+            return Err(refusal::refusal(service, "restored", &why, 15, &["backup --list"]));
         }
     };
     let said = backup::summary(&plan.backup.counts);
@@ -74,7 +75,7 @@ pub async fn restore(
     }
     if !wish.yes {
         let why = format!("it needs --yes; lost would be: {}", lost_text(&plan));
-        let mut trouble = admission::refusal(service, "restored", &why, 2, &[]);
+        let mut trouble = refusal::refusal(service, "restored", &why, 2, &[]);
         let name = &service.name;
         trouble.next = vec![format!("halley-sup restore {name} --backup {} --yes", receipt.id)];
         return Err(trouble);
@@ -102,7 +103,7 @@ fn find(service: &Service, id: Option<&str>) -> Result<Receipt, Trouble> {
     found.ok_or_else(|| {
         let why =
             id.map_or("there is no backup".to_owned(), |id| format!("there is no backup {id}"));
-        admission::refusal(service, "restored", &why, 31, &["backup --list"])
+        refusal::refusal(service, "restored", &why, 31, &["backup --list"])
     })
 }
 
@@ -160,7 +161,7 @@ async fn replace(
     client: &mut Client,
 ) -> Result<(), Trouble> {
     let refused =
-        |why: &str, exit| admission::refusal(service, "restored", why, exit, &["status", "logs"]);
+        |why: &str, exit| refusal::refusal(service, "restored", why, exit, &["status", "logs"]);
     // Nobody starts the release meanwhile.
     let turn = service.starting.lock().await;
     let begun = clock::tick();
@@ -260,8 +261,8 @@ async fn prove(service: &Rc<Service>, hand: &Hand<'_>) -> Result<String, String>
             }
             Err(error) => error.to_string(),
         },
-        Gated::Died => alarm::death(service, generation, target),
-        Gated::Shut(why) => format!("{why}{}", alarm::last_lines(service, &crew)),
+        Gated::Died => diagnosis::death(service, generation, target),
+        Gated::Shut(why) => format!("{why}{}", diagnosis::last_lines(service, &crew)),
     };
     service.live.set(None);
     retire::stop_now(service, &crew).await;

@@ -11,11 +11,11 @@ use crate::store::release;
 use crate::supervisor::data::backup::{self, Copied, Hand};
 use crate::supervisor::data::migration;
 use crate::supervisor::operation::admission;
-use crate::supervisor::operation::alarm;
 use crate::supervisor::operation::context::{Job, Performed, refuse};
 use crate::supervisor::rollback_readiness::rehearsal;
 use crate::supervisor::service::Service;
 use crate::supervisor::tasks::task::{self, Oneshot};
+use crate::text;
 
 /// Takes a backup of the present.
 pub async fn backup(service: &Rc<Service>, job: &mut Job) -> Performed {
@@ -27,7 +27,7 @@ pub async fn backup(service: &Rc<Service>, job: &mut Job) -> Performed {
     };
     match backup::take(&hand, Some(job.op)).await {
         Ok(receipt) => {
-            let size = alarm::size(receipt.bytes);
+            let size = text::size(receipt.bytes);
             let detail = format!("{} {size}, sha256 {}", receipt.id, &receipt.digest[..12]);
             job.receipt = Some(receipt);
             Performed::ok(detail)
@@ -59,7 +59,7 @@ pub async fn rehearse(service: &Rc<Service>, job: &mut Job) -> Performed {
     backup::prune(&hand).await;
     match tried {
         Ok(said) => {
-            let took = alarm::seconds(begun, clock::tick());
+            let took = text::seconds(begun, clock::tick());
             Performed::ok(format!("{summary}{said}, in {took}"))
         }
         Err((exit, why)) => refuse(job, exit, &format!("on a copy of the data: {why}")),
@@ -130,6 +130,6 @@ async fn migrate_copy(
     {
         return Err(format!("after its migration the schema is {after}, not {wanted}"));
     }
-    let took = alarm::seconds(begun, clock::tick());
+    let took = text::seconds(begun, clock::tick());
     Ok(format!("; migrated in {took}"))
 }

@@ -9,7 +9,6 @@ use crate::config::model::{Check, Listen, Settings};
 use crate::keeper::protocol::{End, Reach};
 use crate::supervisor::health::probe::{self, Probe};
 use crate::supervisor::health::route::Way;
-use crate::supervisor::instances::restarter;
 use crate::supervisor::instances::start;
 use crate::supervisor::processes::child_tag::{Label, Role};
 use crate::supervisor::service::Service;
@@ -159,7 +158,7 @@ async fn exec(
     let program = command.first().map_or("", String::as_str);
     match run(service, crew, instance, command, crew.settings.health.timeout, &[]).await {
         Ran::Ended(End::Exited(0)) => Probe::good(),
-        Ran::Ended(end) => Probe::bad(format!("{program}: {}", restarter::end_text(end))),
+        Ran::Ended(end) => Probe::bad(format!("{program}: {}", end)),
         Ran::TooLate(limit) => Probe::bad(format!("{program}: {}", probe::too_late(limit))),
         Ran::NotRun(why) => Probe::bad(why),
     }

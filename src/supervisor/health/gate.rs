@@ -11,9 +11,10 @@ use crate::core::time::Tick;
 use crate::os::clock;
 use crate::supervisor::health::check;
 use crate::supervisor::health::probe::{Probe, Transcript};
-use crate::supervisor::operation::alarm::seconds;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::{Crew, Instance};
+use crate::text;
+use crate::text::seconds;
 
 /// How hard a gate looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,11 +49,11 @@ pub async fn gate(
     let health = &crew.settings.health;
     let begun = clock::tick();
     let (rise, min_healthy_ms) = match rigour {
-        Rigour::Full => (health.rise, ms(health.min_healthy)),
+        Rigour::Full => (health.rise, text::ms(health.min_healthy)),
         Rigour::Short => (health.rise, 0),
         Rigour::Once => (1, 0),
     };
-    let deadline = begun.after_ms(ms(limit));
+    let deadline = begun.after_ms(text::ms(limit));
     let mut gate = Gate::new(rise, min_healthy_ms, crew.started, deadline);
     let mut ends = crew.n_ends.subscribe();
     if *ends.borrow_and_update() > 0 {
@@ -123,10 +124,4 @@ fn sample(probe: &Probe) -> Sample {
 fn shut_text(probe: &Probe, rise: u32, begun: Tick, now: Tick) -> String {
     let last = probe.why().unwrap_or("the last probe was good").to_owned();
     format!("{last}, for {} (wanted {rise} good in a row)", seconds(begun, now))
-}
-
-/// A duration in milliseconds.
-#[must_use]
-pub fn ms(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

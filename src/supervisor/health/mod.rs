@@ -3,6 +3,7 @@
 //! This room must never change anything: no restart, no steering, no state.
 
 pub mod check;
+pub mod diagnosis;
 pub mod gate;
 pub mod liveness;
 pub mod probe;

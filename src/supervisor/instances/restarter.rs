@@ -18,6 +18,7 @@ use crate::supervisor::processes::child_tag::Role;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::{Crew, Duty, Instance, Run};
 use crate::supervisor::service::notices;
+use crate::text;
 
 /// Between the starts of a forwarder.
 const FORWARDER_PAUSE: Duration = Duration::from_millis(50);
@@ -53,7 +54,7 @@ pub fn follow(
             Role::Forwarder => after_forwarder(&service, &crew, &instance).await,
             Role::Instance | Role::Probe | Role::Oneshot | Role::Passer => {
                 if crew.duty.get() == Duty::Live && !was_ready && instance.restarts.get() > 0 {
-                    let why = format!("a process ended before it answered: {}", end_text(ended));
+                    let why = format!("a process ended before it answered: {}", ended);
                     notices::degraded(&service, &why);
                 }
                 after(&service, &crew, &instance, &run).await;
@@ -131,7 +132,7 @@ pub async fn start_again(
 /// Gives a process its share of the connections back once it answers.
 async fn settle_in(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instance>) {
     let health = &crew.settings.health;
-    let until = clock::tick().after_ms(health.deadline.as_millis() as u64);
+    let until = clock::tick().after_ms(text::ms(health.deadline));
     while is_wanted(service, crew, instance)
         && instance.run.borrow().is_some()
         && clock::tick() < until
@@ -161,23 +162,11 @@ fn resteer(service: &Rc<Service>, crew: &Rc<Crew>) {
 }
 
 fn note_end(service: &Service, crew: &Crew, instance: &Instance, run: &Run, end: End) {
-    let how = end_text(end);
+    let how = end.to_string();
     let text = format!("halley: process {} ended: {how}\n", run.identity.pid);
     if let Some(writer) = service.logs.open_writer(crew.release) {
         writer.borrow_mut().append(instance.index.0, text.as_bytes());
     }
     tracing::info!(service = %service.name, release = crew.release.0, pid = run.identity.pid, how,
         "a process ended");
-}
-
-/// How a process ended, for people.
-pub fn end_text(end: End) -> String {
-    match end {
-        End::Exited(code) => format!("exit {code}"),
-        End::Killed(signal) => match nix::sys::signal::Signal::try_from(signal) {
-            Ok(name) => format!("killed by {name}"),
-            Err(_) => format!("killed by signal {signal}"),
-        },
-        End::Unknown => "unknown".to_owned(),
-    }
 }

@@ -21,6 +21,7 @@ use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::{Crew, Duty, Instance, Leaving};
 use crate::supervisor::sockets::backend_address::Place;
 use crate::supervisor::sockets::listener;
+use crate::text;
 
 /// How long queues may take to run empty; who comes later is a straggler.
 const SETTLE: Duration = Duration::from_secs(5);
@@ -41,12 +42,12 @@ pub fn begin(service: &Rc<Service>, crew: &Rc<Crew>, warm_until: Tick) {
 async fn retire(service: &Rc<Service>, crew: &Rc<Crew>, warm_until: Tick) {
     let stop = &crew.settings.stop;
     let n_leaves = crew.n_leaves.get();
-    let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let drain_ms = match stop.drain {
-        Drain::For(duration) => Some(ms(duration)),
+        Drain::For(duration) => Some(text::ms(duration)),
         Drain::Forever => None,
     };
-    let times = Times { linger_ms: ms(stop.linger), drain_ms, stop_ms: ms(stop.timeout) };
+    let times =
+        Times { linger_ms: text::ms(stop.linger), drain_ms, stop_ms: text::ms(stop.timeout) };
     let mut machine = Retire::new(times, warm_until);
     let mut ends = crew.n_ends.subscribe();
     let mut effect = None;

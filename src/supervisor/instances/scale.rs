@@ -14,6 +14,7 @@ use crate::supervisor::instances::start;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::{Crew, Duty, Instance};
 use crate::supervisor::sockets::listener;
+use crate::text;
 
 /// How long a queue may take to run empty.
 const SETTLE: Duration = Duration::from_secs(5);
@@ -71,7 +72,7 @@ async fn more(service: &Rc<Service>, crew: &Rc<Crew>, index: InstanceIndex) -> R
     let health = &crew.settings.health;
     let started = start::start_one(service, crew, index).await;
     let instance = started.map_err(|error| format!("instance {index}: {error}"))?;
-    let until = clock::tick().after_ms(ms(health.deadline));
+    let until = clock::tick().after_ms(text::ms(health.deadline));
     let mut n_good = 0;
     while n_good < health.rise {
         tokio::time::sleep(health.interval).await;
@@ -101,7 +102,7 @@ async fn fewer(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instance>) 
     let stop: &Stop = &crew.settings.stop;
     tokio::time::sleep(stop.linger).await;
     let until: Option<Tick> = match stop.drain {
-        Drain::For(length) => Some(clock::tick().after_ms(ms(length))),
+        Drain::For(length) => Some(clock::tick().after_ms(text::ms(length))),
         Drain::Forever => None,
     };
     let one = [Rc::clone(instance)];
@@ -118,8 +119,4 @@ async fn lead(service: &Rc<Service>, crew: &Rc<Crew>) -> Result<(), String> {
     service.point_proxy(crew).await?;
     service.tend();
     Ok(())
-}
-
-fn ms(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

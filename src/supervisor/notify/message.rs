@@ -3,7 +3,8 @@
 use crate::api::{Outcome, Trouble};
 use crate::core::notice::Notice;
 use crate::os::clock;
-use crate::supervisor::operation::alarm;
+use crate::supervisor::service::refusal;
+
 use crate::supervisor::operation::runner::Operation;
 use crate::supervisor::service::Service;
 
@@ -47,7 +48,7 @@ impl Message {
             exit: None,
             what: what.to_owned(),
             why: why.to_owned(),
-            still: alarm::still(service),
+            still: refusal::still(service),
             next,
         }
     }

@@ -8,13 +8,11 @@ use crate::config::model::{self, Strategy};
 use crate::core::ids::{Generation, ReleaseId};
 use crate::core::operation::machine::{Deploy, Inconclusive, Kind, Plan, Succession};
 use crate::core::retention::{self, Verdict};
-use crate::os::clock;
 use crate::store::journal::{self, Intent, Journal};
 use crate::store::layout::ServiceLayout;
 use crate::store::release;
 use crate::supervisor::bake::usage_history::SharedCurve;
 use crate::supervisor::health::probe::Transcript;
-use crate::supervisor::operation::alarm;
 use crate::supervisor::operation::context::{Extent, Force, Intake, Job, Terms};
 use crate::supervisor::operation::phases::rollout_step;
 use crate::supervisor::operation::runner::{self, Operation, Order};
@@ -22,6 +20,7 @@ use crate::supervisor::release_set;
 use crate::supervisor::rollback_readiness::schema;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::Duty;
+use crate::supervisor::service::refusal::{busy, refusal};
 use crate::supervisor::tasks::hook_state::Marks;
 
 /// Releases that the way back tries, at most.
@@ -200,42 +199,6 @@ async fn make_way(service: &Rc<Service>) -> Result<(), Trouble> {
     running.order(Order::Yield);
     running.over().await;
     Ok(())
-}
-
-/// Somebody else is at it: who, with what, since when.
-pub fn busy(service: &Service, running: &Operation) -> Trouble {
-    let now = clock::tick();
-    let seconds = now.since_ms(running.started) / 1000;
-    let name = &service.name;
-    Trouble {
-        what: format!("{name}: busy"),
-        why: format!(
-            "operation {} ({} by {}) runs since {} ({seconds} s), in phase {}",
-            running.id,
-            running.kind.name(),
-            running.actor,
-            running.at.borrow(),
-            running.phase.borrow()
-        ),
-        still: alarm::still(service),
-        next: vec![
-            format!("halley-sup watch {name} {}", running.id),
-            format!("halley-sup abort {name}"),
-        ],
-        exit: 9,
-    }
-}
-
-/// Why a verb is not taken up.
-pub fn refusal(service: &Service, done: &str, why: &str, exit: u8, next: &[&str]) -> Trouble {
-    let name = &service.name;
-    Trouble {
-        what: format!("{name} was not {done}"),
-        why: why.to_owned(),
-        still: alarm::still(service),
-        next: next.iter().map(|verb| format!("halley-sup {verb} {name}")).collect(),
-        exit,
-    }
 }
 
 fn next_release(service: &Service) -> ReleaseId {

@@ -21,6 +21,7 @@ use crate::supervisor::operation::runner::Operation;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::Duty;
 use crate::supervisor::service::notices;
+use crate::supervisor::service::refusal;
 
 /// Journals that are kept; the history keeps a line of each for ever.
 const N_JOURNALS: usize = 200;
@@ -198,7 +199,7 @@ fn trouble(service: &Rc<Service>, job: &Job, kind: Kind, ended: Ended, exit: u8)
         }
         _ => job.why.clone(),
     };
-    Trouble { what, why: why.trim().to_owned(), still: alarm::still(service), next, exit }
+    Trouble { what, why: why.trim().to_owned(), still: refusal::still(service), next, exit }
 }
 
 /// Everybody without a duty goes: warm first when a rollback may want it, at once when it was bad.

@@ -18,7 +18,7 @@ use tokio::net::unix::pipe::Receiver;
 
 use crate::config::duration;
 use crate::os::{proc, ready};
-use crate::supervisor::proxy;
+use crate::text;
 
 /// Lines of a command's output that an error holds.
 const N_LINES: usize = 8;
@@ -50,7 +50,7 @@ pub async fn run(
 ) -> Result<(), ProgramError> {
     let mut said = Said::default();
     let why = match begin(words, env, input) {
-        Err(error) => format!("{}; is it installed?", proxy::plain(&error)),
+        Err(error) => format!("{}; is it installed?", text::system_error(&error)),
         Ok((running, output)) => {
             match tokio::time::timeout(limit, finish(running, output, &mut said)).await {
                 Ok(Ok(status)) if status.success() => return Ok(()),

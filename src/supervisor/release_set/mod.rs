@@ -165,7 +165,7 @@ pub fn busy(service: &Service) -> Option<Trouble> {
     Some(Trouble {
         what: format!("{name}: busy"),
         why: set.busy_text(),
-        still: crate::supervisor::operation::alarm::still(service),
+        still: crate::supervisor::service::refusal::still(service),
         next: vec![
             format!("halley-sup watch --set {}", set.id),
             format!("halley-sup abort {name}"),

@@ -12,12 +12,12 @@ use crate::core::release_set::Stage;
 use crate::store::journal;
 use crate::store::set::{Came, Kind};
 use crate::supervisor::operation::admission::{self, Wish};
-use crate::supervisor::operation::alarm;
 use crate::supervisor::operation::context::Terms;
 use crate::supervisor::operation::runner::Operation;
 use crate::supervisor::release_set::progress::{self, Course};
 use crate::supervisor::release_set::{ReleaseSet, conclude};
 use crate::supervisor::service::Service;
+use crate::supervisor::service::refusal;
 use crate::supervisor::stack::Stack;
 
 /// Sets a set running.
@@ -111,13 +111,7 @@ async fn begin_one(
     match (course.announce(index, kind, op), kind) {
         (Ok(()), _) => {}
         (Err(error), Kind::Release) => {
-            return Err(admission::refusal(
-                service,
-                "released",
-                &error.to_string(),
-                13,
-                &["status"],
-            ));
+            return Err(refusal::refusal(service, "released", &error.to_string(), 13, &["status"]));
         }
         // A journal that cannot be written does not stop a way back.
         (Err(error), Kind::Rollback) => {
@@ -203,11 +197,11 @@ pub fn stuck(before: &Member, why: &str) -> Member {
 }
 
 fn refusal(service: &Service, why: &str) -> Trouble {
-    admission::refusal(service, "released", why, 1, &["status"])
+    refusal::refusal(service, "released", why, 1, &["status"])
 }
 
 fn aborted(service: &Service, actor: &str) -> Trouble {
-    admission::refusal(service, "released", &format!("aborted by {actor}"), 23, &["status"])
+    refusal::refusal(service, "released", &format!("aborted by {actor}"), 23, &["status"])
 }
 
 /// A member that did not go back with the others: loud, and until its next commit.
@@ -222,7 +216,7 @@ fn raise_alarm(stack: &Stack, set: &ReleaseSet, index: usize, why: &str) {
     let alarm = Trouble {
         what: format!("{name}: the rollback failed, with set {}", set.id),
         why: why.to_owned(),
-        still: alarm::still(&service),
+        still: refusal::still(&service),
         next: vec![format!("halley-sup status {name}"), format!("halley-sup rollback {name}{to}")],
         exit: 30,
     };

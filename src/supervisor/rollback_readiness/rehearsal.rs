@@ -12,17 +12,18 @@ use crate::core::operation::machine::Succession;
 use crate::os::{clock, proc};
 use crate::store::release;
 use crate::store::state::Rehearsal;
+use crate::supervisor::health::diagnosis;
 use crate::supervisor::health::gate::{self, Gated, Rigour};
 use crate::supervisor::health::probe::Transcript;
 use crate::supervisor::instances::retire;
 use crate::supervisor::instances::start;
 use crate::supervisor::operation::admission;
-use crate::supervisor::operation::alarm;
 use crate::supervisor::operation::context::{Job, Performed, refuse};
 use crate::supervisor::operation::phases::preflight;
 use crate::supervisor::rollback_readiness::schema;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::{Crew, Duty};
+use crate::text;
 
 /// Tells programs that they are tried out: they had better send no mail.
 const VARIABLE: &str = "HALLEY_REHEARSAL";
@@ -72,7 +73,7 @@ pub async fn target_now(
     if let Err(error) = service.save(|state| state.rehearsal = Some(rehearsal)) {
         tracing::warn!(service = %service.name, %error, "noting a rehearsal");
     }
-    let took = alarm::seconds(begun, clock::tick());
+    let took = text::seconds(begun, clock::tick());
     tried.map(|said| format!("release {target}, {word}{note}: {said}, in {took}"))
 }
 
@@ -148,10 +149,10 @@ pub async fn run(
     let gated = gate::gate(service, &crew, Rigour::Short, limit, transcript).await;
     let said = match gated {
         Gated::Open(detail) => Ok(detail),
-        Gated::Died => Err(alarm::death(service, generation, release)),
+        Gated::Died => Err(diagnosis::death(service, generation, release)),
         Gated::Shut(why) => {
-            let hint = alarm::diagnose(service, &crew);
-            Err(format!("{why}{hint}{}", alarm::last_lines(service, &crew)))
+            let hint = diagnosis::diagnose(service, &crew);
+            Err(format!("{why}{hint}{}", diagnosis::last_lines(service, &crew)))
         }
     };
     guard.crew = None;

@@ -4,6 +4,7 @@
 pub mod followable;
 pub mod instances;
 pub mod notices;
+pub mod refusal;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

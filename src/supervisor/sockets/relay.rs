@@ -22,7 +22,6 @@ use crate::core::ids::ServiceName;
 use crate::keeper::protocol::{ChildId, End, Identity, LaunchSpec, ListenFd, Reach};
 use crate::os::launch::LaunchUser;
 use crate::os::{clock, listen, proc};
-use crate::supervisor::instances::restarter;
 use crate::supervisor::processes::child_tag::Label;
 use crate::supervisor::processes::keeper_client::{Found, Link, LinkError};
 
@@ -158,7 +157,7 @@ impl Passers {
         tokio::task::spawn_local(async move {
             let Ok(ended) = end.wait_for(Option::is_some).await.map(|end| *end) else { return };
             if let Some(end) = ended.filter(|end| *end != End::Exited(0)) {
-                let how = restarter::end_text(end);
+                let how = end.to_string();
                 tracing::warn!(service = %passers.service, how, "passing callers on has ended");
             }
             passers.link.acknowledge(child).await;

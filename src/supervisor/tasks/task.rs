@@ -17,7 +17,6 @@ use crate::config::duration;
 use crate::config::model::Settings;
 use crate::core::ids::ReleaseId;
 use crate::keeper::protocol::{ChildId, End, LaunchSpec, Reach};
-use crate::supervisor::instances::restarter;
 use crate::supervisor::instances::start::{self, StartError};
 use crate::supervisor::processes::child_tag::Label;
 use crate::supervisor::processes::keeper_client::LinkError;
@@ -73,7 +72,7 @@ impl Ended {
         let said = if self.errors.trim().is_empty() { &self.output } else { &self.errors };
         let lines: Vec<&str> = said.trim().lines().collect();
         let last = lines[lines.len().saturating_sub(N_LINES)..].join("\n");
-        let end = restarter::end_text(self.end);
+        let end = self.end.to_string();
         if last.is_empty() { end } else { format!("{end}: {last}") }
     }
 }

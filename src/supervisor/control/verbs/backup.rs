@@ -9,8 +9,9 @@ use crate::supervisor::control::dispatch;
 use crate::supervisor::control::server::Client;
 use crate::supervisor::data::backup::Hand;
 use crate::supervisor::operation::admission;
-use crate::supervisor::operation::alarm;
 use crate::supervisor::service::Service;
+use crate::supervisor::service::refusal;
+use crate::text;
 
 /// A backup, as it is told.
 #[must_use]
@@ -47,7 +48,7 @@ pub async fn take(service: &Rc<Service>, client: &mut Client) -> Result<(), Trou
     let _busy = admission::occupy(service, "a backup")?;
     let begun = clock::tick();
     client.tell(&phase("backup", PhaseState::Start, begun, "")).await;
-    let failed = |why: &str| admission::refusal(service, "backed up", why, 15, &["status"]);
+    let failed = |why: &str| refusal::refusal(service, "backed up", why, 15, &["status"]);
     let mut receipt = match crate::supervisor::data::backup::take(&hand, None).await {
         Ok(receipt) => receipt,
         Err(why) => {
@@ -55,7 +56,7 @@ pub async fn take(service: &Rc<Service>, client: &mut Client) -> Result<(), Trou
             return Err(failed(&why));
         }
     };
-    let size = alarm::size(receipt.bytes);
+    let size = text::size(receipt.bytes);
     client.tell(&phase("backup", PhaseState::Ok, begun, &format!("{} {size}", receipt.id))).await;
     let begun = clock::tick();
     match crate::supervisor::data::backup::copy(&hand, &mut receipt).await {
@@ -83,9 +84,9 @@ pub async fn take(service: &Rc<Service>, client: &mut Client) -> Result<(), Trou
 pub fn hand<'a>(service: &'a Rc<Service>, done: &str) -> Result<Hand<'a>, Trouble> {
     if service.config().backup.is_none() {
         let why = format!("[service.{}.backup] is not configured", service.name);
-        return Err(admission::refusal(service, done, &why, 2, &["status"]));
+        return Err(refusal::refusal(service, done, &why, 2, &["status"]));
     }
-    let none = || admission::refusal(service, done, "no release has made any data yet", 31, &[]);
+    let none = || refusal::refusal(service, done, "no release has made any data yet", 31, &[]);
     Hand::of(service, service.paths.logs().join("backup.log")).ok_or_else(none)
 }
 

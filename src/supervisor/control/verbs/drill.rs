@@ -13,11 +13,11 @@ use crate::supervisor::control::dispatch;
 use crate::supervisor::control::server::Client;
 use crate::supervisor::health::probe::Transcript;
 use crate::supervisor::notify::message::Message;
-use crate::supervisor::operation::admission;
 use crate::supervisor::rollback_readiness::readiness;
 use crate::supervisor::rollback_readiness::rehearsal;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::notices;
+use crate::supervisor::service::refusal;
 
 /// The schedule is looked at this often at least: a suspended machine's clock jumps.
 const LOOK: Duration = Duration::from_secs(60 * 60);
@@ -31,11 +31,11 @@ const SUPERSEDED: &str = "an operation has begun, and a drill gives way to it";
 /// Why one could not roll back, exit 14; or why it was not tried.
 pub async fn by_hand(service: &Rc<Service>, client: &mut Client) -> Result<(), Trouble> {
     if let Some(running) = service.operation.borrow().clone() {
-        return Err(admission::busy(service, &running));
+        return Err(refusal::busy(service, &running));
     }
     let none = || {
         let why = "there is no good release before the one that serves";
-        admission::refusal(service, "drilled", why, 31, &["releases"])
+        refusal::refusal(service, "drilled", why, 31, &["releases"])
     };
     let target = readiness::target(service).ok_or_else(none)?;
     let phase = |state, ms, detail: &str| Event::Phase {
@@ -58,7 +58,7 @@ pub async fn by_hand(service: &Rc<Service>, client: &mut Client) -> Result<(), T
             client.tell(&phase(PhaseState::Fail, ms, &why)).await;
             let exit = if why == SUPERSEDED { 23 } else { 14 };
             let why = format!("release {target}: {why}");
-            Err(admission::refusal(service, "drilled", &why, exit, &["releases", "status"]))
+            Err(refusal::refusal(service, "drilled", &why, exit, &["releases", "status"]))
         }
     }
 }

@@ -8,8 +8,8 @@ use crate::store::release;
 use crate::store::state::Freeze;
 use crate::supervisor::control::dispatch;
 use crate::supervisor::control::server::Client;
-use crate::supervisor::operation::admission;
 use crate::supervisor::service::Service;
+use crate::supervisor::service::refusal;
 
 /// No releases from here on; one that runs goes on.
 ///
@@ -23,7 +23,7 @@ pub async fn freeze(
 ) -> Result<(), Trouble> {
     let freeze = Freeze { at: clock::now_rfc3339(), actor: actor.to_owned(), why };
     let saved = service.save(|state| state.freeze = Some(freeze));
-    saved.map_err(|e| admission::refusal(service, "frozen", &e.to_string(), 13, &["status"]))?;
+    saved.map_err(|e| refusal::refusal(service, "frozen", &e.to_string(), 13, &["status"]))?;
     client.tell(&Event::Result(Box::new(dispatch::outcome(service, "frozen", 0)))).await;
     Ok(())
 }
@@ -37,7 +37,7 @@ pub async fn thaw(
     of: Option<u64>,
     client: &mut Client,
 ) -> Result<(), Trouble> {
-    let refused = |why: &str, exit| admission::refusal(service, "thawed", why, exit, &["status"]);
+    let refused = |why: &str, exit| refusal::refusal(service, "thawed", why, exit, &["status"]);
     let digest = of.and_then(|of| {
         release::known(&service.paths, crate::core::ids::ReleaseId(of))
             .ok()

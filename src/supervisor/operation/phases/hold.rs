@@ -9,12 +9,13 @@ use crate::core::operation::machine::Event as Step;
 use crate::os::clock;
 use crate::supervisor::instances::connections;
 use crate::supervisor::instances::retire;
-use crate::supervisor::operation::alarm::seconds;
 use crate::supervisor::operation::context::{Job, Performed};
 use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::{Crew, Duty};
 use crate::supervisor::sockets::listener;
 use crate::supervisor::sockets::slots::Queue;
+use crate::text;
+use crate::text::seconds;
 
 /// How long what has come in before may take to be taken by the old one.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -103,14 +104,10 @@ async fn settle(service: &Rc<Service>, crew: &Crew) {
         listener::settle(listener, &left, SETTLE).await;
     }
     // Who was taken a moment ago may finish; who stays connected for good is not waited for.
-    let until = clock::tick().after_ms(LINGER_MS_MAX.min(ms(crew.settings.stop.linger)));
+    let until = clock::tick().after_ms(LINGER_MS_MAX.min(text::ms(crew.settings.stop.linger)));
     while clock::tick() < until && connections::of(service, crew) > 0 {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-}
-
-fn ms(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// How long the gate of a candidate may take: no caller waits longer than `max_gap` for it.

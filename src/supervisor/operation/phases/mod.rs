@@ -22,10 +22,10 @@ use crate::supervisor::bake::{self as baking, Baked, Depth, Watch};
 use crate::supervisor::data::backup;
 use crate::supervisor::data::migration;
 use crate::supervisor::data::trial_migration;
+use crate::supervisor::health::diagnosis;
 use crate::supervisor::health::gate::{self, Gated, Rigour};
 use crate::supervisor::instances::retire;
 use crate::supervisor::instances::start;
-use crate::supervisor::operation::alarm;
 use crate::supervisor::operation::context::{Job, Performed};
 use crate::supervisor::operation::runner::Operation;
 use crate::supervisor::rollback_readiness::rehearsal;
@@ -89,8 +89,8 @@ async fn gate_candidate(service: &Rc<Service>, job: &mut Job) -> Performed {
         Gated::Open(detail) => Performed::ok(detail),
         Gated::Died => died(service, job, job.generation, job.release),
         Gated::Shut(why) => {
-            let hint = alarm::diagnose(service, &crew);
-            let lines = alarm::last_lines(service, &crew);
+            let hint = diagnosis::diagnose(service, &crew);
+            let lines = diagnosis::last_lines(service, &crew);
             fail(job, format!("{why}{hint}{lines}"))
         }
     }
@@ -103,7 +103,7 @@ pub fn died(
     generation: Generation,
     release: ReleaseId,
 ) -> Performed {
-    let why = alarm::death(service, generation, release);
+    let why = diagnosis::death(service, generation, release);
     job.blame(why.clone());
     Performed::not(Step::Died, why.lines().next().unwrap_or_default())
 }
@@ -185,7 +185,7 @@ async fn bake(service: &Rc<Service>, job: &mut Job, machine: &Deploy) -> Perform
         Baked::Pass(detail) => Performed::ok(detail),
         Baked::Died => died(service, job, job.generation, job.release),
         Baked::Fail(why) => {
-            let lines = alarm::last_lines(service, &crew);
+            let lines = diagnosis::last_lines(service, &crew);
             fail(job, format!("{why}{lines}"))
         }
         Baked::Inconclusive(why) => {

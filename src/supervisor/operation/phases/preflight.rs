@@ -12,7 +12,6 @@ use crate::core::operation::machine::Event as Step;
 use crate::os::{fs as disk, proc};
 use crate::supervisor::data::backup;
 use crate::supervisor::operation::admission;
-use crate::supervisor::operation::alarm;
 use crate::supervisor::operation::context::{Extent, Force, Job, Performed, refuse};
 use crate::supervisor::operation::dry_run;
 use crate::supervisor::operation::phases::hold;
@@ -20,6 +19,7 @@ use crate::supervisor::operation::runner::Operation;
 use crate::supervisor::proxy;
 use crate::supervisor::rollback_readiness::schema;
 use crate::supervisor::service::Service;
+use crate::text;
 
 /// Disk space that an operation leaves to others.
 const SPARE_BYTES: u64 = 16 * 1024 * 1024;
@@ -97,7 +97,7 @@ fn room(service: &Service, n_files: u64) -> Vec<String> {
     match disk::free(service.paths.dir()) {
         Ok(free) => {
             if free.bytes < SPARE_BYTES {
-                failures.push(format!("the disk has {} left", alarm::size(free.bytes)));
+                failures.push(format!("the disk has {} left", text::size(free.bytes)));
             }
             if free.inodes < n_files.saturating_add(SPARE_INODES) {
                 failures.push(format!("the disk has room for {} more files", free.inodes));
@@ -111,8 +111,8 @@ fn room(service: &Service, n_files: u64) -> Vec<String> {
     if let Some(available) = memory_available().filter(|available| *available < needed) {
         failures.push(format!(
             "memory for two: {} are free, the running release uses {}",
-            alarm::size(available),
-            alarm::size(needed)
+            text::size(available),
+            text::size(needed)
         ));
     }
     failures

@@ -11,10 +11,10 @@ use crate::os::clock;
 use crate::store::intake::{self, IntakeError, Limits, Received};
 use crate::store::release::{self, Manifest};
 use crate::store::seal;
-use crate::supervisor::operation::alarm;
 use crate::supervisor::operation::context::{Job, Performed, Staged, refuse};
 use crate::supervisor::operation::runner::Operation;
 use crate::supervisor::service::Service;
+use crate::text;
 
 /// Watchers want to see an intake move, not every chunk of it.
 const PROGRESS_BYTES: u64 = 1024 * 1024;
@@ -57,9 +57,9 @@ pub async fn receive(service: &Rc<Service>, operation: &Rc<Operation>, job: &mut
         Ok(Ok(received)) => {
             let detail = match &received {
                 Received::Archive { n_bytes, digest, .. } => {
-                    format!("{}, sha256 {}", alarm::size(*n_bytes), &digest[..12])
+                    format!("{}, sha256 {}", text::size(*n_bytes), &digest[..12])
                 }
-                Received::Tree { n_bytes } => format!("{}, a directory", alarm::size(*n_bytes)),
+                Received::Tree { n_bytes } => format!("{}, a directory", text::size(*n_bytes)),
             };
             job.received = Some(received);
             Performed::ok(detail)
@@ -98,7 +98,7 @@ pub async fn verify(service: &Rc<Service>, job: &mut Job) -> Performed {
     let detail = format!(
         "{} files, {}, tree {}",
         listing.n_files,
-        alarm::size(listing.size_bytes),
+        text::size(listing.size_bytes),
         &listing.digest[..12]
     );
     job.staged = Some(Staged { dir, listing, settings, label });

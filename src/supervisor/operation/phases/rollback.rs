@@ -11,6 +11,7 @@ use crate::store::release;
 use crate::store::state::{Frozen, Served, Standby};
 use crate::store::trial;
 use crate::supervisor::health::check;
+use crate::supervisor::health::diagnosis;
 use crate::supervisor::health::gate::{self, Gated, Rigour};
 use crate::supervisor::instances::retire;
 use crate::supervisor::instances::start;
@@ -20,6 +21,7 @@ use crate::supervisor::operation::phases::hold;
 use crate::supervisor::operation::phases::{point_current, revive};
 use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::{Crew, Duty};
+use crate::text;
 
 /// Pause before the ladder is climbed again when nothing answers.
 const STRANDED_PAUSE: Duration = Duration::from_secs(5);
@@ -95,8 +97,8 @@ pub async fn gate(service: &Rc<Service>, job: &mut Job, rung: u8) -> Performed {
         Gated::Open(detail) => {
             return Performed::ok(format!("release {}: {detail}", crew.release));
         }
-        Gated::Died => alarm::death(service, crew.generation, crew.release),
-        Gated::Shut(why) => format!("{why}{}", alarm::last_lines(service, &crew)),
+        Gated::Died => diagnosis::death(service, crew.generation, crew.release),
+        Gated::Shut(why) => format!("{why}{}", diagnosis::last_lines(service, &crew)),
     };
     if rung == 0 {
         // It is no use now; it goes its way again.
@@ -230,7 +232,7 @@ fn left_release(
 pub fn standby_record(service: &Service, left: Option<Generation>) -> Option<Standby> {
     let crew = service.fleet.get(left?).filter(|crew| crew.is_alive())?;
     let standby = service.config().keep.standby;
-    let ms = u64::try_from(standby.as_millis()).unwrap_or(u64::MAX);
+    let ms = text::ms(standby);
     Some(Standby {
         release: crew.release.0,
         generation: crew.generation.0,

@@ -7,7 +7,7 @@ use crate::config::model::Strategy;
 use crate::core::operation::machine::{Deploy, Event as Outcome, Inconclusive, Kind};
 use crate::core::operation::rollout::Part;
 use crate::supervisor::bake::{self, Baked, Depth, Watch};
-use crate::supervisor::operation::alarm;
+use crate::supervisor::health::diagnosis;
 use crate::supervisor::operation::context::{Job, Performed};
 use crate::supervisor::operation::phases;
 use crate::supervisor::service::Service;
@@ -72,7 +72,7 @@ pub async fn perform(
         Baked::Pass(detail) => Performed::ok(format!("{text}: {detail}")),
         Baked::Died => phases::died(service, job, job.generation, job.release),
         Baked::Fail(why) => {
-            let lines = alarm::last_lines(service, &crew);
+            let lines = diagnosis::last_lines(service, &crew);
             phases::fail(job, format!("at {text}: {why}{lines}"))
         }
         Baked::Inconclusive(why) => {

@@ -1,0 +1,114 @@
+//! Why a process ended or does not answer, as far as its log and its descriptors show it.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use crate::config::model::Handoff;
+use crate::core::ids::{Generation, ReleaseId};
+use crate::os::{listen, proc};
+use crate::supervisor::processes::log_files;
+use crate::supervisor::service::Service;
+use crate::supervisor::service::instances::{Crew, Instance};
+use crate::supervisor::sockets::backend_address::Place;
+
+/// Lines of a failed candidate's log that an error shows.
+const N_LINES: usize = 10;
+
+/// How a process ended that should have lived, with its last lines.
+pub fn death(service: &Service, generation: Generation, release: ReleaseId) -> String {
+    let lines = log_files::tail(&service.logs.path(release), 200);
+    let own: Vec<&String> = lines.iter().collect();
+    let ended = own.iter().rev().find_map(|line| line.split_once("halley: process "));
+    let how = ended.map_or("ended".to_owned(), |(_, text)| text.to_owned());
+    let hint = if how.contains("exit 0") {
+        "\nit left the foreground: run it so that its first process stays"
+    } else {
+        ""
+    };
+    let tail = tail_text(service, release);
+    tracing::debug!(%generation, "reporting a death");
+    format!("process {how}{hint}{tail}")
+}
+
+/// The last lines a generation wrote.
+pub fn last_lines(service: &Rc<Service>, crew: &Crew) -> String {
+    tail_text(service, crew.release)
+}
+
+fn tail_text(service: &Service, release: ReleaseId) -> String {
+    let lines = log_files::tail(&service.logs.path(release), N_LINES + 5);
+    let said: Vec<&str> = lines
+        .iter()
+        .filter_map(|line| line.splitn(3, ' ').nth(2))
+        .filter(|line| !line.starts_with("halley: "))
+        .collect();
+    let from = said.len().saturating_sub(N_LINES);
+    if said.is_empty() {
+        return String::new();
+    }
+    format!("\nits last lines:\n  {}", said[from..].join("\n  "))
+}
+
+/// What can be seen from outside of why a candidate does not answer.
+pub fn diagnose(service: &Rc<Service>, crew: &Crew) -> String {
+    let mut hints = Vec::new();
+    for instance in &crew.instances() {
+        let Some(pid) = instance.pid() else { continue };
+        let tree = proc::tree(pid);
+        let inodes: BTreeSet<u64> = tree.iter().flat_map(|pid| proc::socket_inodes(*pid)).collect();
+        let mut slots = BTreeSet::new();
+        for (listener, id) in service.slots.listeners().iter().zip(&instance.slots) {
+            let Some(inode) = listener.fd(*id).and_then(|fd| listen::inode(fd).ok()) else {
+                continue;
+            };
+            slots.insert(inode);
+            if !inodes.contains(&inode) {
+                hints.push(not_taken(crew.settings.handoff, &listener.text()));
+            }
+        }
+        let others: BTreeSet<u64> = inodes.difference(&slots).copied().collect();
+        for address in listen::listening(&others) {
+            hints.extend(elsewhere(crew.settings.handoff, instance, address));
+        }
+        let inherits = crew.settings.handoff == Handoff::Inherit;
+        if tree.len() > 1 && !slots.is_empty() && inherits {
+            hints.push(
+                "\na wrapper is in between: programs that check LISTEN_PID take the socket only \
+                 when they are started with exec"
+                    .to_owned(),
+            );
+        }
+    }
+    hints.dedup();
+    hints.concat()
+}
+
+/// A program without the socket it was to have.
+fn not_taken(handoff: Handoff, address: &str) -> String {
+    match handoff {
+        Handoff::Inherit => "\nit has closed the socket it was given (descriptor 3)".to_owned(),
+        Handoff::Intercept => format!("\nit has not bound {address}"),
+        // Its forwarder has the socket.
+        Handoff::Port => String::new(),
+    }
+}
+
+/// A program that listens where nobody sent it.
+fn elsewhere(handoff: Handoff, instance: &Instance, address: SocketAddr) -> Option<String> {
+    match (handoff, &instance.place) {
+        (Handoff::Inherit, _) => Some(format!(
+            "\nit listens on {address} instead of the socket it was given (descriptor 3, \
+             LISTEN_FDS)"
+        )),
+        (Handoff::Intercept, _) => {
+            Some(format!("\nit listens on {address}, which is no address of this service"))
+        }
+        (Handoff::Port, Some(Place::Port(port))) if address.port() == *port => None,
+        (Handoff::Port, Some(place)) => {
+            let (name, value) = place.variable();
+            Some(format!("\nit listens on {address} and was told {name}={value}"))
+        }
+        (Handoff::Port, None) => None,
+    }
+}

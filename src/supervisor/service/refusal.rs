@@ -1,0 +1,53 @@
+//! Why a verb is refused, with what goes on serving.
+
+use crate::api::Trouble;
+use crate::os::clock;
+use crate::supervisor::operation::runner::Operation;
+use crate::supervisor::service::Service;
+
+/// Why a verb is not taken up.
+pub fn refusal(service: &Service, done: &str, why: &str, exit: u8, next: &[&str]) -> Trouble {
+    let name = &service.name;
+    Trouble {
+        what: format!("{name} was not {done}"),
+        why: why.to_owned(),
+        still: still(service),
+        next: next.iter().map(|verb| format!("halley-sup {verb} {name}")).collect(),
+        exit,
+    }
+}
+
+/// Somebody else is at it: who, with what, since when.
+pub fn busy(service: &Service, running: &Operation) -> Trouble {
+    let now = clock::tick();
+    let seconds = now.since_ms(running.started) / 1000;
+    let name = &service.name;
+    Trouble {
+        what: format!("{name}: busy"),
+        why: format!(
+            "operation {} ({} by {}) runs since {} ({seconds} s), in phase {}",
+            running.id,
+            running.kind.name(),
+            running.actor,
+            running.at.borrow(),
+            running.phase.borrow()
+        ),
+        still: still(service),
+        next: vec![
+            format!("halley-sup watch {name} {}", running.id),
+            format!("halley-sup abort {name}"),
+        ],
+        exit: 9,
+    }
+}
+
+/// What is true for the user's users now.
+pub fn still(service: &Service) -> String {
+    match (service.serving(), service.last_good()) {
+        (Some(serving), _) => format!("release {serving} is serving"),
+        (None, Some(good)) => {
+            format!("nothing is serving; release {good} is started again, callers wait")
+        }
+        (None, None) => "nothing is serving, as before: there is no good release yet".to_owned(),
+    }
+}
