@@ -14,9 +14,9 @@ pub mod processes;
 pub mod proxy;
 pub mod release_set;
 pub mod rollback_readiness;
+pub mod run;
 pub mod service;
 pub mod sockets;
-pub mod stack;
 pub mod tasks;
 
 use std::ffi::OsString;
@@ -65,7 +65,7 @@ pub fn main(args: &[OsString]) -> ExitCode {
         }
     };
     let local = tokio::task::LocalSet::new();
-    match local.block_on(&runtime, stack::run(path)) {
+    match local.block_on(&runtime, run::run(path)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(%error, "the supervisor leaves");

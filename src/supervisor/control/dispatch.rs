@@ -5,8 +5,8 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::api::{Event, Outcome, PhaseState, Request, Trouble, Verb};
-use crate::core::ids::{OpId, ReleaseId, ServiceName, SetId};
+use crate::api::{Event, PhaseState, Request, Trouble, Verb};
+use crate::core::ids::{OpId, ReleaseId, SetId};
 use crate::core::operation::phase::Phase;
 use crate::os::clock;
 use crate::store::{history, journal};
@@ -15,15 +15,16 @@ use crate::supervisor::control::verbs;
 use crate::supervisor::data::restore;
 use crate::supervisor::operation::admission::{self, Wish};
 use crate::supervisor::operation::context::{Extent, Force, Terms};
-use crate::supervisor::operation::runner::{Operation, Order};
 use crate::supervisor::operation::start_last_good;
 use crate::supervisor::operation::status;
 use crate::supervisor::processes::log_files::{Follow, tail};
-use crate::supervisor::release_set;
+use crate::supervisor::run;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::followable::Watched;
+use crate::supervisor::service::operation::Order;
+use crate::supervisor::service::outcome::{holding, outcome};
 use crate::supervisor::service::refusal;
-use crate::supervisor::stack::{self, Stack};
+use crate::supervisor::service::stack::Stack;
 
 /// A watcher hears something at least this often.
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -54,7 +55,7 @@ async fn status_of(
     client: &mut Client,
 ) -> Result<(), Trouble> {
     if let Some(name) = service {
-        known(stack, name)?;
+        stack.known(name)?;
     }
     client.tell(&Event::Status(Box::new(status::status(stack, service)))).await;
     Ok(())
@@ -67,7 +68,7 @@ async fn history_of(
     client: &mut Client,
 ) -> Result<(), Trouble> {
     if let Some(name) = service {
-        known(stack, name)?;
+        stack.known(name)?;
     }
     let path = stack.shared.layout.history();
     let operations = history::read(&path, service, limit).map_err(|error| Trouble {
@@ -81,44 +82,6 @@ async fn history_of(
     Ok(())
 }
 
-fn known(stack: &Stack, name: &str) -> Result<(), Trouble> {
-    let order = stack.order.borrow();
-    if order.iter().any(|known| known.as_str() == name) {
-        return Ok(());
-    }
-    let hint = crate::config::nearest(name, order.iter().map(ServiceName::as_str));
-    let hint = hint.map_or(String::new(), |hint| format!("; did you mean {hint}?"));
-    let all: Vec<&str> = order.iter().map(ServiceName::as_str).collect();
-    Err(Trouble {
-        what: format!("there is no service {name}{hint}"),
-        why: format!("the configuration has: {}", all.join(", ")),
-        still: "nothing was changed".to_owned(),
-        next: vec!["halley-sup status".to_owned()],
-        exit: 2,
-    })
-}
-
-/// The service of this name.
-///
-/// # Errors
-/// When there is none, or it cannot be managed.
-pub fn find(stack: &Stack, name: &str) -> Result<Rc<Service>, Trouble> {
-    known(stack, name)?;
-    let services = stack.services.borrow();
-    let found = services.iter().find(|(known, _)| known.as_str() == name);
-    let broken = || {
-        let broken = stack.broken.borrow();
-        broken.iter().find(|(known, _)| known.as_str() == name).map(|(_, why)| why.clone())
-    };
-    found.map(|(_, service)| Rc::clone(service)).ok_or_else(|| Trouble {
-        what: format!("{name} cannot be managed"),
-        why: broken().unwrap_or_default(),
-        still: "what it runs goes on".to_owned(),
-        next: vec![format!("halley-sup status {name}")],
-        exit: 1,
-    })
-}
-
 async fn on_service(
     stack: &Rc<Stack>,
     actor: &str,
@@ -128,7 +91,7 @@ async fn on_service(
 ) -> Result<(), Trouble> {
     match verb {
         Verb::Release { service, source, force, no_way_back, dry_run } => {
-            let service = find(stack, &service)?;
+            let service = stack.find(&service)?;
             let Some(fd) = fds.pop_front() else {
                 let why = "no artifact came with the request";
                 return Err(refusal::refusal(&service, "released", why, 2, &["status"]));
@@ -148,29 +111,29 @@ async fn on_service(
         }
         Verb::WatchSet { set } => verbs::release_set::watch(stack, SetId(set), client).await?,
         Verb::Rollback { service, to } => {
-            let service = find(stack, &service)?;
+            let service = stack.find(&service)?;
             let operation = admission::begin(&service, actor, Wish::Rollback { to }).await?;
             follow(&*operation, client, Until::Over).await;
         }
         Verb::Restart { service } => {
-            let service = find(stack, &service)?;
+            let service = stack.find(&service)?;
             let operation = admission::begin(&service, actor, Wish::Restart).await?;
             follow(&*operation, client, Until::Over).await;
         }
         Verb::Watch { op, service } => watch(stack, OpId(op), service, client).await?,
         Verb::Releases { service } => {
-            let service = find(stack, &service)?;
+            let service = stack.find(&service)?;
             client.tell(&Event::Releases { releases: status::releases(&service) }).await;
         }
         Verb::Logs { service, release, tail, follow } => {
-            let service = find(stack, &service)?;
+            let service = stack.find(&service)?;
             logs(&service, release, tail, follow, client).await?;
         }
-        Verb::Start { service } => start(&find(stack, &service)?, client).await?,
-        Verb::Stop { service } => stop(&find(stack, &service)?, client).await?,
-        Verb::Promote { service } => order(&find(stack, &service)?, Order::Promote, client).await?,
+        Verb::Start { service } => start(&stack.find(&service)?, client).await?,
+        Verb::Stop { service } => stop(&stack.find(&service)?, client).await?,
+        Verb::Promote { service } => order(&stack.find(&service)?, Order::Promote, client).await?,
         Verb::Abort { service } => {
-            let service = find(stack, &service)?;
+            let service = stack.find(&service)?;
             let set = service.set.borrow().clone();
             match set {
                 Some(set) => verbs::release_set::abort(&set, actor, client).await,
@@ -178,22 +141,20 @@ async fn on_service(
             }
         }
         Verb::Freeze { service, why } => {
-            verbs::freeze::freeze(&find(stack, &service)?, actor, why, client).await?;
+            verbs::freeze::freeze(&stack.find(&service)?, actor, why, client).await?;
         }
         Verb::Thaw { service, release } => {
-            verbs::freeze::thaw(&find(stack, &service)?, release, client).await?;
+            verbs::freeze::thaw(&stack.find(&service)?, release, client).await?;
         }
         Verb::Backup { service, list: true } => {
-            verbs::backup::list(&find(stack, &service)?, client).await;
+            verbs::backup::list(&stack.find(&service)?, client).await;
         }
-        Verb::Backup { service, .. } => {
-            verbs::backup::take(&find(stack, &service)?, client).await?
-        }
+        Verb::Backup { service, .. } => verbs::backup::take(&stack.find(&service)?, client).await?,
         Verb::Restore { service, backup, dry_run, yes, unsaved } => {
             let wish = restore::Wish { backup, dry_run, yes, unsaved };
-            restore::restore(&find(stack, &service)?, actor, wish, client).await?;
+            restore::restore(&stack.find(&service)?, actor, wish, client).await?;
         }
-        Verb::Drill { service } => verbs::drill::by_hand(&find(stack, &service)?, client).await?,
+        Verb::Drill { service } => verbs::drill::by_hand(&stack.find(&service)?, client).await?,
         Verb::Status { .. } | Verb::History { .. } | Verb::Notify { .. } => {}
     }
     Ok(())
@@ -215,26 +176,6 @@ pub enum Followed {
     Over,
     /// The operation waits for somebody's word.
     Held,
-}
-
-/// Both are alive, and a human decides.
-pub fn holding(service: &Service, operation: &Operation) -> Outcome {
-    let name = &service.name;
-    let next = ["promote", "abort"].map(|verb| format!("halley-sup {verb} {name}"));
-    let trouble = Trouble {
-        what: format!("{name}: operation {} waits for a word", operation.id),
-        why: "the bake was inconclusive, and the configuration says hold".to_owned(),
-        still: refusal::still(service),
-        next: next.to_vec(),
-        exit: 22,
-    };
-    Outcome {
-        exit: 22,
-        next: next.to_vec(),
-        release: operation.release.get().map(|release| release.0),
-        trouble: Some(trouble),
-        ..outcome(service, "holding", operation.id.0)
-    }
 }
 
 fn waits_for_a_word(phase: &str) -> bool {
@@ -280,7 +221,7 @@ async fn watch(
     client: &mut Client,
 ) -> Result<(), Trouble> {
     if let Some(name) = &service {
-        find(stack, name)?;
+        stack.find(name)?;
     }
     let services: Vec<Rc<Service>> = stack.services.borrow().values().cloned().collect();
     let wanted: Vec<Rc<Service>> = services
@@ -360,23 +301,6 @@ async fn logs(
     Ok(())
 }
 
-/// A verb that is done.
-pub fn outcome(service: &Service, word: &str, op: u64) -> Outcome {
-    Outcome {
-        outcome: word.to_owned(),
-        service: service.name.to_string(),
-        op,
-        release: service.serving().map(|release| release.0),
-        serving: service.serving().map(|release| release.0),
-        last_good: service.last_good().map(|release| release.0),
-        exit: 0,
-        warnings: Vec::new(),
-        next: Vec::new(),
-        trouble: None,
-        members: Vec::new(),
-    }
-}
-
 async fn start(service: &Rc<Service>, client: &mut Client) -> Result<(), Trouble> {
     let saved = service.save(|state| state.stopped = false);
     saved.map_err(|e| refusal::refusal(service, "started", &e.to_string(), 13, &["status"]))?;
@@ -407,7 +331,7 @@ async fn stop(service: &Rc<Service>, client: &mut Client) -> Result<(), Trouble>
     if let Some(running) = running {
         return Err(refusal::busy(service, &running));
     }
-    if let Some(busy) = release_set::busy(service) {
+    if let Some(busy) = refusal::busy_with_set(service) {
         return Err(busy);
     }
     let saved = service.save(|state| {
@@ -415,7 +339,7 @@ async fn stop(service: &Rc<Service>, client: &mut Client) -> Result<(), Trouble>
         state.standby = None;
     });
     saved.map_err(|e| refusal::refusal(service, "stopped", &e.to_string(), 13, &["status"]))?;
-    stack::take_down(service).await;
+    run::take_down(service).await;
     client.tell(&Event::Result(Box::new(outcome(service, "stopped", 0)))).await;
     Ok(())
 }

@@ -13,7 +13,7 @@ use tokio::net::{UnixListener, UnixStream};
 use crate::api::{Event, Request, Trouble, VERSION};
 use crate::os::scm;
 use crate::supervisor::control::dispatch;
-use crate::supervisor::stack::Stack;
+use crate::supervisor::service::stack::Stack;
 
 /// The longest request.
 const REQUEST_BYTES_MAX: usize = 64 * 1024;

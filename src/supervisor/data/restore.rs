@@ -15,7 +15,6 @@ use crate::store::receipt::{self, Receipt};
 use crate::store::restoration::{self, Restoration};
 use crate::store::state::Served;
 use crate::store::{history, release};
-use crate::supervisor::control::dispatch;
 use crate::supervisor::control::server::Client;
 use crate::supervisor::control::verbs::backup as verb;
 use crate::supervisor::data::backup::{self, Counts, Hand, Site};
@@ -30,6 +29,7 @@ use crate::supervisor::operation::phases::revive;
 use crate::supervisor::operation::start_last_good;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::{Crew, Duty};
+use crate::supervisor::service::outcome;
 use crate::supervisor::service::refusal;
 
 /// What is wanted.
@@ -70,7 +70,7 @@ pub async fn restore(
     tell(client, "restore_rehearsal", PhaseState::Ok, begun, &said).await;
     client.tell(&Event::Restore(Box::new(plan.clone()))).await;
     if wish.dry_run {
-        client.tell(&Event::Result(Box::new(dispatch::outcome(service, "planned", 0)))).await;
+        client.tell(&Event::Result(Box::new(outcome::outcome(service, "planned", 0)))).await;
         return Ok(());
     }
     if !wish.yes {
@@ -83,9 +83,9 @@ pub async fn restore(
     let started = clock::tick();
     let done = replace(service, &hand, &receipt, actor, wish.unsaved, client).await;
     let outcome = match &done {
-        Ok(()) => dispatch::outcome(service, "restored", 0),
+        Ok(()) => outcome::outcome(service, "restored", 0),
         Err(trouble) => {
-            Outcome { exit: trouble.exit, ..dispatch::outcome(service, "not_restored", 0) }
+            Outcome { exit: trouble.exit, ..outcome::outcome(service, "not_restored", 0) }
         }
     };
     note(service, actor, &outcome, done.as_ref().err(), started);

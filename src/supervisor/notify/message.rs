@@ -3,10 +3,6 @@
 use crate::api::{Outcome, Trouble};
 use crate::core::notice::Notice;
 use crate::os::clock;
-use crate::supervisor::service::refusal;
-
-use crate::supervisor::operation::runner::Operation;
-use crate::supervisor::service::Service;
 
 /// What is to be told; the outbox adds where and when.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,23 +32,6 @@ pub struct Message {
 }
 
 impl Message {
-    /// Something of a service at rest.
-    pub fn at_rest(service: &Service, what: &str, why: &str, next: Vec<String>) -> Self {
-        Self {
-            service: service.name.to_string(),
-            key: format!("rest {} {}", service.shared.boot_id, clock::monotonic_ns()),
-            op: None,
-            release: service.last_good().map(|release| release.0),
-            serving: service.serving().map(|release| release.0),
-            outcome: None,
-            exit: None,
-            what: what.to_owned(),
-            why: why.to_owned(),
-            still: refusal::still(service),
-            next,
-        }
-    }
-
     /// The end of an operation or of a set that began `at`; and what kind of end it is.
     pub fn of_outcome(outcome: &Outcome, kind: &str, at: &str) -> (Notice, Self) {
         let notice = match (outcome.exit, kind) {
@@ -81,19 +60,6 @@ impl Message {
         (notice, message.with(outcome.trouble.as_ref()))
     }
 
-    /// A running operation that somebody must know of.
-    pub fn of_operation(service: &Service, operation: &Operation, trouble: &Trouble) -> Self {
-        let at = operation.at.borrow();
-        let message = Self {
-            key: key(operation.kind.name(), operation.id.0, &at),
-            op: Some(operation.id.0),
-            release: operation.release.get().map(|release| release.0),
-            exit: Some(trouble.exit),
-            ..Self::at_rest(service, "", "", Vec::new())
-        };
-        message.with(Some(trouble))
-    }
-
     /// Somebody tries a target out.
     pub fn test(target: &str) -> Self {
         Self {
@@ -111,14 +77,17 @@ impl Message {
         }
     }
 
-    fn with(self, trouble: Option<&Trouble>) -> Self {
+    /// The four lines of an error in the place of its own.
+    #[must_use]
+    pub fn with(self, trouble: Option<&Trouble>) -> Self {
         let Some(trouble) = trouble.cloned() else { return self };
         let Trouble { what, why, still, next, .. } = trouble;
         Self { what, why, still, next, ..self }
     }
 }
 
-fn key(kind: &str, op: u64, at: &str) -> String {
+/// What makes a message of an operation the same as another.
+pub fn key(kind: &str, op: u64, at: &str) -> String {
     format!("{kind} {op} {at}")
 }
 

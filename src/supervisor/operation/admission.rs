@@ -15,11 +15,12 @@ use crate::supervisor::bake::usage_history::SharedCurve;
 use crate::supervisor::health::probe::Transcript;
 use crate::supervisor::operation::context::{Extent, Force, Intake, Job, Terms};
 use crate::supervisor::operation::phases::rollout_step;
-use crate::supervisor::operation::runner::{self, Operation, Order};
-use crate::supervisor::release_set;
+use crate::supervisor::operation::runner;
 use crate::supervisor::rollback_readiness::schema;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::Duty;
+use crate::supervisor::service::operation::{Operation, Order};
+use crate::supervisor::service::refusal;
 use crate::supervisor::service::refusal::{busy, refusal};
 use crate::supervisor::tasks::hook_state::Marks;
 
@@ -56,7 +57,7 @@ pub async fn begin(
     actor: &str,
     wish: Wish,
 ) -> Result<Rc<Operation>, Trouble> {
-    match release_set::busy(service) {
+    match refusal::busy_with_set(service) {
         Some(busy) => Err(busy),
         None => begin_member(service, actor, wish).await,
     }
@@ -167,7 +168,7 @@ pub fn obstacle(service: &Service) -> Option<Trouble> {
 /// # Errors
 /// Who is at it already.
 pub fn occupy(service: &Rc<Service>, work: &'static str) -> Result<Occupied, Trouble> {
-    if let Some(obstacle) = obstacle(service).or_else(|| release_set::busy(service)) {
+    if let Some(obstacle) = obstacle(service).or_else(|| refusal::busy_with_set(service)) {
         return Err(obstacle);
     }
     if service.operation.borrow().is_some() {

@@ -5,7 +5,6 @@ use std::rc::Rc;
 use crate::api::Trouble;
 use crate::core::notice::Notice;
 use crate::store::state::StateError;
-use crate::supervisor::notify::message::Message;
 use crate::supervisor::operation::context::Job;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::notices;
@@ -20,7 +19,7 @@ pub fn raise_alarm(service: &Rc<Service>, job: &Job) {
     tracing::error!(service = %service.name, what = alarm.what, why = alarm.why, "ROLLBACK FAILED");
     let running = service.operation.borrow().clone();
     if let Some(running) = running {
-        let message = Message::of_operation(service, &running, &alarm);
+        let message = notices::of_operation(service, &running, &alarm);
         notices::tell(service, Notice::RollbackFailed, message);
     }
     let saved: Result<(), StateError> = service.save(|state| state.alarm = Some(alarm));

@@ -17,10 +17,10 @@ use crate::supervisor::operation::alarm;
 use crate::supervisor::operation::context::{Extent, Job};
 use crate::supervisor::operation::phases::revive;
 use crate::supervisor::operation::postmortem;
-use crate::supervisor::operation::runner::Operation;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::Duty;
 use crate::supervisor::service::notices;
+use crate::supervisor::service::operation::Operation;
 use crate::supervisor::service::refusal;
 
 /// Journals that are kept; the history keeps a line of each for ever.

@@ -23,9 +23,9 @@ use crate::store::release;
 use crate::supervisor::operation::context::{Job, Performed, refuse};
 use crate::supervisor::operation::phases;
 use crate::supervisor::operation::phases::hold;
-use crate::supervisor::operation::runner::{Operation, Order};
 use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::Crew;
+use crate::supervisor::service::operation::{Operation, Order};
 use crate::supervisor::tasks::hook_run::{Call, at};
 use crate::supervisor::tasks::hook_state::{Mark, Noting, PREFIX};
 

@@ -25,12 +25,12 @@ use crate::supervisor::instances::start;
 use crate::supervisor::operation::admission;
 use crate::supervisor::operation::context::{Extent, Force, Intake, Job, Terms};
 use crate::supervisor::operation::phases::{self, revive};
-use crate::supervisor::operation::runner::Operation;
 use crate::supervisor::processes::child_tag::{Label, Role};
 use crate::supervisor::processes::keeper_client::{Found, Inventory};
 use crate::supervisor::processes::log_files;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::{Crew, Duty, Instance, Run};
+use crate::supervisor::service::operation::Operation;
 use crate::supervisor::tasks::hook_state::Marks;
 use crate::supervisor::tasks::task;
 

@@ -3,171 +3,25 @@
 //! The loop announces each phase, performs it, and hands the machine what came of it. What a phase
 //! does is in [`crate::supervisor::operation::phases`], with its hooks in [`crate::supervisor::operation::hooks`]; this file knows none of them.
 
-use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
-use crate::api::{Event, Outcome, PhaseState};
-use crate::core::ids::{OpId, ReleaseId, ServiceName};
+use crate::api::{Event, PhaseState};
 use crate::core::notice::Notice;
-use crate::core::operation::machine::{Deploy, Event as Step, Kind};
+use crate::core::operation::machine::{Deploy, Event as Step};
 use crate::core::operation::phase::Phase;
 use crate::core::time::Tick;
 use crate::os::clock;
 use crate::store::journal::{Journal, Record};
-use crate::supervisor::control::dispatch;
-use crate::supervisor::notify::message::Message;
 use crate::supervisor::operation::conclude;
 use crate::supervisor::operation::context::{Job, Performed};
 use crate::supervisor::operation::hooks;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::notices;
-
-/// An operation as others see it.
-#[derive(Debug)]
-pub struct Operation {
-    /// Its number.
-    pub id: OpId,
-    /// What was asked for.
-    pub kind: Kind,
-    /// Who asked.
-    pub actor: String,
-    /// When, RFC 3339.
-    pub at: RefCell<String>,
-    /// When, in ticks.
-    pub started: Tick,
-    /// The release it is about.
-    pub release: Cell<Option<ReleaseId>>,
-    /// The phase it is in.
-    pub phase: RefCell<String>,
-    /// When that phase began.
-    pub phase_started: Cell<Tick>,
-    /// How it ended.
-    pub outcome: RefCell<Option<Outcome>>,
-    events: RefCell<Vec<Event>>,
-    n_events: watch::Sender<usize>,
-    orders: mpsc::UnboundedSender<Order>,
-}
-
-/// What somebody tells a running operation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
-    /// End it and go back.
-    Abort,
-    /// End the bake or the hold well.
-    Promote,
-    /// Leave the field: another operation takes over a stranded one.
-    Yield,
-}
-
-impl Operation {
-    /// A new operation, and where its orders arrive.
-    pub fn new(
-        id: OpId,
-        kind: Kind,
-        actor: String,
-        release: Option<ReleaseId>,
-    ) -> (Rc<Self>, mpsc::UnboundedReceiver<Order>) {
-        let (orders, inbox) = mpsc::unbounded_channel();
-        let operation = Self {
-            id,
-            kind,
-            actor,
-            at: RefCell::new(clock::now_rfc3339()),
-            started: clock::tick(),
-            release: Cell::new(release),
-            phase: RefCell::default(),
-            phase_started: Cell::new(clock::tick()),
-            outcome: RefCell::default(),
-            events: RefCell::default(),
-            n_events: watch::channel(0).0,
-            orders,
-        };
-        (Rc::new(operation), inbox)
-    }
-
-    /// An operation that a supervisor before this one began, with what it had told.
-    pub fn resumed(
-        id: OpId,
-        kind: Kind,
-        actor: String,
-        at: String,
-        release: ReleaseId,
-        records: &[Record],
-    ) -> (Rc<Self>, mpsc::UnboundedReceiver<Order>) {
-        let (operation, orders) = Self::new(id, kind, actor, Some(release));
-        operation.at.replace(at);
-        for event in records.iter().filter_map(Record::event) {
-            operation.tell(event);
-        }
-        (operation, orders)
-    }
-
-    /// Tells the operation something; it may be over.
-    pub fn order(&self, order: Order) {
-        if self.orders.send(order).is_err() {
-            tracing::debug!(op = self.id.0, ?order, "the operation is over");
-        }
-    }
-
-    /// Tells all watchers.
-    pub fn tell(&self, event: Event) {
-        // Progress replaces progress: a late watcher needs the last number only.
-        let mut events = self.events.borrow_mut();
-        let is_progress = |event: &Event| matches!(event, Event::Progress { .. });
-        if is_progress(&event) && events.last().is_some_and(is_progress) {
-            events.pop();
-        }
-        events.push(event);
-        drop(events);
-        self.n_events.send_modify(|n| *n += 1);
-    }
-
-    /// Tells watchers what it is, before anything else.
-    pub fn announce_to_watchers(&self, service: &ServiceName) {
-        self.tell(self.announcement(service));
-    }
-
-    /// What it is.
-    pub fn announcement(&self, service: &ServiceName) -> Event {
-        Event::Operation {
-            service: service.to_string(),
-            op: self.id.0,
-            kind: self.kind.name().to_owned(),
-            release: self.release.get().map(|release| release.0),
-            actor: self.actor.clone(),
-            at: self.at.borrow().clone(),
-        }
-    }
-
-    /// Resolves when it is over.
-    pub async fn over(&self) {
-        let mut events = self.watch();
-        while !self.is_over() && events.changed().await.is_ok() {}
-    }
-
-    /// The events from this one on.
-    pub fn events_from(&self, index: usize) -> Vec<Event> {
-        self.events.borrow().iter().skip(index).cloned().collect()
-    }
-
-    /// Changes with each new event.
-    pub fn watch(&self) -> watch::Receiver<usize> {
-        self.n_events.subscribe()
-    }
-
-    /// Whether it is over.
-    pub fn is_over(&self) -> bool {
-        self.outcome.borrow().is_some()
-    }
-
-    /// Whether it waits for better times after a rollback that failed.
-    pub fn is_stranded(&self) -> bool {
-        *self.phase.borrow() == Phase::Stranded.name()
-    }
-}
+use crate::supervisor::service::operation::{Operation, Order};
+use crate::supervisor::service::outcome;
 
 /// Runs an operation to its end.
 pub async fn run(
@@ -219,9 +73,9 @@ pub async fn run(
 
 /// Both are alive, and somebody must say which.
 fn tell_held(service: &Service, operation: &Operation) {
-    let trouble = dispatch::holding(service, operation).trouble;
+    let trouble = outcome::holding(service, operation).trouble;
     if let Some(trouble) = trouble {
-        let message = Message::of_operation(service, operation, &trouble);
+        let message = notices::of_operation(service, operation, &trouble);
         notices::tell(service, Notice::Held, message);
     }
 }

@@ -14,7 +14,7 @@ use crate::supervisor::operation::context::Force;
 use crate::supervisor::rollback_readiness::readiness;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::{Crew, Duty};
-use crate::supervisor::stack::Stack;
+use crate::supervisor::service::stack::Stack;
 
 /// One service, or all.
 pub fn status(stack: &Stack, only: Option<&str>) -> Status {

@@ -8,12 +8,12 @@ use std::rc::Rc;
 use crate::api::{Part, Trouble};
 use crate::core::release_set::Set as Machine;
 use crate::store::set::{self as journal, Intent, Planned};
-use crate::supervisor::control::dispatch;
 use crate::supervisor::operation::admission;
 use crate::supervisor::operation::context::Force;
 use crate::supervisor::release_set::progress::{Artifact, Course};
-use crate::supervisor::release_set::{ReleaseSet, runner};
-use crate::supervisor::stack::Stack;
+use crate::supervisor::release_set::runner;
+use crate::supervisor::service::release_set::ReleaseSet;
+use crate::supervisor::service::stack::Stack;
 
 /// A member with its artifact.
 type Taken = (Part, OwnedFd);
@@ -36,7 +36,8 @@ pub fn begin(
     let planned = taken.iter().map(|(part, _)| Planned {
         service: part.service.clone(),
         source: part.source.clone(),
-        before: dispatch::find(stack, &part.service)
+        before: stack
+            .find(&part.service)
             .ok()
             .and_then(|service| service.last_good())
             .map(|release| release.0),
@@ -79,7 +80,7 @@ fn refuse(
         if !names.insert(name.clone()) {
             failures.push((2, format!("{name}: named twice")));
         }
-        match dispatch::find(stack, &name) {
+        match stack.find(&name) {
             Ok(service) => {
                 let against = admission::obstacle(&service);
                 failures.extend(against.map(|why| (why.exit, format!("{name}: {}", why.why))));

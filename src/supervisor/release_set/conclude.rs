@@ -10,9 +10,9 @@ use crate::store::history;
 use crate::store::layout::ServiceLayout;
 use crate::store::set::{Record, Step, Turn};
 use crate::supervisor::notify::message::Message;
-use crate::supervisor::release_set::ReleaseSet;
 use crate::supervisor::release_set::progress::{Course, closed};
-use crate::supervisor::stack::Stack;
+use crate::supervisor::service::release_set::ReleaseSet;
+use crate::supervisor::service::stack::Stack;
 
 /// Journals that are kept; the history keeps a line of each for ever.
 const N_JOURNALS: usize = 200;

@@ -11,8 +11,8 @@ use crate::store::journal;
 use crate::store::set::{self as store, Came, Intent, Kind, Record, Step as Line};
 use crate::supervisor::release_set::progress::{self, Course};
 use crate::supervisor::release_set::runner;
-use crate::supervisor::release_set::{ReleaseSet, announcement};
-use crate::supervisor::stack::Stack;
+use crate::supervisor::service::release_set::{ReleaseSet, announcement};
+use crate::supervisor::service::stack::Stack;
 
 /// An open set.
 #[derive(Debug)]

@@ -13,12 +13,13 @@ use crate::store::journal;
 use crate::store::set::{Came, Kind};
 use crate::supervisor::operation::admission::{self, Wish};
 use crate::supervisor::operation::context::Terms;
-use crate::supervisor::operation::runner::Operation;
+use crate::supervisor::release_set::conclude;
 use crate::supervisor::release_set::progress::{self, Course};
-use crate::supervisor::release_set::{ReleaseSet, conclude};
 use crate::supervisor::service::Service;
+use crate::supervisor::service::operation::Operation;
 use crate::supervisor::service::refusal;
-use crate::supervisor::stack::Stack;
+use crate::supervisor::service::release_set::ReleaseSet;
+use crate::supervisor::service::stack::Stack;
 
 /// Sets a set running.
 pub fn spawn(stack: &Rc<Stack>, set: &Rc<ReleaseSet>, course: Course) {

@@ -11,7 +11,6 @@ use crate::core::retention;
 use crate::os::clock;
 use crate::store::release;
 use crate::store::state::Rehearsal;
-use crate::supervisor::notify::message::Message;
 use crate::supervisor::rollback_readiness::schema;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::Duty;
@@ -90,13 +89,13 @@ pub fn look(service: &Rc<Service>) {
                 format!("halley-sup drill {}", service.name),
                 format!("halley-sup releases {}", service.name),
             ];
-            let message = Message::at_rest(service, &what, &why, next);
+            let message = notices::at_rest(service, &what, &why, next);
             notices::tell(service, Notice::RollbackNotReady, message);
         }
         (Some(false), true) => {
             tracing::info!(service = %service.name, "a rollback would work");
             let what = format!("{}: a rollback would work again", service.name);
-            let message = Message::at_rest(service, &what, "", Vec::new());
+            let message = notices::at_rest(service, &what, "", Vec::new());
             notices::tell(service, Notice::RollbackReady, message);
         }
         _ => {}

@@ -5,7 +5,6 @@ use tokio::sync::watch;
 
 use crate::api::Event;
 use crate::core::time::Tick;
-use crate::supervisor::operation::runner::Operation;
 
 /// Something that tells events until its result.
 pub trait Watched {
@@ -15,18 +14,4 @@ pub trait Watched {
     fn told_from(&self, index: usize) -> Vec<Event>;
     /// The phase it is in, and since when.
     fn phase(&self) -> (String, Tick);
-}
-
-impl Watched for Operation {
-    fn grew(&self) -> watch::Receiver<usize> {
-        self.watch()
-    }
-
-    fn told_from(&self, index: usize) -> Vec<Event> {
-        self.events_from(index)
-    }
-
-    fn phase(&self) -> (String, Tick) {
-        (self.phase.borrow().clone(), self.phase_started.get())
-    }
 }

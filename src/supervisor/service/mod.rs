@@ -4,7 +4,11 @@
 pub mod followable;
 pub mod instances;
 pub mod notices;
+pub mod operation;
+pub mod outcome;
 pub mod refusal;
+pub mod release_set;
+pub mod stack;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -24,12 +28,12 @@ use crate::store::layout::{Layout, ServiceLayout};
 use crate::store::state::{State, StateError};
 use crate::store::trial;
 use crate::supervisor::notify::queue::Outbox;
-use crate::supervisor::operation::runner::Operation;
 use crate::supervisor::processes::keeper_client::Link;
 use crate::supervisor::processes::log_files::LogFiles;
 use crate::supervisor::proxy;
-use crate::supervisor::release_set::ReleaseSet;
 use crate::supervisor::service::instances::{Crew, Duty, Fleet};
+use crate::supervisor::service::operation::Operation;
+use crate::supervisor::service::release_set::ReleaseSet;
 use crate::supervisor::sockets::backend_address::Place;
 use crate::supervisor::sockets::relay::Passers;
 use crate::supervisor::sockets::slots::{SlotError, Slots};

@@ -5,10 +5,14 @@
 
 use std::fs;
 
+use crate::api::Trouble;
 use crate::core::notice::Notice;
+use crate::os::clock;
 use crate::os::fs as durable;
-use crate::supervisor::notify::message::Message;
+use crate::supervisor::notify::message::{self, Message};
 use crate::supervisor::service::Service;
+use crate::supervisor::service::operation::Operation;
+use crate::supervisor::service::refusal::still;
 
 /// It does not answer, or cannot be started.
 pub fn degraded(service: &Service, why: &str) {
@@ -18,7 +22,7 @@ pub fn degraded(service: &Service, why: &str) {
     let name = &service.name;
     let next = vec![format!("halley-sup status {name}"), format!("halley-sup logs {name}")];
     let what = format!("{name}: degraded");
-    tell(service, Notice::Degraded, Message::at_rest(service, &what, why, next));
+    tell(service, Notice::Degraded, at_rest(service, &what, why, next));
     if let Err(error) = durable::replace(&service.paths.degraded(), b"", 0o600) {
         tracing::warn!(service = %name, %error, "noting that it was told");
     }
@@ -30,7 +34,7 @@ pub fn recovered(service: &Service) {
         return;
     }
     let what = format!("{}: well again", service.name);
-    tell(service, Notice::Recovered, Message::at_rest(service, &what, "", Vec::new()));
+    tell(service, Notice::Recovered, at_rest(service, &what, "", Vec::new()));
     drop(fs::remove_file(service.paths.degraded()));
 }
 
@@ -39,4 +43,34 @@ pub fn tell(service: &Service, notice: Notice, message: Message) {
     for warning in service.shared.outbox.post(notice, message) {
         tracing::warn!(service = %service.name, warning, "a notification is lost");
     }
+}
+
+/// Something of a service at rest.
+pub fn at_rest(service: &Service, what: &str, why: &str, next: Vec<String>) -> Message {
+    Message {
+        service: service.name.to_string(),
+        key: format!("rest {} {}", service.shared.boot_id, clock::monotonic_ns()),
+        op: None,
+        release: service.last_good().map(|release| release.0),
+        serving: service.serving().map(|release| release.0),
+        outcome: None,
+        exit: None,
+        what: what.to_owned(),
+        why: why.to_owned(),
+        still: still(service),
+        next,
+    }
+}
+
+/// A running operation that somebody must know of.
+pub fn of_operation(service: &Service, operation: &Operation, trouble: &Trouble) -> Message {
+    let at = operation.at.borrow();
+    let message = Message {
+        key: message::key(operation.kind.name(), operation.id.0, &at),
+        op: Some(operation.id.0),
+        release: operation.release.get().map(|release| release.0),
+        exit: Some(trouble.exit),
+        ..at_rest(service, "", "", Vec::new())
+    };
+    message.with(Some(trouble))
 }

@@ -2,8 +2,8 @@
 
 use crate::api::Trouble;
 use crate::os::clock;
-use crate::supervisor::operation::runner::Operation;
 use crate::supervisor::service::Service;
+use crate::supervisor::service::operation::Operation;
 
 /// Why a verb is not taken up.
 pub fn refusal(service: &Service, done: &str, why: &str, exit: u8, next: &[&str]) -> Trouble {
@@ -50,4 +50,20 @@ pub fn still(service: &Service) -> String {
         }
         (None, None) => "nothing is serving, as before: there is no good release yet".to_owned(),
     }
+}
+
+/// Why a service is not free: the set that it is a member of.
+pub fn busy_with_set(service: &Service) -> Option<Trouble> {
+    let set = service.set.borrow().clone()?;
+    let name = &service.name;
+    Some(Trouble {
+        what: format!("{name}: busy"),
+        why: set.busy_text(),
+        still: still(service),
+        next: vec![
+            format!("halley-sup watch --set {}", set.id),
+            format!("halley-sup abort {name}"),
+        ],
+        exit: 9,
+    })
 }

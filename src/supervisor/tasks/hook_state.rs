@@ -8,7 +8,7 @@ use crate::config::model::Point;
 use crate::core::time::Tick;
 use crate::os::clock;
 use crate::store::journal::{Journal, Record};
-use crate::supervisor::operation::runner::Operation;
+use crate::supervisor::service::operation::Operation;
 use crate::supervisor::tasks::hook_run::Call;
 
 /// What a point is called in the journal and to watchers: `hook:before_flip`.

@@ -5,11 +5,11 @@ use std::rc::Rc;
 use crate::api::{BackupEntry, Event, PhaseState, Trouble};
 use crate::os::clock;
 use crate::store::receipt::{self, Receipt};
-use crate::supervisor::control::dispatch;
 use crate::supervisor::control::server::Client;
 use crate::supervisor::data::backup::Hand;
 use crate::supervisor::operation::admission;
 use crate::supervisor::service::Service;
+use crate::supervisor::service::outcome;
 use crate::supervisor::service::refusal;
 use crate::text;
 
@@ -73,7 +73,7 @@ pub async fn take(service: &Rc<Service>, client: &mut Client) -> Result<(), Trou
     }
     crate::supervisor::data::backup::prune(&hand).await;
     client.tell(&Event::Backup(Box::new(entry(receipt)))).await;
-    client.tell(&Event::Result(Box::new(dispatch::outcome(service, "backed_up", 0)))).await;
+    client.tell(&Event::Result(Box::new(outcome::outcome(service, "backed_up", 0)))).await;
     Ok(())
 }
 

@@ -9,14 +9,13 @@ use crate::api::{Event, PhaseState, Trouble};
 use crate::core::ids::ReleaseId;
 use crate::core::notice::Notice;
 use crate::os::clock;
-use crate::supervisor::control::dispatch;
 use crate::supervisor::control::server::Client;
 use crate::supervisor::health::probe::Transcript;
-use crate::supervisor::notify::message::Message;
 use crate::supervisor::rollback_readiness::readiness;
 use crate::supervisor::rollback_readiness::rehearsal;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::notices;
+use crate::supervisor::service::outcome;
 use crate::supervisor::service::refusal;
 
 /// The schedule is looked at this often at least: a suspended machine's clock jumps.
@@ -51,7 +50,7 @@ pub async fn by_hand(service: &Rc<Service>, client: &mut Client) -> Result<(), T
     match tried {
         Ok(detail) => {
             client.tell(&phase(PhaseState::Ok, ms, &detail)).await;
-            client.tell(&Event::Result(Box::new(dispatch::outcome(service, "drilled", 0)))).await;
+            client.tell(&Event::Result(Box::new(outcome::outcome(service, "drilled", 0)))).await;
             Ok(())
         }
         Err(why) => {
@@ -79,7 +78,7 @@ fn tell(service: &Service, target: ReleaseId, why: &str) {
     }
     let what = format!("{}: a drill has failed: one could not go back to {target}", service.name);
     let next = vec![format!("halley-sup drill {}", service.name)];
-    let message = Message::at_rest(service, &what, why, next);
+    let message = notices::at_rest(service, &what, why, next);
     notices::tell(service, Notice::DrillFailed, message);
 }
 

@@ -6,9 +6,9 @@ use crate::api::{Event, Trouble};
 use crate::os::clock;
 use crate::store::release;
 use crate::store::state::Freeze;
-use crate::supervisor::control::dispatch;
 use crate::supervisor::control::server::Client;
 use crate::supervisor::service::Service;
+use crate::supervisor::service::outcome;
 use crate::supervisor::service::refusal;
 
 /// No releases from here on; one that runs goes on.
@@ -24,7 +24,7 @@ pub async fn freeze(
     let freeze = Freeze { at: clock::now_rfc3339(), actor: actor.to_owned(), why };
     let saved = service.save(|state| state.freeze = Some(freeze));
     saved.map_err(|e| refusal::refusal(service, "frozen", &e.to_string(), 13, &["status"]))?;
-    client.tell(&Event::Result(Box::new(dispatch::outcome(service, "frozen", 0)))).await;
+    client.tell(&Event::Result(Box::new(outcome::outcome(service, "frozen", 0)))).await;
     Ok(())
 }
 
@@ -67,6 +67,6 @@ pub async fn thaw(
         None => state.freeze = None,
     });
     saved.map_err(|error| refused(&error.to_string(), 13))?;
-    client.tell(&Event::Result(Box::new(dispatch::outcome(service, "thawed", 0)))).await;
+    client.tell(&Event::Result(Box::new(outcome::outcome(service, "thawed", 0)))).await;
     Ok(())
 }

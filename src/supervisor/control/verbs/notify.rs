@@ -2,7 +2,7 @@
 
 use crate::api::{Event, Outcome, Trouble};
 use crate::supervisor::control::server::Client;
-use crate::supervisor::stack::Stack;
+use crate::supervisor::service::stack::Stack;
 
 /// Sends a test to a target, and says what came of it.
 ///

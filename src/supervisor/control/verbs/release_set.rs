@@ -6,11 +6,13 @@ use std::rc::Rc;
 
 use crate::api::{Event, Part, Trouble};
 use crate::core::ids::SetId;
-use crate::supervisor::control::dispatch::{Followed, Until, follow, holding};
+use crate::supervisor::control::dispatch::{Followed, Until, follow};
 use crate::supervisor::control::server::Client;
 use crate::supervisor::operation::context::Force;
-use crate::supervisor::release_set::{ReleaseSet, admission, resume};
-use crate::supervisor::stack::Stack;
+use crate::supervisor::release_set::{admission, resume};
+use crate::supervisor::service::outcome::holding;
+use crate::supervisor::service::release_set::ReleaseSet;
+use crate::supervisor::service::stack::Stack;
 
 /// Begins a set and follows it, until it waits for somebody's word.
 pub async fn release(
@@ -38,7 +40,7 @@ fn held(
     set: &ReleaseSet,
 ) -> Option<(
     Rc<crate::supervisor::service::Service>,
-    Rc<crate::supervisor::operation::runner::Operation>,
+    Rc<crate::supervisor::service::operation::Operation>,
 )> {
     let (index, _) = set.place.get()?;
     let service = stack.services.borrow().get(&set.members.get(index)?.0).cloned()?;

@@ -27,10 +27,10 @@ use crate::supervisor::health::gate::{self, Gated, Rigour};
 use crate::supervisor::instances::retire;
 use crate::supervisor::instances::start;
 use crate::supervisor::operation::context::{Job, Performed};
-use crate::supervisor::operation::runner::Operation;
 use crate::supervisor::rollback_readiness::rehearsal;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::{Crew, Duty};
+use crate::supervisor::service::operation::Operation;
 
 /// Performs a phase.
 pub async fn perform(

@@ -15,10 +15,10 @@ use crate::supervisor::operation::admission;
 use crate::supervisor::operation::context::{Extent, Force, Job, Performed, refuse};
 use crate::supervisor::operation::dry_run;
 use crate::supervisor::operation::phases::hold;
-use crate::supervisor::operation::runner::Operation;
 use crate::supervisor::proxy;
 use crate::supervisor::rollback_readiness::schema;
 use crate::supervisor::service::Service;
+use crate::supervisor::service::operation::Operation;
 use crate::text;
 
 /// Disk space that an operation leaves to others.

@@ -12,8 +12,8 @@ use crate::store::intake::{self, IntakeError, Limits, Received};
 use crate::store::release::{self, Manifest};
 use crate::store::seal;
 use crate::supervisor::operation::context::{Job, Performed, Staged, refuse};
-use crate::supervisor::operation::runner::Operation;
 use crate::supervisor::service::Service;
+use crate::supervisor::service::operation::Operation;
 use crate::text;
 
 /// Watchers want to see an intake move, not every chunk of it.

@@ -1,0 +1,256 @@
+//! The stack: all services together, from the moment a supervisor comes up until it leaves.
+
+use std::cell::{Cell, RefCell};
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use tokio::sync::mpsc;
+
+use crate::config;
+use crate::core::order;
+use crate::keeper;
+use crate::os::proc;
+use crate::store::layout::Layout;
+use crate::supervisor::control::server;
+use crate::supervisor::control::verbs::drill;
+use crate::supervisor::health::liveness;
+use crate::supervisor::instances::dependency_order;
+use crate::supervisor::instances::retire;
+use crate::supervisor::instances::scale;
+use crate::supervisor::notify::queue::Outbox;
+use crate::supervisor::operation;
+use crate::supervisor::operation::start_last_good;
+use crate::supervisor::processes::keeper_client::{Inventory, Link, LinkError, News};
+use crate::supervisor::release_set::resume;
+use crate::supervisor::service::stack::Stack;
+use crate::supervisor::service::{Service, Shared};
+
+/// Why a supervisor leaves.
+#[derive(Debug, thiserror::Error)]
+pub enum StackError {
+    /// The configuration is not valid any more.
+    #[error("the configuration cannot be used:\n{problems}")]
+    Config {
+        /// All that is wrong, a line each.
+        problems: String,
+    },
+    /// There is no keeper.
+    #[error("no keeper: {0}")]
+    Keeper(#[from] LinkError),
+    /// The system's own reason.
+    #[error(transparent)]
+    System(#[from] std::io::Error),
+}
+
+/// Runs the stack until the keeper says stop or is gone.
+///
+/// # Errors
+/// [`StackError`] when it cannot begin.
+pub async fn run(config_path: PathBuf) -> Result<(), StackError> {
+    let socket = keeper::link_from_env()?;
+    let config = crate::supervisor::load(&config_path).map_err(|problems| StackError::Config {
+        problems: problems.iter().map(|p| format!("{p}\n")).collect(),
+    })?;
+    let (link, mut inventory, news) = Link::connect(socket).await?;
+    let layout = Layout::new(&config.root);
+    let outbox = Outbox::open(&layout.outbox(), &config.notify);
+    let shared = Rc::new(Shared {
+        link,
+        layout,
+        boot_id: proc::boot_id()?,
+        config_path,
+        outbox,
+        next_port: Cell::new(0),
+        stopping: Cell::new(false),
+    });
+    let stack = Rc::new(Stack {
+        shared,
+        services: RefCell::default(),
+        order: RefCell::new(config.order.clone()),
+        broken: RefCell::default(),
+        set: RefCell::default(),
+    });
+    let open_set = resume::find(&stack);
+    stack.set.replace(open_set.as_ref().map(|open| Rc::clone(&open.set)));
+    for name in &config.order {
+        if let Some(service) = config.services.get(name) {
+            take_over(&stack, service.clone(), &mut inventory).await;
+        }
+    }
+    report_unknown_children(&stack, &mut inventory).await;
+    if let Some(open) = open_set {
+        resume::go_on(&stack, open);
+    }
+    server::serve(&stack, &config.socket)?;
+    stack.shared.link.ready().await?;
+    let starting = Rc::clone(&stack);
+    tokio::task::spawn_local(async move { bring_up(&starting).await });
+    until_the_end(&stack, news).await
+}
+
+async fn take_over(stack: &Rc<Stack>, config: config::model::Service, inventory: &mut Inventory) {
+    let name = config.name.clone();
+    let taken = match Service::load(Rc::clone(&stack.shared), config) {
+        Ok(service) => {
+            stack.mark(&service);
+            match operation::resume::take_over(&service, inventory).await {
+                Ok(()) => Ok(service),
+                Err(error) => Err(error.to_string()),
+            }
+        }
+        Err(error) => Err(error.to_string()),
+    };
+    match taken {
+        Ok(service) => {
+            liveness::watch(&service);
+            drill::watch(&service);
+            // A stop that a supervisor before this one did not come to finish.
+            let passers = service.slots.passers();
+            let is_down = service.fleet.all().is_empty() && passers.is_empty();
+            if service.state.borrow().stopped && !is_down {
+                let service = Rc::clone(&service);
+                tokio::task::spawn_local(async move { take_down(&service).await });
+            }
+            stack.services.borrow_mut().insert(name, service);
+        }
+        Err(why) => {
+            tracing::error!(service = %name, why, "not taken over; what it runs goes on");
+            stack.broken.borrow_mut().insert(name, why);
+        }
+    }
+}
+
+/// Children and descriptors of services that are not in the configuration are left alone and
+/// said: stopping what serves is nobody's accident.
+async fn report_unknown_children(stack: &Stack, inventory: &mut Inventory) {
+    let broken = stack.broken.borrow();
+    for found in &inventory.children {
+        if broken.is_empty() {
+            tracing::warn!(
+                pid = found.identity.pid,
+                label = found.label,
+                "a process of a service that is not in the configuration runs on"
+            );
+        }
+    }
+}
+
+/// Starts what is not running: a service begins when those it is `after` answer, or have had
+/// their time; others begin at once.
+async fn bring_up(stack: &Stack) {
+    let (services, waits) = stack.in_order();
+    dependency_order::run(&waits, |place| {
+        let service = Rc::clone(&services[place]);
+        async move {
+            let deadline = start_last_good::deadline(&service);
+            let up = Rc::clone(&service);
+            let task =
+                tokio::task::spawn_local(async move { start_last_good::bring_up(&up).await });
+            if tokio::time::timeout(deadline, task).await.is_err() {
+                tracing::warn!(service = %service.name, "is not up yet; those after it start");
+            }
+        }
+    })
+    .await;
+}
+
+async fn until_the_end(
+    stack: &Rc<Stack>,
+    mut news: mpsc::UnboundedReceiver<News>,
+) -> Result<(), StackError> {
+    loop {
+        match news.recv().await {
+            Some(News::Stop) => {
+                let stack = Rc::clone(stack);
+                tokio::task::spawn_local(async move { stop(&stack).await });
+            }
+            Some(News::Reload) => reload(stack).await,
+            Some(News::Gone) | None => return Ok(()),
+        }
+    }
+}
+
+/// Takes everything down: a service when those after it are down, others at once.
+async fn stop(stack: &Stack) {
+    stack.shared.stopping.set(true);
+    // It goes on at the next start, from its journal.
+    let set = stack.set.borrow().as_ref().and_then(|set| set.task.take());
+    if let Some(task) = set {
+        task.abort();
+        drop(task.await);
+    }
+    let (services, waits) = stack.in_order();
+    dependency_order::run(&order::stops(&waits), |place| {
+        let service = Rc::clone(&services[place]);
+        async move { take_down(&service).await }
+    })
+    .await;
+    stack.shared.outbox.stop();
+    if let Err(error) = stack.shared.link.stopped().await {
+        tracing::error!(%error, "saying that everything is down");
+    }
+}
+
+/// Reads the configuration again. What runs keeps the settings it has until its next start.
+async fn reload(stack: &Rc<Stack>) {
+    let config = match crate::supervisor::load(&stack.shared.config_path) {
+        Ok(config) => config,
+        Err(problems) => {
+            for problem in problems {
+                tracing::error!(%problem, "the configuration is not reloaded");
+            }
+            return;
+        }
+    };
+    for (name, settings) in &config.services {
+        let present = stack.services.borrow().get(name).cloned();
+        match present {
+            Some(service) => {
+                if service.config().listen != settings.listen {
+                    tracing::warn!(service = %name, "other listeners take a restart of halley-sup");
+                    continue;
+                }
+                service.config.replace(Rc::new(settings.clone()));
+                scale::begin(&service);
+            }
+            None => take_over(stack, settings.clone(), &mut Inventory::default()).await,
+        }
+    }
+    for name in stack.services.borrow().keys() {
+        if !config.services.contains_key(name) {
+            tracing::warn!(service = %name, "is not in the configuration any more and runs on");
+        }
+    }
+    stack.shared.outbox.configure(&config.notify);
+    stack.order.replace(config.order);
+    tracing::info!("configuration reloaded");
+    let starting = Rc::clone(stack);
+    tokio::task::spawn_local(async move { bring_up(&starting).await });
+}
+
+/// Stops a service: its operation, its listeners, its processes. New connections are refused from
+/// the first moment on, those that are served are finished.
+pub async fn take_down(service: &Rc<Service>) {
+    let task = service.task.borrow_mut().take();
+    if let Some(task) = task {
+        task.abort();
+        drop(task.await);
+    }
+    // What is just being started is seen, and stopped.
+    let turn = service.starting.lock().await;
+    service.live.set(None);
+    let crews = service.fleet.all();
+    let stops: Vec<_> = crews
+        .into_iter()
+        .map(|crew| {
+            let service = Rc::clone(service);
+            tokio::task::spawn_local(async move { retire::stop_now(&service, &crew).await })
+        })
+        .collect();
+    service.slots.close(service.link()).await;
+    drop(turn);
+    for stop in stops {
+        drop(stop.await);
+    }
+    service.slots.passers().end().await;
+}

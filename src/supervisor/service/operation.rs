@@ -1,0 +1,175 @@
+//! One operation as others see it: its number, its phase, its events, its outcome.
+//!
+//! A noun; what runs it is [`crate::supervisor::operation::runner`].
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use tokio::sync::{mpsc, watch};
+
+use crate::api::{Event, Outcome};
+use crate::core::ids::{OpId, ReleaseId, ServiceName};
+use crate::core::operation::machine::Kind;
+use crate::core::operation::phase::Phase;
+use crate::core::time::Tick;
+use crate::os::clock;
+use crate::store::journal::Record;
+use crate::supervisor::service::followable::Watched;
+
+/// An operation as others see it.
+#[derive(Debug)]
+pub struct Operation {
+    /// Its number.
+    pub id: OpId,
+    /// What was asked for.
+    pub kind: Kind,
+    /// Who asked.
+    pub actor: String,
+    /// When, RFC 3339.
+    pub at: RefCell<String>,
+    /// When, in ticks.
+    pub started: Tick,
+    /// The release it is about.
+    pub release: Cell<Option<ReleaseId>>,
+    /// The phase it is in.
+    pub phase: RefCell<String>,
+    /// When that phase began.
+    pub phase_started: Cell<Tick>,
+    /// How it ended.
+    pub outcome: RefCell<Option<Outcome>>,
+    events: RefCell<Vec<Event>>,
+    n_events: watch::Sender<usize>,
+    orders: mpsc::UnboundedSender<Order>,
+}
+
+/// What somebody tells a running operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// End it and go back.
+    Abort,
+    /// End the bake or the hold well.
+    Promote,
+    /// Leave the field: another operation takes over a stranded one.
+    Yield,
+}
+
+impl Operation {
+    /// A new operation, and where its orders arrive.
+    pub fn new(
+        id: OpId,
+        kind: Kind,
+        actor: String,
+        release: Option<ReleaseId>,
+    ) -> (Rc<Self>, mpsc::UnboundedReceiver<Order>) {
+        let (orders, inbox) = mpsc::unbounded_channel();
+        let operation = Self {
+            id,
+            kind,
+            actor,
+            at: RefCell::new(clock::now_rfc3339()),
+            started: clock::tick(),
+            release: Cell::new(release),
+            phase: RefCell::default(),
+            phase_started: Cell::new(clock::tick()),
+            outcome: RefCell::default(),
+            events: RefCell::default(),
+            n_events: watch::channel(0).0,
+            orders,
+        };
+        (Rc::new(operation), inbox)
+    }
+
+    /// An operation that a supervisor before this one began, with what it had told.
+    pub fn resumed(
+        id: OpId,
+        kind: Kind,
+        actor: String,
+        at: String,
+        release: ReleaseId,
+        records: &[Record],
+    ) -> (Rc<Self>, mpsc::UnboundedReceiver<Order>) {
+        let (operation, orders) = Self::new(id, kind, actor, Some(release));
+        operation.at.replace(at);
+        for event in records.iter().filter_map(Record::event) {
+            operation.tell(event);
+        }
+        (operation, orders)
+    }
+
+    /// Tells the operation something; it may be over.
+    pub fn order(&self, order: Order) {
+        if self.orders.send(order).is_err() {
+            tracing::debug!(op = self.id.0, ?order, "the operation is over");
+        }
+    }
+
+    /// Tells all watchers.
+    pub fn tell(&self, event: Event) {
+        // Progress replaces progress: a late watcher needs the last number only.
+        let mut events = self.events.borrow_mut();
+        let is_progress = |event: &Event| matches!(event, Event::Progress { .. });
+        if is_progress(&event) && events.last().is_some_and(is_progress) {
+            events.pop();
+        }
+        events.push(event);
+        drop(events);
+        self.n_events.send_modify(|n| *n += 1);
+    }
+
+    /// Tells watchers what it is, before anything else.
+    pub fn announce_to_watchers(&self, service: &ServiceName) {
+        self.tell(self.announcement(service));
+    }
+
+    /// What it is.
+    pub fn announcement(&self, service: &ServiceName) -> Event {
+        Event::Operation {
+            service: service.to_string(),
+            op: self.id.0,
+            kind: self.kind.name().to_owned(),
+            release: self.release.get().map(|release| release.0),
+            actor: self.actor.clone(),
+            at: self.at.borrow().clone(),
+        }
+    }
+
+    /// Resolves when it is over.
+    pub async fn over(&self) {
+        let mut events = self.watch();
+        while !self.is_over() && events.changed().await.is_ok() {}
+    }
+
+    /// The events from this one on.
+    pub fn events_from(&self, index: usize) -> Vec<Event> {
+        self.events.borrow().iter().skip(index).cloned().collect()
+    }
+
+    /// Changes with each new event.
+    pub fn watch(&self) -> watch::Receiver<usize> {
+        self.n_events.subscribe()
+    }
+
+    /// Whether it is over.
+    pub fn is_over(&self) -> bool {
+        self.outcome.borrow().is_some()
+    }
+
+    /// Whether it waits for better times after a rollback that failed.
+    pub fn is_stranded(&self) -> bool {
+        *self.phase.borrow() == Phase::Stranded.name()
+    }
+}
+
+impl Watched for Operation {
+    fn grew(&self) -> watch::Receiver<usize> {
+        self.watch()
+    }
+
+    fn told_from(&self, index: usize) -> Vec<Event> {
+        self.events_from(index)
+    }
+
+    fn phase(&self) -> (String, Tick) {
+        (self.phase.borrow().clone(), self.phase_started.get())
+    }
+}

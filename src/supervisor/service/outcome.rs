@@ -1,0 +1,43 @@
+//! How a verb or an operation ended, with what serves now.
+
+use crate::api::{Outcome, Trouble};
+use crate::supervisor::service::Service;
+use crate::supervisor::service::operation::Operation;
+use crate::supervisor::service::refusal::still;
+
+/// A verb that is done.
+pub fn outcome(service: &Service, word: &str, op: u64) -> Outcome {
+    Outcome {
+        outcome: word.to_owned(),
+        service: service.name.to_string(),
+        op,
+        release: service.serving().map(|release| release.0),
+        serving: service.serving().map(|release| release.0),
+        last_good: service.last_good().map(|release| release.0),
+        exit: 0,
+        warnings: Vec::new(),
+        next: Vec::new(),
+        trouble: None,
+        members: Vec::new(),
+    }
+}
+
+/// Both are alive, and a human decides.
+pub fn holding(service: &Service, operation: &Operation) -> Outcome {
+    let name = &service.name;
+    let next = ["promote", "abort"].map(|verb| format!("halley-sup {verb} {name}"));
+    let trouble = Trouble {
+        what: format!("{name}: operation {} waits for a word", operation.id),
+        why: "the bake was inconclusive, and the configuration says hold".to_owned(),
+        still: still(service),
+        next: next.to_vec(),
+        exit: 22,
+    };
+    Outcome {
+        exit: 22,
+        next: next.to_vec(),
+        release: operation.release.get().map(|release| release.0),
+        trouble: Some(trouble),
+        ..outcome(service, "holding", operation.id.0)
+    }
+}

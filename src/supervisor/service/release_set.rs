@@ -1,0 +1,159 @@
+//! A set that runs: several releases as one operation, as others see it.
+//!
+//! A noun; what runs it is [`crate::supervisor::release_set`].
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::api::{Event, Outcome, SetStatus};
+use crate::core::ids::{ReleaseId, ServiceName, SetId};
+use crate::core::time::Tick;
+use crate::os::clock;
+use crate::store::set::{Intent, Kind};
+use crate::supervisor::service::followable::Watched;
+use crate::supervisor::service::operation::{Operation, Order};
+
+/// A set as others see it.
+#[derive(Debug)]
+pub struct ReleaseSet {
+    /// Its number.
+    pub id: SetId,
+    /// Who asked.
+    pub actor: String,
+    /// When, RFC 3339.
+    pub at: String,
+    /// When, in ticks.
+    pub started: Tick,
+    /// Its services in order, with what served before.
+    pub members: Vec<(ServiceName, Option<ReleaseId>)>,
+    /// The member it is at.
+    pub place: Cell<Option<(usize, Kind)>>,
+    /// The operation in flight.
+    pub operation: RefCell<Option<Rc<Operation>>>,
+    /// How it ended.
+    pub outcome: RefCell<Option<Outcome>>,
+    /// The task that runs it.
+    pub task: RefCell<Option<JoinHandle<()>>>,
+    aborted_by: RefCell<Option<String>>,
+    events: RefCell<Vec<Event>>,
+    n_events: watch::Sender<usize>,
+}
+
+impl ReleaseSet {
+    /// The set of this intent; its first event is told.
+    pub fn new(intent: &Intent) -> Rc<Self> {
+        let members = intent.members.iter().filter_map(|member| {
+            let name = member.service.parse().ok()?;
+            Some((name, member.before.map(ReleaseId)))
+        });
+        let set = Rc::new(Self {
+            id: SetId(intent.set),
+            actor: intent.actor.clone(),
+            at: intent.at.clone(),
+            started: clock::tick(),
+            members: members.collect(),
+            place: Cell::new(None),
+            operation: RefCell::default(),
+            outcome: RefCell::default(),
+            task: RefCell::default(),
+            aborted_by: RefCell::default(),
+            events: RefCell::default(),
+            n_events: watch::channel(0).0,
+        });
+        set.tell(announcement(intent));
+        set
+    }
+
+    /// All names, for people and for the history.
+    pub fn names(&self) -> String {
+        let names: Vec<&str> = self.members.iter().map(|(name, _)| name.as_str()).collect();
+        names.join(",")
+    }
+
+    /// Whether a service is one of its members.
+    pub fn has(&self, name: &ServiceName) -> bool {
+        self.members.iter().any(|(member, _)| member == name)
+    }
+
+    /// What served before: nothing prunes it while the set may go back to it.
+    pub fn before(&self, name: &ServiceName) -> Option<ReleaseId> {
+        self.members.iter().find(|(member, _)| member == name)?.1
+    }
+
+    /// No member is begun any more, and the one in flight goes back. A set on its way back goes on.
+    pub fn abort(&self, actor: &str) {
+        self.aborted_by.borrow_mut().get_or_insert_with(|| actor.to_owned());
+        self.pass_abort_on();
+    }
+
+    /// Who said `abort`.
+    pub fn aborted_by(&self) -> Option<String> {
+        self.aborted_by.borrow().clone()
+    }
+
+    /// The release in flight hears of an abort that came before or while it runs.
+    pub fn pass_abort_on(&self) {
+        let is_release = matches!(self.place.get(), Some((_, Kind::Release)));
+        let running = self.operation.borrow().clone().filter(|_| is_release);
+        if let (Some(running), true) = (running, self.aborted_by.borrow().is_some()) {
+            running.order(Order::Abort);
+        }
+    }
+
+    /// Tells all watchers.
+    pub fn tell(&self, event: Event) {
+        self.events.borrow_mut().push(event);
+        self.n_events.send_modify(|n| *n += 1);
+    }
+
+    /// For `status`.
+    pub fn status(&self) -> SetStatus {
+        let place = self.place.get();
+        let name = |index: usize| self.members.get(index).map(|(name, _)| name.to_string());
+        SetStatus {
+            set: self.id.0,
+            members: self.members.iter().map(|(name, _)| name.to_string()).collect(),
+            member: place.and_then(|(index, _)| name(index)),
+            kind: place.map(|(_, kind)| kind.name().to_owned()),
+            actor: self.actor.clone(),
+            at: self.at.clone(),
+        }
+    }
+}
+
+impl Watched for ReleaseSet {
+    fn grew(&self) -> watch::Receiver<usize> {
+        self.n_events.subscribe()
+    }
+
+    fn told_from(&self, index: usize) -> Vec<Event> {
+        self.events.borrow().iter().skip(index).cloned().collect()
+    }
+
+    fn phase(&self) -> (String, Tick) {
+        let running = self.operation.borrow().clone();
+        running.map_or_else(|| (String::new(), self.started), |running| Watched::phase(&*running))
+    }
+}
+
+/// The first thing that watchers hear.
+pub fn announcement(intent: &Intent) -> Event {
+    Event::Set {
+        set: intent.set,
+        members: intent.members.iter().map(|member| member.service.clone()).collect(),
+        actor: intent.actor.clone(),
+        at: intent.at.clone(),
+    }
+}
+
+impl ReleaseSet {
+    /// Who is at it, with what, since when.
+    pub fn busy_text(&self) -> String {
+        let seconds = clock::tick().since_ms(self.started) / 1000;
+        let (id, names, actor, at) = (self.id, self.names(), &self.actor, &self.at);
+        format!("set {id} ({names} by {actor}) runs since {at} ({seconds} s)")
+    }
+}
