@@ -184,11 +184,11 @@ fn waits_for_a_word(phase: &str) -> bool {
 
 /// Streams an operation, or a set of them, from its beginning.
 pub async fn follow(watched: &impl Watched, client: &mut Client, until: Until) -> Followed {
-    let mut grew = watched.grew();
+    let mut grew = watched.events().watch();
     let mut n_told = 0;
     loop {
         grew.borrow_and_update();
-        for event in watched.told_from(n_told) {
+        for event in watched.events().from(n_told) {
             n_told += 1;
             let last = matches!(event, Event::Result(_));
             if !client.tell(&event).await || last {
@@ -364,7 +364,7 @@ async fn order(service: &Rc<Service>, order: Order, client: &mut Client) -> Resu
     running.order(order);
     if on_step && order == Order::Promote {
         // The next step has its own verdict: `watch` follows it.
-        let mut grew = running.watch();
+        let mut grew = running.events.watch();
         while *running.phase.borrow() == phase && !running.is_over() && grew.changed().await.is_ok()
         {
         }

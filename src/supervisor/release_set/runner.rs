@@ -132,11 +132,11 @@ async fn follow(
     operation: &Operation,
 ) -> Result<Outcome, String> {
     set.tell(operation.announcement(&service.name));
-    let mut grew = operation.watch();
+    let mut grew = operation.events.watch();
     let mut n_told = 0;
     loop {
         grew.borrow_and_update();
-        for event in operation.events_from(n_told) {
+        for event in operation.events.from(n_told) {
             n_told += 1;
             match event {
                 Event::Operation { .. } => {}

@@ -1,6 +1,7 @@
 //! One service as the supervisor holds it: its settings, its durable state, its listeners, its
 //! processes, its operation. A noun; the verbs are in the files beside this one.
 
+pub mod event_log;
 pub mod followable;
 pub mod instances;
 pub mod notices;

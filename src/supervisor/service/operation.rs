@@ -5,7 +5,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use crate::api::{Event, Outcome};
 use crate::core::ids::{OpId, ReleaseId, ServiceName};
@@ -14,6 +14,7 @@ use crate::core::operation::phase::Phase;
 use crate::core::time::Tick;
 use crate::os::clock;
 use crate::store::journal::Record;
+use crate::supervisor::service::event_log::EventLog;
 use crate::supervisor::service::followable::Watched;
 
 /// An operation as others see it.
@@ -37,8 +38,8 @@ pub struct Operation {
     pub phase_started: Cell<Tick>,
     /// How it ended.
     pub outcome: RefCell<Option<Outcome>>,
-    events: RefCell<Vec<Event>>,
-    n_events: watch::Sender<usize>,
+    /// What it has told.
+    pub events: EventLog,
     orders: mpsc::UnboundedSender<Order>,
 }
 
@@ -72,8 +73,7 @@ impl Operation {
             phase: RefCell::default(),
             phase_started: Cell::new(clock::tick()),
             outcome: RefCell::default(),
-            events: RefCell::default(),
-            n_events: watch::channel(0).0,
+            events: EventLog::default(),
             orders,
         };
         (Rc::new(operation), inbox)
@@ -105,15 +105,7 @@ impl Operation {
 
     /// Tells all watchers.
     pub fn tell(&self, event: Event) {
-        // Progress replaces progress: a late watcher needs the last number only.
-        let mut events = self.events.borrow_mut();
-        let is_progress = |event: &Event| matches!(event, Event::Progress { .. });
-        if is_progress(&event) && events.last().is_some_and(is_progress) {
-            events.pop();
-        }
-        events.push(event);
-        drop(events);
-        self.n_events.send_modify(|n| *n += 1);
+        self.events.tell(event);
     }
 
     /// Tells watchers what it is, before anything else.
@@ -135,18 +127,8 @@ impl Operation {
 
     /// Resolves when it is over.
     pub async fn over(&self) {
-        let mut events = self.watch();
+        let mut events = self.events.watch();
         while !self.is_over() && events.changed().await.is_ok() {}
-    }
-
-    /// The events from this one on.
-    pub fn events_from(&self, index: usize) -> Vec<Event> {
-        self.events.borrow().iter().skip(index).cloned().collect()
-    }
-
-    /// Changes with each new event.
-    pub fn watch(&self) -> watch::Receiver<usize> {
-        self.n_events.subscribe()
     }
 
     /// Whether it is over.
@@ -161,12 +143,8 @@ impl Operation {
 }
 
 impl Watched for Operation {
-    fn grew(&self) -> watch::Receiver<usize> {
-        self.watch()
-    }
-
-    fn told_from(&self, index: usize) -> Vec<Event> {
-        self.events_from(index)
+    fn events(&self) -> &EventLog {
+        &self.events
     }
 
     fn phase(&self) -> (String, Tick) {

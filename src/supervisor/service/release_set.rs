@@ -5,7 +5,6 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::api::{Event, Outcome, SetStatus};
@@ -13,6 +12,7 @@ use crate::core::ids::{ReleaseId, ServiceName, SetId};
 use crate::core::time::Tick;
 use crate::os::clock;
 use crate::store::set::{Intent, Kind};
+use crate::supervisor::service::event_log::EventLog;
 use crate::supervisor::service::followable::Watched;
 use crate::supervisor::service::operation::{Operation, Order};
 
@@ -38,8 +38,7 @@ pub struct ReleaseSet {
     /// The task that runs it.
     pub task: RefCell<Option<JoinHandle<()>>>,
     aborted_by: RefCell<Option<String>>,
-    events: RefCell<Vec<Event>>,
-    n_events: watch::Sender<usize>,
+    events: EventLog,
 }
 
 impl ReleaseSet {
@@ -60,8 +59,7 @@ impl ReleaseSet {
             outcome: RefCell::default(),
             task: RefCell::default(),
             aborted_by: RefCell::default(),
-            events: RefCell::default(),
-            n_events: watch::channel(0).0,
+            events: EventLog::default(),
         });
         set.tell(announcement(intent));
         set
@@ -105,8 +103,7 @@ impl ReleaseSet {
 
     /// Tells all watchers.
     pub fn tell(&self, event: Event) {
-        self.events.borrow_mut().push(event);
-        self.n_events.send_modify(|n| *n += 1);
+        self.events.tell(event);
     }
 
     /// For `status`.
@@ -125,12 +122,8 @@ impl ReleaseSet {
 }
 
 impl Watched for ReleaseSet {
-    fn grew(&self) -> watch::Receiver<usize> {
-        self.n_events.subscribe()
-    }
-
-    fn told_from(&self, index: usize) -> Vec<Event> {
-        self.events.borrow().iter().skip(index).cloned().collect()
+    fn events(&self) -> &EventLog {
+        &self.events
     }
 
     fn phase(&self) -> (String, Tick) {
