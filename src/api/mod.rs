@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 pub mod backup;
 pub mod plan;
 pub mod release_set;
+#[cfg(test)]
+mod tests;
 
 pub use backup::{BackupEntry, RestorePlan};
 pub use plan::{Plan, PlanStep};
