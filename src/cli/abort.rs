@@ -1,4 +1,4 @@
-//! `abort SERVICE`: end an operation and go back to what served before.
+//! `abort SERVICE`: end the running operation and go back to what served before.
 
 use std::process::ExitCode;
 
@@ -11,7 +11,7 @@ use crate::cli::client::{self, Stay};
 /// The arguments.
 #[derive(Debug, Args)]
 pub struct Abort {
-    /// Which service
+    /// Name of the service
     service: String,
     #[command(flatten)]
     common: Common,

@@ -1,4 +1,4 @@
-//! `backup SERVICE`: take a backup, restore it to scratch, check it; `--list` tells of all.
+//! `backup SERVICE`: take a backup, restore it to scratch, check it; `--list` lists them.
 
 use std::process::ExitCode;
 
@@ -11,9 +11,9 @@ use crate::cli::client::{self, Stay};
 /// The arguments.
 #[derive(Debug, Args)]
 pub struct Backup {
-    /// Which service
+    /// Name of the service
     service: String,
-    /// Only tell of those there are
+    /// List the backups instead
     #[arg(long)]
     list: bool,
     #[command(flatten)]

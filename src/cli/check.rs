@@ -1,4 +1,4 @@
-//! `check`: all that is wrong with the configuration, at once.
+//! `check`: all errors of the configuration, at once.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! `doctor`: what this kernel and this host allow, and what to do otherwise.
+//! `doctor`: kernel and host support, and what to do without it.
 
 use std::fs;
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! `drill SERVICE`: rehearse a rollback without one.
+//! `drill SERVICE`: rehearse a rollback.
 
 use std::process::ExitCode;
 
@@ -11,7 +11,7 @@ use crate::cli::client::{self, Stay};
 /// The arguments.
 #[derive(Debug, Args)]
 pub struct Drill {
-    /// Which service
+    /// Name of the service
     service: String,
     #[command(flatten)]
     common: Common,

@@ -1,4 +1,4 @@
-//! `freeze SERVICE`: no releases until it is thawed.
+//! `freeze SERVICE`: refuse releases until `thaw`.
 
 use std::process::ExitCode;
 
@@ -11,10 +11,10 @@ use crate::cli::client::{self, Stay};
 /// The arguments.
 #[derive(Debug, Args)]
 pub struct Freeze {
-    /// Which service
+    /// Name of the service
     service: String,
-    /// Why, for whoever is refused
-    #[arg(long, value_name = "REASON", default_value = "somebody said freeze")]
+    /// Reason, shown when a release is refused
+    #[arg(long, value_name = "REASON", default_value = "no reason given")]
     why: String,
     #[command(flatten)]
     common: Common,

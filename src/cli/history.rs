@@ -11,9 +11,9 @@ use crate::cli::client::{self, Stay};
 /// The arguments.
 #[derive(Debug, Args)]
 pub struct History {
-    /// Only this service
+    /// Show only this service
     service: Option<String>,
-    /// At most this many, newest first
+    /// Maximum number of operations, newest first
     #[arg(short = 'n', long, default_value_t = 20)]
     limit: usize,
     #[command(flatten)]

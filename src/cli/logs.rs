@@ -11,15 +11,15 @@ use crate::cli::client::{self, Stay};
 /// The arguments.
 #[derive(Debug, Args)]
 pub struct Logs {
-    /// Which service
+    /// Name of the service
     service: String,
-    /// Which release [default: the one that serves]
+    /// Release to show [default: the serving one]
     #[arg(long, value_name = "RELEASE")]
     release: Option<u64>,
-    /// How many of the last lines
+    /// Number of last lines to show
     #[arg(short = 'n', long, default_value_t = 50)]
     tail: usize,
-    /// Go on with each new line
+    /// Keep printing new lines
     #[arg(short, long)]
     follow: bool,
     #[command(flatten)]

@@ -33,7 +33,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-/// Supervises bare processes and releases them without downtime.
+/// Supervises native programs and releases them without downtime.
 #[derive(Debug, Parser)]
 #[command(name = "halley-sup", version, arg_required_else_help = true)]
 struct Cli {
@@ -44,59 +44,59 @@ struct Cli {
 /// What every verb takes.
 #[derive(Debug, Args)]
 pub struct Common {
-    /// The configuration [default: $HALLEY_CONFIG, else /etc/halley/halley.toml]
+    /// Configuration file [default: $HALLEY_CONFIG, else /etc/halley/halley.toml]
     #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
-    /// Print JSON, one object a line; the last is the result
+    /// Print JSON, one object a line, the result last
     #[arg(long, global = true)]
     json: bool,
 }
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Run the stack (the service manager's own command)
+    /// Run the stack in the foreground (the systemd unit starts this)
     Run(run::Run),
-    /// Check the configuration
+    /// Check the configuration and report all errors at once
     Check(check::Check),
-    /// Bring a new release live: a directory, .tar, .tar.gz, .tar.zst, or - for stdin
+    /// Make a new release live
     Release(release::Release),
-    /// Bring an older release back
+    /// Go back to an earlier release
     Rollback(rollback::Rollback),
-    /// Show how things stand
+    /// Show services, processes and rollback readiness
     Status(status::Status),
     /// Show past operations
     History(history::History),
     /// Show the releases on disk
     Releases(releases::Releases),
-    /// Show a service's log
+    /// Show the log of a service
     Logs(logs::Logs),
     /// Start a stopped service
     Start(start::Start),
-    /// Stop a service; it stays down
+    /// Stop a service; it stays down, also after a reboot
     Stop(stop::Stop),
-    /// Replace running processes by new ones of the same release, without loss
+    /// Replace the processes by new ones of the same release, without losing a connection
     Restart(restart::Restart),
-    /// Send a test to a target of notifications
+    /// Send a test notification
     Notify(notify::Notify),
-    /// End a bake or a hold well
+    /// End a canary step, a bake or a hold as a success
     Promote(promote::Promote),
-    /// End an operation and go back to what served before
+    /// End the running operation and go back to what served before
     Abort(abort::Abort),
-    /// No releases of a service until it is thawed; rollbacks always go
+    /// Refuse releases until thaw; rollbacks are always allowed
     Freeze(freeze::Freeze),
     /// Allow releases again
     Thaw(thaw::Thaw),
     /// Rehearse a rollback
     Drill(drill::Drill),
-    /// Take a backup, restored to scratch and checked
+    /// Take a backup, restore it to scratch, check it
     Backup(backup::Backup),
-    /// Put a backup in the place of the present data
+    /// Restore a backup over the live data
     Restore(restore::Restore),
-    /// Follow an operation
+    /// Follow an operation to its result
     Watch(watch::Watch),
-    /// Tell what this machine allows, and what to do otherwise
+    /// Check kernel and host support
     Doctor(doctor::Doctor),
-    /// Show the main job on real processes
+    /// Show a release and a rollback under load, on real processes
     Demo(demo::Demo),
 }
 

@@ -11,7 +11,7 @@ use crate::cli::client::{self, Stay};
 /// The arguments.
 #[derive(Debug, Args)]
 pub struct Notify {
-    /// Which [notify.NAME]
+    /// Name of the target, as in [notify.NAME]
     target: String,
     #[command(flatten)]
     common: Common,

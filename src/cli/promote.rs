@@ -1,4 +1,4 @@
-//! `promote SERVICE`: end a bake or a hold well.
+//! `promote SERVICE`: end a step, a bake or a hold as a success.
 
 use std::process::ExitCode;
 
@@ -11,7 +11,7 @@ use crate::cli::client::{self, Stay};
 /// The arguments.
 #[derive(Debug, Args)]
 pub struct Promote {
-    /// Which service
+    /// Name of the service
     service: String,
     #[command(flatten)]
     common: Common,

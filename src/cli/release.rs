@@ -1,4 +1,4 @@
-//! `release SERVICE SOURCE`: bring a new release live; `release --set SERVICE=SOURCE,...`: several
+//! `release SERVICE SOURCE`: make a new release live; `release --set SERVICE=SOURCE,...`: several
 //! services as one.
 
 use std::fs::File;
@@ -17,24 +17,24 @@ use crate::os::scm;
 /// The arguments.
 #[derive(Debug, Args)]
 pub struct Release {
-    /// Which service
+    /// Name of the service
     #[arg(required_unless_present = "set", conflicts_with = "set", requires = "source")]
     service: Option<String>,
-    /// A directory, .tar, .tar.gz, .tar.zst, or - for stdin
+    /// Directory, .tar, .tar.gz, .tar.zst, or - for stdin
     source: Option<String>,
-    /// Several services as one operation, in their `after` order, all or none
+    /// Release several services as one operation, in `after` order, all or none
     #[arg(long, value_name = "SERVICE=SOURCE,...")]
     set: Vec<String>,
-    /// Release it though the artifact is frozen
+    /// Release a frozen artifact again
     #[arg(long)]
     force: bool,
-    /// Though one cannot roll back from it afterwards; the reason is kept
+    /// Allow a release that cannot be rolled back; the reason is recorded
     #[arg(long, value_name = "REASON", conflicts_with = "set")]
     no_way_back: Option<String>,
-    /// Look at everything, print the plan, change nothing
+    /// Check everything, print the plan, change nothing
     #[arg(long, conflicts_with_all = ["set", "detach"])]
     dry_run: bool,
-    /// Come back as soon as it has begun; exit 40
+    /// Return once the operation has begun, with exit 40
     #[arg(long)]
     detach: bool,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! `restart SERVICE`: new processes of the same release, without loss.
+//! `restart SERVICE`: new processes of the same release, without losing a connection.
 
 use std::process::ExitCode;
 
@@ -11,7 +11,7 @@ use crate::cli::client::{self, Stay};
 /// The arguments.
 #[derive(Debug, Args)]
 pub struct Restart {
-    /// Which service
+    /// Name of the service
     service: String,
     #[command(flatten)]
     common: Common,

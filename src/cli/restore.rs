@@ -1,4 +1,4 @@
-//! `restore SERVICE`: put a backup in the place of the present data. On a terminal it says what
+//! `restore SERVICE`: restore a backup over the live data. On a terminal it says what
 //! would be lost and asks; elsewhere it needs `--yes`.
 
 use std::io::{self, BufRead, IsTerminal};
@@ -13,18 +13,18 @@ use crate::cli::{Common, exit, out};
 /// The arguments.
 #[derive(Debug, Args)]
 pub struct Restore {
-    /// Which service
+    /// Name of the service
     service: String,
-    /// Which backup [default: the newest]
+    /// Backup to restore [default: the newest]
     #[arg(long, value_name = "ID")]
     backup: Option<String>,
-    /// Restore it to scratch, check it, say what would be lost, change nothing
+    /// Restore to scratch, check, say what would be lost, change nothing
     #[arg(long)]
     dry_run: bool,
     /// Do not ask
     #[arg(long, conflicts_with = "dry_run")]
     yes: bool,
-    /// Also when the present data cannot be backed up
+    /// Restore even if the live data cannot be backed up first
     #[arg(long)]
     unsaved: bool,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! `rollback SERVICE [--to N]`: bring an older release back.
+//! `rollback SERVICE [--to N]`: go back to an earlier release.
 
 use std::process::ExitCode;
 
@@ -11,9 +11,9 @@ use crate::cli::client::{self, Stay};
 /// The arguments.
 #[derive(Debug, Args)]
 pub struct Rollback {
-    /// Which service
+    /// Name of the service
     service: String,
-    /// Which release [default: the newest good one before the one that serves]
+    /// Release to go back to [default: the newest good one before the serving one]
     #[arg(long, value_name = "RELEASE")]
     to: Option<u64>,
     #[command(flatten)]

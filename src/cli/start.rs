@@ -11,7 +11,7 @@ use crate::cli::client::{self, Stay};
 /// The arguments.
 #[derive(Debug, Args)]
 pub struct Start {
-    /// Which service
+    /// Name of the service
     service: String,
     #[command(flatten)]
     common: Common,

@@ -1,4 +1,4 @@
-//! `status [SERVICE]`: how things stand.
+//! `status [SERVICE]`: services, processes, rollback readiness.
 
 use std::process::ExitCode;
 
@@ -11,7 +11,7 @@ use crate::cli::client::{self, Stay};
 /// The arguments.
 #[derive(Debug, Args)]
 pub struct Status {
-    /// Only this service
+    /// Show only this service
     service: Option<String>,
     #[command(flatten)]
     common: Common,

@@ -1,4 +1,4 @@
-//! `thaw SERVICE`: releases are allowed again.
+//! `thaw SERVICE`: allow releases again.
 
 use std::process::ExitCode;
 
@@ -11,9 +11,9 @@ use crate::cli::client::{self, Stay};
 /// The arguments.
 #[derive(Debug, Args)]
 pub struct Thaw {
-    /// Which service
+    /// Name of the service
     service: String,
-    /// The artifact of this release, instead of the service
+    /// Thaw the artifact of this release instead of the service
     #[arg(long, value_name = "N")]
     release: Option<u64>,
     #[command(flatten)]

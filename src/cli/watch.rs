@@ -1,5 +1,4 @@
-//! `watch [SERVICE] OP`: follow an operation from its beginning to its result; `watch --set SET` a
-//! set.
+//! `watch [SERVICE] OP`: follow an operation to its result; `watch --set SET`: a release set.
 
 use std::process::ExitCode;
 
@@ -12,10 +11,10 @@ use crate::cli::{Common, exit, out};
 /// The arguments.
 #[derive(Debug, Args)]
 pub struct Watch {
-    /// The operation's number, with its service before it when several have that number
+    /// Number of the operation; its service first if several services have that number
     #[arg(required_unless_present = "set", num_args = 1..=2, value_name = "[SERVICE] OP")]
     words: Vec<String>,
-    /// A set's number
+    /// Number of a release set
     #[arg(long, value_name = "SET", conflicts_with = "words")]
     set: Option<u64>,
     #[command(flatten)]
