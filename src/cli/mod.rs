@@ -10,10 +10,13 @@ mod doctor;
 mod drill;
 mod exit;
 mod freeze;
+mod help;
 mod history;
 mod logs;
+mod markdown;
 mod notify;
 pub mod out;
+mod pager;
 mod promote;
 mod release;
 mod releases;
@@ -35,7 +38,13 @@ use clap::{Args, Parser, Subcommand};
 
 /// Supervises native programs and releases them without downtime.
 #[derive(Debug, Parser)]
-#[command(name = "halley-sup", version, arg_required_else_help = true)]
+#[command(
+    name = "halley-sup",
+    version,
+    arg_required_else_help = true,
+    disable_help_subcommand = true,
+    after_help = "halley-sup help lists the topics of the reference; halley-sup help TOPIC shows one."
+)]
 struct Cli {
     #[command(subcommand)]
     verb: Verb,
@@ -98,6 +107,8 @@ enum Verb {
     Doctor(doctor::Doctor),
     /// Show a release and a rollback under load, on real processes
     Demo(demo::Demo),
+    /// Show a topic of the reference, or the help of a command
+    Help(help::Help),
 }
 
 /// The command line's `main`.
@@ -130,5 +141,6 @@ pub fn main() -> ExitCode {
         Verb::Watch(verb) => verb.perform(),
         Verb::Doctor(verb) => verb.perform(),
         Verb::Demo(verb) => verb.perform(),
+        Verb::Help(verb) => verb.perform(),
     }
 }
