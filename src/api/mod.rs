@@ -5,6 +5,8 @@
 //! (`SCM_RIGHTS`). The supervisor answers with any number of [`Event`]s; the last is
 //! [`Event::Result`] or [`Event::Error`]. A client that goes away changes nothing: the daemon runs
 //! the operation, the client only watches. Keys are only ever added.
+//!
+//! This room holds shapes and their JSON. It must never know how a request is performed.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,7 @@
 //! The command line: one file a verb, one client, one place that prints.
+//!
+//! The command line asks the supervisor and prints the answer. It must never change what the
+//! supervisor owns.
 
 mod abort;
 mod actor;

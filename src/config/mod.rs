@@ -1,8 +1,8 @@
 //! Configuration: what was typed in, checked as a whole, valid by construction.
 //!
 //! [`load`] reads `halley.toml` and `services.d/*.toml` beside it and gives either a [`Config`] or
-//! every problem there is. A file that is half right is never used. Nothing here starts, stops or
-//! writes anything; reading files, the user database and the home directory is all it does.
+//! every problem there is. A file that is half right is never used. This room reads files, the
+//! user database and the home directory. It must never start, stop or write anything.
 
 pub mod bake;
 pub mod duration;

@@ -1,8 +1,8 @@
 //! The pure core: what Halley decides, and nothing of how it is done.
 //!
-//! Nothing here reads a file, a clock, the environment or the network, spawns a process or knows
-//! tokio. Time comes in as [`time::Tick`], facts as events, decisions go out as effects. The tidy
-//! test holds this line.
+//! The core must never read a file, a clock, the environment or the network, spawn a process or
+//! know tokio. Time comes in as [`time::Tick`], facts as events, decisions go out as effects. The
+//! tidy test holds this line.
 
 pub mod analysis;
 pub mod backoff;

@@ -1,4 +1,6 @@
 //! The main job on real processes, under load: `halley-sup demo`.
+//!
+//! The demo runs in a directory of its own. It must never touch an installed service.
 
 pub mod ailment;
 pub mod ledger;

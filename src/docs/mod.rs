@@ -1,5 +1,5 @@
-//! The reference as the binary carries it, one topic a file. Texts only: who shows them, and how,
-//! is the command line's business.
+//! The reference as the binary carries it, one topic a file. This room holds texts. It must never
+//! show them: that is done by the command line.
 //!
 //! A new topic is a file beside this one and a line in [`TOPICS`]; a test compares the two.
 

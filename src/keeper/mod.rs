@@ -3,7 +3,7 @@
 //! It is single-threaded and synchronous and does nothing clever, so it does not die. It holds
 //! every descriptor that must outlive a crash of the supervisor, starts children and signals them
 //! on request, keeps each exit status until it is acknowledged, and starts the supervisor again
-//! when that dies. It never reads configuration, never knows a release, never waits for anyone.
+//! when that dies. It must never read configuration, know a release, or block on another process.
 
 mod catches;
 mod children;

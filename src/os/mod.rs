@@ -1,6 +1,6 @@
 //! The kernel fence: the only place with `unsafe` and raw descriptors.
 //!
-//! Small functions over owned descriptors, one job a file. Nothing here knows a service, a
+//! Small functions over owned descriptors, one job a file. This room must never know a service, a
 //! release or a configuration.
 
 pub mod clock;

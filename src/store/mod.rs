@@ -1,8 +1,8 @@
 //! Durable truth: every path, the state, the journal, the releases, the history, and how an
 //! artifact comes in.
 //!
-//! All formats carry a version. A file that cannot be read is an error that names it, never an
-//! empty start.
+//! All formats carry a version. A file that cannot be read is an error that names it: this room
+//! must never take it for an empty one.
 
 pub mod archive;
 pub mod history;

@@ -2,6 +2,9 @@
 //!
 //! One thread owns all state (tokio, current-thread, `Rc`). It may be killed between any two
 //! instructions: what must outlive it is in the keeper's hands or on the disk.
+//!
+//! It must never keep in its memory alone what has to outlive it, nor decide what the core can
+//! decide.
 
 pub mod bake;
 pub mod control;

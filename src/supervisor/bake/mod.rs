@@ -7,6 +7,8 @@
 //! Nothing of a bake is durable. A supervisor that comes after a crash watches again from the
 //! start, for the whole time and with a warm-up of its own: later, never laxer. A command that its
 //! predecessor left is ended at boot.
+//!
+//! This room watches and returns a verdict. It must never act on one: no promotion, no rollback.
 
 pub mod active;
 pub mod error_lines;

@@ -1,8 +1,9 @@
 //! The entry: an outside reverse proxy as the stable address of a service.
 //!
-//! It is asked, and told where the instances listen; it is never started, stopped or configured
-//! beyond that. A flip is whole or leaves the proxy as it was, as far as the proxy allows, and may
-//! be done again: a supervisor that was killed in the middle of one does the same one again.
+//! This room tells a proxy where the instances listen, and asks it what it has. It must never start
+//! or stop a proxy, or configure anything else. A flip is whole or leaves the proxy as it was,
+//! as far as the proxy allows, and may be done again: a supervisor that was killed in the middle of
+//! one does the same one again.
 //!
 //! What a proxy does with connections that are kept alive is its own. Measured, 50 flips under four
 //! clients: HAProxy 2.6 keeps them and loses none. nginx 1.22 and Caddy 2.6 close the idle ones, and

@@ -1,5 +1,7 @@
 //! One service as the supervisor holds it: its settings, its durable state, its listeners, its
 //! processes, its operation. A noun; the verbs are in the files beside this one.
+//!
+//! This room holds state. It must never start or stop a process.
 
 pub mod event_log;
 pub mod followable;
