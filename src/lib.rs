@@ -7,16 +7,16 @@
 //! | [`core`] | what Halley decides; pure: `operation` is one release or rollback, `drain` who is stopped, `release_set` several as one | nothing |
 //! | [`api`] | what client and supervisor say to each other | nothing |
 //! | [`config`] | what was typed in, checked as a whole, valid by construction | core |
-//! | [`store`] | durable truth: every path, journal, state, trial, releases, intake, history | core, config's model, os, api |
+//! | [`store`] | durable truth: every path, journal, state, trial, releases, intake, history | api, core, os's files |
 //! | [`os`] | the kernel fence: the only `unsafe`, the only raw descriptors | core's time |
 //! | [`keeper`] | the error kernel: holds descriptors, is every child's parent, answers intercepted binds | os |
 //! | [`forward`] | a process that splices a listener's connections to a program that was told its port, or callers that were left waiting to where the others go | os |
-//! | [`supervisor`] | the shell: performs effects, probes, steers, serves the control socket | api, core, config, store, os, the keeper's protocol |
-//! | [`cli`] | one file a verb; talks to the supervisor by its protocol | all, through protocols |
+//! | [`supervisor`] | the shell: performs effects, probes, steers, serves the control socket | api, core, config, store, os, text, the keeper's protocol |
+//! | [`cli`] | one file a verb; talks to the supervisor by its protocol | api, config, core, demo, docs, os, text |
 //! | [`docs`] | the reference, one topic a file; texts only | nothing |
 //! | [`demo`] | the main job on real processes; its program and load client serve the tests as well | cli's output, os |
 //!
-//! A test holds these arrows.
+//! A test holds these arrows, with a list of the exceptions and their reasons.
 //!
 //! # Where to begin
 //!

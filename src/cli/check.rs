@@ -6,7 +6,6 @@ use clap::Args;
 
 use crate::cli::{Common, exit, out};
 use crate::config;
-use crate::supervisor;
 
 /// The arguments.
 #[derive(Debug, Args)]
@@ -19,7 +18,7 @@ impl Check {
     /// Does it.
     pub fn perform(self) -> ExitCode {
         let path = config::locate(self.common.config);
-        match supervisor::load(&path) {
+        match crate::supervisor::load(&path) {
             Ok(config) => {
                 for warning in config::warnings(&config) {
                     out::say(format!("warning: {warning}"));

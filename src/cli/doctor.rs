@@ -10,7 +10,6 @@ use crate::cli::{Common, exit, out};
 use crate::config;
 use crate::config::model::{Config, Listen};
 use crate::os::{listen, steer};
-use crate::supervisor;
 
 /// The arguments.
 #[derive(Debug, Args)]
@@ -104,7 +103,7 @@ fn steering() -> Finding {
 
 /// Tried as well: a sandbox may forbid what the version allows.
 fn interception() -> Finding {
-    if supervisor::kernel().can_intercept {
+    if crate::supervisor::kernel().can_intercept {
         finding(Grade::Ok, "intercept works: unmodified programs get their sockets", "")
     } else {
         let next = "use inherit where a program takes sockets (LISTEN_FDS), else port";

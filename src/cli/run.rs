@@ -8,10 +8,9 @@ use clap::Args;
 use crate::api::Trouble;
 use crate::cli::{Common, exit, out};
 use crate::config;
-use crate::keeper::{self, Setup};
+use crate::keeper::Setup;
 use crate::os::fs::{self, LockError};
 use crate::store::layout::Layout;
-use crate::supervisor;
 
 /// Longer than any stop takes by default; the keeper ends by itself what is left then.
 const STOP_DEADLINE: Duration = Duration::from_secs(85);
@@ -29,7 +28,7 @@ impl Run {
         crate::os::log_to_stderr();
         let path = config::locate(self.common.config);
         let path = std::path::absolute(&path).unwrap_or(path);
-        let config = match supervisor::load(&path) {
+        let config = match crate::supervisor::load(&path) {
             Ok(config) => config,
             Err(problems) => {
                 problems.iter().for_each(out::say);
@@ -51,11 +50,11 @@ impl Run {
         out::say(format!("halley-sup {version}: {n} services, control socket {socket}"));
         let setup = Setup {
             supervisor: None,
-            supervisor_args: vec![supervisor::VERB.into(), path.into()],
+            supervisor_args: vec![crate::supervisor::VERB.into(), path.into()],
             stop_deadline: STOP_DEADLINE,
             held: vec![lock.into()],
         };
-        match keeper::run(setup) {
+        match crate::keeper::run(setup) {
             Ok(code) => code,
             Err(error) => {
                 out::say(format!("error: {error}"));

@@ -8,7 +8,6 @@ use tokio::sync::mpsc;
 
 use crate::config;
 use crate::core::order;
-use crate::keeper;
 use crate::os::proc;
 use crate::store::layout::Layout;
 use crate::supervisor::control::server;
@@ -47,7 +46,7 @@ pub enum StackError {
 /// # Errors
 /// [`StackError`] when it cannot begin.
 pub async fn run(config_path: PathBuf) -> Result<(), StackError> {
-    let socket = keeper::link_from_env()?;
+    let socket = crate::keeper::link_from_env()?;
     let config = crate::supervisor::load(&config_path).map_err(|problems| StackError::Config {
         problems: problems.iter().map(|p| format!("{p}\n")).collect(),
     })?;

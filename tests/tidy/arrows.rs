@@ -1,132 +1,114 @@
 //! Which room may use which: the table in `src/lib.rs`, held.
 
 use super::File;
-use super::code::name_length;
+use super::paths::{module_of, named};
 
-/// A room, or a part of one, and the paths in the crate that it may name.
-const ARROWS: &[(&str, &[&str])] = &[
-    ("text.rs", &["core::time"]),
-    ("api", &["api"]),
-    ("core", &["core"]),
-    ("os", &["os", "core::time"]),
-    ("config", &["config", "core"]),
-    ("store", &["store", "core", "config::model", "os", "api"]),
-    ("keeper", &["keeper", "os", "core::time"]),
-    ("forward", &["forward", "os"]),
-    (
-        "supervisor",
-        &["supervisor", "text", "api", "core", "config", "store", "os", "keeper", "forward::VERB"],
-    ),
-    (
-        "cli",
-        &[
-            "cli",
-            "demo",
-            "docs",
-            "text",
-            "api",
-            "core",
-            "config",
-            "store",
-            "os",
-            "keeper",
-            "supervisor",
+/// A room, or a part of one, and the paths in the crate that it may name beside its own.
+struct Row {
+    room: &'static str,
+    may_use: &'static [&'static str],
+    /// Paths that the room uses against the rule, each with the reason.
+    exceptions: &'static [(&'static str, &'static str)],
+}
+
+const ARROWS: &[Row] = &[
+    row("text", &["core::time"]),
+    row("api", &[]),
+    row("core", &[]),
+    row("os", &["core::time"]),
+    row("config", &["core"]),
+    Row {
+        exceptions: &[
+            ("config::model::Settings", "a release keeps the settings of its installation"),
+            ("os::clock", "records are stamped with the time of their writing"),
         ],
-    ),
-    ("docs", &["docs"]),
-    ("demo", &["demo", "cli::out", "os", "supervisor::VERB"]),
-    ("main.rs", &["cli", "demo::service", "forward", "supervisor", "os"]),
-    ("lib.rs", &[]),
+        ..row("store", &["api", "core", "os::fs"])
+    },
+    row("keeper", &["os", "core::time"]),
+    row("docs", &[]),
+    row("forward", &["os"]),
+    Row {
+        exceptions: &[
+            ("keeper::link_from_env", "the socket by which the protocol is spoken is inherited"),
+            ("forward::VERB", "the supervisor starts a forwarder as a process"),
+        ],
+        ..row("supervisor", &["api", "core", "config", "store", "os", "text", "keeper::protocol"])
+    },
+    Row {
+        exceptions: &[
+            ("supervisor::VERB", "`run` names the process that the keeper starts"),
+            ("supervisor::load", "`run` and `check` hold a configuration against this kernel"),
+            ("supervisor::kernel", "`doctor` reports what this kernel can do"),
+            ("keeper::Setup", "`run` becomes the keeper"),
+            ("keeper::run", "`run` becomes the keeper"),
+            ("store::layout::Layout", "`run` locks the root before there is a supervisor"),
+        ],
+        ..row("cli", &["api", "config", "core", "demo", "docs", "os", "text"])
+    },
+    Row {
+        exceptions: &[("supervisor::VERB", "the demo finds the supervisor's process to kill it")],
+        ..row("demo", &["cli::out", "os"])
+    },
+    row("main", &["cli::main", "demo::service", "forward", "os::launch", "supervisor"]),
+    row("lib", &[]),
 ];
+
+const fn row(room: &'static str, may_use: &'static [&'static str]) -> Row {
+    Row { room, may_use, exceptions: &[] }
+}
+
+impl Row {
+    fn of(path: &str) -> Option<&'static Self> {
+        let room = room(path);
+        ARROWS.iter().find(|row| row.room == room)
+    }
+
+    /// Every path that the row allows beside the room's own.
+    fn allowed(&self) -> impl Iterator<Item = &'static str> {
+        self.may_use.iter().copied().chain(self.exceptions.iter().map(|(path, _)| *path))
+    }
+}
 
 /// Every path of a file that leads where it may not.
 pub fn complaints(file: &File) -> Vec<String> {
-    let path = file.path.strip_prefix("src/").unwrap_or(&file.path);
-    let room = path.split('/').next().unwrap_or(path);
-    let Some((_, allowed)) = ARROWS.iter().find(|(name, _)| *name == room) else {
-        return vec![format!(" the room {room} is not in the table of arrows")];
+    let Some(row) = Row::of(&file.path) else {
+        return vec![format!(" the room {} is not in the table of arrows", room(&file.path))];
     };
-    let used = used_paths(file.code.text(), module_depth(path));
-    let wrong = used.iter().filter(|(_, used)| !is_allowed(used, allowed));
-    wrong.map(|(line, used)| format!("{line}: {room} may not use {used}")).collect()
+    let may =
+        |used: &str| is_below(used, row.room) || row.allowed().any(|path| is_below(used, path));
+    let wrong = used_paths(file).into_iter().filter(|(_, used)| !may(used));
+    wrong.map(|(line, used)| format!("{line}: {} may not use {used}", row.room)).collect()
 }
 
-fn is_allowed(used: &str, allowed: &[&str]) -> bool {
-    let below = |path: &&&str| {
-        used.strip_prefix(**path).is_some_and(|rest| !rest.starts_with(|c| c != ':'))
-    };
-    allowed.iter().any(|path| below(&path))
-}
-
-/// How many `super` lead from a file's module to the top.
-fn module_depth(path: &str) -> usize {
-    let names = path.trim_end_matches(".rs").split('/');
-    names.filter(|name| !["mod", "lib", "main"].contains(name)).count()
-}
-
-/// Paths from the top of the crate, two names deep, with their lines. Groups are taken apart.
-fn used_paths(code: &str, depth: usize) -> Vec<(usize, String)> {
-    let supers = "super::".repeat(depth);
-    let n_code = code.find("mod tests {").unwrap_or(code.len());
-    let mut used = Vec::new();
-    for prefix in ["crate::", "halley_sup::", supers.as_str()] {
-        for (at, _) in code.match_indices(prefix).filter(|_| !prefix.is_empty()) {
-            let is_super = prefix == supers;
-            let inside =
-                code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':');
-            if inside || (is_super && at > n_code) {
-                continue;
-            }
-            let line = code[..at].matches('\n').count() + 1;
-            let names = names_at(&code[at + prefix.len()..]);
-            used.extend(names.into_iter().map(|name| (line, name)));
-        }
+/// Exceptions that no file needs, so that none outlives its reason.
+pub fn unused(files: &[File]) -> Vec<String> {
+    let mut unused = Vec::new();
+    for row in ARROWS {
+        let own = files.iter().filter(|file| room(&file.path) == row.room);
+        let used: Vec<_> = own.flat_map(used_paths).collect();
+        let is_used = |path: &str| used.iter().any(|(_, used)| is_below(used, path));
+        let idle = row.exceptions.iter().filter(|(path, _)| !is_used(path));
+        unused.extend(idle.map(|(path, _)| format!("{}: no file uses {path}", row.room)));
     }
-    used
+    unused
 }
 
-/// `a::b` of `a::b::c`; `a::b` and `a::c` of `a::{b, c::d}`; `a` and `b::c` of `{a, b::c}`.
-fn names_at(text: &str) -> Vec<String> {
-    expand(text, 2)
+fn room(path: &str) -> &str {
+    let path = path.strip_prefix("src/").unwrap_or(path);
+    path.split('/').next().unwrap_or(path).trim_end_matches(".rs")
 }
 
-fn expand(text: &str, n_names: usize) -> Vec<String> {
-    if let Some(inside) = text.strip_prefix('{') {
-        return items(inside).iter().flat_map(|item| expand(item, n_names)).collect();
-    }
-    let (name, rest) = text.split_at(name_length(text));
-    if name == "self" || name.is_empty() {
-        return vec![String::new()];
-    }
-    match rest.strip_prefix("::").filter(|_| n_names > 1) {
-        Some(rest) => {
-            let below = expand(rest, n_names - 1).into_iter();
-            below.map(|next| format!("{name}::{next}").trim_end_matches("::").to_owned()).collect()
-        }
-        None => vec![name.to_owned()],
-    }
+/// Paths that a file names, with their lines. A file may name the top of the crate.
+fn used_paths(file: &File) -> Vec<(usize, String)> {
+    let named = named(file.code.text(), &module_of(&file.path)).into_iter();
+    named
+        .filter(|path| !path.names.is_empty())
+        .map(|path| (path.line, path.names.join("::")))
+        .collect()
 }
 
-/// The items of a group, split at the commas of its own level.
-fn items(inside: &str) -> Vec<&str> {
-    let mut items = Vec::new();
-    let (mut depth, mut start) = (0, 0);
-    for (at, c) in inside.char_indices() {
-        match c {
-            '{' => depth += 1,
-            '}' if depth > 0 => depth -= 1,
-            ',' | '}' if depth == 0 => {
-                items.push(inside[start..at].trim());
-                start = at + 1;
-                if c == '}' {
-                    break;
-                }
-            }
-            _ => {}
-        }
-    }
-    items.retain(|item| !item.is_empty());
-    items
+fn is_below(used: &str, path: &str) -> bool {
+    used.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
 
 #[test]
@@ -142,7 +124,11 @@ fn a_forbidden_arrow_is_seen_in_every_spelling() {
         ("src/core/a.rs", "use crate::{core, os, store::{a, b}};", 3),
         ("src/core/a.rs", "mod tests {\n use super::super::ids;\n}", 0),
         ("src/os/a.rs", "use crate::core::{time, ids};", 1),
-        ("src/store/a.rs", "use crate::config::{model::Config, duration};", 1),
+        ("src/store/a.rs", "use crate::config::{model::Config, duration};", 2),
+        ("src/store/a.rs", "use crate::config::model::{self, Settings};", 1),
+        ("src/cli/a.rs", "use crate::supervisor::{self, VERB};", 1),
+        ("src/cli/a.rs", "use crate::store::state::State;", 1),
+        ("src/supervisor/a.rs", "use crate::keeper::{children, protocol};", 1),
         ("src/store/a.rs", "use crate::configure::x;", 1),
         ("src/keeper/a.rs", "use crate::supervisor::protocol;", 1),
         ("src/supervisor/a.rs", "use crate::keeper::protocol::Ask;", 0),
@@ -155,4 +141,13 @@ fn a_forbidden_arrow_is_seen_in_every_spelling() {
         let complaints = complaints(&file);
         assert_eq!(complaints.len(), n_complaints, "{}: {}: {complaints:?}", file.path, file.text);
     }
+}
+
+#[test]
+fn an_exception_that_no_file_needs_is_seen() {
+    let used =
+        ["use crate::api;", "use crate::core::ids;", "use crate::os::{clock, fs};"].join("\n");
+    let unused = unused(&super::example(&[("src/store/a.rs", &used)]));
+    let of_store: Vec<_> = unused.iter().filter(|line| line.starts_with("store: ")).collect();
+    assert_eq!(of_store, ["store: no file uses config::model::Settings"]);
 }

@@ -9,6 +9,7 @@
 mod arrows;
 mod code;
 mod docs;
+mod paths;
 mod words;
 
 use std::fs;
@@ -26,6 +27,11 @@ struct File {
 #[test]
 fn rooms_use_only_the_rooms_they_may() {
     complain(&source(&["src"]), arrows::complaints);
+}
+
+#[test]
+fn every_exception_in_the_table_of_arrows_is_used() {
+    assert_eq!(arrows::unused(&source(&["src"])), [""; 0]);
 }
 
 #[test]
@@ -147,4 +153,13 @@ fn collect(folder: &Path, paths: &mut Vec<PathBuf>) {
             paths.push(path);
         }
     }
+}
+
+/// Files that a test of a rule makes up: their paths and their texts.
+fn example(texts: &[(&str, &str)]) -> Vec<File> {
+    let file = |(path, text): &(&str, &str)| {
+        let (path, text) = ((*path).to_owned(), (*text).to_owned());
+        File { path, code: Code::of(&text), text }
+    };
+    texts.iter().map(file).collect()
 }
