@@ -16,7 +16,8 @@
 //! | [`docs`] | the reference, one topic a file; texts only | nothing |
 //! | [`demo`] | the main job on real processes; its program and load client serve the tests as well | cli's output, os |
 //!
-//! A test holds these arrows, with a list of the exceptions and their reasons.
+//! A test holds these arrows, with a list of the exceptions and their reasons. It holds the rooms of
+//! the supervisor as well, from the bottom up.
 //!
 //! # Where to begin
 //!

@@ -1,5 +1,5 @@
-//! The house rules that the compiler does not hold: arrows between rooms, where `unsafe` and clocks
-//! may stand, sizes, forbidden words, and that the docs and the code agree.
+//! The house rules that the compiler does not hold: arrows between rooms and between files, where
+//! `unsafe` and clocks may stand, sizes, forbidden words, and that the docs and the code agree.
 //!
 //! Each rule is a function from text to complaints, with an example of what it catches: a rule that
 //! cannot complain is no rule.
@@ -9,13 +9,18 @@
 mod arrows;
 mod code;
 mod docs;
+mod graph;
 mod paths;
+mod ratchets;
+mod rooms;
 mod words;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use code::Code;
+use graph::Graph;
+use ratchets::Ratchet;
 
 /// One source file: its path from the top of the repository, its text, and its code alone.
 struct File {
@@ -32,6 +37,29 @@ fn rooms_use_only_the_rooms_they_may() {
 #[test]
 fn every_exception_in_the_table_of_arrows_is_used() {
     assert_eq!(arrows::unused(&source(&["src"])), [""; 0]);
+}
+
+#[test]
+fn the_largest_circle_of_files_only_shrinks() {
+    let graph = Graph::of(&source(&["src"]));
+    let circles = graph.circles();
+    let largest = circles.first().map(|files| files.iter().map(|file| (*file).to_owned()));
+    let largest: Vec<_> = largest.into_iter().flatten().collect();
+    hold(&ratchets::CIRCLE, &largest);
+}
+
+#[test]
+fn arrows_to_rooms_above_only_fall() {
+    let files = source(&["src"]);
+    assert_eq!(rooms::unlisted(&files), [""; 0]);
+    hold(&ratchets::UPWARD, &rooms::upward(&Graph::of(&files)));
+}
+
+#[test]
+fn every_room_says_what_it_must_never_do() {
+    let mut doors = source(&["src"]);
+    doors.retain(|file| rooms::is_door(&file.path));
+    complain(&doors, rooms::silent_door);
 }
 
 #[test]
@@ -85,6 +113,20 @@ fn functions_have_at_most_90_lines() {
 }
 
 #[test]
+fn functions_of_src_over_70_lines_only_fall() {
+    let long = |file: &File| ratchets::long_functions(file, ratchets::LONG_LINES);
+    let long: Vec<_> = source(&["src"]).iter().flat_map(long).collect();
+    hold(&ratchets::LONG, &long);
+}
+
+#[test]
+fn public_items_of_the_supervisor_only_fall() {
+    let public: Vec<_> =
+        source(&["src/supervisor"]).iter().flat_map(ratchets::public_items).collect();
+    hold(&ratchets::PUBLIC, &public);
+}
+
+#[test]
 fn nothing_is_left_for_later_and_no_test_is_switched_off() {
     complain(&source(&["src", "tests"]), words::complaints);
 }
@@ -116,6 +158,12 @@ fn complain(files: &[File], rule: impl Fn(&File) -> Vec<String>) {
         })
         .collect();
     assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
+}
+
+/// Fails with the complaint of a ratchet about what was found.
+fn hold(ratchet: &Ratchet, found: &[String]) {
+    let complaint = ratchet.complaint(found);
+    assert!(complaint.is_none(), "\n{}\n", complaint.unwrap_or_default());
 }
 
 fn top() -> &'static Path {
