@@ -26,7 +26,7 @@ impl Commands {
         let rows: Vec<Vec<&str>> = page
             .lines()
             .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
-            .map(|row| row.split(' ').collect())
+            .map(|row| row.split([' ', '[', ']']).collect())
             .collect();
         let mut missing = Vec::new();
         for (verb, options) in self.0.iter().filter(|(verb, _)| !verb.is_empty()) {

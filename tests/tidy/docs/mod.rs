@@ -3,8 +3,10 @@
 
 mod commands;
 mod exits;
+mod json;
 mod keys;
 mod links;
+mod plain;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -45,6 +47,24 @@ fn the_exit_codes_of_the_docs_are_those_of_the_code() {
     let code = source(&["src"]);
     let given: BTreeSet<u8> = code.iter().flat_map(exits::given).collect();
     assert_eq!(exits::documented(&text("exit")), given);
+}
+
+#[test]
+fn every_key_of_the_json_output_is_in_the_docs() {
+    let api = source(&["src/api"]);
+    let page = text("json");
+    let missing: Vec<_> = api.iter().flat_map(|file| json::missing(&page, file)).collect();
+    assert_eq!(missing, [""; 0]);
+}
+
+#[test]
+fn docs_and_help_are_in_plain_words() {
+    complain(plain::complaints);
+    let help = help(&["--help"]);
+    let verbs = commands::verbs(&help).into_iter();
+    let texts = verbs.map(|verb| self::help(&[verb, "--help"])).chain([help.clone()]);
+    let found: Vec<_> = texts.flat_map(|text| plain::complaints(&text)).collect();
+    assert_eq!(found, [""; 0]);
 }
 
 #[test]
