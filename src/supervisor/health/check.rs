@@ -3,17 +3,16 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::net::{TcpStream, UnixStream};
-
 use crate::config::model::{Check, Listen, Settings};
 use crate::keeper::protocol::{End, Reach};
-use crate::supervisor::health::probe::{self, Probe};
+use crate::supervisor::health::probe::{self, FetchError, Probe};
 use crate::supervisor::health::route::Way;
 use crate::supervisor::instances::start;
 use crate::supervisor::processes::child_tag::{Label, Role};
 use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::{Crew, Instance};
 use crate::supervisor::sockets::backend_address::Place;
+use crate::supervisor::sockets::http_client::{BodyLimit, Limits};
 use crate::supervisor::sockets::listener;
 use crate::supervisor::sockets::stream::Wire;
 
@@ -31,10 +30,8 @@ pub async fn at(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instance>)
         Check::Alive => Probe::good(),
         Check::Notify if instance.said_ready.get() => Probe::good(),
         Check::Notify => Probe::bad("it has not said READY=1 on NOTIFY_SOCKET"),
-        Check::Http(path) => {
-            probe::within(health.timeout, through_slot(service, instance, Some(path))).await
-        }
-        Check::Tcp => probe::within(health.timeout, through_slot(service, instance, None)).await,
+        Check::Http(path) => path_at(service, crew, instance, path).await,
+        Check::Tcp => taken(service, crew, instance).await,
         Check::Exec(command) => exec(service, crew, instance, command).await,
     }
 }
@@ -45,8 +42,7 @@ pub async fn takes(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instanc
     if goes_through || !service.config().is_called_by_streams() {
         return Probe::good();
     }
-    let timeout = crew.settings.health.timeout;
-    match probe::within(timeout, through_slot(service, instance, None)).await {
+    match taken(service, crew, instance).await {
         good if good.is_good() => good,
         _ => Probe::bad("it takes no connection out of its accept queue"),
     }
@@ -57,10 +53,10 @@ pub async fn path_at(
     service: &Rc<Service>,
     crew: &Rc<Crew>,
     instance: &Rc<Instance>,
-    path: &String,
+    path: &str,
 ) -> Probe {
     let limit = crew.settings.health.timeout;
-    probe::within(limit, through_slot(service, instance, Some(path))).await
+    probe::http(connect(service, instance), &authority(service), path, limit).await
 }
 
 /// What an instance says at this path, in its own slot.
@@ -74,12 +70,12 @@ pub async fn text_at(
     path: &str,
 ) -> Result<String, String> {
     let limit = crew.settings.health.timeout;
-    let asked = async {
-        let wire = connect(service, instance).await?;
-        probe::fetch(wire, &authority(service), path, TEXT_BYTES_MAX).await
-    };
-    let body = tokio::time::timeout(limit, asked).await;
-    let body = body.map_err(|_| format!("GET {path}: {}", probe::too_late(limit)))??;
+    let limits = Limits { deadline: limit, body: BodyLimit::First(TEXT_BYTES_MAX) };
+    let body = probe::fetch(connect(service, instance), &authority(service), path, limits).await;
+    let body = body.map_err(|error| match error {
+        FetchError::Late => format!("GET {path}: {}", probe::too_late(limit)),
+        FetchError::Failed(why) => why,
+    })?;
     if body.len() > TEXT_BYTES_MAX {
         return Err(format!("GET {path}: the answer is longer than {TEXT_BYTES_MAX} bytes"));
     }
@@ -93,28 +89,19 @@ pub async fn in_public(service: &Rc<Service>, settings: &Settings) -> Probe {
     let (Check::Http(path), Some(listener)) = (&settings.health.check, listener) else {
         return Probe::good();
     };
-    let look = async {
-        match listener::connect(listener).await {
-            Ok(wire) => probe::http(wire, &authority(service), path).await,
-            Err(error) => Probe::bad(error.to_string()),
-        }
-    };
-    probe::within(settings.health.timeout, look).await
+    let connect = async { listener::connect(listener).await.map_err(|error| error.to_string()) };
+    probe::http(connect, &authority(service), path, settings.health.timeout).await
 }
 
-async fn through_slot(
-    service: &Rc<Service>,
-    instance: &Rc<Instance>,
-    path: Option<&String>,
-) -> Probe {
-    let wire = match connect(service, instance).await {
-        Ok(wire) => wire,
-        Err(why) => return Probe::bad(why),
+/// Whether the instance takes a connection out of its own slot's queue.
+async fn taken(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instance>) -> Probe {
+    let look = async {
+        match connect(service, instance).await {
+            Ok(wire) => probe::taken(&wire).await,
+            Err(why) => Probe::bad(why),
+        }
     };
-    match path {
-        Some(path) => probe::http(wire, &authority(service), path).await,
-        None => probe::taken(&wire).await,
-    }
+    probe::within(crew.settings.health.timeout, look).await
 }
 
 /// Through the instance's slot in the first listener that takes connections, or, behind a proxy, at
@@ -129,11 +116,11 @@ pub async fn connect(service: &Service, instance: &Instance) -> Result<Wire, Str
     match &instance.place {
         Some(Place::Port(port)) => {
             let address = Place::address(*port);
-            let connected = TcpStream::connect(address).await.map(Wire::Tcp);
+            let connected = Wire::tcp(address).await;
             connected.map_err(|error| format!("{address}: {error}"))
         }
         Some(Place::Socket(path)) => {
-            let connected = UnixStream::connect(path).await.map(Wire::Unix);
+            let connected = Wire::unix(path).await;
             connected.map_err(|error| format!("{}: {error}", path.display()))
         }
         None => Err("the service has no listener to probe".to_owned()),

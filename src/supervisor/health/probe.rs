@@ -4,15 +4,13 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Empty};
-use hyper::body::Bytes;
-use hyper::{Request, header};
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
+use http_body_util::Full;
+use hyper::Method;
 
 use crate::config::duration;
 use crate::core::ids::{InstanceIndex, ReleaseId};
 use crate::os::clock;
+use crate::supervisor::sockets::http_client::{self, BodyLimit, HttpError, Limits};
 use crate::supervisor::sockets::stream::Wire;
 
 /// Probes that a transcript remembers.
@@ -72,7 +70,7 @@ impl Transcript {
 }
 
 /// A probe that takes longer than this is bad.
-pub async fn within(limit: Duration, probe: impl Future<Output = Probe>) -> Probe {
+pub(crate) async fn within(limit: Duration, probe: impl Future<Output = Probe>) -> Probe {
     match tokio::time::timeout(limit, probe).await {
         Ok(probe) => probe,
         Err(_) => Probe::bad(too_late(limit)),
@@ -85,63 +83,52 @@ pub fn too_late(limit: Duration) -> String {
     format!("no answer within {}", duration::print(limit))
 }
 
-/// `GET` over a connection that is there already; 200 to 399 is good.
-pub async fn http(
-    wire: impl AsyncRead + AsyncWrite + Unpin + 'static,
+/// `GET` over the connection that `connect` makes; 200 to 399 is good.
+pub(crate) async fn http(
+    connect: impl Future<Output = Result<Wire, String>>,
     authority: &str,
     path: &str,
+    limit: Duration,
 ) -> Probe {
-    match fetch(wire, authority, path, BODY_BYTES_MAX).await {
+    let limits = Limits { deadline: limit, body: BodyLimit::First(BODY_BYTES_MAX) };
+    match fetch(connect, authority, path, limits).await {
         Ok(_) => Probe::good(),
-        Err(why) => Probe::bad(why),
+        Err(FetchError::Late) => Probe::bad(too_late(limit)),
+        Err(FetchError::Failed(why)) => Probe::bad(why),
     }
 }
 
-/// The body of a good answer. What lies beyond so many bytes is not read.
+/// Why there is no good answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum FetchError {
+    /// It took longer than the deadline.
+    Late,
+    /// For people.
+    Failed(String),
+}
+
+/// The body of a good answer.
 ///
 /// # Errors
-/// Why there is none, for people.
-pub async fn fetch(
-    wire: impl AsyncRead + AsyncWrite + Unpin + 'static,
+/// [`FetchError`].
+pub(crate) async fn fetch(
+    connect: impl Future<Output = Result<Wire, String>>,
     authority: &str,
     path: &str,
-    n_bytes_max: usize,
-) -> Result<Vec<u8>, String> {
-    let asked = format!("GET {path}");
-    let handshake = hyper::client::conn::http1::handshake(TokioIo::new(wire)).await;
-    let (mut sender, connection) = handshake.map_err(|error| format!("{asked}: {error}"))?;
-    let request = Request::get(path)
-        .header(header::HOST, authority)
-        .header(header::USER_AGENT, concat!("halley-sup/", env!("CARGO_PKG_VERSION")))
-        .header(header::CONNECTION, "close")
-        .body(Empty::<Bytes>::new());
-    let request = request.map_err(|error| format!("{asked}: {error}"))?;
-    let exchange = async {
-        let told = |error: hyper::Error| format!("{asked}: {}", http_text(&error));
-        let mut response = sender.send_request(request).await.map_err(told)?;
-        let status = response.status();
-        let mut body = Vec::new();
-        // A good answer is a whole one.
-        while let Some(frame) = response.body_mut().frame().await {
-            let frame = frame.map_err(told)?;
-            body.extend_from_slice(frame.data_ref().map_or(&[], |data| data.as_ref()));
-            if body.len() > n_bytes_max {
-                break;
-            }
-        }
-        let is_good = (200..400).contains(&status.as_u16());
-        if is_good { Ok(body) } else { Err(format!("{asked} answered {status}")) }
-    };
-    let mut connection = std::pin::pin!(connection);
-    let mut exchange = std::pin::pin!(exchange);
-    let mut open = true;
-    loop {
-        tokio::select! {
-            biased;
-            answer = &mut exchange => return answer,
-            _ended = &mut connection, if open => open = false,
-        }
-    }
+    limits: Limits,
+) -> Result<Vec<u8>, FetchError> {
+    let failed = |why: String| FetchError::Failed(format!("GET {path}{why}"));
+    let request = http_client::request(Method::GET, path, authority).body(Full::default());
+    let request = request.map_err(|error| failed(format!(": {error}")))?;
+    let answer = http_client::exchange(connect, request, limits).await;
+    let answer = answer.map_err(|error| match error {
+        HttpError::Late => FetchError::Late,
+        HttpError::Connect(why) => FetchError::Failed(why),
+        HttpError::Exchange(error) => failed(format!(": {}", http_text(&error))),
+        HttpError::TooLong => failed(format!(": {error}")),
+    })?;
+    let is_good = (200..400).contains(&answer.status.as_u16());
+    if is_good { Ok(answer.body) } else { Err(failed(format!(" answered {}", answer.status))) }
 }
 
 fn http_text(error: &hyper::Error) -> String {
@@ -156,7 +143,7 @@ fn http_text(error: &hyper::Error) -> String {
 
 /// Good when the program takes the connection out of its accept queue, as the kernel tells it:
 /// a queue that does not move is a program that hangs, and nobody has to ask the program.
-pub async fn taken(wire: &Wire) -> Probe {
+pub(crate) async fn taken(wire: &Wire) -> Probe {
     let mut pause = Duration::from_millis(1);
     while !wire.is_taken() {
         tokio::time::sleep(pause).await;
@@ -168,13 +155,14 @@ pub async fn taken(wire: &Wire) -> Probe {
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::{TcpListener, TcpStream};
+    use tokio::net::TcpListener;
 
     use super::*;
 
     async fn probe(answer: &'static [u8]) -> Probe {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let connect = async { Ok(Wire::tcp(address).await.unwrap()) };
         let serve = async {
             let (mut client, _) = listener.accept().await.unwrap();
             let mut buffer = [0; 1024];
@@ -182,7 +170,7 @@ mod tests {
             assert!(buffer[..n].starts_with(b"GET /healthz HTTP/1.1\r\n"));
             client.write_all(answer).await.unwrap();
         };
-        tokio::join!(http(stream, "h", "/healthz"), serve).0
+        tokio::join!(http(connect, "h", "/healthz", Duration::from_secs(5)), serve).0
     }
 
     #[tokio::test]

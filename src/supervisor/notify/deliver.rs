@@ -3,18 +3,22 @@
 use std::fs;
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{self, HeaderName, HeaderValue};
-use hyper::{Request, StatusCode};
-use tokio::net::TcpStream;
+use hyper::{Method, Request, StatusCode};
 
 use crate::config::duration;
 use crate::config::model::{Target, Way, Webhook};
 use crate::store::outbox::Notification;
 use crate::supervisor::processes::host_command::{self, ProgramError};
-use crate::supervisor::sockets::http_client::exchange;
+use crate::supervisor::sockets::http_client::{self, BodyLimit, HttpError, Limits};
+use crate::supervisor::sockets::stream::Wire;
+
+/// Longest answer.
+const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 
 /// Why a delivery failed.
 #[derive(Debug, thiserror::Error)]
@@ -86,35 +90,34 @@ pub async fn deliver(target: &Target, notification: &Notification) -> Result<(),
             ];
             Ok(host_command::run(words, &env, &body, target.deadline).await?)
         }
-        Way::Http(hook) => {
-            let limit = target.deadline;
-            let posted = post(hook, &notification.id, body);
-            tokio::time::timeout(limit, posted).await.unwrap_or_else(|_| {
-                let limit = duration::print(limit);
-                Err(DeliverError::Late { place: hook.place.clone(), limit })
-            })
-        }
+        Way::Http(hook) => post(hook, &notification.id, body, target.deadline).await,
     }
 }
 
-async fn post(hook: &Webhook, id: &str, body: Vec<u8>) -> Result<(), DeliverError> {
-    let wire = |source| DeliverError::Wire { place: hook.place.clone(), source };
+async fn post(
+    hook: &Webhook,
+    id: &str,
+    body: Vec<u8>,
+    deadline: Duration,
+) -> Result<(), DeliverError> {
+    let place = || hook.place.clone();
     let request = request(hook, id, body)?;
-    let stream = TcpStream::connect(&hook.place).await.map_err(wire)?;
-    let answer = exchange(stream, request).await.map_err(wire)?;
+    let limits = Limits { deadline, body: BodyLimit::Whole(ANSWER_BYTES_MAX) };
+    let answer = http_client::exchange(Wire::tcp(&hook.place), request, limits).await;
+    let answer = answer.map_err(|error| match error {
+        HttpError::Late => DeliverError::Late { place: place(), limit: duration::print(deadline) },
+        error => DeliverError::Wire { place: place(), source: error.into() },
+    })?;
     if answer.status.is_success() {
         return Ok(());
     }
-    Err(DeliverError::Refused { place: hook.place.clone(), status: answer.status })
+    Err(DeliverError::Refused { place: place(), status: answer.status })
 }
 
 fn request(hook: &Webhook, id: &str, body: Vec<u8>) -> Result<Request<Full<Bytes>>, DeliverError> {
     let format = |error: hyper::http::Error| DeliverError::Format(error.to_string());
-    let mut request = Request::post(&hook.path)
-        .header(header::HOST, &hook.host)
+    let mut request = http_client::request(Method::POST, &hook.path, &hook.host)
         .header(header::CONTENT_TYPE, "application/json")
-        .header(header::USER_AGENT, concat!("halley-sup/", env!("CARGO_PKG_VERSION")))
-        .header(header::CONNECTION, "close")
         .header("idempotency-key", id)
         .body(Full::new(Bytes::from(body)))
         .map_err(format)?;

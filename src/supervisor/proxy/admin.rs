@@ -2,16 +2,9 @@
 
 use std::io;
 
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
-
 use crate::config::model::Admin;
-use crate::supervisor::proxy::{DEADLINE, EntryError};
-
-/// Bytes both ways.
-pub trait Stream: AsyncRead + AsyncWrite + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Unpin> Stream for T {}
+use crate::supervisor::proxy::EntryError;
+use crate::supervisor::sockets::stream::Wire;
 
 /// Whom an error is about, and how a person asks the same.
 #[derive(Debug, Clone)]
@@ -33,17 +26,9 @@ impl Place {
         EntryError::Unreachable { place: self.name.clone(), source, next: self.next.clone() }
     }
 
-    /// What takes longer than the deadline has failed.
-    ///
-    /// # Errors
-    /// Those of `what`, and [`EntryError::Late`].
-    pub async fn within<T>(
-        &self,
-        what: impl Future<Output = Result<T, EntryError>>,
-    ) -> Result<T, EntryError> {
-        tokio::time::timeout(DEADLINE, what).await.unwrap_or_else(|_| {
-            Err(EntryError::Late { place: self.name.clone(), next: self.next.clone() })
-        })
+    /// It did not answer in time.
+    pub(crate) fn late(&self) -> EntryError {
+        EntryError::Late { place: self.name.clone(), next: self.next.clone() }
     }
 }
 
@@ -51,9 +36,9 @@ impl Place {
 ///
 /// # Errors
 /// `connect(2)`'s.
-pub async fn connect(admin: &Admin) -> io::Result<Box<dyn Stream>> {
-    Ok(match admin {
-        Admin::Tcp(address) => Box::new(TcpStream::connect(address).await?),
-        Admin::Unix(path) => Box::new(UnixStream::connect(path).await?),
-    })
+pub async fn connect(admin: &Admin) -> io::Result<Wire> {
+    match admin {
+        Admin::Tcp(address) => Wire::tcp(address).await,
+        Admin::Unix(path) => Wire::unix(path).await,
+    }
 }

@@ -10,16 +10,18 @@ use std::io;
 
 use http_body_util::Full;
 use hyper::body::Bytes;
-use hyper::{Method, Request, StatusCode, header};
+use hyper::{Method, StatusCode, header};
 use serde_json::{Value, json};
 
 use crate::config::model::Admin;
 use crate::supervisor::proxy::admin::{Place, connect};
-use crate::supervisor::proxy::{EntryError, Upstream};
-use crate::supervisor::sockets::http_client::{Answer, exchange};
+use crate::supervisor::proxy::{DEADLINE, EntryError, Upstream};
+use crate::supervisor::sockets::http_client::{self, Answer, BodyLimit, HttpError, Limits};
 
 /// Whether the kernel gives the queue of a closed listener to the one beside it.
 const MIGRATE: &str = "/proc/sys/net/ipv4/tcp_migrate_req";
+/// How long a request may take, and the longest answer.
+const LIMITS: Limits = Limits { deadline: DEADLINE, body: BodyLimit::Whole(1024 * 1024) };
 
 /// Whether the handler is there and is a `reverse_proxy`.
 ///
@@ -90,7 +92,7 @@ impl<'a> Api<'a> {
         if answer.status != StatusCode::OK {
             return Err(self.place.refused(self.said(&answer), next));
         }
-        let handler: Value = serde_json::from_str(&answer.body).map_err(|error| {
+        let handler: Value = serde_json::from_slice(&answer.body).map_err(|error| {
             self.place.refused(format!("the answer is not JSON: {error}"), &self.place.next)
         })?;
         if handler["handler"] != "reverse_proxy" {
@@ -116,38 +118,28 @@ impl<'a> Api<'a> {
     }
 
     fn said(&self, answer: &Answer) -> String {
-        let body: Value = serde_json::from_str(&answer.body).unwrap_or_default();
-        let said = body["error"].as_str().unwrap_or(answer.body.trim());
+        let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+        let text = String::from_utf8_lossy(&answer.body);
+        let said = body["error"].as_str().unwrap_or(text.trim());
         format!("it answered {} about @id {:?}: {said}", answer.status, self.id)
     }
 
     async fn ask(&self, method: Method, path: &str, body: String) -> Result<Answer, EntryError> {
-        self.place
-            .within(async {
-                let said = ask(self.admin, method, path, body).await;
-                said.map_err(|source| self.place.unreachable(source))
-            })
-            .await
+        // Caddy takes the empty name alone on a unix socket (2.6.2: "host not allowed: localhost").
+        let host = match self.admin {
+            Admin::Tcp(address) => address.to_string(),
+            Admin::Unix(_) => String::new(),
+        };
+        let request = http_client::request(method, path, &host)
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::new(Bytes::from(body)))
+            .map_err(|error| self.place.unreachable(io::Error::other(error)))?;
+        let answer = http_client::exchange(connect(self.admin), request, LIMITS).await;
+        answer.map_err(|error| match error {
+            HttpError::Late => self.place.late(),
+            error => self.place.unreachable(error.into()),
+        })
     }
-}
-
-/// One request on a connection of its own.
-async fn ask(admin: &Admin, method: Method, path: &str, body: String) -> io::Result<Answer> {
-    let stream = connect(admin).await?;
-    // Caddy takes the empty name alone on a unix socket (2.6.2: "host not allowed: localhost").
-    let host = match admin {
-        Admin::Tcp(address) => address.to_string(),
-        Admin::Unix(_) => String::new(),
-    };
-    let request = Request::builder()
-        .method(method)
-        .uri(path)
-        .header(header::HOST, host)
-        .header(header::CONTENT_TYPE, "application/json")
-        .header(header::CONNECTION, "close")
-        .body(Full::new(Bytes::from(body)))
-        .map_err(io::Error::other)?;
-    exchange(stream, request).await
 }
 
 /// Where the handler leads.

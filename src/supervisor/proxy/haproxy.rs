@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::config::model::Admin;
 use crate::supervisor::proxy::admin::{Place, connect};
 use crate::supervisor::proxy::haproxy_server::{self, Server};
-use crate::supervisor::proxy::{EntryError, Upstream};
+use crate::supervisor::proxy::{DEADLINE, EntryError, Upstream};
 
 /// Most of an answer that is read.
 const ANSWER_BYTES_MAX: u64 = 1024 * 1024;
@@ -166,12 +166,10 @@ impl<'a> Api<'a> {
     }
 
     async fn ask(&self, line: &str) -> Result<String, EntryError> {
-        self.place
-            .within(async {
-                let said = exchange(self.admin, line).await;
-                said.map_err(|source| self.place.unreachable(source))
-            })
-            .await
+        match tokio::time::timeout(DEADLINE, exchange(self.admin, line)).await {
+            Ok(said) => said.map_err(|source| self.place.unreachable(source)),
+            Err(_) => Err(self.place.late()),
+        }
     }
 }
 

@@ -1,42 +1,110 @@
-//! One HTTP request on a connection of its own.
+//! One HTTP/1.1 request on a connection of its own: health checks, metrics, admin APIs, webhooks.
+//!
+//! The connection is the caller's: to an address, to a unix socket, or a probe's to exactly one
+//! process. A request is never repeated, a redirect never followed, a connection never kept.
 
+use std::future::Future;
 use std::io;
+use std::time::Duration;
 
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
-use hyper::{Request, StatusCode};
+use hyper::http::request::Builder;
+use hyper::{Method, Request, Response, StatusCode, body::Incoming, header};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-/// Most of an answer that is read.
-const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// How long a request may take, and how much of its answer is read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// For all of it, from the connection to the end of the body.
+    pub(crate) deadline: Duration,
+    /// For the body.
+    pub(crate) body: BodyLimit,
+}
+
+/// How much of a body is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BodyLimit {
+    /// All of it; more than so many bytes are an error.
+    Whole(usize),
+    /// What lies beyond so many bytes is not read.
+    First(usize),
+}
 
 /// What was answered.
 #[derive(Debug)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// The status.
-    pub status: StatusCode,
-    /// The body, as text.
-    pub body: String,
+    pub(crate) status: StatusCode,
+    /// The body, as far as it was read.
+    pub(crate) body: Vec<u8>,
 }
 
-/// Sends a request and takes the whole answer.
+/// Why there is no answer. `E` is the error of whoever made the connection.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum HttpError<E> {
+    /// There is no connection.
+    #[error("{0}")]
+    Connect(E),
+    /// It took longer than the deadline.
+    #[error("no answer in time")]
+    Late,
+    /// The connection broke, or what came is not HTTP.
+    #[error("{0}")]
+    Exchange(hyper::Error),
+    /// The body is longer than its limit.
+    #[error("length limit exceeded")]
+    TooLong,
+}
+
+impl From<HttpError<io::Error>> for io::Error {
+    fn from(error: HttpError<Self>) -> Self {
+        match error {
+            HttpError::Connect(error) => error,
+            HttpError::Late => Self::from(io::ErrorKind::TimedOut),
+            HttpError::Exchange(error) => Self::other(error),
+            HttpError::TooLong => Self::other("length limit exceeded"),
+        }
+    }
+}
+
+/// A request with the headers that all have.
+pub(crate) fn request(method: Method, path: &str, host: &str) -> Builder {
+    Request::builder()
+        .method(method)
+        .uri(path)
+        .header(header::HOST, host)
+        .header(header::USER_AGENT, concat!("halley-sup/", env!("CARGO_PKG_VERSION")))
+        .header(header::CONNECTION, "close")
+}
+
+/// Connects, sends the request and reads the answer, all within the deadline.
 ///
 /// # Errors
-/// Those of the connection; an answer that is too long or cut short.
-pub async fn exchange(
-    wire: impl AsyncRead + AsyncWrite + Unpin,
+/// [`HttpError`].
+pub(crate) async fn exchange<S: AsyncRead + AsyncWrite + Unpin, E>(
+    connect: impl Future<Output = Result<S, E>>,
     request: Request<Full<Bytes>>,
-) -> io::Result<Answer> {
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(wire))
-        .await
-        .map_err(io::Error::other)?;
+    limits: Limits,
+) -> Result<Answer, HttpError<E>> {
+    let whole = async {
+        let stream = connect.await.map_err(HttpError::Connect)?;
+        exchange_on(stream, request, limits.body).await
+    };
+    tokio::time::timeout(limits.deadline, whole).await.unwrap_or(Err(HttpError::Late))
+}
+
+async fn exchange_on<S: AsyncRead + AsyncWrite + Unpin, E>(
+    stream: S,
+    request: Request<Full<Bytes>>,
+    limit: BodyLimit,
+) -> Result<Answer, HttpError<E>> {
+    let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+    let (mut sender, connection) = handshake.map_err(HttpError::Exchange)?;
     let exchange = async {
-        let response = sender.send_request(request).await.map_err(io::Error::other)?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), BODY_BYTES_MAX).collect().await;
-        let bytes = body.map_err(io::Error::other)?.to_bytes();
-        Ok(Answer { status, body: String::from_utf8_lossy(&bytes).into_owned() })
+        let response = sender.send_request(request).await.map_err(HttpError::Exchange)?;
+        read(response, limit).await
     };
     let mut connection = std::pin::pin!(connection);
     let mut exchange = std::pin::pin!(exchange);
@@ -47,5 +115,101 @@ pub async fn exchange(
             answer = &mut exchange => return answer,
             _ended = &mut connection, if is_open => is_open = false,
         }
+    }
+}
+
+async fn read<E>(
+    mut response: Response<Incoming>,
+    limit: BodyLimit,
+) -> Result<Answer, HttpError<E>> {
+    let status = response.status();
+    let mut body = Vec::new();
+    while let Some(frame) = response.body_mut().frame().await {
+        let frame = frame.map_err(HttpError::Exchange)?;
+        body.extend_from_slice(frame.data_ref().map_or(&[], |data| data.as_ref()));
+        match limit {
+            BodyLimit::Whole(n_max) if body.len() > n_max => return Err(HttpError::TooLong),
+            BodyLimit::First(n_max) if body.len() > n_max => break,
+            BodyLimit::Whole(_) | BodyLimit::First(_) => {}
+        }
+    }
+    Ok(Answer { status, body })
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// The answer to a request, and the request as it arrived.
+    async fn exchanged(
+        answer: &str,
+        body: BodyLimit,
+    ) -> (Result<Answer, HttpError<io::Error>>, String) {
+        let (ours, mut theirs) = tokio::io::duplex(4096);
+        let request = request(Method::POST, "/hook", "example.org");
+        let request = request.body(Full::new(Bytes::from_static(b"news"))).unwrap();
+        let serve = async {
+            let mut bytes = vec![0; 1024];
+            let mut n = 0;
+            while !bytes[..n].ends_with(b"news") {
+                n += theirs.read(&mut bytes[n..]).await.unwrap();
+            }
+            theirs.write_all(answer.as_bytes()).await.unwrap();
+            drop(theirs);
+            String::from_utf8_lossy(&bytes[..n]).into_owned()
+        };
+        let connect = async { Ok(ours) };
+        let limits = Limits { deadline: SECOND, body };
+        tokio::join!(exchange(connect, request, limits), serve)
+    }
+
+    #[tokio::test]
+    async fn a_request_has_its_headers_and_its_answer_is_read() {
+        let answer = "HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\ngone";
+        let (answer, asked) = exchanged(answer, BodyLimit::Whole(4)).await;
+        let answer = answer.unwrap();
+        assert_eq!((answer.status, answer.body.as_slice()), (StatusCode::NOT_FOUND, &b"gone"[..]));
+        assert!(asked.starts_with("POST /hook HTTP/1.1\r\n"), "{asked}");
+        for header in ["host: example.org", "connection: close", "user-agent: halley-sup/"] {
+            assert!(asked.contains(&format!("\r\n{header}")), "{asked}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_beyond_its_limit_fails_or_is_left() {
+        let answer = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngone";
+        let (whole, _) = exchanged(answer, BodyLimit::Whole(3)).await;
+        assert_eq!(io::Error::from(whole.unwrap_err()).to_string(), "length limit exceeded");
+        let (first, _) = exchanged(answer, BodyLimit::First(3)).await;
+        assert_eq!(first.unwrap().status, StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn an_answer_cut_short_is_an_error() {
+        for answer in ["", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok"] {
+            let (cut, _) = exchanged(answer, BodyLimit::First(100)).await;
+            assert!(matches!(cut, Err(HttpError::Exchange(_))), "{cut:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_deadline_holds_for_the_connection_too() {
+        let never = std::future::pending::<io::Result<DuplexStream>>();
+        let request = request(Method::GET, "/", "h").body(Full::default()).unwrap();
+        let limits = Limits { deadline: Duration::from_millis(20), body: BodyLimit::First(1) };
+        assert!(matches!(exchange(never, request, limits).await, Err(HttpError::Late)));
+    }
+
+    #[tokio::test]
+    async fn an_error_of_the_connection_is_handed_on() {
+        let refused = async { Err::<DuplexStream, _>("refused") };
+        let request = request(Method::GET, "/", "h").body(Full::default()).unwrap();
+        let limits = Limits { deadline: SECOND, body: BodyLimit::First(1) };
+        let error = exchange(refused, request, limits).await.unwrap_err();
+        assert!(matches!(error, HttpError::Connect("refused")), "{error:?}");
     }
 }

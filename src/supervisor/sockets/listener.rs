@@ -9,8 +9,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::net::UnixStream;
-
 use crate::config::model::{self, Listen};
 use crate::core::ids::SlotId;
 use crate::os::launch::CatchAt;
@@ -314,8 +312,8 @@ pub async fn probe_connect(listener: &Listener, id: SlotId) -> Result<Wire, List
         Listener::Door(door) => {
             let own = door.borrow().path_of(id);
             let address = format!("unix:{}", own.display());
-            let connected = UnixStream::connect(&own).await;
-            connected.map(Wire::Unix).map_err(|source| ListenerError::System { address, source })
+            let connected = Wire::unix(&own).await;
+            connected.map_err(|source| ListenerError::System { address, source })
         }
     }
 }
@@ -329,7 +327,7 @@ pub async fn connect(listener: &Listener) -> io::Result<Wire> {
         Listener::Group(group) => reuseport_group::connect(group).await.map(Wire::Tcp),
         Listener::Door(door) => {
             let public = door.borrow().public().to_owned();
-            UnixStream::connect(public).await.map(Wire::Unix)
+            Wire::unix(public).await
         }
     }
 }

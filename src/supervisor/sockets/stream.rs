@@ -1,11 +1,12 @@
 //! A connection to a program, over TCP or a unix socket.
 
 use std::io;
+use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::{TcpStream, ToSocketAddrs, UnixStream};
 
 use crate::os::{listen, local};
 
@@ -19,6 +20,22 @@ pub enum Wire {
 }
 
 impl Wire {
+    /// Connects over TCP.
+    ///
+    /// # Errors
+    /// `connect(2)`'s, and those of looking a name up.
+    pub(crate) async fn tcp(address: impl ToSocketAddrs) -> io::Result<Self> {
+        TcpStream::connect(address).await.map(Self::Tcp)
+    }
+
+    /// Connects to a unix socket.
+    ///
+    /// # Errors
+    /// `connect(2)`'s.
+    pub(crate) async fn unix(path: impl AsRef<Path>) -> io::Result<Self> {
+        UnixStream::connect(path).await.map(Self::Unix)
+    }
+
     /// Whether somebody has taken this connection out of the accept queue, as the kernel tells it:
     /// nobody has to ask the program.
     pub fn is_taken(&self) -> bool {
