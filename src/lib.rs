@@ -9,8 +9,8 @@
 //! | [`config`] | what was typed in, checked as a whole, valid by construction | core |
 //! | [`store`] | durable truth: every path, journal, state, trial, releases, intake, history | api, core, os's files |
 //! | [`os`] | the kernel fence: the only `unsafe`, the only raw descriptors | core's time |
-//! | [`keeper`] | the error kernel: holds descriptors, is every child's parent, answers intercepted binds | os |
-//! | [`forward`] | a process that splices a listener's connections to a program that was told its port, or callers that were left waiting to where the others go | os |
+//! | [`keeper`] | the error kernel: holds descriptors, is every child's parent, answers intercepted binds | os, core's time and backoff |
+//! | [`forward`] | a process that splices a listener's connections to a program that was told its port, or callers that were left waiting to where the others go | os, core's backoff |
 //! | [`supervisor`] | the shell: performs effects, probes, steers, serves the control socket | api, core, config, store, os, text, the keeper's protocol |
 //! | [`cli`] | one file a verb; talks to the supervisor by its protocol | api, config, core, demo, docs, os, text |
 //! | [`docs`] | the reference, one topic a file; texts only | nothing |

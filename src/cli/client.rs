@@ -14,6 +14,7 @@ use crate::api::{Event, Request, Trouble, VERSION, Verb};
 use crate::cli::render::Renderer;
 use crate::cli::{Common, actor, exit, out};
 use crate::config;
+use crate::core::backoff::Pauses;
 use crate::os::scm;
 
 /// How long a client waits for a supervisor that went away in the middle of an operation.
@@ -21,6 +22,9 @@ const RETURN_LIMIT: Duration = Duration::from_secs(60);
 
 /// How long a client waits for a supervisor that is not there.
 const ABSENCE_LIMIT: Duration = Duration::from_millis(1500);
+
+/// Between tries to follow an operation again.
+const RETURNS: Pauses = Pauses::doubling(20, 1_000);
 
 /// Whether a client stays to the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,7 +134,7 @@ impl Conversation {
         }
         let mut left = self.listen(stream);
         let since = Instant::now();
-        let mut pause = Duration::from_millis(20);
+        let mut backoff = RETURNS.begin();
         loop {
             match left {
                 Left::Over(code) => return code,
@@ -144,8 +148,7 @@ impl Conversation {
                         let error = io::Error::from(io::ErrorKind::ConnectionReset);
                         return out::trouble(&self.unreachable(&error));
                     };
-                    wait(pause, &self.interrupted);
-                    pause = (pause * 2).min(Duration::from_secs(1));
+                    wait(backoff.pause(), &self.interrupted);
                     left = self.watch_again(&watched);
                 }
             }

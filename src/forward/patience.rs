@@ -1,28 +1,28 @@
 //! How long a backend that is not there is waited for. Times are milliseconds since boot.
 
+use crate::core::backoff::{Backoff, Pauses};
+
 /// A client waits at most this long.
 const MOST_MS: u64 = 30_000;
-const FIRST_PAUSE_MS: u64 = 5;
-const LONGEST_PAUSE_MS: u64 = 250;
+/// Between two tries.
+const PAUSES: Pauses = Pauses::doubling(5, 250);
 
 /// The patience of one client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Patience {
     until_ms: u64,
-    pause_ms: u64,
+    backoff: Backoff,
 }
 
 impl Patience {
     /// From the first refusal on.
     pub const fn from(now_ms: u64) -> Self {
-        Self { until_ms: now_ms + MOST_MS, pause_ms: FIRST_PAUSE_MS }
+        Self { until_ms: now_ms + MOST_MS, backoff: PAUSES.begin() }
     }
 
     /// When to try again, `None` when it is exhausted.
     pub fn next_try(&mut self, now_ms: u64) -> Option<u64> {
-        let pause_ms = self.pause_ms;
-        self.pause_ms = (pause_ms * 2).min(LONGEST_PAUSE_MS);
-        (now_ms < self.until_ms).then_some(now_ms + pause_ms)
+        (now_ms < self.until_ms).then(|| now_ms + self.backoff.pause_ms())
     }
 }
 

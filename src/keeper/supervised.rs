@@ -10,6 +10,7 @@ use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 use rustix::io::{FdFlags, fcntl_setfd};
 
+use crate::core::backoff::{Backoff, Pauses};
 use crate::core::time::Tick;
 use crate::keeper::protocol::Tell;
 use crate::keeper::{LINK, Setup};
@@ -21,8 +22,8 @@ const ANSWER_MS_MAX: u64 = 30_000;
 /// Messages that wait for a supervisor; more means that it does not read.
 const N_WAITING_MAX: usize = 4096;
 
-/// The pauses before the next start grow to this.
-const PAUSE_MS_MAX: u64 = 10_000;
+/// The pauses before the next start: none before the first.
+const PAUSES: Pauses = Pauses::doubling(100, 10_000).after_none();
 
 /// One that had come up whole is missed: its pauses grow to this only.
 const READY_PAUSE_MS_MAX: u64 = 400;
@@ -36,7 +37,7 @@ pub struct Supervised {
     running: Option<Running>,
     /// When it is started again.
     start_at: Option<Tick>,
-    pause_ms: u64,
+    backoff: Backoff,
 }
 
 #[derive(Debug)]
@@ -55,7 +56,7 @@ struct Running {
 impl Supervised {
     /// A supervisor that is to be started at once.
     pub fn new() -> Self {
-        Self { running: None, start_at: Some(clock::tick()), pause_ms: 0 }
+        Self { running: None, start_at: Some(clock::tick()), backoff: PAUSES.begin() }
     }
 
     /// Its socket, while it runs.
@@ -123,18 +124,17 @@ impl Supervised {
     pub fn ended(&mut self, now: Tick) {
         if let Some(running) = self.running.take() {
             if now.since_ms(running.started) >= STEADY_MS {
-                self.pause_ms = 0;
+                self.backoff.reset();
             }
             if running.is_ready {
-                self.pause_ms = self.pause_ms.min(READY_PAUSE_MS_MAX);
+                self.backoff.shorten(READY_PAUSE_MS_MAX);
             }
             self.pause(now);
         }
     }
 
     fn pause(&mut self, now: Tick) {
-        self.start_at = Some(now.after_ms(self.pause_ms));
-        self.pause_ms = (self.pause_ms * 2).clamp(100, PAUSE_MS_MAX);
+        self.start_at = Some(now.after_ms(self.backoff.pause_ms()));
     }
 
     /// It has said hello.

@@ -24,9 +24,9 @@ const ARROWS: &[Row] = &[
         ],
         ..row("store", &["api", "core", "os::fs"])
     },
-    row("keeper", &["os", "core::time"]),
+    row("keeper", &["os", "core::time", "core::backoff"]),
     row("docs", &[]),
-    row("forward", &["os"]),
+    row("forward", &["os", "core::backoff"]),
     Row {
         exceptions: &[
             ("keeper::link_from_env", "the socket by which the protocol is spoken is inherited"),

@@ -8,6 +8,7 @@ use http_body_util::Full;
 use hyper::Method;
 
 use crate::config::duration;
+use crate::core::backoff::Pauses;
 use crate::core::ids::{InstanceIndex, ReleaseId};
 use crate::os::clock;
 use crate::supervisor::sockets::http_client::{self, BodyLimit, HttpError, Limits};
@@ -17,6 +18,9 @@ use crate::supervisor::sockets::stream::Wire;
 const N_REMEMBERED: usize = 20;
 /// Most of a body that is read.
 const BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// Between looks at whether a connection was taken.
+const LOOKS: Pauses = Pauses::doubling(1, 100);
 
 /// What a probe said.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -144,10 +148,9 @@ fn http_text(error: &hyper::Error) -> String {
 /// Good when the program takes the connection out of its accept queue, as the kernel tells it:
 /// a queue that does not move is a program that hangs, and nobody has to ask the program.
 pub(crate) async fn taken(wire: &Wire) -> Probe {
-    let mut pause = Duration::from_millis(1);
+    let mut looks = LOOKS.begin();
     while !wire.is_taken() {
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_millis(100));
+        tokio::time::sleep(looks.pause()).await;
     }
     Probe::good()
 }

@@ -16,16 +16,17 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use crate::config::model::Target;
+use crate::core::backoff::{self, Pauses};
 use crate::core::notice::Notice;
 use crate::core::time::Tick;
 use crate::os::clock;
 use crate::store::outbox::{self as store, Letter, Notification};
 use crate::supervisor::notify::{deliver, message::Message};
 
-/// The first pause after a failed delivery; it doubles.
-const FIRST_MS: u64 = 500;
 /// No pause is longer.
 const LAST_MS: u64 = 15 * 60 * 1000;
+/// The pauses after failed deliveries.
+const PAUSES: Pauses = Pauses::doubling(500, LAST_MS);
 /// A notification is not laid aside before it was tried so often.
 const N_TRIES_MIN: u32 = 3;
 /// More than this do not wait for one target.
@@ -352,12 +353,9 @@ impl Lane {
     }
 }
 
-/// Half of a doubling pause, and a part of the other half by chance, so that many hosts do not come
-/// back at once.
 fn pause(n_tries: u32, chance: u64) -> Duration {
-    let doubled = FIRST_MS.saturating_mul(1 << n_tries.saturating_sub(1).min(20)).min(LAST_MS);
-    let half = doubled / 2;
-    Duration::from_millis(half + half * (chance % 1000) / 1000)
+    let pause_ms = PAUSES.nth_ms(n_tries.saturating_sub(1));
+    Duration::from_millis(backoff::spread(pause_ms, chance))
 }
 
 #[cfg(test)]

@@ -4,11 +4,11 @@
 //! does is in [`crate::supervisor::operation::phases`], with its hooks in [`crate::supervisor::operation::hooks`]; this file knows none of them.
 
 use std::rc::Rc;
-use std::time::Duration;
 
 use tokio::sync::mpsc;
 
 use crate::api::{Event, PhaseState};
+use crate::core::backoff::Pauses;
 use crate::core::notice::Notice;
 use crate::core::operation::machine::{Deploy, Event as Step};
 use crate::core::operation::phase::Phase;
@@ -23,6 +23,9 @@ use crate::supervisor::service::notices;
 use crate::supervisor::service::operation::{Operation, Order};
 use crate::supervisor::service::outcome;
 
+/// Before a phase is tried again.
+const RETRIES: Pauses = Pauses::doubling(200, 10_000);
+
 /// Runs an operation to its end.
 pub async fn run(
     service: Rc<Service>,
@@ -32,7 +35,7 @@ pub async fn run(
     mut journal: Journal,
     mut orders: mpsc::UnboundedReceiver<Order>,
 ) {
-    let mut n_tries = 0_u32;
+    let mut retries = RETRIES.begin();
     loop {
         let phase = machine.phase();
         if let Phase::Done(outcome) = phase {
@@ -41,7 +44,6 @@ pub async fn run(
             conclude::finish(&service, &operation, &mut journal, &mut job, outcome).await;
             return;
         }
-        pause_before_retry(n_tries).await;
         job.prepare(&service, phase);
         announce(&operation, &mut journal, &job, &machine).await;
         if matches!(phase, Phase::Hold | Phase::StepHold(_)) {
@@ -67,7 +69,11 @@ pub async fn run(
             },
         };
         let next = machine.step(step);
-        n_tries = if next == Some(phase) { n_tries + 1 } else { 0 };
+        if next == Some(phase) {
+            tokio::time::sleep(retries.pause()).await;
+        } else {
+            retries.reset();
+        }
     }
 }
 
@@ -97,13 +103,6 @@ async fn interrupted(
         if trial.step(step).is_some() {
             return Some(step);
         }
-    }
-}
-
-async fn pause_before_retry(n_tries: u32) {
-    if n_tries > 0 {
-        let ms = 100_u64.saturating_mul(1 << n_tries.min(8));
-        tokio::time::sleep(Duration::from_millis(ms.min(10_000))).await;
     }
 }
 

@@ -4,6 +4,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::core::backoff::Pauses;
 use crate::core::ids::ReleaseId;
 use crate::store::release;
 use crate::store::state::Served;
@@ -17,13 +18,17 @@ use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::{Crew, Duty};
 use crate::supervisor::service::notices;
 
+/// Between tries to start a release.
+const STARTS: Pauses = Pauses::doubling(200, 30_000);
+/// Between tries to point the proxy at it.
+const FLIPS: Pauses = Pauses::doubling(500, 30_000);
 /// How a trouble with the proxy begins.
 const PROXY_TROUBLE: &str = "the proxy does not lead here: ";
 
 /// Starts the last good release of a service that has nothing running, and tries again until it
 /// runs: callers wait in the queues meanwhile. Returns when it answers or its deadline is over.
 pub async fn bring_up(service: &Rc<Service>) {
-    let mut pause = Duration::from_millis(200);
+    let mut backoff = STARTS.begin();
     loop {
         let running = service.operation.borrow().clone();
         if let Some(running) = running {
@@ -38,8 +43,7 @@ pub async fn bring_up(service: &Rc<Service>) {
                 service.trouble.replace(Some(why));
             }
         }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_secs(30));
+        tokio::time::sleep(backoff.pause()).await;
     }
 }
 
@@ -124,7 +128,7 @@ fn lead_in(service: &Rc<Service>, crew: &Rc<Crew>) {
     }
     let (service, crew) = (Rc::clone(service), Rc::clone(crew));
     tokio::task::spawn_local(async move {
-        let mut pause = Duration::from_millis(500);
+        let mut backoff = FLIPS.begin();
         let is_live = || {
             let idle = service.operation.borrow().is_none();
             idle && service.live.get() == Some(crew.generation)
@@ -140,8 +144,7 @@ fn lead_in(service: &Rc<Service>, crew: &Rc<Crew>) {
                 }
                 Err(why) => service.trouble.replace(Some(format!("{PROXY_TROUBLE}{why}"))),
             };
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_secs(30));
+            tokio::time::sleep(backoff.pause()).await;
         }
     });
 }

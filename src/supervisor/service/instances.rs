@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::config::model::Settings;
-use crate::core::backoff::Backoff;
+use crate::core::backoff::Restarts;
 use crate::core::ids::{Generation, InstanceIndex, ReleaseId, SlotId};
 use crate::core::time::Tick;
 use crate::keeper::protocol::{ChildId, Identity};
@@ -89,7 +89,7 @@ pub struct Instance {
     /// The process it is now.
     pub run: RefCell<Option<Run>>,
     /// When it is started again.
-    pub backoff: RefCell<Backoff>,
+    pub backoff: RefCell<Restarts>,
     /// Starts after the first.
     pub restarts: Cell<u32>,
     /// It gets its part of the connections.
@@ -256,7 +256,7 @@ impl Instance {
             place,
             forwarder: RefCell::new(None),
             run: RefCell::new(None),
-            backoff: RefCell::new(Backoff::default()),
+            backoff: RefCell::default(),
             restarts: Cell::new(0),
             joined: Cell::new(false),
             wanted: Cell::new(true),

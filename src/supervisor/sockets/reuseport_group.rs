@@ -14,11 +14,15 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 
+use crate::core::backoff::Pauses;
 use crate::core::ids::SlotId;
 use crate::os::listen::{self, SlotState, SocketType};
 use crate::os::ready;
 use crate::os::steer::{self, Rule, Share};
 use crate::supervisor::sockets::listener::ListenerError;
+
+/// Between tries to repair a group.
+const REPAIRS: Pauses = Pauses::doubling(1, 1_000);
 
 /// What the slots of a group carry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -357,14 +361,13 @@ pub async fn mend(group: &Rc<RefCell<Group>>, id: SlotId, noted: impl Fn()) {
             return;
         }
         drop(slot);
-        let mut pause = Duration::from_millis(1);
+        let mut backoff = REPAIRS.begin();
         while group.borrow().fd(id).is_some() && !group.borrow().is_whole() {
             if let Err(error) = group.borrow_mut().repair() {
                 tracing::error!(slot = %id, %error, "repairing a group");
             }
             noted();
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_secs(1));
+            tokio::time::sleep(backoff.pause()).await;
         }
     }
 }
