@@ -1,8 +1,17 @@
-//! Backups and what a restore would cost.
+//! `backup SERVICE`: take a backup and rehearse it, or list all.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+
+/// The arguments.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Args {
+    /// Which service.
+    pub service: String,
+    /// Only list those there are.
+    pub list: bool,
+}
 
 /// One backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,17 +34,4 @@ pub struct BackupEntry {
     pub rehearsed: Option<String>,
     /// What was counted in the copy.
     pub counts: BTreeMap<String, u64>,
-}
-
-/// What a restore would do.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RestorePlan {
-    /// Whose data.
-    pub service: String,
-    /// The backup, which was restored to scratch and checked a moment ago.
-    pub backup: BackupEntry,
-    /// What was counted in the present data; absent when it cannot be read.
-    pub now: Option<BTreeMap<String, u64>>,
-    /// One line for each thing of which there is more now than in the backup.
-    pub lost: Vec<String>,
 }

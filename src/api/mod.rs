@@ -10,15 +10,35 @@
 
 use serde::{Deserialize, Serialize};
 
+pub mod abort;
 pub mod backup;
-pub mod plan;
+pub mod drill;
+pub mod freeze;
+pub mod history;
+pub mod logs;
+pub mod notify;
+pub mod promote;
+pub mod release;
 pub mod release_set;
+pub mod releases;
+pub mod restart;
+pub mod restore;
+pub mod rollback;
+pub mod start;
+pub mod status;
+pub mod stop;
 #[cfg(test)]
 mod tests;
+pub mod thaw;
+pub mod watch;
 
-pub use backup::{BackupEntry, RestorePlan};
-pub use plan::{Plan, PlanStep};
+pub use backup::BackupEntry;
+pub use history::HistoryEntry;
+pub use release::{Plan, PlanStep};
 pub use release_set::{Member, Part, SetStatus};
+pub use releases::ReleaseEntry;
+pub use restore::RestorePlan;
+pub use status::{InstanceStatus, OperationStatus, RollbackStatus, ServiceStatus, Status};
 
 /// Version of this protocol.
 pub const VERSION: u16 = 1;
@@ -35,149 +55,50 @@ pub struct Request {
     pub verb: Verb,
 }
 
-/// One verb of the command line.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// One verb of the command line, with its arguments.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "verb")]
 pub enum Verb {
-    /// Bring a new release live. One descriptor comes along: a file, a pipe or a directory.
-    Release {
-        /// Which service.
-        service: String,
-        /// What was named on the command line, for people: a path, or `-`.
-        source: String,
-        /// Release it though the artifact is frozen.
-        force: bool,
-        /// Why nobody will want to go back from it.
-        #[serde(default)]
-        no_way_back: Option<String>,
-        /// Only its plan.
-        #[serde(default)]
-        dry_run: bool,
-    },
-    /// Bring new releases of several services live, as one. A descriptor comes along for each
-    /// member that has one, in their order.
-    ReleaseSet {
-        /// The members, in any order.
-        members: Vec<Part>,
-        /// Release them though an artifact is frozen.
-        force: bool,
-    },
-    /// Bring an older release back.
-    Rollback {
-        /// Which service.
-        service: String,
-        /// Which release; the newest good older one when absent.
-        to: Option<u64>,
-    },
-    /// Follow an operation from its beginning to its result.
-    Watch {
-        /// Its number within `service`.
-        op: u64,
-        /// Whose operation; needed when several services have one of that number.
-        service: Option<String>,
-    },
-    /// Follow a set from its beginning to its result.
-    WatchSet {
-        /// Its number.
-        set: u64,
-    },
-    /// How things stand: one [`Event::Status`].
-    Status {
-        /// One service, or all.
-        service: Option<String>,
-    },
-    /// Past operations: [`Event::History`].
-    History {
-        /// One service, or all.
-        service: Option<String>,
-        /// At most this many, newest first.
-        limit: usize,
-    },
-    /// The releases on disk: [`Event::Releases`].
-    Releases {
-        /// Which service.
-        service: String,
-    },
-    /// A service's log lines: [`Event::Log`] each.
-    Logs {
-        /// Which service.
-        service: String,
-        /// Which release; the serving one when absent.
-        release: Option<u64>,
-        /// How many of the last lines first.
-        tail: usize,
-        /// Go on with each new line.
-        follow: bool,
-    },
+    /// Make a new release live.
+    Release(release::Args),
+    /// Make new releases of several services live, as one.
+    ReleaseSet(release_set::Args),
+    /// Go back to an earlier release.
+    Rollback(rollback::Args),
+    /// Follow an operation.
+    Watch(watch::Args),
+    /// Follow a set.
+    WatchSet(watch::SetArgs),
+    /// How things stand.
+    Status(status::Args),
+    /// Past operations.
+    History(history::Args),
+    /// The releases on disk.
+    Releases(releases::Args),
+    /// A service's log lines.
+    Logs(logs::Args),
     /// Start a stopped service.
-    Start {
-        /// Which service.
-        service: String,
-    },
-    /// Stop a service: its listeners close and it stays down, also over a reboot.
-    Stop {
-        /// Which service.
-        service: String,
-    },
-    /// Replace the running processes by new ones of the same release, without loss.
-    Restart {
-        /// Which service.
-        service: String,
-    },
-    /// No releases of the service until it is thawed.
-    Freeze {
-        /// Which service.
-        service: String,
-        /// Why, for whoever is refused.
-        why: String,
-    },
+    Start(start::Args),
+    /// Stop a service.
+    Stop(stop::Args),
+    /// Replace the processes by new ones of the same release.
+    Restart(restart::Args),
+    /// Refuse releases until `thaw`.
+    Freeze(freeze::Args),
     /// Releases are allowed again.
-    Thaw {
-        /// Which service.
-        service: String,
-        /// The artifact of this release, instead of the service.
-        release: Option<u64>,
-    },
+    Thaw(thaw::Args),
     /// Rehearse a rollback.
-    Drill {
-        /// Which service.
-        service: String,
-    },
-    /// Take a backup and rehearse it, or tell of all.
-    Backup {
-        /// Which service.
-        service: String,
-        /// Only tell of those there are.
-        list: bool,
-    },
-    /// Put a backup in the place of the present data.
-    Restore {
-        /// Which service.
-        service: String,
-        /// Which backup; the newest when absent.
-        backup: Option<String>,
-        /// Only what it would do.
-        dry_run: bool,
-        /// Somebody has said yes.
-        yes: bool,
-        /// Also when the present cannot be backed up.
-        unsaved: bool,
-    },
+    Drill(drill::Args),
+    /// Take a backup, or list all.
+    Backup(backup::Args),
+    /// Restore a backup over the live data.
+    Restore(restore::Args),
     /// Send a test notification.
-    Notify {
-        /// To which target.
-        target: String,
-    },
-    /// End a bake or a hold well.
-    Promote {
-        /// Which service.
-        service: String,
-    },
+    Notify(notify::Args),
+    /// End a step, a bake or a hold as a success.
+    Promote(promote::Args),
     /// End an operation and go back to what served before.
-    Abort {
-        /// Which service.
-        service: String,
-    },
+    Abort(abort::Args),
 }
 
 /// What the supervisor tells a client.
@@ -330,159 +251,4 @@ pub struct Trouble {
     pub next: Vec<String>,
     /// The exit code.
     pub exit: u8,
-}
-
-/// How things stand.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Status {
-    /// Halley's version.
-    pub version: String,
-    /// The services, in start order.
-    pub services: Vec<ServiceStatus>,
-    /// The running set.
-    #[serde(default)]
-    pub set: Option<SetStatus>,
-    /// What somebody should see to, of the stack as a whole.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub warnings: Vec<String>,
-}
-
-/// How one service stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ServiceStatus {
-    /// Its name.
-    pub name: String,
-    /// `running`, `degraded`, `down` or `stopped`.
-    pub state: String,
-    /// Why it is not `running`.
-    pub why: Option<String>,
-    /// The release that new connections go to.
-    pub serving: Option<u64>,
-    /// The release that a reboot starts.
-    pub last_good: Option<u64>,
-    /// A release that is live but not committed.
-    pub trial: Option<u64>,
-    /// Its addresses.
-    pub listen: Vec<String>,
-    /// Every process.
-    pub instances: Vec<InstanceStatus>,
-    /// Whether a rollback would work now.
-    pub rollback: RollbackStatus,
-    /// The running operation.
-    pub operation: Option<OperationStatus>,
-    /// What must be done by hand, after a rollback that failed.
-    pub alarm: Option<Trouble>,
-    /// Why no releases are allowed.
-    #[serde(default)]
-    pub frozen: Option<String>,
-}
-
-/// One process.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct InstanceStatus {
-    /// Its release.
-    pub release: u64,
-    /// Its place among the instances of its generation.
-    pub instance: u16,
-    /// Its process id; 0 while it is not running.
-    pub pid: i32,
-    /// `live`, `candidate`, `standby` or `draining`.
-    pub role: String,
-    /// `starting`, `ready`, `waiting` (for its next start), `stopping`.
-    pub state: String,
-    /// Starts after the first.
-    pub restarts: u32,
-    /// Resident memory.
-    pub rss_bytes: u64,
-    /// While it is on its way out: connections of users that it still has.
-    #[serde(default)]
-    pub connections: Option<u64>,
-    /// While it is on its way out: when it is asked to stop whatever it still has, in
-    /// milliseconds from now; absent when never.
-    #[serde(default)]
-    pub stop_in_ms: Option<u64>,
-}
-
-/// Whether a rollback would work now.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RollbackStatus {
-    /// It would.
-    pub ready: bool,
-    /// To which release.
-    pub release: Option<u64>,
-    /// `warm` (its processes run) or `cold`.
-    pub from: Option<String>,
-    /// Why not.
-    pub why: Option<String>,
-    /// When it was last rehearsed, RFC 3339.
-    #[serde(default)]
-    pub rehearsed: Option<String>,
-    /// How that went: `full`, `light`, or why it failed.
-    #[serde(default)]
-    pub rehearsal: Option<String>,
-}
-
-/// A running operation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OperationStatus {
-    /// Its number.
-    pub op: u64,
-    /// `release`, `rollback` or `restart`.
-    pub kind: String,
-    /// The phase it is in.
-    pub phase: String,
-    /// Who asked for it.
-    pub actor: String,
-    /// When, RFC 3339.
-    pub at: String,
-}
-
-/// One line of the history.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HistoryEntry {
-    /// Version of this record, now 1.
-    pub version: u16,
-    /// When it ended, RFC 3339.
-    pub at: String,
-    /// Who asked for it.
-    pub actor: String,
-    /// Whose.
-    pub service: String,
-    /// The operation's number.
-    pub op: u64,
-    /// `release`, `rollback` or `restart`.
-    pub kind: String,
-    /// The release it was about.
-    pub release: Option<u64>,
-    /// How it ended.
-    pub outcome: String,
-    /// What served after it.
-    pub serving: Option<u64>,
-    /// Exit code.
-    pub exit: u8,
-    /// Why, in one line, when it was not a success.
-    pub why: Option<String>,
-    /// How long it took.
-    pub ms: u64,
-}
-
-/// One release on disk.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ReleaseEntry {
-    /// Its number.
-    pub release: u64,
-    /// `staged`, `good`, `bad` or `aborted`.
-    pub verdict: String,
-    /// Why it is bad.
-    pub why: Option<String>,
-    /// `serving`, `last_good`, `trial`, `standby`, `pinned`: why it is kept, empty when by count.
-    pub roles: Vec<String>,
-    /// The artifact's own version from `release.toml`.
-    pub label: Option<String>,
-    /// sha256 over the tree.
-    pub digest: String,
-    /// Bytes of its files.
-    pub size_bytes: u64,
-    /// When it was staged, RFC 3339.
-    pub at: String,
 }

@@ -1,6 +1,16 @@
-//! What is said about sets.
+//! `release --set SERVICE=SOURCE,...`: new releases of several services, as one. A descriptor comes
+//! along for each member that has one, in their order.
 
 use serde::{Deserialize, Serialize};
+
+/// The arguments.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Args {
+    /// The members, in any order.
+    pub members: Vec<Part>,
+    /// Release them though an artifact is frozen.
+    pub force: bool,
+}
 
 /// One member of a set, as it is asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

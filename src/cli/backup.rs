@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use crate::api;
 use crate::api::Verb;
 use crate::cli::Common;
 use crate::cli::client::{self, Stay};
@@ -23,7 +24,7 @@ pub struct Backup {
 impl Backup {
     /// Does it.
     pub fn perform(self) -> ExitCode {
-        let verb = Verb::Backup { service: self.service, list: self.list };
+        let verb = Verb::Backup(api::backup::Args { service: self.service, list: self.list });
         client::ask(&self.common, verb, None, Stay::ToTheEnd)
     }
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::api;
 use crate::api::{Event, Request, Trouble, VERSION, Verb};
 use crate::cli::render::Renderer;
 use crate::cli::{Common, actor, exit, out};
@@ -97,8 +98,10 @@ enum Watched {
 impl Watched {
     fn verb(&self) -> Verb {
         match self.clone() {
-            Self::Operation { service, op } => Verb::Watch { op, service: Some(service) },
-            Self::Set(set) => Verb::WatchSet { set },
+            Self::Operation { service, op } => {
+                Verb::Watch(api::watch::Args { op, service: Some(service) })
+            }
+            Self::Set(set) => Verb::WatchSet(api::watch::SetArgs { set }),
         }
     }
 

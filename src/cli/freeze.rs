@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use crate::api;
 use crate::api::Verb;
 use crate::cli::Common;
 use crate::cli::client::{self, Stay};
@@ -23,7 +24,7 @@ pub struct Freeze {
 impl Freeze {
     /// Does it.
     pub fn perform(self) -> ExitCode {
-        let verb = Verb::Freeze { service: self.service, why: self.why };
+        let verb = Verb::Freeze(api::freeze::Args { service: self.service, why: self.why });
         client::ask(&self.common, verb, None, Stay::ToTheEnd)
     }
 }

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use crate::api;
 use crate::api::Verb;
 use crate::cli::Common;
 use crate::cli::client::{self, Stay};
@@ -23,7 +24,7 @@ pub struct History {
 impl History {
     /// Does it.
     pub fn perform(self) -> ExitCode {
-        let verb = Verb::History { service: self.service, limit: self.limit };
+        let verb = Verb::History(api::history::Args { service: self.service, limit: self.limit });
         client::ask(&self.common, verb, None, Stay::ToTheEnd)
     }
 }

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use crate::api;
 use crate::api::Verb;
 use crate::cli::Common;
 use crate::cli::client::{self, Stay};
@@ -29,12 +30,12 @@ pub struct Logs {
 impl Logs {
     /// Does it.
     pub fn perform(self) -> ExitCode {
-        let verb = Verb::Logs {
+        let verb = Verb::Logs(api::logs::Args {
             service: self.service,
             release: self.release,
             tail: self.tail,
             follow: self.follow,
-        };
+        });
         client::ask(&self.common, verb, None, Stay::ToTheEnd)
     }
 }

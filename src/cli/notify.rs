@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use crate::api;
 use crate::api::Verb;
 use crate::cli::Common;
 use crate::cli::client::{self, Stay};
@@ -20,7 +21,7 @@ pub struct Notify {
 impl Notify {
     /// Does it.
     pub fn perform(self) -> ExitCode {
-        let verb = Verb::Notify { target: self.target };
+        let verb = Verb::Notify(api::notify::Args { target: self.target });
         client::ask(&self.common, verb, None, Stay::ToTheEnd)
     }
 }

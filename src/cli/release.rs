@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use crate::api;
 use crate::api::{Part, Trouble, Verb};
 use crate::cli::client::{self, Stay};
 use crate::cli::{Common, exit, out};
@@ -69,7 +70,8 @@ impl Release {
         };
         let stay = self.stay();
         let (force, no_way_back, dry_run) = (self.force, self.no_way_back, self.dry_run);
-        let verb = Verb::Release { service, source, force, no_way_back, dry_run };
+        let verb =
+            Verb::Release(api::release::Args { service, source, force, no_way_back, dry_run });
         client::ask(&self.common, verb, Some(opened), stay)
     }
 
@@ -99,7 +101,7 @@ impl Release {
             };
             members.push(Part { service, source, missing });
         }
-        let verb = Verb::ReleaseSet { members, force: self.force };
+        let verb = Verb::ReleaseSet(api::release_set::Args { members, force: self.force });
         client::ask_with(&self.common, verb, &opened, self.stay())
     }
 }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use crate::api;
 use crate::api::Verb;
 use crate::cli::client::{self, Stay};
 use crate::cli::{Common, exit, out};
@@ -54,13 +55,13 @@ impl Restore {
     }
 
     fn ask(&self, dry_run: bool, yes: bool) -> ExitCode {
-        let verb = Verb::Restore {
+        let verb = Verb::Restore(api::restore::Args {
             service: self.service.clone(),
             backup: self.backup.clone(),
             dry_run,
             yes,
             unsaved: self.unsaved,
-        };
+        });
         client::ask(&self.common, verb, None, Stay::ToTheEnd)
     }
 }

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use crate::api;
 use crate::api::Verb;
 use crate::cli::Common;
 use crate::cli::client::{self, Stay};
@@ -23,7 +24,7 @@ pub struct Rollback {
 impl Rollback {
     /// Does it.
     pub fn perform(self) -> ExitCode {
-        let verb = Verb::Rollback { service: self.service, to: self.to };
+        let verb = Verb::Rollback(api::rollback::Args { service: self.service, to: self.to });
         client::ask(&self.common, verb, None, Stay::ToTheEnd)
     }
 }

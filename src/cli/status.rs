@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use crate::api;
 use crate::api::Verb;
 use crate::cli::Common;
 use crate::cli::client::{self, Stay};
@@ -20,7 +21,7 @@ pub struct Status {
 impl Status {
     /// Does it.
     pub fn perform(self) -> ExitCode {
-        let verb = Verb::Status { service: self.service };
+        let verb = Verb::Status(api::status::Args { service: self.service });
         client::ask(&self.common, verb, None, Stay::ToTheEnd)
     }
 }

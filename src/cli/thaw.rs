@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use crate::api;
 use crate::api::Verb;
 use crate::cli::Common;
 use crate::cli::client::{self, Stay};
@@ -23,7 +24,7 @@ pub struct Thaw {
 impl Thaw {
     /// Does it.
     pub fn perform(self) -> ExitCode {
-        let verb = Verb::Thaw { service: self.service, release: self.release };
+        let verb = Verb::Thaw(api::thaw::Args { service: self.service, release: self.release });
         client::ask(&self.common, verb, None, Stay::ToTheEnd)
     }
 }

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use crate::api;
 use crate::api::Verb;
 use crate::cli::client::{self, Stay};
 use crate::cli::{Common, exit, out};
@@ -25,7 +26,12 @@ impl Watch {
     /// Does it.
     pub fn perform(mut self) -> ExitCode {
         if let Some(set) = self.set {
-            return client::ask(&self.common, Verb::WatchSet { set }, None, Stay::ToTheEnd);
+            return client::ask(
+                &self.common,
+                Verb::WatchSet(api::watch::SetArgs { set }),
+                None,
+                Stay::ToTheEnd,
+            );
         }
         let op = self.words.pop().unwrap_or_default();
         let Ok(op) = op.parse() else {
@@ -34,7 +40,7 @@ impl Watch {
             ));
             return exit::code(exit::USAGE);
         };
-        let verb = Verb::Watch { op, service: self.words.pop() };
+        let verb = Verb::Watch(api::watch::Args { op, service: self.words.pop() });
         client::ask(&self.common, verb, None, Stay::ToTheEnd)
     }
 }

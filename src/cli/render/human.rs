@@ -22,7 +22,7 @@ pub struct Human {
 
 impl Human {
     pub fn new(verb: &Verb) -> Self {
-        let follows_log = matches!(verb, Verb::Logs { .. });
+        let follows_log = matches!(verb, Verb::Logs(_));
         Self {
             seen: Seen::default(),
             bar: None,

@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::api;
 use crate::api::{Event, PhaseState, Request, Trouble, Verb};
 use crate::core::ids::{OpId, ReleaseId, SetId};
 use crate::core::operation::phase::Phase;
@@ -37,11 +38,15 @@ pub async fn perform(
     client: &mut Client,
 ) {
     let done = match request.verb {
-        Verb::Status { service } => status_of(stack, service.as_deref(), client).await,
-        Verb::History { service, limit } => {
+        Verb::Status(api::status::Args { service }) => {
+            status_of(stack, service.as_deref(), client).await
+        }
+        Verb::History(api::history::Args { service, limit }) => {
             history_of(stack, service.as_deref(), limit, client).await
         }
-        Verb::Notify { target } => verbs::notify::notify(stack, &target, client).await,
+        Verb::Notify(api::notify::Args { target }) => {
+            verbs::notify::notify(stack, &target, client).await
+        }
         verb => on_service(stack, &request.actor, verb, fds, client).await,
     };
     if let Err(trouble) = done {
@@ -90,7 +95,7 @@ async fn on_service(
     client: &mut Client,
 ) -> Result<(), Trouble> {
     match verb {
-        Verb::Release { service, source, force, no_way_back, dry_run } => {
+        Verb::Release(api::release::Args { service, source, force, no_way_back, dry_run }) => {
             let service = stack.find(&service)?;
             let Some(fd) = fds.pop_front() else {
                 let why = "no artifact came with the request";
@@ -105,34 +110,40 @@ async fn on_service(
                 client.tell(&Event::Result(Box::new(holding(&service, &operation)))).await;
             }
         }
-        Verb::ReleaseSet { members, force } => {
+        Verb::ReleaseSet(api::release_set::Args { members, force }) => {
             let force = if force { Force::Yes } else { Force::No };
             verbs::release_set::release(stack, actor, members, force, fds, client).await?;
         }
-        Verb::WatchSet { set } => verbs::release_set::watch(stack, SetId(set), client).await?,
-        Verb::Rollback { service, to } => {
+        Verb::WatchSet(api::watch::SetArgs { set }) => {
+            verbs::release_set::watch(stack, SetId(set), client).await?
+        }
+        Verb::Rollback(api::rollback::Args { service, to }) => {
             let service = stack.find(&service)?;
             let operation = admission::begin(&service, actor, Wish::Rollback { to }).await?;
             follow(&*operation, client, Until::Over).await;
         }
-        Verb::Restart { service } => {
+        Verb::Restart(api::restart::Args { service }) => {
             let service = stack.find(&service)?;
             let operation = admission::begin(&service, actor, Wish::Restart).await?;
             follow(&*operation, client, Until::Over).await;
         }
-        Verb::Watch { op, service } => watch(stack, OpId(op), service, client).await?,
-        Verb::Releases { service } => {
+        Verb::Watch(api::watch::Args { op, service }) => {
+            watch(stack, OpId(op), service, client).await?
+        }
+        Verb::Releases(api::releases::Args { service }) => {
             let service = stack.find(&service)?;
             client.tell(&Event::Releases { releases: status::releases(&service) }).await;
         }
-        Verb::Logs { service, release, tail, follow } => {
+        Verb::Logs(api::logs::Args { service, release, tail, follow }) => {
             let service = stack.find(&service)?;
             logs(&service, release, tail, follow, client).await?;
         }
-        Verb::Start { service } => start(&stack.find(&service)?, client).await?,
-        Verb::Stop { service } => stop(&stack.find(&service)?, client).await?,
-        Verb::Promote { service } => order(&stack.find(&service)?, Order::Promote, client).await?,
-        Verb::Abort { service } => {
+        Verb::Start(api::start::Args { service }) => start(&stack.find(&service)?, client).await?,
+        Verb::Stop(api::stop::Args { service }) => stop(&stack.find(&service)?, client).await?,
+        Verb::Promote(api::promote::Args { service }) => {
+            order(&stack.find(&service)?, Order::Promote, client).await?
+        }
+        Verb::Abort(api::abort::Args { service }) => {
             let service = stack.find(&service)?;
             let set = service.set.borrow().clone();
             match set {
@@ -140,22 +151,26 @@ async fn on_service(
                 None => order(&service, Order::Abort, client).await?,
             }
         }
-        Verb::Freeze { service, why } => {
+        Verb::Freeze(api::freeze::Args { service, why }) => {
             verbs::freeze::freeze(&stack.find(&service)?, actor, why, client).await?;
         }
-        Verb::Thaw { service, release } => {
+        Verb::Thaw(api::thaw::Args { service, release }) => {
             verbs::freeze::thaw(&stack.find(&service)?, release, client).await?;
         }
-        Verb::Backup { service, list: true } => {
+        Verb::Backup(api::backup::Args { service, list: true }) => {
             verbs::backup::list(&stack.find(&service)?, client).await;
         }
-        Verb::Backup { service, .. } => verbs::backup::take(&stack.find(&service)?, client).await?,
-        Verb::Restore { service, backup, dry_run, yes, unsaved } => {
+        Verb::Backup(api::backup::Args { service, .. }) => {
+            verbs::backup::take(&stack.find(&service)?, client).await?
+        }
+        Verb::Restore(api::restore::Args { service, backup, dry_run, yes, unsaved }) => {
             let wish = restore::Wish { backup, dry_run, yes, unsaved };
             restore::restore(&stack.find(&service)?, actor, wish, client).await?;
         }
-        Verb::Drill { service } => verbs::drill::by_hand(&stack.find(&service)?, client).await?,
-        Verb::Status { .. } | Verb::History { .. } | Verb::Notify { .. } => {}
+        Verb::Drill(api::drill::Args { service }) => {
+            verbs::drill::by_hand(&stack.find(&service)?, client).await?
+        }
+        Verb::Status(_) | Verb::History(_) | Verb::Notify(_) => {}
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use crate::File;
 
 /// What a client sends; it is never printed.
-const REQUESTS: &[&str] = &["Request", "Verb", "Part"];
+const REQUESTS: &[&str] = &["Request", "Verb", "Args", "SetArgs", "Part"];
 
 /// What holds a list that is printed as its entries, one a line.
 const LISTS: &[&str] = &["operations", "releases", "backups"];

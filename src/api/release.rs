@@ -1,6 +1,24 @@
-//! What a release is going to do, before it does anything.
+//! `release SERVICE SOURCE`: make a new release live. One descriptor comes along: a file, a pipe or a
+//! directory. With `dry_run` the answer is its plan.
 
 use serde::{Deserialize, Serialize};
+
+/// The arguments.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Args {
+    /// Which service.
+    pub service: String,
+    /// What was named on the command line, for people: a path, or `-`.
+    pub source: String,
+    /// Release it though the artifact is frozen.
+    pub force: bool,
+    /// Why nobody will want to go back from it.
+    #[serde(default)]
+    pub no_way_back: Option<String>,
+    /// Only its plan.
+    #[serde(default)]
+    pub dry_run: bool,
+}
 
 /// A release's plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

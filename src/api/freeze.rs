@@ -1,0 +1,12 @@
+//! `freeze SERVICE`: refuse releases until `thaw`.
+
+use serde::{Deserialize, Serialize};
+
+/// The arguments.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Args {
+    /// Which service.
+    pub service: String,
+    /// Why, for whoever is refused.
+    pub why: String,
+}

@@ -1,0 +1,41 @@
+//! `history [SERVICE]`: past operations, in one [`Event::History`](super::Event::History).
+
+use serde::{Deserialize, Serialize};
+
+/// The arguments.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Args {
+    /// One service, or all.
+    pub service: Option<String>,
+    /// At most this many, newest first.
+    pub limit: usize,
+}
+
+/// One line of the history.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryEntry {
+    /// Version of this record, now 1.
+    pub version: u16,
+    /// When it ended, RFC 3339.
+    pub at: String,
+    /// Who asked for it.
+    pub actor: String,
+    /// Whose.
+    pub service: String,
+    /// The operation's number.
+    pub op: u64,
+    /// `release`, `rollback` or `restart`.
+    pub kind: String,
+    /// The release it was about.
+    pub release: Option<u64>,
+    /// How it ended.
+    pub outcome: String,
+    /// What served after it.
+    pub serving: Option<u64>,
+    /// Exit code.
+    pub exit: u8,
+    /// Why, in one line, when it was not a success.
+    pub why: Option<String>,
+    /// How long it took.
+    pub ms: u64,
+}

@@ -1,0 +1,10 @@
+//! `restart SERVICE`: new processes of the same release, without loss.
+
+use serde::{Deserialize, Serialize};
+
+/// The arguments.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Args {
+    /// Which service.
+    pub service: String,
+}

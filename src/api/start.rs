@@ -1,0 +1,10 @@
+//! `start SERVICE`: start a stopped service.
+
+use serde::{Deserialize, Serialize};
+
+/// The arguments.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Args {
+    /// Which service.
+    pub service: String,
+}

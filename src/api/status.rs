@@ -1,0 +1,118 @@
+//! `status [SERVICE]`: how things stand, in one [`Event::Status`](super::Event::Status).
+
+use serde::{Deserialize, Serialize};
+
+use super::Trouble;
+use super::release_set::SetStatus;
+
+/// The arguments.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Args {
+    /// One service, or all.
+    pub service: Option<String>,
+}
+
+/// How things stand.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Halley's version.
+    pub version: String,
+    /// The services, in start order.
+    pub services: Vec<ServiceStatus>,
+    /// The running set.
+    #[serde(default)]
+    pub set: Option<SetStatus>,
+    /// What somebody should see to, of the stack as a whole.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+/// How one service stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    /// Its name.
+    pub name: String,
+    /// `running`, `degraded`, `down` or `stopped`.
+    pub state: String,
+    /// Why it is not `running`.
+    pub why: Option<String>,
+    /// The release that new connections go to.
+    pub serving: Option<u64>,
+    /// The release that a reboot starts.
+    pub last_good: Option<u64>,
+    /// A release that is live but not committed.
+    pub trial: Option<u64>,
+    /// Its addresses.
+    pub listen: Vec<String>,
+    /// Every process.
+    pub instances: Vec<InstanceStatus>,
+    /// Whether a rollback would work now.
+    pub rollback: RollbackStatus,
+    /// The running operation.
+    pub operation: Option<OperationStatus>,
+    /// What must be done by hand, after a rollback that failed.
+    pub alarm: Option<Trouble>,
+    /// Why no releases are allowed.
+    #[serde(default)]
+    pub frozen: Option<String>,
+}
+
+/// One process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceStatus {
+    /// Its release.
+    pub release: u64,
+    /// Its place among the instances of its generation.
+    pub instance: u16,
+    /// Its process id; 0 while it is not running.
+    pub pid: i32,
+    /// `live`, `candidate`, `standby` or `draining`.
+    pub role: String,
+    /// `starting`, `ready`, `waiting` (for its next start), `stopping`.
+    pub state: String,
+    /// Starts after the first.
+    pub restarts: u32,
+    /// Resident memory.
+    pub rss_bytes: u64,
+    /// While it is on its way out: connections of users that it still has.
+    #[serde(default)]
+    pub connections: Option<u64>,
+    /// While it is on its way out: when it is asked to stop whatever it still has, in
+    /// milliseconds from now; absent when never.
+    #[serde(default)]
+    pub stop_in_ms: Option<u64>,
+}
+
+/// Whether a rollback would work now.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RollbackStatus {
+    /// It would.
+    pub ready: bool,
+    /// To which release.
+    pub release: Option<u64>,
+    /// `warm` (its processes run) or `cold`.
+    pub from: Option<String>,
+    /// Why not.
+    pub why: Option<String>,
+    /// When it was last rehearsed, RFC 3339.
+    #[serde(default)]
+    pub rehearsed: Option<String>,
+    /// How that went: `full`, `light`, or why it failed.
+    #[serde(default)]
+    pub rehearsal: Option<String>,
+}
+
+/// A running operation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperationStatus {
+    /// Its number.
+    pub op: u64,
+    /// `release`, `rollback` or `restart`.
+    pub kind: String,
+    /// The phase it is in.
+    pub phase: String,
+    /// Who asked for it.
+    pub actor: String,
+    /// When, RFC 3339.
+    pub at: String,
+}
