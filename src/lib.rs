@@ -22,7 +22,7 @@
 //! # Where to begin
 //!
 //! `halley-sup run` is [`keeper`]; it starts `halley-sup supervisor`, which is
-//! [`supervisor::run`]. A verb is in `cli/<verb>.rs`, in [`supervisor::control`], and in
+//! [`supervisor::run`]. A verb is in `cli/<verb>.rs`, `api/<verb>.rs` and `supervisor/control/verbs/<verb>.rs`, and in
 //! `tests/e2e`. A listener is [`supervisor::sockets::listener`], of two makes: [`supervisor::sockets::reuseport_group`] (an
 //! internet address) and [`supervisor::sockets::unix_listener`] (a unix socket's path). An operation begins in [`supervisor::operation::admission`], runs in [`supervisor::operation::runner`],
 //! does each phase in [`supervisor::operation::phases`] (with its [`supervisor::operation::hooks`]) and

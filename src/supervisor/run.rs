@@ -11,7 +11,6 @@ use crate::core::order;
 use crate::os::proc;
 use crate::store::layout::Layout;
 use crate::supervisor::control::server;
-use crate::supervisor::control::verbs::drill;
 use crate::supervisor::health::liveness;
 use crate::supervisor::instances::dependency_order;
 use crate::supervisor::instances::retire;
@@ -21,6 +20,7 @@ use crate::supervisor::operation;
 use crate::supervisor::operation::start_last_good;
 use crate::supervisor::processes::keeper_client::{Inventory, Link, LinkError, News};
 use crate::supervisor::release_set::resume;
+use crate::supervisor::rollback_readiness::drill;
 use crate::supervisor::service::stack::Stack;
 use crate::supervisor::service::{Service, Shared};
 
@@ -102,7 +102,7 @@ async fn take_over(stack: &Rc<Stack>, config: config::model::Service, inventory:
     match taken {
         Ok(service) => {
             liveness::watch(&service);
-            drill::watch(&service);
+            drill::schedule(&service);
             // A stop that a supervisor before this one did not come to finish.
             let passers = service.slots.passers();
             let is_down = service.fleet.all().is_empty() && passers.is_empty();

@@ -2,6 +2,8 @@
 //!
 //! This room reads a request and calls the room that performs it. It must never decide an outcome.
 
-pub mod dispatch;
-pub mod server;
-pub mod verbs;
+pub(crate) mod client;
+pub(crate) mod dispatch;
+pub(crate) mod follow;
+pub(crate) mod server;
+pub(crate) mod verbs;

@@ -15,7 +15,7 @@ use crate::store::receipt::{self, Receipt};
 use crate::store::restoration::{self, Restoration};
 use crate::store::state::Served;
 use crate::store::{history, release};
-use crate::supervisor::control::server::Client;
+use crate::supervisor::control::client::Client;
 use crate::supervisor::control::verbs::backup as verb;
 use crate::supervisor::data::backup::{self, Counts, Hand, Site};
 use crate::supervisor::health::diagnosis;
@@ -49,7 +49,7 @@ pub struct Wish {
 ///
 /// # Errors
 /// Why the data is as it was.
-pub async fn restore(
+pub(crate) async fn restore(
     service: &Rc<Service>,
     actor: &str,
     wish: Wish,

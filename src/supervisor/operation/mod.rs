@@ -14,4 +14,3 @@ pub mod postmortem;
 pub mod resume;
 pub mod runner;
 pub mod start_last_good;
-pub mod status;

@@ -2,6 +2,7 @@
 //!
 //! This room looks and rehearses. It must never steer a connection or stop what serves.
 
+pub(crate) mod drill;
 pub mod readiness;
 pub mod rehearsal;
 pub mod schema;

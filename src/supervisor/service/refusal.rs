@@ -41,6 +41,11 @@ pub fn busy(service: &Service, running: &Operation) -> Trouble {
     }
 }
 
+/// Nothing runs that an order could be given to.
+pub fn idle(service: &Service) -> Trouble {
+    refusal(service, "changed", "no operation runs", 2, &["status"])
+}
+
 /// What is true for the user's users now.
 pub fn still(service: &Service) -> String {
     match (service.serving(), service.last_good()) {

@@ -2,20 +2,22 @@
 
 use std::rc::Rc;
 
-use crate::api::{BackupEntry, Event, PhaseState, Trouble};
+use crate::api::backup::{Args, BackupEntry};
+use crate::api::{Event, PhaseState, Trouble};
 use crate::os::clock;
 use crate::store::receipt::{self, Receipt};
-use crate::supervisor::control::server::Client;
+use crate::supervisor::control::client::Client;
 use crate::supervisor::data::backup::Hand;
 use crate::supervisor::operation::admission;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::outcome;
 use crate::supervisor::service::refusal;
+use crate::supervisor::service::stack::Stack;
 use crate::text;
 
 /// A backup, as it is told.
 #[must_use]
-pub fn entry(receipt: Receipt) -> BackupEntry {
+pub(crate) fn entry(receipt: Receipt) -> BackupEntry {
     let (rehearsed, counts) = match receipt.rehearsed {
         Some(rehearsed) => (Some(rehearsed.at), rehearsed.counts),
         None => (None, crate::supervisor::data::backup::Counts::new()),
@@ -33,17 +35,26 @@ pub fn entry(receipt: Receipt) -> BackupEntry {
     }
 }
 
-/// Tells of all backups.
-pub async fn list(service: &Rc<Service>, client: &mut Client) {
+/// Takes one, or lists them.
+///
+/// # Errors
+/// Why there is none.
+pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> Result<(), Trouble> {
+    let service = stack.find(&args.service)?;
+    if args.list {
+        list(&service, client).await;
+        return Ok(());
+    }
+    take(&service, client).await
+}
+
+async fn list(service: &Rc<Service>, client: &mut Client) {
     let backups = receipt::list(&service.paths).into_iter().map(entry).collect();
     client.tell(&Event::Backups { backups }).await;
 }
 
 /// Takes one, and rehearses it.
-///
-/// # Errors
-/// Why there is none.
-pub async fn take(service: &Rc<Service>, client: &mut Client) -> Result<(), Trouble> {
+async fn take(service: &Rc<Service>, client: &mut Client) -> Result<(), Trouble> {
     let hand = hand(service, "backed up")?;
     let _busy = admission::occupy(service, "a backup")?;
     let begun = clock::tick();
@@ -81,7 +92,7 @@ pub async fn take(service: &Rc<Service>, client: &mut Client) -> Result<(), Trou
 ///
 /// # Errors
 /// When no backup is configured, or there is no data.
-pub fn hand<'a>(service: &'a Rc<Service>, done: &str) -> Result<Hand<'a>, Trouble> {
+pub(crate) fn hand<'a>(service: &'a Rc<Service>, done: &str) -> Result<Hand<'a>, Trouble> {
     if service.config().backup.is_none() {
         let why = format!("[service.{}.backup] is not configured", service.name);
         return Err(refusal::refusal(service, done, &why, 2, &["status"]));
@@ -92,7 +103,12 @@ pub fn hand<'a>(service: &'a Rc<Service>, done: &str) -> Result<Hand<'a>, Troubl
 
 /// A phase of what is done by hand.
 #[must_use]
-pub fn phase(name: &str, state: PhaseState, begun: crate::core::time::Tick, detail: &str) -> Event {
+pub(crate) fn phase(
+    name: &str,
+    state: PhaseState,
+    begun: crate::core::time::Tick,
+    detail: &str,
+) -> Event {
     let ms = clock::tick().since_ms(begun);
     Event::Phase { phase: name.to_owned(), state, ms, detail: detail.to_owned() }
 }

@@ -1,72 +1,28 @@
-//! `freeze` and `thaw`: no releases of a service until somebody says so. Rollbacks always go.
+//! The verb `freeze`: no releases of a service until it is thawed. Rollbacks are always allowed.
 
-use std::rc::Rc;
-
+use crate::api::freeze::Args;
 use crate::api::{Event, Trouble};
 use crate::os::clock;
-use crate::store::release;
 use crate::store::state::Freeze;
-use crate::supervisor::control::server::Client;
-use crate::supervisor::service::Service;
+use crate::supervisor::control::client::Client;
 use crate::supervisor::service::outcome;
 use crate::supervisor::service::refusal;
+use crate::supervisor::service::stack::Stack;
 
 /// No releases from here on; one that runs goes on.
 ///
 /// # Errors
 /// When it cannot be written down.
-pub async fn freeze(
-    service: &Rc<Service>,
+pub(crate) async fn perform(
+    stack: &Stack,
     actor: &str,
-    why: String,
+    args: Args,
     client: &mut Client,
 ) -> Result<(), Trouble> {
-    let freeze = Freeze { at: clock::now_rfc3339(), actor: actor.to_owned(), why };
+    let service = &stack.find(&args.service)?;
+    let freeze = Freeze { at: clock::now_rfc3339(), actor: actor.to_owned(), why: args.why };
     let saved = service.save(|state| state.freeze = Some(freeze));
     saved.map_err(|e| refusal::refusal(service, "frozen", &e.to_string(), 13, &["status"]))?;
     client.tell(&Event::Result(Box::new(outcome::outcome(service, "frozen", 0)))).await;
-    Ok(())
-}
-
-/// Releases are allowed again: of the service, or of the artifact that this release was.
-///
-/// # Errors
-/// When nothing is frozen, or it cannot be written down.
-pub async fn thaw(
-    service: &Rc<Service>,
-    of: Option<u64>,
-    client: &mut Client,
-) -> Result<(), Trouble> {
-    let refused = |why: &str, exit| refusal::refusal(service, "thawed", why, exit, &["status"]);
-    let digest = of.and_then(|of| {
-        release::known(&service.paths, crate::core::ids::ReleaseId(of))
-            .ok()
-            .map(|known| known.manifest.digest)
-    });
-    let found = {
-        let state = service.state.borrow();
-        match of {
-            Some(of) => state
-                .frozen
-                .iter()
-                .any(|frozen| frozen.release == of || Some(&frozen.digest) == digest.as_ref()),
-            None => state.freeze.is_some(),
-        }
-    };
-    if !found {
-        let why = match of {
-            Some(of) => format!("the artifact of release {of} is not frozen"),
-            None => "it is not frozen".to_owned(),
-        };
-        return Err(refused(&why, 0));
-    }
-    let saved = service.save(|state| match of {
-        Some(of) => state
-            .frozen
-            .retain(|frozen| frozen.release != of && Some(&frozen.digest) != digest.as_ref()),
-        None => state.freeze = None,
-    });
-    saved.map_err(|error| refused(&error.to_string(), 13))?;
-    client.tell(&Event::Result(Box::new(outcome::outcome(service, "thawed", 0)))).await;
     Ok(())
 }

@@ -1,14 +1,16 @@
-//! The verb `notify`: somebody tries a target out.
+//! The verb `notify`: a test notification to a target.
 
+use crate::api::notify::Args;
 use crate::api::{Event, Outcome, Trouble};
-use crate::supervisor::control::server::Client;
+use crate::supervisor::control::client::Client;
 use crate::supervisor::service::stack::Stack;
 
-/// Sends a test to a target, and says what came of it.
+/// Sends a test to a target, and reports what came of it.
 ///
 /// # Errors
-/// Why it could not be told.
-pub async fn notify(stack: &Stack, target: &str, client: &mut Client) -> Result<(), Trouble> {
+/// Why it was not delivered.
+pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> Result<(), Trouble> {
+    let target = args.target.as_str();
     let outbox = &stack.shared.outbox;
     let trouble = |why: String, exit: u8| Trouble {
         what: format!("{target} was not told"),

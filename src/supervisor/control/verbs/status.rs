@@ -1,13 +1,13 @@
-//! How things stand, for `status`.
+//! The verb `status`: how things stand.
 
 use std::rc::Rc;
 
-use crate::api::{
-    InstanceStatus, OperationStatus, ReleaseEntry, RollbackStatus, ServiceStatus, SetStatus, Status,
+use crate::api::status::{
+    Args, InstanceStatus, OperationStatus, RollbackStatus, ServiceStatus, Status,
 };
-use crate::core::ids::ReleaseId;
+use crate::api::{Event, SetStatus, Trouble};
 use crate::os::proc;
-use crate::store::release;
+use crate::supervisor::control::client::Client;
 use crate::supervisor::instances::connections;
 use crate::supervisor::operation::admission;
 use crate::supervisor::operation::context::Force;
@@ -16,8 +16,20 @@ use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::{Crew, Duty};
 use crate::supervisor::service::stack::Stack;
 
-/// One service, or all.
-pub fn status(stack: &Stack, only: Option<&str>) -> Status {
+/// Answers with one service, or all.
+///
+/// # Errors
+/// When there is no such service.
+pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> Result<(), Trouble> {
+    let only = args.service.as_deref();
+    if let Some(name) = only {
+        stack.known(name)?;
+    }
+    client.tell(&Event::Status(Box::new(status(stack, only)))).await;
+    Ok(())
+}
+
+fn status(stack: &Stack, only: Option<&str>) -> Status {
     let services = stack.services.borrow();
     let broken = stack.broken.borrow();
     let order = stack.order.borrow();
@@ -136,31 +148,4 @@ fn instances(service: &Service, crew: &Crew) -> Vec<InstanceStatus> {
         }
     };
     crew.instances().iter().map(of).collect()
-}
-
-/// The releases on disk, newest first.
-pub fn releases(service: &Service) -> Vec<ReleaseEntry> {
-    let state = service.state.borrow();
-    let standby = state.standby.as_ref().map(|standby| ReleaseId(standby.release));
-    let roles = |release: ReleaseId| {
-        let all = [
-            (service.serving() == Some(release), "serving"),
-            (service.last_good() == Some(release), "last_good"),
-            (service.trial() == Some(release), "trial"),
-            (standby == Some(release), "standby"),
-            (state.pinned.contains(&release.0), "pinned"),
-        ];
-        all.into_iter().filter(|(holds, _)| *holds).map(|(_, role)| role.to_owned()).collect()
-    };
-    let entry = |known: release::Known| ReleaseEntry {
-        release: known.release.0,
-        verdict: known.verdict.name().to_owned(),
-        why: known.why,
-        roles: roles(known.release),
-        label: known.manifest.label,
-        digest: known.manifest.digest,
-        size_bytes: known.manifest.size_bytes,
-        at: known.manifest.at,
-    };
-    release::all(&service.paths).into_iter().rev().map(entry).collect()
 }

@@ -1,0 +1,67 @@
+//! Following: the events of an operation or a set go to a client as they come, with a heartbeat
+//! while there are none.
+
+use std::time::Duration;
+
+use crate::api::{Event, PhaseState};
+use crate::core::operation::phase::Phase;
+use crate::os::clock;
+use crate::supervisor::control::client::Client;
+use crate::supervisor::service::followable::Watched;
+
+/// A client gets an event at least this often.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// How far an operation is followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Until {
+    /// To its result.
+    Over,
+    /// To its result, or until it waits for promote or abort.
+    Held,
+}
+
+/// Where following ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Followed {
+    /// With the result, or with the client.
+    Over,
+    /// The operation waits for promote or abort.
+    Held,
+}
+
+/// Streams an operation, or a set of them, from its beginning.
+pub(crate) async fn follow(watched: &impl Watched, client: &mut Client, until: Until) -> Followed {
+    let mut grew = watched.events().watch();
+    let mut n_sent = 0;
+    loop {
+        grew.borrow_and_update();
+        for event in watched.events().from(n_sent) {
+            n_sent += 1;
+            let last = matches!(event, Event::Result(_));
+            if !client.tell(&event).await || last {
+                return Followed::Over;
+            }
+            if until == Until::Held && begins_to_wait(&event) {
+                return Followed::Held;
+            }
+        }
+        tokio::select! {
+            changed = grew.changed() => if changed.is_err() { return Followed::Over },
+            () = client.gone() => return Followed::Over,
+            () = tokio::time::sleep(HEARTBEAT) => {
+                let (phase, since) = watched.phase();
+                let ms = clock::tick().since_ms(since);
+                if !client.tell(&Event::Heartbeat { phase, ms }).await {
+                    return Followed::Over;
+                }
+            }
+        }
+    }
+}
+
+/// Whether from this event on the operation waits for promote or abort.
+fn begins_to_wait(event: &Event) -> bool {
+    matches!(event, Event::Phase { phase, state: PhaseState::Start, .. }
+        if matches!(Phase::parse(phase), Some(Phase::Hold | Phase::StepHold(_))))
+}

@@ -1,0 +1,34 @@
+//! The verb `abort`: a running operation, or the set that it is of, goes back to what served before.
+
+use crate::api::Trouble;
+use crate::api::abort::Args;
+use crate::supervisor::control::client::Client;
+use crate::supervisor::control::follow::{Until, follow};
+use crate::supervisor::service::operation::Order;
+use crate::supervisor::service::refusal;
+use crate::supervisor::service::stack::Stack;
+
+/// Orders it, and follows what is aborted to its result.
+///
+/// # Errors
+/// When nothing runs.
+pub(crate) async fn perform(
+    stack: &Stack,
+    actor: &str,
+    args: Args,
+    client: &mut Client,
+) -> Result<(), Trouble> {
+    let service = &stack.find(&args.service)?;
+    let set = service.set.borrow().clone();
+    if let Some(set) = set {
+        set.abort(actor);
+        follow(&*set, client, Until::Over).await;
+        return Ok(());
+    }
+    let running = service.operation.borrow().clone();
+    let running = running.ok_or_else(|| refusal::idle(service))?;
+    running.order(Order::Abort);
+    follow(&*running, client, Until::Over).await;
+    tracing::info!(service = %service.name, still = refusal::still(service), "aborted");
+    Ok(())
+}

@@ -1,0 +1,47 @@
+//! The verb `logs`: the lines that a service's processes wrote.
+
+use crate::api::logs::Args;
+use crate::api::{Event, Trouble};
+use crate::core::ids::ReleaseId;
+use crate::supervisor::control::client::Client;
+use crate::supervisor::processes::log_files::{Follow, tail};
+use crate::supervisor::service::outcome::outcome;
+use crate::supervisor::service::refusal;
+use crate::supervisor::service::stack::Stack;
+
+/// Sends the last lines, and with `follow` each new line until the client is gone.
+///
+/// # Errors
+/// When that release has no log.
+pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> Result<(), Trouble> {
+    let service = &stack.find(&args.service)?;
+    let release = args.release.map(ReleaseId).or(service.serving()).or(service.last_good());
+    let path = release.map(|release| (release, service.logs.path(release)));
+    let Some((release, path)) = path.filter(|(_, path)| path.is_file()) else {
+        let why = "there is no log of that release";
+        return Err(refusal::refusal(service, "read", why, 2, &["releases"]));
+    };
+    let writer = service.logs.open_writer(release);
+    let grew = writer.as_ref().map(|writer| writer.borrow().watch());
+    let mut more = Follow::from_end(&path);
+    for line in tail(&path, args.tail) {
+        if !client.tell(&Event::Log { release: release.0, line }).await {
+            return Ok(());
+        }
+    }
+    drop(writer);
+    let mut grew = grew.filter(|_| args.follow);
+    while let Some(grew) = &mut grew {
+        tokio::select! {
+            changed = grew.changed() => if changed.is_err() { break },
+            () = client.gone() => return Ok(()),
+        }
+        for line in more.next_lines() {
+            if !client.tell(&Event::Log { release: release.0, line }).await {
+                return Ok(());
+            }
+        }
+    }
+    client.tell(&Event::Result(Box::new(outcome(service, "read", 0)))).await;
+    Ok(())
+}

@@ -1,0 +1,42 @@
+//! The verb `promote`: a step, a bake or a hold ends as a success.
+
+use crate::api::promote::Args;
+use crate::api::{Event, Trouble};
+use crate::core::operation::phase::Phase;
+use crate::supervisor::control::client::Client;
+use crate::supervisor::control::follow::{Until, follow};
+use crate::supervisor::service::operation::Order;
+use crate::supervisor::service::outcome::outcome;
+use crate::supervisor::service::refusal;
+use crate::supervisor::service::stack::Stack;
+
+/// Orders it, and follows the operation to its result; a step only to its end.
+///
+/// # Errors
+/// When nothing runs that could be promoted.
+pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> Result<(), Trouble> {
+    let service = &stack.find(&args.service)?;
+    let running = service.operation.borrow().clone();
+    let running = running.ok_or_else(|| refusal::idle(service))?;
+    let phase = running.phase.borrow().clone();
+    let on_step = matches!(Phase::parse(&phase), Some(Phase::Step(_) | Phase::StepHold(_)));
+    let bakes = on_step || matches!(Phase::parse(&phase), Some(Phase::Bake | Phase::Hold));
+    if !bakes {
+        let why = format!(
+            "operation {} is in phase {phase}; promote ends a step, a bake or a hold",
+            running.id
+        );
+        return Err(refusal::refusal(service, "promoted", &why, 2, &["status"]));
+    }
+    running.order(Order::Promote);
+    if !on_step {
+        follow(&*running, client, Until::Over).await;
+        return Ok(());
+    }
+    // The next step has its own verdict: `watch` follows it.
+    let mut grew = running.events.watch();
+    while *running.phase.borrow() == phase && !running.is_over() && grew.changed().await.is_ok() {}
+    let promoted = outcome(service, "promoted", running.id.0);
+    client.tell(&Event::Result(Box::new(promoted))).await;
+    Ok(())
+}

@@ -1,0 +1,41 @@
+//! The verb `release`: an operation begins, and is followed until it is over or waits.
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+
+use crate::api::release::Args;
+use crate::api::{Event, Trouble};
+use crate::supervisor::control::client::Client;
+use crate::supervisor::control::follow::{Followed, Until, follow};
+use crate::supervisor::operation::admission::{self, Wish};
+use crate::supervisor::operation::context::{Extent, Force, Terms};
+use crate::supervisor::service::outcome::holding;
+use crate::supervisor::service::refusal;
+use crate::supervisor::service::stack::Stack;
+
+/// Begins a release and follows it.
+///
+/// # Errors
+/// Why it was not begun.
+pub(crate) async fn perform(
+    stack: &Stack,
+    actor: &str,
+    args: Args,
+    mut fds: VecDeque<OwnedFd>,
+    client: &mut Client,
+) -> Result<(), Trouble> {
+    let service = stack.find(&args.service)?;
+    let Some(source) = fds.pop_front() else {
+        let why = "no artifact came with the request";
+        return Err(refusal::refusal(&service, "released", why, 2, &["status"]));
+    };
+    let force = if args.force { Force::Yes } else { Force::No };
+    let extent = if args.dry_run { Extent::Plan } else { Extent::Whole };
+    let terms = Terms { force, no_way_back: args.no_way_back, extent };
+    let wish = Wish::Release { source, name: args.source, terms };
+    let operation = admission::begin(&service, actor, wish).await?;
+    if follow(&*operation, client, Until::Held).await == Followed::Held {
+        client.tell(&Event::Result(Box::new(holding(&service, &operation)))).await;
+    }
+    Ok(())
+}

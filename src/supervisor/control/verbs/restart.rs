@@ -1,0 +1,24 @@
+//! The verb `restart`: new processes of the same release.
+
+use crate::api::Trouble;
+use crate::api::restart::Args;
+use crate::supervisor::control::client::Client;
+use crate::supervisor::control::follow::{Until, follow};
+use crate::supervisor::operation::admission::{self, Wish};
+use crate::supervisor::service::stack::Stack;
+
+/// Begins a restart and follows it.
+///
+/// # Errors
+/// Why it was not begun.
+pub(crate) async fn perform(
+    stack: &Stack,
+    actor: &str,
+    args: Args,
+    client: &mut Client,
+) -> Result<(), Trouble> {
+    let service = stack.find(&args.service)?;
+    let operation = admission::begin(&service, actor, Wish::Restart).await?;
+    follow(&*operation, client, Until::Over).await;
+    Ok(())
+}

@@ -1,0 +1,42 @@
+//! The verb `start`: a stopped service serves again.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::api::start::Args;
+use crate::api::{Event, Trouble};
+use crate::supervisor::control::client::Client;
+use crate::supervisor::operation::start_last_good;
+use crate::supervisor::service::outcome::outcome;
+use crate::supervisor::service::refusal;
+use crate::supervisor::service::stack::Stack;
+
+/// Starts the last good release, and waits for it as long as its health check may take.
+///
+/// # Errors
+/// When there is no good release, or the service is not up in time.
+pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> Result<(), Trouble> {
+    let service = &stack.find(&args.service)?;
+    let saved = service.save(|state| state.stopped = false);
+    saved.map_err(|e| refusal::refusal(service, "started", &e.to_string(), 13, &["status"]))?;
+    if service.state.borrow().last_good.is_none() {
+        let why = "it has no good release yet: release one";
+        let mut trouble = refusal::refusal(service, "started", why, 31, &[]);
+        trouble.next = vec![format!("halley-sup release {} SOURCE", service.name)];
+        return Err(trouble);
+    }
+    if service.live_crew().is_none() {
+        let up = Rc::clone(service);
+        let task = tokio::task::spawn_local(async move { start_last_good::bring_up(&up).await });
+        let deadline = service.config().settings.health.deadline + Duration::from_secs(1);
+        drop(tokio::time::timeout(deadline, task).await);
+    }
+    let trouble = service.trouble.borrow().clone();
+    match trouble {
+        None => {
+            client.tell(&Event::Result(Box::new(outcome(service, "started", 0)))).await;
+            Ok(())
+        }
+        Some(why) => Err(refusal::refusal(service, "started", &why, 20, &["status", "logs"])),
+    }
+}

@@ -1,0 +1,32 @@
+//! The verb `stop`: a service goes down, and stays down over a reboot.
+
+use crate::api::stop::Args;
+use crate::api::{Event, Trouble};
+use crate::supervisor::control::client::Client;
+use crate::supervisor::run;
+use crate::supervisor::service::outcome::outcome;
+use crate::supervisor::service::refusal;
+use crate::supervisor::service::stack::Stack;
+
+/// Stops a service that nothing is done to.
+///
+/// # Errors
+/// When an operation or a set runs, or it cannot be written down.
+pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> Result<(), Trouble> {
+    let service = &stack.find(&args.service)?;
+    let running = service.operation.borrow().clone();
+    if let Some(running) = running {
+        return Err(refusal::busy(service, &running));
+    }
+    if let Some(busy) = refusal::busy_with_set(service) {
+        return Err(busy);
+    }
+    let saved = service.save(|state| {
+        state.stopped = true;
+        state.standby = None;
+    });
+    saved.map_err(|e| refusal::refusal(service, "stopped", &e.to_string(), 13, &["status"]))?;
+    run::take_down(service).await;
+    client.tell(&Event::Result(Box::new(outcome(service, "stopped", 0)))).await;
+    Ok(())
+}

@@ -1,0 +1,48 @@
+//! The verb `thaw`: releases are allowed again, of the service or of one artifact.
+
+use crate::api::thaw::Args;
+use crate::api::{Event, Trouble};
+use crate::core::ids::ReleaseId;
+use crate::store::release;
+use crate::supervisor::control::client::Client;
+use crate::supervisor::service::outcome;
+use crate::supervisor::service::refusal;
+use crate::supervisor::service::stack::Stack;
+
+/// Releases are allowed again: of the service, or of the artifact that this release was.
+///
+/// # Errors
+/// When nothing is frozen, or it cannot be written down.
+pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> Result<(), Trouble> {
+    let (service, of) = (&stack.find(&args.service)?, args.release);
+    let refused = |why: &str, exit| refusal::refusal(service, "thawed", why, exit, &["status"]);
+    let digest = of.and_then(|of| {
+        release::known(&service.paths, ReleaseId(of)).ok().map(|known| known.manifest.digest)
+    });
+    let found = {
+        let state = service.state.borrow();
+        match of {
+            Some(of) => state
+                .frozen
+                .iter()
+                .any(|frozen| frozen.release == of || Some(&frozen.digest) == digest.as_ref()),
+            None => state.freeze.is_some(),
+        }
+    };
+    if !found {
+        let why = match of {
+            Some(of) => format!("the artifact of release {of} is not frozen"),
+            None => "it is not frozen".to_owned(),
+        };
+        return Err(refused(&why, 0));
+    }
+    let saved = service.save(|state| match of {
+        Some(of) => state
+            .frozen
+            .retain(|frozen| frozen.release != of && Some(&frozen.digest) != digest.as_ref()),
+        None => state.freeze = None,
+    });
+    saved.map_err(|error| refused(&error.to_string(), 13))?;
+    client.tell(&Event::Result(Box::new(outcome::outcome(service, "thawed", 0)))).await;
+    Ok(())
+}
