@@ -1,15 +1,11 @@
 //! `backup SERVICE`: take a backup, restore it to scratch, check it; `--list` lists them.
 
-use std::process::ExitCode;
-
 use clap::Args;
 
-use crate::api;
-use crate::api::Verb;
-use crate::cli::Common;
-use crate::cli::client::{self, Stay};
+use crate::api::{self, Verb};
+use crate::cli::Ask;
 
-/// The arguments.
+/// Take a backup, restore it to scratch, check it
 #[derive(Debug, Args)]
 pub struct Backup {
     /// Name of the service
@@ -17,14 +13,10 @@ pub struct Backup {
     /// List the backups instead
     #[arg(long)]
     list: bool,
-    #[command(flatten)]
-    common: Common,
 }
 
-impl Backup {
-    /// Does it.
-    pub fn perform(self) -> ExitCode {
-        let verb = Verb::Backup(api::backup::Args { service: self.service, list: self.list });
-        client::ask(&self.common, verb, None, Stay::ToTheEnd)
+impl Ask for Backup {
+    fn request(self) -> Verb {
+        Verb::Backup(api::backup::Args { service: self.service, list: self.list })
     }
 }

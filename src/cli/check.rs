@@ -4,19 +4,18 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::cli::{Common, exit, out};
+use crate::cli::{Common, Own, exit, out};
 use crate::config;
 
-/// The arguments.
+/// Check the configuration and report all errors at once
 #[derive(Debug, Args)]
 pub struct Check {
     #[command(flatten)]
     common: Common,
 }
 
-impl Check {
-    /// Does it.
-    pub fn perform(self) -> ExitCode {
+impl Own for Check {
+    fn perform(self) -> ExitCode {
         let path = config::locate(self.common.config);
         match crate::supervisor::load(&path) {
             Ok(config) => {

@@ -4,15 +4,15 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use crate::cli::Own;
 use crate::demo;
 
-/// The arguments.
+/// Show a release and a rollback under load, on real processes
 #[derive(Debug, Args)]
 pub struct Demo {}
 
-impl Demo {
-    /// Does it.
-    pub fn perform(self) -> ExitCode {
+impl Own for Demo {
+    fn perform(self) -> ExitCode {
         demo::run()
     }
 }

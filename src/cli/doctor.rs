@@ -6,12 +6,12 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::json;
 
-use crate::cli::{Common, exit, out};
+use crate::cli::{Common, Own, exit, out};
 use crate::config;
 use crate::config::model::{Config, Listen};
 use crate::os::{listen, steer};
 
-/// The arguments.
+/// Check kernel and host support
 #[derive(Debug, Args)]
 pub struct Doctor {
     #[command(flatten)]
@@ -33,9 +33,8 @@ struct Finding {
     next: String,
 }
 
-impl Doctor {
-    /// Does it.
-    pub fn perform(self) -> ExitCode {
+impl Own for Doctor {
+    fn perform(self) -> ExitCode {
         let path = config::locate(self.common.config);
         let mut findings = vec![steering(), interception()];
         findings.extend(kernel());

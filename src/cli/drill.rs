@@ -1,27 +1,19 @@
 //! `drill SERVICE`: rehearse a rollback.
 
-use std::process::ExitCode;
-
 use clap::Args;
 
-use crate::api;
-use crate::api::Verb;
-use crate::cli::Common;
-use crate::cli::client::{self, Stay};
+use crate::api::{self, Verb};
+use crate::cli::Ask;
 
-/// The arguments.
+/// Rehearse a rollback
 #[derive(Debug, Args)]
 pub struct Drill {
     /// Name of the service
     service: String,
-    #[command(flatten)]
-    common: Common,
 }
 
-impl Drill {
-    /// Does it.
-    pub fn perform(self) -> ExitCode {
-        let verb = Verb::Drill(api::drill::Args { service: self.service });
-        client::ask(&self.common, verb, None, Stay::ToTheEnd)
+impl Ask for Drill {
+    fn request(self) -> Verb {
+        Verb::Drill(api::drill::Args { service: self.service })
     }
 }

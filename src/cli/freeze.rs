@@ -1,15 +1,11 @@
 //! `freeze SERVICE`: refuse releases until `thaw`.
 
-use std::process::ExitCode;
-
 use clap::Args;
 
-use crate::api;
-use crate::api::Verb;
-use crate::cli::Common;
-use crate::cli::client::{self, Stay};
+use crate::api::{self, Verb};
+use crate::cli::Ask;
 
-/// The arguments.
+/// Refuse releases until thaw; rollbacks are always allowed
 #[derive(Debug, Args)]
 pub struct Freeze {
     /// Name of the service
@@ -17,14 +13,10 @@ pub struct Freeze {
     /// Reason, shown when a release is refused
     #[arg(long, value_name = "REASON", default_value = "no reason given")]
     why: String,
-    #[command(flatten)]
-    common: Common,
 }
 
-impl Freeze {
-    /// Does it.
-    pub fn perform(self) -> ExitCode {
-        let verb = Verb::Freeze(api::freeze::Args { service: self.service, why: self.why });
-        client::ask(&self.common, verb, None, Stay::ToTheEnd)
+impl Ask for Freeze {
+    fn request(self) -> Verb {
+        Verb::Freeze(api::freeze::Args { service: self.service, why: self.why })
     }
 }

@@ -4,10 +4,10 @@
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory};
+use clap::Args;
 
 use crate::api::Trouble;
-use crate::cli::{Cli, exit, markdown, out, pager};
+use crate::cli::{Own, command, exit, markdown, out, pager};
 use crate::config;
 use crate::docs::{TOPICS, Topic};
 
@@ -16,16 +16,15 @@ const COLUMNS_MAX: usize = 100;
 /// In narrower lines a table has no room.
 const COLUMNS_MIN: usize = 40;
 
-/// The arguments.
+/// Show a topic of the reference, or the help of a command
 #[derive(Debug, Args)]
 pub struct Help {
     /// A topic of the reference, or a command
     topic: Option<String>,
 }
 
-impl Help {
-    /// Does it.
-    pub fn perform(self) -> ExitCode {
+impl Own for Help {
+    fn perform(self) -> ExitCode {
         let Some(name) = self.topic else {
             show(&index(), |text, _| text.to_owned());
             return exit::code(exit::OK);
@@ -35,7 +34,7 @@ impl Help {
             return exit::code(exit::OK);
         }
         if commands().contains(&name) {
-            return match Cli::command().try_get_matches_from(["halley-sup", &name, "--help"]) {
+            return match command().try_get_matches_from(["halley-sup", &name, "--help"]) {
                 Err(help) => out::usage(&help),
                 Ok(_) => exit::code(exit::OK),
             };
@@ -46,7 +45,7 @@ impl Help {
 
 /// The names of all commands.
 fn commands() -> Vec<String> {
-    Cli::command().get_subcommands().map(|command| command.get_name().to_owned()).collect()
+    command().get_subcommands().map(|command| command.get_name().to_owned()).collect()
 }
 
 /// The help of the top, with the topics after it.
@@ -55,7 +54,7 @@ fn index() -> String {
     let row = |Topic { name, about, .. }: &Topic| format!("  {name:<width$}  {about}");
     let rows: Vec<_> = TOPICS.iter().map(row).collect();
     let topics = format!("Topics (halley-sup help TOPIC):\n{}", rows.join("\n"));
-    Cli::command().after_help(topics).render_help().to_string()
+    command().after_help(topics).render_help().to_string()
 }
 
 fn unknown(name: &str) -> Trouble {

@@ -1,15 +1,11 @@
 //! `history [SERVICE]`: past operations.
 
-use std::process::ExitCode;
-
 use clap::Args;
 
-use crate::api;
-use crate::api::Verb;
-use crate::cli::Common;
-use crate::cli::client::{self, Stay};
+use crate::api::{self, Verb};
+use crate::cli::Ask;
 
-/// The arguments.
+/// Show past operations
 #[derive(Debug, Args)]
 pub struct History {
     /// Show only this service
@@ -17,14 +13,10 @@ pub struct History {
     /// Maximum number of operations, newest first
     #[arg(short = 'n', long, default_value_t = 20)]
     limit: usize,
-    #[command(flatten)]
-    common: Common,
 }
 
-impl History {
-    /// Does it.
-    pub fn perform(self) -> ExitCode {
-        let verb = Verb::History(api::history::Args { service: self.service, limit: self.limit });
-        client::ask(&self.common, verb, None, Stay::ToTheEnd)
+impl Ask for History {
+    fn request(self) -> Verb {
+        Verb::History(api::history::Args { service: self.service, limit: self.limit })
     }
 }

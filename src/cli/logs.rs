@@ -1,15 +1,11 @@
 //! `logs SERVICE [-f]`: what its processes wrote.
 
-use std::process::ExitCode;
-
 use clap::Args;
 
-use crate::api;
-use crate::api::Verb;
-use crate::cli::Common;
-use crate::cli::client::{self, Stay};
+use crate::api::{self, Verb};
+use crate::cli::Ask;
 
-/// The arguments.
+/// Show the log of a service
 #[derive(Debug, Args)]
 pub struct Logs {
     /// Name of the service
@@ -23,19 +19,15 @@ pub struct Logs {
     /// Keep printing new lines
     #[arg(short, long)]
     follow: bool,
-    #[command(flatten)]
-    common: Common,
 }
 
-impl Logs {
-    /// Does it.
-    pub fn perform(self) -> ExitCode {
-        let verb = Verb::Logs(api::logs::Args {
+impl Ask for Logs {
+    fn request(self) -> Verb {
+        Verb::Logs(api::logs::Args {
             service: self.service,
             release: self.release,
             tail: self.tail,
             follow: self.follow,
-        });
-        client::ask(&self.common, verb, None, Stay::ToTheEnd)
+        })
     }
 }

@@ -37,25 +37,75 @@ mod watch;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgMatches, Args, Command, FromArgMatches};
 
-/// Supervises native programs and releases them without downtime.
-#[derive(Debug, Parser)]
-#[command(
-    name = "halley-sup",
-    version,
-    arg_required_else_help = true,
-    disable_help_subcommand = true,
-    after_help = "halley-sup help lists the topics of the reference; halley-sup help TOPIC shows one."
-)]
-struct Cli {
-    #[command(subcommand)]
-    verb: Verb,
+use crate::api;
+use crate::cli::client::Stay;
+
+/// A verb that asks the supervisor one thing and shows the answer. The doc comment on the type is
+/// its help.
+pub trait Ask: Args {
+    /// What it asks.
+    fn request(self) -> api::Verb;
 }
 
-/// What every verb takes.
+/// A verb that does more than ask, or something else.
+pub trait Own: Args {
+    /// Does it.
+    fn perform(self) -> ExitCode;
+}
+
+/// Every verb, in the order of the help.
+const VERBS: &[Row] = &[
+    own::<run::Run>("run"),
+    own::<check::Check>("check"),
+    own::<release::Release>("release"),
+    asks::<rollback::Rollback>("rollback"),
+    asks::<status::Status>("status"),
+    asks::<history::History>("history"),
+    asks::<releases::Releases>("releases"),
+    asks::<logs::Logs>("logs"),
+    asks::<start::Start>("start"),
+    asks::<stop::Stop>("stop"),
+    asks::<restart::Restart>("restart"),
+    asks::<notify::Notify>("notify"),
+    asks::<promote::Promote>("promote"),
+    asks::<abort::Abort>("abort"),
+    asks::<freeze::Freeze>("freeze"),
+    asks::<thaw::Thaw>("thaw"),
+    asks::<drill::Drill>("drill"),
+    asks::<backup::Backup>("backup"),
+    own::<restore::Restore>("restore"),
+    own::<watch::Watch>("watch"),
+    own::<doctor::Doctor>("doctor"),
+    own::<demo::Demo>("demo"),
+    own::<help::Help>("help"),
+];
+
+/// One verb of the command line.
+struct Row {
+    name: &'static str,
+    arguments: fn(Command) -> Command,
+    perform: fn(&ArgMatches) -> Result<ExitCode, clap::Error>,
+}
+
+const fn asks<V: Ask>(name: &'static str) -> Row {
+    let perform = |matches: &ArgMatches| {
+        let common = Common::from_arg_matches(matches)?;
+        let verb = V::from_arg_matches(matches)?.request();
+        Ok(client::ask(&common, verb, None, Stay::ToTheEnd))
+    };
+    Row { name, arguments: |command| Common::augment_args(V::augment_args(command)), perform }
+}
+
+const fn own<V: Own>(name: &'static str) -> Row {
+    let perform = |matches: &ArgMatches| Ok(V::from_arg_matches(matches)?.perform());
+    Row { name, arguments: V::augment_args, perform }
+}
+
+// What every verb takes that talks to the supervisor. A doc comment would become the verb's help.
 #[derive(Debug, Args)]
-pub struct Common {
+pub(crate) struct Common {
     /// Configuration file [default: $HALLEY_CONFIG, else /etc/halley/halley.toml]
     #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
@@ -64,86 +114,33 @@ pub struct Common {
     json: bool,
 }
 
-#[derive(Debug, Subcommand)]
-enum Verb {
-    /// Run the stack in the foreground (the systemd unit starts this)
-    Run(run::Run),
-    /// Check the configuration and report all errors at once
-    Check(check::Check),
-    /// Make a new release live
-    Release(release::Release),
-    /// Go back to an earlier release
-    Rollback(rollback::Rollback),
-    /// Show services, processes and rollback readiness
-    Status(status::Status),
-    /// Show past operations
-    History(history::History),
-    /// Show the releases on disk
-    Releases(releases::Releases),
-    /// Show the log of a service
-    Logs(logs::Logs),
-    /// Start a stopped service
-    Start(start::Start),
-    /// Stop a service; it stays down, also after a reboot
-    Stop(stop::Stop),
-    /// Replace the processes by new ones of the same release, without losing a connection
-    Restart(restart::Restart),
-    /// Send a test notification
-    Notify(notify::Notify),
-    /// End a canary step, a bake or a hold as a success
-    Promote(promote::Promote),
-    /// End the running operation and go back to what served before
-    Abort(abort::Abort),
-    /// Refuse releases until thaw; rollbacks are always allowed
-    Freeze(freeze::Freeze),
-    /// Allow releases again
-    Thaw(thaw::Thaw),
-    /// Rehearse a rollback
-    Drill(drill::Drill),
-    /// Take a backup, restore it to scratch, check it
-    Backup(backup::Backup),
-    /// Restore a backup over the live data
-    Restore(restore::Restore),
-    /// Follow an operation to its result
-    Watch(watch::Watch),
-    /// Check kernel and host support
-    Doctor(doctor::Doctor),
-    /// Show a release and a rollback under load, on real processes
-    Demo(demo::Demo),
-    /// Show a topic of the reference, or the help of a command
-    Help(help::Help),
+/// The command line as a whole.
+fn command() -> Command {
+    let verbs = VERBS.iter().map(|row| (row.arguments)(Command::new(row.name)));
+    Command::new("halley-sup")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Supervises native programs and releases them without downtime")
+        .after_help(
+            "halley-sup help lists the topics of the reference; halley-sup help TOPIC shows one.",
+        )
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .disable_help_subcommand(true)
+        .subcommands(verbs)
 }
 
 /// The command line's `main`.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) => return out::usage(&error),
-    };
-    match cli.verb {
-        Verb::Run(verb) => verb.perform(),
-        Verb::Check(verb) => verb.perform(),
-        Verb::Release(verb) => verb.perform(),
-        Verb::Rollback(verb) => verb.perform(),
-        Verb::Status(verb) => verb.perform(),
-        Verb::History(verb) => verb.perform(),
-        Verb::Releases(verb) => verb.perform(),
-        Verb::Logs(verb) => verb.perform(),
-        Verb::Start(verb) => verb.perform(),
-        Verb::Stop(verb) => verb.perform(),
-        Verb::Restart(verb) => verb.perform(),
-        Verb::Notify(verb) => verb.perform(),
-        Verb::Promote(verb) => verb.perform(),
-        Verb::Abort(verb) => verb.perform(),
-        Verb::Freeze(verb) => verb.perform(),
-        Verb::Thaw(verb) => verb.perform(),
-        Verb::Drill(verb) => verb.perform(),
-        Verb::Backup(verb) => verb.perform(),
-        Verb::Restore(verb) => verb.perform(),
-        Verb::Watch(verb) => verb.perform(),
-        Verb::Doctor(verb) => verb.perform(),
-        Verb::Demo(verb) => verb.perform(),
-        Verb::Help(verb) => verb.perform(),
-    }
+    let done = command().try_get_matches().and_then(|matches| perform(&matches));
+    done.unwrap_or_else(|error| out::usage(&error))
+}
+
+fn perform(matches: &ArgMatches) -> Result<ExitCode, clap::Error> {
+    let known = matches.subcommand().and_then(|(name, matches)| {
+        let row = VERBS.iter().find(|row| row.name == name)?;
+        Some((row.perform)(matches))
+    });
+    // A command without a verb was refused before.
+    known.unwrap_or_else(|| Ok(exit::code(exit::USAGE)))
 }

@@ -8,14 +8,13 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::api;
-use crate::api::{Part, Trouble, Verb};
+use crate::api::{self, Part, Trouble, Verb};
 use crate::cli::client::{self, Stay};
-use crate::cli::{Common, exit, out};
+use crate::cli::{Common, Own, exit, out};
 use crate::core::ids::ServiceName;
 use crate::os::scm;
 
-/// The arguments.
+/// Make a new release live
 #[derive(Debug, Args)]
 pub struct Release {
     /// Name of the service
@@ -42,15 +41,17 @@ pub struct Release {
     common: Common,
 }
 
-impl Release {
+impl Own for Release {
     /// Does it. The artifact is opened here, with the rights of who asks, and handed over open.
-    pub fn perform(mut self) -> ExitCode {
+    fn perform(mut self) -> ExitCode {
         match (self.service.take(), self.source.take()) {
             (Some(service), Some(source)) => self.one(service, source),
             _ => self.several(),
         }
     }
+}
 
+impl Release {
     fn stay(&self) -> Stay {
         if self.detach { Stay::Begun } else { Stay::ToTheEnd }
     }

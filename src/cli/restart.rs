@@ -1,27 +1,19 @@
 //! `restart SERVICE`: new processes of the same release, without losing a connection.
 
-use std::process::ExitCode;
-
 use clap::Args;
 
-use crate::api;
-use crate::api::Verb;
-use crate::cli::Common;
-use crate::cli::client::{self, Stay};
+use crate::api::{self, Verb};
+use crate::cli::Ask;
 
-/// The arguments.
+/// Replace the processes by new ones of the same release, without losing a connection
 #[derive(Debug, Args)]
 pub struct Restart {
     /// Name of the service
     service: String,
-    #[command(flatten)]
-    common: Common,
 }
 
-impl Restart {
-    /// Does it.
-    pub fn perform(self) -> ExitCode {
-        let verb = Verb::Restart(api::restart::Args { service: self.service });
-        client::ask(&self.common, verb, None, Stay::ToTheEnd)
+impl Ask for Restart {
+    fn request(self) -> Verb {
+        Verb::Restart(api::restart::Args { service: self.service })
     }
 }

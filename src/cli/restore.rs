@@ -6,12 +6,11 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::api;
-use crate::api::Verb;
+use crate::api::{self, Verb};
 use crate::cli::client::{self, Stay};
-use crate::cli::{Common, exit, out};
+use crate::cli::{Common, Own, exit, out};
 
-/// The arguments.
+/// Restore a backup over the live data
 #[derive(Debug, Args)]
 pub struct Restore {
     /// Name of the service
@@ -32,9 +31,8 @@ pub struct Restore {
     common: Common,
 }
 
-impl Restore {
-    /// Does it.
-    pub fn perform(self) -> ExitCode {
+impl Own for Restore {
+    fn perform(self) -> ExitCode {
         let asks = !self.yes && !self.dry_run && io::stdin().is_terminal() && out::is_terminal();
         if !asks {
             return self.ask(self.dry_run, self.yes);
@@ -53,7 +51,9 @@ impl Restore {
             }
         }
     }
+}
 
+impl Restore {
     fn ask(&self, dry_run: bool, yes: bool) -> ExitCode {
         let verb = Verb::Restore(api::restore::Args {
             service: self.service.clone(),

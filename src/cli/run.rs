@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::api::Trouble;
-use crate::cli::{Common, exit, out};
+use crate::cli::{Common, Own, exit, out};
 use crate::config;
 use crate::keeper::Setup;
 use crate::os::fs::{self, LockError};
@@ -15,16 +15,16 @@ use crate::store::layout::Layout;
 /// Longer than any stop takes by default; the keeper ends by itself what is left then.
 const STOP_DEADLINE: Duration = Duration::from_secs(85);
 
-/// The arguments.
+/// Run the stack in the foreground (the systemd unit starts this)
 #[derive(Debug, Args)]
 pub struct Run {
     #[command(flatten)]
     common: Common,
 }
 
-impl Run {
+impl Own for Run {
     /// Does it; returns when the stack is down.
-    pub fn perform(self) -> ExitCode {
+    fn perform(self) -> ExitCode {
         crate::os::log_to_stderr();
         let path = config::locate(self.common.config);
         let path = std::path::absolute(&path).unwrap_or(path);

@@ -1,27 +1,19 @@
 //! `status [SERVICE]`: services, processes, rollback readiness.
 
-use std::process::ExitCode;
-
 use clap::Args;
 
-use crate::api;
-use crate::api::Verb;
-use crate::cli::Common;
-use crate::cli::client::{self, Stay};
+use crate::api::{self, Verb};
+use crate::cli::Ask;
 
-/// The arguments.
+/// Show services, processes and rollback readiness
 #[derive(Debug, Args)]
 pub struct Status {
     /// Show only this service
     service: Option<String>,
-    #[command(flatten)]
-    common: Common,
 }
 
-impl Status {
-    /// Does it.
-    pub fn perform(self) -> ExitCode {
-        let verb = Verb::Status(api::status::Args { service: self.service });
-        client::ask(&self.common, verb, None, Stay::ToTheEnd)
+impl Ask for Status {
+    fn request(self) -> Verb {
+        Verb::Status(api::status::Args { service: self.service })
     }
 }

@@ -1,27 +1,19 @@
 //! `stop SERVICE`: stop a service; it stays down.
 
-use std::process::ExitCode;
-
 use clap::Args;
 
-use crate::api;
-use crate::api::Verb;
-use crate::cli::Common;
-use crate::cli::client::{self, Stay};
+use crate::api::{self, Verb};
+use crate::cli::Ask;
 
-/// The arguments.
+/// Stop a service; it stays down, also after a reboot
 #[derive(Debug, Args)]
 pub struct Stop {
     /// Name of the service
     service: String,
-    #[command(flatten)]
-    common: Common,
 }
 
-impl Stop {
-    /// Does it.
-    pub fn perform(self) -> ExitCode {
-        let verb = Verb::Stop(api::stop::Args { service: self.service });
-        client::ask(&self.common, verb, None, Stay::ToTheEnd)
+impl Ask for Stop {
+    fn request(self) -> Verb {
+        Verb::Stop(api::stop::Args { service: self.service })
     }
 }

@@ -4,12 +4,11 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::api;
-use crate::api::Verb;
+use crate::api::{self, Verb};
 use crate::cli::client::{self, Stay};
-use crate::cli::{Common, exit, out};
+use crate::cli::{Common, Own, exit, out};
 
-/// The arguments.
+/// Follow an operation to its result
 #[derive(Debug, Args)]
 pub struct Watch {
     /// Number of the operation; its service first if several services have that number
@@ -22,25 +21,18 @@ pub struct Watch {
     common: Common,
 }
 
-impl Watch {
-    /// Does it.
-    pub fn perform(mut self) -> ExitCode {
-        if let Some(set) = self.set {
-            return client::ask(
-                &self.common,
-                Verb::WatchSet(api::watch::SetArgs { set }),
-                None,
-                Stay::ToTheEnd,
-            );
-        }
+impl Own for Watch {
+    fn perform(mut self) -> ExitCode {
         let op = self.words.pop().unwrap_or_default();
-        let Ok(op) = op.parse() else {
-            out::say(format!(
-                "error: {op:?} is no operation's number: halley-sup watch SERVICE OP"
-            ));
-            return exit::code(exit::USAGE);
+        let verb = match (self.set, op.parse()) {
+            (Some(set), _) => Verb::WatchSet(api::watch::SetArgs { set }),
+            (None, Ok(op)) => Verb::Watch(api::watch::Args { op, service: self.words.pop() }),
+            (None, Err(_)) => {
+                let how = "halley-sup watch SERVICE OP";
+                out::say(format!("error: {op:?} is no operation's number: {how}"));
+                return exit::code(exit::USAGE);
+            }
         };
-        let verb = Verb::Watch(api::watch::Args { op, service: self.words.pop() });
         client::ask(&self.common, verb, None, Stay::ToTheEnd)
     }
 }
