@@ -64,8 +64,8 @@ fn unix(peer: &[u8], local: &[u8]) -> Vec<u8> {
     let mut addresses = [0; 2 * N_UNIX];
     let (first, second) = addresses.split_at_mut(N_UNIX);
     for (place, name) in [(first, peer), (second, local)] {
-        let n = name.len().min(N_UNIX);
-        place[..n].copy_from_slice(&name[..n]);
+        // The shorter of both ends it.
+        place.iter_mut().zip(name).for_each(|(to, from)| *to = *from);
     }
     assemble(PROXY, UNIX_STREAM, &addresses)
 }

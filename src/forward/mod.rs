@@ -9,6 +9,9 @@
 //! for a program that takes sockets. Bytes go from socket to pipe to socket by `splice(2)` and never
 //! come here. A backend that is not there is waited for: late, never lost. It must never shut a
 //! listener down: whoever runs after it accepts what it has left in the queue.
+//! A panic would end every connection of the process, so nothing here may index or slice, tests
+//! aside.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::string_slice))]
 
 mod admission;
 mod connection;

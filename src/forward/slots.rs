@@ -16,8 +16,10 @@ impl Slots {
     /// Takes a connection in.
     pub fn insert(&mut self, connection: Connection) -> usize {
         self.n_open += 1;
-        if let Some(index) = self.free.pop() {
-            self.slots[index] = Some(connection);
+        if let Some(index) = self.free.pop()
+            && let Some(slot) = self.slots.get_mut(index)
+        {
+            *slot = Some(connection);
             return index;
         }
         self.slots.push(Some(connection));

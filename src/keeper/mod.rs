@@ -4,6 +4,8 @@
 //! every descriptor that must outlive a crash of the supervisor, starts children and signals them
 //! on request, keeps each exit status until it is acknowledged, and starts the supervisor again
 //! when that dies. It must never read configuration, know a release, or block on another process.
+//! A panic would end it, so nothing here may index or slice, tests aside.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::string_slice))]
 
 mod catches;
 mod children;
