@@ -31,3 +31,12 @@ pub fn log_to_stderr() {
     // A second call finds the first one's.
     drop(told);
 }
+
+/// Ends the whole process at the first panic of any of its threads and tasks, in builds that unwind
+/// too; `message` says on stderr what follows from it.
+pub fn abort_on_panic(message: &'static str) {
+    std::panic::set_hook(Box::new(move |panic| {
+        tracing::error!(%panic, "{message}");
+        std::process::abort();
+    }));
+}

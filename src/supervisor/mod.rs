@@ -55,7 +55,9 @@ pub const VERB: &str = "supervisor";
 #[must_use]
 pub fn main(args: &[OsString]) -> ExitCode {
     crate::os::log_to_stderr();
-    end_on_panic();
+    // A task that panics would leave its operation hanging for ever. A supervisor that ends is
+    // replaced by one that goes on from the journal; what serves does not notice.
+    crate::os::abort_on_panic("the supervisor ends; the next one goes on");
     let Some(path) = args.first().map(PathBuf::from) else {
         tracing::error!("the keeper starts the supervisor; use halley-sup run");
         return ExitCode::from(2);
@@ -75,13 +77,4 @@ pub fn main(args: &[OsString]) -> ExitCode {
             ExitCode::from(1)
         }
     }
-}
-
-/// A task that panics would leave its operation hanging for ever. A supervisor that ends is
-/// replaced by one that goes on from the journal; what serves does not notice.
-fn end_on_panic() {
-    std::panic::set_hook(Box::new(|panic| {
-        tracing::error!(%panic, "the supervisor ends; the next one goes on");
-        std::process::abort();
-    }));
 }
