@@ -269,3 +269,40 @@ fn the_service_manager_is_told_when_the_stack_is_up_and_when_it_leaves() {
     assert_eq!(hear(), "STOPPING=1");
     assert!(keeper.wait().unwrap().success());
 }
+
+/// Building the real one takes minutes, so the check is tried on small programs here, and
+/// `scripts/build.sh` applies it to each binary that it makes.
+#[test]
+fn a_build_that_is_not_static_or_too_large_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let check = |path: &Path| {
+        let output = script("check-static.sh").arg(path).output().unwrap();
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let source = dir.path().join("a.rs");
+    fs::write(&source, "fn main() {}").unwrap();
+    let build = |name: &str, flags: &[&str]| {
+        let path = dir.path().join(name);
+        let mut rustc = Command::new("rustc");
+        rustc.args(["-C", "strip=symbols"]).args(flags).arg("-o").arg(&path).arg(&source);
+        text(&rustc.output().unwrap());
+        path
+    };
+    let shared = build("shared", &["-C", "target-feature=-crt-static"]);
+    let (is_good, said) = check(&shared);
+    assert!(!is_good && said.contains("not static"), "{said}");
+    let unmoving = ["-C", "target-feature=+crt-static", "-C", "relocation-model=static"];
+    for flags in [&["-C", "target-feature=+crt-static"][..], &unmoving] {
+        let whole = build("whole", flags);
+        let (is_good, said) = check(&whole);
+        assert!(is_good && said.contains("static, "), "{said}");
+        let file = fs::OpenOptions::new().write(true).open(&whole).unwrap();
+        file.set_len(5_000_001).unwrap();
+        drop(file);
+        let (is_good, said) = check(&whole);
+        assert!(!is_good && said.contains("5000001 bytes, more than 5000000"), "{said}");
+    }
+    let broken = dir.path().join("broken");
+    fs::write(&broken, "no program").unwrap();
+    assert!(!check(&broken).0);
+}
