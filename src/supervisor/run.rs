@@ -13,11 +13,11 @@ use crate::store::layout::Layout;
 use crate::supervisor::control::server;
 use crate::supervisor::health::liveness;
 use crate::supervisor::instances::dependency_order;
-use crate::supervisor::instances::retire;
 use crate::supervisor::instances::scale;
 use crate::supervisor::notify::queue::Outbox;
 use crate::supervisor::operation;
 use crate::supervisor::operation::start_last_good;
+use crate::supervisor::operation::stop::take_down;
 use crate::supervisor::processes::keeper_client::{Inventory, Link, LinkError, News};
 use crate::supervisor::release_set::resume;
 use crate::supervisor::rollback_readiness::drill;
@@ -225,31 +225,4 @@ async fn reload(stack: &Rc<Stack>) {
     tracing::info!("configuration reloaded");
     let starting = Rc::clone(stack);
     tokio::task::spawn_local(async move { bring_up(&starting).await });
-}
-
-/// Stops a service: its operation, its listeners, its processes. New connections are refused from
-/// the first moment on, those that are served are finished.
-pub async fn take_down(service: &Rc<Service>) {
-    let task = service.task.borrow_mut().take();
-    if let Some(task) = task {
-        task.abort();
-        drop(task.await);
-    }
-    // What is just being started is seen, and stopped.
-    let turn = service.starting.lock().await;
-    service.live.set(None);
-    let crews = service.fleet.all();
-    let stops: Vec<_> = crews
-        .into_iter()
-        .map(|crew| {
-            let service = Rc::clone(service);
-            tokio::task::spawn_local(async move { retire::stop_now(&service, &crew).await })
-        })
-        .collect();
-    service.slots.close(service.link()).await;
-    drop(turn);
-    for stop in stops {
-        drop(stop.await);
-    }
-    service.slots.passers().end().await;
 }

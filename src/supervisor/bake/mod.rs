@@ -31,7 +31,6 @@ use crate::supervisor::bake::passive::Quiet;
 use crate::supervisor::bake::usage_history::SharedCurve;
 use crate::supervisor::health::gate;
 use crate::supervisor::health::probe::{Probe, Transcript};
-use crate::supervisor::operation::context::Job;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::Crew;
 use crate::text;
@@ -48,6 +47,15 @@ pub enum Baked {
     Inconclusive(String),
     /// A process ended.
     Died,
+}
+
+/// What a bake found, with what went wrong without changing its verdict.
+#[derive(Debug)]
+pub struct Report {
+    /// The verdict.
+    pub baked: Baked,
+    /// For people.
+    pub warnings: BTreeSet<String>,
 }
 
 /// How a generation is watched that gets connections.
@@ -128,16 +136,21 @@ struct Book {
 }
 
 /// Watches a generation that new connections go to.
-pub async fn watch(service: &Rc<Service>, crew: &Rc<Crew>, watch: &Watch, job: &mut Job) -> Baked {
-    let book = Book::open(service, crew, watch, Rc::clone(&job.curve));
+pub async fn watch(
+    service: &Rc<Service>,
+    crew: &Rc<Crew>,
+    watch: &Watch,
+    curve: SharedCurve,
+    transcript: &mut Transcript,
+) -> Report {
+    let book = Book::open(service, crew, watch, curve);
     let baked = tokio::select! {
         biased;
-        baked = look_on(&book, &mut job.transcript) => baked,
+        baked = look_on(&book, transcript) => baked,
         never = active::paths(&book), if watch.depth != Depth::Look => match never {},
         never = active::command(&book), if watch.depth != Depth::Look => match never {},
     };
-    job.warnings.extend(book.warnings.take());
-    baked
+    Report { baked, warnings: book.warnings.take() }
 }
 
 impl Book {

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
 
+use crate::api::{BackupEntry, Trouble};
 use crate::config::model::{Backup, Driver, Settings};
 use crate::core::ids::{OpId, ReleaseId};
 use crate::os::{clock, fs, proc};
@@ -15,6 +16,7 @@ use crate::store::receipt::{self, Receipt, Rehearsed};
 use crate::store::{release, seal};
 use crate::supervisor::data::{command, files, postgres, sqlite};
 use crate::supervisor::service::Service;
+use crate::supervisor::service::refusal;
 use crate::supervisor::tasks::task::{self, Ended, Oneshot};
 use crate::text;
 
@@ -429,6 +431,39 @@ pub fn summary(counts: &Counts) -> String {
             format!("{n} rows in {} {tables}", counts.len())
         }
     }
+}
+
+/// A backup, as it is told.
+#[must_use]
+pub fn entry(receipt: Receipt) -> BackupEntry {
+    let (rehearsed, counts) = match receipt.rehearsed {
+        Some(rehearsed) => (Some(rehearsed.at), rehearsed.counts),
+        None => (None, Counts::new()),
+    };
+    BackupEntry {
+        id: receipt.id,
+        at: receipt.at,
+        driver: receipt.driver,
+        bytes: receipt.bytes,
+        digest: receipt.digest,
+        release: receipt.release,
+        op: receipt.op,
+        rehearsed,
+        counts,
+    }
+}
+
+/// With what data is worked on by hand.
+///
+/// # Errors
+/// When no backup is configured, or there is no data.
+pub fn by_hand<'a>(service: &'a Rc<Service>, done: &str) -> Result<Hand<'a>, Trouble> {
+    if service.config().backup.is_none() {
+        let why = format!("[service.{}.backup] is not configured", service.name);
+        return Err(refusal::refusal(service, done, &why, 2, &["status"]));
+    }
+    let none = || refusal::refusal(service, done, "no release has made any data yet", 31, &[]);
+    Hand::of(service, service.paths.logs().join("backup.log")).ok_or_else(none)
 }
 
 #[cfg(test)]

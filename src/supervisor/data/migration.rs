@@ -6,17 +6,20 @@ use std::rc::Rc;
 
 use crate::api::Trouble;
 use crate::config::model::{Migrate, Rehearse, Settings};
+use crate::core::ids::OpId;
 use crate::core::ids::ReleaseId;
-use crate::core::operation::machine::{Event as Step, Succession};
+use crate::core::operation::machine::Succession;
 use crate::os::clock;
 use crate::store::migration::{self, Migration};
 use crate::store::release;
 use crate::store::state::Freeze;
 use crate::supervisor::health::check;
-use crate::supervisor::operation::admission;
-use crate::supervisor::operation::context::{Job, Performed, refuse};
+use crate::supervisor::health::probe::Transcript;
+use crate::supervisor::service::candidate::{BegunBy, Candidate, WayBack};
+
 use crate::supervisor::rollback_readiness::rehearsal;
 use crate::supervisor::service::Service;
+use crate::supervisor::service::phase_result::PhaseResult;
 use crate::supervisor::service::refusal;
 use crate::supervisor::tasks::task::{self, Oneshot};
 use crate::text;
@@ -32,83 +35,109 @@ enum Left {
     Changed { why: String },
 }
 
+/// What is told beside the result.
+struct Notes<'a> {
+    transcript: &'a mut Transcript,
+    warnings: Vec<String>,
+}
+
 /// Performs it, or finds out what became of it.
-pub async fn perform(service: &Rc<Service>, job: &mut Job) -> Performed {
-    let settings = match release::settings(&service.paths, job.release) {
+pub async fn perform(
+    service: &Rc<Service>,
+    candidate: &Candidate,
+    transcript: &mut Transcript,
+) -> PhaseResult {
+    let mut warnings = Vec::new();
+    let settings = match release::settings(&service.paths, candidate.release) {
         Ok(settings) => settings,
-        Err(error) => return refuse(job, 10, &error.to_string()),
+        Err(error) => return PhaseResult::refused(10, error.to_string()),
     };
-    let Some(migrate) = settings.migrate.clone() else { return Performed::skip("none declared") };
-    let begun = match migration::read(&service.paths, job.op) {
+    let Some(migrate) = settings.migrate.clone() else { return PhaseResult::skip("none declared") };
+    let begun = match migration::read(&service.paths, candidate.op) {
         Ok(begun) => begun,
-        Err(error) => return refuse(job, 18, &format!("what was begun cannot be read: {error}")),
+        Err(error) => {
+            return PhaseResult::refused(18, format!("what was begun cannot be read: {error}"));
+        }
     };
     let started = clock::tick();
     let (before, left) = match begun {
         Some(begun) => {
-            let left = found(service, job, &settings, &migrate, begun.before.clone()).await;
+            let left = found(service, candidate, &settings, &migrate, begun.before.clone()).await;
             (begun.before, left)
         }
-        None if job.is_resumed => {
-            return refuse(job, 23, "the supervisor went down before the migration was begun");
+        None if candidate.begun_by == BegunBy::Predecessor => {
+            return PhaseResult::refused(
+                23,
+                "the supervisor went down before the migration was begun",
+            );
         }
         None => {
-            let before = match version(service, job.release, &settings, &[]).await {
+            let before = match version(service, candidate.release, &settings, &[]).await {
                 Ok(before) => before,
-                Err(why) => return refuse(job, 16, &format!("nothing was migrated: {why}")),
+                Err(why) => {
+                    return PhaseResult::refused(16, format!("nothing was migrated: {why}"));
+                }
             };
             let wanted = settings.schema.as_ref().map(|schema| &schema.provides);
             if before.is_some() && before.as_ref() == wanted {
-                note_schema(service, job, before.as_deref());
+                note_schema(service, &mut warnings, before.as_deref());
                 let has = before.unwrap_or_default();
-                return Performed::skip(format!("the data has schema {has} already"));
+                return PhaseResult::skip(format!("the data has schema {has} already"))
+                    .with_warnings(warnings);
             }
             let migration =
                 Migration { version: 1, at: clock::now_rfc3339(), before: before.clone() };
-            if let Err(error) = migration::begin(&service.paths, job.op, &migration) {
-                return refuse(job, 13, &format!("nothing was migrated: {error}"));
+            if let Err(error) = migration::begin(&service.paths, candidate.op, &migration) {
+                return PhaseResult::refused(13, format!("nothing was migrated: {error}"));
             }
-            let run = command(service, job, &settings, &migrate);
-            let ended = task::run_through(service, run, &purpose(job)).await;
-            let left = judge(service, job, &settings, before.clone(), ended).await;
+            let run = command(service, candidate, &settings, &migrate);
+            let ended = task::run_through(service, run, &purpose(candidate)).await;
+            let left = judge(service, candidate, &settings, before.clone(), ended).await;
             (before, left)
         }
     };
     let took = text::seconds(started, clock::tick());
-    conclude(service, job, before, left, &took).await
+    let mut notes = Notes { transcript, warnings };
+    let result = conclude(service, candidate, before, left, &took, &mut notes).await;
+    result.with_warnings(notes.warnings)
 }
 
-fn purpose(job: &Job) -> String {
-    format!("migrate/{}", job.op)
+fn purpose(candidate: &Candidate) -> String {
+    format!("migrate/{}", candidate.op)
 }
 
-fn command(service: &Service, job: &Job, settings: &Settings, migrate: &Migrate) -> Oneshot {
+fn command(
+    service: &Service,
+    candidate: &Candidate,
+    settings: &Settings,
+    migrate: &Migrate,
+) -> Oneshot {
     Oneshot {
         name: "migrate".to_owned(),
         words: migrate.command.clone(),
         env: Vec::new(),
-        release: job.release,
+        release: candidate.release,
         settings: settings.clone(),
         limit: migrate.deadline,
         input: None,
-        log: Some(service.paths.output(job.op)),
+        log: Some(service.paths.output(candidate.op)),
     }
 }
 
 /// A supervisor before this one began it.
 async fn found(
     service: &Rc<Service>,
-    job: &Job,
+    candidate: &Candidate,
     settings: &Settings,
     migrate: &Migrate,
     before: Option<String>,
 ) -> Left {
-    let run = command(service, job, settings, migrate);
-    if let Some(ended) = task::join(service, &run, &purpose(job)).await {
-        return judge(service, job, settings, before, ended).await;
+    let run = command(service, candidate, settings, migrate);
+    if let Some(ended) = task::join(service, &run, &purpose(candidate)).await {
+        return judge(service, candidate, settings, before, ended).await;
     }
     let why = "the machine went down in the middle of the migration, and it is not run again";
-    match version(service, job.release, settings, &[]).await {
+    match version(service, candidate.release, settings, &[]).await {
         Ok(Some(after)) if Some(&after) == provided(settings) => {
             Left::Migrated { after: Some(after) }
         }
@@ -133,7 +162,7 @@ fn schema_text(after: Option<&str>) -> String {
 
 async fn judge(
     service: &Rc<Service>,
-    job: &Job,
+    candidate: &Candidate,
     settings: &Settings,
     before: Option<String>,
     ended: Result<task::Ended, task::OneshotError>,
@@ -143,7 +172,7 @@ async fn judge(
         Ok(ended) => Some(format!("migrate: {}", ended.why())),
         Err(error) => Some(error.to_string()),
     };
-    let after = version(service, job.release, settings, &[]).await;
+    let after = version(service, candidate.release, settings, &[]).await;
     match (failed, after) {
         (None, Ok(after)) => match (provided(settings), &after) {
             (Some(wanted), Some(has)) if wanted != has => Left::Changed {
@@ -200,66 +229,77 @@ pub async fn version(
 /// What follows from what became of the data.
 async fn conclude(
     service: &Rc<Service>,
-    job: &mut Job,
+    candidate: &Candidate,
     before: Option<String>,
     left: Left,
     took: &str,
-) -> Performed {
+    notes: &mut Notes<'_>,
+) -> PhaseResult {
     let why = match left {
         Left::Unchanged { why } => {
             let was = before.unwrap_or_default();
-            return refuse(job, 16, &format!("{why}\nthe schema is {was}, as before"));
+            return PhaseResult::refused(16, format!("{why}\nthe schema is {was}, as before"));
         }
         Left::Migrated { after } => {
-            let provides = release::settings(&service.paths, job.release).ok();
+            let provides = release::settings(&service.paths, candidate.release).ok();
             let provides = provides.and_then(|s| s.schema).map(|schema| schema.provides);
             let after = provides.or(after);
-            note_schema(service, job, after.as_deref());
-            match prove_old(service, job).await {
+            note_schema(service, &mut notes.warnings, after.as_deref());
+            match prove_old(service, candidate, notes.transcript).await {
                 Ok(proof) => {
                     let from = before.map_or(String::new(), |before| format!("{before} to "));
                     let to = after.map_or(String::new(), |to| format!("schema {from}{to}, "));
-                    return Performed::ok(format!("{to}{took}; {proof}"));
+                    return PhaseResult::ok(format!("{to}{took}; {proof}"));
                 }
-                Err(unproven) if job.terms.no_way_back.is_some() => {
-                    job.warnings.push(unproven.clone());
-                    rehearsal::note(service, job.ladder.first().copied(), &unproven);
-                    return Performed::ok(format!("{took}; no way back: {unproven}"));
+                Err(unproven) if candidate.way_back == WayBack::Waived => {
+                    notes.warnings.push(unproven.clone());
+                    rehearsal::note(service, candidate.back_to, &unproven);
+                    return PhaseResult::ok(format!("{took}; no way back: {unproven}"));
                 }
                 Err(unproven) => {
-                    return hold(service, job, format!("the data is migrated, and {unproven}"));
+                    return hold(
+                        service,
+                        candidate,
+                        &mut notes.warnings,
+                        format!("the data is migrated, and {unproven}"),
+                    );
                 }
             }
         }
         Left::Changed { why } => why,
     };
-    note_schema(service, job, None);
-    match prove_old(service, job).await {
+    note_schema(service, &mut notes.warnings, None);
+    match prove_old(service, candidate, notes.transcript).await {
         Ok(proof) => {
-            job.exit.get_or_insert(17);
-            job.blame(format!("{why}\n{proof}"));
-            if job.is_resumed {
-                freeze(service, job, &why);
+            if candidate.begun_by == BegunBy::Predecessor {
+                freeze(service, candidate.op, &mut notes.warnings, &why);
             }
-            Performed::not(Step::Failed, why.lines().next().unwrap_or_default())
+            PhaseResult { exit: Some(17), ..PhaseResult::failed(format!("{why}\n{proof}")) }
         }
-        Err(unproven) => hold(service, job, format!("{why}\n{unproven}")),
+        Err(unproven) => {
+            hold(service, candidate, &mut notes.warnings, format!("{why}\n{unproven}"))
+        }
     }
 }
 
-fn note_schema(service: &Service, job: &mut Job, schema: Option<&str>) {
+fn note_schema(service: &Service, warnings: &mut Vec<String>, schema: Option<&str>) {
     let schema = schema.map(str::to_owned);
     if let Err(error) = service.save(|state| state.schema = schema) {
-        job.warnings.push(format!("the schema's version is not noted: {error}"));
+        warnings.push(format!("the schema's version is not noted: {error}"));
     }
 }
 
 /// Nobody goes on by himself from here: what answers is left alone.
-fn hold(service: &Rc<Service>, job: &mut Job, why: String) -> Performed {
+fn hold(
+    service: &Rc<Service>,
+    candidate: &Candidate,
+    warnings: &mut Vec<String>,
+    why: String,
+) -> PhaseResult {
     let name = &service.name;
-    freeze(service, job, &why);
+    freeze(service, candidate.op, warnings, &why);
     let trouble = Trouble {
-        what: format!("{name}: operation {} left the data to a human", job.op),
+        what: format!("{name}: operation {} left the data to a human", candidate.op),
         why: why.clone(),
         still: refusal::still(service),
         next: vec![
@@ -270,27 +310,31 @@ fn hold(service: &Rc<Service>, job: &mut Job, why: String) -> Performed {
         exit: 18,
     };
     if let Err(error) = service.save(|state| state.alarm = Some(trouble)) {
-        job.warnings.push(error.to_string());
+        warnings.push(error.to_string());
     }
-    refuse(job, 18, &why)
+    PhaseResult::refused(18, why)
 }
 
-fn freeze(service: &Service, job: &mut Job, why: &str) {
+fn freeze(service: &Service, op: OpId, warnings: &mut Vec<String>, why: &str) {
     let first = why.lines().next().unwrap_or_default();
     let freeze = Freeze {
         at: clock::now_rfc3339(),
         actor: "halley-sup".to_owned(),
-        why: format!("operation {}: {first}", job.op),
+        why: format!("operation {op}: {first}"),
     };
     if let Err(error) = service.save(|state| state.freeze = Some(freeze)) {
-        job.warnings.push(error.to_string());
+        warnings.push(error.to_string());
     }
 }
 
 /// Whether the old release runs on the data as it is now: the one that serves answers, and, if it
 /// may run twice, another one can be started.
-async fn prove_old(service: &Rc<Service>, job: &mut Job) -> Result<String, String> {
-    let Some(target) = job.ladder.first().copied() else {
+async fn prove_old(
+    service: &Rc<Service>,
+    candidate: &Candidate,
+    transcript: &mut Transcript,
+) -> Result<String, String> {
+    let Some(target) = candidate.back_to else {
         return Ok("there is no release before it".to_owned());
     };
     let on = |why: &str| format!("release {target} does not run on it: {why}");
@@ -298,18 +342,18 @@ async fn prove_old(service: &Rc<Service>, job: &mut Job) -> Result<String, Strin
     for instance in live.iter().flat_map(|crew| crew.instances()) {
         let Some(crew) = &live else { break };
         let probe = check::at(service, crew, &instance).await;
-        job.transcript.push(crew.release, instance.index, &probe);
+        transcript.push(crew.release, instance.index, &probe);
         if let Some(why) = probe.why() {
             return Err(on(why));
         }
     }
-    let may_run_twice = admission::succession(service) == Succession::Overlap;
+    let may_run_twice = service.succession() == Succession::Overlap;
     let starts = service.config().rehearse == Rehearse::Full && (may_run_twice || live.is_none());
     if !starts {
         return Ok(format!("release {target} runs on it"));
     }
     let settings = release::settings(&service.paths, target).map_err(|error| error.to_string())?;
-    match rehearsal::run(service, target, settings, &[], &mut job.transcript).await {
+    match rehearsal::run(service, target, settings, &[], transcript).await {
         Ok(_) => Ok(format!("release {target} runs on it, and starts on it")),
         Err(why) => Err(on(&why)),
     }

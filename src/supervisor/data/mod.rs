@@ -8,6 +8,5 @@ pub mod command;
 pub mod files;
 pub mod migration;
 pub mod postgres;
-pub mod restore;
 pub mod sqlite;
 pub mod trial_migration;

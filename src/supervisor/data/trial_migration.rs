@@ -5,96 +5,103 @@
 use std::rc::Rc;
 
 use crate::config::model::Settings;
+use crate::core::ids::OpId;
 use crate::core::operation::machine::Succession;
 use crate::os::clock;
+use crate::store::receipt::Receipt;
 use crate::store::release;
 use crate::supervisor::data::backup::{self, Copied, Hand};
 use crate::supervisor::data::migration;
-use crate::supervisor::operation::admission;
-use crate::supervisor::operation::context::{Job, Performed, refuse};
+use crate::supervisor::health::probe::Transcript;
+use crate::supervisor::service::candidate::{Candidate, WayBack};
+
 use crate::supervisor::rollback_readiness::rehearsal;
 use crate::supervisor::service::Service;
+use crate::supervisor::service::phase_result::PhaseResult;
 use crate::supervisor::tasks::task::{self, Oneshot};
 use crate::text;
 
-/// Takes a backup of the present.
-pub async fn backup(service: &Rc<Service>, job: &mut Job) -> Performed {
-    if service.config().backup.is_none() {
-        return Performed::skip("none is configured");
+/// Takes a backup of the present; none when there is no data, or no backup is configured.
+///
+/// # Errors
+/// Why there is none.
+pub async fn backup(service: &Rc<Service>, op: OpId) -> Result<Option<Receipt>, String> {
+    match Hand::of(service, service.paths.output(op)) {
+        Some(hand) => backup::take(&hand, Some(op)).await.map(Some),
+        None => Ok(None),
     }
-    let Some(hand) = Hand::of(service, service.paths.output(job.op)) else {
-        return Performed::skip("no release has made any data yet");
-    };
-    match backup::take(&hand, Some(job.op)).await {
-        Ok(receipt) => {
-            let size = text::size(receipt.bytes);
-            let detail = format!("{} {size}, sha256 {}", receipt.id, &receipt.digest[..12]);
-            job.receipt = Some(receipt);
-            Performed::ok(detail)
-        }
-        Err(why) => refuse(job, 15, &format!("no backup: {why}")),
-    }
+}
+
+/// A backup in one line.
+pub fn receipt_text(receipt: &Receipt) -> String {
+    let size = text::size(receipt.bytes);
+    format!("{} {size}, sha256 {}", receipt.id, &receipt.digest[..12])
 }
 
 /// Restores it to scratch, checks it, migrates the copy, tries both releases on it. The copy is
 /// gone afterwards, whatever came of it.
-pub async fn rehearse(service: &Rc<Service>, job: &mut Job) -> Performed {
-    let Some(mut receipt) = job.receipt.clone() else {
-        return Performed::skip("there is no backup");
-    };
-    let Some(hand) = Hand::of(service, service.paths.output(job.op)) else {
-        return Performed::skip("there is no backup");
+pub async fn rehearse(
+    service: &Rc<Service>,
+    candidate: &Candidate,
+    mut receipt: Receipt,
+    transcript: &mut Transcript,
+) -> PhaseResult {
+    let Some(hand) = Hand::of(service, service.paths.output(candidate.op)) else {
+        return PhaseResult::skip("there is no backup");
     };
     let begun = clock::tick();
     let copied = match backup::copy(&hand, &mut receipt).await {
         Ok(copied) => copied,
         Err(why) => {
             let id = receipt.id;
-            return refuse(job, 15, &format!("backup {id} cannot be restored: {why}"));
+            return PhaseResult::refused(15, format!("backup {id} cannot be restored: {why}"));
         }
     };
     let summary = backup::summary(&copied.counts);
-    let tried = tried(service, job, &hand, &copied).await;
+    let mut warnings = Vec::new();
+    let tried = tried(service, candidate, &hand, &copied, transcript, &mut warnings).await;
     backup::discard(&hand, copied).await;
     backup::prune(&hand).await;
     match tried {
         Ok(said) => {
             let took = text::seconds(begun, clock::tick());
-            Performed::ok(format!("{summary}{said}, in {took}"))
+            PhaseResult::ok(format!("{summary}{said}, in {took}")).with_warnings(warnings)
         }
-        Err((exit, why)) => refuse(job, exit, &format!("on a copy of the data: {why}")),
+        Err((exit, why)) => PhaseResult::refused(exit, format!("on a copy of the data: {why}")),
     }
 }
 
 /// What the release does with a copy.
 async fn tried(
     service: &Rc<Service>,
-    job: &mut Job,
+    candidate: &Candidate,
     hand: &Hand<'_>,
     copied: &Copied,
+    transcript: &mut Transcript,
+    warnings: &mut Vec<String>,
 ) -> Result<String, (u8, String)> {
-    let new = release::settings(&service.paths, job.release);
+    let new = release::settings(&service.paths, candidate.release);
     let new = new.map_err(|error| (10, error.to_string()))?;
     let env = copied.env(hand, &new);
-    let mut said = migrate_copy(service, job, &new, &env).await.map_err(|why| (16, why))?;
+    let mut said = migrate_copy(service, candidate, &new, &env).await.map_err(|why| (16, why))?;
     // What cannot run twice may well run on another copy of the data, but nobody knows.
-    if admission::succession(service) == Succession::InTurn {
+    if service.succession() == Succession::InTurn {
         return Ok(said);
     }
-    let started = rehearsal::run(service, job.release, new, &env, &mut job.transcript).await;
+    let started = rehearsal::run(service, candidate.release, new, &env, transcript).await;
     started.map_err(|why| (15, format!("the new release does not run: {why}")))?;
     said.push_str("; the new release runs on it");
-    let Some(target) = job.ladder.first().copied() else { return Ok(said) };
+    let Some(target) = candidate.back_to else { return Ok(said) };
     let old = release::settings(&service.paths, target);
     let old = old.map_err(|error| (14, error.to_string()))?;
     let env = copied.env(hand, &old);
-    let back = rehearsal::run(service, target, old, &env, &mut job.transcript).await;
-    match (back, &job.terms.no_way_back) {
+    let back = rehearsal::run(service, target, old, &env, transcript).await;
+    match (back, candidate.way_back) {
         (Ok(_), _) => said.push_str(&format!(", so does release {target}")),
-        (Err(why), Some(_)) => {
-            job.warnings.push(format!("release {target} does not run on the migrated data: {why}"));
+        (Err(why), WayBack::Waived) => {
+            warnings.push(format!("release {target} does not run on the migrated data: {why}"));
         }
-        (Err(why), None) => {
+        (Err(why), WayBack::Required) => {
             return Err((14, format!("after it one could not roll back: release {target}: {why}")));
         }
     }
@@ -103,7 +110,7 @@ async fn tried(
 
 async fn migrate_copy(
     service: &Rc<Service>,
-    job: &Job,
+    candidate: &Candidate,
     new: &Settings,
     env: &[(String, String)],
 ) -> Result<String, String> {
@@ -113,17 +120,17 @@ async fn migrate_copy(
         name: "migrate (on a copy)".to_owned(),
         words: migrate.command.clone(),
         env: env.to_vec(),
-        release: job.release,
+        release: candidate.release,
         settings: new.clone(),
         limit: migrate.deadline,
         input: None,
-        log: Some(service.paths.output(job.op)),
+        log: Some(service.paths.output(candidate.op)),
     };
     let ended = task::run(service, run).await.map_err(|error| error.to_string())?;
     if !ended.is_good() {
         return Err(format!("migrate: {}", ended.why()));
     }
-    let after = migration::version(service, job.release, new, env).await?;
+    let after = migration::version(service, candidate.release, new, env).await?;
     let wanted = new.schema.as_ref().map(|schema| &schema.provides);
     if let (Some(after), Some(wanted)) = (&after, wanted)
         && after != wanted

@@ -7,8 +7,9 @@ use crate::config::model::{Check, Listen, Settings};
 use crate::keeper::protocol::{End, Reach};
 use crate::supervisor::health::probe::{self, FetchError, Probe};
 use crate::supervisor::health::route::Way;
-use crate::supervisor::instances::start;
-use crate::supervisor::processes::child_tag::{Label, Role};
+use crate::supervisor::service::child_spec;
+
+use crate::supervisor::processes::child_tag::Role;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::{Crew, Instance};
 use crate::supervisor::sockets::backend_address::Place;
@@ -175,8 +176,8 @@ pub async fn run(
     let Some((program, args)) = command.split_first() else {
         return Ran::NotRun("there is no command".to_owned());
     };
-    let output = start::output_name(service, crew.generation, instance.index);
-    let mut spec = match start::spec_of(service, crew, instance, output) {
+    let output = child_spec::output_name(service, crew.generation, instance.index);
+    let mut spec = match child_spec::spec_of(service, crew, instance, output) {
         Ok(spec) => spec,
         Err(error) => return Ran::NotRun(error.to_string()),
     };
@@ -193,7 +194,7 @@ pub async fn run(
         Err(why) => return Ran::NotRun(why),
     };
     way.tell(&mut spec);
-    let label = Label::of(service, crew, instance, Role::Probe).print();
+    let label = child_spec::label_of(service, crew, instance, Role::Probe).print();
     let mut end = service.link().end_of(child);
     if let Err(error) = service.link().spawn(child, label, spec).await {
         return Ran::NotRun(error.to_string());

@@ -9,3 +9,4 @@ pub mod retire;
 pub mod scale;
 pub mod sd_notify;
 pub mod start;
+pub mod stop_all;

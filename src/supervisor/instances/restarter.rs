@@ -170,3 +170,17 @@ fn note_end(service: &Service, crew: &Crew, instance: &Instance, run: &Run, end:
     tracing::info!(service = %service.name, release = crew.release.0, pid = run.identity.pid, how,
         "a process ended");
 }
+
+/// Has the guard start every process of a live generation that does not run.
+pub fn revive(service: &Rc<Service>, crew: &Rc<Crew>) {
+    for instance in &crew.instances() {
+        if instance.run.borrow().is_none() {
+            let (service, crew, instance) =
+                (Rc::clone(service), Rc::clone(crew), Rc::clone(instance));
+            tokio::task::spawn_local(async move {
+                let started = crew.started;
+                start_again(&service, &crew, &instance, started).await;
+            });
+        }
+    }
+}

@@ -13,14 +13,14 @@ use crate::core::time::Tick;
 use crate::keeper::protocol::{ChildId, Reach};
 use crate::os::clock;
 use crate::supervisor::instances::connections;
-use crate::supervisor::instances::start;
-use crate::supervisor::operation::hooks;
 use crate::supervisor::processes::keeper_client::Signalled;
 use crate::supervisor::processes::log_files;
 use crate::supervisor::service::Service;
+use crate::supervisor::service::child_spec;
 use crate::supervisor::service::instances::{Crew, Duty, Instance, Leaving};
 use crate::supervisor::sockets::backend_address::Place;
 use crate::supervisor::sockets::listener;
+use crate::supervisor::tasks::before_stop;
 use crate::text;
 
 /// How long queues may take to run empty; who comes later is a straggler.
@@ -133,7 +133,7 @@ async fn settle(service: &Rc<Service>, crew: &Rc<Crew>) {
 async fn term(service: &Rc<Service>, crew: &Rc<Crew>, n_leaves: u32) -> Event {
     let may_go = |live: &Rc<Crew>| live.generation != crew.generation && live.is_whole();
     if service.live_crew().is_some_and(|live| may_go(&live)) {
-        hooks::before_stop(service, crew).await;
+        before_stop::run(service, crew).await;
         // Somebody may have taken it back meanwhile.
         if crew.n_leaves.get() != n_leaves || crew.duty.get() != Duty::Standby {
             return Event::Refused;
@@ -255,7 +255,7 @@ async fn let_go_of(service: &Rc<Service>, crew: &Crew, instance: &Instance) {
         log_files::drain(&path, instance.index.0, &service.logs.writer(crew.release));
         drop(std::fs::remove_file(path));
     }
-    let name = start::output_name(service, crew.generation, instance.index);
+    let name = child_spec::output_name(service, crew.generation, instance.index);
     if let Err(error) = service.link().forget(name).await {
         tracing::warn!(service = %service.name, %error, "closing a process's output");
     }

@@ -1,12 +1,12 @@
 //! Starting a generation: slots, output, environment, launch.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 use std::rc::Rc;
 
-use crate::config::model::{Handoff, Settings};
+use crate::config::model::{Handoff, Listen, Settings};
 use crate::core::ids::{Generation, InstanceIndex, ReleaseId};
-use crate::keeper::protocol::{LaunchSpec, LaunchUser, ListenFd};
+use crate::keeper::protocol::LaunchSpec;
 use crate::os::{fs, proc};
 use crate::supervisor::instances::restarter;
 use crate::supervisor::instances::retire;
@@ -14,6 +14,7 @@ use crate::supervisor::processes::child_tag::{Label, Role};
 use crate::supervisor::processes::keeper_client::LinkError;
 use crate::supervisor::processes::log_files;
 use crate::supervisor::service::Service;
+use crate::supervisor::service::child_spec::{self, SpecError};
 use crate::supervisor::service::instances::{Crew, Duty, Instance, Run};
 use crate::supervisor::sockets::backend_address::{self, Place};
 use crate::supervisor::sockets::slots::SlotError;
@@ -27,15 +28,9 @@ pub enum StartError {
     /// The launch failed.
     #[error(transparent)]
     Launch(#[from] LinkError),
-    /// The user is not known.
-    #[error("there is no user {user:?}")]
-    User {
-        /// The name.
-        user: String,
-    },
-    /// The release names no command.
-    #[error("no command: neither the configuration nor release.toml names one")]
-    NoCommand,
+    /// The settings.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
     /// Its output could not be prepared.
     #[error("preparing the output of an instance: {source}")]
     Output {
@@ -135,7 +130,7 @@ fn place_of(
         }
         return Ok(Some(Place::Socket(service.paths.own_socket(crew.generation, index))));
     }
-    Ok(Some(Place::Port(backend_address::free_port(service)?)))
+    Ok(Some(Place::Port(free_port(service)?)))
 }
 
 /// Starts one instance in the slots it has, and who passes connections on to it.
@@ -155,8 +150,8 @@ pub async fn launch(
         drop(std::fs::remove_file(path));
     }
     let output = output_of(service, crew, instance).await?;
-    let spec = spec_of(service, crew, instance, output)?;
-    let label = Label::of(service, crew, instance, Role::Instance);
+    let spec = child_spec::spec_of(service, crew, instance, output)?;
+    let label = child_spec::label_of(service, crew, instance, Role::Instance);
     let run = spawn(service, crew, instance, label, spec).await?;
     instance.ready.set(false);
     instance.said_ready.set(false);
@@ -178,8 +173,8 @@ pub async fn launch_forwarder(
         return Ok(());
     }
     let output = output_of(service, crew, instance).await?;
-    let spec = forward_spec(service, crew, instance, output)?;
-    let label = Label::of(service, crew, instance, Role::Forwarder);
+    let spec = child_spec::forward_spec(service, crew, instance, output)?;
+    let label = child_spec::label_of(service, crew, instance, Role::Forwarder);
     let run = spawn(service, crew, instance, label, spec).await?;
     instance.forwarder.replace(Some(run));
     Ok(())
@@ -199,18 +194,13 @@ async fn spawn(
     Ok(Run { child, identity, started: service.now() })
 }
 
-/// The name the keeper has an instance's output under.
-pub fn output_name(service: &Service, generation: Generation, index: InstanceIndex) -> String {
-    format!("log/{}/{generation}/{index}", service.name)
-}
-
 /// Makes the instance's FIFO, has it kept and read, once for all its restarts.
 async fn output_of(
     service: &Rc<Service>,
     crew: &Rc<Crew>,
     instance: &Rc<Instance>,
 ) -> Result<String, StartError> {
-    let name = output_name(service, crew.generation, instance.index);
+    let name = child_spec::output_name(service, crew.generation, instance.index);
     if instance.pump.borrow().is_none() {
         let path = service.paths.fifo(crew.generation, instance.index);
         fs::make_fifo(&path, 0o600)?;
@@ -225,141 +215,23 @@ async fn output_of(
     Ok(name)
 }
 
-/// What a launcher does for this instance.
-///
-/// # Errors
-/// When there is no command, or the user is not known.
-pub fn spec_of(
-    service: &Service,
-    crew: &Crew,
-    instance: &Instance,
-    output: String,
-) -> Result<LaunchSpec, StartError> {
-    let (program, args) = crew.settings.command.split_first().ok_or(StartError::NoCommand)?;
-    let user = user_of(&crew.settings)?;
-    let handoff = crew.settings.handoff;
-    let fill = |text: &String| match &instance.place {
-        Some(place) => place.fill(text),
-        None => text.clone(),
-    };
-    let inherits = handoff == Handoff::Inherit;
-    let intercepts = handoff == Handoff::Intercept;
-    Ok(LaunchSpec {
-        name: None,
-        program: fill(program),
-        args: args.iter().map(fill).collect(),
-        env: environment(service, crew, instance),
-        cwd: service.paths.release(crew.release).to_string_lossy().into_owned(),
-        user,
-        listen: if inherits { listen_fds(service, instance) } else { Vec::new() },
-        intercept: if intercepts { service.slots.catches(&instance.slots) } else { Vec::new() },
-        output: Some(output),
-        errors: None,
-        input: None,
-        no_new_privs: false,
-        n_files_max: None,
-        cgroup: None,
-    })
+/// A port that no listener and no instance has.
+fn free_port(service: &Service) -> std::io::Result<u16> {
+    backend_address::free_port(&taken(service), &service.shared.next_port)
 }
 
-/// Whom the settings say to become.
-///
-/// # Errors
-/// When there is no such user.
-pub fn user_of(settings: &Settings) -> Result<Option<LaunchUser>, StartError> {
-    let Some(name) = &settings.user else { return Ok(None) };
-    let unknown = || StartError::User { user: name.clone() };
-    proc::user(name).ok_or_else(unknown).map(Some)
-}
-
-fn listen_fds(service: &Service, instance: &Instance) -> Vec<ListenFd> {
-    let named = service.config().listen.len() > 1;
-    let name = |n: usize| {
-        if named { format!("{}-{n}", service.name) } else { service.name.to_string() }
-    };
-    let kept = service.slots.kept_names(&instance.slots).into_iter().enumerate();
-    kept.map(|(n, kept)| ListenFd { kept, fd_name: name(n) }).collect()
-}
-
-/// What a launcher does for the process that passes connections on to this instance.
-fn forward_spec(
-    service: &Service,
-    crew: &Crew,
-    instance: &Instance,
-    output: String,
-) -> Result<LaunchSpec, StartError> {
-    let program = spec_of(service, crew, instance, output)?;
-    let forward = &service.config().forward;
-    let place = instance.place.as_ref().map(Place::text).unwrap_or_default();
-    let mut args = vec![crate::forward::VERB.to_owned(), "--to".to_owned(), place];
-    if forward.proxy_protocol {
-        args.push("--proxy-protocol".to_owned());
-    }
-    if let Some(n) = forward.max_clients {
-        args.extend(["--max-clients".to_owned(), n.to_string()]);
-    }
-    Ok(LaunchSpec {
-        name: Some("halley-sup".to_owned()),
-        // The launcher is this same binary, also when it has been replaced on the disk.
-        program: "/proc/self/exe".to_owned(),
-        args,
-        env: Vec::new(),
-        cwd: "/".to_owned(),
-        listen: listen_fds(service, instance),
-        no_new_privs: true,
-        ..program
-    })
-}
-
-fn environment(service: &Service, crew: &Crew, instance: &Instance) -> Vec<(String, String)> {
-    let mut env = environment_of(service, crew.release, &crew.settings);
-    if let Some(place) = &instance.place {
-        for name in crew.settings.env.keys() {
-            if let Some(value) = env.get_mut(name) {
-                *value = place.fill(value);
-            }
-        }
-        env.extend([place.variable()]);
-    }
-    let ours = [
-        ("HALLEY_INSTANCE", instance.index.to_string()),
-        ("NOTIFY_SOCKET", service.paths.notify_socket().to_string_lossy().into_owned()),
-    ];
-    env.extend(ours.map(|(name, value)| (name.to_owned(), value)));
-    env.into_iter().collect()
-}
-
-/// A clean environment: the few names that programs need to live, the settings' own, and Halley's.
-pub fn environment_of(
-    service: &Service,
-    release: ReleaseId,
-    settings: &Settings,
-) -> BTreeMap<String, String> {
-    let mut env: BTreeMap<String, String> = BTreeMap::new();
-    for name in ["PATH", "LANG", "LC_ALL", "TZ", "HOME", "TMPDIR"] {
-        if let Ok(value) = std::env::var(name) {
-            env.insert(name.to_owned(), value);
-        }
-    }
-    env.entry("PATH".to_owned()).or_insert_with(|| {
-        "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()
+/// Ports of all listeners and instances of this service; other services' show when they are bound.
+fn taken(service: &Service) -> BTreeSet<u16> {
+    let config = service.config();
+    let listeners = config.listen.iter().filter_map(|listen| match listen {
+        Listen::Tcp(address) | Listen::Udp(address) => Some(address.port()),
+        Listen::Unix(_) => None,
     });
-    if let Some(user) = &settings.user {
-        env.insert("USER".to_owned(), user.clone());
-        env.insert("LOGNAME".to_owned(), user.clone());
-        if let Some(home) = proc::home(user) {
-            env.insert("HOME".to_owned(), home);
-        }
-    }
-    let release_dir = service.paths.release(release);
-    let ours = [
-        ("HALLEY_SERVICE", service.name.to_string()),
-        ("HALLEY_RELEASE", release.to_string()),
-        ("HALLEY_RELEASE_DIR", release_dir.to_string_lossy().into_owned()),
-        ("HALLEY_SHARED", service.paths.shared().to_string_lossy().into_owned()),
-    ];
-    env.extend(ours.map(|(name, value)| (name.to_owned(), value)));
-    // Users cannot set ours; a rehearsal on a copy of the data does.
-    env.extend(settings.env.clone());
-    env
+    let crews = service.fleet.all();
+    let instances = crews.iter().flat_map(|crew| crew.instances());
+    let places = instances.filter_map(|instance| match instance.place {
+        Some(Place::Port(port)) => Some(port),
+        Some(Place::Socket(_)) | None => None,
+    });
+    listeners.chain(places).collect()
 }

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use crate::api::Trouble;
-use crate::config::model::{self, Strategy};
+use crate::config::model::{self};
 use crate::core::ids::{Generation, ReleaseId};
 use crate::core::operation::machine::{Deploy, Inconclusive, Kind, Plan, Succession};
 use crate::core::retention::{self, Verdict};
@@ -13,15 +13,17 @@ use crate::store::layout::ServiceLayout;
 use crate::store::release;
 use crate::supervisor::bake::usage_history::SharedCurve;
 use crate::supervisor::health::probe::Transcript;
-use crate::supervisor::operation::context::{Extent, Force, Intake, Job, Terms};
+use crate::supervisor::operation::context::{Intake, Job};
 use crate::supervisor::operation::phases::rollout_step;
 use crate::supervisor::operation::runner;
 use crate::supervisor::rollback_readiness::schema;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::Duty;
+use crate::supervisor::service::occupied::{frozen, obstacle};
 use crate::supervisor::service::operation::{Operation, Order};
 use crate::supervisor::service::refusal;
-use crate::supervisor::service::refusal::{busy, refusal};
+use crate::supervisor::service::refusal::refusal;
+use crate::supervisor::service::terms::{Extent, Force, Terms};
 use crate::supervisor::tasks::hook_state::Marks;
 
 /// Releases that the way back tries, at most.
@@ -124,7 +126,7 @@ pub async fn begin_member(
         Wish::Rollback { to } => {
             job.ladder = rollback_ladder(service, to, &known, older)?;
             job.release = job.ladder[0];
-            if succession(service) == Succession::InTurn {
+            if service.succession() == Succession::InTurn {
                 // It is stopped first, so it is what one goes back to when the target fails.
                 job.warm = None;
                 job.ladder.truncate(LADDER_MAX - 1);
@@ -145,49 +147,6 @@ pub async fn begin_member(
     };
     job.ladder.truncate(LADDER_MAX);
     launch(service, kind, job)
-}
-
-/// Why no operation can begin now, sets aside. Asks and changes nothing.
-pub fn obstacle(service: &Service) -> Option<Trouble> {
-    if service.shared.stopping.get() {
-        return Some(refusal(service, "changed", "halley-sup is being stopped", 9, &["status"]));
-    }
-    if service.state.borrow().stopped {
-        return Some(refusal(service, "changed", "it is stopped", 10, &["start"]));
-    }
-    if let Some(work) = service.data_work.get() {
-        let why = format!("{work} is at its data");
-        return Some(refusal(service, "changed", &why, 9, &["status"]));
-    }
-    let running = service.operation.borrow().clone().filter(|running| !running.is_stranded());
-    running.map(|running| busy(service, &running))
-}
-
-/// Keeps operations out while something is done with the data by hand.
-///
-/// # Errors
-/// Who is at it already.
-pub fn occupy(service: &Rc<Service>, work: &'static str) -> Result<Occupied, Trouble> {
-    if let Some(obstacle) = obstacle(service).or_else(|| refusal::busy_with_set(service)) {
-        return Err(obstacle);
-    }
-    if service.operation.borrow().is_some() {
-        let why = "an operation waits for better times";
-        return Err(refusal(service, "changed", why, 9, &["status"]));
-    }
-    service.data_work.set(Some(work));
-    service.busy.notify_waiters();
-    Ok(Occupied(Rc::clone(service)))
-}
-
-/// Operations are kept out as long as it lives.
-#[derive(Debug)]
-pub struct Occupied(Rc<Service>);
-
-impl Drop for Occupied {
-    fn drop(&mut self) {
-        self.0.data_work.set(None);
-    }
 }
 
 /// A running operation keeps others out; a stranded one gives way.
@@ -282,23 +241,8 @@ pub fn plan(service: &Service, kind: Kind, job: &Job) -> Plan {
         model::Inconclusive::Rollback => Inconclusive::Rollback,
     };
     let n_cold = u8::try_from(job.ladder.len()).unwrap_or(u8::MAX);
-    let (succession, n_steps) = (succession(service), rollout_step::count(service, kind));
+    let (succession, n_steps) = (service.succession(), rollout_step::count(service, kind));
     Plan { kind, n_cold, inconclusive, succession, n_steps }
-}
-
-/// Why no release begins: the service is frozen.
-pub fn frozen(service: &Service, force: Force) -> Option<String> {
-    let state = service.state.borrow();
-    let freeze = state.freeze.as_ref().filter(|_| force == Force::No)?;
-    Some(format!("it is frozen since {} by {}: {}", freeze.at, freeze.actor, freeze.why))
-}
-
-/// How old and new meet.
-pub fn succession(service: &Service) -> Succession {
-    match service.config().strategy {
-        Strategy::Overlap | Strategy::Canary(_) => Succession::Overlap,
-        Strategy::Hold | Strategy::Replace => Succession::InTurn,
-    }
 }
 
 /// Sets an operation running.

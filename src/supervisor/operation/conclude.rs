@@ -11,17 +11,18 @@ use crate::os::{clock, fs};
 use crate::store::journal::{Journal, Record};
 use crate::store::layout::ServiceLayout;
 use crate::store::{history, release};
+use crate::supervisor::instances::restarter::revive;
 use crate::supervisor::instances::retire;
 use crate::supervisor::notify::message::Message;
 use crate::supervisor::operation::alarm;
-use crate::supervisor::operation::context::{Extent, Job};
-use crate::supervisor::operation::phases::revive;
+use crate::supervisor::operation::context::Job;
 use crate::supervisor::operation::postmortem;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::Duty;
 use crate::supervisor::service::notices;
 use crate::supervisor::service::operation::Operation;
 use crate::supervisor::service::refusal;
+use crate::supervisor::service::terms::Extent;
 
 /// Journals that are kept; the history keeps a line of each for ever.
 const N_JOURNALS: usize = 200;

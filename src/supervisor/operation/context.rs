@@ -7,7 +7,10 @@ use std::sync::atomic::AtomicBool;
 
 use crate::config::model::Settings;
 use crate::core::ids::{Generation, OpId, ReleaseId};
-use crate::core::operation::machine::Event as Step;
+use crate::supervisor::service::candidate::{BegunBy, Candidate, WayBack};
+use crate::supervisor::service::phase_result::PhaseResult;
+use crate::supervisor::service::terms::Terms;
+
 use crate::core::operation::phase::Phase;
 use crate::core::time::Tick;
 use crate::store::intake::Received;
@@ -71,45 +74,6 @@ pub struct Job {
     pub warnings: Vec<String>,
 }
 
-/// On what terms a release is wanted.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Terms {
-    /// Also when it is frozen.
-    pub force: Force,
-    /// Why nobody will want to go back from it.
-    pub no_way_back: Option<String>,
-    /// How far it goes.
-    pub extent: Extent,
-}
-
-impl Terms {
-    /// The usual ones, but for frozen artifacts.
-    #[must_use]
-    pub fn with(force: Force) -> Self {
-        Self { force, ..Self::default() }
-    }
-}
-
-/// How far a release goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Extent {
-    /// To its end.
-    #[default]
-    Whole,
-    /// To its plan: nothing is changed.
-    Plan,
-}
-
-/// Whether a frozen artifact may be released.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Force {
-    /// It may not.
-    #[default]
-    No,
-    /// Somebody said `--force`.
-    Yes,
-}
-
 /// A tree in `staging/`, with what it says of itself.
 #[derive(Debug)]
 pub struct Staged {
@@ -132,44 +96,6 @@ pub struct Intake {
     pub idle: Arc<tokio::sync::Mutex<()>>,
 }
 
-/// What came of a phase.
-#[derive(Debug)]
-pub struct Performed {
-    /// For the machine.
-    pub step: Step,
-    /// For people.
-    pub detail: String,
-    kind: Done,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Done {
-    It,
-    Nothing,
-}
-
-impl Performed {
-    /// It was performed.
-    pub fn ok(detail: impl Into<String>) -> Self {
-        Self { step: Step::Ok, detail: detail.into(), kind: Done::It }
-    }
-
-    /// There was nothing to do.
-    pub fn skip(detail: impl Into<String>) -> Self {
-        Self { step: Step::Ok, detail: detail.into(), kind: Done::Nothing }
-    }
-
-    /// It went otherwise.
-    pub fn not(step: Step, detail: impl Into<String>) -> Self {
-        Self { step, detail: detail.into(), kind: Done::It }
-    }
-
-    /// Whether there was nothing to do.
-    pub fn skipped(&self) -> bool {
-        self.kind == Done::Nothing
-    }
-}
-
 impl Job {
     /// What the journal must know about a phase beside its name.
     pub fn notes(&self, phase: Phase) -> Option<u64> {
@@ -184,17 +110,35 @@ impl Job {
         }
     }
 
+    /// What lower rooms must know of the release.
+    pub fn candidate(&self) -> Candidate {
+        Candidate {
+            op: self.op,
+            release: self.release,
+            back_to: self.ladder.first().copied(),
+            way_back: match self.terms.no_way_back {
+                Some(_) => WayBack::Waived,
+                None => WayBack::Required,
+            },
+            begun_by: if self.is_resumed { BegunBy::Predecessor } else { BegunBy::Us },
+        }
+    }
+
+    /// Notes what came of a phase: the first exit code and the first reason count.
+    pub fn note(&mut self, result: &PhaseResult) {
+        if let Some(exit) = result.exit {
+            self.exit.get_or_insert(exit);
+        }
+        if let Some(why) = &result.why {
+            self.blame(why.clone());
+        }
+        self.warnings.extend(result.warnings.iter().cloned());
+    }
+
     /// Notes why the operation leaves its way forward; the first reason is the one.
     pub fn blame(&mut self, why: impl Into<String>) {
         if self.why.is_empty() {
             self.why = why.into();
         }
     }
-}
-
-/// The operation ends here, before anything was started.
-pub fn refuse(job: &mut Job, exit: u8, why: &str) -> Performed {
-    job.exit.get_or_insert(exit);
-    job.blame(why);
-    Performed::not(Step::Failed, why)
 }

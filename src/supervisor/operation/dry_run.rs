@@ -10,7 +10,6 @@ use crate::store::journal;
 use crate::store::layout::ServiceLayout;
 use crate::store::receipt;
 use crate::supervisor::data::backup;
-use crate::supervisor::operation::admission;
 use crate::supervisor::operation::context::Job;
 use crate::supervisor::rollback_readiness::readiness;
 use crate::supervisor::rollback_readiness::schema;
@@ -33,7 +32,7 @@ pub fn of(service: &Service, job: &Job, settings: &Settings, tree_bytes: u64) ->
     let target = job.ladder.first().copied();
     let mut steps = vec![step("stage", format!("releases/{}", job.release), Some(tree_bytes))];
     if let Some(target) = target.filter(|_| config.rehearse != Rehearse::Off) {
-        let in_turn = admission::succession(service) == Succession::InTurn;
+        let in_turn = service.succession() == Succession::InTurn;
         let how = match (config.rehearse, in_turn) {
             (Rehearse::Full, false) => "start it beside the running one and probe it",
             _ => "compare its tree with its hashes",
@@ -62,7 +61,7 @@ pub fn of(service: &Service, job: &Job, settings: &Settings, tree_bytes: u64) ->
         let limit = duration::print(migrate.deadline);
         steps.push(step("migrate", format!("{words}, at most {limit}"), None));
     }
-    if admission::succession(service) == Succession::InTurn {
+    if service.succession() == Succession::InTurn {
         steps.push(step("stop_old", "callers wait meanwhile".to_owned(), None));
     }
     let n = config.settings.instances;
@@ -97,7 +96,11 @@ fn rollback(service: &Service, job: &Job, settings: &Settings) -> (bool, String)
     let Some(target) = job.ladder.first() else {
         return (false, "it is the first release".to_owned());
     };
-    if let Some(why) = settings.schema.as_ref().and_then(|s| schema::way_back(service, job, s)) {
+    if let Some(why) = settings
+        .schema
+        .as_ref()
+        .and_then(|s| schema::way_back(service, job.ladder.first().copied(), s))
+    {
         return (false, why);
     }
     if let Some(reason) = &job.terms.no_way_back {

@@ -14,19 +14,18 @@ use std::rc::Rc;
 use tokio::sync::mpsc;
 
 use crate::config::model::{Point, Settings};
-use crate::core::ids::{OpId, ReleaseId};
+use crate::core::ids::ReleaseId;
 use crate::core::operation::machine::{Deploy, Event as Step, Kind, Outcome as Ended, Succession};
 use crate::core::operation::phase::Phase;
-use crate::core::retention::Verdict;
 use crate::store::journal::Journal;
 use crate::store::release;
-use crate::supervisor::operation::context::{Job, Performed, refuse};
+use crate::supervisor::operation::context::Job;
 use crate::supervisor::operation::phases;
 use crate::supervisor::operation::phases::hold;
 use crate::supervisor::service::Service;
-use crate::supervisor::service::instances::Crew;
 use crate::supervisor::service::operation::{Operation, Order};
-use crate::supervisor::tasks::hook_run::{Call, at};
+use crate::supervisor::service::phase_result::PhaseResult;
+use crate::supervisor::tasks::hook_run::Call;
 use crate::supervisor::tasks::hook_state::{Mark, Noting, PREFIX};
 
 /// Performs a phase with its hooks.
@@ -36,7 +35,7 @@ pub async fn perform(
     job: &mut Job,
     machine: &Deploy,
     journal: &mut Journal,
-) -> Performed {
+) -> PhaseResult {
     let plan = machine.plan();
     if plan.kind != Kind::Release {
         return phases::perform(service, operation, job, machine).await;
@@ -51,8 +50,8 @@ pub async fn perform(
     for point in before {
         if let Err(why) = must(service, operation, job, *point, journal).await {
             return match machine.phase() {
-                Phase::Start => phases::fail(job, why),
-                _ => refuse(job, 10, &why),
+                Phase::Start => PhaseResult::failed(why),
+                _ => PhaseResult::refused(10, why),
             };
         }
     }
@@ -67,8 +66,8 @@ pub async fn perform(
         Ok(()) if service.fleet.get(job.generation).is_some_and(|crew| crew.is_whole()) => {
             performed
         }
-        Ok(()) => phases::died(service, job, job.generation, job.release),
-        Err(why) => phases::fail(job, why),
+        Ok(()) => phases::died(service, job.generation, job.release),
+        Err(why) => PhaseResult::failed(why),
     }
 }
 
@@ -99,7 +98,7 @@ async fn must(
         _ => candidate(service, job)?,
     };
     let before = if point == Point::BeforeStop { None } else { before(job) };
-    let Some(call) = Call::new(job, Kind::Release, point, of, before) else { return Ok(()) };
+    let Some(call) = Call::new(job.op, Kind::Release, point, of, before) else { return Ok(()) };
     let mut noting = Noting::new(operation, journal);
     noting.begin(&mut job.hooks, point)?;
     // What is waited for is seen in `status`.
@@ -119,12 +118,12 @@ async fn bake(
     job: &mut Job,
     machine: &Deploy,
     journal: &mut Journal,
-) -> Performed {
+) -> PhaseResult {
     let of = candidate(service, job).ok();
     let fresh = job.hooks.get(Point::AfterFlip).is_none();
     let call = of
         .filter(|_| fresh)
-        .and_then(|of| Call::new(job, Kind::Release, Point::AfterFlip, of, before(job)));
+        .and_then(|of| Call::new(job.op, Kind::Release, Point::AfterFlip, of, before(job)));
     let (Some(call), Some(crew)) = (call, service.fleet.get(job.generation)) else {
         return phases::perform(service, operation, job, machine).await;
     };
@@ -150,7 +149,7 @@ async fn bake(
         tokio::select! {
             biased;
             _ = deaths.changed() => {
-                return phases::died(service, job, job.generation, job.release);
+                return phases::died(service, job.generation, job.release);
             }
             said = &mut hooks => ended = Some(said),
         }
@@ -208,7 +207,7 @@ fn last_call(service: &Service, job: &Job, kind: Kind, ended: Ended) -> Option<C
         _ => return None,
     };
     let fresh = job.hooks.get(point).is_none();
-    Call::new(job, kind, point, of, before).filter(|_| fresh)
+    Call::new(job.op, kind, point, of, before).filter(|_| fresh)
 }
 
 async fn aborted(orders: &mut mpsc::UnboundedReceiver<Order>) {
@@ -217,32 +216,6 @@ async fn aborted(orders: &mut mpsc::UnboundedReceiver<Order>) {
             Some(Order::Abort) => return,
             Some(Order::Promote | Order::Yield) => {}
             None => std::future::pending().await,
-        }
-    }
-}
-
-/// Before a release that was replaced is asked to stop: its own, once. It is on its way out
-/// whatever they say. None are run of a release that turned bad, and none at a restart.
-pub async fn before_stop(service: &Rc<Service>, crew: &Crew) {
-    let hooks = at(&crew.settings, Point::BeforeStop);
-    let is_restart = service.serving() == Some(crew.release);
-    if hooks.is_empty() || is_restart || crew.was_told_to_stop.replace(true) {
-        return;
-    }
-    let known = release::known(&service.paths, crew.release);
-    let Some(good) = service.state.borrow().last_good else { return };
-    if known.is_ok_and(|known| known.verdict == Verdict::Good) {
-        let call = Call {
-            point: Point::BeforeStop,
-            hooks,
-            op: OpId(good.op),
-            kind: Kind::Release,
-            release: crew.release,
-            settings: crew.settings.clone(),
-            before: None,
-        };
-        if let Err(why) = call.run_each(service).await {
-            tracing::warn!(service = %service.name, release = %crew.release, why, "stopped all the same");
         }
     }
 }

@@ -11,6 +11,8 @@ pub mod dry_run;
 pub mod hooks;
 pub mod phases;
 pub mod postmortem;
+pub mod restore;
 pub mod resume;
 pub mod runner;
 pub mod start_last_good;
+pub mod stop;

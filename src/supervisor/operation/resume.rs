@@ -21,16 +21,19 @@ use crate::supervisor::instances::restarter;
 use crate::supervisor::instances::retire;
 use crate::supervisor::instances::scale;
 use crate::supervisor::instances::sd_notify;
-use crate::supervisor::instances::start;
+use crate::supervisor::service::child_spec;
+
+use crate::supervisor::instances::restarter::revive;
 use crate::supervisor::operation::admission;
-use crate::supervisor::operation::context::{Extent, Force, Intake, Job, Terms};
-use crate::supervisor::operation::phases::{self, revive};
+use crate::supervisor::operation::context::{Intake, Job};
+use crate::supervisor::operation::phases;
 use crate::supervisor::processes::child_tag::{Label, Role};
 use crate::supervisor::processes::keeper_client::{Found, Inventory};
 use crate::supervisor::processes::log_files;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::{Crew, Duty, Instance, Run};
 use crate::supervisor::service::operation::Operation;
+use crate::supervisor::service::terms::{Extent, Force, Terms};
 use crate::supervisor::tasks::hook_state::Marks;
 use crate::supervisor::tasks::task;
 
@@ -212,7 +215,11 @@ fn adopt_crew(service: &Rc<Service>, places: Places, inventory: &mut Inventory) 
     for (label, found) in places.into_values() {
         let known = crew.instances().into_iter().find(|known| known.index == label.index());
         let instance = known.unwrap_or_else(|| {
-            let new = Rc::new(Instance::new(label.index(), label.slot_ids(), label.place()));
+            let new = Rc::new(Instance::new(
+                label.index(),
+                label.slot_ids(),
+                child_spec::place_of(&label),
+            ));
             crew.add(Rc::clone(&new));
             new
         });
@@ -232,7 +239,7 @@ fn adopt_crew(service: &Rc<Service>, places: Places, inventory: &mut Inventory) 
         following.push(Following { crew, instance, role, child });
     }
     for instance in &crew.instances() {
-        let name = start::output_name(service, crew.generation, instance.index);
+        let name = child_spec::output_name(service, crew.generation, instance.index);
         if let Some(fifo) = inventory.kept.remove(&name) {
             let writer = service.logs.writer(release);
             instance.pump.replace(Some(log_files::pump(fifo, instance.index.0, writer)));

@@ -16,12 +16,13 @@ use crate::core::time::Tick;
 use crate::os::clock;
 use crate::store::journal::{Journal, Record};
 use crate::supervisor::operation::conclude;
-use crate::supervisor::operation::context::{Job, Performed};
+use crate::supervisor::operation::context::Job;
 use crate::supervisor::operation::hooks;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::notices;
 use crate::supervisor::service::operation::{Operation, Order};
 use crate::supervisor::service::outcome;
+use crate::supervisor::service::phase_result::PhaseResult;
 
 /// Before a phase is tried again.
 const RETRIES: Pauses = Pauses::doubling(200, 10_000);
@@ -53,6 +54,7 @@ pub async fn run(
         let step = tokio::select! {
             biased;
             performed = hooks::perform(&service, &operation, &mut job, &machine, &mut journal) => {
+                job.note(&performed);
                 close(&operation, &mut journal, &performed, phase, begun);
                 performed.step
             }
@@ -137,12 +139,12 @@ async fn announce(operation: &Operation, journal: &mut Journal, job: &Job, machi
 fn close(
     operation: &Operation,
     journal: &mut Journal,
-    performed: &Performed,
+    performed: &PhaseResult,
     phase: Phase,
     begun: Tick,
 ) {
     let state = match performed.step {
-        Step::Ok if performed.skipped() => PhaseState::Skip,
+        Step::Ok if performed.is_skipped => PhaseState::Skip,
         // A dry run is called off by its own preflight.
         Step::Ok | Step::Promote | Step::Abort => PhaseState::Ok,
         _ => PhaseState::Fail,

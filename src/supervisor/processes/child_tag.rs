@@ -6,9 +6,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::ids::{Generation, InstanceIndex, ReleaseId, ServiceName, SlotId};
 use crate::core::time::Tick;
-use crate::supervisor::service::Service;
-use crate::supervisor::service::instances::{Crew, Duty, Instance};
-use crate::supervisor::sockets::backend_address::Place;
 
 /// What a child is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,44 +59,13 @@ pub enum Role {
 }
 
 impl Label {
-    /// The label of an instance that is about to be started.
-    pub fn of(service: &Service, crew: &Crew, instance: &Instance, role: Role) -> Self {
-        let (port, socket) = match &instance.place {
-            Some(Place::Port(port)) => (Some(*port), None),
-            Some(Place::Socket(path)) => (None, Some(path.clone())),
-            None => (None, None),
-        };
-        Self {
-            version: 1,
-            service: service.name.to_string(),
-            release: crew.release.0,
-            generation: crew.generation.0,
-            instance: instance.index.0,
-            slots: instance.slots.iter().map(|slot| slot.0).collect(),
-            started_ms: service.now().0,
-            restarts: instance.restarts.get(),
-            role,
-            instances: crew.settings.instances,
-            port,
-            socket,
-            // The next supervisor ends what was only tried out.
-            purpose: (crew.duty.get() == Duty::Rehearsal).then(|| "rehearsal".to_owned()),
-        }
-    }
-
-    /// The label of a command that runs once.
-    pub fn oneshot(service: &Service, release: ReleaseId, purpose: &str) -> Self {
-        let plain = Self::outside(&service.name, service.now(), Role::Oneshot);
-        Self { release: release.0, purpose: Some(purpose.to_owned()), ..plain }
-    }
-
     /// The label of a process that passes on who was left waiting.
     pub fn passer(service: &ServiceName, now: Tick) -> Self {
         Self::outside(service, now, Role::Passer)
     }
 
     /// A process that belongs to no generation.
-    fn outside(service: &ServiceName, now: Tick, role: Role) -> Self {
+    pub fn outside(service: &ServiceName, now: Tick, role: Role) -> Self {
         Self {
             version: 1,
             service: service.to_string(),
@@ -140,12 +106,6 @@ impl Label {
     /// Its place.
     pub fn index(&self) -> InstanceIndex {
         InstanceIndex(self.instance)
-    }
-
-    /// The place it was told.
-    pub fn place(&self) -> Option<Place> {
-        let socket = self.socket.clone().map(Place::Socket);
-        socket.or(self.port.map(Place::Port))
     }
 
     /// Its slots.

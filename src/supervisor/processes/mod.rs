@@ -7,3 +7,4 @@ pub mod child_tag;
 pub mod host_command;
 pub mod keeper_client;
 pub mod log_files;
+pub mod program_check;

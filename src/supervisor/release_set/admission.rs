@@ -8,12 +8,12 @@ use std::rc::Rc;
 use crate::api::{Part, Trouble};
 use crate::core::release_set::Set as Machine;
 use crate::store::set::{self as journal, Intent, Planned};
-use crate::supervisor::operation::admission;
-use crate::supervisor::operation::context::Force;
 use crate::supervisor::release_set::progress::{Artifact, Course};
 use crate::supervisor::release_set::runner;
+use crate::supervisor::service::occupied;
 use crate::supervisor::service::release_set::ReleaseSet;
 use crate::supervisor::service::stack::Stack;
+use crate::supervisor::service::terms::Force;
 
 /// A member with its artifact.
 type Taken = (Part, OwnedFd);
@@ -82,9 +82,9 @@ fn refuse(
         }
         match stack.find(&name) {
             Ok(service) => {
-                let against = admission::obstacle(&service);
+                let against = occupied::obstacle(&service);
                 failures.extend(against.map(|why| (why.exit, format!("{name}: {}", why.why))));
-                let frozen = admission::frozen(&service, force);
+                let frozen = occupied::frozen(&service, force);
                 failures.extend(frozen.map(|why| (9, format!("{name}: {why}"))));
             }
             Err(unknown) => failures.push((unknown.exit, unknown.what)),

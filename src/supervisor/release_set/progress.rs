@@ -7,8 +7,8 @@ use crate::core::ids::OpId;
 use crate::core::release_set::{Ended, Event as Step, Set as Machine, Stage};
 use crate::store::journal::{Journal, JournalError};
 use crate::store::set::{Came, Intent, Kind, Record, Step as Line, Turn};
-use crate::supervisor::operation::context::Force;
 use crate::supervisor::service::release_set::ReleaseSet;
+use crate::supervisor::service::terms::Force;
 
 /// A member's artifact, as the client handed it over.
 #[derive(Debug)]

@@ -12,7 +12,6 @@ use crate::core::release_set::Stage;
 use crate::store::journal;
 use crate::store::set::{Came, Kind};
 use crate::supervisor::operation::admission::{self, Wish};
-use crate::supervisor::operation::context::Terms;
 use crate::supervisor::release_set::conclude;
 use crate::supervisor::release_set::progress::{self, Course};
 use crate::supervisor::service::Service;
@@ -20,6 +19,7 @@ use crate::supervisor::service::operation::Operation;
 use crate::supervisor::service::refusal;
 use crate::supervisor::service::release_set::ReleaseSet;
 use crate::supervisor::service::stack::Stack;
+use crate::supervisor::service::terms::Terms;
 
 /// Sets a set running.
 pub fn spawn(stack: &Rc<Stack>, set: &Rc<ReleaseSet>, course: Course) {

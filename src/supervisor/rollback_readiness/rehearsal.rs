@@ -17,30 +17,35 @@ use crate::supervisor::health::gate::{self, Gated, Rigour};
 use crate::supervisor::health::probe::Transcript;
 use crate::supervisor::instances::retire;
 use crate::supervisor::instances::start;
-use crate::supervisor::operation::admission;
-use crate::supervisor::operation::context::{Job, Performed, refuse};
-use crate::supervisor::operation::phases::preflight;
+use crate::supervisor::processes::program_check;
 use crate::supervisor::rollback_readiness::schema;
 use crate::supervisor::service::Service;
+use crate::supervisor::service::candidate::Candidate;
 use crate::supervisor::service::instances::{Crew, Duty};
+use crate::supervisor::service::phase_result::PhaseResult;
 use crate::text;
 
 /// Tells programs that they are tried out: they had better send no mail.
 const VARIABLE: &str = "HALLEY_REHEARSAL";
 
 /// Whether one could come back from the release that is about to begin.
-pub async fn old(service: &Rc<Service>, job: &mut Job) -> Performed {
-    let Some(target) = job.ladder.first().copied() else {
-        return Performed::skip("there is none before it");
+pub async fn old(
+    service: &Rc<Service>,
+    candidate: &Candidate,
+    transcript: &mut Transcript,
+) -> PhaseResult {
+    let Some(target) = candidate.back_to else {
+        return PhaseResult::skip("there is none before it");
     };
     if service.config().rehearse == Rehearse::Off {
-        return Performed::skip("off");
+        return PhaseResult::skip("off");
     }
-    match target_now(service, target, &mut job.transcript).await {
-        Ok(detail) => Performed::ok(detail),
-        Err(why) => {
-            refuse(job, 14, &format!("you could not roll back today: release {target}: {why}"))
-        }
+    match target_now(service, target, transcript).await {
+        Ok(detail) => PhaseResult::ok(detail),
+        Err(why) => PhaseResult::refused(
+            14,
+            format!("you could not roll back today: release {target}: {why}"),
+        ),
     }
 }
 
@@ -93,7 +98,7 @@ pub fn note(service: &Service, target: Option<ReleaseId>, why: &str) {
 
 /// What cannot run twice is not started a second time on the same data.
 fn depth(service: &Service) -> (Rehearse, &'static str) {
-    match (service.config().rehearse, admission::succession(service)) {
+    match (service.config().rehearse, service.succession()) {
         (Rehearse::Full, Succession::InTurn) => (Rehearse::Light, " (it cannot run twice)"),
         (depth, _) => (depth, ""),
     }
@@ -110,7 +115,7 @@ async fn light(service: &Rc<Service>, target: ReleaseId) -> Result<Settings, Str
             let more = if more == 0 { String::new() } else { format!(" and {more} more") };
             return Err(format!("its tree is not what was sealed: {first}{more}"));
         }
-        let wrong = preflight::program(&paths.release(target), &settings);
+        let wrong = program_check::program(&paths.release(target), &settings);
         match wrong.into_iter().next() {
             Some(why) => Err(why),
             None => Ok(settings),

@@ -4,8 +4,8 @@
 use crate::config::model::{Schema, SchemaKind, Settings};
 use crate::core::ids::ReleaseId;
 use crate::store::release;
-use crate::supervisor::operation::context::Job;
 use crate::supervisor::service::Service;
+use crate::supervisor::service::candidate::{Candidate, WayBack};
 
 /// Why a release does not run on the data as it is, as far as it says so itself.
 #[must_use]
@@ -17,7 +17,7 @@ pub fn misses(service: &Service, release: ReleaseId) -> Option<String> {
 
 /// Why a release that is about to begin breaks the contract; with `--no-way-back` only what it
 /// cannot do without is asked for.
-pub fn contract(service: &Service, job: &Job, settings: &Settings) -> Vec<String> {
+pub fn contract(service: &Service, candidate: &Candidate, settings: &Settings) -> Vec<String> {
     let mut failures = Vec::new();
     let Some(schema) = &settings.schema else { return failures };
     let now = service.state.borrow().schema.clone();
@@ -26,17 +26,17 @@ pub fn contract(service: &Service, job: &Job, settings: &Settings) -> Vec<String
     {
         failures.push(format!("{why}, and it has no migration"));
     }
-    if job.terms.no_way_back.is_some() {
+    if candidate.way_back == WayBack::Waived {
         return failures;
     }
-    failures.extend(way_back(service, job, schema));
+    failures.extend(way_back(service, candidate.back_to, schema));
     failures
 }
 
 /// Why one could not come back from a release with this schema.
 #[must_use]
-pub fn way_back(service: &Service, job: &Job, schema: &Schema) -> Option<String> {
-    let target = *job.ladder.first()?;
+pub fn way_back(service: &Service, back_to: Option<ReleaseId>, schema: &Schema) -> Option<String> {
+    let target = back_to?;
     let old = release::settings(&service.paths, target).ok().and_then(|old| old.schema);
     let how = "release an expanding step first, or say --no-way-back \"reason\"";
     match old {

@@ -3,15 +3,20 @@
 //!
 //! This room holds state. It must never start or stop a process.
 
+pub mod candidate;
+pub mod child_spec;
 pub mod event_log;
 pub mod followable;
 pub mod instances;
 pub mod notices;
+pub mod occupied;
 pub mod operation;
 pub mod outcome;
+pub mod phase_result;
 pub mod refusal;
 pub mod release_set;
 pub mod stack;
+pub mod terms;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -22,7 +27,9 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use crate::config::model;
+use crate::config::model::Strategy;
 use crate::core::ids::{Generation, OpId, ReleaseId, ServiceName, SlotId};
+use crate::core::operation::machine::Succession;
 use crate::core::operation::rollout::{self, Part};
 use crate::core::time::Tick;
 use crate::keeper::protocol::ChildId;
@@ -272,6 +279,14 @@ impl Service {
     pub fn operation_of(&self, op: OpId) -> Option<Rc<Operation>> {
         let running = self.operation.borrow().clone().filter(|running| running.id == op);
         running.or_else(|| self.past.borrow().iter().find(|past| past.id == op).cloned())
+    }
+
+    /// How old and new meet.
+    pub fn succession(&self) -> Succession {
+        match self.config().strategy {
+            Strategy::Overlap | Strategy::Canary(_) => Succession::Overlap,
+            Strategy::Hold | Strategy::Replace => Succession::InTurn,
+        }
     }
 
     /// The present moment.

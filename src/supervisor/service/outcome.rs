@@ -1,6 +1,9 @@
 //! How a verb or an operation ended, with what serves now.
 
+use crate::api::{Event, PhaseState};
 use crate::api::{Outcome, Trouble};
+use crate::core::time::Tick;
+use crate::os::clock;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::operation::Operation;
 use crate::supervisor::service::refusal::still;
@@ -40,4 +43,11 @@ pub fn holding(service: &Service, operation: &Operation) -> Outcome {
         trouble: Some(trouble),
         ..outcome(service, "holding", operation.id.0)
     }
+}
+
+/// A phase of what is done by hand.
+#[must_use]
+pub fn phase_event(name: &str, state: PhaseState, begun: Tick, detail: &str) -> Event {
+    let ms = clock::tick().since_ms(begun);
+    Event::Phase { phase: name.to_owned(), state, ms, detail: detail.to_owned() }
 }

@@ -1,12 +1,11 @@
 //! Where an instance listens that is told its place: a port, or a socket's path, of its own.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
-use std::rc::Rc;
 
-use crate::config::model::{Listen, Settings};
-use crate::supervisor::service::Service;
+use crate::config::model::Settings;
 
 /// The first port that is given out. Below it are the well-known ones.
 const FIRST: u16 = 20_000;
@@ -73,10 +72,9 @@ pub fn wants_socket(settings: &Settings) -> bool {
 ///
 /// # Errors
 /// When there is none left.
-pub fn free_port(service: &Rc<Service>) -> std::io::Result<u16> {
+pub fn free_port(taken: &BTreeSet<u16>, next_port: &Cell<u16>) -> std::io::Result<u16> {
     let end = ephemeral_start();
-    let taken = taken(service);
-    let begin = match service.shared.next_port.get() {
+    let begin = match next_port.get() {
         0 => FIRST + u16::try_from(std::process::id() * 61 % u32::from(end - FIRST)).unwrap_or(0),
         next => next.clamp(FIRST, end),
     };
@@ -85,24 +83,8 @@ pub fn free_port(service: &Rc<Service>) -> std::io::Result<u16> {
         |port: &u16| !taken.contains(port) && TcpListener::bind(Place::address(*port)).is_ok();
     let found = all.take(usize::from(end - FIRST)).find(free);
     let port = found.ok_or(std::io::ErrorKind::AddrNotAvailable)?;
-    service.shared.next_port.set(port + 1);
+    next_port.set(port + 1);
     Ok(port)
-}
-
-/// Ports of all listeners and instances of this service; other services' show when they are bound.
-fn taken(service: &Service) -> BTreeSet<u16> {
-    let config = service.config();
-    let listeners = config.listen.iter().filter_map(|listen| match listen {
-        Listen::Tcp(address) | Listen::Udp(address) => Some(address.port()),
-        Listen::Unix(_) => None,
-    });
-    let crews = service.fleet.all();
-    let instances = crews.iter().flat_map(|crew| crew.instances());
-    let places = instances.filter_map(|instance| match instance.place {
-        Some(Place::Port(port)) => Some(port),
-        Some(Place::Socket(_)) | None => None,
-    });
-    listeners.chain(places).collect()
 }
 
 fn ephemeral_start() -> u16 {

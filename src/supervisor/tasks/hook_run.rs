@@ -7,7 +7,6 @@ use std::time::Duration;
 use crate::config::model::{Hook, Point, Settings};
 use crate::core::ids::{OpId, ReleaseId};
 use crate::core::operation::machine::Kind;
-use crate::supervisor::operation::context::Job;
 use crate::supervisor::service::Service;
 use crate::supervisor::tasks::task::{self, Oneshot};
 
@@ -27,7 +26,7 @@ pub(crate) struct Call {
 impl Call {
     /// None when the point has no hooks.
     pub(crate) fn new(
-        job: &Job,
+        op: OpId,
         kind: Kind,
         point: Point,
         of: (ReleaseId, Settings),
@@ -35,15 +34,7 @@ impl Call {
     ) -> Option<Self> {
         let (release, settings) = of;
         let hooks = at(&settings, point);
-        (!hooks.is_empty()).then_some(Self {
-            point,
-            hooks,
-            op: job.op,
-            kind,
-            release,
-            settings,
-            before,
-        })
+        (!hooks.is_empty()).then_some(Self { point, hooks, op, kind, release, settings, before })
     }
 
     fn oneshot(&self, service: &Service, hook: &Hook, limit: Duration) -> Oneshot {

@@ -17,10 +17,11 @@ use crate::config::duration;
 use crate::config::model::Settings;
 use crate::core::ids::ReleaseId;
 use crate::keeper::protocol::{ChildId, End, LaunchSpec, Reach};
-use crate::supervisor::instances::start::{self, StartError};
-use crate::supervisor::processes::child_tag::Label;
+use crate::supervisor::service::child_spec;
+
 use crate::supervisor::processes::keeper_client::LinkError;
 use crate::supervisor::service::Service;
+use crate::supervisor::service::child_spec::SpecError;
 
 /// Bytes of what it printed that are looked at: counts of many tables are long.
 const SAID_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -200,9 +201,10 @@ async fn begin(
         oneshot.words.split_first().ok_or_else(|| failed("it names no program".to_owned()))?;
     let child = service.link().new_child();
     let files = Files::of(service, child);
-    let mut env = start::environment_of(service, oneshot.release, &oneshot.settings);
+    let mut env = child_spec::environment_of(service, oneshot.release, &oneshot.settings);
     env.extend(oneshot.env.iter().cloned());
-    let user = start::user_of(&oneshot.settings).map_err(|e: StartError| failed(e.to_string()))?;
+    let user =
+        child_spec::user_of(&oneshot.settings).map_err(|e: SpecError| failed(e.to_string()))?;
     let kept = |what: &str| format!("oneshot/{}/{}/{what}", service.name, child.0);
     let spec = LaunchSpec {
         program: program.clone(),
@@ -232,7 +234,7 @@ async fn begin(
         keep(service, kept("in"), &file, &mut names).await.map_err(|e| failed(e.to_string()))?;
     }
     let end = service.link().end_of(child);
-    let label = Label::oneshot(service, oneshot.release, purpose).print();
+    let label = child_spec::oneshot_label(service, oneshot.release, purpose).print();
     let spawned = service.link().spawn(child, label, spec).await;
     for name in names {
         if let Err(error) = service.link().forget(name).await {

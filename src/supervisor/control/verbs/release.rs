@@ -8,10 +8,10 @@ use crate::api::{Event, Trouble};
 use crate::supervisor::control::client::Client;
 use crate::supervisor::control::follow::{Followed, Until, follow};
 use crate::supervisor::operation::admission::{self, Wish};
-use crate::supervisor::operation::context::{Extent, Force, Terms};
 use crate::supervisor::service::outcome::holding;
 use crate::supervisor::service::refusal;
 use crate::supervisor::service::stack::Stack;
+use crate::supervisor::service::terms::{Extent, Force, Terms};
 
 /// Begins a release and follows it.
 ///

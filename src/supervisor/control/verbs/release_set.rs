@@ -9,11 +9,11 @@ use crate::api::release_set::Args;
 use crate::api::{Event, Outcome, Trouble};
 use crate::supervisor::control::client::Client;
 use crate::supervisor::control::follow::{Followed, Until, follow};
-use crate::supervisor::operation::context::Force;
 use crate::supervisor::release_set::admission;
 use crate::supervisor::service::outcome::holding;
 use crate::supervisor::service::release_set::ReleaseSet;
 use crate::supervisor::service::stack::Stack;
+use crate::supervisor::service::terms::Force;
 
 /// Begins a set and follows it.
 ///

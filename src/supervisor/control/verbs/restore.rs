@@ -1,12 +1,14 @@
 //! The verb `restore`: a backup over the live data.
 
+use tokio::sync::mpsc;
+
 use crate::api::Trouble;
 use crate::api::restore::Args;
 use crate::supervisor::control::client::Client;
-use crate::supervisor::data::restore::{self, Wish};
+use crate::supervisor::operation::restore::{self, Wish};
 use crate::supervisor::service::stack::Stack;
 
-/// Performs a restore, or answers with what it would do.
+/// Performs a restore, or answers with what it would do. A client that goes away changes nothing.
 ///
 /// # Errors
 /// Why the data is as it was.
@@ -18,5 +20,20 @@ pub(crate) async fn perform(
 ) -> Result<(), Trouble> {
     let Args { service, backup, dry_run, yes, unsaved } = args;
     let service = stack.find(&service)?;
-    restore::restore(&service, actor, Wish { backup, dry_run, yes, unsaved }, client).await
+    let wish = Wish { backup, dry_run, yes, unsaved };
+    let (events, mut inbox) = mpsc::unbounded_channel();
+    let restored = {
+        let mut restoring = std::pin::pin!(restore::restore(&service, actor, wish, &events));
+        loop {
+            tokio::select! {
+                biased;
+                Some(event) = inbox.recv() => drop(client.tell(&event).await),
+                restored = &mut restoring => break restored,
+            }
+        }
+    };
+    while let Ok(event) = inbox.try_recv() {
+        client.tell(&event).await;
+    }
+    restored
 }

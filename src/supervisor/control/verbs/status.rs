@@ -9,12 +9,12 @@ use crate::api::{Event, SetStatus, Trouble};
 use crate::os::proc;
 use crate::supervisor::control::client::Client;
 use crate::supervisor::instances::connections;
-use crate::supervisor::operation::admission;
-use crate::supervisor::operation::context::Force;
 use crate::supervisor::rollback_readiness::readiness;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::{Crew, Duty};
+use crate::supervisor::service::occupied;
 use crate::supervisor::service::stack::Stack;
+use crate::supervisor::service::terms::Force;
 
 /// Answers with one service, or all.
 ///
@@ -86,7 +86,7 @@ fn of_service(service: &Rc<Service>) -> ServiceStatus {
             at: operation.at.borrow().clone(),
         }),
         alarm: state.alarm.clone(),
-        frozen: admission::frozen(service, Force::No),
+        frozen: occupied::frozen(service, Force::No),
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::api::stop::Args;
 use crate::api::{Event, Trouble};
 use crate::supervisor::control::client::Client;
-use crate::supervisor::run;
+use crate::supervisor::operation::stop;
 use crate::supervisor::service::outcome::outcome;
 use crate::supervisor::service::refusal;
 use crate::supervisor::service::stack::Stack;
@@ -26,7 +26,7 @@ pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> R
         state.standby = None;
     });
     saved.map_err(|e| refusal::refusal(service, "stopped", &e.to_string(), 13, &["status"]))?;
-    run::take_down(service).await;
+    stop::take_down(service).await;
     client.tell(&Event::Result(Box::new(outcome(service, "stopped", 0)))).await;
     Ok(())
 }

@@ -24,13 +24,15 @@ use crate::supervisor::data::migration;
 use crate::supervisor::data::trial_migration;
 use crate::supervisor::health::diagnosis;
 use crate::supervisor::health::gate::{self, Gated, Rigour};
+use crate::supervisor::instances::restarter::revive;
 use crate::supervisor::instances::retire;
 use crate::supervisor::instances::start;
-use crate::supervisor::operation::context::{Job, Performed};
+use crate::supervisor::operation::context::Job;
 use crate::supervisor::rollback_readiness::rehearsal;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::{Crew, Duty};
 use crate::supervisor::service::operation::Operation;
+use crate::supervisor::service::phase_result::PhaseResult;
 
 /// Performs a phase.
 pub async fn perform(
@@ -38,16 +40,16 @@ pub async fn perform(
     operation: &Rc<Operation>,
     job: &mut Job,
     machine: &Deploy,
-) -> Performed {
+) -> PhaseResult {
     match machine.phase() {
         Phase::Receive => receive::receive(service, operation, job).await,
         Phase::Verify => receive::verify(service, job).await,
         Phase::Preflight => preflight::preflight(service, operation, job).await,
         Phase::Stage => receive::stage(service, job).await,
-        Phase::RehearseOld => rehearsal::old(service, job).await,
-        Phase::Backup => trial_migration::backup(service, job).await,
-        Phase::RestoreRehearsal => trial_migration::rehearse(service, job).await,
-        Phase::Migrate => migration::perform(service, job).await,
+        Phase::RehearseOld => rehearsal::old(service, &job.candidate(), &mut job.transcript).await,
+        Phase::Backup => backup(service, job).await,
+        Phase::RestoreRehearsal => rehearse_restore(service, job).await,
+        Phase::Migrate => migration::perform(service, &job.candidate(), &mut job.transcript).await,
         Phase::Park => hold::park(service, job).await,
         Phase::StopOld => hold::stop_old(service, job).await,
         Phase::Start => start_candidate(service, job).await,
@@ -65,57 +67,64 @@ pub async fn perform(
         Phase::BackVerify(rung) => rollback::verify(service, job, rung).await,
         Phase::BackCommit(rung) => rollback::commit(service, job, rung, machine),
         Phase::Stranded => rollback::stranded(service, job).await,
-        Phase::Done(_) => Performed::skip(""),
+        Phase::Done(_) => PhaseResult::skip(""),
     }
 }
 
-async fn start_candidate(service: &Rc<Service>, job: &mut Job) -> Performed {
+async fn backup(service: &Rc<Service>, job: &mut Job) -> PhaseResult {
+    match trial_migration::backup(service, job.op).await {
+        Ok(Some(receipt)) => {
+            let detail = trial_migration::receipt_text(&receipt);
+            job.receipt = Some(receipt);
+            PhaseResult::ok(detail)
+        }
+        Ok(None) if service.config().backup.is_none() => PhaseResult::skip("none is configured"),
+        Ok(None) => PhaseResult::skip("no release has made any data yet"),
+        Err(why) => PhaseResult::refused(15, format!("no backup: {why}")),
+    }
+}
+
+async fn rehearse_restore(service: &Rc<Service>, job: &mut Job) -> PhaseResult {
+    let Some(receipt) = job.receipt.clone() else {
+        return PhaseResult::skip("there is no backup");
+    };
+    let candidate = job.candidate();
+    trial_migration::rehearse(service, &candidate, receipt, &mut job.transcript).await
+}
+
+async fn start_candidate(service: &Rc<Service>, job: &mut Job) -> PhaseResult {
     let settings = match release::settings(&service.paths, job.release) {
         Ok(settings) => settings,
-        Err(error) => return fail(job, error.to_string()),
+        Err(error) => return PhaseResult::failed(error.to_string()),
     };
     match start::start(service, job.generation, job.release, settings).await {
-        Ok(crew) => Performed::ok(format!("generation {}, {}", job.generation, pids(&crew))),
-        Err(error) => fail(job, error.to_string()),
+        Ok(crew) => PhaseResult::ok(format!("generation {}, {}", job.generation, pids(&crew))),
+        Err(error) => PhaseResult::failed(error.to_string()),
     }
 }
 
-async fn gate_candidate(service: &Rc<Service>, job: &mut Job) -> Performed {
+async fn gate_candidate(service: &Rc<Service>, job: &mut Job) -> PhaseResult {
     let Some(crew) = service.fleet.get(job.generation) else {
-        return died(service, job, job.generation, job.release);
+        return died(service, job.generation, job.release);
     };
     let limit = hold::gate_limit(service, job, crew.settings.health.deadline);
     match gate::gate(service, &crew, Rigour::Full, limit, &mut job.transcript).await {
-        Gated::Open(detail) => Performed::ok(detail),
-        Gated::Died => died(service, job, job.generation, job.release),
+        Gated::Open(detail) => PhaseResult::ok(detail),
+        Gated::Died => died(service, job.generation, job.release),
         Gated::Shut(why) => {
             let hint = diagnosis::diagnose(service, &crew);
             let lines = diagnosis::last_lines(service, &crew);
-            fail(job, format!("{why}{hint}{lines}"))
+            PhaseResult::failed(format!("{why}{hint}{lines}"))
         }
     }
 }
 
-/// The candidate's process has ended.
-pub fn died(
-    service: &Service,
-    job: &mut Job,
-    generation: Generation,
-    release: ReleaseId,
-) -> Performed {
-    let why = diagnosis::death(service, generation, release);
-    job.blame(why.clone());
-    Performed::not(Step::Died, why.lines().next().unwrap_or_default())
+/// A process of the candidate has ended.
+pub fn died(service: &Service, generation: Generation, release: ReleaseId) -> PhaseResult {
+    PhaseResult::because(Step::Died, diagnosis::death(service, generation, release))
 }
 
-/// It did not go, for this reason.
-pub fn fail(job: &mut Job, why: String) -> Performed {
-    let first = why.lines().next().unwrap_or_default().to_owned();
-    job.blame(why);
-    Performed::not(Step::Failed, first)
-}
-
-/// A release that gets connections and is not committed is on trial. Performed again after a crash
+/// A release that gets connections and is not committed is on trial. PhaseResult again after a crash
 /// it keeps the tries it has left; another operation's trial, left over when there was nothing to
 /// go back to, is replaced.
 ///
@@ -137,20 +146,20 @@ pub fn begin_trial(service: &Service, job: &Job, kind: Kind) -> Result<(), Strin
     Ok(())
 }
 
-/// Trial file, steer, `current`. Performed again after a crash it ends the same.
-async fn flip(service: &Rc<Service>, job: &mut Job, machine: &Deploy) -> Performed {
+/// Trial file, steer, `current`. PhaseResult again after a crash it ends the same.
+async fn flip(service: &Rc<Service>, job: &mut Job, machine: &Deploy) -> PhaseResult {
     let Some(crew) = service.fleet.get(job.generation) else {
-        return died(service, job, job.generation, job.release);
+        return died(service, job.generation, job.release);
     };
     if let Err(why) = begin_trial(service, job, machine.plan().kind) {
-        return fail(job, why);
+        return PhaseResult::failed(why);
     }
     if let Err(why) = service.point_proxy(&crew).await {
-        return fail(job, why);
+        return PhaseResult::failed(why);
     }
     let begun = clock::monotonic_ns();
     if let Err(error) = service.steer_to(&crew, Duty::Trial) {
-        return fail(job, error.to_string());
+        return PhaseResult::failed(error.to_string());
     }
     let us = (clock::monotonic_ns() - begun) / 1000;
     point_current(service, job.release, &mut job.warnings);
@@ -160,7 +169,7 @@ async fn flip(service: &Rc<Service>, job: &mut Job, machine: &Deploy) -> Perform
         }
     }
     service.tend();
-    Performed::ok(format!("steered in {us} us{}", hold::gap_text(service, job)))
+    PhaseResult::ok(format!("steered in {us} us{}", hold::gap_text(service, job)))
 }
 
 /// Points `current` at a release: for people and static files, so a failure is a warning.
@@ -171,22 +180,25 @@ pub fn point_current(service: &Service, release: ReleaseId, warnings: &mut Vec<S
     }
 }
 
-async fn bake(service: &Rc<Service>, job: &mut Job, machine: &Deploy) -> Performed {
+async fn bake(service: &Rc<Service>, job: &mut Job, machine: &Deploy) -> PhaseResult {
     let Some(crew) = service.fleet.get(job.generation) else {
-        return died(service, job, job.generation, job.release);
+        return died(service, job.generation, job.release);
     };
     if machine.plan().kind == Kind::Restart || crew.settings.bake.length.is_zero() {
-        return Performed::skip("off");
+        return PhaseResult::skip("off");
     }
     let old = job.old.and_then(|old| service.fleet.get(old));
     let beside = old.filter(|old| old.is_alive() && old.generation != crew.generation);
     let watch = Watch { depth: Depth::Full(crew.settings.bake.length), beside };
-    match baking::watch(service, &crew, &watch, job).await {
-        Baked::Pass(detail) => Performed::ok(detail),
-        Baked::Died => died(service, job, job.generation, job.release),
+    let report =
+        baking::watch(service, &crew, &watch, Rc::clone(&job.curve), &mut job.transcript).await;
+    job.warnings.extend(report.warnings);
+    match report.baked {
+        Baked::Pass(detail) => PhaseResult::ok(detail),
+        Baked::Died => died(service, job.generation, job.release),
         Baked::Fail(why) => {
             let lines = diagnosis::last_lines(service, &crew);
-            fail(job, format!("{why}{lines}"))
+            PhaseResult::failed(format!("{why}{lines}"))
         }
         Baked::Inconclusive(why) => {
             let text = format!("the bake was inconclusive: {why}");
@@ -194,26 +206,26 @@ async fn bake(service: &Rc<Service>, job: &mut Job, machine: &Deploy) -> Perform
                 job.warnings.push(text.clone());
             }
             job.blame(text);
-            Performed::not(Step::Inconclusive, why)
+            PhaseResult::not(Step::Inconclusive, why)
         }
     }
 }
 
 /// A human decides; hard failures still count. A day without a word is a no.
-async fn hold(service: &Rc<Service>, job: &mut Job) -> Performed {
+async fn hold(service: &Rc<Service>, job: &mut Job) -> PhaseResult {
     const HOLD: std::time::Duration = std::time::Duration::from_secs(24 * 60 * 60);
     let Some(crew) = service.fleet.get(job.generation) else {
-        return died(service, job, job.generation, job.release);
+        return died(service, job.generation, job.release);
     };
     let mut ends = crew.n_ends.subscribe();
     if *ends.borrow_and_update() == 0 && tokio::time::timeout(HOLD, ends.changed()).await.is_err() {
-        return fail(job, "nobody said promote within a day".to_owned());
+        return PhaseResult::failed("nobody said promote within a day".to_owned());
     }
-    died(service, job, job.generation, job.release)
+    died(service, job.generation, job.release)
 }
 
 /// The one rename. The state in memory is the state on disk.
-fn commit(service: &Rc<Service>, job: &mut Job, machine: &Deploy) -> Performed {
+fn commit(service: &Rc<Service>, job: &mut Job, machine: &Deploy) -> PhaseResult {
     let served = Served { release: job.release.0, generation: job.generation.0, op: job.op.0 };
     let standby = match machine.plan().kind {
         // The old processes are of the same release: nobody goes back to them.
@@ -226,7 +238,7 @@ fn commit(service: &Rc<Service>, job: &mut Job, machine: &Deploy) -> Performed {
         state.alarm = None;
     });
     if let Err(error) = saved {
-        return Performed::not(Step::Failed, error.to_string());
+        return PhaseResult::not(Step::Failed, error.to_string());
     }
     if let Some(crew) = service.fleet.get(job.generation) {
         crew.duty.set(Duty::Live);
@@ -234,7 +246,7 @@ fn commit(service: &Rc<Service>, job: &mut Job, machine: &Deploy) -> Performed {
         revive(service, &crew);
     }
     wrap_up(service, job);
-    Performed::ok(format!("last good: {}", job.release))
+    PhaseResult::ok(format!("last good: {}", job.release))
 }
 
 /// What follows from a commit; done again when a crash came right after the rename.
@@ -249,30 +261,13 @@ pub fn wrap_up(service: &Service, job: &mut Job) {
     }
 }
 
-/// Has the guard start every process of a live generation that does not run.
-pub fn revive(service: &Rc<Service>, crew: &Rc<Crew>) {
-    for instance in &crew.instances() {
-        if instance.run.borrow().is_none() {
-            let (service, crew, instance) =
-                (Rc::clone(service), Rc::clone(crew), Rc::clone(instance));
-            tokio::task::spawn_local(async move {
-                let started = crew.started;
-                crate::supervisor::instances::restarter::start_again(
-                    &service, &crew, &instance, started,
-                )
-                .await;
-            });
-        }
-    }
-}
-
 /// Before any flip: the candidate goes, and what was staged.
-async fn undo(service: &Rc<Service>, job: &mut Job, machine: &Deploy) -> Performed {
+async fn undo(service: &Rc<Service>, job: &mut Job, machine: &Deploy) -> PhaseResult {
     // Callers that were held for it go where they went before.
     let live = service.live_crew().filter(|live| live.is_alive());
     if let Some(live) = live.filter(|_| machine.plan().succession == Succession::InTurn) {
         if let Err(error) = service.steer_to(&live, Duty::Live) {
-            return Performed::not(Step::Failed, error.to_string());
+            return PhaseResult::not(Step::Failed, error.to_string());
         }
         service.tend();
     }
@@ -297,7 +292,7 @@ async fn undo(service: &Rc<Service>, job: &mut Job, machine: &Deploy) -> Perform
     // A copy of the data that it was called off from.
     backup::sweep(service);
     close_if_nobody_serves(service).await;
-    Performed::ok("as before")
+    PhaseResult::ok("as before")
 }
 
 /// A first release that did not make it: its listeners are refused again, not hanging.

@@ -11,18 +11,23 @@ use crate::os::clock;
 use crate::store::intake::{self, IntakeError, Limits, Received};
 use crate::store::release::{self, Manifest};
 use crate::store::seal;
-use crate::supervisor::operation::context::{Job, Performed, Staged, refuse};
+use crate::supervisor::operation::context::{Job, Staged};
 use crate::supervisor::service::Service;
 use crate::supervisor::service::operation::Operation;
+use crate::supervisor::service::phase_result::PhaseResult;
 use crate::text;
 
 /// Watchers want to see an intake move, not every chunk of it.
 const PROGRESS_BYTES: u64 = 1024 * 1024;
 
 /// The artifact's bytes, from the client's descriptor.
-pub async fn receive(service: &Rc<Service>, operation: &Rc<Operation>, job: &mut Job) -> Performed {
+pub async fn receive(
+    service: &Rc<Service>,
+    operation: &Rc<Operation>,
+    job: &mut Job,
+) -> PhaseResult {
     let Some(source) = job.source.take() else {
-        return refuse(job, 11, "the artifact did not come along");
+        return PhaseResult::refused(11, "the artifact did not come along");
     };
     let (paths, op) = (service.paths.clone(), job.op);
     let cap_bytes = service.config().artifact_bytes_max;
@@ -62,17 +67,17 @@ pub async fn receive(service: &Rc<Service>, operation: &Rc<Operation>, job: &mut
                 Received::Tree { n_bytes } => format!("{}, a directory", text::size(*n_bytes)),
             };
             job.received = Some(received);
-            Performed::ok(detail)
+            PhaseResult::ok(detail)
         }
-        Ok(Err(error)) => refuse_intake(job, &error),
-        Err(error) => refuse(job, 1, &format!("the intake broke off: {error}")),
+        Ok(Err(error)) => refuse_intake(&error),
+        Err(error) => PhaseResult::refused(1, format!("the intake broke off: {error}")),
     }
 }
 
 /// Unpacked, listed, and asked what it says of itself.
-pub async fn verify(service: &Rc<Service>, job: &mut Job) -> Performed {
+pub async fn verify(service: &Rc<Service>, job: &mut Job) -> PhaseResult {
     let Some(received) = job.received.clone() else {
-        return refuse(job, 11, "nothing was received");
+        return PhaseResult::refused(11, "nothing was received");
     };
     let (paths, op) = (service.paths.clone(), job.op);
     let cap_bytes = service.config().artifact_bytes_max;
@@ -88,12 +93,12 @@ pub async fn verify(service: &Rc<Service>, job: &mut Job) -> Performed {
     });
     let (dir, listing) = match worker.await {
         Ok(Ok(listed)) => listed,
-        Ok(Err(error)) => return refuse_intake(job, &error),
-        Err(error) => return refuse(job, 1, &format!("the intake broke off: {error}")),
+        Ok(Err(error)) => return refuse_intake(&error),
+        Err(error) => return PhaseResult::refused(1, format!("the intake broke off: {error}")),
     };
     let (settings, label) = match overlay(service, &dir) {
         Ok(overlay) => overlay,
-        Err(why) => return refuse(job, 11, &why),
+        Err(why) => return PhaseResult::refused(11, why),
     };
     let detail = format!(
         "{} files, {}, tree {}",
@@ -102,7 +107,7 @@ pub async fn verify(service: &Rc<Service>, job: &mut Job) -> Performed {
         &listing.digest[..12]
     );
     job.staged = Some(Staged { dir, listing, settings, label });
-    Performed::ok(detail)
+    PhaseResult::ok(detail)
 }
 
 /// The host's settings with the artifact's `release.toml` over them.
@@ -124,8 +129,8 @@ fn overlay(service: &Service, dir: &Path) -> Result<(Settings, Option<String>), 
 }
 
 /// Sealed, synced, named.
-pub async fn stage(service: &Rc<Service>, job: &mut Job) -> Performed {
-    let Some(staged) = &job.staged else { return refuse(job, 11, "nothing was staged") };
+pub async fn stage(service: &Rc<Service>, job: &mut Job) -> PhaseResult {
+    let Some(staged) = &job.staged else { return PhaseResult::refused(11, "nothing was staged") };
     let manifest = Manifest {
         version: 1,
         digest: staged.listing.digest.clone(),
@@ -141,7 +146,7 @@ pub async fn stage(service: &Rc<Service>, job: &mut Job) -> Performed {
     let (paths, release) = (service.paths.clone(), job.release);
     // A number is given out once, whatever becomes of it.
     if let Err(error) = service.save(|state| state.next_release = release.0 + 1) {
-        return refuse(job, 13, &error.to_string());
+        return PhaseResult::refused(13, error.to_string());
     }
     let idle = Arc::clone(&job.intake.idle).lock_owned().await;
     let worker = tokio::task::spawn_blocking(move || {
@@ -154,16 +159,16 @@ pub async fn stage(service: &Rc<Service>, job: &mut Job) -> Performed {
         written
     });
     match worker.await {
-        Ok(Ok(())) => Performed::ok(format!("releases/{release}")),
-        Ok(Err(error)) => refuse_intake(job, &error),
-        Err(error) => refuse(job, 1, &format!("staging broke off: {error}")),
+        Ok(Ok(())) => PhaseResult::ok(format!("releases/{release}")),
+        Ok(Err(error)) => refuse_intake(&error),
+        Err(error) => PhaseResult::refused(1, format!("staging broke off: {error}")),
     }
 }
 
-fn refuse_intake(job: &mut Job, error: &IntakeError) -> Performed {
+fn refuse_intake(error: &IntakeError) -> PhaseResult {
     let text = match error {
         IntakeError::System { .. } => error.to_string(),
         _ => format!("the artifact {}", error.to_string().trim_start_matches("it ")),
     };
-    refuse(job, error.exit(), &text)
+    PhaseResult::refused(error.exit(), &text)
 }

@@ -13,14 +13,17 @@ use crate::store::trial;
 use crate::supervisor::health::check;
 use crate::supervisor::health::diagnosis;
 use crate::supervisor::health::gate::{self, Gated, Rigour};
+use crate::supervisor::instances::restarter::revive;
 use crate::supervisor::instances::retire;
 use crate::supervisor::instances::start;
+use crate::supervisor::instances::stop_all;
 use crate::supervisor::operation::alarm;
-use crate::supervisor::operation::context::{Job, Performed};
+use crate::supervisor::operation::context::Job;
 use crate::supervisor::operation::phases::hold;
-use crate::supervisor::operation::phases::{point_current, revive};
+use crate::supervisor::operation::phases::point_current;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::{Crew, Duty};
+use crate::supervisor::service::phase_result::PhaseResult;
 use crate::text;
 
 /// Pause before the ladder is climbed again when nothing answers.
@@ -37,30 +40,35 @@ fn release_of(job: &Job, rung: u8) -> Option<ReleaseId> {
 }
 
 /// Starts a rung's release cold, with the settings it ran with.
-pub async fn start(service: &Rc<Service>, job: &mut Job, rung: u8, machine: &Deploy) -> Performed {
+pub async fn start(
+    service: &Rc<Service>,
+    job: &mut Job,
+    rung: u8,
+    machine: &Deploy,
+) -> PhaseResult {
     if machine.plan().succession == Succession::InTurn {
         job.parked.get_or_insert_with(clock::tick);
-        if let Err(why) = hold::clear(service).await {
-            return Performed::not(Step::Failed, why);
+        if let Err(why) = stop_all::clear(service).await {
+            return PhaseResult::not(Step::Failed, why);
         }
     }
     discard_rung(service, job).await;
     let Some(release) = release_of(job, rung) else {
-        return Performed::not(Step::Failed, "there is no such release");
+        return PhaseResult::not(Step::Failed, "there is no such release");
     };
     let settings = match release::settings(&service.paths, release) {
         Ok(settings) => settings,
-        Err(error) => return Performed::not(Step::Failed, error.to_string()),
+        Err(error) => return PhaseResult::not(Step::Failed, error.to_string()),
     };
     let Some(generation) = job.rung else {
-        return Performed::not(Step::Failed, "no generation was set aside");
+        return PhaseResult::not(Step::Failed, "no generation was set aside");
     };
     match start::start(service, generation, release, settings).await {
-        Ok(_) => Performed::ok(format!("release {release}")),
+        Ok(_) => PhaseResult::ok(format!("release {release}")),
         Err(error) => {
             let why = format!("release {release}: {error}");
             job.warnings.push(why.clone());
-            Performed::not(Step::Failed, why)
+            PhaseResult::not(Step::Failed, why)
         }
     }
 }
@@ -77,10 +85,10 @@ async fn discard_rung(service: &Rc<Service>, job: &mut Job) {
 }
 
 /// Probes a rung: once when it served a moment ago, shortly when it was started cold.
-pub async fn gate(service: &Rc<Service>, job: &mut Job, rung: u8) -> Performed {
+pub async fn gate(service: &Rc<Service>, job: &mut Job, rung: u8) -> PhaseResult {
     let crew = crew_of(service, job, rung).filter(|crew| crew.is_whole());
     let Some(crew) = crew.filter(|crew| crew.duty.get() != Duty::Draining) else {
-        return Performed::not(Step::Failed, "it does not run any more");
+        return PhaseResult::not(Step::Failed, "it does not run any more");
     };
     // Taken back: no retirement stops it from here on.
     if crew.duty.get() == Duty::Standby {
@@ -95,7 +103,7 @@ pub async fn gate(service: &Rc<Service>, job: &mut Job, rung: u8) -> Performed {
     };
     let why = match gated {
         Gated::Open(detail) => {
-            return Performed::ok(format!("release {}: {detail}", crew.release));
+            return PhaseResult::ok(format!("release {}: {detail}", crew.release));
         }
         Gated::Died => diagnosis::death(service, crew.generation, crew.release),
         Gated::Shut(why) => format!("{why}{}", diagnosis::last_lines(service, &crew)),
@@ -106,7 +114,7 @@ pub async fn gate(service: &Rc<Service>, job: &mut Job, rung: u8) -> Performed {
     }
     let first = why.lines().next().unwrap_or_default();
     job.warnings.push(format!("release {} could not be gone back to: {first}", crew.release));
-    Performed::not(Step::Failed, first)
+    PhaseResult::not(Step::Failed, first)
 }
 
 /// One look at each process; ends of a life long ago do not count.
@@ -122,42 +130,42 @@ async fn at_once(service: &Rc<Service>, crew: &Rc<Crew>, job: &mut Job) -> Gated
 }
 
 /// Steers to a rung, points `current` at it.
-pub async fn flip(service: &Rc<Service>, job: &mut Job, rung: u8) -> Performed {
+pub async fn flip(service: &Rc<Service>, job: &mut Job, rung: u8) -> PhaseResult {
     let Some(crew) = crew_of(service, job, rung) else {
-        return Performed::not(Step::Failed, "it is gone");
+        return PhaseResult::not(Step::Failed, "it is gone");
     };
     if let Err(why) = service.point_proxy(&crew).await {
         job.warnings.push(why.clone());
-        return Performed::not(Step::Failed, why);
+        return PhaseResult::not(Step::Failed, why);
     }
     let begun = clock::monotonic_ns();
     if let Err(error) = service.steer_to(&crew, Duty::Live) {
-        return Performed::not(Step::Failed, error.to_string());
+        return PhaseResult::not(Step::Failed, error.to_string());
     }
     let us = (clock::monotonic_ns() - begun) / 1000;
     revive(service, &crew);
     point_current(service, crew.release, &mut job.warnings);
     service.tend();
     let gap = hold::gap_text(service, job);
-    Performed::ok(format!("release {}, steered in {us} us{gap}", crew.release))
+    PhaseResult::ok(format!("release {}, steered in {us} us{gap}", crew.release))
 }
 
 /// Probes where users are.
-pub async fn verify(service: &Rc<Service>, job: &mut Job, rung: u8) -> Performed {
+pub async fn verify(service: &Rc<Service>, job: &mut Job, rung: u8) -> PhaseResult {
     let Some(crew) = crew_of(service, job, rung) else {
-        return Performed::not(Step::Failed, "it is gone");
+        return PhaseResult::not(Step::Failed, "it is gone");
     };
     let probe = check::in_public(service, &crew.settings).await;
     match probe.why() {
-        None => Performed::ok("answers where users are"),
-        Some(why) => Performed::not(Step::Failed, why),
+        None => PhaseResult::ok("answers where users are"),
+        Some(why) => PhaseResult::not(Step::Failed, why),
     }
 }
 
 /// One rename: this rung's release is the last good one. Whatever was left is bad, and frozen.
-pub fn commit(service: &Rc<Service>, job: &mut Job, rung: u8, machine: &Deploy) -> Performed {
+pub fn commit(service: &Rc<Service>, job: &mut Job, rung: u8, machine: &Deploy) -> PhaseResult {
     let Some(crew) = crew_of(service, job, rung) else {
-        return Performed::not(Step::Failed, "it is gone");
+        return PhaseResult::not(Step::Failed, "it is gone");
     };
     let left = left_release(service, job, machine, crew.release);
     let served = Served { release: crew.release.0, generation: crew.generation.0, op: job.op.0 };
@@ -192,7 +200,7 @@ pub fn commit(service: &Rc<Service>, job: &mut Job, rung: u8, machine: &Deploy) 
         }
     });
     if let Err(error) = saved {
-        return Performed::not(Step::Failed, error.to_string());
+        return PhaseResult::not(Step::Failed, error.to_string());
     }
     let wrap_up = || -> Result<(), String> {
         trial::clear(&service.paths).map_err(|error| error.to_string())?;
@@ -207,7 +215,7 @@ pub fn commit(service: &Rc<Service>, job: &mut Job, rung: u8, machine: &Deploy) 
     if let Err(error) = wrap_up() {
         job.warnings.push(error);
     }
-    Performed::ok(format!("last good: {}", crew.release))
+    PhaseResult::ok(format!("last good: {}", crew.release))
 }
 
 /// The release that was left, which is bad from now on. A restart's release is not.
@@ -243,7 +251,7 @@ pub fn standby_record(service: &Service, left: Option<Generation>) -> Option<Sta
 
 /// No rung held. What still answers is left alone; if nothing does, callers are held in the queues
 /// of the live slots, and after a pause it is tried again from the top.
-pub async fn stranded(service: &Rc<Service>, job: &mut Job) -> Performed {
+pub async fn stranded(service: &Rc<Service>, job: &mut Job) -> PhaseResult {
     job.left_rung = job.left_rung.or(job.rung.take());
     discard_rung(service, job).await;
     let mut crews = service.fleet.all();
@@ -260,10 +268,10 @@ pub async fn stranded(service: &Rc<Service>, job: &mut Job) -> Performed {
         if answers && pointed.is_ok() && service.steer_to(&crew, Duty::Live).is_ok() {
             point_current(service, crew.release, &mut job.warnings);
             service.tend();
-            return Performed::ok(format!("release {} answers and is left alone", crew.release));
+            return PhaseResult::ok(format!("release {} answers and is left alone", crew.release));
         }
     }
     alarm::raise_alarm(service, job);
     tokio::time::sleep(STRANDED_PAUSE).await;
-    Performed::not(Step::Failed, "nothing answers; callers are held, trying again")
+    PhaseResult::not(Step::Failed, "nothing answers; callers are held, trying again")
 }

@@ -8,9 +8,10 @@ use crate::core::operation::machine::{Deploy, Event as Outcome, Inconclusive, Ki
 use crate::core::operation::rollout::Part;
 use crate::supervisor::bake::{self, Baked, Depth, Watch};
 use crate::supervisor::health::diagnosis;
-use crate::supervisor::operation::context::{Job, Performed};
+use crate::supervisor::operation::context::Job;
 use crate::supervisor::operation::phases;
 use crate::supervisor::service::Service;
+use crate::supervisor::service::phase_result::PhaseResult;
 
 /// How many steps there are before the flip.
 pub fn count(service: &Service, kind: Kind) -> u8 {
@@ -47,17 +48,17 @@ pub async fn perform(
     job: &mut Job,
     machine: &Deploy,
     step: u8,
-) -> Performed {
+) -> PhaseResult {
     let Some(crew) = service.fleet.get(job.generation) else {
-        return phases::died(service, job, job.generation, job.release);
+        return phases::died(service, job.generation, job.release);
     };
     let kind = machine.plan().kind;
     if let Err(why) = phases::begin_trial(service, job, kind) {
-        return phases::fail(job, why);
+        return PhaseResult::failed(why);
     }
     let part = part(service, kind, step);
     if let Err(error) = service.steer_part(&crew, part) {
-        return phases::fail(job, error.to_string());
+        return PhaseResult::failed(error.to_string());
     }
     service.tend();
     let depth = match part {
@@ -68,12 +69,15 @@ pub async fn perform(
     let beside = service.live_crew().filter(|live| live.generation != crew.generation);
     let watch = Watch { depth, beside };
     let text = text(part, crew.instances().len());
-    match bake::watch(service, &crew, &watch, job).await {
-        Baked::Pass(detail) => Performed::ok(format!("{text}: {detail}")),
-        Baked::Died => phases::died(service, job, job.generation, job.release),
+    let report =
+        bake::watch(service, &crew, &watch, Rc::clone(&job.curve), &mut job.transcript).await;
+    job.warnings.extend(report.warnings);
+    match report.baked {
+        Baked::Pass(detail) => PhaseResult::ok(format!("{text}: {detail}")),
+        Baked::Died => phases::died(service, job.generation, job.release),
         Baked::Fail(why) => {
             let lines = diagnosis::last_lines(service, &crew);
-            phases::fail(job, format!("at {text}: {why}{lines}"))
+            PhaseResult::failed(format!("at {text}: {why}{lines}"))
         }
         Baked::Inconclusive(why) => {
             let doubt = format!("the step to {text} was inconclusive: {why}");
@@ -81,7 +85,7 @@ pub async fn perform(
                 job.warnings.push(doubt.clone());
             }
             job.blame(doubt);
-            Performed::not(Outcome::Inconclusive, format!("{text}: {why}"))
+            PhaseResult::not(Outcome::Inconclusive, format!("{text}: {why}"))
         }
     }
 }

@@ -7,6 +7,8 @@
 
 use std::rc::Rc;
 
+use tokio::sync::mpsc;
+
 use crate::api::{Event, HistoryEntry, Outcome, PhaseState, RestorePlan, Trouble};
 use crate::core::ids::ReleaseId;
 use crate::core::time::Tick;
@@ -15,22 +17,30 @@ use crate::store::receipt::{self, Receipt};
 use crate::store::restoration::{self, Restoration};
 use crate::store::state::Served;
 use crate::store::{history, release};
-use crate::supervisor::control::client::Client;
-use crate::supervisor::control::verbs::backup as verb;
 use crate::supervisor::data::backup::{self, Counts, Hand, Site};
 use crate::supervisor::health::diagnosis;
 use crate::supervisor::health::gate::{self, Gated, Rigour};
 use crate::supervisor::health::probe::Transcript;
+use crate::supervisor::instances::restarter::revive;
 use crate::supervisor::instances::retire;
 use crate::supervisor::instances::start;
-use crate::supervisor::operation::admission;
-use crate::supervisor::operation::phases::hold;
-use crate::supervisor::operation::phases::revive;
+use crate::supervisor::instances::stop_all;
 use crate::supervisor::operation::start_last_good;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::{Crew, Duty};
+use crate::supervisor::service::occupied;
 use crate::supervisor::service::outcome;
+use crate::supervisor::service::outcome::phase_event;
 use crate::supervisor::service::refusal;
+
+/// Where the events of a restore go. One that nobody reads any more changes nothing.
+pub type Events = mpsc::UnboundedSender<Event>;
+
+fn tell_event(events: &Events, event: Event) {
+    if events.send(event).is_err() {
+        tracing::debug!("the client of a restore is gone");
+    }
+}
 
 /// What is wanted.
 #[derive(Debug, Clone)]
@@ -53,24 +63,24 @@ pub(crate) async fn restore(
     service: &Rc<Service>,
     actor: &str,
     wish: Wish,
-    client: &mut Client,
+    events: &Events,
 ) -> Result<(), Trouble> {
-    let hand = verb::hand(service, "restored")?;
-    let _busy = admission::occupy(service, "a restore")?;
+    let hand = backup::by_hand(service, "restored")?;
+    let _busy = occupied::occupy(service, "a restore")?;
     let mut receipt = find(service, wish.backup.as_deref())?;
     let begun = clock::tick();
     let plan = match rehearse(service, &hand, &mut receipt).await {
         Ok(plan) => plan,
         Err(why) => {
-            tell(client, "restore_rehearsal", PhaseState::Fail, begun, &why).await;
+            tell(events, "restore_rehearsal", PhaseState::Fail, begun, &why);
             return Err(refusal::refusal(service, "restored", &why, 15, &["backup --list"]));
         }
     };
     let said = backup::summary(&plan.backup.counts);
-    tell(client, "restore_rehearsal", PhaseState::Ok, begun, &said).await;
-    client.tell(&Event::Restore(Box::new(plan.clone()))).await;
+    tell(events, "restore_rehearsal", PhaseState::Ok, begun, &said);
+    tell_event(events, Event::Restore(Box::new(plan.clone())));
     if wish.dry_run {
-        client.tell(&Event::Result(Box::new(outcome::outcome(service, "planned", 0)))).await;
+        tell_event(events, Event::Result(Box::new(outcome::outcome(service, "planned", 0))));
         return Ok(());
     }
     if !wish.yes {
@@ -81,7 +91,7 @@ pub(crate) async fn restore(
         return Err(trouble);
     }
     let started = clock::tick();
-    let done = replace(service, &hand, &receipt, actor, wish.unsaved, client).await;
+    let done = replace(service, &hand, &receipt, actor, wish.unsaved, events).await;
     let outcome = match &done {
         Ok(()) => outcome::outcome(service, "restored", 0),
         Err(trouble) => {
@@ -90,7 +100,7 @@ pub(crate) async fn restore(
     };
     note(service, actor, &outcome, done.as_ref().err(), started);
     done?;
-    client.tell(&Event::Result(Box::new(outcome))).await;
+    tell_event(events, Event::Result(Box::new(outcome)));
     Ok(())
 }
 
@@ -118,7 +128,7 @@ async fn rehearse(
     backup::discard(hand, copied).await;
     let now = hand.inspect(&Site::Live).await.ok();
     let lost = now.as_ref().map(|now| lost(now, &counts)).unwrap_or_default();
-    let backup = verb::entry(receipt.clone());
+    let backup = backup::entry(receipt.clone());
     Ok(RestorePlan { service: service.name.to_string(), backup, now, lost })
 }
 
@@ -147,8 +157,8 @@ async fn saved(hand: &Hand<'_>) -> Result<Receipt, String> {
     Ok(receipt)
 }
 
-async fn tell(client: &mut Client, name: &str, state: PhaseState, begun: Tick, detail: &str) {
-    client.tell(&verb::phase(name, state, begun, detail)).await;
+fn tell(events: &Events, name: &str, state: PhaseState, begun: Tick, detail: &str) {
+    tell_event(events, phase_event(name, state, begun, detail));
 }
 
 /// From the hold of the callers to a proven release on the restored data.
@@ -158,25 +168,25 @@ async fn replace(
     receipt: &Receipt,
     actor: &str,
     unsaved: bool,
-    client: &mut Client,
+    events: &Events,
 ) -> Result<(), Trouble> {
     let refused =
         |why: &str, exit| refusal::refusal(service, "restored", why, exit, &["status", "logs"]);
     // Nobody starts the release meanwhile.
     let turn = service.starting.lock().await;
     let begun = clock::tick();
-    if let Err(why) = hold::clear(service).await {
+    if let Err(why) = stop_all::clear(service).await {
         drop(turn);
         start_last_good::bring_up(service).await;
         return Err(refused(&format!("callers cannot be held: {why}"), 1));
     }
     service.live.set(None);
-    tell(client, "stop_old", PhaseState::Ok, begun, "callers wait").await;
+    tell(events, "stop_old", PhaseState::Ok, begun, "callers wait");
     let begun = clock::tick();
     let before = match saved(hand).await {
         Ok(before) => Some(before),
         Err(why) if unsaved => {
-            tell(client, "backup", PhaseState::Fail, begun, &format!("{why}; not minded")).await;
+            tell(events, "backup", PhaseState::Fail, begun, &format!("{why}; not minded"));
             None
         }
         Err(why) => {
@@ -187,7 +197,7 @@ async fn replace(
         }
     };
     if let Some(before) = &before {
-        tell(client, "backup", PhaseState::Ok, begun, &before.id).await;
+        tell(events, "backup", PhaseState::Ok, begun, &before.id);
     }
     let restoration = Restoration {
         version: 1,
@@ -202,13 +212,13 @@ async fn replace(
         Err(error) => Err(error.to_string()),
     };
     if let Err(why) = put {
-        tell(client, "restore", PhaseState::Fail, begun, &why).await;
+        tell(events, "restore", PhaseState::Fail, begun, &why);
         let back = back_text(&restoration, undo_holding(service, hand, &restoration).await);
         drop(turn);
         start_last_good::bring_up(service).await;
         return Err(refused(&format!("{why}\n{back}"), 15));
     }
-    tell(client, "restore", PhaseState::Ok, begun, "").await;
+    tell(events, "restore", PhaseState::Ok, begun, "");
     let begun = clock::tick();
     match prove(service, hand).await {
         Ok(detail) => {
@@ -216,11 +226,11 @@ async fn replace(
             if let Err(error) = service.save(|state| state.schema = schema) {
                 tracing::warn!(service = %service.name, %error, "noting the schema's version");
             }
-            tell(client, "gate", PhaseState::Ok, begun, &detail).await;
+            tell(events, "gate", PhaseState::Ok, begun, &detail);
             Ok(())
         }
         Err(why) => {
-            tell(client, "gate", PhaseState::Fail, begun, &why).await;
+            tell(events, "gate", PhaseState::Fail, begun, &why);
             let back = back_text(&restoration, undo_holding(service, hand, &restoration).await);
             drop(turn);
             start_last_good::bring_up(service).await;
@@ -299,7 +309,7 @@ pub async fn undo(service: &Rc<Service>) -> Result<(), String> {
     let Some(hand) = Hand::of(service, log) else {
         return Err("a restore was begun, and no backup is configured any more".to_owned());
     };
-    if let Err(why) = hold::clear(service).await {
+    if let Err(why) = stop_all::clear(service).await {
         tracing::error!(service = %service.name, why, "holding callers");
     }
     service.live.set(None);

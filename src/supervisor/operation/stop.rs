@@ -1,0 +1,33 @@
+//! A service is taken down: its operation, its listeners, its processes.
+
+use std::rc::Rc;
+
+use crate::supervisor::instances::retire;
+use crate::supervisor::service::Service;
+
+/// Stops a service: its operation, its listeners, its processes. New connections are refused from
+/// the first moment on, those that are served are finished.
+pub async fn take_down(service: &Rc<Service>) {
+    let task = service.task.borrow_mut().take();
+    if let Some(task) = task {
+        task.abort();
+        drop(task.await);
+    }
+    // What is just being started is seen, and stopped.
+    let turn = service.starting.lock().await;
+    service.live.set(None);
+    let crews = service.fleet.all();
+    let stops: Vec<_> = crews
+        .into_iter()
+        .map(|crew| {
+            let service = Rc::clone(service);
+            tokio::task::spawn_local(async move { retire::stop_now(&service, &crew).await })
+        })
+        .collect();
+    service.slots.close(service.link()).await;
+    drop(turn);
+    for stop in stops {
+        drop(stop.await);
+    }
+    service.slots.passers().end().await;
+}

@@ -1,0 +1,106 @@
+//! Whether a program can be started on this machine: it is there, executable, and of this CPU.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::config::model::Settings;
+
+/// Whether the command is there, may be executed, and is for this machine.
+pub fn program(tree: &Path, settings: &Settings) -> Vec<String> {
+    let Some(program) = settings.command.first() else {
+        let why = "no command: neither the configuration nor release.toml names one";
+        return vec![why.to_owned()];
+    };
+    let path = if program.contains('/') {
+        tree.join(program)
+    } else {
+        match in_path(program) {
+            Some(path) => path,
+            None => return vec![format!("command {program}: no such program in PATH")],
+        }
+    };
+    let Ok(meta) = fs::metadata(&path) else {
+        return vec![format!("command {program}: the artifact holds no such file")];
+    };
+    if !meta.is_file() || meta.permissions().mode() & 0o111 == 0 {
+        return vec![format!("command {program}: it is not executable (chmod +x)")];
+    }
+    let mut start = [0; 256];
+    let n = File::open(&path).and_then(|mut file| file.read(&mut start)).unwrap_or(0);
+    wrong_kind(program, &start[..n]).into_iter().collect()
+}
+
+/// What stands against a hook's command: a hook that cannot be started is found out now, not when
+/// its point comes.
+pub fn not_there(tree: &Path, command: &[String], point: &str) -> Option<String> {
+    let program = command.first()?;
+    let path = if program.contains('/') { Some(tree.join(program)) } else { in_path(program) };
+    let meta = path.and_then(|path| fs::metadata(path).ok());
+    let runs = meta.is_some_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0);
+    (!runs).then(|| format!("hook {point}: {program} is not there, or not executable"))
+}
+
+fn in_path(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|dir| dir.join(program)).find(|path| path.is_file())
+}
+
+/// What the first bytes say against it: another CPU's ELF file, or a script whose interpreter is
+/// not there.
+fn wrong_kind(program: &str, start: &[u8]) -> Option<String> {
+    if start.starts_with(b"\x7fELF") {
+        let found = elf_machine(start)?;
+        let own = File::open("/proc/self/exe").ok().and_then(|mut file| {
+            let mut start = [0; 20];
+            file.read_exact(&mut start).ok()?;
+            elf_machine(&start)
+        })?;
+        let runs = found == own || (own == "x86_64" && found == "x86");
+        return (!runs)
+            .then(|| format!("command {program}: it is built for {found}, this machine is {own}"));
+    }
+    let line = start.strip_prefix(b"#!")?;
+    let line = line.split(|byte| *byte == b'\n').next()?;
+    let line = String::from_utf8_lossy(line).trim().to_owned();
+    let interpreter = line.split_ascii_whitespace().next()?.to_owned();
+    (!Path::new(&interpreter).is_file())
+        .then(|| format!("command {program}: its interpreter {interpreter} is not there"))
+}
+
+/// `e_machine` of an ELF header (elf.h), by its usual name.
+fn elf_machine(start: &[u8]) -> Option<String> {
+    let bytes = [*start.get(18)?, *start.get(19)?];
+    let machine = if start.get(5) == Some(&2) {
+        u16::from_be_bytes(bytes)
+    } else {
+        u16::from_le_bytes(bytes)
+    };
+    let known = [(3, "x86"), (40, "arm"), (62, "x86_64"), (183, "aarch64"), (243, "riscv")];
+    let name = known.iter().find(|(number, _)| *number == machine).map(|(_, name)| *name);
+    Some(name.map_or_else(|| format!("machine {machine}"), str::to_owned))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_for_another_cpu_is_named_with_both() {
+        let mut header = [0; 64];
+        header[..6].copy_from_slice(b"\x7fELF\x02\x01");
+        header[18] = 243;
+        let why = wrong_kind("./bin/web", &header).unwrap();
+        assert!(why.contains("built for riscv, this machine is"), "{why}");
+        let own = fs::read("/proc/self/exe").unwrap();
+        assert_eq!(wrong_kind("self", &own[..64]), None);
+    }
+
+    #[test]
+    fn a_script_without_its_interpreter_is_found_out() {
+        let why = wrong_kind("./run", b"#!/no/such/python3 -u\nprint()").unwrap();
+        assert!(why.contains("/no/such/python3 is not there"), "{why}");
+        assert_eq!(wrong_kind("./run", b"#! /bin/sh\n"), None);
+    }
+}

@@ -1,0 +1,36 @@
+//! The release that an operation brings, as far as rooms below the operation must know it.
+
+use crate::core::ids::{OpId, ReleaseId};
+
+/// The release that an operation brings.
+#[derive(Debug, Clone, Copy)]
+pub struct Candidate {
+    /// The operation's number.
+    pub op: OpId,
+    /// The release.
+    pub release: ReleaseId,
+    /// The release that a rollback would go to.
+    pub back_to: Option<ReleaseId>,
+    /// Whether somebody gave a reason why nobody will want to go back.
+    pub way_back: WayBack,
+    /// Which supervisor began the operation.
+    pub begun_by: BegunBy,
+}
+
+/// Whether a way back is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WayBack {
+    /// The release before must run on what this one leaves.
+    Required,
+    /// `--no-way-back` gave a reason.
+    Waived,
+}
+
+/// Which supervisor began an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BegunBy {
+    /// This one.
+    Us,
+    /// One before this one, which died.
+    Predecessor,
+}

@@ -1,0 +1,207 @@
+//! What a child of this service is started with: its command, environment, descriptors, label.
+
+use std::collections::BTreeMap;
+
+use crate::config::model::{Handoff, Settings};
+use crate::core::ids::{Generation, InstanceIndex, ReleaseId};
+use crate::keeper::protocol::{LaunchSpec, LaunchUser, ListenFd};
+use crate::os::proc;
+use crate::supervisor::processes::child_tag::{Label, Role};
+use crate::supervisor::service::Service;
+use crate::supervisor::service::instances::{Crew, Duty, Instance};
+use crate::supervisor::sockets::backend_address::Place;
+
+/// Why a child cannot be started as its settings say.
+#[derive(Debug, thiserror::Error)]
+pub enum SpecError {
+    /// The user is not known.
+    #[error("there is no user {user:?}")]
+    User {
+        /// The name.
+        user: String,
+    },
+    /// The release names no command.
+    #[error("no command: neither the configuration nor release.toml names one")]
+    NoCommand,
+}
+
+/// The name the keeper has an instance's output under.
+pub fn output_name(service: &Service, generation: Generation, index: InstanceIndex) -> String {
+    format!("log/{}/{generation}/{index}", service.name)
+}
+
+/// The label of an instance that is about to be started.
+pub fn label_of(service: &Service, crew: &Crew, instance: &Instance, role: Role) -> Label {
+    let (port, socket) = match &instance.place {
+        Some(Place::Port(port)) => (Some(*port), None),
+        Some(Place::Socket(path)) => (None, Some(path.clone())),
+        None => (None, None),
+    };
+    Label {
+        version: 1,
+        service: service.name.to_string(),
+        release: crew.release.0,
+        generation: crew.generation.0,
+        instance: instance.index.0,
+        slots: instance.slots.iter().map(|slot| slot.0).collect(),
+        started_ms: service.now().0,
+        restarts: instance.restarts.get(),
+        role,
+        instances: crew.settings.instances,
+        port,
+        socket,
+        // The next supervisor ends what was only tried out.
+        purpose: (crew.duty.get() == Duty::Rehearsal).then(|| "rehearsal".to_owned()),
+    }
+}
+
+/// The label of a command that runs once.
+pub fn oneshot_label(service: &Service, release: ReleaseId, purpose: &str) -> Label {
+    let plain = Label::outside(&service.name, service.now(), Role::Oneshot);
+    Label { release: release.0, purpose: Some(purpose.to_owned()), ..plain }
+}
+
+/// The place it was told.
+pub fn place_of(label: &Label) -> Option<Place> {
+    let socket = label.socket.clone().map(Place::Socket);
+    socket.or(label.port.map(Place::Port))
+}
+
+/// What a launcher does for this instance.
+///
+/// # Errors
+/// When there is no command, or the user is not known.
+pub fn spec_of(
+    service: &Service,
+    crew: &Crew,
+    instance: &Instance,
+    output: String,
+) -> Result<LaunchSpec, SpecError> {
+    let (program, args) = crew.settings.command.split_first().ok_or(SpecError::NoCommand)?;
+    let user = user_of(&crew.settings)?;
+    let handoff = crew.settings.handoff;
+    let fill = |text: &String| match &instance.place {
+        Some(place) => place.fill(text),
+        None => text.clone(),
+    };
+    let inherits = handoff == Handoff::Inherit;
+    let intercepts = handoff == Handoff::Intercept;
+    Ok(LaunchSpec {
+        name: None,
+        program: fill(program),
+        args: args.iter().map(fill).collect(),
+        env: environment(service, crew, instance),
+        cwd: service.paths.release(crew.release).to_string_lossy().into_owned(),
+        user,
+        listen: if inherits { listen_fds(service, instance) } else { Vec::new() },
+        intercept: if intercepts { service.slots.catches(&instance.slots) } else { Vec::new() },
+        output: Some(output),
+        errors: None,
+        input: None,
+        no_new_privs: false,
+        n_files_max: None,
+        cgroup: None,
+    })
+}
+
+/// What a launcher does for the process that passes connections on to this instance.
+pub fn forward_spec(
+    service: &Service,
+    crew: &Crew,
+    instance: &Instance,
+    output: String,
+) -> Result<LaunchSpec, SpecError> {
+    let program = spec_of(service, crew, instance, output)?;
+    let forward = &service.config().forward;
+    let place = instance.place.as_ref().map(Place::text).unwrap_or_default();
+    let mut args = vec![crate::forward::VERB.to_owned(), "--to".to_owned(), place];
+    if forward.proxy_protocol {
+        args.push("--proxy-protocol".to_owned());
+    }
+    if let Some(n) = forward.max_clients {
+        args.extend(["--max-clients".to_owned(), n.to_string()]);
+    }
+    Ok(LaunchSpec {
+        name: Some("halley-sup".to_owned()),
+        // The launcher is this same binary, also when it has been replaced on the disk.
+        program: "/proc/self/exe".to_owned(),
+        args,
+        env: Vec::new(),
+        cwd: "/".to_owned(),
+        listen: listen_fds(service, instance),
+        no_new_privs: true,
+        ..program
+    })
+}
+
+/// Whom the settings say to become.
+///
+/// # Errors
+/// When there is no such user.
+pub fn user_of(settings: &Settings) -> Result<Option<LaunchUser>, SpecError> {
+    let Some(name) = &settings.user else { return Ok(None) };
+    let unknown = || SpecError::User { user: name.clone() };
+    proc::user(name).ok_or_else(unknown).map(Some)
+}
+
+fn listen_fds(service: &Service, instance: &Instance) -> Vec<ListenFd> {
+    let named = service.config().listen.len() > 1;
+    let name = |n: usize| {
+        if named { format!("{}-{n}", service.name) } else { service.name.to_string() }
+    };
+    let kept = service.slots.kept_names(&instance.slots).into_iter().enumerate();
+    kept.map(|(n, kept)| ListenFd { kept, fd_name: name(n) }).collect()
+}
+
+fn environment(service: &Service, crew: &Crew, instance: &Instance) -> Vec<(String, String)> {
+    let mut env = environment_of(service, crew.release, &crew.settings);
+    if let Some(place) = &instance.place {
+        for name in crew.settings.env.keys() {
+            if let Some(value) = env.get_mut(name) {
+                *value = place.fill(value);
+            }
+        }
+        env.extend([place.variable()]);
+    }
+    let ours = [
+        ("HALLEY_INSTANCE", instance.index.to_string()),
+        ("NOTIFY_SOCKET", service.paths.notify_socket().to_string_lossy().into_owned()),
+    ];
+    env.extend(ours.map(|(name, value)| (name.to_owned(), value)));
+    env.into_iter().collect()
+}
+
+/// A clean environment: the few names that programs need to live, the settings' own, and Halley's.
+pub fn environment_of(
+    service: &Service,
+    release: ReleaseId,
+    settings: &Settings,
+) -> BTreeMap<String, String> {
+    let mut env: BTreeMap<String, String> = BTreeMap::new();
+    for name in ["PATH", "LANG", "LC_ALL", "TZ", "HOME", "TMPDIR"] {
+        if let Ok(value) = std::env::var(name) {
+            env.insert(name.to_owned(), value);
+        }
+    }
+    env.entry("PATH".to_owned()).or_insert_with(|| {
+        "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()
+    });
+    if let Some(user) = &settings.user {
+        env.insert("USER".to_owned(), user.clone());
+        env.insert("LOGNAME".to_owned(), user.clone());
+        if let Some(home) = proc::home(user) {
+            env.insert("HOME".to_owned(), home);
+        }
+    }
+    let release_dir = service.paths.release(release);
+    let ours = [
+        ("HALLEY_SERVICE", service.name.to_string()),
+        ("HALLEY_RELEASE", release.to_string()),
+        ("HALLEY_RELEASE_DIR", release_dir.to_string_lossy().into_owned()),
+        ("HALLEY_SHARED", service.paths.shared().to_string_lossy().into_owned()),
+    ];
+    env.extend(ours.map(|(name, value)| (name.to_owned(), value)));
+    // Users cannot set ours; a rehearsal on a copy of the data does.
+    env.extend(settings.env.clone());
+    env
+}

@@ -1,0 +1,40 @@
+//! The terms on which a release is requested.
+
+/// On what terms a release is wanted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// Also when it is frozen.
+    pub force: Force,
+    /// Why nobody will want to go back from it.
+    pub no_way_back: Option<String>,
+    /// How far it goes.
+    pub extent: Extent,
+}
+
+impl Terms {
+    /// The usual ones, but for frozen artifacts.
+    #[must_use]
+    pub fn with(force: Force) -> Self {
+        Self { force, ..Self::default() }
+    }
+}
+
+/// How far a release goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Extent {
+    /// To its end.
+    #[default]
+    Whole,
+    /// To its plan: nothing is changed.
+    Plan,
+}
+
+/// Whether a frozen artifact may be released.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Force {
+    /// It may not.
+    #[default]
+    No,
+    /// Somebody said `--force`.
+    Yes,
+}

@@ -1,0 +1,38 @@
+//! The `before_stop` hooks of a release that was replaced.
+
+use std::rc::Rc;
+
+use crate::config::model::Point;
+use crate::core::ids::OpId;
+use crate::core::operation::machine::Kind;
+use crate::core::retention::Verdict;
+use crate::store::release;
+use crate::supervisor::service::Service;
+use crate::supervisor::service::instances::Crew;
+use crate::supervisor::tasks::hook_run::{Call, at};
+
+/// Before a release that was replaced is asked to stop: its own, once. It is on its way out
+/// whatever they say. None are run of a release that turned bad, and none at a restart.
+pub async fn run(service: &Rc<Service>, crew: &Crew) {
+    let hooks = at(&crew.settings, Point::BeforeStop);
+    let is_restart = service.serving() == Some(crew.release);
+    if hooks.is_empty() || is_restart || crew.was_told_to_stop.replace(true) {
+        return;
+    }
+    let known = release::known(&service.paths, crew.release);
+    let Some(good) = service.state.borrow().last_good else { return };
+    if known.is_ok_and(|known| known.verdict == Verdict::Good) {
+        let call = Call {
+            point: Point::BeforeStop,
+            hooks,
+            op: OpId(good.op),
+            kind: Kind::Release,
+            release: crew.release,
+            settings: crew.settings.clone(),
+            before: None,
+        };
+        if let Err(why) = call.run_each(service).await {
+            tracing::warn!(service = %service.name, release = %crew.release, why, "stopped all the same");
+        }
+    }
+}
