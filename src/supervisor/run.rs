@@ -106,7 +106,7 @@ async fn take_over(stack: &Rc<Stack>, config: config::model::Service, inventory:
             // A stop that a supervisor before this one did not come to finish.
             let passers = service.slots.passers();
             let is_down = service.fleet.all().is_empty() && passers.is_empty();
-            if service.state.borrow().stopped && !is_down {
+            if service.durable.state().stopped && !is_down {
                 let service = Rc::clone(&service);
                 tokio::task::spawn_local(async move { take_down(&service).await });
             }

@@ -85,7 +85,7 @@ fn lines_of(book: &Book, wanted: &ErrorLines) -> Lines {
     let beside = book.beside.as_ref().filter(|beside| beside.release != book.crew.release);
     let beside = beside.map(|beside| book.service.logs.path(beside.release));
     // The old one had all connections until the operation began; when that was, its journal knows.
-    let began = book.service.operation.borrow().as_ref().map(|running| running.at.borrow().clone());
+    let began = book.service.activity.operation().map(|running| running.at.borrow().clone());
     let before = beside.as_deref().zip(began).and_then(|(path, began)| {
         let span_ms = wanted.max_rate.per_ms.max(book.until.since_ms(book.begun));
         error_lines::before(path, wanted, &began, span_ms)

@@ -78,7 +78,8 @@ impl<'a> Hand<'a> {
     #[must_use]
     pub fn of(service: &'a Rc<Service>, log: PathBuf) -> Option<Self> {
         let backup = service.config().backup.clone()?;
-        let release = service.live_crew().map(|crew| crew.release).or(service.last_good())?;
+        let release =
+            service.live_crew().map(|crew| crew.release).or(service.durable.last_good())?;
         let settings = release::settings(&service.paths, release);
         let settings = settings.unwrap_or_else(|_| service.config().settings.clone());
         Some(Self { service, backup, release, settings, log })
@@ -315,7 +316,7 @@ pub async fn take(hand: &Hand<'_>, op: Option<OpId>) -> Result<Receipt, String> 
             took_ms: clock::tick().since_ms(begun),
             bytes: listing.size_bytes,
             digest: listing.digest,
-            schema: hand.service.state.borrow().schema.clone(),
+            schema: hand.service.durable.state().schema.clone(),
             rehearsed: None,
         };
         receipt::write(paths, &receipt).map_err(system)?;

@@ -284,7 +284,7 @@ async fn conclude(
 
 fn note_schema(service: &Service, warnings: &mut Vec<String>, schema: Option<&str>) {
     let schema = schema.map(str::to_owned);
-    if let Err(error) = service.save(|state| state.schema = schema) {
+    if let Err(error) = service.durable.save(|state| state.schema = schema) {
         warnings.push(format!("the schema's version is not noted: {error}"));
     }
 }
@@ -309,7 +309,7 @@ fn hold(
         ],
         exit: 18,
     };
-    if let Err(error) = service.save(|state| state.alarm = Some(trouble)) {
+    if let Err(error) = service.durable.save(|state| state.alarm = Some(trouble)) {
         warnings.push(error.to_string());
     }
     PhaseResult::refused(18, why)
@@ -322,7 +322,7 @@ fn freeze(service: &Service, op: OpId, warnings: &mut Vec<String>, why: &str) {
         actor: "halley-sup".to_owned(),
         why: format!("operation {op}: {first}"),
     };
-    if let Err(error) = service.save(|state| state.freeze = Some(freeze)) {
+    if let Err(error) = service.durable.save(|state| state.freeze = Some(freeze)) {
         warnings.push(error.to_string());
     }
 }

@@ -3,9 +3,9 @@
 use std::rc::Rc;
 
 use crate::config::model::Proxy;
-use crate::os::clock;
 use crate::supervisor::health::check;
 use crate::supervisor::service::Service;
+use crate::supervisor::service::condition::Source;
 use crate::supervisor::service::instances::{Crew, Duty};
 use crate::supervisor::service::notices;
 
@@ -35,7 +35,7 @@ pub fn watch(service: &Rc<Service>) {
         let mut n_bad = 0;
         loop {
             tokio::time::sleep(interval).await;
-            if service.operation.borrow().is_some() {
+            if service.activity.operation().is_some() {
                 continue;
             }
             let Some(crew) = service.live_crew() else { continue };
@@ -51,14 +51,12 @@ pub fn watch(service: &Rc<Service>) {
                 let why = bad.unwrap_or_default();
                 tracing::error!(service = %service.name, why, "the live release does not answer");
                 notices::degraded(&service, &why);
-                service.trouble.replace(Some(why));
-                service.unwell.set(Some(clock::tick()));
+                service.condition.report(Source::Liveness, why);
             } else if n_bad == 0 {
                 notices::recovered(&service);
             }
-            if n_bad == 0 && service.unwell.take().is_some() {
+            if n_bad == 0 && service.condition.resolve(Source::Liveness) {
                 tracing::info!(service = %service.name, "the live release answers again");
-                service.trouble.replace(None);
             }
         }
     });

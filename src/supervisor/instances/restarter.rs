@@ -16,6 +16,7 @@ use crate::supervisor::instances::retire;
 use crate::supervisor::instances::start;
 use crate::supervisor::processes::child_tag::Role;
 use crate::supervisor::service::Service;
+use crate::supervisor::service::condition::Source;
 use crate::supervisor::service::instances::{Crew, Duty, Instance, Run};
 use crate::supervisor::service::notices;
 use crate::text;
@@ -123,7 +124,7 @@ pub async fn start_again(
                 let text = format!("release {} cannot be started again: {error}", crew.release);
                 tracing::error!(service = %service.name, "{text}");
                 notices::degraded(service, &text);
-                service.trouble.replace(Some(text));
+                service.condition.report(Source::Restart, text);
             }
         }
     }
@@ -139,7 +140,10 @@ async fn settle_in(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instanc
     {
         if check::at(service, crew, instance).await.is_good() {
             instance.ready.set(true);
-            service.trouble.replace(None);
+            service.condition.resolve(Source::Restart);
+            if crew.instances().iter().all(|instance| instance.ready.get()) {
+                service.condition.serves();
+            }
             notices::recovered(service);
             break;
         }
@@ -152,7 +156,7 @@ async fn settle_in(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instanc
 }
 
 fn resteer(service: &Rc<Service>, crew: &Rc<Crew>) {
-    if service.live.get() != Some(crew.generation) {
+    if service.routing.live() != Some(crew.generation) {
         return;
     }
     if let Err(error) = service.steer_again() {

@@ -12,6 +12,7 @@ use crate::supervisor::instances::connections;
 use crate::supervisor::instances::retire;
 use crate::supervisor::instances::start;
 use crate::supervisor::service::Service;
+use crate::supervisor::service::condition::Source;
 use crate::supervisor::service::instances::{Crew, Duty, Instance};
 use crate::supervisor::sockets::listener;
 use crate::text;
@@ -24,23 +25,26 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// Brings the live release to the number of instances that the configuration asks for. An
 /// operation that runs comes first: what it starts has the right number already.
 pub fn begin(service: &Rc<Service>) {
-    if service.scaling.replace(true) {
+    if !service.activity.begin_scaling() {
         return;
     }
     let service = Rc::clone(service);
     tokio::task::spawn_local(async move {
         while let Some(crew) = due(&service) {
-            if service.operation.borrow().is_some() {
+            if service.activity.operation().is_some() {
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }
-            if let Err(why) = one_step(&service, &crew).await {
-                tracing::error!(service = %service.name, why, "changing the number of instances");
-                service.trouble.replace(Some(why));
-                break;
+            match one_step(&service, &crew).await {
+                Ok(()) => drop(service.condition.resolve(Source::Scale)),
+                Err(why) => {
+                    tracing::error!(service = %service.name, why, "changing the number of instances");
+                    service.condition.report(Source::Scale, why);
+                    break;
+                }
             }
         }
-        service.scaling.set(false);
+        service.activity.end_scaling();
     });
 }
 

@@ -86,7 +86,7 @@ pub async fn begin_member(
         release::all(&service.paths).iter().map(|known| (known.release, known.verdict)).collect();
     let op = journal::next_op(&service.paths);
     // A live release that is dead at the moment is the one to go back from, not to.
-    let from = service.live_crew().map(|crew| crew.release).or(service.last_good());
+    let from = service.live_crew().map(|crew| crew.release).or(service.durable.last_good());
     let mut older = retention::targets(&known, from);
     // What does not run on the data as it is would be a failed rollback.
     older.retain(|release| schema::misses(service, *release).is_none());
@@ -99,8 +99,8 @@ pub async fn begin_member(
         source_name: String::new(),
         terms: Terms::default(),
         is_resumed: false,
-        old: service.live.get(),
-        warm: service.live.get(),
+        old: service.routing.live(),
+        warm: service.routing.live(),
         ladder: Vec::new(),
         rung: None,
         left_rung: None,
@@ -154,7 +154,7 @@ async fn make_way(service: &Rc<Service>) -> Result<(), Trouble> {
     if let Some(obstacle) = obstacle(service) {
         return Err(obstacle);
     }
-    let running = service.operation.borrow().clone();
+    let running = service.activity.operation();
     let Some(running) = running else { return Ok(()) };
     running.order(Order::Yield);
     running.over().await;
@@ -164,7 +164,7 @@ async fn make_way(service: &Rc<Service>) -> Result<(), Trouble> {
 fn next_release(service: &Service) -> ReleaseId {
     let on_disk = [service.paths.releases(), service.paths.metas()];
     let highest = on_disk.iter().filter_map(|dir| ServiceLayout::numbers(dir).pop()).max();
-    let next = service.state.borrow().next_release;
+    let next = service.durable.state().next_release;
     ReleaseId(next.max(highest.unwrap_or(0) + 1))
 }
 
@@ -229,7 +229,7 @@ fn launch(service: &Rc<Service>, kind: Kind, job: Job) -> Result<Rc<Operation>, 
     let journal = Journal::create(&service.paths, &intent)
         .map_err(|error| refusal(service, "changed", &error.to_string(), 13, &["status"]))?;
     go(service, operation, Deploy::begin(plan), job, journal, orders);
-    let running = service.operation.borrow().clone();
+    let running = service.activity.operation();
     running.ok_or_else(|| refusal(service, "changed", "it ended at once", 1, &["status"]))
 }
 
@@ -255,9 +255,8 @@ pub fn go(
     orders: tokio::sync::mpsc::UnboundedReceiver<Order>,
 ) {
     operation.announce_to_watchers(&service.name);
-    service.busy.notify_waiters();
-    service.operation.replace(Some(Rc::clone(&operation)));
-    let run = runner::run(Rc::clone(service), operation, machine, job, journal, orders);
-    let task = tokio::task::spawn_local(run);
-    service.task.replace(Some(task));
+    let (own, running) = (Rc::clone(service), Rc::clone(&operation));
+    service.activity.begin(running, || {
+        tokio::task::spawn_local(runner::run(own, operation, machine, job, journal, orders))
+    });
 }

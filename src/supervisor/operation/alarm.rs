@@ -12,17 +12,17 @@ use crate::supervisor::service::refusal::still;
 
 /// A rollback failed: loud, and until the next commit.
 pub fn raise_alarm(service: &Rc<Service>, job: &Job) {
-    if service.state.borrow().alarm.is_some() {
+    if service.durable.state().alarm.is_some() {
         return;
     }
     let alarm = alarm(service, job);
     tracing::error!(service = %service.name, what = alarm.what, why = alarm.why, "ROLLBACK FAILED");
-    let running = service.operation.borrow().clone();
+    let running = service.activity.operation();
     if let Some(running) = running {
         let message = notices::of_operation(service, &running, &alarm);
         notices::tell(service, Notice::RollbackFailed, message);
     }
-    let saved: Result<(), StateError> = service.save(|state| state.alarm = Some(alarm));
+    let saved: Result<(), StateError> = service.durable.save(|state| state.alarm = Some(alarm));
     if let Err(error) = saved {
         tracing::error!(service = %service.name, %error, "saving the alarm");
     }

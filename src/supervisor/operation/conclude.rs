@@ -27,9 +27,6 @@ use crate::supervisor::service::terms::Extent;
 /// Journals that are kept; the history keeps a line of each for ever.
 const N_JOURNALS: usize = 200;
 
-/// Past operations that late watchers can still follow from memory.
-const N_PAST: usize = 8;
-
 /// Ends an operation.
 pub async fn finish(
     service: &Rc<Service>,
@@ -72,7 +69,7 @@ pub fn give_way(service: &Rc<Service>, operation: &Rc<Operation>, journal: &mut 
         op: operation.id.0,
         release: operation.release.get().map(|release| release.0),
         serving: service.serving().map(|release| release.0),
-        last_good: service.last_good().map(|release| release.0),
+        last_good: service.durable.last_good().map(|release| release.0),
         exit: 23,
         warnings: Vec::new(),
         next: Vec::new(),
@@ -112,11 +109,7 @@ fn close(
         ms: clock::tick().since_ms(operation.started),
     };
     operation.outcome.replace(Some(outcome.clone()));
-    service.operation.replace(None);
-    let mut past = service.past.borrow_mut();
-    past.push_front(Rc::clone(operation));
-    past.truncate(N_PAST);
-    drop(past);
+    service.activity.end(operation);
     operation.tell(Event::Result(Box::new(outcome)));
     if let Err(error) = history::append(&service.shared.layout.history(), &entry) {
         tracing::warn!(service = %service.name, %error, "writing the history");
@@ -126,7 +119,7 @@ fn close(
 fn outcome(service: &Rc<Service>, operation: &Operation, job: &Job, ended: Ended) -> Outcome {
     let (name, exit) = name_and_exit(service, job, operation.kind, ended);
     let trouble = (exit != 0).then(|| trouble(service, job, operation.kind, ended, exit));
-    let next = match (&trouble, service.state.borrow().standby.as_ref()) {
+    let next = match (&trouble, service.durable.state().standby.as_ref()) {
         (Some(trouble), _) => trouble.next.clone(),
         (None, Some(_)) if operation.kind == Kind::Release => {
             vec![format!("halley-sup rollback {}", service.name)]
@@ -139,7 +132,7 @@ fn outcome(service: &Rc<Service>, operation: &Operation, job: &Job, ended: Ended
         op: operation.id.0,
         release: Some(job.release.0),
         serving: service.serving().map(|release| release.0),
-        last_good: service.last_good().map(|release| release.0),
+        last_good: service.durable.last_good().map(|release| release.0),
         exit,
         warnings: job.warnings.clone(),
         next,
@@ -205,15 +198,15 @@ fn trouble(service: &Rc<Service>, job: &Job, kind: Kind, ended: Ended, exit: u8)
 
 /// Everybody without a duty goes: warm first when a rollback may want it, at once when it was bad.
 fn let_go(service: &Rc<Service>, job: &Job, ended: Ended) {
-    let live = service.live.get();
-    let until = service.state.borrow().standby.as_ref().map(|standby| standby.until_ms);
+    let live = service.routing.live();
+    let until = service.durable.state().standby.as_ref().map(|standby| standby.until_ms);
     for crew in service.fleet.all() {
         let is_leaving = crew.duty.get() == Duty::Draining || crew.leaving.get().is_some();
         if live == Some(crew.generation) || is_leaving {
             continue;
         }
         let left_just_now = job.old == Some(crew.generation) || job.warm == Some(crew.generation);
-        let standby = service.state.borrow().standby.as_ref().map(|s| s.generation);
+        let standby = service.durable.state().standby.as_ref().map(|s| s.generation);
         let warm = standby == Some(crew.generation.0);
         match ended {
             // Nothing changed: an older standby stays what it was.
@@ -241,12 +234,12 @@ fn prune(service: &Rc<Service>) {
     }
     let all = release::all(&service.paths);
     let known: Vec<_> = all.iter().map(|known| (known.release, known.verdict)).collect();
-    let set = service.set.borrow().clone();
-    let state = service.state.borrow();
+    let set = service.activity.set();
+    let state = service.durable.state();
     let roots = Roots {
         serving: service.serving(),
-        last_good: service.last_good(),
-        trial: service.trial(),
+        last_good: service.durable.last_good(),
+        trial: service.durable.trial(),
         standby: state.standby.as_ref().map(|standby| ReleaseId(standby.release)),
         pinned: state.pinned.iter().copied().map(ReleaseId).collect(),
         open: set.and_then(|set| set.before(&service.name)).into_iter().collect(),

@@ -27,6 +27,7 @@ use crate::supervisor::instances::start;
 use crate::supervisor::instances::stop_all;
 use crate::supervisor::operation::start_last_good;
 use crate::supervisor::service::Service;
+use crate::supervisor::service::condition::Source;
 use crate::supervisor::service::instances::{Crew, Duty};
 use crate::supervisor::service::occupied;
 use crate::supervisor::service::outcome;
@@ -173,14 +174,14 @@ async fn replace(
     let refused =
         |why: &str, exit| refusal::refusal(service, "restored", why, exit, &["status", "logs"]);
     // Nobody starts the release meanwhile.
-    let turn = service.starting.lock().await;
+    let turn = service.activity.starting().await;
     let begun = clock::tick();
     if let Err(why) = stop_all::clear(service).await {
         drop(turn);
         start_last_good::bring_up(service).await;
         return Err(refused(&format!("callers cannot be held: {why}"), 1));
     }
-    service.live.set(None);
+    service.routing.clear();
     tell(events, "stop_old", PhaseState::Ok, begun, "callers wait");
     let begun = clock::tick();
     let before = match saved(hand).await {
@@ -223,7 +224,7 @@ async fn replace(
     match prove(service, hand).await {
         Ok(detail) => {
             let schema = receipt.schema.clone();
-            if let Err(error) = service.save(|state| state.schema = schema) {
+            if let Err(error) = service.durable.save(|state| state.schema = schema) {
                 tracing::warn!(service = %service.name, %error, "noting the schema's version");
             }
             tell(events, "gate", PhaseState::Ok, begun, &detail);
@@ -274,7 +275,7 @@ async fn prove(service: &Rc<Service>, hand: &Hand<'_>) -> Result<String, String>
         Gated::Died => diagnosis::death(service, generation, target),
         Gated::Shut(why) => format!("{why}{}", diagnosis::last_lines(service, &crew)),
     };
-    service.live.set(None);
+    service.routing.clear();
     retire::stop_now(service, &crew).await;
     Err(format!("release {target} does not run on it: {why}"))
 }
@@ -285,14 +286,18 @@ async fn go_forward(service: &Rc<Service>, crew: &Rc<Crew>, target: ReleaseId) {
     let pointed = service.point_proxy(crew).await;
     revive(service, crew);
     service.tend();
-    let op = service.state.borrow().last_good.map_or(0, |good| good.op);
+    let op = service.durable.state().last_good.map_or(0, |good| good.op);
     let served = Served { release: target.0, generation: crew.generation.0, op };
-    let saved = service.save(|state| {
+    let saved = service.durable.save(|state| {
         state.last_good = Some(served);
         state.standby = None;
     });
     let trouble = steered.err().or(pointed.err()).or(saved.err().map(|error| error.to_string()));
-    service.trouble.replace(trouble);
+    service.condition.serves();
+    match trouble {
+        Some(why) => service.condition.report(Source::Restore, why),
+        None => drop(service.condition.resolve(Source::Restore)),
+    }
 }
 
 /// A crash in the middle of a restore is undone before anything is started.
@@ -312,7 +317,7 @@ pub async fn undo(service: &Rc<Service>) -> Result<(), String> {
     if let Err(why) = stop_all::clear(service).await {
         tracing::error!(service = %service.name, why, "holding callers");
     }
-    service.live.set(None);
+    service.routing.clear();
     undo_holding(service, &hand, &restoration).await
 }
 
@@ -327,13 +332,14 @@ async fn undo_holding(
     match put_in_place(service, hand, id).await {
         Ok(()) => {
             tracing::warn!(service = %service.name, backup = id, "after a restore that was cut off");
+            service.condition.resolve(Source::Restore);
             end(service);
             Ok(())
         }
         Err(why) => {
             tracing::error!(service = %service.name, backup = id, why, "undoing a restore");
             let why = format!("undoing a restore from backup {id}: {why}");
-            service.trouble.replace(Some(why.clone()));
+            service.condition.report(Source::Restore, why.clone());
             Err(why)
         }
     }

@@ -69,7 +69,7 @@ pub async fn take_over(service: &Rc<Service>, inventory: &mut Inventory) -> Resu
     task::sweep(service);
     backup::sweep(service);
     let ends = adopt_crews(service, mine, inventory);
-    if let Some(good) = service.state.borrow().last_good {
+    if let Some(good) = service.durable.state().last_good {
         service.fleet.seen(Generation(good.generation));
     }
     let open = journal::open_operation(&service.paths)?;
@@ -136,7 +136,7 @@ fn take_mine(service: &Rc<Service>, inventory: &mut Inventory) -> Vec<(Label, Fo
                 if let Some(end) = found.end {
                     service.link().child_ended(found.child, end);
                 }
-                service.left_over.borrow_mut().insert(purpose.clone(), found.child);
+                service.activity.leave_over(purpose.clone(), found.child);
             }
             (Role::Probe | Role::Oneshot, _) | (Role::Instance | Role::Forwarder, Some(_)) => {
                 let (service, child, end) = (Rc::clone(service), found.child, found.end);
@@ -252,7 +252,7 @@ fn adopt_crew(service: &Rc<Service>, places: Places, inventory: &mut Inventory) 
 /// Which generation the kernel steers to now, as far as it can be told: steering there again
 /// changes nothing for anybody.
 fn live_generation(service: &Service, open: Option<&(Intent, Vec<Record>)>) -> Option<Generation> {
-    let good = service.state.borrow().last_good.map(|good| Generation(good.generation));
+    let good = service.durable.state().last_good.map(|good| Generation(good.generation));
     let (intent, records) = match open {
         Some(open) => open,
         None => return good,
@@ -334,7 +334,7 @@ fn resume(service: &Rc<Service>, intent: Intent, records: &[Record]) -> Result<(
         Ok(n) if on_trial && is_release && trial::read(&service.paths)?.is_some() => n,
         _ => trial::N_TRIES,
     };
-    let good = service.state.borrow().last_good;
+    let good = service.durable.state().last_good;
     let seen = Seen {
         same_boot: intent.boot_id == service.shared.boot_id,
         candidate_alive: complete(Some(job.generation)),
@@ -398,7 +398,7 @@ fn job_of(intent: &Intent, rung: Option<Generation>, records: &[Record]) -> Job 
 /// Who is there for what while an operation goes on.
 fn give_duties(service: &Service, job: &Job) {
     for crew in service.fleet.all() {
-        let is_live = service.live.get() == Some(crew.generation);
+        let is_live = service.routing.live() == Some(crew.generation);
         let is_candidate = crew.generation == job.generation;
         let duty = match (is_candidate, is_live) {
             (true, true) => Duty::Trial,
@@ -413,9 +413,9 @@ fn give_duties(service: &Service, job: &Job) {
 
 /// Without an operation: one is live, one may be warm, the others go.
 fn settle_duties(service: &Rc<Service>) {
-    let standby = service.state.borrow().standby.clone();
+    let standby = service.durable.state().standby.clone();
     for crew in service.fleet.all() {
-        if service.live.get() == Some(crew.generation) {
+        if service.routing.live() == Some(crew.generation) {
             continue;
         }
         let warm = standby.as_ref().filter(|standby| {

@@ -15,6 +15,7 @@ use crate::supervisor::instances::restarter::revive;
 use crate::supervisor::instances::start;
 use crate::supervisor::operation::restore;
 use crate::supervisor::service::Service;
+use crate::supervisor::service::condition::Source;
 use crate::supervisor::service::instances::{Crew, Duty};
 use crate::supervisor::service::notices;
 
@@ -22,15 +23,13 @@ use crate::supervisor::service::notices;
 const STARTS: Pauses = Pauses::doubling(200, 30_000);
 /// Between tries to point the proxy at it.
 const FLIPS: Pauses = Pauses::doubling(500, 30_000);
-/// How a trouble with the proxy begins.
-const PROXY_TROUBLE: &str = "the proxy does not lead here: ";
 
 /// Starts the last good release of a service that has nothing running, and tries again until it
 /// runs: callers wait in the queues meanwhile. Returns when it answers or its deadline is over.
 pub async fn bring_up(service: &Rc<Service>) {
     let mut backoff = STARTS.begin();
     loop {
-        let running = service.operation.borrow().clone();
+        let running = service.activity.operation();
         if let Some(running) = running {
             running.over().await;
         }
@@ -40,7 +39,7 @@ pub async fn bring_up(service: &Rc<Service>) {
             Err(why) => {
                 tracing::error!(service = %service.name, why, "starting the last good release");
                 notices::degraded(service, &why);
-                service.trouble.replace(Some(why));
+                service.condition.report(Source::Start, why);
             }
         }
         tokio::time::sleep(backoff.pause()).await;
@@ -49,7 +48,7 @@ pub async fn bring_up(service: &Rc<Service>) {
 
 /// How long those after it wait for a service that is brought up.
 pub fn deadline(service: &Service) -> Duration {
-    let good = service.last_good();
+    let good = service.durable.last_good();
     let own = good.and_then(|good| release::settings(&service.paths, good).ok());
     own.unwrap_or_else(|| service.config().settings.clone()).health.deadline
 }
@@ -64,13 +63,13 @@ enum Brought {
 
 async fn bring_up_once(service: &Rc<Service>) -> Result<Brought, String> {
     // From the look to the steering nobody else begins or stops anything.
-    let turn = service.starting.lock().await;
-    if service.operation.borrow().is_some() {
+    let turn = service.activity.starting().await;
+    if service.activity.operation().is_some() {
         return Ok(Brought::Busy);
     }
     restore::undo(service).await?;
-    let good = service.state.borrow().last_good;
-    let wanted = !service.state.borrow().stopped && !service.shared.stopping.get();
+    let good = service.durable.state().last_good;
+    let wanted = !service.durable.state().stopped && !service.shared.stopping.get();
     let (Some(good), true, None) = (good, wanted, service.live_crew()) else {
         return Ok(Brought::Up);
     };
@@ -84,18 +83,18 @@ async fn bring_up_once(service: &Rc<Service>) -> Result<Brought, String> {
     revive(service, &crew);
     service.tend();
     let served = Served { generation: generation.0, ..good };
-    service.save(|state| state.last_good = Some(served)).map_err(|error| text(&error))?;
+    service.durable.save(|state| state.last_good = Some(served)).map_err(|error| text(&error))?;
     drop(turn);
     let mut transcript = Transcript::default();
     let deadline = crew.settings.health.deadline;
     match gate::gate(service, &crew, Rigour::Short, deadline, &mut transcript).await {
-        Gated::Open(_) => drop(service.trouble.replace(None)),
+        Gated::Open(_) => service.condition.serves(),
         // It is live and kept up by the guard all the same.
-        Gated::Shut(why) => drop(service.trouble.replace(Some(text(&why)))),
+        Gated::Shut(why) => service.condition.report(Source::Start, text(&why)),
         Gated::Died => {
-            service.trouble.replace(Some(text(&"its process ended")));
+            service.condition.report(Source::Start, text(&"its process ended"));
             if answers_within(service, &crew, deadline).await {
-                service.trouble.replace(None);
+                service.condition.serves();
             }
         }
     }
@@ -130,19 +129,16 @@ fn lead_in(service: &Rc<Service>, crew: &Rc<Crew>) {
     tokio::task::spawn_local(async move {
         let mut backoff = FLIPS.begin();
         let is_live = || {
-            let idle = service.operation.borrow().is_none();
-            idle && service.live.get() == Some(crew.generation)
+            let idle = service.activity.operation().is_none();
+            idle && service.routing.live() == Some(crew.generation)
         };
         while is_live() {
             match service.point_proxy(&crew).await {
                 Ok(()) => {
-                    let told = |why: &String| why.starts_with(PROXY_TROUBLE);
-                    if service.trouble.borrow().as_ref().is_some_and(told) {
-                        service.trouble.replace(None);
-                    }
+                    service.condition.resolve(Source::Proxy);
                     return;
                 }
-                Err(why) => service.trouble.replace(Some(format!("{PROXY_TROUBLE}{why}"))),
+                Err(why) => service.condition.report(Source::Proxy, why),
             };
             tokio::time::sleep(backoff.pause()).await;
         }

@@ -8,14 +8,14 @@ use crate::supervisor::service::Service;
 /// Stops a service: its operation, its listeners, its processes. New connections are refused from
 /// the first moment on, those that are served are finished.
 pub async fn take_down(service: &Rc<Service>) {
-    let task = service.task.borrow_mut().take();
+    let task = service.activity.take_task();
     if let Some(task) = task {
         task.abort();
         drop(task.await);
     }
     // What is just being started is seen, and stopped.
-    let turn = service.starting.lock().await;
-    service.live.set(None);
+    let turn = service.activity.starting().await;
+    service.routing.clear();
     let crews = service.fleet.all();
     let stops: Vec<_> = crews
         .into_iter()

@@ -39,7 +39,7 @@ pub fn begin(
         before: stack
             .find(&part.service)
             .ok()
-            .and_then(|service| service.last_good())
+            .and_then(|service| service.durable.last_good())
             .map(|release| release.0),
     });
     let intent = Intent::new(journal::next(layout), actor, planned.collect());

@@ -124,7 +124,7 @@ fn seen(stack: &Stack, set: &ReleaseSet, index: usize, kind: Kind, op: OpId) -> 
     let unknown = Last::Over(Came::Stuck, None);
     let service = stack.services.borrow().get(&set.members[index].0).cloned();
     let Some(service) = service else { return unknown };
-    if let Some(operation) = service.operation_of(op) {
+    if let Some(operation) = service.activity.operation_of(op) {
         let outcome = operation.outcome.borrow().clone();
         return outcome.map_or(Last::Runs, over);
     }

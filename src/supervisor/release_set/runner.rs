@@ -59,7 +59,9 @@ async fn perform(
         return (Came::Stuck, stuck(&before, "this service cannot be managed"));
     };
     let begun = match course.in_flight.take() {
-        Some(op) => service.operation_of(op).ok_or_else(|| refusal(&service, "it is gone")),
+        Some(op) => {
+            service.activity.operation_of(op).ok_or_else(|| refusal(&service, "it is gone"))
+        }
         None => begin_one(&service, set, course, index, kind).await,
     };
     let operation = match begun {
@@ -107,7 +109,7 @@ async fn begin_one(
         Kind::Rollback => Wish::Rollback { to: set.before(&service.name).map(|to| to.0) },
     };
     // A start of the last good release that is under way would steer after the rollback has.
-    let turn = service.starting.lock().await;
+    let turn = service.activity.starting().await;
     let op = journal::next_op(&service.paths);
     match (course.announce(index, kind, op), kind) {
         (Ok(()), _) => {}
@@ -209,7 +211,7 @@ fn aborted(service: &Service, actor: &str) -> Trouble {
 fn raise_alarm(stack: &Stack, set: &ReleaseSet, index: usize, why: &str) {
     let service = stack.services.borrow().get(&set.members[index].0).cloned();
     let Some(service) = service else { return };
-    if service.state.borrow().alarm.is_some() {
+    if service.durable.state().alarm.is_some() {
         return;
     }
     let name = &service.name;
@@ -221,7 +223,7 @@ fn raise_alarm(stack: &Stack, set: &ReleaseSet, index: usize, why: &str) {
         next: vec![format!("halley-sup status {name}"), format!("halley-sup rollback {name}{to}")],
         exit: 30,
     };
-    if let Err(error) = service.save(|state| state.alarm = Some(alarm)) {
+    if let Err(error) = service.durable.save(|state| state.alarm = Some(alarm)) {
         tracing::error!(service = %name, %error, "saving the alarm");
     }
 }

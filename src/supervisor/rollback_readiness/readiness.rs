@@ -25,7 +25,7 @@ const JITTER: u32 = 10;
 pub fn target(service: &Service) -> Option<ReleaseId> {
     let known: Vec<_> =
         release::all(&service.paths).iter().map(|known| (known.release, known.verdict)).collect();
-    let from = service.serving().or(service.last_good());
+    let from = service.serving().or(service.durable.last_good());
     let targets = retention::targets(&known, from);
     let runs_on_it = |target: &&ReleaseId| schema::misses(service, **target).is_none();
     targets.iter().find(runs_on_it).or(targets.first()).copied()
@@ -42,7 +42,7 @@ pub fn status(service: &Service) -> RollbackStatus {
     let warm = crews
         .iter()
         .any(|crew| crew.release == target && crew.duty.get() == Duty::Standby && crew.is_whole());
-    let rehearsal = service.state.borrow().rehearsal.clone();
+    let rehearsal = service.durable.state().rehearsal.clone();
     let rehearsal = rehearsal.filter(|rehearsal| rehearsal.release == target.0);
     let said = rehearsal.as_ref().and_then(|rehearsal| rehearsal.why.clone());
     let why = schema::misses(service, target)
@@ -77,7 +77,7 @@ fn missing(service: &Service, target: ReleaseId) -> Option<String> {
 /// Looks, and says it when a rollback has stopped or begun to be possible.
 pub fn look(service: &Rc<Service>) {
     let status = status(service);
-    let before = service.was_ready.replace(Some(status.ready));
+    let before = service.condition.note_ready(status.ready);
     let why = status.why.unwrap_or_default();
     match (before, status.ready) {
         // The first release has none behind it, and that is no news.
@@ -106,7 +106,7 @@ pub fn look(service: &Rc<Service>) {
 #[must_use]
 pub fn due(service: &Service) -> Option<Duration> {
     let every = service.config().drill?;
-    let state = service.state.borrow();
+    let state = service.durable.state();
     let spread = every / JITTER;
     let part = u32::from(jitter(&service.shared.boot_id, service.name.as_str()));
     let early = spread * part / u32::from(u8::MAX);

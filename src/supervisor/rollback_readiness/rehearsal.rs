@@ -75,7 +75,7 @@ pub async fn target_now(
         depth: word.to_owned(),
         why: tried.as_ref().err().map(|why| why.lines().next().unwrap_or_default().to_owned()),
     };
-    if let Err(error) = service.save(|state| state.rehearsal = Some(rehearsal)) {
+    if let Err(error) = service.durable.save(|state| state.rehearsal = Some(rehearsal)) {
         tracing::warn!(service = %service.name, %error, "noting a rehearsal");
     }
     let took = text::seconds(begun, clock::tick());
@@ -91,7 +91,7 @@ pub fn note(service: &Service, target: Option<ReleaseId>, why: &str) {
         depth: "full".to_owned(),
         why: Some(why.lines().next().unwrap_or_default().to_owned()),
     };
-    if let Err(error) = service.save(|state| state.rehearsal = Some(rehearsal)) {
+    if let Err(error) = service.durable.save(|state| state.rehearsal = Some(rehearsal)) {
         tracing::warn!(service = %service.name, %error, "noting a rehearsal");
     }
 }

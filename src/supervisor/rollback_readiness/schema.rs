@@ -11,7 +11,7 @@ use crate::supervisor::service::candidate::{Candidate, WayBack};
 #[must_use]
 pub fn misses(service: &Service, release: ReleaseId) -> Option<String> {
     let settings = release::settings(&service.paths, release).ok()?;
-    let now = service.state.borrow().schema.clone()?;
+    let now = service.durable.state().schema.clone()?;
     missed(&now, settings.schema.as_ref()?, &format!("release {release}"))
 }
 
@@ -20,7 +20,7 @@ pub fn misses(service: &Service, release: ReleaseId) -> Option<String> {
 pub fn contract(service: &Service, candidate: &Candidate, settings: &Settings) -> Vec<String> {
     let mut failures = Vec::new();
     let Some(schema) = &settings.schema else { return failures };
-    let now = service.state.borrow().schema.clone();
+    let now = service.durable.state().schema.clone();
     if settings.migrate.is_none()
         && let Some(why) = now.and_then(|now| missed(&now, schema, "this release"))
     {

@@ -3,8 +3,11 @@
 //!
 //! This room holds state. It must never start or stop a process.
 
+pub mod activity;
 pub mod candidate;
 pub mod child_spec;
+pub mod condition;
+pub mod durable;
 pub mod event_log;
 pub mod followable;
 pub mod instances;
@@ -15,35 +18,33 @@ pub mod outcome;
 pub mod phase_result;
 pub mod refusal;
 pub mod release_set;
+pub mod routing;
 pub mod stack;
 pub mod terms;
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use tokio::sync::Notify;
-use tokio::task::JoinHandle;
-
 use crate::config::model;
 use crate::config::model::Strategy;
-use crate::core::ids::{Generation, OpId, ReleaseId, ServiceName, SlotId};
+use crate::core::ids::{ReleaseId, ServiceName, SlotId};
 use crate::core::operation::machine::Succession;
 use crate::core::operation::rollout::{self, Part};
 use crate::core::time::Tick;
-use crate::keeper::protocol::ChildId;
 use crate::os::clock;
 use crate::store::layout::{Layout, ServiceLayout};
-use crate::store::state::{State, StateError};
-use crate::store::trial;
+use crate::store::state::StateError;
 use crate::supervisor::notify::queue::Outbox;
 use crate::supervisor::processes::keeper_client::Link;
 use crate::supervisor::processes::log_files::LogFiles;
 use crate::supervisor::proxy;
+use crate::supervisor::service::activity::Activity;
+use crate::supervisor::service::condition::Condition;
+use crate::supervisor::service::durable::Durable;
 use crate::supervisor::service::instances::{Crew, Duty, Fleet};
-use crate::supervisor::service::operation::Operation;
-use crate::supervisor::service::release_set::ReleaseSet;
+use crate::supervisor::service::routing::Routing;
 use crate::supervisor::sockets::backend_address::Place;
 use crate::supervisor::sockets::relay::Passers;
 use crate::supervisor::sockets::slots::{SlotError, Slots};
@@ -78,44 +79,20 @@ pub struct Service {
     pub config: RefCell<Rc<model::Service>>,
     /// Its paths.
     pub paths: ServiceLayout,
-    /// Its durable state as last saved.
-    pub state: RefCell<State>,
+    /// Its durable state.
+    pub durable: Durable,
     /// Its listeners.
     pub slots: Slots,
     /// Its processes.
     pub fleet: Fleet,
     /// Its log files.
     pub logs: LogFiles,
-    /// The generation that new connections go to.
-    pub live: Cell<Option<Generation>>,
-    /// A generation beside the live one that gets a part of the connections.
-    pub part: Cell<Option<(Generation, Part)>>,
-    /// The number of instances is being changed.
-    pub scaling: Cell<bool>,
-    /// The operation that runs.
-    pub operation: RefCell<Option<Rc<Operation>>>,
-    /// The task that runs it.
-    pub task: RefCell<Option<JoinHandle<()>>>,
-    /// The running set that it is a member of.
-    pub set: RefCell<Option<Rc<ReleaseSet>>>,
-    /// Held while its last good release is being started.
-    pub starting: tokio::sync::Mutex<()>,
-    /// Operations that ended, for late watchers.
-    pub past: RefCell<VecDeque<Rc<Operation>>>,
-    /// Commands that a supervisor before this one ran and that nobody has asked for yet.
-    pub left_over: RefCell<BTreeMap<String, ChildId>>,
-    /// What its data is busy with.
-    pub data_work: Cell<Option<&'static str>>,
-    /// Told when an operation begins.
-    pub busy: Notify,
-    /// Whether a rollback would have worked when it was last looked at.
-    pub was_ready: Cell<Option<bool>>,
-    /// Why it does not serve, when it does not.
-    pub trouble: RefCell<Option<String>>,
-    /// The live release's probes at rest are bad since this tick.
-    pub unwell: Cell<Option<Tick>>,
-    /// It was told that it is degraded.
-    pub is_told_degraded: Cell<bool>,
+    /// Where new connections go.
+    pub routing: Routing,
+    /// What it is busy with.
+    pub activity: Activity,
+    /// What is wrong with it.
+    pub condition: Condition,
 }
 
 impl Service {
@@ -125,8 +102,8 @@ impl Service {
     /// When the state file cannot be read: it is never replaced by an empty one.
     pub fn load(shared: Rc<Shared>, config: model::Service) -> Result<Rc<Self>, StateError> {
         let paths = shared.layout.service(&config.name);
-        let state = State::load(&paths.state())?;
-        let is_told_degraded = Cell::new(paths.degraded().exists());
+        let durable = Durable::load(paths.clone())?;
+        let condition = Condition::new(paths.degraded().exists());
         let user = config.settings.user.as_deref();
         let passers = Passers::new(Rc::clone(&shared.link), config.name.clone(), user);
         Ok(Rc::new(Self {
@@ -136,23 +113,11 @@ impl Service {
             config: RefCell::new(Rc::new(config)),
             shared,
             paths,
-            state: RefCell::new(state),
+            durable,
             fleet: Fleet::default(),
-            live: Cell::new(None),
-            part: Cell::new(None),
-            scaling: Cell::new(false),
-            operation: RefCell::default(),
-            task: RefCell::default(),
-            set: RefCell::default(),
-            starting: tokio::sync::Mutex::default(),
-            past: RefCell::default(),
-            left_over: RefCell::default(),
-            data_work: Cell::new(None),
-            busy: Notify::new(),
-            was_ready: Cell::new(None),
-            trouble: RefCell::default(),
-            unwell: Cell::new(None),
-            is_told_degraded,
+            routing: Routing::default(),
+            activity: Activity::default(),
+            condition,
         }))
     }
 
@@ -168,35 +133,12 @@ impl Service {
 
     /// The generation that serves.
     pub fn live_crew(&self) -> Option<Rc<Crew>> {
-        self.fleet.get(self.live.get()?)
+        self.fleet.get(self.routing.live()?)
     }
 
     /// The release that new connections go to.
     pub fn serving(&self) -> Option<ReleaseId> {
         self.live_crew().filter(|crew| crew.is_alive()).map(|crew| crew.release)
-    }
-
-    /// The release that a reboot starts.
-    pub fn last_good(&self) -> Option<ReleaseId> {
-        self.state.borrow().last_good.as_ref().map(|served| ReleaseId(served.release))
-    }
-
-    /// The release that is live but not committed.
-    pub fn trial(&self) -> Option<ReleaseId> {
-        trial::read(&self.paths).ok().flatten().map(|trial| ReleaseId(trial.release))
-    }
-
-    /// Changes the state in memory and saves it in one durable step; on failure the memory is as
-    /// the disk.
-    ///
-    /// # Errors
-    /// When it cannot be saved.
-    pub fn save(&self, change: impl FnOnce(&mut State)) -> Result<(), StateError> {
-        let mut next = self.state.borrow().clone();
-        change(&mut next);
-        next.save(&self.paths.state())?;
-        self.state.replace(next);
-        Ok(())
     }
 
     /// Slots of one listener that belong to a process.
@@ -215,12 +157,11 @@ impl Service {
             .map(|index| crew.slots(index).into_iter().map(|slot| (slot, 1)).collect())
             .collect();
         self.slots.steer(&shares)?;
-        self.part.set(None);
         if let Some(left) = self.live_crew().filter(|left| left.generation != crew.generation) {
             left.duty.set(Duty::Standby);
         }
         crew.duty.set(duty);
-        self.live.set(Some(crew.generation));
+        self.routing.point_at(crew.generation);
         Ok(())
     }
 
@@ -229,7 +170,7 @@ impl Service {
     /// # Errors
     /// When it cannot be done.
     pub fn steer_part(&self, crew: &Rc<Crew>, part: Part) -> Result<(), SlotError> {
-        self.part.set(Some((crew.generation, part)));
+        self.routing.share_with(crew.generation, part);
         self.steer_again()?;
         crew.duty.set(Duty::Trial);
         Ok(())
@@ -241,7 +182,7 @@ impl Service {
     /// When it cannot be done.
     pub fn steer_again(&self) -> Result<(), SlotError> {
         let Some(live) = self.live_crew() else { return Ok(()) };
-        let beside = self.part.get().and_then(|(id, part)| Some((self.fleet.get(id)?, part)));
+        let beside = self.routing.beside().and_then(|(id, part)| Some((self.fleet.get(id)?, part)));
         let n_listeners = self.slots.listeners().len();
         let shares: Vec<Vec<(SlotId, u32)>> = (0..n_listeners)
             .map(|index| match &beside {
@@ -273,12 +214,6 @@ impl Service {
     /// Sees to the slots that nobody has.
     pub fn tend(&self) {
         self.slots.tend(|listener| self.owned_slots(listener));
-    }
-
-    /// The running or a past operation of this number.
-    pub fn operation_of(&self, op: OpId) -> Option<Rc<Operation>> {
-        let running = self.operation.borrow().clone().filter(|running| running.id == op);
-        running.or_else(|| self.past.borrow().iter().find(|past| past.id == op).cloned())
     }
 
     /// How old and new meet.

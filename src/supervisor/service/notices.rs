@@ -16,7 +16,7 @@ use crate::supervisor::service::refusal::still;
 
 /// It does not answer, or cannot be started.
 pub fn degraded(service: &Service, why: &str) {
-    if service.is_told_degraded.replace(true) {
+    if service.condition.tell_degraded(true) {
         return;
     }
     let name = &service.name;
@@ -30,7 +30,7 @@ pub fn degraded(service: &Service, why: &str) {
 
 /// It answers.
 pub fn recovered(service: &Service) {
-    if !service.is_told_degraded.replace(false) {
+    if !service.condition.tell_degraded(false) {
         return;
     }
     let what = format!("{}: well again", service.name);
@@ -51,7 +51,7 @@ pub fn at_rest(service: &Service, what: &str, why: &str, next: Vec<String>) -> M
         service: service.name.to_string(),
         key: format!("rest {} {}", service.shared.boot_id, clock::monotonic_ns()),
         op: None,
-        release: service.last_good().map(|release| release.0),
+        release: service.durable.last_good().map(|release| release.0),
         serving: service.serving().map(|release| release.0),
         outcome: None,
         exit: None,

@@ -12,20 +12,20 @@ pub fn obstacle(service: &Service) -> Option<Trouble> {
     if service.shared.stopping.get() {
         return Some(refusal(service, "changed", "halley-sup is being stopped", 9, &["status"]));
     }
-    if service.state.borrow().stopped {
+    if service.durable.state().stopped {
         return Some(refusal(service, "changed", "it is stopped", 10, &["start"]));
     }
-    if let Some(work) = service.data_work.get() {
+    if let Some(work) = service.activity.data_work() {
         let why = format!("{work} is at its data");
         return Some(refusal(service, "changed", &why, 9, &["status"]));
     }
-    let running = service.operation.borrow().clone().filter(|running| !running.is_stranded());
+    let running = service.activity.operation().filter(|running| !running.is_stranded());
     running.map(|running| busy(service, &running))
 }
 
 /// Why no release begins: the service is frozen.
 pub fn frozen(service: &Service, force: Force) -> Option<String> {
-    let state = service.state.borrow();
+    let state = service.durable.state();
     let freeze = state.freeze.as_ref().filter(|_| force == Force::No)?;
     Some(format!("it is frozen since {} by {}: {}", freeze.at, freeze.actor, freeze.why))
 }
@@ -38,12 +38,11 @@ pub fn occupy(service: &Rc<Service>, work: &'static str) -> Result<Occupied, Tro
     if let Some(obstacle) = obstacle(service).or_else(|| busy_with_set(service)) {
         return Err(obstacle);
     }
-    if service.operation.borrow().is_some() {
+    if service.activity.operation().is_some() {
         let why = "an operation waits for better times";
         return Err(refusal(service, "changed", why, 9, &["status"]));
     }
-    service.data_work.set(Some(work));
-    service.busy.notify_waiters();
+    service.activity.begin_data_work(work);
     Ok(Occupied(Rc::clone(service)))
 }
 
@@ -53,6 +52,6 @@ pub struct Occupied(Rc<Service>);
 
 impl Drop for Occupied {
     fn drop(&mut self) {
-        self.0.data_work.set(None);
+        self.0.activity.end_data_work();
     }
 }

@@ -16,7 +16,7 @@ pub fn outcome(service: &Service, word: &str, op: u64) -> Outcome {
         op,
         release: service.serving().map(|release| release.0),
         serving: service.serving().map(|release| release.0),
-        last_good: service.last_good().map(|release| release.0),
+        last_good: service.durable.last_good().map(|release| release.0),
         exit: 0,
         warnings: Vec::new(),
         next: Vec::new(),

@@ -48,7 +48,7 @@ pub fn idle(service: &Service) -> Trouble {
 
 /// What is true for the user's users now.
 pub fn still(service: &Service) -> String {
-    match (service.serving(), service.last_good()) {
+    match (service.serving(), service.durable.last_good()) {
         (Some(serving), _) => format!("release {serving} is serving"),
         (None, Some(good)) => {
             format!("nothing is serving; release {good} is started again, callers wait")
@@ -59,7 +59,7 @@ pub fn still(service: &Service) -> String {
 
 /// Why a service is not free: the set that it is a member of.
 pub fn busy_with_set(service: &Service) -> Option<Trouble> {
-    let set = service.set.borrow().clone()?;
+    let set = service.activity.set()?;
     let name = &service.name;
     Some(Trouble {
         what: format!("{name}: busy"),

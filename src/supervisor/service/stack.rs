@@ -82,14 +82,14 @@ impl Stack {
     pub fn let_go_of_set(&self) {
         self.set.replace(None);
         for service in self.services.borrow().values() {
-            service.set.replace(None);
+            service.activity.join(None);
         }
     }
 
     /// A member of the running set knows it.
     pub fn mark(&self, service: &Service) {
         let set = self.set.borrow().clone();
-        service.set.replace(set.filter(|set| set.has(&service.name)));
+        service.activity.join(set.filter(|set| set.has(&service.name)));
     }
 
     /// Every service, those of the configuration first, in its order; and whom each one waits for

@@ -20,7 +20,7 @@ pub async fn run(service: &Rc<Service>, crew: &Crew) {
         return;
     }
     let known = release::known(&service.paths, crew.release);
-    let Some(good) = service.state.borrow().last_good else { return };
+    let Some(good) = service.durable.state().last_good else { return };
     if known.is_ok_and(|known| known.verdict == Verdict::Good) {
         let call = Call {
             point: Point::BeforeStop,

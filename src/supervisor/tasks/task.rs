@@ -149,7 +149,7 @@ pub async fn join(
     oneshot: &Oneshot,
     purpose: &str,
 ) -> Option<Result<Ended, OneshotError>> {
-    let child = service.left_over.borrow_mut().remove(purpose)?;
+    let child = service.activity.take_left_over(purpose)?;
     let guard = KillOnDrop { service: Rc::clone(service), child: Some(child) };
     let begun =
         Begun { child, end: service.link().end_of(child), files: Files::of(service, child) };
@@ -160,7 +160,7 @@ pub async fn join(
 /// still asked for.
 pub fn sweep(service: &Service) {
     let wanted: Vec<Files> =
-        service.left_over.borrow().values().map(|child| Files::of(service, *child)).collect();
+        service.activity.left_over().into_iter().map(|child| Files::of(service, child)).collect();
     let Ok(entries) = fs::read_dir(service.paths.oneshots()) else { return };
     for path in entries.flatten().map(|entry| entry.path()) {
         if !wanted.iter().any(|files| files.output == path || files.errors == path) {

@@ -19,13 +19,13 @@ pub(crate) async fn perform(
     client: &mut Client,
 ) -> Result<(), Trouble> {
     let service = &stack.find(&args.service)?;
-    let set = service.set.borrow().clone();
+    let set = service.activity.set();
     if let Some(set) = set {
         set.abort(actor);
         follow(&*set, client, Until::Over).await;
         return Ok(());
     }
-    let running = service.operation.borrow().clone();
+    let running = service.activity.operation();
     let running = running.ok_or_else(|| refusal::idle(service))?;
     running.order(Order::Abort);
     follow(&*running, client, Until::Over).await;

@@ -16,7 +16,7 @@ use crate::supervisor::service::stack::Stack;
 /// Why one could not roll back, exit 14; or why it was not tried.
 pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> Result<(), Trouble> {
     let service = &stack.find(&args.service)?;
-    let running = service.operation.borrow().clone();
+    let running = service.activity.operation();
     if let Some(running) = running {
         return Err(refusal::busy(service, &running));
     }

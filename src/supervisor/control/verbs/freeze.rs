@@ -21,7 +21,7 @@ pub(crate) async fn perform(
 ) -> Result<(), Trouble> {
     let service = &stack.find(&args.service)?;
     let freeze = Freeze { at: clock::now_rfc3339(), actor: actor.to_owned(), why: args.why };
-    let saved = service.save(|state| state.freeze = Some(freeze));
+    let saved = service.durable.save(|state| state.freeze = Some(freeze));
     saved.map_err(|e| refusal::refusal(service, "frozen", &e.to_string(), 13, &["status"]))?;
     client.tell(&Event::Result(Box::new(outcome::outcome(service, "frozen", 0)))).await;
     Ok(())

@@ -15,7 +15,7 @@ use crate::supervisor::service::stack::Stack;
 /// When that release has no log.
 pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> Result<(), Trouble> {
     let service = &stack.find(&args.service)?;
-    let release = args.release.map(ReleaseId).or(service.serving()).or(service.last_good());
+    let release = args.release.map(ReleaseId).or(service.serving()).or(service.durable.last_good());
     let path = release.map(|release| (release, service.logs.path(release)));
     let Some((release, path)) = path.filter(|(_, path)| path.is_file()) else {
         let why = "there is no log of that release";

@@ -16,7 +16,7 @@ use crate::supervisor::service::stack::Stack;
 /// When nothing runs that could be promoted.
 pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> Result<(), Trouble> {
     let service = &stack.find(&args.service)?;
-    let running = service.operation.borrow().clone();
+    let running = service.activity.operation();
     let running = running.ok_or_else(|| refusal::idle(service))?;
     let phase = running.phase.borrow().clone();
     let on_step = matches!(Phase::parse(&phase), Some(Phase::Step(_) | Phase::StepHold(_)));

@@ -19,13 +19,13 @@ pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> R
 }
 
 fn releases(service: &Service) -> Vec<ReleaseEntry> {
-    let state = service.state.borrow();
+    let state = service.durable.state();
     let standby = state.standby.as_ref().map(|standby| ReleaseId(standby.release));
     let roles = |release: ReleaseId| {
         let all = [
             (service.serving() == Some(release), "serving"),
-            (service.last_good() == Some(release), "last_good"),
-            (service.trial() == Some(release), "trial"),
+            (service.durable.last_good() == Some(release), "last_good"),
+            (service.durable.trial() == Some(release), "trial"),
             (standby == Some(release), "standby"),
             (state.pinned.contains(&release.0), "pinned"),
         ];

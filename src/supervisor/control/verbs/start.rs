@@ -17,9 +17,9 @@ use crate::supervisor::service::stack::Stack;
 /// When there is no good release, or the service is not up in time.
 pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> Result<(), Trouble> {
     let service = &stack.find(&args.service)?;
-    let saved = service.save(|state| state.stopped = false);
+    let saved = service.durable.save(|state| state.stopped = false);
     saved.map_err(|e| refusal::refusal(service, "started", &e.to_string(), 13, &["status"]))?;
-    if service.state.borrow().last_good.is_none() {
+    if service.durable.state().last_good.is_none() {
         let why = "it has no good release yet: release one";
         let mut trouble = refusal::refusal(service, "started", why, 31, &[]);
         trouble.next = vec![format!("halley-sup release {} SOURCE", service.name)];
@@ -31,7 +31,7 @@ pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> R
         let deadline = service.config().settings.health.deadline + Duration::from_secs(1);
         drop(tokio::time::timeout(deadline, task).await);
     }
-    let trouble = service.trouble.borrow().clone();
+    let trouble = service.condition.trouble();
     match trouble {
         None => {
             client.tell(&Event::Result(Box::new(outcome(service, "started", 0)))).await;

@@ -50,10 +50,10 @@ fn status(stack: &Stack, only: Option<&str>) -> Status {
 }
 
 fn of_service(service: &Rc<Service>) -> ServiceStatus {
-    let state = service.state.borrow();
+    let state = service.durable.state();
     let live = service.live_crew();
     let serving = service.serving();
-    let trouble = service.trouble.borrow().clone();
+    let trouble = service.condition.trouble();
     let (word, why) = match &live {
         _ if state.stopped => ("stopped", None),
         _ if state.alarm.is_some() => {
@@ -62,7 +62,7 @@ fn of_service(service: &Rc<Service>) -> ServiceStatus {
         Some(crew) if crew.is_whole() && trouble.is_none() => ("running", None),
         Some(crew) if crew.is_alive() => ("degraded", trouble.or(some("a process is not running"))),
         Some(_) => ("down", trouble.or(some("its process has ended and is started again"))),
-        None if service.operation.borrow().is_some() && state.last_good.is_some() => {
+        None if service.activity.operation().is_some() && state.last_good.is_some() => {
             ("degraded", some("callers wait in the queue while its operation runs"))
         }
         None if state.last_good.is_none() => ("down", some("it has no good release yet")),
@@ -73,12 +73,12 @@ fn of_service(service: &Rc<Service>) -> ServiceStatus {
         state: word.to_owned(),
         why,
         serving: serving.map(|release| release.0),
-        last_good: service.last_good().map(|release| release.0),
-        trial: service.trial().map(|release| release.0),
+        last_good: service.durable.last_good().map(|release| release.0),
+        trial: service.durable.trial().map(|release| release.0),
         listen: service.config().listen.iter().map(ToString::to_string).collect(),
         instances: service.fleet.all().iter().flat_map(|crew| instances(service, crew)).collect(),
         rollback: readiness::status(service),
-        operation: service.operation.borrow().as_ref().map(|operation| OperationStatus {
+        operation: service.activity.operation().map(|operation| OperationStatus {
             op: operation.id.0,
             kind: operation.kind.name().to_owned(),
             phase: operation.phase.borrow().clone(),

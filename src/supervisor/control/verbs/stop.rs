@@ -14,14 +14,14 @@ use crate::supervisor::service::stack::Stack;
 /// When an operation or a set runs, or it cannot be written down.
 pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> Result<(), Trouble> {
     let service = &stack.find(&args.service)?;
-    let running = service.operation.borrow().clone();
+    let running = service.activity.operation();
     if let Some(running) = running {
         return Err(refusal::busy(service, &running));
     }
     if let Some(busy) = refusal::busy_with_set(service) {
         return Err(busy);
     }
-    let saved = service.save(|state| {
+    let saved = service.durable.save(|state| {
         state.stopped = true;
         state.standby = None;
     });

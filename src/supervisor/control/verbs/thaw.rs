@@ -20,7 +20,7 @@ pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> R
         release::known(&service.paths, ReleaseId(of)).ok().map(|known| known.manifest.digest)
     });
     let found = {
-        let state = service.state.borrow();
+        let state = service.durable.state();
         match of {
             Some(of) => state
                 .frozen
@@ -36,7 +36,7 @@ pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> R
         };
         return Err(refused(&why, 0));
     }
-    let saved = service.save(|state| match of {
+    let saved = service.durable.save(|state| match of {
         Some(of) => state
             .frozen
             .retain(|frozen| frozen.release != of && Some(&frozen.digest) != digest.as_ref()),

@@ -21,7 +21,7 @@ pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> R
     let op = OpId(args.op);
     let refused = |why: String| refusal(format!("operation {op}"), why);
     let service = service_of(stack, op, args.service.as_deref())?;
-    if let Some(operation) = service.operation_of(op) {
+    if let Some(operation) = service.activity.operation_of(op) {
         follow(&*operation, client, Until::Over).await;
         return Ok(());
     }
@@ -65,7 +65,7 @@ fn service_of(stack: &Stack, op: OpId, named: Option<&str>) -> Result<Rc<Service
     let wanted: Vec<&Rc<Service>> = services
         .values()
         .filter(|known| named.is_none_or(|name| known.name.as_str() == name))
-        .filter(|known| known.operation_of(op).is_some() || known.paths.op(op).is_dir())
+        .filter(|known| known.activity.operation_of(op).is_some() || known.paths.op(op).is_dir())
         .collect();
     let refused = |why: String| refusal(format!("operation {op}"), why);
     match wanted.as_slice() {

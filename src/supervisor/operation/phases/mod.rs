@@ -229,10 +229,10 @@ fn commit(service: &Rc<Service>, job: &mut Job, machine: &Deploy) -> PhaseResult
     let served = Served { release: job.release.0, generation: job.generation.0, op: job.op.0 };
     let standby = match machine.plan().kind {
         // The old processes are of the same release: nobody goes back to them.
-        Kind::Restart => service.state.borrow().standby.clone(),
+        Kind::Restart => service.durable.state().standby.clone(),
         Kind::Release | Kind::Rollback => rollback::standby_record(service, job.old),
     };
-    let saved = service.save(|state| {
+    let saved = service.durable.save(|state| {
         state.last_good = Some(served);
         state.standby = standby;
         state.alarm = None;
@@ -242,6 +242,7 @@ fn commit(service: &Rc<Service>, job: &mut Job, machine: &Deploy) -> PhaseResult
     }
     if let Some(crew) = service.fleet.get(job.generation) {
         crew.duty.set(Duty::Live);
+        service.condition.serves();
         // It may have ended between its last good probe and now: from here on the guard has it.
         revive(service, &crew);
     }

@@ -87,7 +87,7 @@ pub async fn preflight(
 }
 
 fn frozen(service: &Service, job: &Job, digest: &str) -> Option<String> {
-    let state = service.state.borrow();
+    let state = service.durable.state();
     let frozen = state.frozen(digest).filter(|_| job.terms.force == Force::No)?;
     Some(format!(
         "this artifact was release {} and is frozen since {}: {}; --force releases it all the same",

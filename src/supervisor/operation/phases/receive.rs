@@ -145,7 +145,7 @@ pub async fn stage(service: &Rc<Service>, job: &mut Job) -> PhaseResult {
         (staged.dir.clone(), staged.listing.clone(), staged.settings.clone());
     let (paths, release) = (service.paths.clone(), job.release);
     // A number is given out once, whatever becomes of it.
-    if let Err(error) = service.save(|state| state.next_release = release.0 + 1) {
+    if let Err(error) = service.durable.save(|state| state.next_release = release.0 + 1) {
         return PhaseResult::refused(13, error.to_string());
     }
     let idle = Arc::clone(&job.intake.idle).lock_owned().await;

@@ -76,7 +76,7 @@ pub async fn start(
 /// A rung that did not hold is stopped before the next one is started.
 async fn discard_rung(service: &Rc<Service>, job: &mut Job) {
     let Some(generation) = job.left_rung.take() else { return };
-    if service.live.get() == Some(generation) {
+    if service.routing.live() == Some(generation) {
         return;
     }
     if let Some(crew) = service.fleet.get(generation) {
@@ -174,16 +174,16 @@ pub fn commit(service: &Rc<Service>, job: &mut Job, rung: u8, machine: &Deploy) 
         _ => job.why.lines().next().unwrap_or("it turned bad").to_owned(),
     };
     // What goes back because of another member of its set was not bad itself.
-    let with_set = machine.plan().kind == Kind::Rollback && service.set.borrow().is_some();
+    let with_set = machine.plan().kind == Kind::Rollback && service.activity.set().is_some();
     let blamed = left.filter(|_| !with_set);
     let frozen = blamed.and_then(|release| release::known(&service.paths, release).ok());
     let standby = match machine.plan().kind {
         Kind::Rollback => standby_record(service, job.old),
         // Who was warm before this release is warm still.
-        Kind::Release | Kind::Restart => service.state.borrow().standby.clone(),
+        Kind::Release | Kind::Restart => service.durable.state().standby.clone(),
     };
     let standby = standby.filter(|standby| standby.generation != served.generation);
-    let saved = service.save(|state| {
+    let saved = service.durable.save(|state| {
         state.last_good = Some(served);
         state.standby = standby;
         state.alarm = None;
@@ -202,6 +202,7 @@ pub fn commit(service: &Rc<Service>, job: &mut Job, rung: u8, machine: &Deploy) 
     if let Err(error) = saved {
         return PhaseResult::not(Step::Failed, error.to_string());
     }
+    service.condition.serves();
     let wrap_up = || -> Result<(), String> {
         trial::clear(&service.paths).map_err(|error| error.to_string())?;
         if let Some(left) = left {
@@ -230,7 +231,7 @@ fn left_release(
         Kind::Restart => None,
         Kind::Rollback => {
             let old = job.old.and_then(|generation| service.fleet.get(generation));
-            old.map(|crew| crew.release).or_else(|| service.last_good())
+            old.map(|crew| crew.release).or_else(|| service.durable.last_good())
         }
     };
     left.filter(|left| *left != back_at)
@@ -257,7 +258,7 @@ pub async fn stranded(service: &Rc<Service>, job: &mut Job) -> PhaseResult {
     let mut crews = service.fleet.all();
     // The one that is steered to comes first, then the newest.
     crews.sort_by_key(|crew| {
-        (service.live.get() != Some(crew.generation), std::cmp::Reverse(crew.generation))
+        (service.routing.live() != Some(crew.generation), std::cmp::Reverse(crew.generation))
     });
     for crew in crews.into_iter().filter(|crew| crew.is_alive()) {
         let mut answers = true;

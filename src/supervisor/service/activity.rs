@@ -1,0 +1,125 @@
+//! What a service is busy with: its operation, its set, work on its data, a start.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+
+use tokio::sync::{Mutex, MutexGuard, Notify};
+use tokio::task::JoinHandle;
+
+use crate::core::ids::OpId;
+use crate::keeper::protocol::ChildId;
+use crate::supervisor::service::operation::Operation;
+use crate::supervisor::service::release_set::ReleaseSet;
+
+/// Past operations that late watchers can still follow from memory.
+const N_PAST: usize = 8;
+
+/// What a service is busy with.
+#[derive(Debug, Default)]
+pub struct Activity {
+    operation: RefCell<Option<Rc<Operation>>>,
+    task: RefCell<Option<JoinHandle<()>>>,
+    past: RefCell<VecDeque<Rc<Operation>>>,
+    set: RefCell<Option<Rc<ReleaseSet>>>,
+    starting: Mutex<()>,
+    scaling: Cell<bool>,
+    data_work: Cell<Option<&'static str>>,
+    left_over: RefCell<BTreeMap<String, ChildId>>,
+    began: Notify,
+}
+
+impl Activity {
+    /// The operation that runs.
+    pub fn operation(&self) -> Option<Rc<Operation>> {
+        self.operation.borrow().clone()
+    }
+
+    /// An operation begins, with the task that runs it.
+    pub fn begin(&self, operation: Rc<Operation>, run: impl FnOnce() -> JoinHandle<()>) {
+        self.began.notify_waiters();
+        self.operation.replace(Some(operation));
+        let task = run();
+        self.task.replace(Some(task));
+    }
+
+    /// The operation is over; late watchers still find it.
+    pub fn end(&self, operation: &Rc<Operation>) {
+        self.operation.replace(None);
+        let mut past = self.past.borrow_mut();
+        past.push_front(Rc::clone(operation));
+        past.truncate(N_PAST);
+    }
+
+    /// The task of the running operation, for who ends it.
+    pub fn take_task(&self) -> Option<JoinHandle<()>> {
+        self.task.borrow_mut().take()
+    }
+
+    /// The running or a past operation of this number.
+    pub fn operation_of(&self, op: OpId) -> Option<Rc<Operation>> {
+        let running = self.operation().filter(|running| running.id == op);
+        running.or_else(|| self.past.borrow().iter().find(|past| past.id == op).cloned())
+    }
+
+    /// The running set that the service is a member of.
+    pub fn set(&self) -> Option<Rc<ReleaseSet>> {
+        self.set.borrow().clone()
+    }
+
+    /// The service belongs to a running set from here on, or to none any more.
+    pub fn join(&self, set: Option<Rc<ReleaseSet>>) {
+        self.set.replace(set);
+    }
+
+    /// Held while the last good release is being started, or the service taken down.
+    pub async fn starting(&self) -> MutexGuard<'_, ()> {
+        self.starting.lock().await
+    }
+
+    /// Begins to change the number of instances; `false` when that is under way already.
+    pub fn begin_scaling(&self) -> bool {
+        !self.scaling.replace(true)
+    }
+
+    /// The number of instances is as it should be, or cannot be changed.
+    pub fn end_scaling(&self) {
+        self.scaling.set(false);
+    }
+
+    /// What is being done with the data by hand.
+    pub fn data_work(&self) -> Option<&'static str> {
+        self.data_work.get()
+    }
+
+    /// Work on the data begins.
+    pub fn begin_data_work(&self, work: &'static str) {
+        self.data_work.set(Some(work));
+        self.began.notify_waiters();
+    }
+
+    /// Work on the data is over.
+    pub fn end_data_work(&self) {
+        self.data_work.set(None);
+    }
+
+    /// A command that a supervisor before this one ran, and whose end nobody has asked for yet.
+    pub fn leave_over(&self, purpose: String, child: ChildId) {
+        self.left_over.borrow_mut().insert(purpose, child);
+    }
+
+    /// Takes over a command that a supervisor before this one ran for this purpose.
+    pub fn take_left_over(&self, purpose: &str) -> Option<ChildId> {
+        self.left_over.borrow_mut().remove(purpose)
+    }
+
+    /// Commands of supervisors before this one that are still to be asked for.
+    pub fn left_over(&self) -> Vec<ChildId> {
+        self.left_over.borrow().values().copied().collect()
+    }
+
+    /// Resolves when an operation or work on the data begins.
+    pub async fn began(&self) {
+        self.began.notified().await;
+    }
+}

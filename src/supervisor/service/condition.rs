@@ -1,0 +1,106 @@
+//! How a service is, beside what runs: what is wrong with it, one slot a source.
+//!
+//! Each source reports and resolves its own trouble and no other's. A release that is live and
+//! proven resolves what was said of the processes before it.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+
+/// Who finds out that something is wrong. The order is the order in `status`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Source {
+    /// The data: a restore that could not be finished or undone.
+    Restore,
+    /// The start of the last good release.
+    Start,
+    /// The restart of a process that ended.
+    Restart,
+    /// The health check at rest.
+    Liveness,
+    /// The change of the number of instances.
+    Scale,
+    /// The outside proxy.
+    Proxy,
+}
+
+/// How a service is.
+#[derive(Debug, Default)]
+pub struct Condition {
+    troubles: RefCell<BTreeMap<Source, String>>,
+    is_told_degraded: Cell<bool>,
+    was_ready: Cell<Option<bool>>,
+}
+
+impl Condition {
+    /// A condition after a start of the supervisor; whether its users were told before that the
+    /// service is degraded is on the disk.
+    pub fn new(is_told_degraded: bool) -> Self {
+        Self { is_told_degraded: Cell::new(is_told_degraded), ..Self::default() }
+    }
+
+    /// Something is wrong.
+    pub fn report(&self, source: Source, why: impl Into<String>) {
+        self.troubles.borrow_mut().insert(source, why.into());
+    }
+
+    /// What this source reported is over. Returns whether it had reported anything.
+    pub fn resolve(&self, source: Source) -> bool {
+        self.troubles.borrow_mut().remove(&source).is_some()
+    }
+
+    /// The processes that serve are proven: what was said of them or of those before is over.
+    pub fn serves(&self) {
+        for source in [Source::Start, Source::Restart, Source::Liveness] {
+            self.resolve(source);
+        }
+    }
+
+    /// Everything that is wrong, for people.
+    pub fn trouble(&self) -> Option<String> {
+        let troubles = self.troubles.borrow();
+        let texts = troubles.iter().map(|(source, why)| match source {
+            Source::Proxy => format!("the proxy does not lead here: {why}"),
+            _ => why.clone(),
+        });
+        let all: Vec<String> = texts.collect();
+        (!all.is_empty()).then(|| all.join("; "))
+    }
+
+    /// Notes that users are told of a degraded service, or that it is over. Returns what they knew.
+    pub fn tell_degraded(&self, is_degraded: bool) -> bool {
+        self.is_told_degraded.replace(is_degraded)
+    }
+
+    /// Notes whether a rollback would work. Returns what was known before.
+    pub fn note_ready(&self, is_ready: bool) -> Option<bool> {
+        self.was_ready.replace(Some(is_ready))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_source_resolves_its_own_trouble_alone() {
+        let condition = Condition::default();
+        condition.report(Source::Proxy, "no answer");
+        condition.report(Source::Liveness, "HTTP 503");
+        let both = "HTTP 503; the proxy does not lead here: no answer";
+        assert_eq!(condition.trouble().as_deref(), Some(both));
+        assert!(condition.resolve(Source::Liveness));
+        assert!(!condition.resolve(Source::Liveness));
+        let proxy = "the proxy does not lead here: no answer";
+        assert_eq!(condition.trouble().as_deref(), Some(proxy));
+    }
+
+    #[test]
+    fn a_release_that_serves_resolves_what_was_said_of_processes() {
+        let condition = Condition::default();
+        for source in [Source::Start, Source::Restart, Source::Liveness, Source::Restore] {
+            condition.report(source, format!("{source:?}"));
+        }
+        condition.serves();
+        assert_eq!(condition.trouble().as_deref(), Some("Restore"));
+    }
+}

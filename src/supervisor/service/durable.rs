@@ -1,0 +1,54 @@
+//! What a service keeps on disk about itself: its state, and whether a release is on trial.
+
+use std::cell::{Ref, RefCell};
+
+use crate::core::ids::ReleaseId;
+use crate::store::layout::ServiceLayout;
+use crate::store::state::{State, StateError};
+use crate::store::trial;
+
+/// The durable state of a service; in memory it is as it was last saved.
+#[derive(Debug)]
+pub struct Durable {
+    paths: ServiceLayout,
+    state: RefCell<State>,
+}
+
+impl Durable {
+    /// The state on disk.
+    ///
+    /// # Errors
+    /// When the state file cannot be read: it is never replaced by an empty one.
+    pub fn load(paths: ServiceLayout) -> Result<Self, StateError> {
+        let state = RefCell::new(State::load(&paths.state())?);
+        Ok(Self { paths, state })
+    }
+
+    /// The state as last saved.
+    pub fn state(&self) -> Ref<'_, State> {
+        self.state.borrow()
+    }
+
+    /// Changes the state in memory and saves it in one durable step; on failure the memory is as
+    /// the disk.
+    ///
+    /// # Errors
+    /// When it cannot be saved.
+    pub fn save(&self, change: impl FnOnce(&mut State)) -> Result<(), StateError> {
+        let mut next = self.state.borrow().clone();
+        change(&mut next);
+        next.save(&self.paths.state())?;
+        self.state.replace(next);
+        Ok(())
+    }
+
+    /// The release that a reboot starts.
+    pub fn last_good(&self) -> Option<ReleaseId> {
+        self.state.borrow().last_good.as_ref().map(|served| ReleaseId(served.release))
+    }
+
+    /// The release that is live but not committed.
+    pub fn trial(&self) -> Option<ReleaseId> {
+        trial::read(&self.paths).ok().flatten().map(|trial| ReleaseId(trial.release))
+    }
+}
