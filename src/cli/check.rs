@@ -6,6 +6,7 @@ use clap::Args;
 
 use crate::cli::{Common, Own, exit, out};
 use crate::config;
+use crate::os;
 
 /// Check the configuration and report all errors at once
 #[derive(Debug, Args)]
@@ -17,7 +18,7 @@ pub struct Check {
 impl Own for Check {
     fn perform(self) -> ExitCode {
         let path = config::locate(self.common.config);
-        match crate::supervisor::load(&path) {
+        match config::load_for(&path, os::kernel()) {
             Ok(config) => {
                 for warning in config::warnings(&config) {
                     out::say(format!("warning: {warning}"));

@@ -102,7 +102,7 @@ fn steering() -> Finding {
 
 /// Tried as well: a sandbox may forbid what the version allows.
 fn interception() -> Finding {
-    if crate::supervisor::kernel().can_intercept {
+    if crate::os::kernel().can_intercept {
         finding(Grade::Ok, "intercept works: unmodified programs get their sockets", "")
     } else {
         let next = "use inherit where a program takes sockets (LISTEN_FDS), else port";

@@ -9,6 +9,7 @@ use crate::api::Trouble;
 use crate::cli::{Common, Own, exit, out};
 use crate::config;
 use crate::keeper::Setup;
+use crate::os;
 use crate::os::fs::{self, LockError};
 use crate::store::layout::Layout;
 
@@ -28,7 +29,7 @@ impl Own for Run {
         crate::os::log_to_stderr();
         let path = config::locate(self.common.config);
         let path = std::path::absolute(&path).unwrap_or(path);
-        let config = match crate::supervisor::load(&path) {
+        let config = match config::load_for(&path, os::kernel()) {
             Ok(config) => config,
             Err(problems) => {
                 problems.iter().for_each(out::say);

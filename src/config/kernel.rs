@@ -4,15 +4,7 @@ use std::path::Path;
 
 use super::model::{Config, Handoff, Service, Strategy};
 use super::problem::Problem;
-
-/// What the kernel allows, as far as a configuration depends on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Kernel {
-    /// A program's `bind()` can be answered by us (Linux 5.9, and no sandbox that forbids it).
-    pub can_intercept: bool,
-    /// The longest accept queue (`net.core.somaxconn`).
-    pub somaxconn: u32,
-}
+use crate::core::kernel::Kernel;
 
 /// Everything that this kernel cannot do.
 #[must_use]

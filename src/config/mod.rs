@@ -38,6 +38,8 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::DeTable;
 
+use crate::core::kernel::Kernel;
+
 pub use self::locate::locate;
 pub use self::problem::Problem;
 pub use self::raw::KEYS;
@@ -48,6 +50,16 @@ use self::check::Draft;
 use self::model::{Config, Service};
 use self::problem::Report;
 use self::raw::Section;
+
+/// Reads and checks a whole configuration, and what it asks of this kernel.
+///
+/// # Errors
+/// Every problem.
+pub fn load_for(path: &Path, kernel: Kernel) -> Result<Config, Vec<Problem>> {
+    let config = load(path)?;
+    let problems = kernel::problems(&config, path, kernel);
+    if problems.is_empty() { Ok(config) } else { Err(problems) }
+}
 
 /// Reads and checks a whole configuration.
 ///

@@ -9,6 +9,7 @@ pub mod backoff;
 pub mod drain;
 pub mod health;
 pub mod ids;
+pub mod kernel;
 pub mod notice;
 pub mod operation;
 pub mod order;

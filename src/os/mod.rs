@@ -40,3 +40,12 @@ pub fn abort_on_panic(message: &'static str) {
         std::process::abort();
     }));
 }
+
+/// What the kernel of this host can do.
+#[must_use]
+pub fn kernel() -> crate::core::kernel::Kernel {
+    crate::core::kernel::Kernel {
+        can_intercept: intercept::is_supported(),
+        somaxconn: listen::somaxconn(),
+    }
+}

@@ -26,28 +26,6 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::config::model::Config;
-use crate::config::{self, Problem};
-
-/// What this kernel allows.
-#[must_use]
-pub fn kernel() -> crate::config::kernel::Kernel {
-    crate::config::kernel::Kernel {
-        can_intercept: crate::os::intercept::is_supported(),
-        somaxconn: crate::os::listen::somaxconn(),
-    }
-}
-
-/// Reads the configuration, and holds it against this kernel.
-///
-/// # Errors
-/// All that is wrong.
-pub fn load(path: &std::path::Path) -> Result<Config, Vec<Problem>> {
-    let config = config::load(path)?;
-    let problems = config::kernel::problems(&config, path, kernel());
-    if problems.is_empty() { Ok(config) } else { Err(problems) }
-}
-
 /// The hidden verb of the supervisor.
 pub const VERB: &str = "supervisor";
 

@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 
 use crate::config;
 use crate::core::order;
+use crate::os;
 use crate::os::proc;
 use crate::store::layout::Layout;
 use crate::supervisor::control::server;
@@ -47,8 +48,8 @@ pub enum StackError {
 /// [`StackError`] when it cannot begin.
 pub async fn run(config_path: PathBuf) -> Result<(), StackError> {
     let socket = crate::keeper::link_from_env()?;
-    let config = crate::supervisor::load(&config_path).map_err(|problems| StackError::Config {
-        problems: problems.iter().map(|p| format!("{p}\n")).collect(),
+    let config = config::load_for(&config_path, os::kernel()).map_err(|problems| {
+        StackError::Config { problems: problems.iter().map(|p| format!("{p}\n")).collect() }
     })?;
     let (link, mut inventory, news) = Link::connect(socket).await?;
     let layout = Layout::new(&config.root);
@@ -192,7 +193,7 @@ async fn stop(stack: &Stack) {
 
 /// Reads the configuration again. What runs keeps the settings it has until its next start.
 async fn reload(stack: &Rc<Stack>) {
-    let config = match crate::supervisor::load(&stack.shared.config_path) {
+    let config = match config::load_for(&stack.shared.config_path, os::kernel()) {
         Ok(config) => config,
         Err(problems) => {
             for problem in problems {

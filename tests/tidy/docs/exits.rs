@@ -11,6 +11,7 @@ const BEFORE: &[&str] = &[
     "exit::code(",
     "exit.get_or_insert(",
     "exit.unwrap_or(",
+    "PhaseResult::refused(",
     "refuse(job, ",
     "push((",
     "( , ",
