@@ -57,10 +57,6 @@ pub struct LaunchSpec {
     pub input: Option<String>,
     /// Set `no_new_privs`.
     pub no_new_privs: bool,
-    /// Soft and hard limit of open files.
-    pub n_files_max: Option<u64>,
-    /// cgroup v2 directory to enter.
-    pub cgroup: Option<String>,
 }
 
 /// A descriptor for `LISTEN_FDS`.
@@ -257,15 +253,6 @@ fn prepare(
     reset_signals().map_err(step("resetting signals"))?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     place(listen).map_err(step("placing descriptors"))?;
-    if let Some(n) = spec.n_files_max {
-        use nix::sys::resource::{Resource, setrlimit};
-        setrlimit(Resource::RLIMIT_NOFILE, n, n)
-            .map_err(|errno| failed("setting the limit of open files", &errno.into()))?;
-    }
-    if let Some(cgroup) = &spec.cgroup {
-        std::fs::write(Path::new(cgroup).join("cgroup.procs"), "0")
-            .map_err(step("entering the cgroup"))?;
-    }
     let is_root = rustix::process::geteuid().is_root();
     let no_new_privs = spec.no_new_privs || (filter.is_some() && !is_root);
     // As root before the user changes: then the program may gain rights as it could without us.
@@ -468,5 +455,32 @@ mod tests {
         assert_eq!(outcome(&read).unwrap(), Some(error));
         drop(write);
         assert_eq!(outcome(&read).unwrap(), None);
+    }
+
+    #[test]
+    fn a_spec_of_a_supervisor_that_named_more_is_read() {
+        let text = r#"{"program":"./web","args":[],"env":[],"cwd":"/srv","user":null,"listen":[],
+            "output":null,"no_new_privs":false,"n_files_max":null,"cgroup":null}"#;
+        let spec: LaunchSpec = serde_json::from_str(text).unwrap();
+        let expected =
+            LaunchSpec { program: "./web".into(), cwd: "/srv".into(), ..LaunchSpec::default() };
+        assert_eq!(spec, expected);
+    }
+
+    #[test]
+    fn a_keeper_that_knows_more_reads_a_spec() {
+        // Two options that keepers of the same protocol version know, without a default of their own.
+        #[derive(Deserialize)]
+        struct Known {
+            program: String,
+            n_files_max: Option<u64>,
+            cgroup: Option<String>,
+        }
+        let spec = LaunchSpec { program: "./web".into(), ..LaunchSpec::default() };
+        let known: Known = serde_json::from_slice(&serde_json::to_vec(&spec).unwrap()).unwrap();
+        assert_eq!(
+            (known.program.as_str(), known.n_files_max, known.cgroup),
+            ("./web", None, None)
+        );
     }
 }

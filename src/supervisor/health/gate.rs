@@ -23,8 +23,6 @@ pub enum Rigour {
     Full,
     /// `rise` good probes: an older release that was good before.
     Short,
-    /// One good probe: a process that served a moment ago.
-    Once,
 }
 
 /// What came of a gate.
@@ -51,7 +49,6 @@ pub async fn gate(
     let (rise, min_healthy_ms) = match rigour {
         Rigour::Full => (health.rise, text::ms(health.min_healthy)),
         Rigour::Short => (health.rise, 0),
-        Rigour::Once => (1, 0),
     };
     let deadline = begun.after_ms(text::ms(limit));
     let mut gate = Gate::new(rise, min_healthy_ms, crew.started, deadline);
@@ -70,9 +67,6 @@ pub async fn gate(
                 return Gated::Open(format!("{rise} of {rise} in {}", seconds(begun, now)));
             }
             health::Verdict::Shut => return Gated::Shut(shut_text(&probe, rise, begun, now)),
-            health::Verdict::Pending if rigour == Rigour::Once && !probe.is_good() => {
-                return Gated::Shut(shut_text(&probe, rise, begun, now));
-            }
             health::Verdict::Pending => {}
         }
         if died_within(health.interval, &mut ends).await {

@@ -99,8 +99,6 @@ pub fn spec_of(
         errors: None,
         input: None,
         no_new_privs: false,
-        n_files_max: None,
-        cgroup: None,
     })
 }
 

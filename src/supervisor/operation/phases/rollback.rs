@@ -94,12 +94,11 @@ pub async fn gate(service: &Rc<Service>, job: &mut Job, rung: u8) -> PhaseResult
     if crew.duty.get() == Duty::Standby {
         crew.duty.set(Duty::Candidate);
     }
-    let rigour = if rung == 0 { Rigour::Once } else { Rigour::Short };
     let gated = if rung == 0 {
         at_once(service, &crew, job).await
     } else {
         let deadline = crew.settings.health.deadline;
-        gate::gate(service, &crew, rigour, deadline, &mut job.transcript).await
+        gate::gate(service, &crew, Rigour::Short, deadline, &mut job.transcript).await
     };
     let why = match gated {
         Gated::Open(detail) => {
