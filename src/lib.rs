@@ -14,7 +14,7 @@
 //! | [`supervisor`] | the shell: performs effects, probes, steers, serves the control socket | api, core, config, store, os, text, the keeper's protocol |
 //! | [`cli`] | one file a verb; talks to the supervisor by its protocol | api, config, core, demo, docs, os, text |
 //! | [`docs`] | the reference, one topic a file; texts only | nothing |
-//! | [`demo`] | the main job on real processes; its program and load client serve the tests as well | cli's output, os |
+//! | [`demo`] | the main job on real processes; its program and load client serve the tests as well | cli's output, os, text |
 //!
 //! A test holds these arrows, with a list of the exceptions and their reasons. It holds the rooms of
 //! the supervisor as well, from the bottom up.

@@ -18,11 +18,46 @@ pub fn size(bytes: u64) -> String {
     }
 }
 
-/// The time between two ticks, in seconds with one decimal: `2.4 s`.
+/// The time between two ticks: [`tenths`].
 #[must_use]
 pub fn seconds(from: Tick, to: Tick) -> String {
-    let ms = to.since_ms(from);
+    tenths(to.since_ms(from))
+}
+
+/// Milliseconds as seconds with one decimal, rounded down: `2.4 s`.
+#[must_use]
+pub fn tenths(ms: u64) -> String {
     format!("{}.{} s", ms / 1000, ms % 1000 / 100)
+}
+
+/// Milliseconds as whole seconds, rounded down: `2 s`.
+#[must_use]
+pub fn whole_seconds(ms: u64) -> String {
+    format!("{} s", ms / 1000)
+}
+
+/// How long something took, in the unit that suits it: `812 ms`, `12.3 s`.
+#[must_use]
+pub fn took(ms: u64) -> String {
+    if ms < 10_000 { format!("{ms} ms") } else { tenths(ms) }
+}
+
+/// Milliseconds with one decimal, for latencies: `3.2 ms`.
+#[must_use]
+pub fn latency(duration: Duration) -> String {
+    format!("{:.1} ms", duration.as_secs_f64() * 1e3)
+}
+
+/// How long ago something was, in its greatest unit: `90 s ago`, `5 min ago`.
+#[must_use]
+pub fn ago(age: Duration) -> String {
+    let seconds = age.as_secs();
+    match seconds {
+        0..120 => format!("{seconds} s ago"),
+        120..7_200 => format!("{} min ago", seconds / 60),
+        7_200..172_800 => format!("{} h ago", seconds / 3_600),
+        _ => format!("{} days ago", seconds / 86_400),
+    }
 }
 
 /// Whole milliseconds of a duration; the greatest number when there are more.
@@ -56,6 +91,45 @@ mod tests {
     #[test]
     fn seconds_have_one_decimal() {
         assert_eq!(seconds(Tick(1_000), Tick(3_449)), "2.4 s");
+        assert_eq!((tenths(99).as_str(), tenths(61_960).as_str()), ("0.0 s", "61.9 s"));
+    }
+
+    #[test]
+    fn whole_seconds_are_rounded_down() {
+        assert_eq!((whole_seconds(999).as_str(), whole_seconds(61_999).as_str()), ("0 s", "61 s"));
+    }
+
+    #[test]
+    fn what_took_long_is_in_seconds() {
+        for (ms, text) in [(0, "0 ms"), (9_999, "9999 ms"), (10_000, "10.0 s"), (12_345, "12.3 s")]
+        {
+            assert_eq!(took(ms), text);
+        }
+    }
+
+    #[test]
+    fn latencies_have_one_decimal() {
+        assert_eq!(latency(Duration::from_micros(3_240)), "3.2 ms");
+        assert_eq!(latency(Duration::ZERO), "0.0 ms");
+    }
+
+    #[test]
+    fn ages_are_in_their_greatest_unit() {
+        for (seconds, text) in [
+            (0, "0 s ago"),
+            (119, "119 s ago"),
+            (120, "2 min ago"),
+            (7_199, "119 min ago"),
+            (7_200, "2 h ago"),
+            (172_800, "2 days ago"),
+        ] {
+            assert_eq!(ago(Duration::from_secs(seconds)), text);
+        }
+    }
+
+    #[test]
+    fn milliseconds_never_overflow() {
+        assert_eq!((ms(Duration::from_micros(1_999)), ms(Duration::MAX)), (1, u64::MAX));
     }
 
     #[test]

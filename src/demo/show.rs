@@ -14,6 +14,7 @@ use crate::demo::ledger::Ledger;
 use crate::demo::load::{Load, Shape};
 use crate::demo::service;
 use crate::os::proc;
+use crate::text;
 
 /// Clients in the background.
 const N_WORKERS: usize = 4;
@@ -193,16 +194,16 @@ impl Stage {
     fn table(&mut self, ledger: &Ledger, rollback: Duration) {
         self.flips_us.sort_unstable();
         let flip = self.flips_us.get(self.flips_us.len() / 2).copied().unwrap_or(0);
-        let slowest_ms = f64::from(ledger.latency_us(1000)) / 1000.0;
+        let slowest = Duration::from_micros(ledger.latency_us(1000).into());
         let by_release: Vec<String> =
             ledger.by_release().iter().map(|(release, n)| format!("{release}: {n}")).collect();
         out::result(format!("requests          {}", ledger.n_requests()));
         out::result(format!("failures          {} ({})", ledger.n_lost(), ledger.losses()));
-        out::result(format!("slowest request   {slowest_ms:.1} ms"));
+        out::result(format!("slowest request   {}", text::latency(slowest)));
         out::result(format!("flip              {flip} us (median of {})", self.flips_us.len()));
         out::result(format!(
-            "rollback          {:.1} ms, as the client sees it",
-            rollback.as_secs_f64() * 1000.0
+            "rollback          {}, as the client sees it",
+            text::latency(rollback)
         ));
         out::result(format!("answered by       {}", by_release.join(", ")));
     }

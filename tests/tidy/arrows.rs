@@ -45,7 +45,7 @@ const ARROWS: &[Row] = &[
     },
     Row {
         exceptions: &[("supervisor::VERB", "the demo finds the supervisor's process to kill it")],
-        ..row("demo", &["cli::out", "os"])
+        ..row("demo", &["cli::out", "os", "text"])
     },
     row("main", &["cli::main", "demo::service", "forward", "os::launch", "supervisor"]),
     row("lib", &[]),

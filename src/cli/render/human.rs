@@ -5,6 +5,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::api::{Event, Outcome, PhaseState, Plan, Verb};
 use crate::cli::out;
 use crate::cli::render::{Seen, tables};
+use crate::text;
 
 /// Shows events to people.
 #[derive(Debug)]
@@ -65,7 +66,8 @@ impl Human {
             Event::Progress { bytes, total } => self.progress(*bytes, *total),
             Event::Heartbeat { phase, ms } => {
                 let member = self.member.as_deref().unwrap_or_default();
-                out::say(format!("       … {member}{} for {} s", words(phase), ms / 1000));
+                let length = text::whole_seconds(*ms);
+                out::say(format!("       … {member}{} for {length}", words(phase)));
             }
             Event::Status(status) => {
                 out::result(tables::status(status));
@@ -112,7 +114,7 @@ impl Human {
         let name = words(phase);
         let detail = detail.lines().next().unwrap_or_default();
         let member = self.member.as_deref().unwrap_or_default();
-        out::say(format!("       {member}{name:<18} {state:<7} {:>8}  {detail}", duration(ms)));
+        out::say(format!("       {member}{name:<18} {state:<7} {:>8}  {detail}", text::took(ms)));
     }
 
     fn progress(&mut self, bytes: u64, total: Option<u64>) {
@@ -125,7 +127,7 @@ impl Human {
         let quarters = bytes * 4 / total;
         if quarters > self.n_quarters {
             self.n_quarters = quarters;
-            let size = tables::size(bytes);
+            let size = text::size(bytes);
             out::say(format!("       receiving          {:>3} %  {size}", quarters * 25));
         }
     }
@@ -194,8 +196,4 @@ fn new_bar(total: Option<u64>) -> ProgressBar {
 /// A phase's name for people: `back_gate:1` is `back gate 1`.
 fn words(phase: &str) -> String {
     phase.replace(['_', ':'], " ")
-}
-
-fn duration(ms: u64) -> String {
-    if ms < 10_000 { format!("{ms} ms") } else { format!("{}.{} s", ms / 1000, ms % 1000 / 100) }
 }

@@ -7,6 +7,7 @@ use crate::api::{
     ServiceStatus, SetStatus, Status,
 };
 use crate::os::clock;
+use crate::text::{self, size};
 
 /// How things stand.
 pub fn status(status: &Status) -> String {
@@ -117,13 +118,7 @@ fn service(service: &ServiceStatus) -> String {
 
 /// How long ago a time was, in its greatest unit.
 fn ago(at: &str) -> String {
-    let seconds = clock::age(at).map_or(0, |age| age.as_secs());
-    match seconds {
-        0..120 => format!("{seconds} s ago"),
-        120..7_200 => format!("{} min ago", seconds / 60),
-        7_200..172_800 => format!("{} h ago", seconds / 3_600),
-        _ => format!("{} days ago", seconds / 86_400),
-    }
+    text::ago(clock::age(at).unwrap_or_default())
 }
 
 /// What a process is at; on its way out, what it still has and for how long.
@@ -144,7 +139,7 @@ pub fn plan(plan: &Plan) -> String {
             step.phase.replace('_', " "),
             step.what.clone(),
             step.bytes.map_or(String::new(), size),
-            step.ms.map_or(String::new(), |ms| format!("{}.{} s", ms / 1000, ms % 1000 / 100)),
+            step.ms.map_or(String::new(), text::tenths),
         ]);
     }
     let verdict = match (plan.rollback, plan.rollback_to) {
@@ -214,7 +209,7 @@ pub fn history(operations: &[HistoryEntry]) -> String {
             entry.release.map_or("-".to_owned(), |n| n.to_string()),
             entry.outcome.clone(),
             entry.exit.to_string(),
-            format!("{}.{} s", entry.ms / 1000, entry.ms % 1000 / 100),
+            text::tenths(entry.ms),
             entry.actor.clone(),
         ]);
     }
@@ -249,11 +244,6 @@ fn table(header: &[&str]) -> Table {
 fn trimmed(table: &Table) -> String {
     let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
     lines.join("\n")
-}
-
-/// A size for people.
-pub fn size(bytes: u64) -> String {
-    crate::text::size(bytes)
 }
 
 fn first(text: &str) -> &str {

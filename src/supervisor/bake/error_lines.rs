@@ -6,9 +6,10 @@
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
+use std::time::Duration;
 
 use crate::config::bake::ErrorLines;
-use crate::config::rate;
+use crate::config::{duration, rate};
 use crate::core::analysis::rate::Window;
 use crate::core::health::Sample;
 use crate::core::time::Tick;
@@ -93,7 +94,7 @@ impl Lines {
         let before = self.before.is_some_and(|before| rate.is_passed(before.n, before.span_ms));
         let beside = self.beside.as_ref().map_or(0, |log| log.n_in_window);
         let is_same = before || beside > u64::from(rate.n);
-        let per = |ms: u64| crate::config::duration::print(std::time::Duration::from_millis(ms));
+        let per = |ms: u64| duration::print(Duration::from_millis(ms));
         let mut text = format!("{n} in {}, bound {}", per(rate.per_ms), rate::print(rate));
         if let Some(Before { n, span_ms }) = self.before {
             text.push_str(&format!("; the old release {n} in {} before", per(span_ms)));

@@ -28,6 +28,7 @@ use std::time::Duration;
 use crate::config::duration;
 use crate::config::model::Proxy;
 use crate::supervisor::processes::host_command::ProgramError;
+use crate::text;
 
 /// A proxy that does not answer within this is not waited for: on the way there, and once more on
 /// the way back where there is one.
@@ -46,7 +47,7 @@ pub enum Upstream {
 #[derive(Debug, thiserror::Error)]
 pub enum EntryError {
     /// There is no connection to it.
-    #[error("{place}: {}; is it running? ({next})", plain(source))]
+    #[error("{place}: {}; is it running? ({next})", text::system_error(source))]
     Unreachable {
         /// The proxy and its address.
         place: String,
@@ -75,7 +76,7 @@ pub enum EntryError {
         next: String,
     },
     /// A file of the proxy could not be read or written.
-    #[error("{}: {}; {next}", path.display(), plain(source))]
+    #[error("{}: {}; {next}", path.display(), text::system_error(source))]
     File {
         /// The file.
         path: PathBuf,
@@ -134,14 +135,6 @@ impl fmt::Display for Upstream {
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
-}
-
-/// The system's word without its number, in the middle of a sentence.
-pub fn plain(error: &io::Error) -> String {
-    let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or_default();
-    let mut chars = text.chars();
-    chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
 }
 
 #[cfg(test)]

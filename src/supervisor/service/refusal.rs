@@ -4,6 +4,7 @@ use crate::api::Trouble;
 use crate::os::clock;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::operation::Operation;
+use crate::text;
 
 /// Why a verb is not taken up.
 pub fn refusal(service: &Service, done: &str, why: &str, exit: u8, next: &[&str]) -> Trouble {
@@ -20,12 +21,12 @@ pub fn refusal(service: &Service, done: &str, why: &str, exit: u8, next: &[&str]
 /// Somebody else is at it: who, with what, since when.
 pub fn busy(service: &Service, running: &Operation) -> Trouble {
     let now = clock::tick();
-    let seconds = now.since_ms(running.started) / 1000;
+    let length = text::whole_seconds(now.since_ms(running.started));
     let name = &service.name;
     Trouble {
         what: format!("{name}: busy"),
         why: format!(
-            "operation {} ({} by {}) runs since {} ({seconds} s), in phase {}",
+            "operation {} ({} by {}) runs since {} ({length}), in phase {}",
             running.id,
             running.kind.name(),
             running.actor,

@@ -15,6 +15,7 @@ use crate::store::set::{Intent, Kind};
 use crate::supervisor::service::event_log::EventLog;
 use crate::supervisor::service::followable::Watched;
 use crate::supervisor::service::operation::{Operation, Order};
+use crate::text;
 
 /// A set as others see it.
 #[derive(Debug)]
@@ -145,8 +146,8 @@ pub fn announcement(intent: &Intent) -> Event {
 impl ReleaseSet {
     /// Who is at it, with what, since when.
     pub fn busy_text(&self) -> String {
-        let seconds = clock::tick().since_ms(self.started) / 1000;
+        let length = text::whole_seconds(clock::tick().since_ms(self.started));
         let (id, names, actor, at) = (self.id, self.names(), &self.actor, &self.at);
-        format!("set {id} ({names} by {actor}) runs since {at} ({seconds} s)")
+        format!("set {id} ({names} by {actor}) runs since {at} ({length})")
     }
 }
