@@ -5,7 +5,7 @@
 //! | room | what is there | may use |
 //! |---|---|---|
 //! | [`core`] | what Halley decides; pure: `operation` is one release or rollback, `drain` who is stopped, `release_set` several as one | nothing |
-//! | [`api`] | what client and supervisor say to each other | nothing |
+//! | [`api`] | what client and supervisor say to each other | core |
 //! | [`config`] | what was typed in, checked as a whole, valid by construction | core |
 //! | [`store`] | durable truth: every path, journal, state, trial, releases, intake, history | api, core, os's files |
 //! | [`os`] | the kernel fence: the only `unsafe`, the only raw descriptors | core's time |

@@ -119,7 +119,7 @@ fn everything_that_may_not_be_is_refused_with_its_name() {
         let desk = Desk::new();
         let error = desk.take(&archive(&entries)).unwrap_err();
         assert!(error.to_string().contains(words), "{words}: {error}");
-        assert_eq!(error.exit(), 11);
+        assert_eq!(error.exit(), halley_sup::core::exit::Exit::ArtifactRejected);
         assert!(!desk.dir.path().join("evil").exists());
     }
 }

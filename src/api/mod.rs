@@ -10,6 +10,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::core::exit::Exit;
+
 pub mod abort;
 pub mod backup;
 pub mod drill;
@@ -251,4 +253,20 @@ pub struct Trouble {
     pub next: Vec<String>,
     /// The exit code.
     pub exit: u8,
+}
+
+impl Outcome {
+    /// Whether it was a success.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        Exit::of_code(self.exit) == Some(Exit::Done)
+    }
+}
+
+impl Trouble {
+    /// What its code means. A code that only a newer Halley gives is an error like any other.
+    #[must_use]
+    pub fn meaning(&self) -> Exit {
+        Exit::of_code(self.exit).unwrap_or(Exit::Internal)
+    }
 }

@@ -6,6 +6,7 @@ use clap::Args;
 
 use crate::cli::{Common, Own, exit, out};
 use crate::config;
+use crate::core::exit::Exit;
 use crate::os;
 
 /// Check the configuration and report all errors at once
@@ -25,12 +26,12 @@ impl Own for Check {
                 }
                 let n = config.services.len();
                 out::result(format!("{}: ok, {n} services", path.display()));
-                exit::code(exit::OK)
+                exit::code(Exit::Done)
             }
             Err(problems) => {
                 problems.iter().for_each(out::say);
                 out::say(format!("{} problems; nothing was changed", problems.len()));
-                exit::code(exit::USAGE)
+                exit::code(Exit::Usage)
             }
         }
     }

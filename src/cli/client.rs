@@ -16,6 +16,7 @@ use crate::cli::render::Renderer;
 use crate::cli::{Common, actor, exit, out};
 use crate::config;
 use crate::core::backoff::Pauses;
+use crate::core::exit::Exit;
 use crate::os::scm;
 
 /// How long a client waits for a supervisor that went away in the middle of an operation.
@@ -53,7 +54,7 @@ pub fn ask_with(common: &Common, verb: Verb, sources: &[OwnedFd], stay: Stay) ->
                 why: why.join("\n"),
                 still: "nothing was changed".to_owned(),
                 next: vec![format!("halley-sup check --config {}", path.display())],
-                exit: exit::USAGE,
+                exit: Exit::Usage.code(),
             });
         }
     };
@@ -218,7 +219,7 @@ impl Conversation {
             }
             self.n_seen += 1;
             if let Some(code) = self.renderer.show(&event) {
-                return Left::Over(exit::code(code));
+                return Left::Over(exit::of_answer(code));
             }
             if self.stay == Stay::Begun && self.watched.is_some() {
                 return Left::Detached;
@@ -230,10 +231,10 @@ impl Conversation {
         match &self.watched {
             Some(watched) => {
                 out::say(format!("detached: {}", watched.farewell()));
-                exit::code(exit::DETACHED)
+                exit::code(Exit::Detached)
             }
             // Nothing was running that could go on.
-            None => exit::code(130),
+            None => exit::code(Exit::Interrupted),
         }
     }
 
@@ -252,7 +253,7 @@ impl Conversation {
             } else {
                 vec!["systemctl status halley-sup".to_owned(), "halley-sup run".to_owned()]
             },
-            exit: if denied { exit::FORBIDDEN } else { exit::UNREACHABLE },
+            exit: if denied { Exit::Forbidden } else { Exit::Unreachable }.code(),
         }
     }
 }

@@ -9,6 +9,7 @@ use serde_json::json;
 use crate::cli::{Common, Own, exit, out};
 use crate::config;
 use crate::config::model::{Config, Listen};
+use crate::core::exit::Exit;
 use crate::os::{listen, steer};
 
 /// Check kernel and host support
@@ -63,7 +64,7 @@ impl Own for Doctor {
             }
         }
         let bad = findings.iter().any(|finding| finding.grade == Grade::Bad);
-        exit::code(if bad { exit::INTERNAL } else { exit::OK })
+        exit::code(if bad { Exit::Internal } else { Exit::Done })
     }
 }
 

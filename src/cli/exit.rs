@@ -1,24 +1,18 @@
-//! Exit codes that the command line gives by itself; the others come with the supervisor's answer.
+//! A process's exit from a code.
 
 use std::process::ExitCode;
 
-/// Everything is as it should be.
-pub const OK: u8 = 0;
-/// Something of ours went wrong.
-pub const INTERNAL: u8 = 1;
-/// Wrong usage or configuration; nothing was changed.
-pub const USAGE: u8 = 2;
-/// The supervisor cannot be reached; nothing was changed.
-pub const UNREACHABLE: u8 = 3;
-/// Not allowed; nothing was changed.
-pub const FORBIDDEN: u8 = 4;
-/// The root is another Halley's; nothing was changed.
-pub const BUSY: u8 = 9;
-/// The client left, the operation goes on.
-pub const DETACHED: u8 = 40;
+use crate::core::exit::Exit;
 
-/// As a process's exit.
+/// A code that the command line gives by itself.
 #[must_use]
-pub fn code(code: u8) -> ExitCode {
+pub fn code(exit: Exit) -> ExitCode {
+    of_answer(exit.code())
+}
+
+/// The code that came with the supervisor's answer. A newer supervisor may have codes that this
+/// command line does not know.
+#[must_use]
+pub fn of_answer(code: u8) -> ExitCode {
     ExitCode::from(code)
 }

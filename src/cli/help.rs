@@ -9,6 +9,7 @@ use clap::Args;
 use crate::api::Trouble;
 use crate::cli::{Own, command, exit, markdown, out, pager};
 use crate::config;
+use crate::core::exit::Exit;
 use crate::docs::{TOPICS, Topic};
 
 /// What people read at most in one line; wider is tiring.
@@ -27,16 +28,16 @@ impl Own for Help {
     fn perform(self) -> ExitCode {
         let Some(name) = self.topic else {
             show(&index(), |text, _| text.to_owned());
-            return exit::code(exit::OK);
+            return exit::code(Exit::Done);
         };
         if let Some(topic) = TOPICS.iter().find(|topic| topic.name == name) {
             show(topic.text, markdown::render);
-            return exit::code(exit::OK);
+            return exit::code(Exit::Done);
         }
         if commands().contains(&name) {
             return match command().try_get_matches_from(["halley-sup", &name, "--help"]) {
                 Err(help) => out::usage(&help),
-                Ok(_) => exit::code(exit::OK),
+                Ok(_) => exit::code(Exit::Done),
             };
         }
         out::trouble(&unknown(&name))
@@ -68,7 +69,7 @@ fn unknown(name: &str) -> Trouble {
         why: meant.map_or(String::new(), |meant| format!("did you mean {meant:?}?")),
         still: String::new(),
         next: vec![meant.map_or("halley-sup help".to_owned(), |m| format!("halley-sup help {m}"))],
-        exit: exit::USAGE,
+        exit: Exit::Usage.code(),
     }
 }
 

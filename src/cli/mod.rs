@@ -41,6 +41,7 @@ use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 use crate::api;
 use crate::cli::client::Stay;
+use crate::core::exit::Exit;
 
 /// A verb that asks the supervisor one thing and shows the answer. The doc comment on the type is
 /// its help.
@@ -142,5 +143,5 @@ fn perform(matches: &ArgMatches) -> Result<ExitCode, clap::Error> {
         Some((row.perform)(matches))
     });
     // A command without a verb was refused before.
-    known.unwrap_or_else(|| Ok(exit::code(exit::USAGE)))
+    known.unwrap_or_else(|| Ok(exit::code(Exit::Usage)))
 }

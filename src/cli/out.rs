@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use crate::api::Trouble;
 use crate::cli::exit;
+use crate::core::exit::Exit;
 
 /// A line of the result, to stdout.
 pub fn result(line: impl Display) {
@@ -25,13 +26,13 @@ pub fn is_terminal() -> bool {
 /// Wrong usage, or help: clap has the words.
 pub fn usage(error: &clap::Error) -> ExitCode {
     drop(error.print());
-    exit::code(if error.use_stderr() { exit::USAGE } else { exit::OK })
+    exit::code(if error.use_stderr() { Exit::Usage } else { Exit::Done })
 }
 
 /// The four lines of an error, and its exit code.
 pub fn trouble(trouble: &Trouble) -> ExitCode {
     say(four_lines(trouble));
-    exit::code(trouble.exit)
+    exit::of_answer(trouble.exit)
 }
 
 /// What, why, still, next.

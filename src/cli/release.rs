@@ -10,7 +10,8 @@ use clap::Args;
 
 use crate::api::{self, Part, Trouble, Verb};
 use crate::cli::client::{self, Stay};
-use crate::cli::{Common, Own, exit, out};
+use crate::cli::{Common, Own, out};
+use crate::core::exit::Exit;
 use crate::core::ids::ServiceName;
 use crate::os::scm;
 
@@ -65,7 +66,7 @@ impl Release {
                     why,
                     still: "nothing was changed".to_owned(),
                     next: vec![format!("halley-sup release {service} SOURCE")],
-                    exit: exit::USAGE,
+                    exit: Exit::Usage.code(),
                 });
             }
         };
@@ -113,7 +114,7 @@ fn unclear(why: &str) -> ExitCode {
         why: why.to_owned(),
         still: "nothing was changed".to_owned(),
         next: vec!["halley-sup release --set SERVICE=SOURCE,SERVICE=SOURCE".to_owned()],
-        exit: exit::USAGE,
+        exit: Exit::Usage.code(),
     })
 }
 

@@ -9,6 +9,7 @@ use clap::Args;
 use crate::api::{self, Verb};
 use crate::cli::client::{self, Stay};
 use crate::cli::{Common, Own, exit, out};
+use crate::core::exit::Exit;
 
 /// Restore a backup over the live data
 #[derive(Debug, Args)]
@@ -38,7 +39,7 @@ impl Own for Restore {
             return self.ask(self.dry_run, self.yes);
         }
         let shown = self.ask(true, false);
-        if shown != exit::code(exit::OK) {
+        if shown != exit::code(Exit::Done) {
             return shown;
         }
         out::say(format!("Put it in the place of the present data of {}? Type yes:", self.service));
@@ -47,7 +48,7 @@ impl Own for Restore {
             Ok(_) if line.trim() == "yes" => self.ask(false, true),
             _ => {
                 out::say("nothing was changed");
-                exit::code(exit::OK)
+                exit::code(Exit::Done)
             }
         }
     }

@@ -8,6 +8,7 @@ use clap::Args;
 use crate::api::Trouble;
 use crate::cli::{Common, Own, exit, out};
 use crate::config;
+use crate::core::exit::Exit;
 use crate::keeper::Setup;
 use crate::os;
 use crate::os::fs::{self, LockError};
@@ -33,7 +34,7 @@ impl Own for Run {
             Ok(config) => config,
             Err(problems) => {
                 problems.iter().for_each(out::say);
-                return exit::code(exit::USAGE);
+                return exit::code(Exit::Usage);
             }
         };
         let layout = Layout::new(&config.root);
@@ -59,7 +60,7 @@ impl Own for Run {
             Ok(code) => code,
             Err(error) => {
                 out::say(format!("error: {error}"));
-                exit::code(exit::INTERNAL)
+                exit::code(Exit::Internal)
             }
         }
     }
@@ -67,14 +68,14 @@ impl Own for Run {
 
 fn refused(layout: &Layout, error: &LockError) -> Trouble {
     let exit = match error {
-        LockError::Held { .. } => exit::BUSY,
-        LockError::System(_) => exit::INTERNAL,
+        LockError::Held { .. } => Exit::Busy,
+        LockError::System(_) => Exit::Internal,
     };
     Trouble {
         what: "the stack was not started".to_owned(),
         why: format!("{}: {error}", layout.lock().display()),
         still: "what runs goes on".to_owned(),
         next: vec!["halley-sup status".to_owned()],
-        exit,
+        exit: exit.code(),
     }
 }

@@ -7,6 +7,7 @@ use clap::Args;
 use crate::api::{self, Verb};
 use crate::cli::client::{self, Stay};
 use crate::cli::{Common, Own, exit, out};
+use crate::core::exit::Exit;
 
 /// Follow an operation to its result
 #[derive(Debug, Args)]
@@ -30,7 +31,7 @@ impl Own for Watch {
             (None, Err(_)) => {
                 let how = "halley-sup watch SERVICE OP";
                 out::say(format!("error: {op:?} is no operation's number: {how}"));
-                return exit::code(exit::USAGE);
+                return exit::code(Exit::Usage);
             }
         };
         client::ask(&self.common, verb, None, Stay::ToTheEnd)

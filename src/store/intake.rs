@@ -13,6 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Dir, FileType, Mode, OFlags, fstat, openat, readlinkat};
 use sha2::{Digest, Sha256};
 
+use crate::core::exit::Exit;
 use crate::core::ids::OpId;
 use crate::os::fs as durable;
 use crate::store::archive;
@@ -105,16 +106,16 @@ impl IntakeError {
         }
     }
 
-    /// The exit code: 13 when there is no room, else 11.
+    /// What it means for the command line.
     #[must_use]
-    pub fn exit(&self) -> u8 {
+    pub fn exit(&self) -> Exit {
         match self {
             Self::System { source, .. }
                 if matches!(source.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT)) =>
             {
-                13
+                Exit::NoSpace
             }
-            _ => 11,
+            _ => Exit::ArtifactRejected,
         }
     }
 }

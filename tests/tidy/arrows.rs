@@ -13,7 +13,7 @@ struct Row {
 
 const ARROWS: &[Row] = &[
     row("text", &["core::time"]),
-    row("api", &[]),
+    row("api", &["core"]),
     row("core", &[]),
     row("os", &["core::time", "core::kernel"]),
     row("config", &["core"]),

@@ -5,6 +5,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::api::{Event, Outcome, PhaseState, Plan, Verb};
 use crate::cli::out;
 use crate::cli::render::{Seen, tables};
+use crate::core::exit::Exit;
 use crate::text;
 
 /// Shows events to people.
@@ -95,7 +96,7 @@ impl Human {
             Event::Error(trouble) => {
                 // "Nothing to do" is no error.
                 let text = out::four_lines(trouble);
-                out::say(if trouble.exit == 0 { trouble.why.clone() } else { text });
+                out::say(if trouble.meaning() == Exit::Done { trouble.why.clone() } else { text });
                 return Some(trouble.exit);
             }
         }

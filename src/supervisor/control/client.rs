@@ -8,6 +8,7 @@ use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 
 use crate::api::{Event, Trouble};
+use crate::core::exit::Exit;
 use crate::os::scm;
 
 /// The longest request.
@@ -75,13 +76,13 @@ impl Client {
     }
 
     /// Answers that the request was not taken up.
-    pub(crate) async fn refuse(&mut self, why: &str, exit: u8) {
+    pub(crate) async fn refuse(&mut self, why: &str, exit: Exit) {
         let trouble = Trouble {
             what: "the request was not taken up".to_owned(),
             why: why.to_owned(),
             still: "nothing was changed".to_owned(),
             next: vec!["halley-sup status".to_owned()],
-            exit,
+            exit: exit.code(),
         };
         self.tell(&Event::Error(trouble)).await;
     }

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::api::{Request, VERSION};
+use crate::core::exit::Exit;
 use crate::supervisor::control::client::Client;
 use crate::supervisor::control::dispatch;
 use crate::supervisor::service::stack::Stack;
@@ -53,7 +54,9 @@ async fn converse(stack: &Rc<Stack>, stream: UnixStream) {
     let allowed = stream.peer_cred().is_ok_and(|peer| peer.uid() == 0 || peer.uid() == own);
     let mut client = Client::new(stream);
     if !allowed {
-        return client.refuse("only its own user and root may talk to this halley-sup", 4).await;
+        return client
+            .refuse("only its own user and root may talk to this halley-sup", Exit::Forbidden)
+            .await;
     }
     let (line, fds) = match client.hear().await {
         Ok(heard) => heard,
@@ -62,9 +65,11 @@ async fn converse(stack: &Rc<Stack>, stream: UnixStream) {
     match serde_json::from_slice::<Request>(&line) {
         Ok(request) if request.version != VERSION => {
             let why = "client and supervisor are of different versions; use the same halley-sup";
-            client.refuse(why, 2).await;
+            client.refuse(why, Exit::Usage).await;
         }
         Ok(request) => dispatch::perform(stack, request, fds, &mut client).await,
-        Err(error) => client.refuse(&format!("the request cannot be read: {error}"), 2).await,
+        Err(error) => {
+            client.refuse(&format!("the request cannot be read: {error}"), Exit::Usage).await
+        }
     }
 }

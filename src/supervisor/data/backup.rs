@@ -10,6 +10,7 @@ use std::rc::Rc;
 
 use crate::api::{BackupEntry, Trouble};
 use crate::config::model::{Backup, Driver, Settings};
+use crate::core::exit::Exit;
 use crate::core::ids::{OpId, ReleaseId};
 use crate::os::{clock, fs, proc};
 use crate::store::receipt::{self, Receipt, Rehearsed};
@@ -461,9 +462,10 @@ pub fn entry(receipt: Receipt) -> BackupEntry {
 pub fn by_hand<'a>(service: &'a Rc<Service>, done: &str) -> Result<Hand<'a>, Trouble> {
     if service.config().backup.is_none() {
         let why = format!("[service.{}.backup] is not configured", service.name);
-        return Err(refusal::refusal(service, done, &why, 2, &["status"]));
+        return Err(refusal::refusal(service, done, &why, Exit::Usage, &["status"]));
     }
-    let none = || refusal::refusal(service, done, "no release has made any data yet", 31, &[]);
+    let why = "no release has made any data yet";
+    let none = || refusal::refusal(service, done, why, Exit::NoTarget, &[]);
     Hand::of(service, service.paths.logs().join("backup.log")).ok_or_else(none)
 }
 

@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use crate::api::Trouble;
 use crate::config::model::{Migrate, Rehearse, Settings};
+use crate::core::exit::Exit;
 use crate::core::ids::OpId;
 use crate::core::ids::ReleaseId;
 use crate::core::operation::machine::Succession;
@@ -50,13 +51,16 @@ pub async fn perform(
     let mut warnings = Vec::new();
     let settings = match release::settings(&service.paths, candidate.release) {
         Ok(settings) => settings,
-        Err(error) => return PhaseResult::refused(10, error.to_string()),
+        Err(error) => return PhaseResult::refused(Exit::PreflightRefused, error.to_string()),
     };
     let Some(migrate) = settings.migrate.clone() else { return PhaseResult::skip("none declared") };
     let begun = match migration::read(&service.paths, candidate.op) {
         Ok(begun) => begun,
         Err(error) => {
-            return PhaseResult::refused(18, format!("what was begun cannot be read: {error}"));
+            return PhaseResult::refused(
+                Exit::OldUnproven,
+                format!("what was begun cannot be read: {error}"),
+            );
         }
     };
     let started = clock::tick();
@@ -67,7 +71,7 @@ pub async fn perform(
         }
         None if candidate.begun_by == BegunBy::Predecessor => {
             return PhaseResult::refused(
-                23,
+                Exit::Aborted,
                 "the supervisor went down before the migration was begun",
             );
         }
@@ -75,7 +79,10 @@ pub async fn perform(
             let before = match version(service, candidate.release, &settings, &[]).await {
                 Ok(before) => before,
                 Err(why) => {
-                    return PhaseResult::refused(16, format!("nothing was migrated: {why}"));
+                    return PhaseResult::refused(
+                        Exit::MigrationFailed,
+                        format!("nothing was migrated: {why}"),
+                    );
                 }
             };
             let wanted = settings.schema.as_ref().map(|schema| &schema.provides);
@@ -88,7 +95,10 @@ pub async fn perform(
             let migration =
                 Migration { version: 1, at: clock::now_rfc3339(), before: before.clone() };
             if let Err(error) = migration::begin(&service.paths, candidate.op, &migration) {
-                return PhaseResult::refused(13, format!("nothing was migrated: {error}"));
+                return PhaseResult::refused(
+                    Exit::NoSpace,
+                    format!("nothing was migrated: {error}"),
+                );
             }
             let run = command(service, candidate, &settings, &migrate);
             let ended = task::run_through(service, run, &purpose(candidate)).await;
@@ -238,7 +248,10 @@ async fn conclude(
     let why = match left {
         Left::Unchanged { why } => {
             let was = before.unwrap_or_default();
-            return PhaseResult::refused(16, format!("{why}\nthe schema is {was}, as before"));
+            return PhaseResult::refused(
+                Exit::MigrationFailed,
+                format!("{why}\nthe schema is {was}, as before"),
+            );
         }
         Left::Migrated { after } => {
             let provides = release::settings(&service.paths, candidate.release).ok();
@@ -274,7 +287,10 @@ async fn conclude(
             if candidate.begun_by == BegunBy::Predecessor {
                 freeze(service, candidate.op, &mut notes.warnings, &why);
             }
-            PhaseResult { exit: Some(17), ..PhaseResult::failed(format!("{why}\n{proof}")) }
+            PhaseResult {
+                exit: Some(Exit::SchemaChanged),
+                ..PhaseResult::failed(format!("{why}\n{proof}"))
+            }
         }
         Err(unproven) => {
             hold(service, candidate, &mut notes.warnings, format!("{why}\n{unproven}"))
@@ -307,12 +323,12 @@ fn hold(
             format!("halley-sup restore {name} --dry-run"),
             format!("halley-sup thaw {name}"),
         ],
-        exit: 18,
+        exit: Exit::OldUnproven.code(),
     };
     if let Err(error) = service.durable.save(|state| state.alarm = Some(trouble)) {
         warnings.push(error.to_string());
     }
-    PhaseResult::refused(18, why)
+    PhaseResult::refused(Exit::OldUnproven, why)
 }
 
 fn freeze(service: &Service, op: OpId, warnings: &mut Vec<String>, why: &str) {

@@ -5,6 +5,7 @@
 use std::rc::Rc;
 
 use crate::config::model::Settings;
+use crate::core::exit::Exit;
 use crate::core::ids::OpId;
 use crate::core::operation::machine::Succession;
 use crate::os::clock;
@@ -54,7 +55,10 @@ pub async fn rehearse(
         Ok(copied) => copied,
         Err(why) => {
             let id = receipt.id;
-            return PhaseResult::refused(15, format!("backup {id} cannot be restored: {why}"));
+            return PhaseResult::refused(
+                Exit::BackupFailed,
+                format!("backup {id} cannot be restored: {why}"),
+            );
         }
     };
     let summary = backup::summary(&copied.counts);
@@ -79,21 +83,23 @@ async fn tried(
     copied: &Copied,
     transcript: &mut Transcript,
     warnings: &mut Vec<String>,
-) -> Result<String, (u8, String)> {
+) -> Result<String, (Exit, String)> {
     let new = release::settings(&service.paths, candidate.release);
-    let new = new.map_err(|error| (10, error.to_string()))?;
+    let new = new.map_err(|error| (Exit::PreflightRefused, error.to_string()))?;
     let env = copied.env(hand, &new);
-    let mut said = migrate_copy(service, candidate, &new, &env).await.map_err(|why| (16, why))?;
+    let mut said = migrate_copy(service, candidate, &new, &env)
+        .await
+        .map_err(|why| (Exit::MigrationFailed, why))?;
     // What cannot run twice may well run on another copy of the data, but nobody knows.
     if service.succession() == Succession::InTurn {
         return Ok(said);
     }
     let started = rehearsal::run(service, candidate.release, new, &env, transcript).await;
-    started.map_err(|why| (15, format!("the new release does not run: {why}")))?;
+    started.map_err(|why| (Exit::BackupFailed, format!("the new release does not run: {why}")))?;
     said.push_str("; the new release runs on it");
     let Some(target) = candidate.back_to else { return Ok(said) };
     let old = release::settings(&service.paths, target);
-    let old = old.map_err(|error| (14, error.to_string()))?;
+    let old = old.map_err(|error| (Exit::RehearsalFailed, error.to_string()))?;
     let env = copied.env(hand, &old);
     let back = rehearsal::run(service, target, old, &env, transcript).await;
     match (back, candidate.way_back) {
@@ -102,7 +108,10 @@ async fn tried(
             warnings.push(format!("release {target} does not run on the migrated data: {why}"));
         }
         (Err(why), WayBack::Required) => {
-            return Err((14, format!("after it one could not roll back: release {target}: {why}")));
+            return Err((
+                Exit::RehearsalFailed,
+                format!("after it one could not roll back: release {target}: {why}"),
+            ));
         }
     }
     Ok(said)

@@ -1,6 +1,7 @@
 //! What there is to say: of an operation that is over, of one that waits, of a service at rest.
 
 use crate::api::{Outcome, Trouble};
+use crate::core::exit::Exit;
 use crate::core::notice::Notice;
 use crate::os::clock;
 
@@ -34,11 +35,11 @@ pub struct Message {
 impl Message {
     /// The end of an operation or of a set that began `at`; and what kind of end it is.
     pub fn of_outcome(outcome: &Outcome, kind: &str, at: &str) -> (Notice, Self) {
-        let notice = match (outcome.exit, kind) {
-            (0, "rollback") => Notice::RolledBack,
-            (0, _) => Notice::Committed,
-            (21, _) => Notice::RolledBack,
-            (30, _) => Notice::RollbackFailed,
+        let notice = match (Exit::of_code(outcome.exit), kind) {
+            (Some(Exit::Done), "rollback") => Notice::RolledBack,
+            (Some(Exit::Done), _) => Notice::Committed,
+            (Some(Exit::RolledBack), _) => Notice::RolledBack,
+            (Some(Exit::RollbackFailed), _) => Notice::RollbackFailed,
             _ => Notice::Failed,
         };
         let message = Self {

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use crate::api::Trouble;
 use crate::config::model::{self};
+use crate::core::exit::Exit;
 use crate::core::ids::{Generation, ReleaseId};
 use crate::core::operation::machine::{Deploy, Inconclusive, Kind, Plan, Succession};
 use crate::core::retention::{self, Verdict};
@@ -79,7 +80,7 @@ pub async fn begin_member(
         && terms.extent == Extent::Whole
         && let Some(why) = frozen(service, terms.force)
     {
-        return Err(refusal(service, "released", &why, 9, &["status", "thaw"]));
+        return Err(refusal(service, "released", &why, Exit::Busy, &["status", "thaw"]));
     }
     let serving = service.serving();
     let known: Vec<_> =
@@ -138,7 +139,13 @@ pub async fn begin_member(
         }
         Wish::Restart => {
             let Some(serving) = serving else {
-                return Err(refusal(service, "restarted", "nothing runs", 10, &["start"]));
+                return Err(refusal(
+                    service,
+                    "restarted",
+                    "nothing runs",
+                    Exit::PreflightRefused,
+                    &["start"],
+                ));
             };
             job.release = serving;
             job.ladder = vec![serving];
@@ -174,7 +181,7 @@ fn rollback_ladder(
     known: &[(ReleaseId, Verdict)],
     older: Vec<ReleaseId>,
 ) -> Result<Vec<ReleaseId>, Trouble> {
-    let none = |why: &str| refusal(service, "rolled back", why, 31, &["releases"]);
+    let none = |why: &str| refusal(service, "rolled back", why, Exit::NoTarget, &["releases"]);
     let Some(to) = to.map(ReleaseId) else {
         if older.is_empty() {
             return Err(none("there is no good release before the one that serves"));
@@ -182,10 +189,22 @@ fn rollback_ladder(
         return Ok(older);
     };
     if service.serving() == Some(to) {
-        return Err(refusal(service, "rolled back", "that release serves already", 0, &["status"]));
+        return Err(refusal(
+            service,
+            "rolled back",
+            "that release serves already",
+            Exit::Done,
+            &["status"],
+        ));
     }
     if let Some(why) = schema::misses(service, to) {
-        return Err(refusal(service, "rolled back", &why, 31, &["releases", "restore"]));
+        return Err(refusal(
+            service,
+            "rolled back",
+            &why,
+            Exit::NoTarget,
+            &["releases", "restore"],
+        ));
     }
     match known.iter().find(|(id, _)| *id == to) {
         Some((_, Verdict::Good | Verdict::Bad)) => Ok(vec![to]),
@@ -226,11 +245,13 @@ fn launch(service: &Rc<Service>, kind: Kind, job: Job) -> Result<Rc<Operation>, 
         force: job.terms.force == Force::Yes,
         no_way_back: job.terms.no_way_back.clone(),
     };
-    let journal = Journal::create(&service.paths, &intent)
-        .map_err(|error| refusal(service, "changed", &error.to_string(), 13, &["status"]))?;
+    let journal = Journal::create(&service.paths, &intent).map_err(|error| {
+        refusal(service, "changed", &error.to_string(), Exit::NoSpace, &["status"])
+    })?;
     go(service, operation, Deploy::begin(plan), job, journal, orders);
     let running = service.activity.operation();
-    running.ok_or_else(|| refusal(service, "changed", "it ended at once", 1, &["status"]))
+    running
+        .ok_or_else(|| refusal(service, "changed", "it ended at once", Exit::Internal, &["status"]))
 }
 
 /// What the machine is told.

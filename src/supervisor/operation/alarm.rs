@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use crate::api::Trouble;
+use crate::core::exit::Exit;
 use crate::core::notice::Notice;
 use crate::store::state::StateError;
 use crate::supervisor::operation::context::Job;
@@ -46,6 +47,6 @@ pub fn alarm(service: &Service, job: &Job) -> Trouble {
             format!("halley-sup rollback {name} --to RELEASE"),
             format!("halley-sup release {name} SOURCE"),
         ],
-        exit: 30,
+        exit: Exit::RollbackFailed.code(),
     }
 }

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use crate::api::{Event, HistoryEntry, Outcome, Trouble};
 use crate::config::model::Strategy;
+use crate::core::exit::Exit;
 use crate::core::ids::{OpId, ReleaseId};
 use crate::core::operation::machine::{Cause, Kind, Outcome as Ended};
 use crate::core::retention::{self, Fate, Roots};
@@ -44,7 +45,7 @@ pub async fn finish(
         }
     }
     let mut outcome = outcome(service, operation, job, ended);
-    if outcome.exit != 0
+    if !outcome.is_good()
         && let Some(path) = postmortem::write(service, job, &outcome)
     {
         outcome.next.push(format!("less {}", path.display()));
@@ -52,7 +53,7 @@ pub async fn finish(
             trouble.next.clone_from(&outcome.next);
         }
     }
-    let is_good = outcome.exit == 0;
+    let is_good = outcome.is_good();
     close(service, operation, journal, outcome);
     if is_good {
         notices::recovered(service);
@@ -70,7 +71,7 @@ pub fn give_way(service: &Rc<Service>, operation: &Rc<Operation>, journal: &mut 
         release: operation.release.get().map(|release| release.0),
         serving: service.serving().map(|release| release.0),
         last_good: service.durable.last_good().map(|release| release.0),
-        exit: 23,
+        exit: Exit::Aborted.code(),
         warnings: Vec::new(),
         next: Vec::new(),
         trouble: None,
@@ -118,7 +119,7 @@ fn close(
 
 fn outcome(service: &Rc<Service>, operation: &Operation, job: &Job, ended: Ended) -> Outcome {
     let (name, exit) = name_and_exit(service, job, operation.kind, ended);
-    let trouble = (exit != 0).then(|| trouble(service, job, operation.kind, ended, exit));
+    let trouble = (exit != Exit::Done).then(|| trouble(service, job, operation.kind, ended, exit));
     let next = match (&trouble, service.durable.state().standby.as_ref()) {
         (Some(trouble), _) => trouble.next.clone(),
         (None, Some(_)) if operation.kind == Kind::Release => {
@@ -133,7 +134,7 @@ fn outcome(service: &Rc<Service>, operation: &Operation, job: &Job, ended: Ended
         release: Some(job.release.0),
         serving: service.serving().map(|release| release.0),
         last_good: service.durable.last_good().map(|release| release.0),
-        exit,
+        exit: exit.code(),
         warnings: job.warnings.clone(),
         next,
         trouble,
@@ -141,33 +142,37 @@ fn outcome(service: &Rc<Service>, operation: &Operation, job: &Job, ended: Ended
     }
 }
 
-fn name_and_exit(service: &Service, job: &Job, kind: Kind, ended: Ended) -> (&'static str, u8) {
+fn name_and_exit(service: &Service, job: &Job, kind: Kind, ended: Ended) -> (&'static str, Exit) {
     // In turn the last rung of a rollback is the release that it was to go back from.
     let nowhere = service.serving() != Some(job.release)
         && matches!(service.config().strategy, Strategy::Hold | Strategy::Replace)
         && service.serving() == job.ladder.last().copied();
     match ended {
         Ended::Undone(Cause::Aborted) if job.terms.extent == Extent::Plan && job.why.is_empty() => {
-            ("planned", 0)
+            ("planned", Exit::Done)
         }
-        Ended::Undone(Cause::Refused) if matches!(job.exit, Some(16..=18)) => {
-            ("migration_failed", job.exit.unwrap_or(16))
+        Ended::Committed if kind == Kind::Restart => ("restarted", Exit::Done),
+        Ended::Committed => ("committed", Exit::Done),
+        Ended::Undone(Cause::Refused) => match job.exit {
+            Some(exit @ (Exit::MigrationFailed | Exit::SchemaChanged | Exit::OldUnproven)) => {
+                ("migration_failed", exit)
+            }
+            exit => ("rejected", exit.unwrap_or(Exit::PreflightRefused)),
+        },
+        Ended::Undone(Cause::Aborted) => ("aborted", Exit::Aborted),
+        Ended::Undone(Cause::Interrupted) => ("interrupted", Exit::Aborted),
+        Ended::Undone(_) => ("gate_failed", Exit::GateFailed),
+        Ended::RolledBack(Cause::Asked) if nowhere => ("gate_failed", Exit::GateFailed),
+        Ended::RolledBack(Cause::Asked) => ("rolled_back", Exit::Done),
+        Ended::RolledBack(Cause::Aborted) => ("aborted", Exit::Aborted),
+        Ended::RolledBack(_) => ("rolled_back", Exit::RolledBack),
+        Ended::NothingBehind(_) | Ended::RollbackFailed(_) => {
+            ("rollback_failed", Exit::RollbackFailed)
         }
-        Ended::Committed if kind == Kind::Restart => ("restarted", 0),
-        Ended::Committed => ("committed", 0),
-        Ended::Undone(Cause::Refused) => ("rejected", job.exit.unwrap_or(10)),
-        Ended::Undone(Cause::Aborted) => ("aborted", 23),
-        Ended::Undone(Cause::Interrupted) => ("interrupted", 23),
-        Ended::Undone(_) => ("gate_failed", 20),
-        Ended::RolledBack(Cause::Asked) if nowhere => ("gate_failed", 20),
-        Ended::RolledBack(Cause::Asked) => ("rolled_back", 0),
-        Ended::RolledBack(Cause::Aborted) => ("aborted", 23),
-        Ended::RolledBack(_) => ("rolled_back", 21),
-        Ended::NothingBehind(_) | Ended::RollbackFailed(_) => ("rollback_failed", 30),
     }
 }
 
-fn trouble(service: &Rc<Service>, job: &Job, kind: Kind, ended: Ended, exit: u8) -> Trouble {
+fn trouble(service: &Rc<Service>, job: &Job, kind: Kind, ended: Ended, exit: Exit) -> Trouble {
     let name = &service.name;
     let release = job.release;
     let what = match ended {
@@ -193,7 +198,13 @@ fn trouble(service: &Rc<Service>, job: &Job, kind: Kind, ended: Ended, exit: u8)
         }
         _ => job.why.clone(),
     };
-    Trouble { what, why: why.trim().to_owned(), still: refusal::still(service), next, exit }
+    Trouble {
+        what,
+        why: why.trim().to_owned(),
+        still: refusal::still(service),
+        next,
+        exit: exit.code(),
+    }
 }
 
 /// Everybody without a duty goes: warm first when a rollback may want it, at once when it was bad.

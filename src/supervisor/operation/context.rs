@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use crate::config::model::Settings;
+use crate::core::exit::Exit;
 use crate::core::ids::{Generation, OpId, ReleaseId};
 use crate::supervisor::service::candidate::{BegunBy, Candidate, WayBack};
 use crate::supervisor::service::phase_result::PhaseResult;
@@ -69,7 +70,7 @@ pub struct Job {
     /// Why it left its way forward, for people.
     pub why: String,
     /// The exit code of a refusal before the start.
-    pub exit: Option<u8>,
+    pub exit: Option<Exit>,
     /// Things that went wrong without changing the outcome.
     pub warnings: Vec<String>,
 }

@@ -14,6 +14,7 @@ use std::rc::Rc;
 use tokio::sync::mpsc;
 
 use crate::config::model::{Point, Settings};
+use crate::core::exit::Exit;
 use crate::core::ids::ReleaseId;
 use crate::core::operation::machine::{Deploy, Event as Step, Kind, Outcome as Ended, Succession};
 use crate::core::operation::phase::Phase;
@@ -51,7 +52,7 @@ pub async fn perform(
         if let Err(why) = must(service, operation, job, *point, journal).await {
             return match machine.phase() {
                 Phase::Start => PhaseResult::failed(why),
-                _ => PhaseResult::refused(10, why),
+                _ => PhaseResult::refused(Exit::PreflightRefused, why),
             };
         }
     }

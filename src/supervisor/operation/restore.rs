@@ -10,6 +10,7 @@ use std::rc::Rc;
 use tokio::sync::mpsc;
 
 use crate::api::{Event, HistoryEntry, Outcome, PhaseState, RestorePlan, Trouble};
+use crate::core::exit::Exit;
 use crate::core::ids::ReleaseId;
 use crate::core::time::Tick;
 use crate::os::clock;
@@ -74,7 +75,13 @@ pub(crate) async fn restore(
         Ok(plan) => plan,
         Err(why) => {
             tell(events, "restore_rehearsal", PhaseState::Fail, begun, &why);
-            return Err(refusal::refusal(service, "restored", &why, 15, &["backup --list"]));
+            return Err(refusal::refusal(
+                service,
+                "restored",
+                &why,
+                Exit::BackupFailed,
+                &["backup --list"],
+            ));
         }
     };
     let said = backup::summary(&plan.backup.counts);
@@ -86,7 +93,7 @@ pub(crate) async fn restore(
     }
     if !wish.yes {
         let why = format!("it needs --yes; lost would be: {}", lost_text(&plan));
-        let mut trouble = refusal::refusal(service, "restored", &why, 2, &[]);
+        let mut trouble = refusal::refusal(service, "restored", &why, Exit::Usage, &[]);
         let name = &service.name;
         trouble.next = vec![format!("halley-sup restore {name} --backup {} --yes", receipt.id)];
         return Err(trouble);
@@ -114,7 +121,7 @@ fn find(service: &Service, id: Option<&str>) -> Result<Receipt, Trouble> {
     found.ok_or_else(|| {
         let why =
             id.map_or("there is no backup".to_owned(), |id| format!("there is no backup {id}"));
-        refusal::refusal(service, "restored", &why, 31, &["backup --list"])
+        refusal::refusal(service, "restored", &why, Exit::NoTarget, &["backup --list"])
     })
 }
 
@@ -179,7 +186,7 @@ async fn replace(
     if let Err(why) = stop_all::clear(service).await {
         drop(turn);
         start_last_good::bring_up(service).await;
-        return Err(refused(&format!("callers cannot be held: {why}"), 1));
+        return Err(refused(&format!("callers cannot be held: {why}"), Exit::Internal));
     }
     service.routing.clear();
     tell(events, "stop_old", PhaseState::Ok, begun, "callers wait");
@@ -194,7 +201,7 @@ async fn replace(
             drop(turn);
             start_last_good::bring_up(service).await;
             let why = format!("the present cannot be backed up: {why}; --unsaved does not mind");
-            return Err(refused(&why, 15));
+            return Err(refused(&why, Exit::BackupFailed));
         }
     };
     if let Some(before) = &before {
@@ -217,7 +224,7 @@ async fn replace(
         let back = back_text(&restoration, undo_holding(service, hand, &restoration).await);
         drop(turn);
         start_last_good::bring_up(service).await;
-        return Err(refused(&format!("{why}\n{back}"), 15));
+        return Err(refused(&format!("{why}\n{back}"), Exit::BackupFailed));
     }
     tell(events, "restore", PhaseState::Ok, begun, "");
     let begun = clock::tick();
@@ -235,7 +242,7 @@ async fn replace(
             let back = back_text(&restoration, undo_holding(service, hand, &restoration).await);
             drop(turn);
             start_last_good::bring_up(service).await;
-            Err(refused(&format!("{why}\n{back}"), 20))
+            Err(refused(&format!("{why}\n{back}"), Exit::GateFailed))
         }
     }
 }

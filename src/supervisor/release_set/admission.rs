@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use crate::api::{Part, Trouble};
+use crate::core::exit::Exit;
 use crate::core::release_set::Set as Machine;
 use crate::store::set::{self as journal, Intent, Planned};
 use crate::supervisor::release_set::progress::{Artifact, Course};
@@ -43,8 +44,9 @@ pub fn begin(
             .map(|release| release.0),
     });
     let intent = Intent::new(journal::next(layout), actor, planned.collect());
-    let written = journal::create(layout, &intent)
-        .map_err(|error| trouble(vec![(13, error.to_string())], &["halley-sup status".into()]))?;
+    let written = journal::create(layout, &intent).map_err(|error| {
+        trouble(vec![(Exit::NoSpace, error.to_string())], &["halley-sup status".into()])
+    })?;
     let artifacts =
         taken.into_iter().map(|(part, fd)| Some(Artifact { source: fd, name: part.source, force }));
     let course = Course::new(&intent, Machine::begin(&intent.before()), written)
@@ -65,49 +67,49 @@ fn refuse(
     let mut failures = Vec::new();
     let mut next = vec!["halley-sup status".to_owned()];
     if let Some(running) = stack.set.borrow().as_ref() {
-        failures.push((9, format!("{}; there is one set at a time", running.busy_text())));
+        failures.push((Exit::Busy, format!("{}; there is one set at a time", running.busy_text())));
         next.push(format!("halley-sup watch --set {}", running.id));
     } else if let Err(error) = journal::open(&stack.shared.layout) {
-        failures.push((1, format!("what became of the last set cannot be read: {error}")));
+        failures
+            .push((Exit::Internal, format!("what became of the last set cannot be read: {error}")));
     }
     if parts.is_empty() {
-        failures.push((2, "no service was named".to_owned()));
+        failures.push((Exit::Usage, "no service was named".to_owned()));
     }
     let mut names = BTreeSet::new();
     let mut taken = Vec::new();
     for part in parts {
         let name = part.service.clone();
         if !names.insert(name.clone()) {
-            failures.push((2, format!("{name}: named twice")));
+            failures.push((Exit::Usage, format!("{name}: named twice")));
         }
         match stack.find(&name) {
             Ok(service) => {
                 let against = occupied::obstacle(&service);
-                failures.extend(against.map(|why| (why.exit, format!("{name}: {}", why.why))));
+                failures.extend(against.map(|why| (why.meaning(), format!("{name}: {}", why.why))));
                 let frozen = occupied::frozen(&service, force);
-                failures.extend(frozen.map(|why| (9, format!("{name}: {why}"))));
+                failures.extend(frozen.map(|why| (Exit::Busy, format!("{name}: {why}"))));
             }
-            Err(unknown) => failures.push((unknown.exit, unknown.what)),
+            Err(unknown) => failures.push((unknown.meaning(), unknown.what)),
         }
         match (&part.missing, part.missing.is_none().then(|| fds.pop_front()).flatten()) {
-            (Some(why), _) => failures.push((2, format!("{name}: {why}"))),
-            (None, None) => failures.push((2, format!("{name}: no artifact came along"))),
+            (Some(why), _) => failures.push((Exit::Usage, format!("{name}: {why}"))),
+            (None, None) => failures.push((Exit::Usage, format!("{name}: no artifact came along"))),
             (None, Some(fd)) => taken.push((part, fd)),
         }
     }
     if failures.is_empty() { Ok(taken) } else { Err(trouble(failures, &next)) }
 }
 
-/// One kind of failure keeps its own code; several together are a refusal.
-fn trouble(failures: Vec<(u8, String)>, next: &[String]) -> Trouble {
-    let first = failures.first().map_or(10, |(exit, _)| *exit);
-    let exit = if failures.iter().all(|(exit, _)| *exit == first) { first } else { 10 };
+/// All failures as one.
+fn trouble(failures: Vec<(Exit, String)>, next: &[String]) -> Trouble {
+    let exit = Exit::of_all(failures.iter().map(|(exit, _)| *exit));
     let texts: Vec<String> = failures.into_iter().map(|(_, why)| why).collect();
     Trouble {
         what: "the set was not begun".to_owned(),
         why: texts.join("\n"),
         still: "nothing was changed".to_owned(),
         next: next.to_vec(),
-        exit,
+        exit: exit.code(),
     }
 }

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use crate::api::{Event, HistoryEntry, Member, Outcome, Trouble};
+use crate::core::exit::Exit;
 use crate::core::ids::SetId;
 use crate::core::release_set::{Ended, Fate};
 use crate::os::{clock, fs};
@@ -65,9 +66,9 @@ fn outcome(set: SetId, members: Vec<Member>, ended: Ended, turn: &Turn) -> Outco
     // What the set took back, it had flipped.
     let went_back = members.iter().any(|member| member.back.is_some());
     let (word, exit) = match ended {
-        Ended::Committed => ("committed", 0),
-        Ended::Stuck => ("rollback_failed", 30),
-        Ended::Back if went_back => ("rolled_back", 21),
+        Ended::Committed => ("committed", Exit::Done.code()),
+        Ended::Stuck => ("rollback_failed", Exit::RollbackFailed.code()),
+        Ended::Back if went_back => ("rolled_back", Exit::RolledBack.code()),
         Ended::Back => (turn.outcome.as_str(), turn.exit),
     };
     let names: Vec<&str> = members.iter().map(|member| member.service.as_str()).collect();
@@ -76,7 +77,7 @@ fn outcome(set: SetId, members: Vec<Member>, ended: Ended, turn: &Turn) -> Outco
         let number = member.release.map_or(String::new(), |release| format!(" {release}"));
         format!("{}: release{number} stays live, its first: nothing to go back to", member.service)
     });
-    let trouble = (exit != 0).then(|| trouble(set, &members, word, exit, turn));
+    let trouble = (exit != Exit::Done.code()).then(|| trouble(set, &members, word, exit, turn));
     Outcome {
         outcome: word.to_owned(),
         service: names.join(","),

@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use crate::api::{Event, Member, Outcome};
+use crate::core::exit::Exit;
 use crate::core::ids::OpId;
 use crate::core::release_set::{Ended, Event as Step, Set as Machine, Stage};
 use crate::store::journal::{Journal, JournalError};
@@ -108,7 +109,7 @@ impl Course {
         }
         let guilty = last.and_then(|index| self.members.get(index));
         let turn = match guilty.and_then(|member| Some((member, member.exit?))) {
-            Some((member, exit)) if exit != 0 => Turn {
+            Some((member, exit)) if exit != Exit::Done.code() => Turn {
                 service: Some(member.service.clone()),
                 outcome: member.outcome.clone(),
                 exit,
@@ -135,15 +136,15 @@ pub fn closed(set: &ReleaseSet) -> Turn {
                 .to_owned(),
         ),
     };
-    Turn { service: None, outcome: outcome.to_owned(), exit: 23, why }
+    Turn { service: None, outcome: outcome.to_owned(), exit: Exit::Aborted.code(), why }
 }
 
 /// What the result of a member's operation means for the set.
 pub fn came(kind: Kind, outcome: &Outcome) -> Came {
-    match (kind, outcome.outcome.as_str(), outcome.exit) {
-        (Kind::Release, "committed", 0) => Came::Committed,
-        (Kind::Release, _, exit) if exit != 30 => Came::Unchanged,
-        (Kind::Rollback, "rolled_back", 0) => Came::Back,
+    match (kind, outcome.outcome.as_str(), Exit::of_code(outcome.exit)) {
+        (Kind::Release, "committed", Some(Exit::Done)) => Came::Committed,
+        (Kind::Release, _, exit) if exit != Some(Exit::RollbackFailed) => Came::Unchanged,
+        (Kind::Rollback, "rolled_back", Some(Exit::Done)) => Came::Back,
         (Kind::Rollback, "interrupted", _) => Came::Unchanged,
         _ => Came::Stuck,
     }
@@ -164,7 +165,7 @@ pub fn member(before: &Member, kind: Kind, outcome: &Outcome) -> Member {
         },
         (Kind::Rollback, Came::Back) => Member {
             outcome: "rolled_back".to_owned(),
-            exit: Some(21),
+            exit: Some(Exit::RolledBack.code()),
             serving: outcome.serving,
             back: Some(outcome.op),
             why: Some("it went back with the set".to_owned()),
@@ -173,7 +174,7 @@ pub fn member(before: &Member, kind: Kind, outcome: &Outcome) -> Member {
         (Kind::Rollback, Came::Unchanged) => before.clone(),
         (Kind::Rollback, _) => Member {
             outcome: "rollback_failed".to_owned(),
-            exit: Some(30),
+            exit: Some(Exit::RollbackFailed.code()),
             serving: outcome.serving,
             back: Some(outcome.op),
             why,

@@ -7,6 +7,7 @@
 use std::rc::Rc;
 
 use crate::api::{Event, Member, Outcome, PhaseState, Trouble};
+use crate::core::exit::Exit;
 use crate::core::operation::phase::Phase;
 use crate::core::release_set::Stage;
 use crate::store::journal;
@@ -114,7 +115,13 @@ async fn begin_one(
     match (course.announce(index, kind, op), kind) {
         (Ok(()), _) => {}
         (Err(error), Kind::Release) => {
-            return Err(refusal::refusal(service, "released", &error.to_string(), 13, &["status"]));
+            return Err(refusal::refusal(
+                service,
+                "released",
+                &error.to_string(),
+                Exit::NoSpace,
+                &["status"],
+            ));
         }
         // A journal that cannot be written does not stop a way back.
         (Err(error), Kind::Rollback) => {
@@ -164,10 +171,10 @@ fn not_begun(service: &Service, before: &Member, kind: Kind, why: &Trouble) -> (
     let serving = service.serving().map(|release| release.0);
     match kind {
         // What it is to go back to serves already.
-        Kind::Rollback if why.exit == 0 => {
+        Kind::Rollback if why.meaning() == Exit::Done => {
             let member = Member {
                 outcome: "rolled_back".to_owned(),
-                exit: Some(21),
+                exit: Some(Exit::RolledBack.code()),
                 serving,
                 why: Some("it went back with the set".to_owned()),
                 ..before.clone()
@@ -176,7 +183,7 @@ fn not_begun(service: &Service, before: &Member, kind: Kind, why: &Trouble) -> (
         }
         Kind::Rollback => (Came::Stuck, Member { serving, ..stuck(before, &why.why) }),
         Kind::Release => {
-            let outcome = if why.exit == 23 { "aborted" } else { "rejected" };
+            let outcome = if why.meaning() == Exit::Aborted { "aborted" } else { "rejected" };
             let member = Member {
                 outcome: outcome.to_owned(),
                 exit: Some(why.exit),
@@ -193,18 +200,24 @@ fn not_begun(service: &Service, before: &Member, kind: Kind, why: &Trouble) -> (
 pub fn stuck(before: &Member, why: &str) -> Member {
     Member {
         outcome: "rollback_failed".to_owned(),
-        exit: Some(30),
+        exit: Some(Exit::RollbackFailed.code()),
         why: Some(why.to_owned()),
         ..before.clone()
     }
 }
 
 fn refusal(service: &Service, why: &str) -> Trouble {
-    refusal::refusal(service, "released", why, 1, &["status"])
+    refusal::refusal(service, "released", why, Exit::Internal, &["status"])
 }
 
 fn aborted(service: &Service, actor: &str) -> Trouble {
-    refusal::refusal(service, "released", &format!("aborted by {actor}"), 23, &["status"])
+    refusal::refusal(
+        service,
+        "released",
+        &format!("aborted by {actor}"),
+        Exit::Aborted,
+        &["status"],
+    )
 }
 
 /// A member that did not go back with the others: loud, and until its next commit.
@@ -221,7 +234,7 @@ fn raise_alarm(stack: &Stack, set: &ReleaseSet, index: usize, why: &str) {
         why: why.to_owned(),
         still: refusal::still(&service),
         next: vec![format!("halley-sup status {name}"), format!("halley-sup rollback {name}{to}")],
-        exit: 30,
+        exit: Exit::RollbackFailed.code(),
     };
     if let Err(error) = service.durable.save(|state| state.alarm = Some(alarm)) {
         tracing::error!(service = %name, %error, "saving the alarm");

@@ -7,6 +7,7 @@
 use std::rc::Rc;
 
 use crate::config::model::{Rehearse, Settings};
+use crate::core::exit::Exit;
 use crate::core::ids::ReleaseId;
 use crate::core::operation::machine::Succession;
 use crate::os::{clock, proc};
@@ -43,7 +44,7 @@ pub async fn old(
     match target_now(service, target, transcript).await {
         Ok(detail) => PhaseResult::ok(detail),
         Err(why) => PhaseResult::refused(
-            14,
+            Exit::RehearsalFailed,
             format!("you could not roll back today: release {target}: {why}"),
         ),
     }

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use crate::api::Trouble;
+use crate::core::exit::Exit;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::refusal::{busy, busy_with_set, refusal};
 use crate::supervisor::service::terms::Force;
@@ -10,14 +11,26 @@ use crate::supervisor::service::terms::Force;
 /// Why no operation can begin now, sets aside. Asks and changes nothing.
 pub fn obstacle(service: &Service) -> Option<Trouble> {
     if service.shared.stopping.get() {
-        return Some(refusal(service, "changed", "halley-sup is being stopped", 9, &["status"]));
+        return Some(refusal(
+            service,
+            "changed",
+            "halley-sup is being stopped",
+            Exit::Busy,
+            &["status"],
+        ));
     }
     if service.durable.state().stopped {
-        return Some(refusal(service, "changed", "it is stopped", 10, &["start"]));
+        return Some(refusal(
+            service,
+            "changed",
+            "it is stopped",
+            Exit::PreflightRefused,
+            &["start"],
+        ));
     }
     if let Some(work) = service.activity.data_work() {
         let why = format!("{work} is at its data");
-        return Some(refusal(service, "changed", &why, 9, &["status"]));
+        return Some(refusal(service, "changed", &why, Exit::Busy, &["status"]));
     }
     let running = service.activity.operation().filter(|running| !running.is_stranded());
     running.map(|running| busy(service, &running))
@@ -40,7 +53,7 @@ pub fn occupy(service: &Rc<Service>, work: &'static str) -> Result<Occupied, Tro
     }
     if service.activity.operation().is_some() {
         let why = "an operation waits for better times";
-        return Err(refusal(service, "changed", why, 9, &["status"]));
+        return Err(refusal(service, "changed", why, Exit::Busy, &["status"]));
     }
     service.activity.begin_data_work(work);
     Ok(Occupied(Rc::clone(service)))

@@ -2,6 +2,7 @@
 
 use crate::api::{Event, PhaseState};
 use crate::api::{Outcome, Trouble};
+use crate::core::exit::Exit;
 use crate::core::time::Tick;
 use crate::os::clock;
 use crate::supervisor::service::Service;
@@ -17,7 +18,7 @@ pub fn outcome(service: &Service, word: &str, op: u64) -> Outcome {
         release: service.serving().map(|release| release.0),
         serving: service.serving().map(|release| release.0),
         last_good: service.durable.last_good().map(|release| release.0),
-        exit: 0,
+        exit: Exit::Done.code(),
         warnings: Vec::new(),
         next: Vec::new(),
         trouble: None,
@@ -34,10 +35,10 @@ pub fn holding(service: &Service, operation: &Operation) -> Outcome {
         why: "the bake was inconclusive, and the configuration says hold".to_owned(),
         still: still(service),
         next: next.to_vec(),
-        exit: 22,
+        exit: Exit::Holding.code(),
     };
     Outcome {
-        exit: 22,
+        exit: Exit::Holding.code(),
         next: next.to_vec(),
         release: operation.release.get().map(|release| release.0),
         trouble: Some(trouble),

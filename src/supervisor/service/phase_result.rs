@@ -1,5 +1,6 @@
 //! What came of a phase: for the machine, for people, and for the operation's record.
 
+use crate::core::exit::Exit;
 use crate::core::operation::machine::Event as Step;
 
 /// What came of a phase.
@@ -12,7 +13,7 @@ pub struct PhaseResult {
     /// There was nothing to do.
     pub is_skipped: bool,
     /// The exit code of a refusal before the start; the first one of an operation counts.
-    pub exit: Option<u8>,
+    pub exit: Option<Exit>,
     /// Why the operation leaves its way forward; the first reason counts.
     pub why: Option<String>,
     /// What went wrong without changing the outcome.
@@ -55,7 +56,7 @@ impl PhaseResult {
     }
 
     /// The operation ends here with this exit code, before anything was started.
-    pub fn refused(exit: u8, why: impl Into<String>) -> Self {
+    pub fn refused(exit: Exit, why: impl Into<String>) -> Self {
         let why = why.into();
         Self { exit: Some(exit), why: Some(why.clone()), ..Self::not(Step::Failed, why) }
     }

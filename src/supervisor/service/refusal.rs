@@ -1,20 +1,21 @@
 //! Why a verb is refused, with what goes on serving.
 
 use crate::api::Trouble;
+use crate::core::exit::Exit;
 use crate::os::clock;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::operation::Operation;
 use crate::text;
 
 /// Why a verb is not taken up.
-pub fn refusal(service: &Service, done: &str, why: &str, exit: u8, next: &[&str]) -> Trouble {
+pub fn refusal(service: &Service, done: &str, why: &str, exit: Exit, next: &[&str]) -> Trouble {
     let name = &service.name;
     Trouble {
         what: format!("{name} was not {done}"),
         why: why.to_owned(),
         still: still(service),
         next: next.iter().map(|verb| format!("halley-sup {verb} {name}")).collect(),
-        exit,
+        exit: exit.code(),
     }
 }
 
@@ -38,13 +39,13 @@ pub fn busy(service: &Service, running: &Operation) -> Trouble {
             format!("halley-sup watch {name} {}", running.id),
             format!("halley-sup abort {name}"),
         ],
-        exit: 9,
+        exit: Exit::Busy.code(),
     }
 }
 
 /// Nothing runs that an order could be given to.
 pub fn idle(service: &Service) -> Trouble {
-    refusal(service, "changed", "no operation runs", 2, &["status"])
+    refusal(service, "changed", "no operation runs", Exit::Usage, &["status"])
 }
 
 /// What is true for the user's users now.
@@ -70,6 +71,6 @@ pub fn busy_with_set(service: &Service) -> Option<Trouble> {
             format!("halley-sup watch --set {}", set.id),
             format!("halley-sup abort {name}"),
         ],
-        exit: 9,
+        exit: Exit::Busy.code(),
     })
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use crate::api::Trouble;
+use crate::core::exit::Exit;
 use crate::core::ids::ServiceName;
 use crate::core::order;
 use crate::supervisor::service::release_set::ReleaseSet;
@@ -45,7 +46,7 @@ impl Stack {
             why: format!("the configuration has: {}", all.join(", ")),
             still: "nothing was changed".to_owned(),
             next: vec!["halley-sup status".to_owned()],
-            exit: 2,
+            exit: Exit::Usage.code(),
         })
     }
 
@@ -66,7 +67,7 @@ impl Stack {
             why: broken().unwrap_or_default(),
             still: "what it runs goes on".to_owned(),
             next: vec![format!("halley-sup status {name}")],
-            exit: 1,
+            exit: Exit::Internal.code(),
         })
     }
 

@@ -14,9 +14,10 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use commands::Commands;
+use halley_sup::core::exit::Exit;
 use halley_sup::docs::TOPICS;
 
-use crate::{source, top};
+use crate::{source, source_but, top};
 
 /// Lines and columns of two screens, and of the links' targets below them.
 const README_LINES: usize = 100;
@@ -44,9 +45,26 @@ fn the_docs_name_no_command_that_is_not_there() {
 
 #[test]
 fn the_exit_codes_of_the_docs_are_those_of_the_code() {
-    let code = source(&["src"]);
-    let given: BTreeSet<u8> = code.iter().flat_map(exits::given).collect();
+    let given: BTreeSet<u8> = Exit::ALL.iter().map(|exit| exit.code()).collect();
     assert_eq!(exits::documented(&text("exit")), given);
+}
+
+#[test]
+fn every_exit_code_is_given_by_its_name() {
+    // The demo's service is a program that ends as it is told.
+    let files = source_but(&["src"], &["src/core/exit.rs", "src/demo/service.rs"]);
+    crate::complain(&files, exits::bare_numbers);
+}
+
+#[test]
+fn every_exit_code_has_a_place_that_gives_it() {
+    let code = source_but(&["src"], &["src/core/exit.rs"]);
+    let is_given = |exit: &&Exit| {
+        let name = format!("Exit::{exit:?}");
+        code.iter().any(|file| !file.code.words_found(&[name.as_str()]).is_empty())
+    };
+    let idle: Vec<_> = Exit::ALL.iter().filter(|exit| !is_given(exit)).collect();
+    assert_eq!(idle, [] as [&Exit; 0]);
 }
 
 #[test]

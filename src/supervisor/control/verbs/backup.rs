@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use crate::api::backup::Args;
 use crate::api::{Event, PhaseState, Trouble};
+use crate::core::exit::Exit;
 use crate::os::clock;
 use crate::store::receipt::{self};
 use crate::supervisor::control::client::Client;
@@ -39,7 +40,8 @@ async fn take(service: &Rc<Service>, client: &mut Client) -> Result<(), Trouble>
     let _busy = occupy(service, "a backup")?;
     let begun = clock::tick();
     client.tell(&outcome::phase_event("backup", PhaseState::Start, begun, "")).await;
-    let failed = |why: &str| refusal::refusal(service, "backed up", why, 15, &["status"]);
+    let failed =
+        |why: &str| refusal::refusal(service, "backed up", why, Exit::BackupFailed, &["status"]);
     let mut receipt = match backup::take(&hand, None).await {
         Ok(receipt) => receipt,
         Err(why) => {

@@ -2,6 +2,7 @@
 
 use crate::api::drill::Args;
 use crate::api::{Event, PhaseState, Trouble};
+use crate::core::exit::Exit;
 use crate::os::clock;
 use crate::supervisor::control::client::Client;
 use crate::supervisor::rollback_readiness::drill::{self, DrillError};
@@ -22,7 +23,7 @@ pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> R
     }
     let none = || {
         let why = "there is no good release before the one that serves";
-        refusal::refusal(service, "drilled", why, 31, &["releases"])
+        refusal::refusal(service, "drilled", why, Exit::NoTarget, &["releases"])
     };
     let target = readiness::target(service).ok_or_else(none)?;
     let phase = |state, ms, detail: &str| Event::Phase {
@@ -44,8 +45,8 @@ pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> R
         Err(error) => {
             client.tell(&phase(PhaseState::Fail, ms, &error.to_string())).await;
             let exit = match error {
-                DrillError::Superseded => 23,
-                DrillError::Failed(_) => 14,
+                DrillError::Superseded => Exit::Aborted,
+                DrillError::Failed(_) => Exit::RehearsalFailed,
             };
             let why = format!("release {target}: {error}");
             Err(refusal::refusal(service, "drilled", &why, exit, &["releases", "status"]))

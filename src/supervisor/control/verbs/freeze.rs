@@ -2,6 +2,7 @@
 
 use crate::api::freeze::Args;
 use crate::api::{Event, Trouble};
+use crate::core::exit::Exit;
 use crate::os::clock;
 use crate::store::state::Freeze;
 use crate::supervisor::control::client::Client;
@@ -22,7 +23,9 @@ pub(crate) async fn perform(
     let service = &stack.find(&args.service)?;
     let freeze = Freeze { at: clock::now_rfc3339(), actor: actor.to_owned(), why: args.why };
     let saved = service.durable.save(|state| state.freeze = Some(freeze));
-    saved.map_err(|e| refusal::refusal(service, "frozen", &e.to_string(), 13, &["status"]))?;
+    saved.map_err(|e| {
+        refusal::refusal(service, "frozen", &e.to_string(), Exit::NoSpace, &["status"])
+    })?;
     client.tell(&Event::Result(Box::new(outcome::outcome(service, "frozen", 0)))).await;
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use crate::api::history::Args;
 use crate::api::{Event, Trouble};
+use crate::core::exit::Exit;
 use crate::store::history;
 use crate::supervisor::control::client::Client;
 use crate::supervisor::service::stack::Stack;
@@ -21,7 +22,7 @@ pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> R
         why: format!("{}: {error}", path.display()),
         still: "every service is as it was".to_owned(),
         next: vec!["halley-sup status".to_owned()],
-        exit: 1,
+        exit: Exit::Internal.code(),
     })?;
     client.tell(&Event::History { operations }).await;
     Ok(())

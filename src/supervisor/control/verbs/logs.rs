@@ -2,6 +2,7 @@
 
 use crate::api::logs::Args;
 use crate::api::{Event, Trouble};
+use crate::core::exit::Exit;
 use crate::core::ids::ReleaseId;
 use crate::supervisor::control::client::Client;
 use crate::supervisor::processes::log_files::{Follow, tail};
@@ -19,7 +20,7 @@ pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> R
     let path = release.map(|release| (release, service.logs.path(release)));
     let Some((release, path)) = path.filter(|(_, path)| path.is_file()) else {
         let why = "there is no log of that release";
-        return Err(refusal::refusal(service, "read", why, 2, &["releases"]));
+        return Err(refusal::refusal(service, "read", why, Exit::Usage, &["releases"]));
     };
     let writer = service.logs.open_writer(release);
     let grew = writer.as_ref().map(|writer| writer.borrow().watch());

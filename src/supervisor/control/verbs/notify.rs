@@ -2,6 +2,7 @@
 
 use crate::api::notify::Args;
 use crate::api::{Event, Outcome, Trouble};
+use crate::core::exit::Exit;
 use crate::supervisor::control::client::Client;
 use crate::supervisor::service::stack::Stack;
 
@@ -12,23 +13,23 @@ use crate::supervisor::service::stack::Stack;
 pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> Result<(), Trouble> {
     let target = args.target.as_str();
     let outbox = &stack.shared.outbox;
-    let trouble = |why: String, exit: u8| Trouble {
+    let trouble = |why: String, exit: Exit| Trouble {
         what: format!("{target} was not told"),
         why,
         still: "nothing was changed".to_owned(),
         next: vec![format!("halley-sup notify {target}")],
-        exit,
+        exit: exit.code(),
     };
     match outbox.test(target).await {
         Ok(()) => {}
-        Err(Some(why)) => return Err(trouble(why, 1)),
+        Err(Some(why)) => return Err(trouble(why, Exit::Internal)),
         Err(None) => {
             let names = outbox.targets();
             let hint = crate::config::nearest(target, names.iter().map(String::as_str));
             let hint = hint.map_or(String::new(), |hint| format!("; did you mean {hint}?"));
             let all = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
             let why = format!("the configuration has [notify.NAME] of: {all}{hint}");
-            return Err(trouble(why, 2));
+            return Err(trouble(why, Exit::Usage));
         }
     }
     let outcome = Outcome {
@@ -38,7 +39,7 @@ pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> R
         release: None,
         serving: None,
         last_good: None,
-        exit: 0,
+        exit: Exit::Done.code(),
         warnings: Vec::new(),
         next: Vec::new(),
         trouble: None,

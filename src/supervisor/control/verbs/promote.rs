@@ -2,6 +2,7 @@
 
 use crate::api::promote::Args;
 use crate::api::{Event, Trouble};
+use crate::core::exit::Exit;
 use crate::core::operation::phase::Phase;
 use crate::supervisor::control::client::Client;
 use crate::supervisor::control::follow::{Until, follow};
@@ -26,7 +27,7 @@ pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> R
             "operation {} is in phase {phase}; promote ends a step, a bake or a hold",
             running.id
         );
-        return Err(refusal::refusal(service, "promoted", &why, 2, &["status"]));
+        return Err(refusal::refusal(service, "promoted", &why, Exit::Usage, &["status"]));
     }
     running.order(Order::Promote);
     if !on_step {

@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 
 use crate::api::release::Args;
 use crate::api::{Event, Trouble};
+use crate::core::exit::Exit;
 use crate::supervisor::control::client::Client;
 use crate::supervisor::control::follow::{Followed, Until, follow};
 use crate::supervisor::operation::admission::{self, Wish};
@@ -27,7 +28,7 @@ pub(crate) async fn perform(
     let service = stack.find(&args.service)?;
     let Some(source) = fds.pop_front() else {
         let why = "no artifact came with the request";
-        return Err(refusal::refusal(&service, "released", why, 2, &["status"]));
+        return Err(refusal::refusal(&service, "released", why, Exit::Usage, &["status"]));
     };
     let force = if args.force { Force::Yes } else { Force::No };
     let extent = if args.dry_run { Extent::Plan } else { Extent::Whole };

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::api::start::Args;
 use crate::api::{Event, Trouble};
+use crate::core::exit::Exit;
 use crate::supervisor::control::client::Client;
 use crate::supervisor::operation::start_last_good;
 use crate::supervisor::service::outcome::outcome;
@@ -18,10 +19,12 @@ use crate::supervisor::service::stack::Stack;
 pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> Result<(), Trouble> {
     let service = &stack.find(&args.service)?;
     let saved = service.durable.save(|state| state.stopped = false);
-    saved.map_err(|e| refusal::refusal(service, "started", &e.to_string(), 13, &["status"]))?;
+    saved.map_err(|e| {
+        refusal::refusal(service, "started", &e.to_string(), Exit::NoSpace, &["status"])
+    })?;
     if service.durable.state().last_good.is_none() {
         let why = "it has no good release yet: release one";
-        let mut trouble = refusal::refusal(service, "started", why, 31, &[]);
+        let mut trouble = refusal::refusal(service, "started", why, Exit::NoTarget, &[]);
         trouble.next = vec![format!("halley-sup release {} SOURCE", service.name)];
         return Err(trouble);
     }
@@ -37,6 +40,8 @@ pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> R
             client.tell(&Event::Result(Box::new(outcome(service, "started", 0)))).await;
             Ok(())
         }
-        Some(why) => Err(refusal::refusal(service, "started", &why, 20, &["status", "logs"])),
+        Some(why) => {
+            Err(refusal::refusal(service, "started", &why, Exit::GateFailed, &["status", "logs"]))
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::api::stop::Args;
 use crate::api::{Event, Trouble};
+use crate::core::exit::Exit;
 use crate::supervisor::control::client::Client;
 use crate::supervisor::operation::stop;
 use crate::supervisor::service::outcome::outcome;
@@ -25,7 +26,9 @@ pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> R
         state.stopped = true;
         state.standby = None;
     });
-    saved.map_err(|e| refusal::refusal(service, "stopped", &e.to_string(), 13, &["status"]))?;
+    saved.map_err(|e| {
+        refusal::refusal(service, "stopped", &e.to_string(), Exit::NoSpace, &["status"])
+    })?;
     stop::take_down(service).await;
     client.tell(&Event::Result(Box::new(outcome(service, "stopped", 0)))).await;
     Ok(())

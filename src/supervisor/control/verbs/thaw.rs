@@ -2,6 +2,7 @@
 
 use crate::api::thaw::Args;
 use crate::api::{Event, Trouble};
+use crate::core::exit::Exit;
 use crate::core::ids::ReleaseId;
 use crate::store::release;
 use crate::supervisor::control::client::Client;
@@ -34,7 +35,7 @@ pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> R
             Some(of) => format!("the artifact of release {of} is not frozen"),
             None => "it is not frozen".to_owned(),
         };
-        return Err(refused(&why, 0));
+        return Err(refused(&why, Exit::Done));
     }
     let saved = service.durable.save(|state| match of {
         Some(of) => state
@@ -42,7 +43,7 @@ pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> R
             .retain(|frozen| frozen.release != of && Some(&frozen.digest) != digest.as_ref()),
         None => state.freeze = None,
     });
-    saved.map_err(|error| refused(&error.to_string(), 13))?;
+    saved.map_err(|error| refused(&error.to_string(), Exit::NoSpace))?;
     client.tell(&Event::Result(Box::new(outcome::outcome(service, "thawed", 0)))).await;
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use crate::api::Trouble;
 use crate::api::watch::{Args, SetArgs};
+use crate::core::exit::Exit;
 use crate::core::ids::{OpId, SetId};
 use crate::store::journal;
 use crate::supervisor::control::client::Client;
@@ -85,6 +86,6 @@ fn refusal(what: String, why: String) -> Trouble {
         why,
         still: "nothing was changed".to_owned(),
         next: vec!["halley-sup history".to_owned()],
-        exit: 2,
+        exit: Exit::Usage.code(),
     }
 }

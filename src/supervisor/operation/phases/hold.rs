@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::config::model::Strategy;
+use crate::core::exit::Exit;
 use crate::core::operation::machine::Event as Step;
 use crate::os::clock;
 use crate::supervisor::instances::connections;
@@ -22,7 +23,7 @@ pub async fn park(service: &Rc<Service>, job: &mut Job) -> PhaseResult {
         return PhaseResult::skip("nobody calls it");
     }
     if let Some(why) = too_many(service) {
-        job.exit.get_or_insert(10);
+        job.exit.get_or_insert(Exit::PreflightRefused);
         job.blame(why.clone());
         return PhaseResult::not(Step::Failed, why);
     }

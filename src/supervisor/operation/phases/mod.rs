@@ -10,6 +10,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
+use crate::core::exit::Exit;
 use crate::core::ids::{Generation, ReleaseId};
 use crate::core::operation::machine::{Deploy, Event as Step, Inconclusive, Kind, Succession};
 use crate::core::operation::phase::Phase;
@@ -80,7 +81,7 @@ async fn backup(service: &Rc<Service>, job: &mut Job) -> PhaseResult {
         }
         Ok(None) if service.config().backup.is_none() => PhaseResult::skip("none is configured"),
         Ok(None) => PhaseResult::skip("no release has made any data yet"),
-        Err(why) => PhaseResult::refused(15, format!("no backup: {why}")),
+        Err(why) => PhaseResult::refused(Exit::BackupFailed, format!("no backup: {why}")),
     }
 }
 

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use crate::api::Event;
 use crate::config::model::Strategy;
+use crate::core::exit::Exit;
 use crate::core::operation::machine::Event as Step;
 use crate::os::{fs as disk, proc};
 use crate::supervisor::data::backup;
@@ -32,42 +33,54 @@ pub async fn preflight(
     operation: &Rc<Operation>,
     job: &mut Job,
 ) -> PhaseResult {
-    let Some(staged) = &job.staged else { return PhaseResult::refused(11, "nothing was staged") };
-    let mut failures: Vec<(u8, String)> = Vec::new();
+    let Some(staged) = &job.staged else {
+        return PhaseResult::refused(Exit::ArtifactRejected, "nothing was staged");
+    };
+    let mut failures: Vec<(Exit, String)> = Vec::new();
     if let Some(why) = frozen(service, job, &staged.listing.digest) {
-        failures.push((9, why));
+        failures.push((Exit::Busy, why));
     }
-    failures.extend(occupied::frozen(service, job.terms.force).into_iter().map(|why| (9, why)));
-    failures.extend(room(service, staged.listing.n_files).into_iter().map(|why| (13, why)));
     failures.extend(
-        program_check::program(&staged.dir, &staged.settings).into_iter().map(|why| (10, why)),
+        occupied::frozen(service, job.terms.force).into_iter().map(|why| (Exit::Busy, why)),
+    );
+    failures
+        .extend(room(service, staged.listing.n_files).into_iter().map(|why| (Exit::NoSpace, why)));
+    failures.extend(
+        program_check::program(&staged.dir, &staged.settings)
+            .into_iter()
+            .map(|why| (Exit::PreflightRefused, why)),
     );
     for hook in &staged.settings.hooks {
         let missing = program_check::not_there(&staged.dir, &hook.command, hook.point.name());
-        failures.extend(missing.into_iter().map(|why| (10, why)));
+        failures.extend(missing.into_iter().map(|why| (Exit::PreflightRefused, why)));
     }
     if let Some(user) = &staged.settings.user
         && proc::user(user).is_none()
     {
-        failures.push((10, format!("there is no user {user:?}")));
+        failures.push((Exit::PreflightRefused, format!("there is no user {user:?}")));
     }
     let config = service.config();
     // The address is taken before the start, so that a stranger on it stops nothing but this.
     if let Err(error) = service.slots.open(service.link(), &config).await {
-        failures.push((10, error.to_string()));
+        failures.push((Exit::PreflightRefused, error.to_string()));
     }
     if config.strategy == Strategy::Hold {
-        failures.extend(hold::too_many(service).into_iter().map(|why| (10, why)));
+        failures
+            .extend(hold::too_many(service).into_iter().map(|why| (Exit::PreflightRefused, why)));
     }
     if let Some(proxy) = &config.proxy
         && let Err(error) = proxy::check(proxy, usize::from(config.settings.instances)).await
     {
-        failures.push((10, error.to_string()));
+        failures.push((Exit::PreflightRefused, error.to_string()));
     }
-    failures.extend(backup::no_room(service).into_iter().map(|why| (13, why)));
-    failures.extend(backup::obstacles(service).await.into_iter().map(|why| (10, why)));
+    failures.extend(backup::no_room(service).into_iter().map(|why| (Exit::NoSpace, why)));
     failures.extend(
-        schema::contract(service, &job.candidate(), &staged.settings).into_iter().map(|w| (10, w)),
+        backup::obstacles(service).await.into_iter().map(|why| (Exit::PreflightRefused, why)),
+    );
+    failures.extend(
+        schema::contract(service, &job.candidate(), &staged.settings)
+            .into_iter()
+            .map(|w| (Exit::PreflightRefused, w)),
     );
     if failures.is_empty() {
         let plan = dry_run::of(service, job, &staged.settings, staged.listing.size_bytes);
@@ -79,9 +92,7 @@ pub async fn preflight(
             Extent::Whole => PhaseResult::ok(detail),
         };
     }
-    // One kind of failure keeps its own code; several together are a refusal.
-    let first = failures[0].0;
-    let exit = if failures.iter().all(|(code, _)| *code == first) { first } else { 10 };
+    let exit = Exit::of_all(failures.iter().map(|(exit, _)| *exit));
     let texts: Vec<String> = failures.into_iter().map(|(_, why)| why).collect();
     PhaseResult::refused(exit, texts.join("\n"))
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::api::Event;
 use crate::config::model::Settings;
+use crate::core::exit::Exit;
 use crate::os::clock;
 use crate::store::intake::{self, IntakeError, Limits, Received};
 use crate::store::release::{self, Manifest};
@@ -27,7 +28,7 @@ pub async fn receive(
     job: &mut Job,
 ) -> PhaseResult {
     let Some(source) = job.source.take() else {
-        return PhaseResult::refused(11, "the artifact did not come along");
+        return PhaseResult::refused(Exit::ArtifactRejected, "the artifact did not come along");
     };
     let (paths, op) = (service.paths.clone(), job.op);
     let cap_bytes = service.config().artifact_bytes_max;
@@ -70,14 +71,16 @@ pub async fn receive(
             PhaseResult::ok(detail)
         }
         Ok(Err(error)) => refuse_intake(&error),
-        Err(error) => PhaseResult::refused(1, format!("the intake broke off: {error}")),
+        Err(error) => {
+            PhaseResult::refused(Exit::Internal, format!("the intake broke off: {error}"))
+        }
     }
 }
 
 /// Unpacked, listed, and asked what it says of itself.
 pub async fn verify(service: &Rc<Service>, job: &mut Job) -> PhaseResult {
     let Some(received) = job.received.clone() else {
-        return PhaseResult::refused(11, "nothing was received");
+        return PhaseResult::refused(Exit::ArtifactRejected, "nothing was received");
     };
     let (paths, op) = (service.paths.clone(), job.op);
     let cap_bytes = service.config().artifact_bytes_max;
@@ -94,11 +97,13 @@ pub async fn verify(service: &Rc<Service>, job: &mut Job) -> PhaseResult {
     let (dir, listing) = match worker.await {
         Ok(Ok(listed)) => listed,
         Ok(Err(error)) => return refuse_intake(&error),
-        Err(error) => return PhaseResult::refused(1, format!("the intake broke off: {error}")),
+        Err(error) => {
+            return PhaseResult::refused(Exit::Internal, format!("the intake broke off: {error}"));
+        }
     };
     let (settings, label) = match overlay(service, &dir) {
         Ok(overlay) => overlay,
-        Err(why) => return PhaseResult::refused(11, why),
+        Err(why) => return PhaseResult::refused(Exit::ArtifactRejected, why),
     };
     let detail = format!(
         "{} files, {}, tree {}",
@@ -130,7 +135,9 @@ fn overlay(service: &Service, dir: &Path) -> Result<(Settings, Option<String>), 
 
 /// Sealed, synced, named.
 pub async fn stage(service: &Rc<Service>, job: &mut Job) -> PhaseResult {
-    let Some(staged) = &job.staged else { return PhaseResult::refused(11, "nothing was staged") };
+    let Some(staged) = &job.staged else {
+        return PhaseResult::refused(Exit::ArtifactRejected, "nothing was staged");
+    };
     let manifest = Manifest {
         version: 1,
         digest: staged.listing.digest.clone(),
@@ -146,7 +153,7 @@ pub async fn stage(service: &Rc<Service>, job: &mut Job) -> PhaseResult {
     let (paths, release) = (service.paths.clone(), job.release);
     // A number is given out once, whatever becomes of it.
     if let Err(error) = service.durable.save(|state| state.next_release = release.0 + 1) {
-        return PhaseResult::refused(13, error.to_string());
+        return PhaseResult::refused(Exit::NoSpace, error.to_string());
     }
     let idle = Arc::clone(&job.intake.idle).lock_owned().await;
     let worker = tokio::task::spawn_blocking(move || {
@@ -161,7 +168,7 @@ pub async fn stage(service: &Rc<Service>, job: &mut Job) -> PhaseResult {
     match worker.await {
         Ok(Ok(())) => PhaseResult::ok(format!("releases/{release}")),
         Ok(Err(error)) => refuse_intake(&error),
-        Err(error) => PhaseResult::refused(1, format!("staging broke off: {error}")),
+        Err(error) => PhaseResult::refused(Exit::Internal, format!("staging broke off: {error}")),
     }
 }
 
