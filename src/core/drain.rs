@@ -5,10 +5,8 @@ use crate::core::time::Tick;
 
 /// Refused: the live one was not alive. The left one stays warm and is asked about again later.
 const REFUSED_RETRY_MS: u64 = 1_000;
-/// How often its connections are counted.
-const COUNT_EVERY_MS: u64 = 500;
 
-/// The times of a retirement.
+/// The times of a drain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Times {
     /// How long it is left alone, steered away, before the signal.
@@ -17,9 +15,11 @@ pub struct Times {
     pub drain_ms: Option<u64>,
     /// How long it may take after the signal.
     pub stop_ms: u64,
+    /// How often its connections are counted.
+    pub count_every_ms: u64,
 }
 
-/// Where a retirement stands.
+/// Where a drain stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Phase {
     /// It is kept, a rollback may take it back.
@@ -67,7 +67,7 @@ pub enum Effect {
     Settle,
     /// Count its connections: `Busy`, or `Done` when there are none.
     Count,
-    /// Send the first signal to it, only if the live one is alive.
+    /// Send the first signal to it, only if those that go on serving are alive.
     Term,
     /// End it.
     Kill,
@@ -75,18 +75,30 @@ pub enum Effect {
     Forget,
 }
 
-/// The retirement of one generation.
+/// One drain, from warm to gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Retire {
+pub struct Drain {
     times: Times,
     phase: Phase,
 }
 
-impl Retire {
+impl Drain {
     /// A generation that is kept warm until then.
     #[must_use]
     pub fn new(times: Times, warm_until: Tick) -> Self {
         Self { times, phase: Phase::Warm(warm_until) }
+    }
+
+    /// Processes that are steered away from and not kept, with their first effect.
+    #[must_use]
+    pub fn leave(times: Times) -> (Self, Effect) {
+        (Self { times, phase: Phase::Settle }, Effect::Settle)
+    }
+
+    /// Processes that have no connections to lose, or must go now, with their first effect.
+    #[must_use]
+    pub fn now(times: Times) -> (Self, Effect) {
+        (Self { times, phase: Phase::Term }, Effect::Term)
     }
 
     /// Where it stands.
@@ -107,7 +119,7 @@ impl Retire {
 
     /// Takes an event in; the answer is to be performed.
     pub fn step(&mut self, now: Tick, event: Event) -> Option<Effect> {
-        use Phase::{Drain, Gone, Kill, Linger, Settle, Stopping, Term, Warm};
+        use Phase::{Drain as Draining, Gone, Kill, Linger, Settle, Stopping, Term, Warm};
         let (phase, effect) = match (self.phase, event) {
             (Gone, _) => return None,
             (_, Event::Ended) => (Gone, Some(Effect::Forget)),
@@ -115,19 +127,19 @@ impl Retire {
             (Settle, Event::Done) => (Linger(now.after_ms(self.times.linger_ms)), None),
             (Linger(until), Event::Tick) if now >= until => {
                 let until = self.times.drain_ms.map(|ms| now.after_ms(ms));
-                (Drain { until, count_at: now }, Some(Effect::Count))
+                (Draining { until, count_at: now }, Some(Effect::Count))
             }
-            (Drain { until, count_at }, Event::Tick) if now >= count_at => {
-                (Drain { until, count_at }, Some(Effect::Count))
+            (Draining { until, count_at }, Event::Tick) if now >= count_at => {
+                (Draining { until, count_at }, Some(Effect::Count))
             }
-            (Drain { .. }, Event::Done) => (Term, Some(Effect::Term)),
-            (Drain { until: Some(until), .. }, Event::Busy) if now >= until => {
+            (Draining { .. }, Event::Done) => (Term, Some(Effect::Term)),
+            (Draining { until: Some(until), .. }, Event::Busy) if now >= until => {
                 (Term, Some(Effect::Term))
             }
-            (Drain { until, .. }, Event::Busy) => {
-                let next = now.after_ms(COUNT_EVERY_MS);
+            (Draining { until, .. }, Event::Busy) => {
+                let next = now.after_ms(self.times.count_every_ms);
                 let count_at = until.map_or(next, |until| until.min(next));
-                (Drain { until, count_at }, None)
+                (Draining { until, count_at }, None)
             }
             (Term, Event::Done) => (Stopping(now.after_ms(self.times.stop_ms)), None),
             (Term, Event::Refused) => (Warm(now.after_ms(REFUSED_RETRY_MS)), None),
@@ -145,16 +157,16 @@ impl Retire {
 mod tests {
     use super::*;
 
-    fn retire() -> Retire {
+    fn retire() -> Drain {
         with_drain(Some(1000))
     }
 
-    fn with_drain(drain_ms: Option<u64>) -> Retire {
-        Retire::new(Times { linger_ms: 5, drain_ms, stop_ms: 30 }, Tick(100))
+    fn with_drain(drain_ms: Option<u64>) -> Drain {
+        Drain::new(Times { linger_ms: 5, drain_ms, stop_ms: 30, count_every_ms: 500 }, Tick(100))
     }
 
     /// Up to the first count of its connections, at tick 115.
-    fn lingered(mut it: Retire) -> Retire {
+    fn lingered(mut it: Drain) -> Drain {
         it.step(Tick(100), Event::Tick);
         it.step(Tick(110), Event::Done);
         assert_eq!(it.step(Tick(115), Event::Tick), Some(Effect::Count));
@@ -203,5 +215,25 @@ mod tests {
         assert_eq!(it.step(Tick(105), Event::Done), Some(Effect::Term));
         assert_eq!(it.step(Tick(105), Event::Refused), None);
         assert_eq!(it.phase(), Phase::Warm(Tick(105 + REFUSED_RETRY_MS)));
+    }
+
+    #[test]
+    fn who_must_go_now_is_asked_at_once_and_who_is_one_too_many_leaves_with_manners() {
+        let times = Times { linger_ms: 5, drain_ms: Some(7), stop_ms: 30, count_every_ms: 3 };
+        let (mut it, first) = Drain::now(times);
+        assert_eq!(first, Effect::Term);
+        assert_eq!(it.step(Tick(0), Event::Done), None);
+        assert_eq!(it.step(Tick(30), Event::Tick), Some(Effect::Kill));
+        let (mut it, first) = Drain::leave(times);
+        assert_eq!(first, Effect::Settle);
+        assert_eq!(it.step(Tick(10), Event::Done), None);
+        assert_eq!(it.step(Tick(15), Event::Tick), Some(Effect::Count));
+        assert_eq!(it.step(Tick(15), Event::Busy), None);
+        assert_eq!(it.deadline(), Some(Tick(18)));
+        assert_eq!(it.step(Tick(18), Event::Tick), Some(Effect::Count));
+        assert_eq!(it.step(Tick(22), Event::Busy), Some(Effect::Term));
+        // The others are dead at that instant: it serves on and is asked again later.
+        assert_eq!(it.step(Tick(22), Event::Refused), None);
+        assert!(matches!(it.phase(), Phase::Warm(_)));
     }
 }

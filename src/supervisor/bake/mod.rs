@@ -31,8 +31,9 @@ use crate::supervisor::bake::passive::Quiet;
 use crate::supervisor::bake::usage_history::SharedCurve;
 use crate::supervisor::health::gate;
 use crate::supervisor::health::probe::{Probe, Transcript};
+use crate::supervisor::health::probe_all::{Round, probe_all};
 use crate::supervisor::service::Service;
-use crate::supervisor::service::instances::Crew;
+use crate::supervisor::service::instances::{Crew, Instance};
 use crate::text;
 use crate::text::seconds;
 
@@ -309,12 +310,9 @@ async fn compared(book: &Book, probe: &Probe, transcript: &mut Transcript) -> Sa
     let Some(beside) = book.beside.as_ref().filter(|beside| beside.is_alive()) else {
         return Sample::Bad;
     };
-    for instance in &beside.instances() {
-        let probe = gate::look_hard(&book.service, beside, instance).await;
-        transcript.push(beside.release, instance.index, &probe);
-        if !probe.is_good() {
-            return Sample::Unclear;
-        }
-    }
-    Sample::Bad
+    let seen = |instance: &Rc<Instance>, probe: &Probe| {
+        transcript.push(beside.release, instance.index, probe);
+    };
+    let other = probe_all(&book.service, beside, Round::Thorough, seen).await;
+    if other.is_good() { Sample::Bad } else { Sample::Unclear }
 }

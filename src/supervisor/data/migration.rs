@@ -14,8 +14,8 @@ use crate::os::clock;
 use crate::store::migration::{self, Migration};
 use crate::store::release;
 use crate::store::state::Freeze;
-use crate::supervisor::health::check;
 use crate::supervisor::health::probe::Transcript;
+use crate::supervisor::health::probe_all::{Round, probe_all};
 use crate::supervisor::service::candidate::{BegunBy, Candidate, WayBack};
 
 use crate::supervisor::rollback_readiness::rehearsal;
@@ -355,11 +355,11 @@ async fn prove_old(
     };
     let on = |why: &str| format!("release {target} does not run on it: {why}");
     let live = service.live_crew().filter(|crew| crew.is_alive());
-    for instance in live.iter().flat_map(|crew| crew.instances()) {
-        let Some(crew) = &live else { break };
-        let probe = check::at(service, crew, &instance).await;
-        transcript.push(crew.release, instance.index, &probe);
-        if let Some(why) = probe.why() {
+    if let Some(crew) = &live {
+        let probe = probe_all(service, crew, Round::Quick, |instance, probe| {
+            transcript.push(crew.release, instance.index, probe);
+        });
+        if let Some(why) = probe.await.why() {
             return Err(on(why));
         }
     }

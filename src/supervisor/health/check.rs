@@ -4,9 +4,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::config::model::{Check, Listen, Settings};
-use crate::keeper::protocol::{End, Reach};
+use crate::keeper::protocol::End;
 use crate::supervisor::health::probe::{self, FetchError, Probe};
 use crate::supervisor::health::route::Way;
+use crate::supervisor::processes::keeper_child::{KeeperChild, Waited};
 use crate::supervisor::service::child_spec;
 
 use crate::supervisor::processes::child_tag::Role;
@@ -34,6 +35,18 @@ pub async fn at(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instance>)
         Check::Http(path) => path_at(service, crew, instance, path).await,
         Check::Tcp => taken(service, crew, instance).await,
         Check::Exec(command) => exec(service, crew, instance, command).await,
+    }
+}
+
+/// The configured check, and whether connections are taken at all.
+pub(crate) async fn thoroughly(
+    service: &Rc<Service>,
+    crew: &Rc<Crew>,
+    instance: &Rc<Instance>,
+) -> Probe {
+    match at(service, crew, instance).await {
+        good if good.is_good() => takes(service, crew, instance).await,
+        bad => bad,
     }
 }
 
@@ -195,40 +208,17 @@ pub async fn run(
     };
     way.tell(&mut spec);
     let label = child_spec::label_of(service, crew, instance, Role::Probe).print();
-    let mut end = service.link().end_of(child);
-    if let Err(error) = service.link().spawn(child, label, spec).await {
-        return Ran::NotRun(error.to_string());
-    }
-    let kill = KillOnDrop { service: Rc::clone(service), child: Some(child) };
-    let waited = tokio::time::timeout(limit, end.wait_for(Option::is_some)).await;
-    drop(kill);
+    // A check's command never outlives its probe, also when the probe is cancelled; what it left in
+    // the background is ended with it.
+    let mut child = match KeeperChild::spawn(&service.shared.link, child, label, spec).await {
+        Ok(child) => child,
+        Err(error) => return Ran::NotRun(error.to_string()),
+    };
+    let waited = child.wait(limit).await;
+    drop(child);
     drop(way);
     match waited {
-        Ok(Ok(end)) => Ran::Ended(end.unwrap_or(End::Unknown)),
-        Ok(Err(_)) => Ran::Ended(End::Unknown),
-        Err(_) => Ran::TooLate(limit),
-    }
-}
-
-/// A check's command never outlives its probe, also when the probe is cancelled.
-struct KillOnDrop {
-    service: Rc<Service>,
-    child: Option<crate::keeper::protocol::ChildId>,
-}
-
-impl Drop for KillOnDrop {
-    fn drop(&mut self) {
-        let Some(child) = self.child.take() else { return };
-        let service = Rc::clone(&self.service);
-        tokio::task::spawn_local(async move {
-            let link = service.link();
-            let mut end = link.end_of(child);
-            if let Err(error) = link.signal(child, libc::SIGKILL, Reach::Tree, Vec::new()).await {
-                tracing::warn!(%error, "ending a check's command");
-            }
-            if end.wait_for(Option::is_some).await.is_ok() {
-                link.acknowledge(child).await;
-            }
-        });
+        Waited::Ended(end) => Ran::Ended(end),
+        Waited::TooLate => Ran::TooLate(limit),
     }
 }

@@ -9,10 +9,10 @@ use tokio::sync::watch;
 use crate::core::health::{self, Gate, Sample};
 use crate::core::time::Tick;
 use crate::os::clock;
-use crate::supervisor::health::check;
 use crate::supervisor::health::probe::{Probe, Transcript};
+use crate::supervisor::health::probe_all::{Round, probe_all};
 use crate::supervisor::service::Service;
-use crate::supervisor::service::instances::{Crew, Instance};
+use crate::supervisor::service::instances::Crew;
 use crate::text;
 use crate::text::seconds;
 
@@ -75,34 +75,21 @@ pub async fn gate(
     }
 }
 
-/// One round: every instance, one after another, until one is bad.
+/// One round over every instance, remembered; and whether a process has ended meanwhile.
 pub async fn look_at_all(
     service: &Rc<Service>,
     crew: &Rc<Crew>,
     ends: &mut watch::Receiver<u32>,
     transcript: &mut Transcript,
 ) -> (Probe, bool) {
-    let mut probe = Probe::good();
-    for instance in &crew.instances() {
-        tokio::select! {
-            biased;
-            looked = look_hard(service, crew, instance) => probe = looked,
-            _ = ends.changed() => return (Probe::bad("its process has ended"), true),
-        }
+    let round = probe_all(service, crew, Round::Thorough, |instance, probe| {
         instance.ready.set(probe.is_good());
-        transcript.push(crew.release, instance.index, &probe);
-        if !probe.is_good() {
-            break;
-        }
-    }
-    (probe, ends.has_changed().unwrap_or(true))
-}
-
-/// The configured check, and whether connections are taken at all.
-pub async fn look_hard(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instance>) -> Probe {
-    match check::at(service, crew, instance).await {
-        good if good.is_good() => check::takes(service, crew, instance).await,
-        bad => bad,
+        transcript.push(crew.release, instance.index, probe);
+    });
+    tokio::select! {
+        biased;
+        probe = round => (probe, ends.has_changed().unwrap_or(true)),
+        _ = ends.changed() => (Probe::bad("its process has ended"), true),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use crate::config::model::Proxy;
-use crate::supervisor::health::check;
+use crate::supervisor::health::probe_all::{Round, probe_all};
 use crate::supervisor::service::Service;
 use crate::supervisor::service::condition::Source;
 use crate::supervisor::service::instances::{Crew, Duty};
@@ -40,15 +40,13 @@ pub fn watch(service: &Rc<Service>) {
             }
             let Some(crew) = service.live_crew() else { continue };
             remind_proxy(&service, &crew).await;
-            let mut bad = None;
-            for instance in &crew.instances() {
-                let probe = check::at(&service, &crew, instance).await;
+            let probe = probe_all(&service, &crew, Round::Every, |instance, probe| {
                 instance.ready.set(probe.is_good());
-                bad = bad.or(probe.why().map(str::to_owned));
-            }
-            n_bad = if bad.is_some() { n_bad + 1 } else { 0 };
+            })
+            .await;
+            n_bad = if probe.is_good() { 0 } else { n_bad + 1 };
             if n_bad == crew.settings.health.fall {
-                let why = bad.unwrap_or_default();
+                let why = probe.why().unwrap_or_default().to_owned();
                 tracing::error!(service = %service.name, why, "the live release does not answer");
                 notices::degraded(&service, &why);
                 service.condition.report(Source::Liveness, why);

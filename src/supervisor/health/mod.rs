@@ -7,4 +7,5 @@ pub mod diagnosis;
 pub mod gate;
 pub mod liveness;
 pub mod probe;
+pub(crate) mod probe_all;
 pub mod route;

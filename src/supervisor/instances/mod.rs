@@ -4,6 +4,7 @@
 
 pub mod connections;
 pub mod dependency_order;
+pub(crate) mod drain;
 pub mod restarter;
 pub mod retire;
 pub mod scale;

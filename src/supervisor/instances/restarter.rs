@@ -12,6 +12,7 @@ use crate::core::time::Tick;
 use crate::keeper::protocol::{End, Reach};
 use crate::os::clock;
 use crate::supervisor::health::check;
+use crate::supervisor::instances::drain;
 use crate::supervisor::instances::retire;
 use crate::supervisor::instances::start;
 use crate::supervisor::processes::child_tag::Role;
@@ -78,7 +79,7 @@ async fn after_forwarder(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<I
         }
     }
     if crew.duty.get() == Duty::Standby && crew.is_gone() {
-        retire::dismiss(service, crew).await;
+        drain::dismiss(service, crew).await;
     }
 }
 
@@ -88,7 +89,7 @@ async fn after(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instance>, 
             instance.joined.set(false);
             start_again(service, crew, instance, run.started).await;
         }
-        Duty::Standby if crew.is_gone() => retire::dismiss(service, crew).await,
+        Duty::Standby if crew.is_gone() => drain::dismiss(service, crew).await,
         Duty::Standby if !crew.is_alive() => retire::stop_now(service, crew).await,
         Duty::Candidate | Duty::Rehearsal | Duty::Trial | Duty::Standby | Duty::Draining => {}
     }

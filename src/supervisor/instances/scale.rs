@@ -3,23 +3,17 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::config::model::{Drain, Stop};
 use crate::core::ids::InstanceIndex;
-use crate::core::time::Tick;
 use crate::os::clock;
 use crate::supervisor::health::check;
-use crate::supervisor::instances::connections;
 use crate::supervisor::instances::retire;
 use crate::supervisor::instances::start;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::condition::Source;
 use crate::supervisor::service::instances::{Crew, Duty, Instance};
-use crate::supervisor::sockets::listener;
 use crate::text;
 
-/// How long a queue may take to run empty.
-const SETTLE: Duration = Duration::from_secs(5);
-/// How often it is looked whether an operation is over, or connections have ended.
+/// How often it is looked whether an operation is over.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// Brings the live release to the number of instances that the configuration asks for. An
@@ -99,21 +93,6 @@ async fn fewer(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instance>) 
     instance.wanted.set(false);
     if let Err(why) = lead(service, crew).await {
         tracing::error!(service = %service.name, why, "steering away from an instance");
-    }
-    for (listener, slot) in service.slots.listeners().iter().zip(&instance.slots) {
-        listener::settle(listener, &[*slot], SETTLE).await;
-    }
-    let stop: &Stop = &crew.settings.stop;
-    tokio::time::sleep(stop.linger).await;
-    let until: Option<Tick> = match stop.drain {
-        Drain::For(length) => Some(clock::tick().after_ms(text::ms(length))),
-        Drain::Forever => None,
-    };
-    let one = [Rc::clone(instance)];
-    while connections::of_instances(service, &one) > 0
-        && until.is_none_or(|until| clock::tick() < until)
-    {
-        tokio::time::sleep(PAUSE).await;
     }
     retire::stop_one(service, crew, instance).await;
 }

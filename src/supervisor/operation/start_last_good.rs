@@ -8,9 +8,9 @@ use crate::core::backoff::Pauses;
 use crate::core::ids::ReleaseId;
 use crate::store::release;
 use crate::store::state::Served;
-use crate::supervisor::health::check;
 use crate::supervisor::health::gate::{self, Gated, Rigour};
 use crate::supervisor::health::probe::Transcript;
+use crate::supervisor::health::probe_all::{Round, probe_all};
 use crate::supervisor::instances::restarter::revive;
 use crate::supervisor::instances::start;
 use crate::supervisor::operation::restore;
@@ -106,10 +106,7 @@ async fn bring_up_once(service: &Rc<Service>) -> Result<Brought, String> {
 async fn answers_within(service: &Rc<Service>, crew: &Rc<Crew>, limit: Duration) -> bool {
     let answers = async {
         loop {
-            let mut is_good = true;
-            for instance in &crew.instances() {
-                is_good &= check::at(service, crew, instance).await.is_good();
-            }
+            let is_good = probe_all(service, crew, Round::Every, |_, _| {}).await.is_good();
             if is_good || service.shared.stopping.get() {
                 return is_good;
             }

@@ -5,6 +5,7 @@
 
 pub mod child_tag;
 pub mod host_command;
+pub(crate) mod keeper_child;
 pub mod keeper_client;
 pub mod log_files;
 pub mod program_check;

@@ -11,12 +11,11 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::sync::watch;
-
 use crate::config::duration;
 use crate::config::model::Settings;
 use crate::core::ids::ReleaseId;
-use crate::keeper::protocol::{ChildId, End, LaunchSpec, Reach};
+use crate::keeper::protocol::{ChildId, End, LaunchSpec};
+use crate::supervisor::processes::keeper_child::{KeeperChild, Waited};
 use crate::supervisor::service::child_spec;
 
 use crate::supervisor::processes::keeper_client::LinkError;
@@ -136,8 +135,7 @@ pub async fn run_through(
     purpose: &str,
 ) -> Result<Ended, OneshotError> {
     let begun = begin(service, &oneshot, purpose).await?;
-    let guard = KillOnDrop { service: Rc::clone(service), child: Some(begun.child) };
-    finish(service, &oneshot, begun, guard).await
+    finish(service, &oneshot, begun).await
 }
 
 /// Waits for a command that a supervisor before this one ran. `None`: the keeper knows of none.
@@ -150,10 +148,9 @@ pub async fn join(
     purpose: &str,
 ) -> Option<Result<Ended, OneshotError>> {
     let child = service.activity.take_left_over(purpose)?;
-    let guard = KillOnDrop { service: Rc::clone(service), child: Some(child) };
-    let begun =
-        Begun { child, end: service.link().end_of(child), files: Files::of(service, child) };
-    Some(finish(service, oneshot, begun, guard).await)
+    let files = Files::of(service, child);
+    let begun = Begun { child: KeeperChild::adopt(&service.shared.link, child), files };
+    Some(finish(service, oneshot, begun).await)
 }
 
 /// Removes what commands of supervisors before this one have printed, but for those that are
@@ -170,8 +167,7 @@ pub fn sweep(service: &Service) {
 }
 
 struct Begun {
-    child: ChildId,
-    end: watch::Receiver<Option<End>>,
+    child: KeeperChild,
     files: Files,
 }
 
@@ -233,16 +229,15 @@ async fn begin(
         let file = file.map_err(|source| OneshotError::System { path, source })?;
         keep(service, kept("in"), &file, &mut names).await.map_err(|e| failed(e.to_string()))?;
     }
-    let end = service.link().end_of(child);
     let label = child_spec::oneshot_label(service, oneshot.release, purpose).print();
-    let spawned = service.link().spawn(child, label, spec).await;
+    let spawned = KeeperChild::spawn(&service.shared.link, child, label, spec).await;
     for name in names {
         if let Err(error) = service.link().forget(name).await {
             tracing::warn!(service = %service.name, %error, "closing a command's files");
         }
     }
     match spawned {
-        Ok(_) => Ok(Begun { child, end, files }),
+        Ok(child) => Ok(Begun { child, files }),
         Err(error) => {
             remove(&files);
             Err(failed(error.to_string()))
@@ -265,25 +260,18 @@ async fn finish(
     service: &Rc<Service>,
     oneshot: &Oneshot,
     mut begun: Begun,
-    mut guard: KillOnDrop,
 ) -> Result<Ended, OneshotError> {
-    let waited = tokio::time::timeout(oneshot.limit, begun.end.wait_for(Option::is_some)).await;
-    let end = match waited {
-        Ok(Ok(end)) => *end,
-        Ok(Err(_)) => Some(End::Unknown),
-        Err(_) => None,
-    };
-    match end {
-        Some(_) => {
-            guard.child = None;
-            service.link().acknowledge(begun.child).await;
+    let end = match begun.child.wait(oneshot.limit).await {
+        Waited::Ended(end) => {
+            begun.child.acknowledge().await;
+            Some(end)
         }
         // Its whole tree is gone before anybody acts on what it did.
-        None => {
-            guard.child = None;
-            kill(service, begun.child).await;
+        Waited::TooLate => {
+            begun.child.kill().await;
+            None
         }
-    }
+    };
     let said = |path: &Path| tail(path).unwrap_or_default();
     let (output, errors) = (said(&begun.files.output), said(&begun.files.errors));
     if let Some(log) = &oneshot.log {
@@ -323,34 +311,6 @@ fn append(log: &Path, name: &str, text: &str) -> io::Result<()> {
 fn remove(files: &Files) {
     for path in [&files.output, &files.errors] {
         drop(fs::remove_file(path));
-    }
-}
-
-async fn kill(service: &Rc<Service>, child: ChildId) {
-    let link = service.link();
-    let mut end = link.end_of(child);
-    if let Err(error) = link.signal(child, libc::SIGKILL, Reach::Tree, Vec::new()).await {
-        tracing::warn!(service = %service.name, %error, "ending a command");
-    }
-    if end.wait_for(Option::is_some).await.is_ok() {
-        link.acknowledge(child).await;
-    }
-}
-
-/// A command never outlives who waits for it.
-struct KillOnDrop {
-    service: Rc<Service>,
-    child: Option<ChildId>,
-}
-
-impl Drop for KillOnDrop {
-    fn drop(&mut self) {
-        let Some(child) = self.child.take() else { return };
-        let service = Rc::clone(&self.service);
-        tokio::task::spawn_local(async move {
-            kill(&service, child).await;
-            remove(&Files::of(&service, child));
-        });
     }
 }
 

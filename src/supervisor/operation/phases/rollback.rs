@@ -13,6 +13,7 @@ use crate::store::trial;
 use crate::supervisor::health::check;
 use crate::supervisor::health::diagnosis;
 use crate::supervisor::health::gate::{self, Gated, Rigour};
+use crate::supervisor::health::probe_all::{Round, probe_all};
 use crate::supervisor::instances::restarter::revive;
 use crate::supervisor::instances::retire;
 use crate::supervisor::instances::start;
@@ -118,14 +119,13 @@ pub async fn gate(service: &Rc<Service>, job: &mut Job, rung: u8) -> PhaseResult
 
 /// One look at each process; ends of a life long ago do not count.
 async fn at_once(service: &Rc<Service>, crew: &Rc<Crew>, job: &mut Job) -> Gated {
-    for instance in &crew.instances() {
-        let probe = check::at(service, crew, instance).await;
-        job.transcript.push(crew.release, instance.index, &probe);
-        if let Some(why) = probe.why() {
-            return Gated::Shut(why.to_owned());
-        }
+    let probe = probe_all(service, crew, Round::Quick, |instance, probe| {
+        job.transcript.push(crew.release, instance.index, probe);
+    });
+    match probe.await.why() {
+        Some(why) => Gated::Shut(why.to_owned()),
+        None => Gated::Open("warm".to_owned()),
     }
-    Gated::Open("warm".to_owned())
 }
 
 /// Steers to a rung, points `current` at it.
@@ -260,10 +260,7 @@ pub async fn stranded(service: &Rc<Service>, job: &mut Job) -> PhaseResult {
         (service.routing.live() != Some(crew.generation), std::cmp::Reverse(crew.generation))
     });
     for crew in crews.into_iter().filter(|crew| crew.is_alive()) {
-        let mut answers = true;
-        for instance in &crew.instances() {
-            answers &= check::at(service, &crew, instance).await.is_good();
-        }
+        let answers = probe_all(service, &crew, Round::Every, |_, _| {}).await.is_good();
         let pointed = service.point_proxy(&crew).await;
         if answers && pointed.is_ok() && service.steer_to(&crew, Duty::Live).is_ok() {
             point_current(service, crew.release, &mut job.warnings);

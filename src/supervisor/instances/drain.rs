@@ -1,0 +1,333 @@
+//! The one way in which processes are stopped: [`crate::core::drain`] decides, this file performs.
+//!
+//! A generation that was replaced, an instance too many, a candidate that failed, a service that is
+//! taken down: they differ in where the machine begins and in who must be alive for the signal.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::config::model;
+use crate::core::drain::{Drain, Effect, Event, Phase, Times};
+use crate::core::ids::SlotId;
+use crate::keeper::protocol::{ChildId, Reach};
+use crate::os::clock;
+use crate::supervisor::instances::connections;
+use crate::supervisor::processes::keeper_client::Signalled;
+use crate::supervisor::processes::log_files;
+use crate::supervisor::service::Service;
+use crate::supervisor::service::child_spec;
+use crate::supervisor::service::instances::{Crew, Duty, Instance, Leaving};
+use crate::supervisor::sockets::backend_address::Place;
+use crate::supervisor::sockets::listener;
+use crate::supervisor::tasks::before_stop;
+use crate::text;
+
+/// How often connections are counted.
+const COUNT_EVERY_MS: u64 = 500;
+
+/// Processes on their way out.
+pub(crate) struct Leaver {
+    service: Rc<Service>,
+    crew: Rc<Crew>,
+    /// One instance of the generation; all of them when absent.
+    one: Option<Rc<Instance>>,
+    guard: Guard,
+    /// How long the queues may take to run empty.
+    settle: Duration,
+    /// The generation's retirement that this is; a newer one takes over.
+    epoch: u32,
+}
+
+/// Who must be alive at the instant of the signal: the keeper compares and acts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Guard {
+    /// Every process of the live generation, which is another one.
+    Live,
+    /// The other instances of the same generation.
+    Others,
+    /// None: new connections wait or are refused, or these processes never had any.
+    Nobody,
+}
+
+/// How a drain went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Drained {
+    /// The processes are gone, with what they had.
+    Gone,
+    /// The generation was taken back, or a newer retirement has it.
+    TakenBack,
+}
+
+/// The times of a stop as the settings have them.
+pub(crate) fn times(stop: &model::Stop) -> Times {
+    let drain_ms = match stop.drain {
+        model::Drain::For(duration) => Some(text::ms(duration)),
+        model::Drain::Forever => None,
+    };
+    Times {
+        linger_ms: text::ms(stop.linger),
+        drain_ms,
+        stop_ms: text::ms(stop.timeout),
+        count_every_ms: COUNT_EVERY_MS,
+    }
+}
+
+impl Leaver {
+    /// A whole generation. Only a retirement in favour of the live one can be taken back.
+    pub(crate) fn all(
+        service: &Rc<Service>,
+        crew: &Rc<Crew>,
+        guard: Guard,
+        settle: Duration,
+    ) -> Self {
+        crew.n_leaves.set(crew.n_leaves.get() + 1);
+        crew.duty.set(if guard == Guard::Live { Duty::Standby } else { Duty::Draining });
+        let (service, crew) = (Rc::clone(service), Rc::clone(crew));
+        let epoch = crew.n_leaves.get();
+        Self { service, crew, one: None, guard, settle, epoch }
+    }
+
+    /// One instance of the live generation.
+    pub(crate) fn one(
+        service: &Rc<Service>,
+        crew: &Rc<Crew>,
+        instance: &Rc<Instance>,
+        settle: Duration,
+    ) -> Self {
+        let (service, crew, one) = (Rc::clone(service), Rc::clone(crew), Rc::clone(instance));
+        Self { service, crew, one: Some(one), guard: Guard::Others, settle, epoch: 0 }
+    }
+
+    /// Performs what the machine says until the processes are gone.
+    pub(crate) async fn run(self, mut machine: Drain, mut effect: Option<Effect>) -> Drained {
+        let mut ends = self.crew.n_ends.subscribe();
+        loop {
+            let event = match effect.take() {
+                Some(Effect::Settle) => {
+                    self.settle().await;
+                    Event::Done
+                }
+                Some(Effect::Count) => self.count(machine.phase()),
+                Some(Effect::Term) => self.term().await,
+                Some(Effect::Kill) => {
+                    self.kill().await;
+                    Event::Done
+                }
+                Some(Effect::Forget) => {
+                    self.forget().await;
+                    return Drained::Gone;
+                }
+                None => {
+                    let due = machine.deadline().map(|at| at.since_ms(clock::tick()));
+                    tokio::select! {
+                        () = sleep(due) => Event::Tick,
+                        _ = ends.changed() => Event::Tick,
+                    }
+                }
+            };
+            if self.is_taken_back() {
+                return Drained::TakenBack;
+            }
+            let event = if self.is_gone() { Event::Ended } else { event };
+            effect = machine.step(clock::tick(), event);
+            if self.one.is_none() {
+                show(&self.crew, machine.phase());
+            }
+            if event == Event::Refused && self.guard == Guard::Live {
+                self.crew.duty.set(Duty::Standby);
+            }
+        }
+    }
+
+    /// Whether a rollback or a newer retirement has the generation.
+    fn is_taken_back(&self) -> bool {
+        if self.guard != Guard::Live {
+            return false;
+        }
+        if self.crew.n_leaves.get() != self.epoch {
+            return true;
+        }
+        let is_wanted = !matches!(self.crew.duty.get(), Duty::Standby | Duty::Draining);
+        if is_wanted {
+            self.crew.leaving.set(None);
+        }
+        is_wanted
+    }
+
+    fn instances(&self) -> Vec<Rc<Instance>> {
+        match &self.one {
+            Some(one) => vec![Rc::clone(one)],
+            None => self.crew.instances(),
+        }
+    }
+
+    fn is_gone(&self) -> bool {
+        self.instances().iter().all(|instance| {
+            instance.run.borrow().is_none() && instance.forwarder.borrow().is_none()
+        })
+    }
+
+    async fn settle(&self) {
+        if self.is_gone() {
+            return;
+        }
+        let instances = self.instances();
+        for (index, listener) in self.service.slots.listeners().iter().enumerate() {
+            let left: Vec<SlotId> =
+                instances.iter().filter_map(|i| i.slots.get(index).copied()).collect();
+            let settled = listener::settle(listener, &left, self.settle).await;
+            tracing::debug!(service = %self.service.name, ?settled, "settled");
+        }
+    }
+
+    /// Counts the connections that the processes have, where users come in.
+    fn count(&self, phase: Phase) -> Event {
+        let n_connections = connections::of_instances(&self.service, &self.instances());
+        if self.one.is_none() {
+            let until = match phase {
+                Phase::Drain { until, .. } => until,
+                _ => None,
+            };
+            self.crew.leaving.set(Some(Leaving { n_connections, until }));
+        }
+        if n_connections == 0 { Event::Done } else { Event::Busy }
+    }
+
+    /// Asks the processes to stop, if those of the guard are alive at that instant.
+    async fn term(&self) -> Event {
+        if self.guard == Guard::Live {
+            if self.alive().is_some() {
+                before_stop::run(&self.service, &self.crew).await;
+            }
+            // Somebody may have taken it back meanwhile.
+            if self.is_taken_back() || self.crew.duty.get() != Duty::Standby {
+                return Event::Refused;
+            }
+        }
+        let Some(alive) = self.alive() else { return Event::Refused };
+        if self.guard == Guard::Live {
+            // From here on it cannot be taken back.
+            self.crew.duty.set(Duty::Draining);
+            let n_connections = connections::of(&self.service, &self.crew);
+            if n_connections > 0 {
+                tracing::info!(service = %self.service.name, release = %self.crew.release,
+                    n_connections, "asked to stop with connections left: the program ends them");
+            }
+        }
+        for (child, number) in self.farewells() {
+            let link = self.service.link();
+            match link.signal(child, number, Reach::Process, alive.clone()).await {
+                Ok(Signalled::Done) => {}
+                Ok(Signalled::Refused(_)) => return Event::Refused,
+                Err(error) => {
+                    tracing::error!(service = %self.service.name, %error, "stopping a process");
+                }
+            }
+        }
+        Event::Done
+    }
+
+    /// The children that must be alive; `None` when one of them is known to be dead.
+    fn alive(&self) -> Option<Vec<ChildId>> {
+        match self.guard {
+            Guard::Nobody => Some(Vec::new()),
+            Guard::Live => {
+                let live = self.service.live_crew()?;
+                let serves = live.generation != self.crew.generation && live.is_whole();
+                Some(live.children()).filter(|alive| serves && !alive.is_empty())
+            }
+            Guard::Others => {
+                let own = self.one.as_ref().and_then(|one| one.child());
+                let mut alive = self.crew.children();
+                alive.retain(|child| Some(*child) != own);
+                Some(alive).filter(|alive| !alive.is_empty())
+            }
+        }
+    }
+
+    /// Who is asked to stop, and how: forwarders take nothing more and leave with their last
+    /// connection, programs do what theirs signal means.
+    fn farewells(&self) -> Vec<(ChildId, i32)> {
+        let number = signal_number(&self.crew.settings.stop.signal);
+        let (mut forwarders, mut programs) = (Vec::new(), Vec::new());
+        for instance in self.instances() {
+            let forwarder = instance.forwarder.borrow().as_ref().map(|run| run.child);
+            forwarders.extend(forwarder.map(|child| (child, libc::SIGTERM)));
+            programs.extend(instance.child().map(|child| (child, number)));
+        }
+        forwarders.into_iter().chain(programs).collect()
+    }
+
+    async fn kill(&self) {
+        for (child, _) in self.farewells() {
+            let link = self.service.link();
+            let killed = link.signal(child, libc::SIGKILL, Reach::Tree, Vec::new()).await;
+            if let Err(error) = killed {
+                tracing::error!(service = %self.service.name, %error, "ending a process");
+            }
+        }
+    }
+
+    async fn forget(&self) {
+        match &self.one {
+            None => dismiss(&self.service, &self.crew).await,
+            Some(one) => {
+                self.crew.remove(one.index);
+                let_go_of(&self.service, &self.crew, one).await;
+                self.service.tend();
+            }
+        }
+    }
+}
+
+/// What `status` says of it.
+fn show(crew: &Crew, phase: Phase) {
+    let n_connections = crew.leaving.get().map_or(0, |leaving| leaving.n_connections);
+    crew.leaving.set(match phase {
+        Phase::Warm(_) | Phase::Settle => None,
+        Phase::Linger(_) => Some(Leaving { n_connections, until: None }),
+        Phase::Drain { until, .. } => Some(Leaving { n_connections, until }),
+        Phase::Stopping(until) => Some(Leaving { n_connections, until: Some(until) }),
+        Phase::Term | Phase::Kill | Phase::Gone => crew.leaving.get(),
+    });
+}
+
+async fn sleep(due_ms: Option<u64>) {
+    match due_ms {
+        Some(ms) => tokio::time::sleep(Duration::from_millis(ms)).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Lets go of what a generation without processes had: output, slots, place.
+pub async fn dismiss(service: &Rc<Service>, crew: &Rc<Crew>) {
+    if service.fleet.remove(crew.generation).is_none() {
+        return;
+    }
+    for instance in &crew.instances() {
+        let_go_of(service, crew, instance).await;
+    }
+    service.tend();
+}
+
+async fn let_go_of(service: &Rc<Service>, crew: &Crew, instance: &Instance) {
+    if let Some(Place::Socket(path)) = &instance.place {
+        drop(std::fs::remove_file(path));
+    }
+    if let Some(pump) = instance.pump.take() {
+        pump.abort();
+        let path = service.paths.fifo(crew.generation, instance.index);
+        log_files::drain(&path, instance.index.0, &service.logs.writer(crew.release));
+        drop(std::fs::remove_file(path));
+    }
+    let name = child_spec::output_name(service, crew.generation, instance.index);
+    if let Err(error) = service.link().forget(name).await {
+        tracing::warn!(service = %service.name, %error, "closing a process's output");
+    }
+}
+
+fn signal_number(name: &str) -> i32 {
+    format!("SIG{name}").parse::<Signal>().map_or(libc::SIGTERM, |signal| signal as i32)
+}

@@ -1,0 +1,97 @@
+//! A child of the keeper that somebody here waits for, and that does not outlive the wait.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::keeper::protocol::{ChildId, End, LaunchSpec, Reach};
+use crate::supervisor::processes::keeper_client::{Link, LinkError};
+
+/// What a wait came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Waited {
+    /// The child ended by itself.
+    Ended(End),
+    /// The limit came first; the child runs.
+    TooLate,
+}
+
+/// A child of the keeper. Dropped, it is killed with all that it started.
+pub(crate) struct KeeperChild {
+    link: Rc<Link>,
+    child: Option<ChildId>,
+    end: watch::Receiver<Option<End>>,
+}
+
+impl KeeperChild {
+    /// Has the keeper start it.
+    ///
+    /// # Errors
+    /// Why it was not started.
+    pub(crate) async fn spawn(
+        link: &Rc<Link>,
+        child: ChildId,
+        label: String,
+        spec: LaunchSpec,
+    ) -> Result<Self, LinkError> {
+        let started = Self::adopt(link, child);
+        match link.spawn(child, label, spec).await {
+            Ok(_) => Ok(started),
+            Err(error) => {
+                started.forget();
+                Err(error)
+            }
+        }
+    }
+
+    /// One that the keeper runs already.
+    pub(crate) fn adopt(link: &Rc<Link>, child: ChildId) -> Self {
+        Self { link: Rc::clone(link), child: Some(child), end: link.end_of(child) }
+    }
+
+    /// Waits for its end, so long.
+    pub(crate) async fn wait(&mut self, limit: Duration) -> Waited {
+        match tokio::time::timeout(limit, self.end.wait_for(Option::is_some)).await {
+            Ok(Ok(end)) => Waited::Ended(end.unwrap_or(End::Unknown)),
+            Ok(Err(_)) => Waited::Ended(End::Unknown),
+            Err(_) => Waited::TooLate,
+        }
+    }
+
+    /// It has ended: the keeper may forget it. What it left in the background goes on.
+    pub(crate) async fn acknowledge(mut self) {
+        if let Some(child) = self.child.take() {
+            self.link.acknowledge(child).await;
+        }
+    }
+
+    /// Kills it with all that it started. Returns when it is gone.
+    pub(crate) async fn kill(mut self) {
+        if let Some(child) = self.child.take() {
+            kill(&self.link, child).await;
+        }
+    }
+
+    fn forget(mut self) {
+        self.child = None;
+    }
+}
+
+impl Drop for KeeperChild {
+    fn drop(&mut self) {
+        let Some(child) = self.child.take() else { return };
+        let link = Rc::clone(&self.link);
+        tokio::task::spawn_local(async move { kill(&link, child).await });
+    }
+}
+
+async fn kill(link: &Rc<Link>, child: ChildId) {
+    let mut end = link.end_of(child);
+    if let Err(error) = link.signal(child, libc::SIGKILL, Reach::Tree, Vec::new()).await {
+        tracing::warn!(%error, "ending a command");
+    }
+    if end.wait_for(Option::is_some).await.is_ok() {
+        link.acknowledge(child).await;
+    }
+}
