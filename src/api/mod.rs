@@ -33,6 +33,7 @@ pub mod stop;
 mod tests;
 pub mod thaw;
 pub mod watch;
+mod word;
 
 pub use backup::BackupEntry;
 pub use history::HistoryEntry;
@@ -41,6 +42,7 @@ pub use release_set::{Member, Part, SetStatus};
 pub use releases::ReleaseEntry;
 pub use restore::RestorePlan;
 pub use status::{InstanceStatus, OperationStatus, RollbackStatus, ServiceStatus, Status};
+pub use word::OutcomeWord;
 
 /// Version of this protocol.
 pub const VERSION: u16 = 1;
@@ -213,9 +215,8 @@ pub enum PhaseState {
 /// How an operation ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
-    /// `committed`, `rolled_back`, `gate_failed`, `rejected`, `aborted`, `rollback_failed`,
-    /// `started`, `stopped`, `restarted`, …
-    pub outcome: String,
+    /// How, in one word.
+    pub outcome: OutcomeWord,
     /// Whose.
     pub service: String,
     /// The operation's number; 0 for `start` and `stop`; of a set, its own.

@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::api::OutcomeWord;
+
 /// The arguments.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Args {
@@ -34,7 +36,7 @@ pub struct Member {
     pub release: Option<u64>,
     /// As an operation's; `not_begun`; `kept` when it was committed and there is nothing to go
     /// back to.
-    pub outcome: String,
+    pub outcome: OutcomeWord,
     /// As an operation's; none when it was not begun.
     pub exit: Option<u8>,
     /// What serves.

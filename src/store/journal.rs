@@ -370,6 +370,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::core::operation::outcome::Word;
     use crate::store::layout::Layout;
 
     fn intent() -> Intent {
@@ -446,7 +447,7 @@ mod tests {
         assert!(open_operation(&paths).unwrap().is_some());
         assert_eq!(next_op(&paths), OpId(2));
         let outcome = Outcome {
-            outcome: "committed".to_owned(),
+            outcome: Word::Committed.into(),
             service: "web".to_owned(),
             op: 1,
             release: Some(1),

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::api::{Member, Outcome};
+use crate::api::{Member, Outcome, OutcomeWord};
 use crate::core::ids::SetId;
 use crate::core::release_set::{Before, Entry, Event, Stage};
 use crate::os::{clock, fs};
@@ -114,7 +114,7 @@ pub struct Turn {
     /// The member that is the reason; none when it was an abort or a crash between members.
     pub service: Option<String>,
     /// The outcome's word when nothing had been flipped.
-    pub outcome: String,
+    pub outcome: OutcomeWord,
     /// Its exit code.
     pub exit: u8,
     /// For people.
@@ -276,6 +276,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::core::operation::outcome::Word;
 
     fn planned(service: &str, before: Option<u64>) -> Planned {
         Planned { service: service.to_owned(), source: "build".to_owned(), before }
@@ -307,7 +308,7 @@ mod tests {
         );
         assert_eq!(intent.before(), [Before::Something, Before::Nothing]);
         let outcome = Outcome {
-            outcome: "committed".to_owned(),
+            outcome: Word::Committed.into(),
             service: "api,web".to_owned(),
             op: 1,
             release: None,

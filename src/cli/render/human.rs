@@ -6,6 +6,7 @@ use crate::api::{Event, Outcome, PhaseState, Plan, Verb};
 use crate::cli::out;
 use crate::cli::render::{Seen, tables};
 use crate::core::exit::Exit;
+use crate::core::operation::outcome::Word;
 use crate::text;
 
 /// Shows events to people.
@@ -60,7 +61,7 @@ impl Human {
             Event::Member(member) => {
                 let why = member.why.as_deref().and_then(|why| why.lines().next());
                 let why = why.map_or(String::new(), |why| format!(": {why}"));
-                let outcome = words(&member.outcome);
+                let outcome = words(member.outcome.name());
                 out::say(format!("       {:<1$}  {outcome}{why}", member.service, self.width));
             }
             Event::Phase { phase, state, ms, detail } => self.phase(phase, *state, *ms, detail),
@@ -148,8 +149,8 @@ impl Human {
             None if !outcome.members.is_empty() => {
                 out::result(format!("set {}: all are live", outcome.op));
             }
-            None if outcome.outcome == "backed_up" => {}
-            None if outcome.outcome == "planned" => {
+            None if outcome.outcome == Word::BackedUp => {}
+            None if outcome.outcome == Word::Planned => {
                 if let Some(plan) = &self.plan {
                     out::result(tables::plan(plan));
                 }
@@ -165,19 +166,23 @@ fn good(outcome: &Outcome) -> String {
     let name = &outcome.service;
     let release = |n: Option<u64>| n.map_or("no release".to_owned(), |n| format!("release {n}"));
     let undo = outcome.next.first().map_or(String::new(), |next| format!("; undo: {next}"));
-    match outcome.outcome.as_str() {
-        "frozen" => format!("{name}: no releases until halley-sup thaw {name}"),
-        "thawed" => format!("{name}: releases are allowed again"),
-        "restored" => {
+    match outcome.outcome.known() {
+        Some(Word::Frozen) => format!("{name}: no releases until halley-sup thaw {name}"),
+        Some(Word::Thawed) => format!("{name}: releases are allowed again"),
+        Some(Word::Restored) => {
             format!("{name}: the backup is in place, {} runs on it", release(outcome.serving))
         }
-        "drilled" => format!("{name}: a rollback would work"),
-        "committed" => format!("{name}: {} is live{undo}", release(outcome.release)),
-        "rolled_back" => format!("{name}: {} is back", release(outcome.serving)),
-        "restarted" => format!("{name}: {} runs in new processes", release(outcome.serving)),
-        "started" => format!("{name}: {} is started", release(outcome.serving)),
-        "stopped" => format!("{name}: stopped; it stays down until: halley-sup start {name}"),
-        other => format!("{name}: {other}"),
+        Some(Word::Drilled) => format!("{name}: a rollback would work"),
+        Some(Word::Committed) => format!("{name}: {} is live{undo}", release(outcome.release)),
+        Some(Word::RolledBack) => format!("{name}: {} is back", release(outcome.serving)),
+        Some(Word::Restarted) => {
+            format!("{name}: {} runs in new processes", release(outcome.serving))
+        }
+        Some(Word::Started) => format!("{name}: {} is started", release(outcome.serving)),
+        Some(Word::Stopped) => {
+            format!("{name}: stopped; it stays down until: halley-sup start {name}")
+        }
+        _ => format!("{name}: {}", outcome.outcome),
     }
 }
 

@@ -47,7 +47,7 @@ pub fn members(members: &[Member]) -> String {
             member.service.clone(),
             if ops.is_empty() { "-".to_owned() } else { ops.join(", ") },
             number(member.release),
-            member.outcome.clone(),
+            member.outcome.to_string(),
             number(member.exit.map(u64::from)),
             number(member.serving),
         ]);

@@ -2,6 +2,7 @@
 //! shared while it runs.
 
 pub mod machine;
+pub mod outcome;
 pub mod phase;
 pub mod recover;
 pub mod rollout;

@@ -1,8 +1,9 @@
 //! What there is to say: of an operation that is over, of one that waits, of a service at rest.
 
-use crate::api::{Outcome, Trouble};
+use crate::api::{Outcome, OutcomeWord, Trouble};
 use crate::core::exit::Exit;
 use crate::core::notice::Notice;
+use crate::core::operation::outcome::Word;
 use crate::os::clock;
 
 /// What is to be told; the outbox adds where and when.
@@ -19,7 +20,7 @@ pub struct Message {
     /// What serves now.
     pub serving: Option<u64>,
     /// How the operation ended.
-    pub outcome: Option<String>,
+    pub outcome: Option<OutcomeWord>,
     /// Its exit code.
     pub exit: Option<u8>,
     /// What happened.
@@ -94,9 +95,9 @@ pub fn key(kind: &str, op: u64, at: &str) -> String {
 
 fn what(outcome: &Outcome) -> String {
     let name = &outcome.service;
-    match (outcome.outcome.as_str(), outcome.release.or(outcome.serving)) {
-        ("committed", Some(release)) => format!("{name}: release {release} is live"),
-        ("rolled_back", Some(release)) => format!("{name}: release {release} is back"),
-        (word, _) => format!("{name}: {word}"),
+    match (outcome.outcome.known(), outcome.release.or(outcome.serving)) {
+        (Some(Word::Committed), Some(release)) => format!("{name}: release {release} is live"),
+        (Some(Word::RolledBack), Some(release)) => format!("{name}: release {release} is back"),
+        _ => format!("{name}: {}", outcome.outcome),
     }
 }

@@ -316,7 +316,7 @@ impl Outbox {
             op: message.op,
             release: message.release,
             serving: message.serving,
-            outcome: message.outcome.clone(),
+            outcome: message.outcome.as_ref().map(ToString::to_string),
             exit: message.exit,
             what: message.what.clone(),
             why: message.why.clone(),

@@ -7,6 +7,7 @@ use crate::config::model::Strategy;
 use crate::core::exit::Exit;
 use crate::core::ids::{OpId, ReleaseId};
 use crate::core::operation::machine::{Cause, Kind, Outcome as Ended};
+use crate::core::operation::outcome::{self as table, Facts, Word};
 use crate::core::retention::{self, Fate, Roots};
 use crate::os::{clock, fs};
 use crate::store::journal::{Journal, Record};
@@ -65,7 +66,7 @@ pub async fn finish(
 /// A stranded operation gives way to a new one.
 pub fn give_way(service: &Rc<Service>, operation: &Rc<Operation>, journal: &mut Journal) {
     let outcome = Outcome {
-        outcome: "superseded".to_owned(),
+        outcome: Word::Superseded.into(),
         service: service.name.to_string(),
         op: operation.id.0,
         release: operation.release.get().map(|release| release.0),
@@ -86,7 +87,7 @@ fn close(
     journal: &mut Journal,
     mut outcome: Outcome,
 ) {
-    if outcome.outcome != "superseded" {
+    if outcome.outcome != Word::Superseded {
         let at = operation.at.borrow().clone();
         let (notice, message) = Message::of_outcome(&outcome, operation.kind.name(), &at);
         // On the disk before anybody is told that it is over.
@@ -103,7 +104,7 @@ fn close(
         op: operation.id.0,
         kind: operation.kind.name().to_owned(),
         release: outcome.release,
-        outcome: outcome.outcome.clone(),
+        outcome: outcome.outcome.to_string(),
         serving: outcome.serving,
         exit: outcome.exit,
         why: outcome.trouble.as_ref().and_then(|t| t.why.lines().next().map(str::to_owned)),
@@ -118,7 +119,7 @@ fn close(
 }
 
 fn outcome(service: &Rc<Service>, operation: &Operation, job: &Job, ended: Ended) -> Outcome {
-    let (name, exit) = name_and_exit(service, job, operation.kind, ended);
+    let (word, exit) = table::of_operation(operation.kind, ended, facts(service, job));
     let trouble = (exit != Exit::Done).then(|| trouble(service, job, operation.kind, ended, exit));
     let next = match (&trouble, service.durable.state().standby.as_ref()) {
         (Some(trouble), _) => trouble.next.clone(),
@@ -128,7 +129,7 @@ fn outcome(service: &Rc<Service>, operation: &Operation, job: &Job, ended: Ended
         _ => Vec::new(),
     };
     Outcome {
-        outcome: name.to_owned(),
+        outcome: word.into(),
         service: service.name.to_string(),
         op: operation.id.0,
         release: Some(job.release.0),
@@ -142,33 +143,15 @@ fn outcome(service: &Rc<Service>, operation: &Operation, job: &Job, ended: Ended
     }
 }
 
-fn name_and_exit(service: &Service, job: &Job, kind: Kind, ended: Ended) -> (&'static str, Exit) {
+fn facts(service: &Service, job: &Job) -> Facts {
+    let serving = service.serving();
     // In turn the last rung of a rollback is the release that it was to go back from.
-    let nowhere = service.serving() != Some(job.release)
-        && matches!(service.config().strategy, Strategy::Hold | Strategy::Replace)
-        && service.serving() == job.ladder.last().copied();
-    match ended {
-        Ended::Undone(Cause::Aborted) if job.terms.extent == Extent::Plan && job.why.is_empty() => {
-            ("planned", Exit::Done)
-        }
-        Ended::Committed if kind == Kind::Restart => ("restarted", Exit::Done),
-        Ended::Committed => ("committed", Exit::Done),
-        Ended::Undone(Cause::Refused) => match job.exit {
-            Some(exit @ (Exit::MigrationFailed | Exit::SchemaChanged | Exit::OldUnproven)) => {
-                ("migration_failed", exit)
-            }
-            exit => ("rejected", exit.unwrap_or(Exit::PreflightRefused)),
-        },
-        Ended::Undone(Cause::Aborted) => ("aborted", Exit::Aborted),
-        Ended::Undone(Cause::Interrupted) => ("interrupted", Exit::Aborted),
-        Ended::Undone(_) => ("gate_failed", Exit::GateFailed),
-        Ended::RolledBack(Cause::Asked) if nowhere => ("gate_failed", Exit::GateFailed),
-        Ended::RolledBack(Cause::Asked) => ("rolled_back", Exit::Done),
-        Ended::RolledBack(Cause::Aborted) => ("aborted", Exit::Aborted),
-        Ended::RolledBack(_) => ("rolled_back", Exit::RolledBack),
-        Ended::NothingBehind(_) | Ended::RollbackFailed(_) => {
-            ("rollback_failed", Exit::RollbackFailed)
-        }
+    let is_in_turn = matches!(service.config().strategy, Strategy::Hold | Strategy::Replace);
+    let is_origin = serving != Some(job.release) && serving == job.ladder.last().copied();
+    Facts {
+        refusal: job.exit,
+        is_plan: job.terms.extent == Extent::Plan && job.why.is_empty(),
+        is_back_where_it_began: is_in_turn && is_origin,
     }
 }
 

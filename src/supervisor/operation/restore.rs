@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use crate::api::{Event, HistoryEntry, Outcome, PhaseState, RestorePlan, Trouble};
 use crate::core::exit::Exit;
 use crate::core::ids::ReleaseId;
+use crate::core::operation::outcome::Word;
 use crate::core::time::Tick;
 use crate::os::clock;
 use crate::store::receipt::{self, Receipt};
@@ -88,7 +89,7 @@ pub(crate) async fn restore(
     tell(events, "restore_rehearsal", PhaseState::Ok, begun, &said);
     tell_event(events, Event::Restore(Box::new(plan.clone())));
     if wish.dry_run {
-        tell_event(events, Event::Result(Box::new(outcome::outcome(service, "planned", 0))));
+        tell_event(events, Event::Result(Box::new(outcome::outcome(service, Word::Planned, 0))));
         return Ok(());
     }
     if !wish.yes {
@@ -101,9 +102,9 @@ pub(crate) async fn restore(
     let started = clock::tick();
     let done = replace(service, &hand, &receipt, actor, wish.unsaved, events).await;
     let outcome = match &done {
-        Ok(()) => outcome::outcome(service, "restored", 0),
+        Ok(()) => outcome::outcome(service, Word::Restored, 0),
         Err(trouble) => {
-            Outcome { exit: trouble.exit, ..outcome::outcome(service, "not_restored", 0) }
+            Outcome { exit: trouble.exit, ..outcome::outcome(service, Word::NotRestored, 0) }
         }
     };
     note(service, actor, &outcome, done.as_ref().err(), started);
@@ -373,7 +374,7 @@ fn note(
         op: 0,
         kind: "restore".to_owned(),
         release: outcome.release,
-        outcome: outcome.outcome.clone(),
+        outcome: outcome.outcome.to_string(),
         serving: outcome.serving,
         exit: outcome.exit,
         why: trouble.and_then(|trouble| trouble.why.lines().next()).map(str::to_owned),

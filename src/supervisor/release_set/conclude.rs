@@ -5,6 +5,7 @@ use std::rc::Rc;
 use crate::api::{Event, HistoryEntry, Member, Outcome, Trouble};
 use crate::core::exit::Exit;
 use crate::core::ids::SetId;
+use crate::core::operation::outcome::{self, Word};
 use crate::core::release_set::{Ended, Fate};
 use crate::os::{clock, fs};
 use crate::store::history;
@@ -26,7 +27,7 @@ pub fn finish(stack: &Rc<Stack>, set: &Rc<ReleaseSet>, mut course: Course, ended
         let service = services.iter().find(|(name, _)| name.as_str() == member.service);
         member.serving = service.and_then(|(_, service)| service.serving()).map(|id| id.0);
         if fate == Fate::Kept {
-            member.outcome = "kept".to_owned();
+            member.outcome = Word::Kept.into();
             member.why = Some("its first release: there is nothing to go back to".to_owned());
         }
     }
@@ -46,7 +47,7 @@ pub fn finish(stack: &Rc<Stack>, set: &Rc<ReleaseSet>, mut course: Course, ended
         op: set.id.0,
         kind: "set".to_owned(),
         release: None,
-        outcome: outcome.outcome.clone(),
+        outcome: outcome.outcome.to_string(),
         serving: None,
         exit: outcome.exit,
         why: outcome.trouble.as_ref().and_then(|t| t.why.lines().next().map(str::to_owned)),
@@ -64,22 +65,21 @@ pub fn finish(stack: &Rc<Stack>, set: &Rc<ReleaseSet>, mut course: Course, ended
 /// The result as everybody sees it.
 fn outcome(set: SetId, members: Vec<Member>, ended: Ended, turn: &Turn) -> Outcome {
     // What the set took back, it had flipped.
-    let went_back = members.iter().any(|member| member.back.is_some());
-    let (word, exit) = match ended {
-        Ended::Committed => ("committed", Exit::Done.code()),
-        Ended::Stuck => ("rollback_failed", Exit::RollbackFailed.code()),
-        Ended::Back if went_back => ("rolled_back", Exit::RolledBack.code()),
-        Ended::Back => (turn.outcome.as_str(), turn.exit),
+    let n_taken_back = members.iter().filter(|member| member.back.is_some()).count();
+    let (word, exit) = match outcome::of_set(ended, n_taken_back) {
+        Some((word, exit)) => (word.into(), exit.code()),
+        None => (turn.outcome.clone(), turn.exit),
     };
     let names: Vec<&str> = members.iter().map(|member| member.service.as_str()).collect();
-    let kept = members.iter().filter(|member| member.outcome == "kept");
+    let kept = members.iter().filter(|member| member.outcome == Word::Kept);
     let warnings = kept.map(|member| {
         let number = member.release.map_or(String::new(), |release| format!(" {release}"));
         format!("{}: release{number} stays live, its first: nothing to go back to", member.service)
     });
-    let trouble = (exit != Exit::Done.code()).then(|| trouble(set, &members, word, exit, turn));
+    let trouble =
+        (exit != Exit::Done.code()).then(|| trouble(set, &members, word.known(), exit, turn));
     Outcome {
-        outcome: word.to_owned(),
+        outcome: word,
         service: names.join(","),
         op: set.0,
         release: None,
@@ -93,14 +93,15 @@ fn outcome(set: SetId, members: Vec<Member>, ended: Ended, turn: &Turn) -> Outco
     }
 }
 
-fn trouble(set: SetId, members: &[Member], word: &str, exit: u8, turn: &Turn) -> Trouble {
-    let stuck: Vec<&Member> = members.iter().filter(|m| m.outcome == "rollback_failed").collect();
+fn trouble(set: SetId, members: &[Member], word: Option<Word>, exit: u8, turn: &Turn) -> Trouble {
+    let stuck: Vec<&Member> =
+        members.iter().filter(|m| m.outcome == Word::RollbackFailed).collect();
     let what = match word {
-        "rollback_failed" => {
+        Some(Word::RollbackFailed) => {
             let names: Vec<&str> = stuck.iter().map(|member| member.service.as_str()).collect();
             format!("set {set}: the rollback of {} failed", names.join(", "))
         }
-        "rolled_back" => format!("set {set} was rolled back"),
+        Some(Word::RolledBack) => format!("set {set} was rolled back"),
         _ => format!("set {set} was not put live"),
     };
     let blame = |name: &str, why: &str| format!("{name}: {why}");
@@ -121,7 +122,7 @@ fn trouble(set: SetId, members: &[Member], word: &str, exit: u8, turn: &Turn) ->
     if let Some((name, release)) = turn.service.as_ref().and_then(|name| {
         let member = members.iter().find(|member| member.service == *name)?;
         // What was rejected was never started, and has no log.
-        let was_started = member.op.is_some() && member.outcome != "rejected";
+        let was_started = member.op.is_some() && member.outcome != Word::Rejected;
         Some((name, member.release.filter(|_| was_started)?))
     }) {
         next.push(format!("halley-sup logs {name} --release {release}"));
@@ -153,7 +154,7 @@ mod tests {
             service: service.to_owned(),
             op: Some(7),
             release: Some(2),
-            outcome: outcome.to_owned(),
+            outcome: outcome.to_owned().into(),
             exit: Some(exit),
             serving: Some(1),
             back,
@@ -163,14 +164,14 @@ mod tests {
 
     fn turn(service: Option<&str>, outcome: &str, exit: u8) -> Turn {
         let (service, why) = (service.map(str::to_owned), "it answers 503".to_owned());
-        Turn { service, outcome: outcome.to_owned(), exit, why }
+        Turn { service, outcome: outcome.to_owned().into(), exit, why }
     }
 
     #[track_caller]
     fn check(members: &[Member], ended: Ended, turn: &Turn, expected: (&str, u8, &str)) {
         let outcome = outcome(SetId(3), members.to_vec(), ended, turn);
         let what = outcome.trouble.as_ref().map_or("", |trouble| trouble.what.as_str());
-        assert_eq!((outcome.outcome.as_str(), outcome.exit, what), expected);
+        assert_eq!((outcome.outcome.name(), outcome.exit, what), expected);
     }
 
     #[test]

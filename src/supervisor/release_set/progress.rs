@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use crate::api::{Event, Member, Outcome};
 use crate::core::exit::Exit;
 use crate::core::ids::OpId;
+use crate::core::operation::outcome::Word;
 use crate::core::release_set::{Ended, Event as Step, Set as Machine, Stage};
 use crate::store::journal::{Journal, JournalError};
 use crate::store::set::{Came, Intent, Kind, Record, Step as Line, Turn};
@@ -46,7 +47,7 @@ impl Course {
             service: service.to_owned(),
             op: None,
             release: None,
-            outcome: "not_begun".to_owned(),
+            outcome: Word::NotBegun.into(),
             exit: None,
             serving: None,
             back: None,
@@ -127,25 +128,25 @@ impl Course {
 
 /// No member failed: somebody said `abort`, or the artifacts of the others are gone.
 pub fn closed(set: &ReleaseSet) -> Turn {
-    let (outcome, why) = match set.aborted_by() {
-        Some(actor) => ("aborted", format!("aborted by {actor}")),
+    let (word, why) = match set.aborted_by() {
+        Some(actor) => (Word::Aborted, format!("aborted by {actor}")),
         None => (
-            "interrupted",
+            Word::Interrupted,
             "the supervisor or the machine went down in the middle, and artifacts that were not \
              taken in went with it"
                 .to_owned(),
         ),
     };
-    Turn { service: None, outcome: outcome.to_owned(), exit: Exit::Aborted.code(), why }
+    Turn { service: None, outcome: word.into(), exit: Exit::Aborted.code(), why }
 }
 
 /// What the result of a member's operation means for the set.
 pub fn came(kind: Kind, outcome: &Outcome) -> Came {
-    match (kind, outcome.outcome.as_str(), Exit::of_code(outcome.exit)) {
-        (Kind::Release, "committed", Some(Exit::Done)) => Came::Committed,
+    match (kind, outcome.outcome.known(), Exit::of_code(outcome.exit)) {
+        (Kind::Release, Some(Word::Committed), Some(Exit::Done)) => Came::Committed,
         (Kind::Release, _, exit) if exit != Some(Exit::RollbackFailed) => Came::Unchanged,
-        (Kind::Rollback, "rolled_back", Some(Exit::Done)) => Came::Back,
-        (Kind::Rollback, "interrupted", _) => Came::Unchanged,
+        (Kind::Rollback, Some(Word::RolledBack), Some(Exit::Done)) => Came::Back,
+        (Kind::Rollback, Some(Word::Interrupted), _) => Came::Unchanged,
         _ => Came::Stuck,
     }
 }
@@ -164,7 +165,7 @@ pub fn member(before: &Member, kind: Kind, outcome: &Outcome) -> Member {
             ..before.clone()
         },
         (Kind::Rollback, Came::Back) => Member {
-            outcome: "rolled_back".to_owned(),
+            outcome: Word::RolledBack.into(),
             exit: Some(Exit::RolledBack.code()),
             serving: outcome.serving,
             back: Some(outcome.op),
@@ -173,7 +174,7 @@ pub fn member(before: &Member, kind: Kind, outcome: &Outcome) -> Member {
         },
         (Kind::Rollback, Came::Unchanged) => before.clone(),
         (Kind::Rollback, _) => Member {
-            outcome: "rollback_failed".to_owned(),
+            outcome: Word::RollbackFailed.into(),
             exit: Some(Exit::RollbackFailed.code()),
             serving: outcome.serving,
             back: Some(outcome.op),

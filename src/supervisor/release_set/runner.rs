@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use crate::api::{Event, Member, Outcome, PhaseState, Trouble};
 use crate::core::exit::Exit;
+use crate::core::operation::outcome::Word;
 use crate::core::operation::phase::Phase;
 use crate::core::release_set::Stage;
 use crate::store::journal;
@@ -173,7 +174,7 @@ fn not_begun(service: &Service, before: &Member, kind: Kind, why: &Trouble) -> (
         // What it is to go back to serves already.
         Kind::Rollback if why.meaning() == Exit::Done => {
             let member = Member {
-                outcome: "rolled_back".to_owned(),
+                outcome: Word::RolledBack.into(),
                 exit: Some(Exit::RolledBack.code()),
                 serving,
                 why: Some("it went back with the set".to_owned()),
@@ -183,9 +184,10 @@ fn not_begun(service: &Service, before: &Member, kind: Kind, why: &Trouble) -> (
         }
         Kind::Rollback => (Came::Stuck, Member { serving, ..stuck(before, &why.why) }),
         Kind::Release => {
-            let outcome = if why.meaning() == Exit::Aborted { "aborted" } else { "rejected" };
+            let is_aborted = why.meaning() == Exit::Aborted;
+            let word = if is_aborted { Word::Aborted } else { Word::Rejected };
             let member = Member {
-                outcome: outcome.to_owned(),
+                outcome: word.into(),
                 exit: Some(why.exit),
                 serving,
                 why: Some(why.why.clone()),
@@ -199,7 +201,7 @@ fn not_begun(service: &Service, before: &Member, kind: Kind, why: &Trouble) -> (
 /// A member whose rollback failed.
 pub fn stuck(before: &Member, why: &str) -> Member {
     Member {
-        outcome: "rollback_failed".to_owned(),
+        outcome: Word::RollbackFailed.into(),
         exit: Some(Exit::RollbackFailed.code()),
         why: Some(why.to_owned()),
         ..before.clone()

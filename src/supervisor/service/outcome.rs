@@ -3,6 +3,7 @@
 use crate::api::{Event, PhaseState};
 use crate::api::{Outcome, Trouble};
 use crate::core::exit::Exit;
+use crate::core::operation::outcome::Word;
 use crate::core::time::Tick;
 use crate::os::clock;
 use crate::supervisor::service::Service;
@@ -10,9 +11,9 @@ use crate::supervisor::service::operation::Operation;
 use crate::supervisor::service::refusal::still;
 
 /// A verb that is done.
-pub fn outcome(service: &Service, word: &str, op: u64) -> Outcome {
+pub fn outcome(service: &Service, word: Word, op: u64) -> Outcome {
     Outcome {
-        outcome: word.to_owned(),
+        outcome: word.into(),
         service: service.name.to_string(),
         op,
         release: service.serving().map(|release| release.0),
@@ -42,7 +43,7 @@ pub fn holding(service: &Service, operation: &Operation) -> Outcome {
         next: next.to_vec(),
         release: operation.release.get().map(|release| release.0),
         trouble: Some(trouble),
-        ..outcome(service, "holding", operation.id.0)
+        ..outcome(service, Word::Holding, operation.id.0)
     }
 }
 

@@ -15,6 +15,7 @@ use std::process::Command;
 
 use commands::Commands;
 use halley_sup::core::exit::Exit;
+use halley_sup::core::operation::outcome::Word;
 use halley_sup::docs::TOPICS;
 
 use crate::{source, source_but, top};
@@ -73,6 +74,14 @@ fn every_key_of_the_json_output_is_in_the_docs() {
     let page = text("json");
     let missing: Vec<_> = api.iter().flat_map(|file| json::missing(&page, file)).collect();
     assert_eq!(missing, [""; 0]);
+}
+
+#[test]
+fn every_word_of_an_outcome_is_in_the_docs() {
+    let page = text("json");
+    let is_named = |word: &&Word| page.contains(&format!("`{}`", word.name()));
+    let missing: Vec<_> = Word::ALL.iter().filter(|word| !is_named(word)).collect();
+    assert_eq!(missing, [] as [&Word; 0]);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use crate::api::backup::Args;
 use crate::api::{Event, PhaseState, Trouble};
 use crate::core::exit::Exit;
+use crate::core::operation::outcome::Word;
 use crate::os::clock;
 use crate::store::receipt::{self};
 use crate::supervisor::control::client::Client;
@@ -77,6 +78,6 @@ async fn take(service: &Rc<Service>, client: &mut Client) -> Result<(), Trouble>
     }
     backup::prune(&hand).await;
     client.tell(&Event::Backup(Box::new(backup::entry(receipt)))).await;
-    client.tell(&Event::Result(Box::new(outcome::outcome(service, "backed_up", 0)))).await;
+    client.tell(&Event::Result(Box::new(outcome::outcome(service, Word::BackedUp, 0)))).await;
     Ok(())
 }

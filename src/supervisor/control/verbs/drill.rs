@@ -3,6 +3,7 @@
 use crate::api::drill::Args;
 use crate::api::{Event, PhaseState, Trouble};
 use crate::core::exit::Exit;
+use crate::core::operation::outcome::Word;
 use crate::os::clock;
 use crate::supervisor::control::client::Client;
 use crate::supervisor::rollback_readiness::drill::{self, DrillError};
@@ -39,7 +40,9 @@ pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> R
     match tried {
         Ok(detail) => {
             client.tell(&phase(PhaseState::Ok, ms, &detail)).await;
-            client.tell(&Event::Result(Box::new(outcome::outcome(service, "drilled", 0)))).await;
+            client
+                .tell(&Event::Result(Box::new(outcome::outcome(service, Word::Drilled, 0))))
+                .await;
             Ok(())
         }
         Err(error) => {

@@ -3,6 +3,7 @@
 use crate::api::freeze::Args;
 use crate::api::{Event, Trouble};
 use crate::core::exit::Exit;
+use crate::core::operation::outcome::Word;
 use crate::os::clock;
 use crate::store::state::Freeze;
 use crate::supervisor::control::client::Client;
@@ -26,6 +27,6 @@ pub(crate) async fn perform(
     saved.map_err(|e| {
         refusal::refusal(service, "frozen", &e.to_string(), Exit::NoSpace, &["status"])
     })?;
-    client.tell(&Event::Result(Box::new(outcome::outcome(service, "frozen", 0)))).await;
+    client.tell(&Event::Result(Box::new(outcome::outcome(service, Word::Frozen, 0)))).await;
     Ok(())
 }

@@ -4,6 +4,7 @@ use crate::api::logs::Args;
 use crate::api::{Event, Trouble};
 use crate::core::exit::Exit;
 use crate::core::ids::ReleaseId;
+use crate::core::operation::outcome::Word;
 use crate::supervisor::control::client::Client;
 use crate::supervisor::processes::log_files::{Follow, tail};
 use crate::supervisor::service::outcome::outcome;
@@ -43,6 +44,6 @@ pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> R
             }
         }
     }
-    client.tell(&Event::Result(Box::new(outcome(service, "read", 0)))).await;
+    client.tell(&Event::Result(Box::new(outcome(service, Word::Read, 0)))).await;
     Ok(())
 }

@@ -3,6 +3,7 @@
 use crate::api::notify::Args;
 use crate::api::{Event, Outcome, Trouble};
 use crate::core::exit::Exit;
+use crate::core::operation::outcome::Word;
 use crate::supervisor::control::client::Client;
 use crate::supervisor::service::stack::Stack;
 
@@ -33,7 +34,7 @@ pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> R
         }
     }
     let outcome = Outcome {
-        outcome: "told".to_owned(),
+        outcome: Word::Told.into(),
         service: target.to_owned(),
         op: 0,
         release: None,

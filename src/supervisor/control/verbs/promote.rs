@@ -3,6 +3,7 @@
 use crate::api::promote::Args;
 use crate::api::{Event, Trouble};
 use crate::core::exit::Exit;
+use crate::core::operation::outcome::Word;
 use crate::core::operation::phase::Phase;
 use crate::supervisor::control::client::Client;
 use crate::supervisor::control::follow::{Until, follow};
@@ -37,7 +38,7 @@ pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> R
     // The next step has its own verdict: `watch` follows it.
     let mut grew = running.events.watch();
     while *running.phase.borrow() == phase && !running.is_over() && grew.changed().await.is_ok() {}
-    let promoted = outcome(service, "promoted", running.id.0);
+    let promoted = outcome(service, Word::Promoted, running.id.0);
     client.tell(&Event::Result(Box::new(promoted))).await;
     Ok(())
 }

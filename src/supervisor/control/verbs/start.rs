@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::api::start::Args;
 use crate::api::{Event, Trouble};
 use crate::core::exit::Exit;
+use crate::core::operation::outcome::Word;
 use crate::supervisor::control::client::Client;
 use crate::supervisor::operation::start_last_good;
 use crate::supervisor::service::outcome::outcome;
@@ -37,7 +38,7 @@ pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> R
     let trouble = service.condition.trouble();
     match trouble {
         None => {
-            client.tell(&Event::Result(Box::new(outcome(service, "started", 0)))).await;
+            client.tell(&Event::Result(Box::new(outcome(service, Word::Started, 0)))).await;
             Ok(())
         }
         Some(why) => {

@@ -3,6 +3,7 @@
 use crate::api::stop::Args;
 use crate::api::{Event, Trouble};
 use crate::core::exit::Exit;
+use crate::core::operation::outcome::Word;
 use crate::supervisor::control::client::Client;
 use crate::supervisor::operation::stop;
 use crate::supervisor::service::outcome::outcome;
@@ -30,6 +31,6 @@ pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> R
         refusal::refusal(service, "stopped", &e.to_string(), Exit::NoSpace, &["status"])
     })?;
     stop::take_down(service).await;
-    client.tell(&Event::Result(Box::new(outcome(service, "stopped", 0)))).await;
+    client.tell(&Event::Result(Box::new(outcome(service, Word::Stopped, 0)))).await;
     Ok(())
 }

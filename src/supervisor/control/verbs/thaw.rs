@@ -4,6 +4,7 @@ use crate::api::thaw::Args;
 use crate::api::{Event, Trouble};
 use crate::core::exit::Exit;
 use crate::core::ids::ReleaseId;
+use crate::core::operation::outcome::Word;
 use crate::store::release;
 use crate::supervisor::control::client::Client;
 use crate::supervisor::service::outcome;
@@ -44,6 +45,6 @@ pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> R
         None => state.freeze = None,
     });
     saved.map_err(|error| refused(&error.to_string(), Exit::NoSpace))?;
-    client.tell(&Event::Result(Box::new(outcome::outcome(service, "thawed", 0)))).await;
+    client.tell(&Event::Result(Box::new(outcome::outcome(service, Word::Thawed, 0)))).await;
     Ok(())
 }
