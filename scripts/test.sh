@@ -1,11 +1,24 @@
 #!/usr/bin/env bash
-# All checks and all tests; ends with the test runner's own summary.
+# All checks and all tests; ends with the test runner's own summary, which has the time.
+#   scripts/test.sh [fast]     fast: the checks and the inner rings alone, under a minute
 set -euo pipefail
 cd "$(dirname "$0")/.."
-scripts/test-needs.sh
+rings=()
+case ${1:-} in
+    "") scripts/test-needs.sh ;;
+    fast) rings=(--lib --test tidy --test cli --test props --test model --test config --test intake) ;;
+    *)
+        echo "usage: scripts/test.sh [fast]" >&2
+        exit 2
+        ;;
+esac
 cargo fmt --check
 cargo clippy --quiet --all-targets -- -D warnings
+cargo test --quiet --no-run "${rings[@]}"
+echo "checked and built in $SECONDS s" >&2
+# Most tests wait for processes, so twice as many at a time as there are cores.
+n_tests=$((2 * $(nproc)))
 if command -v cargo-nextest > /dev/null; then
-    exec cargo nextest run --no-fail-fast
+    exec cargo nextest run --no-fail-fast --test-threads $n_tests "${rings[@]}"
 fi
-exec cargo test --no-fail-fast
+exec cargo test --no-fail-fast "${rings[@]}" -- --test-threads $n_tests
