@@ -36,8 +36,8 @@ pub(crate) async fn follow(watched: &impl Watched, client: &mut Client, until: U
     let mut n_sent = 0;
     loop {
         grew.borrow_and_update();
-        for event in watched.events().from(n_sent) {
-            n_sent += 1;
+        for (number, event) in watched.events().after(n_sent) {
+            n_sent = number;
             let last = matches!(event, Event::Result(_));
             if !client.tell(&event).await || last {
                 return Followed::Over;

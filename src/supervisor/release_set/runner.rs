@@ -146,8 +146,8 @@ async fn follow(
     let mut n_told = 0;
     loop {
         grew.borrow_and_update();
-        for event in operation.events.from(n_told) {
-            n_told += 1;
+        for (number, event) in operation.events.after(n_told) {
+            n_told = number;
             match event {
                 Event::Operation { .. } => {}
                 Event::Result(outcome) => return Ok(*outcome),

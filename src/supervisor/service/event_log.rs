@@ -11,7 +11,8 @@ use crate::api::Event;
 /// Events in order, and a signal at each new event.
 #[derive(Debug)]
 pub struct EventLog {
-    events: RefCell<Vec<Event>>,
+    /// Each with its number, counted from 1 over all that were told.
+    events: RefCell<Vec<(usize, Event)>>,
     n_told: watch::Sender<usize>,
 }
 
@@ -21,17 +22,18 @@ impl EventLog {
         // Progress replaces progress: a late watcher needs the last number only.
         let mut events = self.events.borrow_mut();
         let is_progress = |event: &Event| matches!(event, Event::Progress { .. });
-        if is_progress(&event) && events.last().is_some_and(is_progress) {
+        if is_progress(&event) && events.last().is_some_and(|(_, last)| is_progress(last)) {
             events.pop();
         }
-        events.push(event);
+        let number = *self.n_told.borrow() + 1;
+        events.push((number, event));
         drop(events);
-        self.n_told.send_modify(|n| *n += 1);
+        self.n_told.send_replace(number);
     }
 
-    /// The events from this index on.
-    pub fn from(&self, index: usize) -> Vec<Event> {
-        self.events.borrow().iter().skip(index).cloned().collect()
+    /// The events after this number, each with its own; 0 is before all.
+    pub fn after(&self, number: usize) -> Vec<(usize, Event)> {
+        self.events.borrow().iter().filter(|(own, _)| *own > number).cloned().collect()
     }
 
     /// Changes with each new event.
@@ -63,9 +65,9 @@ mod tests {
         let log = EventLog::default();
         log.tell(heartbeat(1));
         log.tell(heartbeat(2));
-        assert_eq!(log.from(0), [heartbeat(1), heartbeat(2)]);
-        assert_eq!(log.from(1), [heartbeat(2)]);
-        assert_eq!(log.from(2), []);
+        assert_eq!(log.after(0), [(1, heartbeat(1)), (2, heartbeat(2))]);
+        assert_eq!(log.after(1), [(2, heartbeat(2))]);
+        assert_eq!(log.after(2), []);
     }
 
     #[test]
@@ -74,7 +76,16 @@ mod tests {
         for event in [progress(1), progress(2), heartbeat(1), progress(3), progress(4)] {
             log.tell(event);
         }
-        assert_eq!(log.from(0), [progress(2), heartbeat(1), progress(4)]);
+        assert_eq!(log.after(0), [(2, progress(2)), (3, heartbeat(1)), (5, progress(4))]);
+    }
+
+    #[test]
+    fn who_follows_live_sees_progress_that_replaces_what_was_seen() {
+        let log = EventLog::default();
+        log.tell(progress(1));
+        assert_eq!(log.after(0), [(1, progress(1))]);
+        log.tell(progress(2));
+        assert_eq!(log.after(1), [(2, progress(2))]);
     }
 
     #[test]
