@@ -224,10 +224,14 @@ impl World {
         })
     }
 
-    /// `kill -9` of the supervisor, whatever it is at.
+    /// `kill -9` of the supervisor, whatever it is at. Returns when it is gone with its sockets: a
+    /// client that comes in between would be cut off.
     pub fn kill_supervisor(&self) {
         if let Some(pid) = self.supervisor_pid() {
             kill(pid, libc::SIGKILL);
+            self.wait("the killed supervisor is gone", |_| {
+                proc::start_ticks(pid).is_err() || proc::is_zombie(pid)
+            });
         }
     }
 
