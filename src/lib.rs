@@ -1,38 +1,94 @@
 //! Halley: a supervisor for bare processes that replaces what serves without a client noticing.
 //!
-//! # The house
+//! # Architecture
+//!
+//! Four kinds of processes, all of one binary:
+//!
+//! ```text
+//!  halley-sup VERB            halley-sup run              a service
+//!  (cli, for as long as  ┌──────────────────────┐     ┌──────────────┐
+//!   it watches)          │ keeper               │────▶│ launcher,    │ sets descriptors, user,
+//!      │                 │ holds descriptors,   │fork │ then execve: │ environment
+//!      │                 │ parent of every      │     │ the program  │
+//!      │                 │ process, re-starts ──┼──┐  └──────────────┘
+//!      │ control socket  └──────────▲───────────┘  │  ┌──────────────┐
+//!      │ (api: JSON lines)          │ SEQPACKET    │  │ forwarder or │ only with handoff = "port",
+//!      ▼                            ▼              │  │ relay        │ or for connections that
+//!  ┌────────────────────────────────────────────┐  │  └──────────────┘ came too late
+//!  │ supervisor: config, journal, probes,       │◀─┘
+//!  │ steering, logs; may die at any instruction │
+//!  └────────────────────────────────────────────┘
+//! ```
+//!
+//! ## Rooms
 //!
 //! | room | what is there | may use |
 //! |---|---|---|
-//! | [`core`] | what Halley decides; pure: `operation` is one release or rollback, `drain` who is stopped, `release_set` several as one | nothing |
-//! | [`api`] | what client and supervisor say to each other | core |
+//! | [`core`] | every decision; pure: `operation` is one release or rollback, `analysis` what samples mean, `drain` how processes are stopped, `release_set` several releases as one | nothing |
+//! | [`text`] | values as text | core's time |
+//! | [`api`] | what client and supervisor send each other, one file a verb | core |
 //! | [`config`] | what was typed in, checked as a whole, valid by construction | core |
-//! | [`store`] | durable truth: every path, journal, state, trial, releases, intake, history | api, core, os's files |
+//! | [`store`] | what is on disk: every path, journal, state, trial, releases, intake, history | api, core, os's files |
 //! | [`os`] | the kernel fence: the only `unsafe`, the only raw descriptors | core's time |
-//! | [`keeper`] | the error kernel: holds descriptors, is every child's parent, answers intercepted binds | os, core's time and backoff |
-//! | [`forward`] | a process that splices a listener's connections to a program that was told its port, or callers that were left waiting to where the others go | os, core's backoff |
-//! | [`supervisor`] | the shell: performs effects, probes, steers, serves the control socket | api, core, config, store, os, text, the keeper's protocol |
-//! | [`cli`] | one file a verb; talks to the supervisor by its protocol | api, config, core, demo, docs, os, text |
+//! | [`keeper`] | holds descriptors, is the parent of every process, answers intercepted binds | os, core's time and backoff |
+//! | [`forward`] | a process that passes connections on: to a program that was told its port, or from an abandoned slot | os, core's backoff |
+//! | [`supervisor`] | performs what the core decides | api, core, config, store, os, text, the keeper's protocol |
+//! | [`cli`] | one file a verb; talks to the supervisor by [`api`] | api, config, core, demo, docs, os, text |
 //! | [`docs`] | the reference, one topic a file; texts only | nothing |
 //! | [`demo`] | the main job on real processes; its program and load client serve the tests as well | cli's output, os, text |
 //!
-//! A test holds these arrows, with a list of the exceptions and their reasons. It holds the rooms of
-//! the supervisor as well, from the bottom up.
+//! The rooms of the supervisor, from the bottom up; doors lead down only:
 //!
-//! # Where to begin
+//! ```text
+//!  run                 boot, reload, stop: the main loop
+//!  control             the socket, one file a verb
+//!  release_set         several releases as one
+//!  operation           one release, rollback or restart, from admission to conclusion
+//!  data                backup, migration, trial migration
+//!  rollback_readiness  could we go back? schema, rehearsal, drill
+//!  bake                watches a release that has traffic, returns a verdict
+//!  instances           start, restart, drain, scale
+//!  health              asks an instance, returns a result
+//!  tasks               programs that run once, to their end
+//!  service             the nouns: durable state, routing, activity, condition
+//!  notify · proxy      messages to people; an outside reverse proxy
+//!  sockets             listeners, slots, steering
+//!  processes           what is asked of the keeper or the host
+//! ```
 //!
-//! `halley-sup run` is [`keeper`]; it starts `halley-sup supervisor`, which is
-//! [`supervisor::run`]. A verb is in `cli/<verb>.rs`, `api/<verb>.rs` and `supervisor/control/verbs/<verb>.rs`, and in
-//! `tests/e2e`. A listener is [`supervisor::sockets::listener`], of two makes: [`supervisor::sockets::reuseport_group`] (an
-//! internet address) and [`supervisor::sockets::unix_listener`] (a unix socket's path). An operation begins in [`supervisor::operation::admission`], runs in [`supervisor::operation::runner`],
-//! does each phase in [`supervisor::operation::phases`] (with its [`supervisor::operation::hooks`]) and
-//! [`supervisor::operation::phases::rollback`], is watched by [`supervisor::bake`], ends in [`supervisor::operation::conclude`]. After a
-//! crash it goes on from [`supervisor::operation::resume`]. Several as one are [`supervisor::release_set`], decided by
-//! [`core::release_set`]. Data is saved by [`supervisor::data::backup`], tried on a copy in
-//! [`supervisor::data::trial_migration`], changed by [`supervisor::data::migration`], brought back by
-//! [`supervisor::data::restore`]. Whether one could go back is [`supervisor::rollback_readiness`], tried by
-//! [`supervisor::rollback_readiness::rehearsal`]. Who is told without asking: [`supervisor::notify`]. Callers that were
-//! held, or came too late, are passed on by [`supervisor::sockets::relay`].
+//! Tests hold all of these arrows, with a list of the exceptions and their reasons.
+//!
+//! ## The way of a release
+//!
+//! ```text
+//!  cli/release ──api──▶ control/verbs/release ──▶ operation/admission     refused, or numbered and journalled
+//!                                                  operation/runner       the loop: announce, perform, step
+//!                         core/operation/machine ◀──▶ operation/phases    one function a phase
+//!    receive verify preflight stage      phases/receive, phases/preflight  store/intake: staging/ to releases/N
+//!    rehearse_old                        rollback_readiness/rehearsal
+//!    backup restore_rehearsal migrate    data/trial_migration, data/migration
+//!    start gate                          instances/start, health/gate
+//!    flip                                service/mod (steer_to), sockets/slots
+//!    bake hold                           bake
+//!    commit                              service/durable: one rename
+//!    back_*                              phases/rollback                  the same machine, entered elsewhere
+//!                                        operation/conclude               result, history, notifications
+//!                                        instances/retire                 the old release: warm, drained, stopped
+//! ```
+//!
+//! After a crash [`supervisor::operation::resume`] reads the journal and the keeper's list, and
+//! [`core::operation::recover`] says where the operation goes on.
+//!
+//! ## Where to find
+//!
+//! - A verb: `cli/<verb>.rs`, `api/<verb>.rs`, `supervisor/control/verbs/<verb>.rs`, `tests/e2e`.
+//! - A listener: [`supervisor::sockets::listener`], either a [`supervisor::sockets::reuseport_group`]
+//!   (an internet address) or a [`supervisor::sockets::unix_listener`] (a path).
+//! - A health check: [`supervisor::health`]; a round of them: `health/probe_all.rs`.
+//! - A stop of a process: [`core::drain`] decides, `instances/drain.rs` performs, each kind of stop
+//!   is a function of [`supervisor::instances::retire`].
+//! - What is wrong with a service, for `status`: [`supervisor::service::condition`].
+//! - How to add one: `halley-sup help contributing`.
 //!
 //! # Words
 //!
@@ -41,14 +97,12 @@
 //! each, in code, configuration and output. *generation*: one start of a release; a restart makes
 //! another of the same release. *rung*: a step of the way back; rung 0 is the process that served
 //! before and still runs, the others are cold starts. *succession*: how old and new meet, side by
-//! side (*overlap*) or *in turn*. *step*: a part of the connections goes to the candidate. *place*:
-//! where an instance listens that is told its port. *entry*: an outside proxy that leads there.
-//! *oneshot*: a command that is run once, to its end. *rehearsal*: a release is tried out beside the
-//! one that serves, and stopped again. *readiness*: whether a rollback would work now. *receipt*: a
-//! backup that was taken; *site*: the live data, or a copy. *set*: releases of several services as
-//! one operation, all or none; its services are *members*. *signal*, of a bake: one thing that it
-//! looks at. *hook*: a command at a *point* of a release. *outbox*: notifications that their
-//! *targets* have not had yet.
+//! side (*overlap*) or *in turn*. *step*: a part of the connections goes to the candidate.
+//! *rehearsal*: a release is started beside the one that serves, probed, and stopped again.
+//! *readiness*: whether a rollback would work now. *receipt*: a backup that was taken; *site*: the
+//! live data, or a copy. *set*: releases of several services as one operation, all or none; its
+//! services are *members*. *signal*, of a bake: one thing that it looks at. *hook*: a command at a
+//! *point* of a release.
 //!
 //! # Architecture invariants
 //!
@@ -56,7 +110,8 @@
 //! - `unsafe` stands in `os` alone.
 //! - The keeper never reads configuration, never knows a release, never waits for anyone.
 //! - The supervisor may be killed between any two instructions.
-//! - Nothing that has served is stopped by an operation; `core::drain` compares before it acts.
+//! - A process that has served is stopped in one way, and the signal is compared with who must be
+//!   alive at that instant.
 
 pub mod api;
 pub mod cli;
