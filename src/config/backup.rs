@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use super::model::{Backup, Driver};
 use super::raw::Section;
-use super::settings;
 
 pub(super) const KEYS: &[&str] = &[
     "driver", "path", "url_env", "query", "take", "restore", "check", "deadline", "keep",
@@ -47,10 +46,10 @@ pub(super) fn backup(section: &Section<'_>) -> Option<Backup> {
                 if !section.has(key) {
                     section.problem(key, "is missing");
                 }
-                settings::command(section, key)
+                section.command(key)
             };
             let (take, restore) = (words("take"), words("restore"));
-            let check = settings::command(section, "check");
+            let check = section.command("check");
             Driver::Command { take: take?, restore: restore?, check }
         }
     };

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::model::{Bake, Inconclusive};
 use super::pattern::Pattern;
 use super::raw::Section;
 use super::selector::Selector;
@@ -36,6 +35,36 @@ pub(super) const METRICS_KEYS: &[&str] = &["path", "bad", "total", "max_ratio", 
 
 /// Lines that tell of errors, when nobody says how many may come.
 const ERROR_RATE: Rate = Rate { n: 1, per_ms: 1000 };
+
+/// The watch after the flip.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bake {
+    /// How long; zero commits at once.
+    #[serde(rename = "for", with = "super::duration")]
+    pub length: Duration,
+    /// What an inconclusive verdict means.
+    pub inconclusive: Inconclusive,
+    /// Fewer probes than this by the end are inconclusive.
+    pub min_samples: u32,
+    /// At its beginning only ends, the health check and the file limit are judged, so long.
+    #[serde(default, with = "super::duration")]
+    pub warm_up: Duration,
+    /// What is watched beside the health check.
+    #[serde(default)]
+    pub signals: Signals,
+}
+
+/// What to do when a bake could neither pass nor fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Inconclusive {
+    /// Commit.
+    Promote,
+    /// Wait for `promote` or `abort`.
+    Hold,
+    /// Roll back.
+    Rollback,
+}
 
 /// Everything that is watched beside the health check.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -254,7 +283,7 @@ fn command(section: &Section<'_>) -> Option<Command> {
     if section.has("command_timeout") && !section.has("command") {
         section.problem_with_hint("command_timeout", "there is no command", "leave it out");
     }
-    let command = settings::command(section, "command")?;
+    let command = section.command("command")?;
     Some(Command { command, timeout: timeout.unwrap_or(Duration::from_secs(10)) })
 }
 

@@ -9,8 +9,8 @@ use std::fs;
 use std::path::Path;
 
 use super::model::{Handoff, Keep, Listen, ReleaseKey, Service, Settings};
-use super::raw::{self, Found, Section};
-use super::{backup, bake, data, env_file, hooks, listen, proxy, settings, takeover};
+use super::raw::{Found, Section};
+use super::{backup, bake, data, env_file, hooks, listen, proxy, sections, settings, takeover};
 use crate::core::ids::ServiceName;
 
 /// Version of the settings' format.
@@ -31,7 +31,7 @@ pub(super) fn services(top: &Section<'_>, base: &Path) -> Vec<Draft> {
     };
     let mut drafts = Vec::new();
     for name in table.keys() {
-        let section = table.section(name, raw::SERVICE);
+        let section = table.section(name, sections::SERVICE);
         match name.parse::<ServiceName>() {
             Ok(name) => drafts.extend(section.map(|section| service(name, &section, base))),
             Err(error) => table.problem(name, error.to_string()),
@@ -51,7 +51,7 @@ fn service(name: ServiceName, section: &Section<'_>, base: &Path) -> Draft {
         strategy: takeover::strategy(section),
         max_gap: section.positive_duration("max_gap").unwrap_or(takeover::MAX_GAP),
         forward: takeover::forward(section),
-        proxy: section.section("proxy", raw::PROXY).and_then(|table| proxy::read(&table)),
+        proxy: section.section("proxy", proxy::KEYS).and_then(|table| proxy::read(&table)),
         after: after.iter().map(|found| found.value.clone()).collect(),
         artifact_bytes_max: section.size("artifact_max").unwrap_or(2 << 30),
         pinned: pinned(section),
@@ -69,7 +69,7 @@ fn service_settings(section: &Section<'_>, base: &Path, listen: &[Found<Listen>]
     let has_stream = listen.iter().any(|found| !matches!(found.value, Listen::Udp(_)));
     let n_listen = usize::from(has_stream || section.has("proxy"));
     let mut health = settings::default_health(n_listen);
-    if let Some(table) = section.section("health", raw::HEALTH) {
+    if let Some(table) = section.section("health", settings::HEALTH_KEYS) {
         health = settings::health(&table, health, n_listen);
     }
     let mut bake = bake::default();
@@ -77,7 +77,7 @@ fn service_settings(section: &Section<'_>, base: &Path, listen: &[Found<Listen>]
         bake = bake::read(&table, bake, n_listen);
     }
     let mut stop = settings::default_stop();
-    if let Some(table) = section.section("stop", raw::STOP) {
+    if let Some(table) = section.section("stop", settings::STOP_KEYS) {
         stop = settings::stop(&table, stop);
     }
     let migrate = section.section("migrate", data::MIGRATE_KEYS);
@@ -87,7 +87,7 @@ fn service_settings(section: &Section<'_>, base: &Path, listen: &[Found<Listen>]
     env.extend(settings::env(section));
     Settings {
         version: SETTINGS_VERSION,
-        command: settings::command(section, "command").unwrap_or_default(),
+        command: section.command("command").unwrap_or_default(),
         user: user(section),
         instances: instances(section),
         env,
@@ -173,7 +173,7 @@ pub(super) const RELEASE_KEYS: [(&str, ReleaseKey); 6] = [
 
 fn keep(section: &Section<'_>) -> Keep {
     let mut keep = Keep { releases: 5, standby: std::time::Duration::from_secs(15 * 60) };
-    if let Some(table) = section.section("keep", raw::KEEP) {
+    if let Some(table) = section.section("keep", sections::KEEP) {
         keep.releases = table.number("releases", 1, 10_000).unwrap_or(keep.releases);
         keep.standby = table.duration("standby").unwrap_or(keep.standby);
     }
@@ -214,7 +214,7 @@ mod tests {
         let text = format!("[service.web]\n{text}");
         let table = DeTable::parse(&text).unwrap();
         let report = Report::new(Path::new("t.toml"), &text);
-        let top = Section::of("", &(0..0), table.get_ref(), raw::TOP, &report);
+        let top = Section::of("", &(0..0), table.get_ref(), sections::TOP, &report);
         let draft = services(&top, Path::new("/base")).remove(0);
         (draft.service, report.into_problems().iter().map(ToString::to_string).collect())
     }

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::model::{Migrate, Rehearse, Schema, SchemaKind};
 use super::raw::Section;
-use super::settings;
 
 pub(super) const MIGRATE_KEYS: &[&str] = &["command", "deadline", "probe"];
 pub(super) const SCHEMA_KEYS: &[&str] = &["provides", "accepts", "kind"];
@@ -26,11 +25,11 @@ pub(super) fn drill(section: &Section<'_>) -> Option<Duration> {
 
 /// The section laid over `base`.
 pub(super) fn migrate(section: &Section<'_>, base: Option<Migrate>) -> Option<Migrate> {
-    let own = settings::command(section, "command");
+    let own = section.command("command");
     if own.is_none() && base.is_none() && !section.has("command") {
         section.problem_with_hint("command", "is missing", "write [\"./bin/migrate\"]");
     }
-    let probe = settings::command(section, "probe");
+    let probe = section.command("probe");
     let deadline = section.positive_duration("deadline");
     let old = base.as_ref();
     Some(Migrate {

@@ -8,7 +8,6 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::raw::Section;
-use super::settings;
 
 /// The keys of the section.
 pub(super) const KEYS: &[&str] = &[
@@ -98,7 +97,7 @@ pub(super) fn read(section: &Section<'_>) -> Vec<Hook> {
 /// One command, or a list of commands.
 fn commands(section: &Section<'_>, key: &str) -> Vec<Vec<String>> {
     let Some(lists) = section.text_lists(key) else {
-        return settings::command(section, key).into_iter().collect();
+        return section.command(key).into_iter().collect();
     };
     let named = |words: &Vec<String>| words.first().is_some_and(|program| !program.is_empty());
     if !lists.iter().all(named) {

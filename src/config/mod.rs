@@ -27,6 +27,7 @@ mod notify;
 mod place;
 mod problem;
 mod proxy;
+mod sections;
 mod settings;
 mod suggest;
 mod takeover;
@@ -42,7 +43,7 @@ use crate::core::kernel::Kernel;
 
 pub use self::locate::locate;
 pub use self::problem::Problem;
-pub use self::raw::KEYS;
+pub use self::sections::KEYS;
 pub use self::suggest::nearest;
 
 use self::across::Placed;
@@ -145,9 +146,9 @@ impl Reading {
                 return;
             }
         };
-        let report = Report::new(path, &text);
+        let report = Report::new(path, &text).of_sections(KEYS);
         let table = parse(&text, &report);
-        let top = Section::of("", &(0..0), table.get_ref(), raw::TOP, &report);
+        let top = Section::of("", &(0..0), table.get_ref(), sections::TOP, &report);
         let drafts = read(&top);
         if report.has_syntax_errors() {
             self.broken.push(path.to_owned());

@@ -1,8 +1,9 @@
 //! Settings that are valid by construction: what the rest of the house sees.
 //!
-//! Only [`super::check`] makes these, from what was typed in ([`super::raw`]). The part of a
-//! service's settings that belongs to a release ([`Settings`]) is snapshotted with it and comes back with it,
-//! so it is serialised here, with a version.
+//! Only [`super::check`] makes these, from what was typed in ([`super::raw`]). What belongs to one
+//! section alone is defined where that section is read. The part of a service's settings that
+//! belongs to a release ([`Settings`]) is snapshotted with it and comes back with it, so it is
+//! serialised here, with a version.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::bake::{Bake, Inconclusive};
 pub use super::hooks::{Hook, Point};
 pub use super::notify::{Target, Way, Webhook};
 use crate::core::ids::ServiceName;
@@ -259,24 +261,6 @@ pub struct Health {
     pub deadline: Duration,
 }
 
-/// The watch after the flip.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Bake {
-    /// How long; zero commits at once.
-    #[serde(rename = "for", with = "super::duration")]
-    pub length: Duration,
-    /// What an inconclusive verdict means.
-    pub inconclusive: Inconclusive,
-    /// Fewer probes than this by the end are inconclusive.
-    pub min_samples: u32,
-    /// At its beginning only ends, the health check and the file limit are judged, so long.
-    #[serde(default, with = "super::duration")]
-    pub warm_up: Duration,
-    /// What is watched beside the health check.
-    #[serde(default)]
-    pub signals: super::bake::Signals,
-}
-
 /// How a rollback is rehearsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rehearse {
@@ -366,18 +350,6 @@ pub enum SchemaKind {
     Expand,
     /// It takes away: they do not.
     Contract,
-}
-
-/// What to do when a bake could neither pass nor fail.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Inconclusive {
-    /// Commit.
-    Promote,
-    /// Wait for `promote` or `abort`.
-    Hold,
-    /// Roll back.
-    Rollback,
 }
 
 /// How a program is stopped.

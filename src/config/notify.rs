@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use super::problem::Problem;
 use super::raw::{Found, Section};
-use super::settings;
 use crate::core::ids::ServiceName;
 use crate::core::notice::Notice;
 
@@ -152,7 +151,7 @@ fn way(section: &Section<'_>, base: &Path) -> Option<Way> {
             for key in ["headers", "header_files"].into_iter().filter(|key| section.has(key)) {
                 section.problem(key, "is for http");
             }
-            let mut words = settings::command(section, "command")?;
+            let mut words = section.command("command")?;
             if words[0].contains('/') {
                 words[0] = base.join(&words[0]).to_string_lossy().into_owned();
             }
@@ -232,13 +231,13 @@ mod tests {
 
     use super::*;
     use crate::config::problem::Report;
-    use crate::config::raw;
+    use crate::config::sections;
 
     fn check(text: &str) -> (Vec<Target>, Vec<String>) {
         let text = format!("[notify.pager]\n{text}");
         let table = DeTable::parse(&text).unwrap();
         let report = Report::new(Path::new("t.toml"), &text);
-        let top = Section::of("", &(0..0), table.get_ref(), raw::TOP, &report);
+        let top = Section::of("", &(0..0), table.get_ref(), sections::TOP, &report);
         let drafts = read(&top, Path::new("/base"));
         drop(top);
         let targets = drafts.into_iter().map(|draft| draft.target).collect();

@@ -59,17 +59,31 @@ impl fmt::Display for Problem {
 
 impl std::error::Error for Problem {}
 
+/// The keys of every section, by the section's name.
+pub(super) type Sections = &'static [(&'static str, &'static [&'static str])];
+
 /// The problems of one file while it is read.
 pub(super) struct Report<'a> {
     file: &'a Path,
     source: &'a str,
+    sections: Sections,
     problems: RefCell<Vec<Problem>>,
     syntax_errors: RefCell<Vec<Problem>>,
 }
 
 impl<'a> Report<'a> {
     pub(super) fn new(file: &'a Path, source: &'a str) -> Self {
-        Self { file, source, problems: RefCell::default(), syntax_errors: RefCell::default() }
+        let (problems, syntax_errors) = (RefCell::default(), RefCell::default());
+        Self { file, source, sections: &[], problems, syntax_errors }
+    }
+
+    /// The same, for a file of these sections: a key in the wrong one is answered with the right one.
+    pub(super) fn of_sections(self, sections: Sections) -> Self {
+        Self { sections, ..self }
+    }
+
+    pub(super) fn sections(&self) -> Sections {
+        self.sections
     }
 
     /// The line, from 1, that a span begins in.

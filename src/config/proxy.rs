@@ -5,8 +5,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::model::{Admin, Proxy};
-use super::raw::{PROXY, Section};
-use super::settings::command;
+use super::raw::Section;
+
+/// The keys of the section.
+pub(super) const KEYS: &[&str] =
+    &["kind", "admin", "id", "backend", "server", "file", "test", "reload", "flip", "check"];
 
 /// Longest path of a unix socket: `sun_path` has 108 bytes and ends with a NUL (unix(7)).
 const SOCKET_BYTES_MAX: usize = 107;
@@ -79,7 +82,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<Proxy> {
             Some(Proxy::Nginx { file: file?, test: test?, reload: reload? })
         }
         Kind::Command => {
-            let (flip, check) = (command(section, "flip"), command(section, "check"));
+            let (flip, check) = (section.command("flip"), section.command("check"));
             if section.has("check") && check.is_none() {
                 return None;
             }
@@ -102,7 +105,7 @@ fn refuse_keys_of_others(section: &Section<'_>, kind: Kind) {
     let is_other = |key: &&str| {
         *key != "kind" && !needed.contains(key) && !allowed.contains(key) && section.has(key)
     };
-    for key in PROXY.iter().copied().filter(is_other) {
+    for key in KEYS.iter().copied().filter(is_other) {
         let of = KINDS.iter().filter(|(_, other)| {
             let (needed, allowed) = other.keys();
             needed.contains(&key) || allowed.contains(&key)
@@ -183,7 +186,7 @@ fn file(section: &Section<'_>) -> Option<PathBuf> {
 
 fn command_or(section: &Section<'_>, key: &str, default: &[&str]) -> Option<Vec<String>> {
     if section.has(key) {
-        return command(section, key);
+        return section.command(key);
     }
     Some(default.iter().map(|word| (*word).to_owned()).collect())
 }
@@ -200,7 +203,7 @@ mod tests {
     fn check(text: &str) -> (Option<Proxy>, Vec<String>) {
         let table = DeTable::parse(text).unwrap();
         let report = Report::new(Path::new("t.toml"), text);
-        let section = Section::of("p", &(0..0), table.get_ref(), PROXY, &report);
+        let section = Section::of("p", &(0..0), table.get_ref(), KEYS, &report);
         let proxy = read(&section);
         (proxy, report.into_problems().iter().map(ToString::to_string).collect())
     }

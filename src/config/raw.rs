@@ -1,7 +1,7 @@
 //! What was typed in: a TOML table read key by key, each value with its line.
 //!
-//! Every section has its list of known keys ([`KEYS`]); whatever else stands there is a problem,
-//! with the key that was probably meant. A reader returns `None` both for an absent key and for a
+//! Every section has its list of known keys; whatever else stands there is a problem, with the key
+//! that was probably meant. A reader returns `None` both for an absent key and for a
 //! bad value, which it has reported by then, so that reading goes on and finds the next problem.
 //! Nothing here knows what a value means; that is [`super::check`].
 
@@ -13,78 +13,8 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::problem::Report;
-use super::{backup, bake, data, duration, hooks, notify, size, suggest};
-
-/// Every key that is understood, by section. The first section is the top of `halley.toml`.
-pub const KEYS: &[(&str, &[&str])] = &[
-    ("", TOP),
-    ("service.NAME", SERVICE),
-    ("service.NAME.health", HEALTH),
-    ("service.NAME.bake", bake::KEYS),
-    ("service.NAME.bake.metrics", bake::METRICS_KEYS),
-    ("service.NAME.keep", KEEP),
-    ("service.NAME.stop", STOP),
-    ("service.NAME.hooks", hooks::KEYS),
-    ("service.NAME.forward", FORWARD),
-    ("service.NAME.proxy", PROXY),
-    ("service.NAME.migrate", data::MIGRATE_KEYS),
-    ("service.NAME.backup", backup::KEYS),
-    ("release.toml.schema", data::SCHEMA_KEYS),
-    ("release.toml", RELEASE),
-    ("notify.NAME", notify::KEYS),
-];
-
-pub(super) const TOP: &[&str] = &["root", "socket", "service", "notify"];
-pub(super) const SERVICE: &[&str] = &[
-    "listen",
-    "handoff",
-    "strategy",
-    "canary",
-    "max_gap",
-    "socket_mode",
-    "socket_owner",
-    "command",
-    "user",
-    "instances",
-    "after",
-    "env",
-    "env_file",
-    "backlog",
-    "artifact_max",
-    "pin",
-    "health",
-    "bake",
-    "keep",
-    "stop",
-    "hooks",
-    "forward",
-    "proxy",
-    "rehearse",
-    "drill",
-    "migrate",
-    "backup",
-];
-pub(super) const HEALTH: &[&str] = &[
-    "http",
-    "tcp",
-    "exec",
-    "notify",
-    "interval",
-    "rest_interval",
-    "timeout",
-    "rise",
-    "fall",
-    "min_healthy",
-    "deadline",
-];
-pub(super) const KEEP: &[&str] = &["releases", "standby"];
-pub(super) const STOP: &[&str] = &["signal", "linger", "drain", "timeout"];
-pub(super) const FORWARD: &[&str] = &["proxy_protocol", "max_clients"];
-pub(super) const PROXY: &[&str] =
-    &["kind", "admin", "id", "backend", "server", "file", "test", "reload", "flip", "check"];
-pub(super) const RELEASE: &[&str] =
-    &["version", "command", "env", "health", "stop", "migrate", "schema", "hooks"];
+use super::problem::{Report, Sections};
+use super::{duration, size, suggest};
 
 /// A value with its line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -193,6 +123,16 @@ impl<'a> Section<'a> {
         let texts: Vec<_> =
             items.iter().map(|item| self.text_of(key, item, "a text in this list")).collect();
         texts.into_iter().collect()
+    }
+
+    /// A program with its arguments, not empty.
+    pub(super) fn command(&self, key: &str) -> Option<Vec<String>> {
+        let words: Vec<_> = self.texts(key)?.into_iter().map(|found| found.value).collect();
+        if words.first().is_none_or(String::is_empty) {
+            self.problem_with_hint(key, "names no program", "write [\"./bin/web\"]");
+            return None;
+        }
+        Some(words)
     }
 
     /// A key that may only be `true`.
@@ -359,7 +299,7 @@ impl<'a> Section<'a> {
             if known.contains(&name) {
                 continue;
             }
-            let hint = unknown_hint(name, known);
+            let hint = unknown_hint(name, known, self.report.sections());
             let line = self.report.line(&key.span());
             self.report.add_with_hint(line, &self.path(name), "unknown key", hint);
         }
@@ -367,11 +307,11 @@ impl<'a> Section<'a> {
 }
 
 /// What was probably meant: a near key, the section the key belongs in, or the list of keys.
-fn unknown_hint(name: &str, known: &[&str]) -> String {
+fn unknown_hint(name: &str, known: &[&str], sections: Sections) -> String {
     if let Some(meant) = suggest::nearest(name, known.iter().copied()) {
         return format!("did you mean {meant}?");
     }
-    let elsewhere = KEYS.iter().find(|(_, keys)| keys.contains(&name));
+    let elsewhere = sections.iter().find(|(_, keys)| keys.contains(&name));
     match elsewhere {
         Some((section, _)) if section.starts_with("service") => {
             format!("it belongs in [{section}]")
@@ -398,6 +338,8 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::config::sections::{KEYS, SERVICE};
+    use crate::config::settings::{HEALTH_KEYS, STOP_KEYS};
 
     /// Reads `text` with `read` and gives what it returned and the problems.
     fn check<T>(text: &str, read: impl Fn(&Section<'_>) -> T) -> (T, Vec<String>) {
@@ -467,11 +409,11 @@ mod tests {
     #[test]
     fn an_unknown_key_is_answered_by_what_was_meant() {
         for (key, known, hint) in [
-            ("intervall", HEALTH, "did you mean interval?"),
+            ("intervall", HEALTH_KEYS, "did you mean interval?"),
             ("rise", SERVICE, "it belongs in [service.NAME.health]"),
-            ("colour", STOP, "known here: signal, linger, drain, timeout"),
+            ("colour", STOP_KEYS, "known here: signal, linger, drain, timeout"),
         ] {
-            assert_eq!(unknown_hint(key, known), hint);
+            assert_eq!(unknown_hint(key, known, KEYS), hint);
         }
     }
 }

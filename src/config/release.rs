@@ -8,7 +8,8 @@ use std::path::Path;
 use super::check::RELEASE_KEYS;
 use super::model::{ReleaseKey, Settings};
 use super::problem::{Problem, Report};
-use super::raw::{self, Section};
+use super::raw::Section;
+use super::sections::{KEYS, RELEASE};
 use super::{data, hooks, parse, settings};
 
 /// The settings a release runs with.
@@ -34,9 +35,9 @@ pub fn overlay(
     file: &Path,
     text: &str,
 ) -> Result<Overlay, Vec<Problem>> {
-    let report = Report::new(file, text);
+    let report = Report::new(file, text).of_sections(KEYS);
     let table = parse(text, &report);
-    let top = Section::of("", &(0..0), table.get_ref(), raw::RELEASE, &report);
+    let top = Section::of("", &(0..0), table.get_ref(), RELEASE, &report);
     refuse(&top, pinned);
     let overlay = read(&top, base, usize::from(has_listener));
     drop(top);
@@ -55,7 +56,7 @@ fn refuse(top: &Section<'_>, pinned: &[ReleaseKey]) {
 fn read(top: &Section<'_>, base: &Settings, n_listen: usize) -> Overlay {
     let mut settings = base.clone();
     let mut warnings = Vec::new();
-    if let Some(command) = settings::command(top, "command") {
+    if let Some(command) = top.command("command") {
         settings.command = command;
     }
     for (name, value) in settings::env(top) {
@@ -64,10 +65,10 @@ fn read(top: &Section<'_>, base: &Settings, n_listen: usize) -> Overlay {
             warnings.push(format!("env.{name}: the release's value replaces the host's"));
         }
     }
-    if let Some(health) = top.section("health", raw::HEALTH) {
+    if let Some(health) = top.section("health", settings::HEALTH_KEYS) {
         settings.health = settings::health(&health, settings.health, n_listen);
     }
-    if let Some(stop) = top.section("stop", raw::STOP) {
+    if let Some(stop) = top.section("stop", settings::STOP_KEYS) {
         settings.stop = settings::stop(&stop, settings.stop);
     }
     if let Some(table) = top.section("migrate", data::MIGRATE_KEYS) {

@@ -10,6 +10,21 @@ use super::env_file::{is_name, is_reserved};
 use super::model::{Check, Drain, Health, Stop};
 use super::raw::Section;
 
+pub(super) const HEALTH_KEYS: &[&str] = &[
+    "http",
+    "tcp",
+    "exec",
+    "notify",
+    "interval",
+    "rest_interval",
+    "timeout",
+    "rise",
+    "fall",
+    "min_healthy",
+    "deadline",
+];
+pub(super) const STOP_KEYS: &[&str] = &["signal", "linger", "drain", "timeout"];
+
 /// The health checks of a service that names none: a connection is taken for a service with
 /// listeners, being alive for one without.
 pub(super) fn default_health(n_listen: usize) -> Health {
@@ -28,16 +43,6 @@ pub(super) fn default_health(n_listen: usize) -> Health {
 pub(super) fn default_stop() -> Stop {
     let (linger, timeout) = (Duration::from_secs(5), Duration::from_secs(30));
     Stop { signal: "TERM".to_owned(), linger, drain: Drain::default(), timeout }
-}
-
-/// A program with its arguments under `key`, not empty.
-pub(super) fn command(section: &Section<'_>, key: &str) -> Option<Vec<String>> {
-    let words: Vec<_> = section.texts(key)?.into_iter().map(|found| found.value).collect();
-    if words.first().is_none_or(String::is_empty) {
-        section.problem_with_hint(key, "names no program", "write [\"./bin/web\"]");
-        return None;
-    }
-    Some(words)
 }
 
 /// The variables under `env`.
@@ -134,7 +139,7 @@ fn one_check(section: &Section<'_>, key: &str) -> Option<Check> {
     match key {
         "http" => http_path(section).map(Check::Http),
         "tcp" => section.flag("tcp").map(|_| Check::Tcp),
-        "exec" => command(section, "exec").map(Check::Exec),
+        "exec" => section.command("exec").map(Check::Exec),
         _ => section.flag("notify").map(|_| Check::Notify),
     }
 }

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::model::{Forward, Handoff, Listen, Service, SocketFile, Strategy};
-use super::raw::{self, Section};
+use super::raw::Section;
+
+pub(super) const FORWARD_KEYS: &[&str] = &["proxy_protocol", "max_clients"];
 
 /// How long callers wait for a candidate at most, when nobody says otherwise.
 pub(super) const MAX_GAP: Duration = Duration::from_secs(10);
@@ -134,7 +136,7 @@ pub(super) fn socket_file(section: &Section<'_>) -> SocketFile {
 
 /// How connections are passed on.
 pub(super) fn forward(section: &Section<'_>) -> Forward {
-    let Some(table) = section.section("forward", raw::FORWARD) else {
+    let Some(table) = section.section("forward", FORWARD_KEYS) else {
         return Forward::default();
     };
     Forward {
