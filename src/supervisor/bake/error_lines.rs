@@ -14,7 +14,7 @@ use crate::core::analysis::rate::Window;
 use crate::core::health::Sample;
 use crate::core::time::Tick;
 use crate::os::clock;
-use crate::supervisor::bake::{Finding, Stage};
+use crate::supervisor::bake::finding::{Finding, Stage};
 use crate::supervisor::processes::log_files::Follow;
 
 /// What is looked at in one go. A program that floods its log keeps nobody waiting; what lies beyond

@@ -8,7 +8,7 @@ use crate::config::selector::Selector;
 use crate::core::analysis::exposition::{self, Series};
 use crate::core::analysis::ratio::Increase;
 use crate::core::health::Sample;
-use crate::supervisor::bake::Finding;
+use crate::supervisor::bake::finding::Finding;
 use crate::supervisor::health::check;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::Crew;

@@ -7,10 +7,11 @@ use crate::config::bake::ErrorLines;
 use crate::core::analysis::signal::Name;
 use crate::core::time::Tick;
 use crate::os::clock;
+use crate::supervisor::bake::book::Book;
 use crate::supervisor::bake::error_lines::{self, Lines};
+use crate::supervisor::bake::finding::{Finding, Stage};
 use crate::supervisor::bake::resources::{self, Held, Resources};
 use crate::supervisor::bake::usage_history::Point;
-use crate::supervisor::bake::{Book, Finding, Stage};
 use crate::supervisor::service::instances::Crew;
 
 /// What one bake sees so.

@@ -9,7 +9,7 @@ use crate::core::analysis::signal::Name;
 use crate::core::health::Sample;
 use crate::core::ids::InstanceIndex;
 use crate::os::usage::{self, Files, Usage};
-use crate::supervisor::bake::Finding;
+use crate::supervisor::bake::finding::Finding;
 use crate::supervisor::service::instances::Crew;
 use crate::text::size;
 
