@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 pub use super::bake::{Bake, Inconclusive};
 pub use super::hooks::{Hook, Point};
 pub use super::notify::{Target, Way, Webhook};
+pub use super::proxy::{Admin, Proxy};
 use crate::core::ids::ServiceName;
 
 /// A whole configuration.
@@ -123,54 +124,6 @@ pub struct Forward {
     pub proxy_protocol: bool,
     /// Connections at a time per instance; more wait in the queue.
     pub max_clients: Option<u32>,
-}
-
-/// An outside reverse proxy that is the stable entry point.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Proxy {
-    /// Caddy's admin API; `id` is the `@id` of the `reverse_proxy` handler.
-    Caddy {
-        /// Where it listens.
-        admin: Admin,
-        /// The handler.
-        id: String,
-    },
-    /// HAProxy's runtime API; servers `server` (one instance) or `server1`, `server2`, … of
-    /// `backend`.
-    HaProxy {
-        /// Where it listens.
-        admin: Admin,
-        /// The backend's name.
-        backend: String,
-        /// The servers' name.
-        server: String,
-    },
-    /// nginx: an include file with the servers of an upstream, tested, then reloaded.
-    Nginx {
-        /// The include file.
-        file: PathBuf,
-        /// The command that tests the configuration.
-        test: Vec<String>,
-        /// The command that reloads it.
-        reload: Vec<String>,
-    },
-    /// Any other, by command; upstreams are in `HALLEY_UPSTREAMS` (space-separated) and for
-    /// `{upstreams}` in its arguments.
-    Command {
-        /// Points the proxy at the upstreams.
-        flip: Vec<String>,
-        /// Says whether it could.
-        check: Option<Vec<String>>,
-    },
-}
-
-/// Where an admin API listens: `http://127.0.0.1:2019`, `tcp://127.0.0.1:9999`, `unix:/run/x.sock`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Admin {
-    /// On a port.
-    Tcp(SocketAddr),
-    /// On a unix socket.
-    Unix(PathBuf),
 }
 
 /// The settings a release runs with. Snapshotted beside it as `meta/N/settings.json`, readable by

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use halley_sup::config::model::{Admin, Proxy};
+use halley_sup::config::proxy::{Admin, Caddy, Proxy};
 use halley_sup::demo::load::Shape;
 use halley_sup::supervisor::proxy::Upstream;
 
@@ -74,7 +74,7 @@ fn no_fresh_connection_is_lost_where_the_kernel_migrates_them() {
 fn what_is_wrong_is_told_and_nothing_is_changed() {
     let mut world = World::caddy();
     let two = world.upstreams(&[2]);
-    let Proxy::Caddy { admin: there, .. } = world.proxy.clone() else { panic!("no caddy") };
+    let Proxy::Caddy(Caddy { admin: there, .. }) = world.proxy.clone() else { panic!("no caddy") };
     let nobody = || Admin::Tcp(free_address());
     let no_file = || Admin::Unix(PathBuf::from("/no/such.sock"));
     for (admin, id, texts) in [
@@ -87,7 +87,7 @@ fn what_is_wrong_is_told_and_nothing_is_changed() {
         (nobody(), "web", ["connection refused; is it running?", "(curl http://127.0.0.1:"]),
         (no_file(), "web", ["no such file or directory; is it", "(curl -H 'Host;' --unix-socket"]),
     ] {
-        let proxy = Proxy::Caddy { admin, id: id.to_owned() };
+        let proxy = Proxy::Caddy(Caddy { admin, id: id.to_owned() });
         for error in [check(&proxy, 1).unwrap_err(), flip(&proxy, &two).unwrap_err()] {
             assert!(error.starts_with("caddy at "), "{error}");
             assert!(texts.iter().all(|text| error.contains(text)), "{error}");
@@ -95,7 +95,7 @@ fn what_is_wrong_is_told_and_nothing_is_changed() {
     }
     world.wait_for(1);
     // Its own API at the wrong port: a server that is not Caddy.
-    let proxy = Proxy::Caddy { admin: Admin::Tcp(world.backends[0]), id: "web".to_owned() };
+    let proxy = Proxy::Caddy(Caddy { admin: Admin::Tcp(world.backends[0]), id: "web".to_owned() });
     let error = check(&proxy, 1).unwrap_err();
     assert!(error.contains("the answer is not JSON"), "{error}");
 }

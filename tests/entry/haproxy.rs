@@ -1,6 +1,6 @@
 //! HAProxy: nothing is lost, on whatever connection.
 
-use halley_sup::config::model::{Admin, Proxy};
+use halley_sup::config::proxy::{Admin, HaProxy, Proxy};
 use halley_sup::demo::load::Shape;
 
 use crate::world::{World, ask, check, flip, free_address};
@@ -8,14 +8,16 @@ use crate::world::{World, ask, check, flip, free_address};
 /// The world's proxy with another API, backend or server.
 fn other(world: &World, change: impl Fn(&mut Admin, &mut String, &mut String)) -> Proxy {
     let mut proxy = world.proxy.clone();
-    if let Proxy::HaProxy { admin, backend, server } = &mut proxy {
+    if let Proxy::HaProxy(HaProxy { admin, backend, server }) = &mut proxy {
         change(admin, backend, server);
     }
     proxy
 }
 
 fn socket(world: &World, name: &str) -> Admin {
-    let Proxy::HaProxy { admin: Admin::Unix(path), .. } = &world.proxy else { panic!("no socket") };
+    let Proxy::HaProxy(HaProxy { admin: Admin::Unix(path), .. }) = &world.proxy else {
+        panic!("no socket")
+    };
     Admin::Unix(path.with_file_name(name))
 }
 
@@ -66,7 +68,7 @@ fn a_server_that_a_health_check_has_stopped_is_up_after_a_flip() {
     let mut world = World::haproxy("  server app {a} check inter 1h fastinter 1h downinter 1h");
     // A check every hour does not help: the flip does.
     world.flip(&[1]).unwrap();
-    if let Proxy::HaProxy { admin: Admin::Unix(path), .. } = &world.proxy {
+    if let Proxy::HaProxy(HaProxy { admin: Admin::Unix(path), .. }) = &world.proxy {
         use std::io::{Read, Write};
         let mut stream = std::os::unix::net::UnixStream::connect(path).unwrap();
         stream.write_all(b"set server web/app health down\n").unwrap();

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use halley_sup::config::model::Proxy;
+use halley_sup::config::proxy::{Nginx, Proxy};
 use halley_sup::demo::load::Shape;
 use halley_sup::supervisor::proxy::Upstream;
 
@@ -59,14 +59,14 @@ fn a_broken_configuration_is_told_and_the_old_file_comes_back() {
 #[test]
 fn a_directory_that_is_not_there_and_an_nginx_that_is_not_are_told() {
     let mut world = World::nginx();
-    let Proxy::Nginx { file, test, .. } = world.proxy.clone() else { panic!("no nginx") };
+    let Proxy::Nginx(Nginx { file, test, .. }) = world.proxy.clone() else { panic!("no nginx") };
     let reload = vec!["/no/such/nginx".to_owned()];
-    let proxy = Proxy::Nginx { file: file.clone(), test: test.clone(), reload };
+    let proxy = Proxy::Nginx(Nginx { file: file.clone(), test: test.clone(), reload });
     let error = flip(&proxy, &world.upstreams(&[2])).unwrap_err();
     assert!(error.starts_with("/no/such/nginx: no such file or directory"), "{error}");
     assert_eq!(fs::read_to_string(&file).unwrap(), format!("server {};\n", world.backends[0]));
     let file = PathBuf::from("/no/such/web.conf");
-    let proxy = Proxy::Nginx { file, test, reload: vec!["true".to_owned()] };
+    let proxy = Proxy::Nginx(Nginx { file, test, reload: vec!["true".to_owned()] });
     let error = check(&proxy, 1).unwrap_err();
     assert!(error.contains("/no/such: no such file or directory"), "{error}");
     world.wait_for(1);

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use halley_sup::config::model::{Admin, Proxy};
+use halley_sup::config::proxy::{Admin, Caddy, HaProxy, Nginx, Proxy};
 use halley_sup::demo::load::{Load, Shape};
 use halley_sup::supervisor::proxy::{self, Upstream};
 use rustix::process::{Pid, Signal, kill_process};
@@ -53,7 +53,7 @@ impl World {
     }
 
     fn caddy_at(admin: Admin, listen: &str) -> Self {
-        let mut world = Self::empty(Proxy::Caddy { admin, id: "web".to_owned() });
+        let mut world = Self::empty(Proxy::Caddy(Caddy { admin, id: "web".to_owned() }));
         let config = serde_json::json!({
             "admin": { "listen": listen, "config": { "persist": false } },
             "logging": { "logs": { "default": { "level": "ERROR" } } },
@@ -79,7 +79,8 @@ impl World {
     pub fn haproxy(servers: &str) -> Self {
         let sockets = tempfile::tempdir().unwrap().keep();
         let admin = Admin::Unix(sockets.join("admin.sock"));
-        let proxy = Proxy::HaProxy { admin, backend: "web".to_owned(), server: "app".to_owned() };
+        let proxy =
+            Proxy::HaProxy(HaProxy { admin, backend: "web".to_owned(), server: "app".to_owned() });
         let mut world = Self::empty(proxy);
         fs::write(world.path("sockets"), sockets.display().to_string()).unwrap();
         let servers = servers.replace("{a}", &world.backends[0].to_string());
@@ -101,7 +102,8 @@ impl World {
 
     /// nginx with an include file.
     pub fn nginx() -> Self {
-        let empty = Proxy::Nginx { file: PathBuf::new(), test: Vec::new(), reload: Vec::new() };
+        let empty =
+            Proxy::Nginx(Nginx { file: PathBuf::new(), test: Vec::new(), reload: Vec::new() });
         let mut world = Self::empty(empty);
         let dir = world.dir.path().display().to_string();
         let temps: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
@@ -122,11 +124,11 @@ impl World {
             let words = [&[program.as_str(), "-p", &dir, "-c", &config], more].concat();
             words.into_iter().map(str::to_owned).collect::<Vec<_>>()
         };
-        world.proxy = Proxy::Nginx {
+        world.proxy = Proxy::Nginx(Nginx {
             file: world.path("web.conf"),
             test: command(&["-t"]),
             reload: command(&["-s", "reload"]),
-        };
+        });
         world.start("nginx", &["-p", &dir, "-c", &config]);
         world
     }

@@ -2,20 +2,18 @@
 
 use std::rc::Rc;
 
-use crate::config::model::Proxy;
 use crate::supervisor::health::probe_all::{Round, probe_all};
+use crate::supervisor::proxy;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::condition::Source;
 use crate::supervisor::service::instances::{Crew, Duty};
 use crate::supervisor::service::notices;
 
-/// A proxy that was restarted has forgotten where it led. To say the same again changes nothing;
+/// A proxy that was restarted may have forgotten where it led. To say the same again changes nothing;
 /// commands of the user's are not run again and again.
 async fn remind_proxy(service: &Rc<Service>, crew: &Crew) {
     let config = service.config();
-    let remembers =
-        matches!(config.proxy, None | Some(Proxy::Nginx { .. } | Proxy::Command { .. }));
-    if remembers || crew.duty.get() != Duty::Live {
+    if !config.proxy.as_ref().is_some_and(proxy::forgets) || crew.duty.get() != Duty::Live {
         return;
     }
     if let Err(why) = service.point_proxy(crew).await {

@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::config::model::Admin;
-use crate::supervisor::proxy::EntryError;
+use crate::supervisor::proxy::error::EntryError;
 use crate::supervisor::sockets::stream::Wire;
 
 /// Whom an error is about, and how a person asks the same.

@@ -13,9 +13,10 @@ use hyper::body::Bytes;
 use hyper::{Method, StatusCode, header};
 use serde_json::{Value, json};
 
-use crate::config::model::Admin;
+use crate::config::proxy::{Admin, Caddy};
 use crate::supervisor::proxy::admin::{Place, connect};
-use crate::supervisor::proxy::{DEADLINE, EntryError, Upstream};
+use crate::supervisor::proxy::driver::{Driver, Upstream, Work};
+use crate::supervisor::proxy::error::{DEADLINE, EntryError};
 use crate::supervisor::sockets::http_client::{self, Answer, BodyLimit, HttpError, Limits};
 
 /// Whether the kernel gives the queue of a closed listener to the one beside it.
@@ -23,11 +24,25 @@ const MIGRATE: &str = "/proc/sys/net/ipv4/tcp_migrate_req";
 /// How long a request may take, and the longest answer.
 const LIMITS: Limits = Limits { deadline: DEADLINE, body: BodyLimit::Whole(1024 * 1024) };
 
+impl Driver for Caddy {
+    fn check(&self, _n_upstreams: usize) -> Work<'_, String> {
+        Box::pin(check(&self.admin, &self.id))
+    }
+
+    fn flip<'a>(&'a self, upstreams: &'a [Upstream]) -> Work<'a, ()> {
+        Box::pin(flip(&self.admin, &self.id, upstreams))
+    }
+
+    fn forgets(&self) -> bool {
+        true
+    }
+}
+
 /// Whether the handler is there and is a `reverse_proxy`.
 ///
 /// # Errors
 /// [`EntryError`].
-pub async fn check(admin: &Admin, id: &str) -> Result<String, EntryError> {
+async fn check(admin: &Admin, id: &str) -> Result<String, EntryError> {
     let api = Api::new(admin, id);
     let handler = api.handler().await?;
     let dials = dials(&handler).join(" ");
@@ -47,7 +62,7 @@ pub async fn check(admin: &Admin, id: &str) -> Result<String, EntryError> {
 ///
 /// # Errors
 /// [`EntryError`].
-pub async fn flip(admin: &Admin, id: &str, upstreams: &[Upstream]) -> Result<(), EntryError> {
+async fn flip(admin: &Admin, id: &str, upstreams: &[Upstream]) -> Result<(), EntryError> {
     let api = Api::new(admin, id);
     let handler = api.handler().await?;
     let wanted: Vec<_> = upstreams.iter().map(dial).collect();

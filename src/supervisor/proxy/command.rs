@@ -2,19 +2,31 @@
 //!
 //! Whether a failed flip left the proxy as it was is the command's own affair.
 
+use crate::config::proxy::Command;
 use crate::supervisor::processes::host_command;
-use crate::supervisor::proxy::{DEADLINE, EntryError, Upstream};
+use crate::supervisor::proxy::driver::{Driver, Upstream, Work};
+use crate::supervisor::proxy::error::{DEADLINE, EntryError};
 
 /// Where a command finds the upstreams in its environment.
 const VARIABLE: &str = "HALLEY_UPSTREAMS";
 /// What stands for them in its arguments.
 const PLACEHOLDER: &str = "{upstreams}";
 
+impl Driver for Command {
+    fn check(&self, _n_upstreams: usize) -> Work<'_, String> {
+        Box::pin(check(self.check.as_deref()))
+    }
+
+    fn flip<'a>(&'a self, upstreams: &'a [Upstream]) -> Work<'a, ()> {
+        Box::pin(flip(&self.flip, upstreams))
+    }
+}
+
 /// Runs the check, where there is one.
 ///
 /// # Errors
 /// [`EntryError::Command`].
-pub async fn check(check: Option<&[String]>) -> Result<String, EntryError> {
+async fn check(check: Option<&[String]>) -> Result<String, EntryError> {
     let Some(words) = check else {
         return Ok("command: it has no check, so nothing was asked".to_owned());
     };
@@ -26,7 +38,7 @@ pub async fn check(check: Option<&[String]>) -> Result<String, EntryError> {
 ///
 /// # Errors
 /// [`EntryError::Command`].
-pub async fn flip(words: &[String], upstreams: &[Upstream]) -> Result<(), EntryError> {
+async fn flip(words: &[String], upstreams: &[Upstream]) -> Result<(), EntryError> {
     let list = upstreams.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
     Ok(host_command::run(&filled(words, &list), &[(VARIABLE, list)], &[], DEADLINE).await?)
 }

@@ -9,21 +9,36 @@ use std::net::IpAddr;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::config::model::Admin;
+use crate::config::proxy::{Admin, HaProxy};
 use crate::supervisor::proxy::admin::{Place, connect};
+use crate::supervisor::proxy::driver::{Driver, Upstream, Work};
+use crate::supervisor::proxy::error::{DEADLINE, EntryError};
 use crate::supervisor::proxy::haproxy_server::{self, Server};
-use crate::supervisor::proxy::{DEADLINE, EntryError, Upstream};
 
 /// Most of an answer that is read.
 const ANSWER_BYTES_MAX: u64 = 1024 * 1024;
 /// What is done about "Permission denied".
 const LEVEL: &str = "write level admin behind the address of `stats socket` in haproxy.cfg";
 
+impl Driver for HaProxy {
+    fn check(&self, n_upstreams: usize) -> Work<'_, String> {
+        Box::pin(check(&self.admin, &self.backend, &self.server, n_upstreams))
+    }
+
+    fn flip<'a>(&'a self, upstreams: &'a [Upstream]) -> Work<'a, ()> {
+        Box::pin(flip(&self.admin, &self.backend, &self.server, upstreams))
+    }
+
+    fn forgets(&self) -> bool {
+        true
+    }
+}
+
 /// Whether the API may be written to, and the backend has enough servers.
 ///
 /// # Errors
 /// [`EntryError`].
-pub async fn check(
+async fn check(
     admin: &Admin,
     backend: &str,
     server: &str,
@@ -44,7 +59,7 @@ pub async fn check(
 ///
 /// # Errors
 /// [`EntryError`].
-pub async fn flip(
+async fn flip(
     admin: &Admin,
     backend: &str,
     server: &str,

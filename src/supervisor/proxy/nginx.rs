@@ -6,18 +6,30 @@
 use std::io;
 use std::path::Path;
 
+use crate::config::proxy::Nginx;
 use crate::supervisor::processes::host_command;
+use crate::supervisor::proxy::driver::{Driver, Upstream, Work};
+use crate::supervisor::proxy::error::{DEADLINE, EntryError};
 use crate::supervisor::proxy::nginx_include::{Include, file_error};
-use crate::supervisor::proxy::{DEADLINE, EntryError, Upstream};
 
 /// The include file's first line.
 const HEAD: &str = "# Written by halley-sup at each flip; what is changed here is lost.\n";
+
+impl Driver for Nginx {
+    fn check(&self, _n_upstreams: usize) -> Work<'_, String> {
+        Box::pin(check(&self.file, &self.test))
+    }
+
+    fn flip<'a>(&'a self, upstreams: &'a [Upstream]) -> Work<'a, ()> {
+        Box::pin(flip(&self.file, &self.test, &self.reload, upstreams))
+    }
+}
 
 /// Whether the file's directory may be written and nginx's own test passes.
 ///
 /// # Errors
 /// [`EntryError`].
-pub async fn check(file: &Path, test: &[String]) -> Result<String, EntryError> {
+async fn check(file: &Path, test: &[String]) -> Result<String, EntryError> {
     let include = Include::of(file);
     let dir = include.file.parent().unwrap_or(Path::new("/")).to_owned();
     tempfile::NamedTempFile::new_in(&dir).map_err(|error| {
@@ -39,7 +51,7 @@ pub async fn check(file: &Path, test: &[String]) -> Result<String, EntryError> {
 ///
 /// # Errors
 /// [`EntryError`]; the old file is back, and nginx was told so where it had been told of the new.
-pub async fn flip(
+async fn flip(
     file: &Path,
     test: &[String],
     reload: &[String],

@@ -12,7 +12,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::os::fs as disk;
-use crate::supervisor::proxy::EntryError;
+use crate::supervisor::proxy::error::EntryError;
 
 /// Stands for the old content where there was no file.
 const NO_FILE: &str = "# halley-sup: there was no file\n";
