@@ -3,8 +3,7 @@
 
 use std::time::Duration;
 
-use crate::api::{Event, PhaseState};
-use crate::core::operation::phase::Phase;
+use crate::api::Event;
 use crate::os::clock;
 use crate::supervisor::control::client::Client;
 use crate::supervisor::service::followable::Watched;
@@ -42,9 +41,9 @@ pub(crate) async fn follow(watched: &impl Watched, client: &mut Client, until: U
             if !client.tell(&event).await || last {
                 return Followed::Over;
             }
-            if until == Until::Held && begins_to_wait(&event) {
-                return Followed::Held;
-            }
+        }
+        if until == Until::Held && watched.is_held() {
+            return Followed::Held;
         }
         tokio::select! {
             changed = grew.changed() => if changed.is_err() { return Followed::Over },
@@ -58,10 +57,4 @@ pub(crate) async fn follow(watched: &impl Watched, client: &mut Client, until: U
             }
         }
     }
-}
-
-/// Whether from this event on the operation waits for promote or abort.
-fn begins_to_wait(event: &Event) -> bool {
-    matches!(event, Event::Phase { phase, state: PhaseState::Start, .. }
-        if matches!(Phase::parse(phase), Some(Phase::Hold | Phase::StepHold(_))))
 }

@@ -24,10 +24,10 @@ use crate::supervisor::operation::context::Job;
 use crate::supervisor::operation::phases;
 use crate::supervisor::operation::phases::hold;
 use crate::supervisor::service::Service;
-use crate::supervisor::service::operation::{Operation, Order};
+use crate::supervisor::service::operation::{Doing, Operation, Order};
 use crate::supervisor::service::phase_result::PhaseResult;
 use crate::supervisor::tasks::hook_run::Call;
-use crate::supervisor::tasks::hook_state::{Mark, Noting, PREFIX};
+use crate::supervisor::tasks::hook_state::{Mark, Noting};
 
 /// Performs a phase with its hooks.
 pub async fn perform(
@@ -103,10 +103,10 @@ async fn must(
     let mut noting = Noting::new(operation, journal);
     noting.begin(&mut job.hooks, point)?;
     // What is waited for is seen in `status`.
-    let phase = operation.phase.replace(format!("{PREFIX}{}", point.name()));
+    let phase = operation.phase.replace(Some(Doing::Hook(point)));
     let limit = |deadline| hold::gate_limit(service, job, deadline);
     let ended = call.run_all(service, limit).await;
-    operation.phase.replace(phase);
+    operation.phase.set(phase);
     noting.end(&mut job.hooks, &call, &ended);
     ended
 }
@@ -176,7 +176,7 @@ pub async fn at_end(
         match noting.begin(&mut job.hooks, call.point) {
             Err(why) => job.warnings.push(why),
             Ok(()) => {
-                operation.phase.replace(format!("{PREFIX}{}", call.point.name()));
+                operation.phase.set(Some(Doing::Hook(call.point)));
                 let ended = tokio::select! {
                     biased;
                     ended = call.run_each(service) => ended,

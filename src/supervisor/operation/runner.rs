@@ -20,7 +20,7 @@ use crate::supervisor::operation::context::Job;
 use crate::supervisor::operation::hooks;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::notices;
-use crate::supervisor::service::operation::{Operation, Order};
+use crate::supervisor::service::operation::{Doing, Operation, Order};
 use crate::supervisor::service::outcome;
 use crate::supervisor::service::phase_result::PhaseResult;
 
@@ -113,7 +113,7 @@ async fn interrupted(
 /// does not stop a way back: it is said, and the way is gone.
 async fn announce(operation: &Operation, journal: &mut Journal, job: &Job, machine: &Deploy) {
     let phase = machine.phase();
-    operation.phase.replace(phase.name());
+    operation.phase.set(Some(Doing::Phase(phase)));
     operation.phase_started.set(clock::tick());
     let record = Record::start(&phase.name(), machine.cause().name(), job.notes(phase));
     let probing = matches!(phase, Phase::BackGate(_) | Phase::BackVerify(_));
@@ -153,6 +153,9 @@ fn close(
     let record = Record::end(&phase.name(), state, ms, performed.detail.clone());
     if let Err(error) = journal.note(&record) {
         tracing::warn!(op = operation.id.0, %error, "noting the end of a phase");
+    }
+    if phase == Phase::Stranded && state == PhaseState::Fail {
+        operation.strand(performed.detail.clone());
     }
     tell_phase(operation, phase, state, begun, performed.detail.clone());
 }

@@ -6,10 +6,9 @@
 
 use std::rc::Rc;
 
-use crate::api::{Event, Member, Outcome, PhaseState, Trouble};
+use crate::api::{Event, Member, Outcome, Trouble};
 use crate::core::exit::Exit;
 use crate::core::operation::outcome::Word;
-use crate::core::operation::phase::Phase;
 use crate::core::release_set::Stage;
 use crate::store::journal;
 use crate::store::set::{Came, Kind};
@@ -151,15 +150,11 @@ async fn follow(
             match event {
                 Event::Operation { .. } => {}
                 Event::Result(outcome) => return Ok(*outcome),
-                Event::Phase { ref phase, state: PhaseState::Fail, ref detail, .. }
-                    if *phase == Phase::Stranded.name() =>
-                {
-                    let why = detail.clone();
-                    set.tell(event);
-                    return Err(why);
-                }
                 event => set.tell(event),
             }
+        }
+        if let Some(why) = operation.why_stranded() {
+            return Err(why);
         }
         if grew.changed().await.is_err() {
             return Err("its operation broke off".to_owned());

@@ -10,4 +10,6 @@ pub trait Watched {
     fn events(&self) -> &EventLog;
     /// The phase it is in, and since when.
     fn phase(&self) -> (String, Tick);
+    /// Whether it waits for promote or abort.
+    fn is_held(&self) -> bool;
 }

@@ -7,7 +7,8 @@ use std::rc::Rc;
 
 use tokio::sync::mpsc;
 
-use crate::api::{Event, Outcome};
+use crate::api::{Event, Outcome, PhaseState};
+use crate::config::model::Point;
 use crate::core::ids::{OpId, ReleaseId, ServiceName};
 use crate::core::operation::machine::Kind;
 use crate::core::operation::phase::Phase;
@@ -32,15 +33,40 @@ pub struct Operation {
     pub started: Tick,
     /// The release it is about.
     pub release: Cell<Option<ReleaseId>>,
-    /// The phase it is in.
-    pub phase: RefCell<String>,
+    /// What it is at; nothing before its first phase.
+    pub(crate) phase: Cell<Option<Doing>>,
     /// When that phase began.
     pub phase_started: Cell<Tick>,
     /// How it ended.
     pub outcome: RefCell<Option<Outcome>>,
     /// What it has told.
     pub events: EventLog,
+    /// Why no rung of its way back held, once that has happened.
+    stranded: RefCell<Option<String>>,
     orders: mpsc::UnboundedSender<Order>,
+}
+
+/// What an operation is at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Doing {
+    /// A phase of the machine.
+    Phase(Phase),
+    /// The hooks of a point, inside a phase.
+    Hook(Point),
+}
+
+/// What a point is called in the journal and to watchers: `hook:before_flip`.
+pub(crate) const HOOK: &str = "hook:";
+
+impl Doing {
+    /// The name in journal and output.
+    #[must_use]
+    pub(crate) fn name(self) -> String {
+        match self {
+            Self::Phase(phase) => phase.name(),
+            Self::Hook(point) => format!("{HOOK}{}", point.name()),
+        }
+    }
 }
 
 /// What somebody tells a running operation.
@@ -70,10 +96,11 @@ impl Operation {
             at: RefCell::new(clock::now_rfc3339()),
             started: clock::tick(),
             release: Cell::new(release),
-            phase: RefCell::default(),
+            phase: Cell::default(),
             phase_started: Cell::new(clock::tick()),
             outcome: RefCell::default(),
             events: EventLog::default(),
+            stranded: RefCell::default(),
             orders,
         };
         (Rc::new(operation), inbox)
@@ -90,8 +117,14 @@ impl Operation {
     ) -> (Rc<Self>, mpsc::UnboundedReceiver<Order>) {
         let (operation, orders) = Self::new(id, kind, actor, Some(release));
         operation.at.replace(at);
-        for event in records.iter().filter_map(Record::event) {
-            operation.tell(event);
+        for record in records {
+            let is_stranded = Phase::parse(&record.phase) == Some(Phase::Stranded);
+            if is_stranded && record.state == Some(PhaseState::Fail) {
+                operation.strand(record.detail.clone());
+            }
+            if let Some(event) = record.event() {
+                operation.tell(event);
+            }
         }
         (operation, orders)
     }
@@ -137,8 +170,28 @@ impl Operation {
     }
 
     /// Whether it waits for better times after a rollback that failed.
-    pub fn is_stranded(&self) -> bool {
-        *self.phase.borrow() == Phase::Stranded.name()
+    pub(crate) fn is_stranded(&self) -> bool {
+        self.phase.get() == Some(Doing::Phase(Phase::Stranded))
+    }
+
+    /// Whether it waits for promote or abort.
+    pub(crate) fn is_held(&self) -> bool {
+        matches!(self.phase.get(), Some(Doing::Phase(Phase::Hold | Phase::StepHold(_))))
+    }
+
+    /// No rung of its way back held, for this reason; it tries on by itself.
+    pub(crate) fn strand(&self, why: String) {
+        self.stranded.replace(Some(why));
+    }
+
+    /// Why no rung of its way back held, once that has happened.
+    pub(crate) fn why_stranded(&self) -> Option<String> {
+        self.stranded.borrow().clone()
+    }
+
+    /// The name of what it is at.
+    pub(crate) fn phase_name(&self) -> String {
+        self.phase.get().map_or_else(String::new, Doing::name)
     }
 }
 
@@ -148,6 +201,10 @@ impl Watched for Operation {
     }
 
     fn phase(&self) -> (String, Tick) {
-        (self.phase.borrow().clone(), self.phase_started.get())
+        (self.phase_name(), self.phase_started.get())
+    }
+
+    fn is_held(&self) -> bool {
+        Self::is_held(self)
     }
 }

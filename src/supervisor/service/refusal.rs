@@ -32,7 +32,7 @@ pub fn busy(service: &Service, running: &Operation) -> Trouble {
             running.kind.name(),
             running.actor,
             running.at.borrow(),
-            running.phase.borrow()
+            running.phase_name()
         ),
         still: still(service),
         next: vec![

@@ -131,6 +131,11 @@ impl Watched for ReleaseSet {
         let running = self.operation.borrow().clone();
         running.map_or_else(|| (String::new(), self.started), |running| Watched::phase(&*running))
     }
+
+    /// A set goes on by itself: each member's policy decides.
+    fn is_held(&self) -> bool {
+        false
+    }
 }
 
 /// The first thing that watchers hear.

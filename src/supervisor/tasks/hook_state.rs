@@ -8,11 +8,8 @@ use crate::config::model::Point;
 use crate::core::time::Tick;
 use crate::os::clock;
 use crate::store::journal::{Journal, Record};
-use crate::supervisor::service::operation::Operation;
+use crate::supervisor::service::operation::{Doing, HOOK, Operation};
 use crate::supervisor::tasks::hook_run::Call;
-
-/// What a point is called in the journal and to watchers: `hook:before_flip`.
-pub(crate) const PREFIX: &str = "hook:";
 
 /// How far the hooks of each point have come.
 #[derive(Debug, Default)]
@@ -34,7 +31,7 @@ impl Marks {
     pub fn of(records: &[Record]) -> Self {
         let mut marks = BTreeMap::new();
         for record in records {
-            let name = record.phase.strip_prefix(PREFIX);
+            let name = record.phase.strip_prefix(HOOK);
             let Some(point) = Point::ALL.into_iter().find(|p| Some(p.name()) == name) else {
                 continue;
             };
@@ -79,7 +76,7 @@ impl<'a> Noting<'a> {
 
     /// On the disk before the first command begins: that is what makes it at most once.
     pub(crate) fn begin(&mut self, marks: &mut Marks, point: Point) -> Result<(), String> {
-        let name = format!("{PREFIX}{}", point.name());
+        let name = Doing::Hook(point).name();
         self.begun = clock::tick();
         let written = self.journal.announce(&Record::start(&name, "", None));
         written.map_err(|error| format!("hook {}: not run: {error}", point.name()))?;
@@ -89,7 +86,7 @@ impl<'a> Noting<'a> {
     }
 
     pub(crate) fn end(&mut self, marks: &mut Marks, call: &Call, ended: &Result<(), String>) {
-        let name = format!("{PREFIX}{}", call.point.name());
+        let name = Doing::Hook(call.point).name();
         let (state, detail, mark) = match ended {
             Ok(()) => (PhaseState::Ok, call.commands(), Mark::Good),
             Err(why) => (PhaseState::Fail, why.clone(), Mark::Failed(why.clone())),
@@ -116,7 +113,7 @@ mod tests {
     use super::*;
 
     fn line(point: &str, state: PhaseState, detail: &str) -> Record {
-        Record::end(&format!("{PREFIX}{point}"), state, 0, detail.to_owned())
+        Record::end(&format!("{HOOK}{point}"), state, 0, detail.to_owned())
     }
 
     #[test]

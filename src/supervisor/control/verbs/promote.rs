@@ -7,7 +7,7 @@ use crate::core::operation::outcome::Word;
 use crate::core::operation::phase::Phase;
 use crate::supervisor::control::client::Client;
 use crate::supervisor::control::follow::{Until, follow};
-use crate::supervisor::service::operation::Order;
+use crate::supervisor::service::operation::{Doing, Order};
 use crate::supervisor::service::outcome::outcome;
 use crate::supervisor::service::refusal;
 use crate::supervisor::service::stack::Stack;
@@ -20,13 +20,14 @@ pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> R
     let service = &stack.find(&args.service)?;
     let running = service.activity.operation();
     let running = running.ok_or_else(|| refusal::idle(service))?;
-    let phase = running.phase.borrow().clone();
-    let on_step = matches!(Phase::parse(&phase), Some(Phase::Step(_) | Phase::StepHold(_)));
-    let bakes = on_step || matches!(Phase::parse(&phase), Some(Phase::Bake | Phase::Hold));
+    let phase = running.phase.get();
+    let on_step = matches!(phase, Some(Doing::Phase(Phase::Step(_) | Phase::StepHold(_))));
+    let bakes = on_step || matches!(phase, Some(Doing::Phase(Phase::Bake | Phase::Hold)));
     if !bakes {
         let why = format!(
-            "operation {} is in phase {phase}; promote ends a step, a bake or a hold",
-            running.id
+            "operation {} is in phase {}; promote ends a step, a bake or a hold",
+            running.id,
+            running.phase_name()
         );
         return Err(refusal::refusal(service, "promoted", &why, Exit::Usage, &["status"]));
     }
@@ -37,7 +38,7 @@ pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> R
     }
     // The next step has its own verdict: `watch` follows it.
     let mut grew = running.events.watch();
-    while *running.phase.borrow() == phase && !running.is_over() && grew.changed().await.is_ok() {}
+    while running.phase.get() == phase && !running.is_over() && grew.changed().await.is_ok() {}
     let promoted = outcome(service, Word::Promoted, running.id.0);
     client.tell(&Event::Result(Box::new(promoted))).await;
     Ok(())

@@ -81,7 +81,7 @@ fn of_service(service: &Rc<Service>) -> ServiceStatus {
         operation: service.activity.operation().map(|operation| OperationStatus {
             op: operation.id.0,
             kind: operation.kind.name().to_owned(),
-            phase: operation.phase.borrow().clone(),
+            phase: operation.phase_name(),
             actor: operation.actor.clone(),
             at: operation.at.borrow().clone(),
         }),
