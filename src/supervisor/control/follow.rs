@@ -1,15 +1,34 @@
 //! Following: the events of an operation or a set go to a client as they come, with a heartbeat
 //! while there are none.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::api::Event;
 use crate::os::clock;
 use crate::supervisor::control::client::Client;
+use crate::supervisor::operation::admission::Begun;
+use crate::supervisor::service::Service;
 use crate::supervisor::service::followable::Watched;
+use crate::supervisor::service::operation::Operation;
 
 /// A client gets an event at least this often.
 const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// The operation that was begun; a client is told when there is nothing to do.
+pub(crate) async fn operation(
+    service: &Service,
+    begun: Begun,
+    client: &mut Client,
+) -> Option<Rc<Operation>> {
+    match begun {
+        Begun::Operation(operation) => Some(operation),
+        Begun::NothingToDo(nothing) => {
+            client.tell(&nothing.answer(service)).await;
+            None
+        }
+    }
+}
 
 /// How far an operation is followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

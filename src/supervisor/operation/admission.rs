@@ -23,7 +23,7 @@ use crate::supervisor::service::instances::Duty;
 use crate::supervisor::service::occupied::{frozen, obstacle};
 use crate::supervisor::service::operation::{Operation, Order};
 use crate::supervisor::service::refusal;
-use crate::supervisor::service::refusal::refusal;
+use crate::supervisor::service::refusal::{NothingToDo, refusal};
 use crate::supervisor::service::terms::{Extent, Force, Terms};
 use crate::supervisor::tasks::hook_state::Marks;
 
@@ -51,15 +51,24 @@ pub enum Wish {
     Restart,
 }
 
+/// What became of a wish.
+#[derive(Debug)]
+pub(crate) enum Begun {
+    /// It is under way.
+    Operation(Rc<Operation>),
+    /// It is fulfilled already.
+    NothingToDo(NothingToDo),
+}
+
 /// Begins an operation of a service that is in no running set.
 ///
 /// # Errors
 /// The four lines that say why not.
-pub async fn begin(
+pub(crate) async fn begin(
     service: &Rc<Service>,
     actor: &str,
     wish: Wish,
-) -> Result<Rc<Operation>, Trouble> {
+) -> Result<Begun, Trouble> {
     match refusal::busy_with_set(service) {
         Some(busy) => Err(busy),
         None => begin_member(service, actor, wish).await,
@@ -70,11 +79,11 @@ pub async fn begin(
 ///
 /// # Errors
 /// As [`begin`].
-pub async fn begin_member(
+pub(crate) async fn begin_member(
     service: &Rc<Service>,
     actor: &str,
     wish: Wish,
-) -> Result<Rc<Operation>, Trouble> {
+) -> Result<Begun, Trouble> {
     make_way(service).await?;
     if let Wish::Release { terms, .. } = &wish
         && terms.extent == Extent::Whole
@@ -124,6 +133,10 @@ pub async fn begin_member(
             job.ladder = from.into_iter().chain(older).collect();
             Kind::Release
         }
+        Wish::Rollback { to: Some(to) } if serving == Some(ReleaseId(to)) => {
+            let why = "that release serves already".to_owned();
+            return Ok(Begun::NothingToDo(NothingToDo { done: "rolled back", why }));
+        }
         Wish::Rollback { to } => {
             job.ladder = rollback_ladder(service, to, &known, older)?;
             job.release = job.ladder[0];
@@ -153,7 +166,7 @@ pub async fn begin_member(
         }
     };
     job.ladder.truncate(LADDER_MAX);
-    launch(service, kind, job)
+    launch(service, kind, job).map(Begun::Operation)
 }
 
 /// A running operation keeps others out; a stranded one gives way.
@@ -188,15 +201,6 @@ fn rollback_ladder(
         }
         return Ok(older);
     };
-    if service.serving() == Some(to) {
-        return Err(refusal(
-            service,
-            "rolled back",
-            "that release serves already",
-            Exit::Done,
-            &["status"],
-        ));
-    }
     if let Some(why) = schema::misses(service, to) {
         return Err(refusal(
             service,

@@ -12,7 +12,7 @@ use crate::core::operation::outcome::Word;
 use crate::core::release_set::Stage;
 use crate::store::journal;
 use crate::store::set::{Came, Kind};
-use crate::supervisor::operation::admission::{self, Wish};
+use crate::supervisor::operation::admission::{self, Begun, Wish};
 use crate::supervisor::release_set::conclude;
 use crate::supervisor::release_set::progress::{self, Course};
 use crate::supervisor::service::Service;
@@ -61,12 +61,14 @@ async fn perform(
     };
     let begun = match course.in_flight.take() {
         Some(op) => {
-            service.activity.operation_of(op).ok_or_else(|| refusal(&service, "it is gone"))
+            let found = service.activity.operation_of(op).map(Begun::Operation);
+            found.ok_or_else(|| refusal(&service, "it is gone"))
         }
         None => begin_one(&service, set, course, index, kind).await,
     };
     let operation = match begun {
-        Ok(operation) => operation,
+        Ok(Begun::Operation(operation)) => operation,
+        Ok(Begun::NothingToDo(_)) => return (Came::Back, back(&service, &before)),
         Err(why) => return not_begun(&service, &before, kind, &why),
     };
     set.operation.replace(Some(Rc::clone(&operation)));
@@ -92,7 +94,7 @@ async fn begin_one(
     course: &mut Course,
     index: usize,
     kind: Kind,
-) -> Result<Rc<Operation>, Trouble> {
+) -> Result<Begun, Trouble> {
     let wish = match kind {
         Kind::Release => {
             if let Some(actor) = set.aborted_by() {
@@ -162,21 +164,21 @@ async fn follow(
     }
 }
 
+/// A member whose release before the set serves already: only a rollback has nothing to do.
+fn back(service: &Service, before: &Member) -> Member {
+    Member {
+        outcome: Word::RolledBack.into(),
+        exit: Some(Exit::RolledBack.code()),
+        serving: service.serving().map(|release| release.0),
+        why: Some("it went back with the set".to_owned()),
+        ..before.clone()
+    }
+}
+
 /// An operation that was not begun changes nothing.
 fn not_begun(service: &Service, before: &Member, kind: Kind, why: &Trouble) -> (Came, Member) {
     let serving = service.serving().map(|release| release.0);
     match kind {
-        // What it is to go back to serves already.
-        Kind::Rollback if why.meaning() == Exit::Done => {
-            let member = Member {
-                outcome: Word::RolledBack.into(),
-                exit: Some(Exit::RolledBack.code()),
-                serving,
-                why: Some("it went back with the set".to_owned()),
-                ..before.clone()
-            };
-            (Came::Back, member)
-        }
         Kind::Rollback => (Came::Stuck, Member { serving, ..stuck(before, &why.why) }),
         Kind::Release => {
             let is_aborted = why.meaning() == Exit::Aborted;

@@ -1,6 +1,6 @@
 //! Why a verb is refused, with what goes on serving.
 
-use crate::api::Trouble;
+use crate::api::{Event, Trouble};
 use crate::core::exit::Exit;
 use crate::os::clock;
 use crate::supervisor::service::Service;
@@ -16,6 +16,22 @@ pub fn refusal(service: &Service, done: &str, why: &str, exit: Exit, next: &[&st
         still: still(service),
         next: next.iter().map(|verb| format!("halley-sup {verb} {name}")).collect(),
         exit: exit.code(),
+    }
+}
+
+/// What is wanted is so already: nothing was begun, and that is no error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NothingToDo {
+    /// What was to be done to the service.
+    pub(crate) done: &'static str,
+    /// Why there is nothing to do.
+    pub(crate) why: String,
+}
+
+impl NothingToDo {
+    /// As a client sees it: the four lines, with the exit code of a success.
+    pub(crate) fn answer(&self, service: &Service) -> Event {
+        Event::Error(refusal(service, self.done, &self.why, Exit::Done, &["status"]))
     }
 }
 

@@ -7,7 +7,7 @@ use crate::api::release::Args;
 use crate::api::{Event, Trouble};
 use crate::core::exit::Exit;
 use crate::supervisor::control::client::Client;
-use crate::supervisor::control::follow::{Followed, Until, follow};
+use crate::supervisor::control::follow::{Followed, Until, follow, operation};
 use crate::supervisor::operation::admission::{self, Wish};
 use crate::supervisor::service::outcome::holding;
 use crate::supervisor::service::refusal;
@@ -34,7 +34,8 @@ pub(crate) async fn perform(
     let extent = if args.dry_run { Extent::Plan } else { Extent::Whole };
     let terms = Terms { force, no_way_back: args.no_way_back, extent };
     let wish = Wish::Release { source, name: args.source, terms };
-    let operation = admission::begin(&service, actor, wish).await?;
+    let begun = admission::begin(&service, actor, wish).await?;
+    let Some(operation) = operation(&service, begun, client).await else { return Ok(()) };
     if follow(&*operation, client, Until::Held).await == Followed::Held {
         client.tell(&Event::Result(Box::new(holding(&service, &operation)))).await;
     }

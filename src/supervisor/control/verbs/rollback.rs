@@ -3,7 +3,7 @@
 use crate::api::Trouble;
 use crate::api::rollback::Args;
 use crate::supervisor::control::client::Client;
-use crate::supervisor::control::follow::{Until, follow};
+use crate::supervisor::control::follow::{Until, follow, operation};
 use crate::supervisor::operation::admission::{self, Wish};
 use crate::supervisor::service::stack::Stack;
 
@@ -18,7 +18,8 @@ pub(crate) async fn perform(
     client: &mut Client,
 ) -> Result<(), Trouble> {
     let service = stack.find(&args.service)?;
-    let operation = admission::begin(&service, actor, Wish::Rollback { to: args.to }).await?;
+    let begun = admission::begin(&service, actor, Wish::Rollback { to: args.to }).await?;
+    let Some(operation) = operation(&service, begun, client).await else { return Ok(()) };
     follow(&*operation, client, Until::Over).await;
     Ok(())
 }

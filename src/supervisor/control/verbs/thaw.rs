@@ -8,16 +8,15 @@ use crate::core::operation::outcome::Word;
 use crate::store::release;
 use crate::supervisor::control::client::Client;
 use crate::supervisor::service::outcome;
-use crate::supervisor::service::refusal;
+use crate::supervisor::service::refusal::{self, NothingToDo};
 use crate::supervisor::service::stack::Stack;
 
 /// Releases are allowed again: of the service, or of the artifact that this release was.
 ///
 /// # Errors
-/// When nothing is frozen, or it cannot be written down.
+/// When it cannot be written down.
 pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> Result<(), Trouble> {
     let (service, of) = (&stack.find(&args.service)?, args.release);
-    let refused = |why: &str, exit| refusal::refusal(service, "thawed", why, exit, &["status"]);
     let digest = of.and_then(|of| {
         release::known(&service.paths, ReleaseId(of)).ok().map(|known| known.manifest.digest)
     });
@@ -36,7 +35,8 @@ pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> R
             Some(of) => format!("the artifact of release {of} is not frozen"),
             None => "it is not frozen".to_owned(),
         };
-        return Err(refused(&why, Exit::Done));
+        client.tell(&NothingToDo { done: "thawed", why }.answer(service)).await;
+        return Ok(());
     }
     let saved = service.durable.save(|state| match of {
         Some(of) => state
@@ -44,7 +44,9 @@ pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> R
             .retain(|frozen| frozen.release != of && Some(&frozen.digest) != digest.as_ref()),
         None => state.freeze = None,
     });
-    saved.map_err(|error| refused(&error.to_string(), Exit::NoSpace))?;
+    saved.map_err(|e| {
+        refusal::refusal(service, "thawed", &e.to_string(), Exit::NoSpace, &["status"])
+    })?;
     client.tell(&Event::Result(Box::new(outcome::outcome(service, Word::Thawed, 0)))).await;
     Ok(())
 }
