@@ -7,6 +7,7 @@
 pub mod analysis;
 pub mod backoff;
 pub mod drain;
+pub mod duty;
 pub mod exit;
 pub mod health;
 pub mod ids;

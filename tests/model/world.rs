@@ -1,5 +1,6 @@
 //! The small world in which the operation's machine is checked.
 
+use halley_sup::core::operation::live::{Facts, Live, live};
 use halley_sup::core::operation::machine::{
     self, Cause, Deploy, Event, Inconclusive, Kind, Outcome, Plan,
 };
@@ -44,7 +45,14 @@ pub struct World {
     pub cold_passed_gate: bool,
     pub steered: Who,
     pub good: Who,
+    /// The processes that were committed are gone: the same release has others, or none.
+    pub good_is_past: bool,
     pub n_tries: u8,
+    /// What the journal has of the way forward: a step or the flip; the flip.
+    pub gate_opened: bool,
+    pub flip_announced: bool,
+    /// The trial file is there.
+    pub on_trial: bool,
     pub same_boot: bool,
     pub n_faults: u8,
     /// The variant that looks first and acts later has looked.
@@ -112,6 +120,7 @@ impl World {
         let alone = others.into_iter().all(|other| !self.is_alive(other));
         self.marks.two_at_once |= self.in_turn() && !alone;
         *self.process(who) = Process::Alive;
+        self.good_is_past |= self.good == who;
     }
 
     pub fn rung(rung: u8) -> Who {
@@ -120,6 +129,15 @@ impl World {
 
     pub fn is_done(&self) -> bool {
         matches!(self.machine.phase(), Phase::Done(_))
+    }
+
+    /// What gets connections and is not committed is on trial; a restart's release is committed.
+    fn begin_trial(&mut self) {
+        self.on_trial |= self.machine.plan().kind == Kind::Release;
+    }
+
+    fn commit(&mut self, who: Who) {
+        (self.good, self.good_is_past, self.on_trial) = (who, false, false);
     }
 
     /// Ends somebody who may have served. What has ended already is only tidied away.
@@ -154,7 +172,8 @@ impl World {
                 self.start(Who::New);
                 Event::Ok
             }
-            Phase::Step(_) | Phase::StepHold(_) => {
+            Phase::Step(_) => {
+                self.begin_trial();
                 self.marks.flipped_to_unproven |= !self.new_passed_gate;
                 lives(self.is_alive(Who::New))
             }
@@ -164,17 +183,17 @@ impl World {
             }
             Phase::Flip => {
                 if self.is_alive(Who::New) {
-                    self.marks.flipped_to_unproven |= !self.new_passed_gate;
-                    self.steered = Who::New;
+                    self.begin_trial();
+                    self.steer(Who::New);
                 }
                 lives(self.is_alive(Who::New))
             }
-            Phase::Bake | Phase::Hold => lives(self.is_alive(Who::New)),
+            Phase::StepHold(_) | Phase::Bake | Phase::Hold => lives(self.is_alive(Who::New)),
             Phase::Commit => {
                 if order != Order::Real && order != Order::ConfirmThenStop {
                     self.stop(Who::Old);
                 }
-                self.good = Who::New;
+                self.commit(Who::New);
                 Event::Ok
             }
             // The candidate never served: nobody misses it, whatever became of the others.
@@ -203,15 +222,13 @@ impl World {
             }
             Phase::BackFlip(rung) => {
                 let who = World::rung(rung);
-                let proven = who == Who::Old || self.cold_passed_gate;
-                let gone = *self.process(who) == Process::Absent;
-                self.marks.flipped_to_unproven |= !proven || gone;
-                self.steered = who;
+                self.marks.flipped_to_unproven |= *self.process(who) == Process::Absent;
+                self.steer(who);
                 Event::Ok
             }
             Phase::BackVerify(rung) => ok(self.is_alive(World::rung(rung))),
             Phase::BackCommit(rung) => {
-                self.good = World::rung(rung);
+                self.commit(World::rung(rung));
                 Event::Ok
             }
             Phase::Stranded => {
@@ -225,9 +242,13 @@ impl World {
         }
     }
 
+    /// The supervisor comes up again: it steers to what is live, and goes on from its journal.
     pub fn crash(&mut self) {
         let last = self.machine.phase();
         let rung = last.rung().map(World::rung);
+        let live = self.live(last, rung);
+        let is_known = live != Who::Held && *self.process(live) != Process::Absent;
+        self.steer(if is_known { live } else { Who::Held });
         let seen = Seen {
             same_boot: self.same_boot,
             candidate_alive: self.is_alive(Who::New),
@@ -236,9 +257,60 @@ impl World {
             rung_alive: rung.is_some_and(|who| self.is_alive(who)),
         };
         self.machine = recover(self.machine.plan(), last, self.machine.cause(), seen);
-        if matches!(last, Phase::Step(_) | Phase::Flip | Phase::Bake | Phase::Hold) {
+        self.announce();
+        if last.is_on_trial() {
             self.n_tries = self.n_tries.saturating_sub(1);
         }
+    }
+
+    /// Whom the core takes for the one that is steered to.
+    fn live(&self, last: Phase, rung: Option<Who>) -> Who {
+        // A rollback begins with the new one live, and has no candidate of its own.
+        let is_rollback = self.machine.plan().kind == Kind::Rollback;
+        let old = if is_rollback { Who::New } else { Who::Old };
+        let facts = Facts {
+            plan: self.machine.plan(),
+            last,
+            gate_opened: self.gate_opened,
+            flip_announced: self.flip_announced,
+            on_trial: self.on_trial,
+            committed: self.good == Who::New,
+            candidate_alive: !is_rollback && self.is_alive(Who::New),
+            old_alive: self.is_alive(old),
+            rung_alive: rung.is_some_and(|who| self.is_alive(who)),
+        };
+        match live(&facts) {
+            Live::Candidate => Who::New,
+            Live::Old => old,
+            Live::Rung => rung.unwrap_or(Who::Held),
+            Live::LastGood if !self.good_is_past => self.good,
+            Live::LastGood | Live::Held => Who::Held,
+        }
+    }
+
+    /// New connections go there.
+    fn steer(&mut self, who: Who) {
+        let is_proven = match who {
+            Who::Old | Who::Held => true,
+            Who::New => self.new_passed_gate,
+            Who::Cold => self.cold_passed_gate,
+        };
+        self.marks.flipped_to_unproven |= !is_proven;
+        self.steered = who;
+    }
+
+    /// The phase is in the journal.
+    fn announce(&mut self) {
+        let phase = self.machine.phase();
+        self.gate_opened |= phase.is_on_trial();
+        self.flip_announced |= phase == Phase::Flip;
+    }
+
+    /// Hands the machine what happened; `None` changes nothing.
+    pub fn step(&mut self, event: Event) -> Option<()> {
+        self.machine.step(event)?;
+        self.announce();
+        Some(())
     }
 }
 
@@ -259,12 +331,16 @@ impl Model for System {
             old: Process::Alive,
             new: if self.kind == Kind::Rollback { Process::Alive } else { Process::Absent },
             cold: Process::Absent,
-            new_passed_gate: false,
+            new_passed_gate: self.kind == Kind::Rollback,
             cold_passed_gate: false,
             // A rollback goes from the new one, which is good, to the old one, which is warm.
             steered: if self.kind == Kind::Rollback { Who::New } else { Who::Old },
             good: if self.kind == Kind::Rollback { Who::New } else { Who::Old },
+            good_is_past: false,
             n_tries: 2,
+            gate_opened: false,
+            flip_announced: false,
+            on_trial: false,
             same_boot: true,
             n_faults: 0,
             confirmed: false,
@@ -318,9 +394,9 @@ impl Model for System {
         match action {
             Action::Perform => {
                 let event = world.perform(self.order);
-                world.machine.step(event)?;
+                world.step(event)?;
             }
-            Action::Fail => drop(world.machine.step(Event::Failed)?),
+            Action::Fail => world.step(Event::Failed)?,
             Action::PerformThenCrash
                 if self.order == Order::Unrecorded && world.machine.phase() == Phase::Commit =>
             {
@@ -341,12 +417,12 @@ impl Model for System {
                         *world.process(who) = Process::Dead;
                     }
                 }
-                world.same_boot = false;
+                (world.same_boot, world.good_is_past) = (false, true);
                 world.crash();
                 // Nothing is steered to any more; what boots first is what is good.
                 world.steered = world.good;
             }
-            Action::Abort => drop(world.machine.step(Event::Abort)?),
+            Action::Abort => world.step(Event::Abort)?,
             Action::Guard => {
                 let who = world.steered;
                 *world.process(who) = Process::Alive;

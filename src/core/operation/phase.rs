@@ -132,6 +132,13 @@ impl Phase {
         }
     }
 
+    /// Whether the candidate gets connections and is not committed: a supervisor that comes up in
+    /// such a phase uses one of the trial's tries.
+    #[must_use]
+    pub const fn is_on_trial(self) -> bool {
+        matches!(self, Self::Step(_) | Self::StepHold(_) | Self::Flip | Self::Bake | Self::Hold)
+    }
+
     /// The phases without a rung or a step, but for the end.
     pub const PLAIN: [Self; 18] = [
         Self::Receive,

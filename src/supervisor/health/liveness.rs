@@ -2,11 +2,12 @@
 
 use std::rc::Rc;
 
+use crate::core::duty::Duty;
 use crate::supervisor::health::probe_all::{Round, probe_all};
 use crate::supervisor::proxy;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::condition::Source;
-use crate::supervisor::service::instances::{Crew, Duty};
+use crate::supervisor::service::instances::Crew;
 use crate::supervisor::service::notices;
 
 /// A proxy that was restarted may have forgotten where it led. To say the same again changes nothing;

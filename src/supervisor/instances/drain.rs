@@ -10,6 +10,7 @@ use nix::sys::signal::Signal;
 
 use crate::config::model;
 use crate::core::drain::{Drain, Effect, Event, Phase, Times};
+use crate::core::duty::Duty;
 use crate::core::ids::SlotId;
 use crate::keeper::protocol::{ChildId, Reach};
 use crate::os::clock;
@@ -18,7 +19,7 @@ use crate::supervisor::processes::keeper_client::Signalled;
 use crate::supervisor::processes::log_files;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::child_spec;
-use crate::supervisor::service::instances::{Crew, Duty, Instance, Leaving};
+use crate::supervisor::service::instances::{Crew, Instance, Leaving};
 use crate::supervisor::sockets::backend_address::Place;
 use crate::supervisor::sockets::listener;
 use crate::supervisor::tasks::before_stop;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::core::duty::Duty;
 use crate::core::time::Tick;
 use crate::keeper::protocol::{End, Reach};
 use crate::os::clock;
@@ -18,7 +19,7 @@ use crate::supervisor::instances::start;
 use crate::supervisor::processes::child_tag::Role;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::condition::Source;
-use crate::supervisor::service::instances::{Crew, Duty, Instance, Run};
+use crate::supervisor::service::instances::{Crew, Instance, Run};
 use crate::supervisor::service::notices;
 use crate::text;
 

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::core::duty::Duty;
 use crate::core::ids::InstanceIndex;
 use crate::os::clock;
 use crate::supervisor::health::check;
@@ -10,7 +11,7 @@ use crate::supervisor::instances::retire;
 use crate::supervisor::instances::start;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::condition::Source;
-use crate::supervisor::service::instances::{Crew, Duty, Instance};
+use crate::supervisor::service::instances::{Crew, Instance};
 use crate::text;
 
 /// How often it is looked whether an operation is over.

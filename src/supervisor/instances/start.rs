@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 use std::rc::Rc;
 
 use crate::config::model::{Handoff, Listen, Settings};
+use crate::core::duty::Duty;
 use crate::core::ids::{Generation, InstanceIndex, ReleaseId};
 use crate::keeper::protocol::LaunchSpec;
 use crate::os::{fs, proc};
@@ -15,7 +16,7 @@ use crate::supervisor::processes::keeper_client::LinkError;
 use crate::supervisor::processes::log_files;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::child_spec::{self, SpecError};
-use crate::supervisor::service::instances::{Crew, Duty, Instance, Run};
+use crate::supervisor::service::instances::{Crew, Instance, Run};
 use crate::supervisor::sockets::backend_address::{self, Place};
 use crate::supervisor::sockets::slots::SlotError;
 

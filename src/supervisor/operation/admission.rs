@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use crate::api::Trouble;
 use crate::config::model::{self};
+use crate::core::duty::Duty;
 use crate::core::exit::Exit;
 use crate::core::ids::{Generation, ReleaseId};
 use crate::core::operation::machine::{Deploy, Inconclusive, Kind, Plan, Succession};
@@ -19,7 +20,6 @@ use crate::supervisor::operation::phases::rollout_step;
 use crate::supervisor::operation::runner;
 use crate::supervisor::rollback_readiness::schema;
 use crate::supervisor::service::Service;
-use crate::supervisor::service::instances::Duty;
 use crate::supervisor::service::occupied::{frozen, obstacle};
 use crate::supervisor::service::operation::{Operation, Order};
 use crate::supervisor::service::refusal;

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use crate::api::{Event, HistoryEntry, Outcome, Trouble};
 use crate::config::model::Strategy;
+use crate::core::duty::Duty;
 use crate::core::exit::Exit;
 use crate::core::ids::{OpId, ReleaseId};
 use crate::core::operation::machine::{Cause, Kind, Outcome as Ended};
@@ -20,7 +21,6 @@ use crate::supervisor::operation::alarm;
 use crate::supervisor::operation::context::Job;
 use crate::supervisor::operation::postmortem;
 use crate::supervisor::service::Service;
-use crate::supervisor::service::instances::Duty;
 use crate::supervisor::service::notices;
 use crate::supervisor::service::operation::Operation;
 use crate::supervisor::service::refusal;

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use tokio::sync::mpsc;
 
 use crate::api::{Event, HistoryEntry, Outcome, PhaseState, RestorePlan, Trouble};
+use crate::core::duty::Duty;
 use crate::core::exit::Exit;
 use crate::core::ids::ReleaseId;
 use crate::core::operation::outcome::Word;
@@ -30,7 +31,7 @@ use crate::supervisor::instances::stop_all;
 use crate::supervisor::operation::start_last_good;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::condition::Source;
-use crate::supervisor::service::instances::{Crew, Duty};
+use crate::supervisor::service::instances::Crew;
 use crate::supervisor::service::occupied;
 use crate::supervisor::service::outcome;
 use crate::supervisor::service::outcome::phase_event;

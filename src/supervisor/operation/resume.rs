@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use crate::core::duty::{Duty, Part, Traffic};
 use crate::core::ids::{Generation, OpId, ReleaseId};
+use crate::core::operation::live::{self, Facts, Live};
 use crate::core::operation::machine::{
     Cause, Deploy, Inconclusive, Kind, Outcome, Plan, Succession,
 };
@@ -31,7 +33,7 @@ use crate::supervisor::processes::child_tag::{Label, Role};
 use crate::supervisor::processes::keeper_client::{Found, Inventory};
 use crate::supervisor::processes::log_files;
 use crate::supervisor::service::Service;
-use crate::supervisor::service::instances::{Crew, Duty, Instance, Run};
+use crate::supervisor::service::instances::{Crew, Instance, Run};
 use crate::supervisor::service::operation::Operation;
 use crate::supervisor::service::terms::{Extent, Force, Terms};
 use crate::supervisor::tasks::hook_state::Marks;
@@ -249,38 +251,39 @@ fn adopt_crew(service: &Rc<Service>, places: Places, inventory: &mut Inventory) 
     following
 }
 
-/// Which generation the kernel steers to now, as far as it can be told: steering there again
-/// changes nothing for anybody.
+/// The generation that new connections go to.
 fn live_generation(service: &Service, open: Option<&(Intent, Vec<Record>)>) -> Option<Generation> {
-    let good = service.durable.state().last_good.map(|good| Generation(good.generation));
-    let (intent, records) = match open {
-        Some(open) => open,
-        None => return good,
-    };
+    let last_good = service.durable.state().last_good;
+    let good = last_good.map(|good| Generation(good.generation));
+    let Some((intent, records)) = open else { return good };
     let last = last_phase(intent, records);
-    let candidate = Generation(intent.generation);
-    let old = intent.old.map(Generation);
+    let (candidate, old) = (Generation(intent.generation), intent.old.map(Generation));
     let rung = last_rung(records, last).or(intent.warm.map(Generation));
-    // A trial begins with its first step; what was steered to as a whole is in the journal.
-    let was_flipped = records.iter().any(|record| record.phase == Phase::Flip.name());
-    let on_trial =
-        trial::read(&service.paths).ok().flatten().is_some() || intent.kind == Kind::Restart.name();
-    let flipped = was_flipped && on_trial;
-    let in_turn = intent.succession == Succession::InTurn.name();
-    let wanted = match last {
-        Phase::Bake | Phase::Hold | Phase::Commit => Some(candidate),
-        // On a step the old one is the live one; the way back from it begins there too.
-        Phase::Flip if flipped => Some(candidate),
-        Phase::BackFlip(_) | Phase::BackVerify(_) | Phase::BackCommit(_) => rung,
-        Phase::BackStart(_) | Phase::BackGate(_) | Phase::Stranded if flipped => Some(candidate),
-        _ => old,
+    let is_alive = |generation: Option<Generation>| {
+        let crew = generation.and_then(|generation| service.fleet.get(generation));
+        crew.is_some_and(|crew| crew.is_alive())
     };
-    let alive = |generation: &Generation| {
-        service.fleet.get(*generation).is_some_and(|crew| crew.is_alive())
+    let announced = |wanted: fn(Phase) -> bool| {
+        records.iter().filter_map(|record| Phase::parse(&record.phase)).any(wanted)
     };
-    // In turn callers wait until a gate has opened, not longer, and not shorter.
-    let last_resort = Some(candidate).filter(|_| flipped || !in_turn);
-    wanted.filter(alive).or(old.filter(alive)).or(last_resort.filter(alive)).or(good)
+    let facts = Facts {
+        plan: plan(intent),
+        last,
+        gate_opened: announced(Phase::is_on_trial),
+        flip_announced: announced(|phase| phase == Phase::Flip),
+        on_trial: trial::read(&service.paths).ok().flatten().is_some(),
+        committed: last_good.is_some_and(|good| good.op == intent.op),
+        candidate_alive: is_alive(Some(candidate)),
+        old_alive: is_alive(old),
+        rung_alive: is_alive(rung),
+    };
+    match live::live(&facts) {
+        Live::Candidate => Some(candidate),
+        Live::Old => old,
+        Live::Rung => rung,
+        Live::LastGood => good,
+        Live::Held => None,
+    }
 }
 
 /// The phase that was announced last; the first one when the crash came before any.
@@ -324,14 +327,10 @@ fn resume(service: &Rc<Service>, intent: Intent, records: &[Record]) -> Result<(
         let crew = generation.and_then(|generation| service.fleet.get(generation));
         crew.is_some_and(|crew| crew.is_complete())
     };
-    let on_trial = matches!(
-        last,
-        Phase::Step(_) | Phase::StepHold(_) | Phase::Flip | Phase::Bake | Phase::Hold
-    );
     let is_release = kind == Kind::Release;
     // A flip that was announced and not begun has no trial file yet, and all its tries.
     let n_tries_left = match trial::use_one(&service.paths) {
-        Ok(n) if on_trial && is_release && trial::read(&service.paths)?.is_some() => n,
+        Ok(n) if last.is_on_trial() && is_release && trial::read(&service.paths)?.is_some() => n,
         _ => trial::N_TRIES,
     };
     let good = service.durable.state().last_good;
@@ -398,16 +397,11 @@ fn job_of(intent: &Intent, rung: Option<Generation>, records: &[Record]) -> Job 
 /// Who is there for what while an operation goes on.
 fn give_duties(service: &Service, job: &Job) {
     for crew in service.fleet.all() {
-        let is_live = service.routing.live() == Some(crew.generation);
         let is_candidate = crew.generation == job.generation;
-        let duty = match (is_candidate, is_live) {
-            (true, true) => Duty::Trial,
-            (true, false) => Duty::Candidate,
-            (false, true) => Duty::Live,
-            // Spoken for by the way back; let go at the end of the operation.
-            (false, false) => Duty::Standby,
-        };
-        crew.duty.set(duty);
+        let is_steered = service.routing.live() == Some(crew.generation);
+        let part = if is_candidate { Part::Candidate } else { Part::Bystander };
+        let traffic = if is_steered { Traffic::Steered } else { Traffic::Away };
+        crew.duty.set(Duty::found(part, traffic));
     }
 }
 

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::core::backoff::Pauses;
+use crate::core::duty::Duty;
 use crate::core::ids::ReleaseId;
 use crate::store::release;
 use crate::store::state::Served;
@@ -16,7 +17,7 @@ use crate::supervisor::instances::start;
 use crate::supervisor::operation::restore;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::condition::Source;
-use crate::supervisor::service::instances::{Crew, Duty};
+use crate::supervisor::service::instances::Crew;
 use crate::supervisor::service::notices;
 
 /// Between tries to start a release.

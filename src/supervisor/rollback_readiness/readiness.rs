@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::api::RollbackStatus;
+use crate::core::duty::Duty;
 use crate::core::ids::ReleaseId;
 use crate::core::notice::Notice;
 use crate::core::retention;
@@ -13,7 +14,6 @@ use crate::store::release;
 use crate::store::state::Rehearsal;
 use crate::supervisor::rollback_readiness::schema;
 use crate::supervisor::service::Service;
-use crate::supervisor::service::instances::Duty;
 use crate::supervisor::service::notices;
 
 /// Drills of several services, and of several machines, do not fall together: each is due within

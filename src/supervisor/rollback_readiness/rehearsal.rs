@@ -7,6 +7,7 @@
 use std::rc::Rc;
 
 use crate::config::model::{Rehearse, Settings};
+use crate::core::duty::Duty;
 use crate::core::exit::Exit;
 use crate::core::ids::ReleaseId;
 use crate::core::operation::machine::Succession;
@@ -22,7 +23,7 @@ use crate::supervisor::processes::program_check;
 use crate::supervisor::rollback_readiness::schema;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::candidate::Candidate;
-use crate::supervisor::service::instances::{Crew, Duty};
+use crate::supervisor::service::instances::Crew;
 use crate::supervisor::service::phase_result::PhaseResult;
 use crate::text;
 

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use crate::config::model::{Handoff, Settings};
+use crate::core::duty::Duty;
 use crate::core::ids::{Generation, InstanceIndex, ReleaseId};
 use crate::keeper::protocol::{LaunchSpec, LaunchUser, ListenFd};
 use crate::os::proc;
 use crate::supervisor::processes::child_tag::{Label, Role};
 use crate::supervisor::service::Service;
-use crate::supervisor::service::instances::{Crew, Duty, Instance};
+use crate::supervisor::service::instances::{Crew, Instance};
 use crate::supervisor::sockets::backend_address::Place;
 
 /// Why a child cannot be started as its settings say.

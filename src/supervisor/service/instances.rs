@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 
 use crate::config::model::Settings;
 use crate::core::backoff::Restarts;
+use crate::core::duty::Duty;
 use crate::core::ids::{Generation, InstanceIndex, ReleaseId, SlotId};
 use crate::core::time::Tick;
 use crate::keeper::protocol::{ChildId, Identity};
@@ -56,23 +57,6 @@ pub struct Leaving {
     pub n_connections: usize,
     /// When it is asked to stop whatever it still has; never when absent.
     pub until: Option<Tick>,
-}
-
-/// What a generation is there for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Duty {
-    /// It was started and is being probed; an end is the operation's business.
-    Candidate,
-    /// It is tried out and stopped again; nobody is ever steered to it.
-    Rehearsal,
-    /// New connections go to it, but it is not committed; an end is the operation's business.
-    Trial,
-    /// New connections go to it; the guard starts its processes again.
-    Live,
-    /// Steered away, warm for a rollback.
-    Standby,
-    /// Steered away for good.
-    Draining,
 }
 
 /// One process, over its restarts.

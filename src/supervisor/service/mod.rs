@@ -29,6 +29,7 @@ use std::rc::Rc;
 
 use crate::config::model;
 use crate::config::model::Strategy;
+use crate::core::duty::Duty;
 use crate::core::ids::{ReleaseId, ServiceName, SlotId};
 use crate::core::operation::machine::Succession;
 use crate::core::operation::rollout::{self, Part};
@@ -43,7 +44,7 @@ use crate::supervisor::proxy;
 use crate::supervisor::service::activity::Activity;
 use crate::supervisor::service::condition::Condition;
 use crate::supervisor::service::durable::Durable;
-use crate::supervisor::service::instances::{Crew, Duty, Fleet};
+use crate::supervisor::service::instances::{Crew, Fleet};
 use crate::supervisor::service::routing::Routing;
 use crate::supervisor::sockets::backend_address::Place;
 use crate::supervisor::sockets::relay::Passers;

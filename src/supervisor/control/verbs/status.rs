@@ -6,12 +6,13 @@ use crate::api::status::{
     Args, InstanceStatus, OperationStatus, RollbackStatus, ServiceStatus, Status,
 };
 use crate::api::{Event, SetStatus, Trouble};
+use crate::core::duty::Duty;
 use crate::os::proc;
 use crate::supervisor::control::client::Client;
 use crate::supervisor::instances::connections;
 use crate::supervisor::rollback_readiness::readiness;
 use crate::supervisor::service::Service;
-use crate::supervisor::service::instances::{Crew, Duty};
+use crate::supervisor::service::instances::Crew;
 use crate::supervisor::service::occupied;
 use crate::supervisor::service::stack::Stack;
 use crate::supervisor::service::terms::Force;

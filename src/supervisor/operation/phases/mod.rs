@@ -10,6 +10,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
+use crate::core::duty::Duty;
 use crate::core::exit::Exit;
 use crate::core::ids::{Generation, ReleaseId};
 use crate::core::operation::machine::{Deploy, Event as Step, Inconclusive, Kind, Succession};
@@ -31,7 +32,7 @@ use crate::supervisor::instances::start;
 use crate::supervisor::operation::context::Job;
 use crate::supervisor::rollback_readiness::rehearsal;
 use crate::supervisor::service::Service;
-use crate::supervisor::service::instances::{Crew, Duty};
+use crate::supervisor::service::instances::Crew;
 use crate::supervisor::service::operation::Operation;
 use crate::supervisor::service::phase_result::PhaseResult;
 

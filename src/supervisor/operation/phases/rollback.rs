@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::core::duty::Duty;
 use crate::core::ids::{Generation, ReleaseId};
 use crate::core::operation::machine::{Deploy, Event as Step, Kind, Succession};
 use crate::core::retention::Verdict;
@@ -23,7 +24,7 @@ use crate::supervisor::operation::context::Job;
 use crate::supervisor::operation::phases::hold;
 use crate::supervisor::operation::phases::point_current;
 use crate::supervisor::service::Service;
-use crate::supervisor::service::instances::{Crew, Duty};
+use crate::supervisor::service::instances::Crew;
 use crate::supervisor::service::phase_result::PhaseResult;
 use crate::text;
 
