@@ -353,6 +353,12 @@ pub fn open_operation(
     Ok(read.filter(|(_, records)| !records.iter().any(|record| record.outcome.is_some())))
 }
 
+/// The file of an operation's journal.
+#[must_use]
+pub fn path(paths: &ServiceLayout, op: OpId) -> PathBuf {
+    paths.op(op).join(FILE)
+}
+
 /// The number of the next operation.
 #[must_use]
 pub fn next_op(paths: &ServiceLayout) -> OpId {

@@ -26,6 +26,7 @@ mod set_crash;
 mod sets;
 mod strategies;
 mod trio;
+mod unknown_words;
 mod verbs;
 mod way_back;
 mod world;

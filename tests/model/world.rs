@@ -269,8 +269,8 @@ impl World {
         let is_rollback = self.machine.plan().kind == Kind::Rollback;
         let old = if is_rollback { Who::New } else { Who::Old };
         let facts = Facts {
-            plan: self.machine.plan(),
-            last,
+            kind: Some(self.machine.plan().kind),
+            last: Some(last),
             gate_opened: self.gate_opened,
             flip_announced: self.flip_announced,
             on_trial: self.on_trial,

@@ -5,16 +5,16 @@
 //! and where that generation is dead, the one that is best in its place. A candidate is never the
 //! choice before its gate has opened.
 
-use crate::core::operation::machine::{Kind, Plan};
+use crate::core::operation::machine::Kind;
 use crate::core::operation::phase::Phase;
 
 /// What is known of an open operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Facts {
-    /// What the operation is about.
-    pub plan: Plan,
-    /// The phase that was announced last.
-    pub last: Phase,
+    /// What was asked for, if the journal's word for it is known.
+    pub kind: Option<Kind>,
+    /// The phase that was announced last, of those that are known.
+    pub last: Option<Phase>,
     /// A step or the flip was announced: the candidate's gate had opened.
     pub gate_opened: bool,
     /// The flip was announced.
@@ -58,7 +58,8 @@ pub fn live(facts: &Facts) -> Live {
 /// Where the last phase has steered to.
 fn steered(facts: &Facts) -> Live {
     use Phase::*;
-    match facts.last {
+    let Some(last) = facts.last else { return Live::Old };
+    match last {
         // After the rename no other generation is the one, dead or alive.
         Commit if facts.committed => Live::LastGood,
         Bake | Hold | Commit => Live::Candidate,
@@ -77,7 +78,7 @@ fn steered(facts: &Facts) -> Live {
 impl Facts {
     /// All connections went to the candidate. A trial begins with its first step, or with its flip.
     fn was_flipped(&self) -> bool {
-        self.flip_announced && (self.on_trial || self.plan.kind == Kind::Restart)
+        self.flip_announced && (self.on_trial || self.kind == Some(Kind::Restart))
     }
 
     fn is_possible(&self, live: Live) -> bool {
@@ -93,19 +94,11 @@ impl Facts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::operation::machine::{Inconclusive, Succession};
 
-    const PLAN: Plan = Plan {
-        kind: Kind::Release,
-        n_cold: 2,
-        inconclusive: Inconclusive::Promote,
-        succession: Succession::Overlap,
-        n_steps: 2,
-    };
     /// Everything runs, nothing is flipped.
     const BEFORE: Facts = Facts {
-        plan: PLAN,
-        last: Phase::Gate,
+        kind: Some(Kind::Release),
+        last: Some(Phase::Gate),
         gate_opened: false,
         flip_announced: false,
         on_trial: false,
@@ -115,8 +108,8 @@ mod tests {
         rung_alive: true,
     };
     const STEPPED: Facts =
-        Facts { gate_opened: true, on_trial: true, last: Phase::Step(0), ..BEFORE };
-    const FLIPPED: Facts = Facts { flip_announced: true, last: Phase::Flip, ..STEPPED };
+        Facts { gate_opened: true, on_trial: true, last: Some(Phase::Step(0)), ..BEFORE };
+    const FLIPPED: Facts = Facts { flip_announced: true, last: Some(Phase::Flip), ..STEPPED };
 
     fn check(facts: Facts, expected: Live) {
         assert_eq!(live(&facts), expected, "{facts:?}");
@@ -126,16 +119,16 @@ mod tests {
     fn the_last_phase_says_where_connections_go() {
         use Phase::*;
         for last in [Receive, Stage, Migrate, Park, Start, Gate, Undo, BackGate(0)] {
-            check(Facts { last, ..BEFORE }, Live::Old);
+            check(Facts { last: Some(last), ..BEFORE }, Live::Old);
         }
         for last in [Step(0), StepHold(1), BackGate(0), BackStart(1)] {
-            check(Facts { last, ..STEPPED }, Live::Old);
+            check(Facts { last: Some(last), ..STEPPED }, Live::Old);
         }
         for last in [Flip, Bake, Hold, Commit, BackGate(0), BackStart(1), Stranded] {
-            check(Facts { last, ..FLIPPED }, Live::Candidate);
+            check(Facts { last: Some(last), ..FLIPPED }, Live::Candidate);
         }
         for last in [BackFlip(0), BackVerify(1), BackCommit(1)] {
-            check(Facts { last, ..FLIPPED }, Live::Rung);
+            check(Facts { last: Some(last), ..FLIPPED }, Live::Rung);
         }
     }
 
@@ -143,8 +136,8 @@ mod tests {
     fn a_flip_that_was_announced_and_not_begun_has_moved_nothing() {
         check(Facts { on_trial: false, ..FLIPPED }, Live::Old);
         // A restart has no trial.
-        let restart = Plan { kind: Kind::Restart, ..PLAN };
-        check(Facts { on_trial: false, plan: restart, ..FLIPPED }, Live::Candidate);
+        let kind = Some(Kind::Restart);
+        check(Facts { on_trial: false, kind, ..FLIPPED }, Live::Candidate);
     }
 
     #[test]
@@ -153,7 +146,7 @@ mod tests {
         check(no_old, Live::LastGood);
         check(Facts { old_alive: false, ..STEPPED }, Live::Candidate);
         check(Facts { candidate_alive: false, ..FLIPPED }, Live::Old);
-        let rung = Facts { last: Phase::BackVerify(1), rung_alive: false, ..FLIPPED };
+        let rung = Facts { last: Some(Phase::BackVerify(1)), rung_alive: false, ..FLIPPED };
         check(rung, Live::Old);
         check(Facts { old_alive: false, ..rung }, Live::Candidate);
         check(Facts { old_alive: false, candidate_alive: false, ..rung }, Live::LastGood);
@@ -161,18 +154,26 @@ mod tests {
 
     #[test]
     fn what_is_committed_is_not_left_because_it_is_dead() {
-        let committing = Facts { last: Phase::Commit, candidate_alive: false, ..FLIPPED };
+        let committing = Facts { last: Some(Phase::Commit), candidate_alive: false, ..FLIPPED };
         check(committing, Live::Old);
         check(Facts { committed: true, ..committing }, Live::LastGood);
     }
 
     #[test]
     fn connections_are_held_until_the_old_one_is_stopped() {
-        let in_turn = Plan { succession: Succession::InTurn, n_steps: 0, ..PLAN };
-        let parked = Facts { plan: in_turn, last: Phase::Park, candidate_alive: false, ..BEFORE };
+        let parked = Facts { last: Some(Phase::Park), candidate_alive: false, ..BEFORE };
         check(parked, Live::Old);
-        check(Facts { last: Phase::StopOld, ..parked }, Live::Held);
-        let started = Facts { last: Phase::Start, old_alive: false, ..parked };
+        check(Facts { last: Some(Phase::StopOld), ..parked }, Live::Held);
+        let started = Facts { last: Some(Phase::Start), old_alive: false, ..parked };
         check(Facts { candidate_alive: true, ..started }, Live::LastGood);
+    }
+
+    #[test]
+    fn what_is_not_known_leaves_connections_where_they_are() {
+        let unknown = Facts { kind: None, last: None, ..BEFORE };
+        check(unknown, Live::Old);
+        check(Facts { old_alive: false, ..unknown }, Live::LastGood);
+        check(Facts { kind: None, ..FLIPPED }, Live::Candidate);
+        check(Facts { kind: None, on_trial: false, old_alive: false, ..FLIPPED }, Live::Candidate);
     }
 }

@@ -26,7 +26,7 @@ pub fn begin(service: &Rc<Service>) {
     let service = Rc::clone(service);
     tokio::task::spawn_local(async move {
         while let Some(crew) = due(&service) {
-            if service.activity.operation().is_some() {
+            if !service.activity.is_at_rest() {
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }

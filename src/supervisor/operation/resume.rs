@@ -6,9 +6,7 @@ use std::rc::Rc;
 use crate::core::duty::{Duty, Part, Traffic};
 use crate::core::ids::{Generation, OpId, ReleaseId};
 use crate::core::operation::live::{self, Facts, Live};
-use crate::core::operation::machine::{
-    Cause, Deploy, Inconclusive, Kind, Outcome, Plan, Succession,
-};
+use crate::core::operation::machine::{Kind, Outcome};
 use crate::core::operation::phase::Phase;
 use crate::core::operation::recover::{self, Seen};
 use crate::core::time::Tick;
@@ -28,7 +26,9 @@ use crate::supervisor::service::child_spec;
 use crate::supervisor::instances::restarter::revive;
 use crate::supervisor::operation::admission;
 use crate::supervisor::operation::context::{Intake, Job};
+use crate::supervisor::operation::opened::{self, Opened};
 use crate::supervisor::operation::phases;
+use crate::supervisor::operation::unresumed;
 use crate::supervisor::processes::child_tag::{Label, Role};
 use crate::supervisor::processes::keeper_client::{Found, Inventory};
 use crate::supervisor::processes::log_files;
@@ -36,6 +36,7 @@ use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::{Crew, Instance, Run};
 use crate::supervisor::service::operation::Operation;
 use crate::supervisor::service::terms::{Extent, Force, Terms};
+use crate::supervisor::service::unresumed::may_start;
 use crate::supervisor::tasks::hook_state::Marks;
 use crate::supervisor::tasks::task;
 
@@ -82,7 +83,10 @@ pub async fn take_over(service: &Rc<Service>, inventory: &mut Inventory) -> Resu
     }
     service.slots.park(|listener| service.owned_slots(listener))?;
     match open {
-        Some((intent, records)) => resume(service, intent, &records)?,
+        Some((intent, records)) => match opened::read(&intent, &records) {
+            Ok(opened) => resume(service, &intent, &records, opened)?,
+            Err(unknown) => unresumed::leave(service, &intent, &records, &unknown),
+        },
         None => {
             release::sweep(&service.paths)?;
             settle_duties(service);
@@ -92,7 +96,9 @@ pub async fn take_over(service: &Rc<Service>, inventory: &mut Inventory) -> Resu
         let end = service.link().end_of(child);
         restarter::follow(service, &crew, &instance, role, end);
     }
-    if let Some(crew) = service.live_crew().filter(|crew| crew.duty.get() == Duty::Live) {
+    if let Some(crew) = service.live_crew().filter(|crew| crew.duty.get() == Duty::Live)
+        && (crew.is_alive() || may_start(service))
+    {
         revive(service, &crew);
         scale::begin(service);
     }
@@ -256,18 +262,17 @@ fn live_generation(service: &Service, open: Option<&(Intent, Vec<Record>)>) -> O
     let last_good = service.durable.state().last_good;
     let good = last_good.map(|good| Generation(good.generation));
     let Some((intent, records)) = open else { return good };
-    let last = last_phase(intent, records);
+    let last = opened::phases(records).next_back();
     let (candidate, old) = (Generation(intent.generation), intent.old.map(Generation));
-    let rung = last_rung(records, last).or(intent.warm.map(Generation));
+    let cold = last.and_then(|last| opened::rung(records, last));
+    let rung = cold.or(intent.warm.map(Generation));
     let is_alive = |generation: Option<Generation>| {
         let crew = generation.and_then(|generation| service.fleet.get(generation));
         crew.is_some_and(|crew| crew.is_alive())
     };
-    let announced = |wanted: fn(Phase) -> bool| {
-        records.iter().filter_map(|record| Phase::parse(&record.phase)).any(wanted)
-    };
+    let announced = |wanted: fn(Phase) -> bool| opened::phases(records).any(wanted);
     let facts = Facts {
-        plan: plan(intent),
+        kind: Kind::parse(&intent.kind),
         last,
         gate_opened: announced(Phase::is_on_trial),
         flip_announced: announced(|phase| phase == Phase::Flip),
@@ -286,40 +291,17 @@ fn live_generation(service: &Service, open: Option<&(Intent, Vec<Record>)>) -> O
     }
 }
 
-/// The phase that was announced last; the first one when the crash came before any.
-fn last_phase(intent: &Intent, records: &[Record]) -> Phase {
-    let started = records.iter().rev().find_map(|record| Phase::parse(&record.phase));
-    started.unwrap_or_else(|| Deploy::begin(plan(intent)).phase())
-}
-
-fn plan(intent: &Intent) -> Plan {
-    Plan {
-        kind: Kind::parse(&intent.kind).unwrap_or(Kind::Release),
-        n_cold: u8::try_from(intent.ladder.len()).unwrap_or(u8::MAX),
-        inconclusive: Inconclusive::parse(&intent.inconclusive).unwrap_or(Inconclusive::Promote),
-        succession: Succession::parse(&intent.succession).unwrap_or(Succession::Overlap),
-        n_steps: intent.n_steps,
-    }
-}
-
-fn last_rung(records: &[Record], last: Phase) -> Option<Generation> {
-    let rung = last.rung().filter(|rung| *rung > 0)?;
-    let of_rung =
-        |record: &&Record| Phase::parse(&record.phase).and_then(Phase::rung) == Some(rung);
-    let found = records.iter().rev().filter(of_rung).find_map(|record| record.generation);
-    found.map(Generation)
-}
-
 /// Goes on with an operation that a supervisor before this one began.
-fn resume(service: &Rc<Service>, intent: Intent, records: &[Record]) -> Result<(), BootError> {
-    let last = last_phase(&intent, records);
-    let plan = plan(&intent);
-    let kind = plan.kind;
-    let cause = records.iter().rev().find_map(|record| Cause::parse(&record.cause));
-    let cause = cause.unwrap_or(if kind == Kind::Rollback { Cause::Asked } else { Cause::Refused });
-    let op = OpId(intent.op);
-    let rung = last_rung(records, last);
-    let mut job = job_of(&intent, rung, records);
+fn resume(
+    service: &Rc<Service>,
+    intent: &Intent,
+    records: &[Record],
+    opened: Opened,
+) -> Result<(), BootError> {
+    let Opened { plan, last, cause } = opened;
+    let (kind, op) = (plan.kind, OpId(intent.op));
+    let rung = opened::rung(records, last);
+    let mut job = job_of(intent, rung, records);
     for generation in [Some(job.generation), job.rung].into_iter().flatten() {
         service.fleet.seen(generation);
     }
@@ -350,7 +332,7 @@ fn resume(service: &Rc<Service>, intent: Intent, records: &[Record]) -> Result<(
     }
     let journal = Journal::reopen(&service.paths, op)?;
     let (operation, orders) =
-        Operation::resumed(op, kind, intent.actor.clone(), intent.at, job.release, records);
+        Operation::resumed(op, kind, intent.actor.clone(), intent.at.clone(), job.release, records);
     admission::go(service, operation, machine, job, journal, orders);
     Ok(())
 }
@@ -406,7 +388,7 @@ fn give_duties(service: &Service, job: &Job) {
 }
 
 /// Without an operation: one is live, one may be warm, the others go.
-fn settle_duties(service: &Rc<Service>) {
+pub(super) fn settle_duties(service: &Rc<Service>) {
     let standby = service.durable.state().standby.clone();
     for crew in service.fleet.all() {
         if service.routing.live() == Some(crew.generation) {

@@ -19,6 +19,7 @@ use crate::supervisor::service::Service;
 use crate::supervisor::service::condition::Source;
 use crate::supervisor::service::instances::Crew;
 use crate::supervisor::service::notices;
+use crate::supervisor::service::unresumed::may_start;
 
 /// Between tries to start a release.
 const STARTS: Pauses = Pauses::doubling(200, 30_000);
@@ -70,7 +71,8 @@ async fn bring_up_once(service: &Rc<Service>) -> Result<Brought, String> {
     }
     restore::undo(service).await?;
     let good = service.durable.state().last_good;
-    let wanted = !service.durable.state().stopped && !service.shared.stopping.get();
+    let stays_down = service.durable.state().stopped || service.shared.stopping.get();
+    let wanted = !stays_down && may_start(service);
     let (Some(good), true, None) = (good, wanted, service.live_crew()) else {
         return Ok(Brought::Up);
     };

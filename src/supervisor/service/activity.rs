@@ -11,6 +11,7 @@ use crate::core::ids::OpId;
 use crate::keeper::protocol::ChildId;
 use crate::supervisor::service::operation::Operation;
 use crate::supervisor::service::release_set::ReleaseSet;
+use crate::supervisor::service::unresumed::Unresumed;
 
 /// Past operations that late watchers can still follow from memory.
 const N_PAST: usize = 8;
@@ -21,6 +22,7 @@ pub struct Activity {
     operation: RefCell<Option<Rc<Operation>>>,
     task: RefCell<Option<JoinHandle<()>>>,
     past: RefCell<VecDeque<Rc<Operation>>>,
+    unresumed: RefCell<Option<Unresumed>>,
     set: RefCell<Option<Rc<ReleaseSet>>>,
     starting: Mutex<()>,
     scaling: Cell<bool>,
@@ -60,6 +62,21 @@ impl Activity {
     pub fn operation_of(&self, op: OpId) -> Option<Rc<Operation>> {
         let running = self.operation().filter(|running| running.id == op);
         running.or_else(|| self.past.borrow().iter().find(|past| past.id == op).cloned())
+    }
+
+    /// An open operation that is not resumed.
+    pub(crate) fn unresumed(&self) -> Option<Unresumed> {
+        self.unresumed.borrow().clone()
+    }
+
+    /// An operation is left open, or none any more.
+    pub(crate) fn leave_open(&self, unresumed: Option<Unresumed>) {
+        self.unresumed.replace(unresumed);
+    }
+
+    /// Whether no operation runs, and none is open.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.operation.borrow().is_none() && self.unresumed.borrow().is_none()
     }
 
     /// The running set that the service is a member of.

@@ -21,6 +21,7 @@ pub mod release_set;
 pub mod routing;
 pub mod stack;
 pub mod terms;
+pub(crate) mod unresumed;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;

@@ -32,6 +32,9 @@ pub fn obstacle(service: &Service) -> Option<Trouble> {
         let why = format!("{work} is at its data");
         return Some(refusal(service, "changed", &why, Exit::Busy, &["status"]));
     }
+    if let Some(unresumed) = service.activity.unresumed() {
+        return Some(unresumed.trouble(service));
+    }
     let running = service.activity.operation().filter(|running| !running.is_stranded());
     running.map(|running| busy(service, &running))
 }

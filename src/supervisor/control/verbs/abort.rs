@@ -1,9 +1,11 @@
 //! The verb `abort`: a running operation, or the set that it is of, goes back to what served before.
+//! An operation that cannot be resumed is closed, and a rollback leads back.
 
-use crate::api::Trouble;
 use crate::api::abort::Args;
+use crate::api::{Event, Trouble};
 use crate::supervisor::control::client::Client;
 use crate::supervisor::control::follow::{Until, follow};
+use crate::supervisor::operation::unresumed::{self, Closed};
 use crate::supervisor::service::operation::Order;
 use crate::supervisor::service::refusal;
 use crate::supervisor::service::stack::Stack;
@@ -23,6 +25,17 @@ pub(crate) async fn perform(
     if let Some(set) = set {
         set.abort(actor);
         follow(&*set, client, Until::Over).await;
+        return Ok(());
+    }
+    if let Some(unresumed) = service.activity.unresumed() {
+        match unresumed::close(service, actor, &unresumed).await? {
+            Closed::Stays(outcome) => {
+                client.tell(&Event::Result(outcome)).await;
+            }
+            Closed::GoesBack(rollback) => {
+                follow(&*rollback, client, Until::Over).await;
+            }
+        }
         return Ok(());
     }
     let running = service.activity.operation();

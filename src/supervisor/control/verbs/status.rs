@@ -55,11 +55,11 @@ fn of_service(service: &Rc<Service>) -> ServiceStatus {
     let live = service.live_crew();
     let serving = service.serving();
     let trouble = service.condition.trouble();
+    let unresumed = service.activity.unresumed().map(|unresumed| unresumed.trouble(service));
+    let alarm = unresumed.or_else(|| state.alarm.clone());
     let (word, why) = match &live {
         _ if state.stopped => ("stopped", None),
-        _ if state.alarm.is_some() => {
-            ("degraded", state.alarm.as_ref().map(|alarm| alarm.what.clone()))
-        }
+        _ if alarm.is_some() => ("degraded", alarm.as_ref().map(|alarm| alarm.what.clone())),
         Some(crew) if crew.is_whole() && trouble.is_none() => ("running", None),
         Some(crew) if crew.is_alive() => ("degraded", trouble.or(some("a process is not running"))),
         Some(_) => ("down", trouble.or(some("its process has ended and is started again"))),
@@ -86,7 +86,7 @@ fn of_service(service: &Rc<Service>) -> ServiceStatus {
             actor: operation.actor.clone(),
             at: operation.at.borrow().clone(),
         }),
-        alarm: state.alarm.clone(),
+        alarm,
         frozen: occupied::frozen(service, Force::No),
     }
 }

@@ -1,0 +1,163 @@
+//! An open operation as its journal has it, in the core's types.
+//!
+//! A word that this version does not know is never a default: what the operation set out to do
+//! cannot be guessed, and a guess may start twice what allows only one instance.
+
+use std::fmt;
+
+use crate::config::model::Point;
+use crate::core::ids::Generation;
+use crate::core::operation::machine::{Cause, Deploy, Inconclusive, Kind, Plan, Succession};
+use crate::core::operation::phase::Phase;
+use crate::store::journal::{Intent, Record};
+use crate::supervisor::service::operation::HOOK;
+
+/// A word in a journal that this version does not know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct UnknownWord {
+    /// The line, from 1.
+    line: usize,
+    /// What the word is for.
+    key: &'static str,
+    word: String,
+}
+
+/// What an operation is to be gone on with from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Opened {
+    /// What the operation is about.
+    pub(crate) plan: Plan,
+    /// The phase that was announced last; the first one when there is none.
+    pub(crate) last: Phase,
+    /// Why the operation left its way forward.
+    pub(crate) cause: Cause,
+}
+
+/// Reads what a journal says of an operation.
+///
+/// # Errors
+/// The first word that is not known.
+pub(crate) fn read(intent: &Intent, records: &[Record]) -> Result<Opened, UnknownWord> {
+    let of_intent = |key, word: &str| UnknownWord { line: 1, key, word: word.to_owned() };
+    let kind = Kind::parse(&intent.kind).ok_or_else(|| of_intent("kind", &intent.kind))?;
+    let inconclusive = Inconclusive::parse(&intent.inconclusive)
+        .ok_or_else(|| of_intent("inconclusive", &intent.inconclusive))?;
+    let succession = match intent.succession.as_str() {
+        // The first journals had no such key, and no other way.
+        "" => Succession::Overlap,
+        word => Succession::parse(word).ok_or_else(|| of_intent("succession", word))?,
+    };
+    let n_cold = u8::try_from(intent.ladder.len()).unwrap_or(u8::MAX);
+    let plan = Plan { kind, n_cold, inconclusive, succession, n_steps: intent.n_steps };
+    let asked = if kind == Kind::Rollback { Cause::Asked } else { Cause::Refused };
+    let (mut last, mut cause) = (Deploy::begin(plan).phase(), asked);
+    for (index, record) in records.iter().enumerate() {
+        let unknown = |key, word: &str| UnknownWord { line: index + 2, key, word: word.to_owned() };
+        match Phase::parse(&record.phase) {
+            Some(phase) => last = phase,
+            None if is_hook(&record.phase) => {}
+            None => return Err(unknown("phase", &record.phase)),
+        }
+        if !record.cause.is_empty() {
+            let word = &record.cause;
+            cause = Cause::parse(word).ok_or_else(|| unknown("cause", word))?;
+        }
+    }
+    Ok(Opened { plan, last, cause })
+}
+
+/// The phases that were announced, as far as they are known, in their order.
+pub(crate) fn phases(records: &[Record]) -> impl DoubleEndedIterator<Item = Phase> {
+    records.iter().filter_map(|record| Phase::parse(&record.phase))
+}
+
+/// The generation of the rung that a phase is about, when that was started cold.
+pub(crate) fn rung(records: &[Record], phase: Phase) -> Option<Generation> {
+    let rung = phase.rung().filter(|rung| *rung > 0)?;
+    let of_rung =
+        |record: &&Record| Phase::parse(&record.phase).and_then(Phase::rung) == Some(rung);
+    let found = records.iter().rev().filter(of_rung).find_map(|record| record.generation);
+    found.map(Generation)
+}
+
+fn is_hook(phase: &str) -> bool {
+    let point = phase.strip_prefix(HOOK);
+    point.is_some_and(|name| Point::ALL.into_iter().any(|point| point.name() == name))
+}
+
+impl fmt::Display for UnknownWord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { line, key, word } = self;
+        write!(f, "line {line}: unknown {key} \"{word}\"")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::PhaseState;
+
+    fn intent(change: impl FnOnce(&mut Intent)) -> Intent {
+        let intent = serde_json::json!({
+            "version": 1, "op": 3, "kind": "release", "actor": "", "source": "", "at": "",
+            "boot_id": "", "release": 2, "generation": 2, "old": 1, "warm": 1, "ladder": [1],
+            "inconclusive": "hold", "succession": "in_turn",
+        });
+        let mut intent = serde_json::from_value(intent).unwrap();
+        change(&mut intent);
+        intent
+    }
+
+    fn check(change: impl FnOnce(&mut Intent), records: &[Record], expected: Result<Phase, &str>) {
+        let read = read(&intent(change), records);
+        let last = read.map(|opened| opened.last).map_err(|unknown| unknown.to_string());
+        assert_eq!(last, expected.map_err(str::to_owned));
+    }
+
+    #[test]
+    fn known_words_say_where_to_go_on() {
+        check(|_| {}, &[], Ok(Phase::Receive));
+        check(|intent| intent.kind = "restart".to_owned(), &[], Ok(Phase::Park));
+        let records = [
+            Record::start("gate", "refused", None),
+            Record::start("hook:before_flip", "", None),
+            Record::end("hook:before_flip", PhaseState::Ok, 1, String::new()),
+            Record::start("bake", "gate", None),
+            Record::start("hook:after_flip", "", None),
+        ];
+        check(|_| {}, &records, Ok(Phase::Bake));
+        assert_eq!(read(&intent(|_| {}), &records).unwrap().cause, Cause::Gate);
+    }
+
+    #[test]
+    fn the_first_journals_had_no_succession() {
+        let old = intent(|intent| intent.succession = String::new());
+        assert_eq!(read(&old, &[]).unwrap().plan.succession, Succession::Overlap);
+    }
+
+    #[test]
+    fn no_unknown_word_is_a_default() {
+        let odd = || "sideways".to_owned();
+        check(|i| i.kind = odd(), &[], Err("line 1: unknown kind \"sideways\""));
+        check(|i| i.inconclusive = odd(), &[], Err("line 1: unknown inconclusive \"sideways\""));
+        check(|i| i.succession = odd(), &[], Err("line 1: unknown succession \"sideways\""));
+        let start = Record::start("gate", "refused", None);
+        let line = |phase: &str, cause: &str| [start.clone(), Record::start(phase, cause, None)];
+        check(|_| {}, &line("teleport", ""), Err("line 3: unknown phase \"teleport\""));
+        check(|_| {}, &line("hook:at_noon", ""), Err("line 3: unknown phase \"hook:at_noon\""));
+        check(|_| {}, &line("done", ""), Err("line 3: unknown phase \"done\""));
+        check(|_| {}, &line("bake", "envy"), Err("line 3: unknown cause \"envy\""));
+    }
+
+    #[test]
+    fn a_cold_rung_is_the_generation_that_its_lines_name() {
+        let records = [
+            Record::start("back_start:1", "bake", Some(5)),
+            Record::start("back_start:2", "bake", Some(6)),
+            Record::start("back_gate:2", "bake", None),
+        ];
+        assert_eq!(rung(&records, Phase::BackGate(2)), Some(Generation(6)));
+        assert_eq!(rung(&records, Phase::BackGate(1)), Some(Generation(5)));
+        assert_eq!(rung(&records, Phase::BackGate(0)), None);
+    }
+}

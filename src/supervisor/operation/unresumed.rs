@@ -1,0 +1,143 @@
+//! An open operation that cannot be resumed: what runs is left as it is, until a human closes it.
+
+use std::rc::Rc;
+
+use crate::api::{HistoryEntry, Outcome, Trouble};
+use crate::core::exit::Exit;
+use crate::core::ids::OpId;
+use crate::core::operation::outcome::Word;
+use crate::core::operation::phase::Phase;
+use crate::os::clock;
+use crate::store::journal::{Intent, Journal, Record};
+use crate::store::{history, journal, release};
+use crate::supervisor::instances::retire;
+use crate::supervisor::operation::admission::{self, Begun, Wish};
+use crate::supervisor::operation::opened::{self, UnknownWord};
+use crate::supervisor::operation::resume;
+use crate::supervisor::operation::start_last_good;
+use crate::supervisor::service::Service;
+use crate::supervisor::service::notices;
+use crate::supervisor::service::operation::Operation;
+use crate::supervisor::service::outcome::outcome;
+use crate::supervisor::service::refusal;
+use crate::supervisor::service::unresumed::Unresumed;
+
+/// Leaves an operation open: nothing is stopped, nothing is begun.
+pub(crate) fn leave(
+    service: &Rc<Service>,
+    intent: &Intent,
+    records: &[Record],
+    unknown: &UnknownWord,
+) {
+    let op = OpId(intent.op);
+    let path = journal::path(&service.paths, op);
+    let why = format!("{}, {unknown}", path.display());
+    tracing::error!(service = %service.name, op = op.0, why, "an operation CANNOT BE RESUMED");
+    let may_have_migrated = opened::phases(records).any(|phase| phase == Phase::Migrate);
+    let unresumed = Unresumed { op, why, may_have_migrated };
+    notices::degraded(service, &unresumed.trouble(service).what);
+    service.activity.leave_open(Some(unresumed));
+}
+
+/// What follows from the closing of an operation.
+pub(crate) enum Closed {
+    /// What serves goes on serving, or the last good release is started.
+    Stays(Box<Outcome>),
+    /// What serves is not the last good release: a rollback leads there.
+    GoesBack(Rc<Operation>),
+}
+
+/// Closes it, and goes back to the last good release by a rollback like any other. What the
+/// operation had begun on the data is not undone.
+///
+/// # Errors
+/// When its journal cannot be read or written; it stays open.
+pub(crate) async fn close(
+    service: &Rc<Service>,
+    actor: &str,
+    unresumed: &Unresumed,
+) -> Result<Closed, Trouble> {
+    let op = unresumed.op;
+    let fail =
+        |why: String| refusal::refusal(service, "changed", &why, Exit::Internal, &["status"]);
+    let (intent, _) = journal::read(&service.paths, op)
+        .map_err(|error| fail(error.to_string()))?
+        .ok_or_else(|| fail(format!("{}: it is gone", unresumed.why)))?;
+    let mut result = closed(service, unresumed, &intent);
+    Journal::reopen(&service.paths, op)
+        .and_then(|mut journal| journal.announce(&Record::result(result.clone())))
+        .map_err(|error| fail(error.to_string()))?;
+    service.activity.leave_open(None);
+    note(service, actor, &intent, &result);
+    if let Err(error) = release::sweep(&service.paths) {
+        tracing::warn!(service = %service.name, %error, "removing what was staged");
+    }
+    let good = service.durable.state().last_good;
+    let live = service.live_crew().filter(|live| live.is_alive());
+    match (live, good) {
+        (Some(live), Some(good)) if live.generation.0 != good.generation => {
+            let wish = Wish::Rollback { to: Some(good.release) };
+            match admission::begin(service, actor, wish).await {
+                Ok(Begun::Operation(rollback)) => return Ok(Closed::GoesBack(rollback)),
+                Ok(Begun::NothingToDo(_)) => {}
+                Err(refused) => result.warnings.push(format!("{}: {}", refused.what, refused.why)),
+            }
+        }
+        (Some(_), _) => resume::settle_duties(service),
+        (None, _) => start_again(service).await,
+    }
+    notices::recovered(service);
+    Ok(Closed::Stays(Box::new(result)))
+}
+
+fn closed(service: &Service, unresumed: &Unresumed, intent: &Intent) -> Outcome {
+    let name = &service.name;
+    let next = vec![
+        format!("halley-sup status {name}"),
+        format!("halley-sup rollback {name}"),
+        format!("halley-sup release {name} SOURCE"),
+    ];
+    let trouble = Trouble {
+        what: format!("{name}: operation {} was closed, not finished", unresumed.op),
+        why: format!("{}; what it had begun on the data is not undone", unresumed.why),
+        still: refusal::still(service),
+        next: next.clone(),
+        exit: Exit::Aborted.code(),
+    };
+    Outcome {
+        release: Some(intent.release),
+        exit: Exit::Aborted.code(),
+        next,
+        trouble: Some(trouble),
+        ..outcome(service, Word::Aborted, unresumed.op.0)
+    }
+}
+
+fn note(service: &Service, actor: &str, intent: &Intent, result: &Outcome) {
+    let entry = HistoryEntry {
+        version: 1,
+        at: clock::now_rfc3339(),
+        actor: actor.to_owned(),
+        service: service.name.to_string(),
+        op: result.op,
+        kind: intent.kind.clone(),
+        release: result.release,
+        outcome: result.outcome.to_string(),
+        serving: result.serving,
+        exit: result.exit,
+        why: result.trouble.as_ref().map(|trouble| trouble.why.clone()),
+        ms: 0,
+    };
+    if let Err(error) = history::append(&service.shared.layout.history(), &entry) {
+        tracing::warn!(service = %service.name, %error, "writing the history");
+    }
+}
+
+/// Nothing serves. What runs is stopped first: it may be what allows only one instance.
+async fn start_again(service: &Rc<Service>) {
+    for crew in service.fleet.all() {
+        retire::stop_now(service, &crew).await;
+    }
+    let service = Rc::clone(service);
+    tokio::task::spawn_local(async move { start_last_good::bring_up(&service).await });
+}
