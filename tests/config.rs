@@ -127,7 +127,7 @@ after = ["wbe"]
         "halley.toml:4: service.web.instances: it is a text and should be a whole number",
         "halley.toml:6: service.web.health.intervall: unknown key; did you mean interval?",
         "halley.toml:7: service.web.health.http: \"up\" is not a path; \
-         write \"/healthz\"; the first listener is asked",
+         write \"/healthz\"; the request goes to the first listener",
         "halley.toml:8: service.Bad: a service's name is 1 to 63 of a-z, 0-9, - and _, \
          starting with a letter or digit, and not lock or sets: \"Bad\"",
         "services.d/db.toml:1: root: cannot be set in services.d; set it in the main file",
@@ -139,7 +139,7 @@ after = ["wbe"]
         "halley.toml:3: service.web.listen: tcp://0.0.0.0:80 is taken by service api \
          (tcp://127.0.0.1:80, halley.toml:10)",
         "halley.toml:11: service.api.after: there is no service wbe; did you mean web?",
-        "services.d/db.toml:4: service.db.after: these wait for each other: db",
+        "services.d/db.toml:4: service.db.after: these services start after each other, in a circle: db",
     ];
     assert_eq!(problems[expected.len()..], between);
 }
@@ -188,7 +188,7 @@ fn bad_lines_of_an_environment_file_are_told_by_its_own_name_and_line() {
 fn a_file_that_cannot_be_read_is_told() {
     let folder = Folder::new(&[]);
     let missing = "halley.toml: No such file or directory (os error 2); \
-                   name another with --config or HALLEY_CONFIG";
+                   use another file with --config or HALLEY_CONFIG";
     assert_eq!(folder.problems(), [missing]);
     fs::write(folder.path("halley.toml"), b"root = \"/x\"\n# \xff\n").expect("a file");
     assert_eq!(folder.problems(), ["halley.toml:2: is not UTF-8"]);
@@ -237,7 +237,7 @@ fn services_start_after_those_they_name_and_by_name_otherwise() {
 fn a_cycle_is_named() {
     let text = "[service.a]\n[service.b]\nafter = [\"c\"]\n[service.c]\nafter = [\"d\"]\n\
                 [service.d]\nafter = [\"a\", \"b\"]\n";
-    let expected = "halley.toml:3: service.b.after: these wait for each other: b, c, d";
+    let expected = "halley.toml:3: service.b.after: these services start after each other, in a circle: b, c, d";
     assert_eq!(problems(text), [expected]);
 }
 
@@ -258,7 +258,7 @@ fn a_socket_path_that_no_socket_can_have_is_told() {
 #[test]
 fn a_home_directory_is_written_in_full() {
     let problems = problems("root = \"~/halley\"\n");
-    assert_eq!(problems, ["halley.toml:1: root: ~ is not understood here; write the path in full"]);
+    assert_eq!(problems, ["halley.toml:1: root: ~ is not expanded; write the path in full"]);
 }
 
 #[test]
@@ -272,7 +272,7 @@ fn what_a_bake_watches_is_checked_to_the_last_value() {
     for (lines, problem) in [
         ("error_lines = \"(\"", "error_lines: not a regular expression: "),
         ("error_lines = \"\"", "error_lines: is empty and would match every line"),
-        ("max_error_rate = \"1/s\"", "max_error_rate: nothing says what an error line is; add"),
+        ("max_error_rate = \"1/s\"", "max_error_rate: has no effect without error_lines; add"),
         ("error_lines = \"E\"\nmax_error_rate = \"1\"", "max_error_rate: not a rate: \"1\" (write"),
         (
             "for = \"10s\"\nwarm_up = \"10s\"",
@@ -290,7 +290,10 @@ fn what_a_bake_watches_is_checked_to_the_last_value() {
         ),
         ("wanted = [\"slow\"]", "wanted: \"slow\" is not a path; write \"/slow\""),
         ("command = []", "command: names no program"),
-        ("command_timeout = \"1s\"", "command_timeout: there is no command; leave it out"),
+        (
+            "command_timeout = \"1s\"",
+            "command_timeout: has no effect without command; leave it out",
+        ),
         ("metrics.total = \"n\"", "metrics.bad: is missing; write"),
         (
             "metrics.bad = \"n{\"\nmetrics.total = \"n\"",
@@ -327,7 +330,13 @@ fn what_a_bake_watches_is_checked_to_the_last_value() {
         assert_eq!(problems.len(), n, "{lines}: {problems:?}");
     }
     let problems = problems("[service.web]\nbake.wanted = [\"/x\"]\nbake.metrics.bad = \"n\"\n");
-    assert!(problems.iter().filter(|problem| problem.contains("no listener to ask")).count() == 2);
+    assert!(
+        problems
+            .iter()
+            .filter(|problem| problem.contains("no listener to send requests to"))
+            .count()
+            == 2
+    );
 }
 
 #[test]

@@ -104,16 +104,16 @@ fn everything_that_may_not_be_is_refused_with_its_name() {
         (vec![file("/tmp/evil")], "its path is absolute"),
         (vec![file("a\nb")], "a control character"),
         (vec![file("a"), file("a")], "it appears twice"),
-        (vec![file("a"), file("a/b")], "no directory is above it"),
+        (vec![file("a"), file("a/b")], "its parents is not a directory"),
         (vec![entry(EntryType::Fifo, "pipe", 0)], "it is a FIFO"),
         (vec![entry(EntryType::Char, "tty", 0)], "it is a device"),
         (vec![entry(EntryType::Block, "sda", 0)], "it is a device"),
         (vec![link(EntryType::Symlink, "l", "/etc/passwd"), file("a")], "which is absolute"),
         (vec![link(EntryType::Symlink, "l", "../x"), file("a")], "leads out of the tree"),
-        (vec![link(EntryType::Symlink, "l", "d"), file("l/x")], "no directory is above it"),
+        (vec![link(EntryType::Symlink, "l", "d"), file("l/x")], "its parents is not a directory"),
         (vec![file("l/x"), link(EntryType::Symlink, "l", "d")], "it appears twice"),
         (vec![link(EntryType::Link, "l", "/etc/passwd"), file("a")], "its path is absolute"),
-        (vec![link(EntryType::Link, "l", "later"), file("later")], "which is no file before it"),
+        (vec![link(EntryType::Link, "l", "later"), file("later")], "which is not a file before it"),
     ];
     for (entries, words) in table {
         let desk = Desk::new();

@@ -110,9 +110,9 @@ impl Watched {
     fn farewell(&self) -> String {
         match self {
             Self::Operation { service, op } => {
-                format!("operation {op} goes on; halley-sup watch {service} {op}")
+                format!("operation {op} continues; halley-sup watch {service} {op}")
             }
-            Self::Set(set) => format!("set {set} goes on; halley-sup watch --set {set}"),
+            Self::Set(set) => format!("set {set} continues; halley-sup watch --set {set}"),
         }
     }
 }
@@ -242,12 +242,12 @@ impl Conversation {
         let denied = error.kind() == io::ErrorKind::PermissionDenied;
         Trouble {
             what: if denied {
-                "not allowed to talk to the supervisor".to_owned()
+                "not allowed to use the supervisor".to_owned()
             } else {
                 "the supervisor cannot be reached".to_owned()
             },
             why: format!("{}: {error}", self.socket.display()),
-            still: "what serves goes on without it; nothing was changed".to_owned(),
+            still: "running services keep serving without it; nothing was changed".to_owned(),
             next: if denied {
                 vec!["sudo halley-sup …".to_owned()]
             } else {

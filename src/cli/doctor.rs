@@ -95,9 +95,9 @@ fn steering() -> Finding {
         Ok(true) => finding(Grade::Ok, "steering works: flips without loss", ""),
         Ok(false) => {
             let what = "steering has no effect: connections went to the other socket";
-            finding(Grade::Bad, what, "a kernel of 4.6 or later, not a gVisor-like sandbox")
+            finding(Grade::Bad, what, "use Linux 4.6 or later, outside of a gVisor-like sandbox")
         }
-        Err(why) => finding(Grade::Bad, format!("steering: {why}"), "a kernel of 4.6 or later"),
+        Err(why) => finding(Grade::Bad, format!("steering: {why}"), "use Linux 4.6 or later"),
     }
 }
 
@@ -117,7 +117,7 @@ fn kernel() -> Vec<Finding> {
     let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     let wanted = [
         ((4, 6), Grade::Bad, "steering"),
-        ((5, 3), Grade::Bad, "pidfd: signals that cannot reach a stranger"),
+        ((5, 3), Grade::Bad, "pidfd: a signal never reaches another process with the same pid"),
         ((5, 6), Grade::Warn, "openat2: safe unpacking without a fallback"),
         ((5, 9), Grade::Warn, "handoff = \"intercept\""),
     ];
@@ -126,7 +126,7 @@ fn kernel() -> Vec<Finding> {
             finding(Grade::Ok, format!("Linux {release}: {what}"), "")
         } else {
             let what = format!("Linux {release} is older than {major}.{minor}: {what}");
-            finding(grade, what, "a newer kernel")
+            finding(grade, what, "use a newer kernel")
         }
     };
     wanted.into_iter().map(check).collect()
@@ -175,7 +175,7 @@ fn configured(config: &Config) -> Vec<Finding> {
                         service.name,
                         address.port()
                     ),
-                    "another port, or net.ipv4.ip_local_reserved_ports",
+                    "use another port, or add it to net.ipv4.ip_local_reserved_ports",
                 ));
             }
         }

@@ -91,7 +91,7 @@ impl Release {
         for (service, source) in pairs {
             let taken = source == "-" && std::mem::replace(&mut has_stdin, true);
             let result = match taken {
-                true => Err("- is stdin, and there is one: it was named twice".to_owned()),
+                true => Err("- reads stdin, so it can be used for one service only".to_owned()),
                 false => open(&source),
             };
             let missing = match result {
@@ -110,7 +110,7 @@ impl Release {
 
 fn unclear(why: &str) -> ExitCode {
     out::trouble(&Trouble {
-        what: "the set was not begun".to_owned(),
+        what: "the set was not started".to_owned(),
         why: why.to_owned(),
         still: "nothing was changed".to_owned(),
         next: vec!["halley-sup release --set SERVICE=SOURCE,SERVICE=SOURCE".to_owned()],
@@ -146,7 +146,7 @@ fn open(source: &str) -> Result<OwnedFd, String> {
         let stdin = io::stdin();
         if stdin.is_terminal() {
             let how = "tar c -C build . | halley-sup release SERVICE -";
-            return Err(format!("- reads the artifact from stdin, and that is a terminal: {how}"));
+            return Err(format!("- reads the artifact from stdin, but stdin is a terminal: {how}"));
         }
         return stdin.as_fd().try_clone_to_owned().map_err(|error| format!("stdin: {error}"));
     }

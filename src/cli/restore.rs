@@ -42,7 +42,7 @@ impl Own for Restore {
         if shown != exit::code(Exit::Done) {
             return shown;
         }
-        out::say(format!("Put it in the place of the present data of {}? Type yes:", self.service));
+        out::say(format!("Restore it over the live data of {}? Type yes:", self.service));
         let mut line = String::new();
         match io::stdin().lock().read_line(&mut line) {
             Ok(_) if line.trim() == "yes" => self.ask(false, true),

@@ -72,9 +72,9 @@ fn refused(layout: &Layout, error: &LockError) -> Trouble {
         LockError::System(_) => Exit::Internal,
     };
     Trouble {
-        what: "the stack was not started".to_owned(),
+        what: "halley-sup run did not start".to_owned(),
         why: format!("{}: {error}", layout.lock().display()),
-        still: "what runs goes on".to_owned(),
+        still: "running processes keep running".to_owned(),
         next: vec!["halley-sup status".to_owned()],
         exit: exit.code(),
     }

@@ -30,7 +30,7 @@ impl Own for Watch {
             (None, Ok(op)) => Verb::Watch(api::watch::Args { op, service: self.words.pop() }),
             (None, Err(_)) => {
                 let how = "halley-sup watch SERVICE OP";
-                out::say(format!("error: {op:?} is no operation's number: {how}"));
+                out::say(format!("error: {op:?} is not the number of an operation: {how}"));
                 return exit::code(Exit::Usage);
             }
         };

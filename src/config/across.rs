@@ -125,7 +125,8 @@ fn cycle(services: &[Placed]) -> Option<Problem> {
         if let Some(cycle) = walk(start, &by_name, &mut path, &mut done) {
             let placed = by_name.get(cycle.first()?)?;
             let names: Vec<_> = cycle.iter().map(|name| name.as_str()).collect();
-            let message = format!("these wait for each other: {}", names.join(", "));
+            let message =
+                format!("these services start after each other, in a circle: {}", names.join(", "));
             let next = names.get(1).or(names.first())?;
             let line = placed.draft.after.iter().find(|after| after.value.as_str() == *next);
             let line = line.map_or(placed.draft.line, |after| after.line);

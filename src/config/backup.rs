@@ -33,7 +33,7 @@ pub(super) fn backup(section: &Section<'_>) -> Option<Backup> {
     let (name, own) = OWN[index];
     for (_, keys) in OWN {
         for key in keys.iter().filter(|key| section.has(key) && !own.contains(key)) {
-            section.problem(key, format!("means nothing with driver = {name:?}"));
+            section.problem(key, format!("has no effect with driver = {name:?}"));
         }
     }
     let query = section.text("query").map(|found| found.value);
@@ -75,7 +75,7 @@ fn path(section: &Section<'_>) -> Option<PathBuf> {
         return None;
     }
     if path == Path::new("/") {
-        section.problem("path", "everything is too much");
+        section.problem("path", "must not be the root directory");
         return None;
     }
     Some(path)
@@ -83,13 +83,13 @@ fn path(section: &Section<'_>) -> Option<PathBuf> {
 
 fn variable(section: &Section<'_>) -> Option<String> {
     if !section.has("url_env") {
-        let hint = "the variable that holds the URL: \"DATABASE_URL\"";
+        let hint = "name the variable that holds the URL: \"DATABASE_URL\"";
         section.problem_with_hint("url_env", "is missing", hint);
     }
     let name = section.text("url_env")?.value;
     if name.contains("://") {
-        let hint = "write the name of a variable, and the URL into env_file";
-        section.problem_with_hint("url_env", "is a URL, which would be no secret here", hint);
+        let hint = "write the name of a variable here, and the URL into env_file";
+        section.problem_with_hint("url_env", "is a URL, and the configuration is not secret", hint);
         return None;
     }
     Some(name)
@@ -124,10 +124,13 @@ mod tests {
             ("driver = \"mysql\"", "is not one of sqlite, postgres, files, command"),
             ("driver = \"sqlite\"", "path: is missing"),
             ("driver = \"sqlite\"\npath = \"../a\"", "is not a path without .."),
-            ("driver = \"files\"\npath = \"/\"", "everything is too much"),
-            ("driver = \"files\"\npath = \".\"\nquery = \"x\"", "query: means nothing with driver"),
+            ("driver = \"files\"\npath = \"/\"", "must not be the root directory"),
+            ("driver = \"files\"\npath = \".\"\nquery = \"x\"", "query: has no effect with driver"),
             ("driver = \"postgres\"", "url_env: is missing"),
-            ("driver = \"postgres\"\nurl_env = \"postgres://u:p@h/d\"", "would be no secret here"),
+            (
+                "driver = \"postgres\"\nurl_env = \"postgres://u:p@h/d\"",
+                "the configuration is not secret",
+            ),
             ("driver = \"command\"\ntake = [\"./t\"]", "restore: is missing"),
             ("driver = \"files\"\npath = \".\"\nkeep = 0", "0 is not between"),
         ] {

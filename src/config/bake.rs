@@ -241,7 +241,7 @@ fn error_lines(section: &Section<'_>) -> Option<ErrorLines> {
     });
     if section.has("max_error_rate") && !section.has("error_lines") {
         let hint = "add error_lines, a regular expression";
-        section.problem_with_hint("max_error_rate", "nothing says what an error line is", hint);
+        section.problem_with_hint("max_error_rate", "has no effect without error_lines", hint);
     }
     let pattern = pattern(section, "error_lines")?;
     Some(ErrorLines { pattern, max_rate: max_rate.unwrap_or(ERROR_RATE) })
@@ -274,14 +274,18 @@ fn wanted(section: &Section<'_>, n_listen: usize) -> Vec<String> {
 fn needs_listener(section: &Section<'_>, key: &str, n_listen: usize) {
     if n_listen == 0 && section.has(key) {
         let hint = "use command, or give it an address in listen";
-        section.problem_with_hint(key, "the service has no listener to ask through", hint);
+        section.problem_with_hint(key, "the service has no listener to send requests to", hint);
     }
 }
 
 fn command(section: &Section<'_>) -> Option<Command> {
     let timeout = section.positive_duration("command_timeout");
     if section.has("command_timeout") && !section.has("command") {
-        section.problem_with_hint("command_timeout", "there is no command", "leave it out");
+        section.problem_with_hint(
+            "command_timeout",
+            "has no effect without command",
+            "leave it out",
+        );
     }
     let command = section.command("command")?;
     Some(Command { command, timeout: timeout.unwrap_or(Duration::from_secs(10)) })

@@ -289,36 +289,68 @@ mod tests {
         let unix = "listen = [\"unix:/run/a.sock\"]\n";
         let canary = "strategy = \"canary\"\ncanary = ";
         for (listen, lines, problem) in [
-            (tcp, "strategy = \"canary\"".to_owned(), "3: service.web.strategy: canary wants its"),
+            (tcp, "strategy = \"canary\"".to_owned(), "3: service.web.strategy: canary needs its"),
             (tcp, format!("{canary}[\"5%\", \"25%\"]"), "4: service.web.canary: ends with 25%"),
             (
                 tcp,
                 format!("{canary}[\"9%\", \"5%\", \"100%\"]"),
                 "4: service.web.canary: 5% is not",
             ),
-            (tcp, format!("{canary}[\"120%\"]"), "4: service.web.canary: \"120%\" is no share"),
+            (tcp, format!("{canary}[\"120%\"]"), "4: service.web.canary: \"120%\" is not a share"),
             (tcp, format!("{canary}[]"), "4: service.web.canary: has no steps"),
-            (tcp, "canary = [\"100%\"]".to_owned(), "3: service.web.canary: is for one strategy"),
-            (tcp, "max_gap = \"1s\"".to_owned(), "3: service.web.max_gap: is for one strategy"),
+            (
+                tcp,
+                "canary = [\"100%\"]".to_owned(),
+                "3: service.web.canary: is only for strategy = \"canary\"",
+            ),
+            (
+                tcp,
+                "max_gap = \"1s\"".to_owned(),
+                "3: service.web.max_gap: is only for strategy = \"hold\"",
+            ),
             (
                 tcp,
                 "strategy = \"replace\"".to_owned(),
-                "3: service.web.strategy: its callers would",
+                "3: service.web.strategy: new connections would",
             ),
-            (tcp, "socket_mode = \"0600\"".to_owned(), "3: service.web.socket_mode: is for unix"),
-            (tcp, "forward.max_clients = 1".to_owned(), "3: service.web.forward: is for one"),
+            (
+                tcp,
+                "socket_mode = \"0600\"".to_owned(),
+                "3: service.web.socket_mode: is only for unix",
+            ),
+            (
+                tcp,
+                "forward.max_clients = 1".to_owned(),
+                "3: service.web.forward: is only for handoff = \"port\"",
+            ),
             (
                 unix,
                 "socket_mode = \"9\"".to_owned(),
-                "3: service.web.socket_mode: \"9\" is no mode",
+                "3: service.web.socket_mode: \"9\" is not a mode",
             ),
-            (unix, format!("{canary}[\"100%\"]"), "3: service.web.strategy: a unix socket's path"),
-            (udp, "strategy = \"hold\"".to_owned(), "3: service.web.strategy: nobody can hold"),
-            (udp, "handoff = \"port\"".to_owned(), "2: service.web.listen: udp cannot be passed"),
+            (unix, format!("{canary}[\"100%\"]"), "3: service.web.strategy: connections to a unix"),
+            (
+                udp,
+                "strategy = \"hold\"".to_owned(),
+                "3: service.web.strategy: datagrams cannot wait",
+            ),
+            (
+                udp,
+                "handoff = \"port\"".to_owned(),
+                "2: service.web.listen: udp cannot be forwarded",
+            ),
             (udp, "health.tcp = true".to_owned(), "3: service.web.health.tcp: the service has no"),
-            ("", "handoff = \"port\"".to_owned(), "2: service.web.handoff: port has nothing"),
-            ("", "handoff = \"intercept\"".to_owned(), "2: service.web.handoff: intercept has no"),
-            ("", "strategy = \"hold\"".to_owned(), "2: service.web.strategy: nobody calls"),
+            ("", "handoff = \"port\"".to_owned(), "2: service.web.handoff: port needs an address"),
+            (
+                "",
+                "handoff = \"intercept\"".to_owned(),
+                "2: service.web.handoff: intercept needs an",
+            ),
+            (
+                "",
+                "strategy = \"hold\"".to_owned(),
+                "2: service.web.strategy: the service has no listener",
+            ),
             (tcp, "stop.drain = \"never\"".to_owned(), "3: service.web.stop.drain: "),
         ] {
             let (_, problems) = check(&format!("{listen}{lines}"));

@@ -22,8 +22,10 @@ pub fn problems(config: &Config, file: &Path, kernel: Kernel) -> Vec<Problem> {
         }
         if service.strategy == Strategy::Hold && service.backlog > kernel.somaxconn {
             let (backlog, most) = (service.backlog, kernel.somaxconn);
-            let message = format!("{backlog} callers cannot be held, the kernel holds {most}");
-            let hint = format!("sysctl -w net.core.somaxconn={backlog}, or a shorter backlog");
+            let message = format!(
+                "the queue cannot hold {backlog} connections: net.core.somaxconn is {most}"
+            );
+            let hint = format!("sysctl -w net.core.somaxconn={backlog}, or use a shorter backlog");
             problems.push(problem("backlog", message, &hint));
         }
         problems
@@ -53,7 +55,10 @@ mod tests {
         assert!(intercept[0].contains("service.web.handoff: this kernel does not report bind()"));
         assert!(intercept[0].contains("use inherit"), "{intercept:?}");
         let hold = check("strategy = \"hold\"", old);
-        assert!(hold[0].contains("service.web.backlog: 1024 callers cannot be held"), "{hold:?}");
+        assert!(
+            hold[0].contains("service.web.backlog: the queue cannot hold 1024 connections"),
+            "{hold:?}"
+        );
         for lines in ["handoff = \"intercept\"", "strategy = \"hold\"", ""] {
             assert_eq!(check(lines, new), [""; 0], "{lines}");
         }

@@ -10,7 +10,7 @@ use super::model::Listen;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadListen {
     /// A unix socket's path that is none.
-    #[error("{0:?} is no path of a unix socket; write unix:/run/halley/web.sock ({1})")]
+    #[error("{0:?} is not the path of a unix socket; write unix:/run/halley/web.sock ({1})")]
     Path(String, &'static str),
     /// Another or no scheme.
     #[error(
@@ -22,7 +22,7 @@ pub enum BadListen {
     #[error("port 0 is not a stable address; name a port from 1 to 65535")]
     PortZero,
     /// A host name instead of an IP address.
-    #[error("{0:?} is a name; write its IP address (names may change under a listener)")]
+    #[error("{0:?} is a name; write its IP address (the address of a name may change)")]
     Name(String),
 }
 

@@ -123,7 +123,9 @@ fn service_warnings(service: &Service, somaxconn: u32, is_root: bool) -> Vec<Str
         warnings.push(format!("service.{name}.user: not given, so it runs as root"));
     }
     if service.keep.releases < 2 {
-        warnings.push(format!("service.{name}.keep.releases: 1 leaves nothing to roll back to"));
+        warnings.push(format!(
+            "service.{name}.keep.releases: with 1 there is no release to roll back to"
+        ));
     }
     warnings
 }
@@ -196,7 +198,7 @@ fn read_text(path: &Path) -> Result<String, Problem> {
     let bytes = fs::read(path).map_err(|error| {
         let problem = Problem::of_file(path, error.to_string());
         match error.kind() {
-            ErrorKind::NotFound => problem.hint("name another with --config or HALLEY_CONFIG"),
+            ErrorKind::NotFound => problem.hint("use another file with --config or HALLEY_CONFIG"),
             _ => problem,
         }
     })?;

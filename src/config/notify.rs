@@ -111,7 +111,7 @@ fn target(name: &str, section: &Section<'_>, base: &Path) -> Option<Draft> {
     let words = Notice::ALL.map(|notice| (notice.name(), notice));
     let events = section.words("events", &words);
     if events.as_ref().is_some_and(Vec::is_empty) {
-        section.problem_with_hint("events", "is empty", "leave it out for the bad ones");
+        section.problem_with_hint("events", "is empty", "leave it out for the default events");
     }
     let mut services = Vec::new();
     for text in section.texts("services").unwrap_or_default() {
@@ -138,18 +138,18 @@ fn target(name: &str, section: &Section<'_>, base: &Path) -> Option<Draft> {
 fn way(section: &Section<'_>, base: &Path) -> Option<Way> {
     match (section.has("command"), section.has("http")) {
         (true, true) => {
-            let message = "a target has one way, and command is given too";
+            let message = "a target has either command or http, and both are given";
             section.problem_with_hint("http", message, "keep one of command, http");
             None
         }
         (false, false) => {
-            let hint = "write command = [\"./tell\"] or http = \"http://HOST:PORT/PATH\"";
-            section.problem_with_hint("command", "is not given, and http neither", hint);
+            let hint = "write command = [\"./notify\"] or http = \"http://HOST:PORT/PATH\"";
+            section.problem_with_hint("command", "is missing, and http is missing too", hint);
             None
         }
         (true, false) => {
             for key in ["headers", "header_files"].into_iter().filter(|key| section.has(key)) {
-                section.problem(key, "is for http");
+                section.problem(key, "is only for http");
             }
             let mut words = section.command("command")?;
             if words[0].contains('/') {
@@ -192,9 +192,9 @@ fn has_port(host: &str) -> bool {
 fn wrong(url: &str) -> (&'static str, &'static str) {
     if url.starts_with("https://") {
         let hint = "use a command: [\"curl\", \"-fsS\", \"--json\", \"@-\", \"https://…\"]";
-        return ("https is not spoken here", hint);
+        return ("https is not supported", hint);
     }
-    ("is no plain URL", "write \"http://HOST:PORT/PATH\"")
+    ("is not an http URL", "write \"http://HOST:PORT/PATH\"")
 }
 
 /// Headers with their values.
@@ -203,7 +203,10 @@ fn headers(section: &Section<'_>, key: &str) -> BTreeMap<String, String> {
     let (good, bad): (BTreeMap<_, _>, BTreeMap<_, _>) =
         headers_in(section, key).into_iter().partition(|(_, value)| plain(value));
     for name in bad.keys() {
-        section.problem(key, format!("the value of {name} has characters that no header has"));
+        section.problem(
+            key,
+            format!("the value of {name} has characters that a header must not have"),
+        );
     }
     good
 }
@@ -215,7 +218,7 @@ fn headers_in(section: &Section<'_>, key: &str) -> BTreeMap<String, String> {
     for name in table.keys() {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
         if name.is_empty() || !name.bytes().all(plain) {
-            table.problem(name, "is no name of a header");
+            table.problem(name, "is not the name of a header");
         } else if OURS.contains(&name.to_ascii_lowercase().as_str()) {
             table.problem(name, "is set by halley-sup");
         } else if let Some(found) = table.text(name) {
@@ -246,10 +249,10 @@ mod tests {
 
     #[test]
     fn without_more_words_the_bad_ones_of_all_services_are_told() {
-        let (targets, problems) = check("command = [\"./tell\"]");
+        let (targets, problems) = check("command = [\"./notify\"]");
         assert_eq!(problems, [""; 0]);
         let target = &targets[0];
-        assert_eq!(target.way, Way::Command(vec!["/base/./tell".to_owned()]));
+        assert_eq!(target.way, Way::Command(vec!["/base/./notify".to_owned()]));
         assert!(target.wants(Notice::RolledBack, &["web"]));
         assert!(!target.wants(Notice::Committed, &["web"]));
         let (targets, _) = check(
@@ -281,19 +284,16 @@ mod tests {
     #[test]
     fn what_is_wrong_is_answered_at_its_line() {
         for (text, problem) in [
-            ("", "1: notify.pager.command: is not given, and http neither"),
+            ("", "1: notify.pager.command: is missing, and http is missing too"),
             (
                 "command = [\"x\"]\nhttp = \"http://a\"",
-                "3: notify.pager.http: a target has one way",
+                "3: notify.pager.http: a target has either command or http",
             ),
-            ("command = [\"x\"]\nheaders.A = \"b\"", "3: notify.pager.headers: is for http"),
+            ("command = [\"x\"]\nheaders.A = \"b\"", "3: notify.pager.headers: is only for http"),
             ("command = []", "2: notify.pager.command: names no program"),
-            (
-                "http = \"https://a\"",
-                "2: notify.pager.http: https is not spoken here; use a command",
-            ),
-            ("http = \"a:80\"", "2: notify.pager.http: is no plain URL"),
-            ("http = \"http://u@a/\"", "2: notify.pager.http: is no plain URL"),
+            ("http = \"https://a\"", "2: notify.pager.http: https is not supported; use a command"),
+            ("http = \"a:80\"", "2: notify.pager.http: is not an http URL"),
+            ("http = \"http://u@a/\"", "2: notify.pager.http: is not an http URL"),
             ("http = \"http://a\"\nheaders.Host = \"x\"", "3: notify.pager.headers.Host: is set"),
             ("http = \"http://a\"\nheaders.A = \"\\n\"", "3: notify.pager.headers: the value of A"),
             ("command = [\"x\"]\nevents = [\"x\"]", "3: notify.pager.events: \"x\" is not one of"),

@@ -22,7 +22,7 @@ pub(super) fn read(top: &Section<'_>, base: &Path) -> Option<Place> {
     let root = match path(top, "root", base) {
         Some(root) => root,
         None => default_root(is_root, std::env::var_os("HOME")).or_else(|| {
-            top.problem("root", "is not given, and there is no HOME to take it from");
+            top.problem("root", "is not given, and HOME is not set");
             None
         })?,
     };
@@ -31,7 +31,7 @@ pub(super) fn read(top: &Section<'_>, base: &Path) -> Option<Place> {
     if n_bytes > SOCKET_BYTES_MAX {
         let message =
             format!("{} has {n_bytes} bytes; a socket's path has at most 107", socket.display());
-        top.problem_with_hint("socket", message, "name a shorter one");
+        top.problem_with_hint("socket", message, "use a shorter path");
     }
     Some(Place { root, socket })
 }
@@ -55,7 +55,7 @@ fn path(top: &Section<'_>, key: &str, base: &Path) -> Option<PathBuf> {
         top.problem(key, "is empty");
     }
     if text == "~" || text.starts_with("~/") {
-        top.problem_with_hint(key, "~ is not understood here", "write the path in full");
+        top.problem_with_hint(key, "~ is not expanded", "write the path in full");
     }
     Some(base.join(text))
 }

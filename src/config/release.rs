@@ -48,7 +48,7 @@ pub fn overlay(
 fn refuse(top: &Section<'_>, pinned: &[ReleaseKey]) {
     for (key, pin) in RELEASE_KEYS {
         if pinned.contains(&pin) && top.has(key) {
-            top.problem_with_hint(key, "this host has pinned it", "see `pin` in halley.toml");
+            top.problem_with_hint(key, "is pinned on this host", "see `pin` in halley.toml");
         }
     }
 }
@@ -171,8 +171,8 @@ mod tests {
         assert_eq!(
             problems,
             [
-                "release.toml:1: command: this host has pinned it; see `pin` in halley.toml",
-                "release.toml:2: env: this host has pinned it; see `pin` in halley.toml",
+                "release.toml:1: command: is pinned on this host; see `pin` in halley.toml",
+                "release.toml:2: env: is pinned on this host; see `pin` in halley.toml",
             ]
         );
         assert!(check("stop.linger = \"1s\"", &pinned).is_ok());

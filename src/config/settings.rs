@@ -150,7 +150,11 @@ fn http_path(section: &Section<'_>) -> Option<String> {
         return Some(path);
     }
     let message = format!("{path:?} is not a path");
-    section.problem_with_hint("http", message, "write \"/healthz\"; the first listener is asked");
+    section.problem_with_hint(
+        "http",
+        message,
+        "write \"/healthz\"; the request goes to the first listener",
+    );
     None
 }
 

@@ -33,10 +33,18 @@ pub(super) fn strategy(section: &Section<'_>) -> Strategy {
     let default = if is_called { Word::Overlap } else { Word::Replace };
     let word = section.word("strategy", &words).unwrap_or(default);
     if !matches!(word, Word::Canary) && section.has("canary") {
-        section.problem_with_hint("canary", "is for one strategy", "add strategy = \"canary\"");
+        section.problem_with_hint(
+            "canary",
+            "is only for strategy = \"canary\"",
+            "add strategy = \"canary\"",
+        );
     }
     if !matches!(word, Word::Hold) && section.has("max_gap") {
-        section.problem_with_hint("max_gap", "is for one strategy", "add strategy = \"hold\"");
+        section.problem_with_hint(
+            "max_gap",
+            "is only for strategy = \"hold\"",
+            "add strategy = \"hold\"",
+        );
     }
     match word {
         Word::Overlap => Strategy::Overlap,
@@ -51,7 +59,7 @@ fn steps(section: &Section<'_>) -> Vec<u16> {
     let Some(texts) = section.texts("canary") else {
         if !section.has("canary") {
             let hint = "write canary = [\"5%\", \"25%\", \"100%\"]";
-            section.problem_with_hint("strategy", "canary wants its steps", hint);
+            section.problem_with_hint("strategy", "canary needs its steps", hint);
         }
         return Vec::new();
     };
@@ -61,7 +69,7 @@ fn steps(section: &Section<'_>) -> Vec<u16> {
             section.report().add(text.line, &section.path("canary"), message);
         };
         match percent(&text.value) {
-            None => problem(format!("{:?} is no share; write \"5%\" or \"0.5%\"", text.value)),
+            None => problem(format!("{:?} is not a share; write \"5%\" or \"0.5%\"", text.value)),
             Some(step) if steps.last().is_some_and(|last| step <= *last) => {
                 problem(format!("{} is not more than the step before it", text.value));
             }
@@ -107,7 +115,7 @@ pub(super) fn socket_file(section: &Section<'_>) -> SocketFile {
             Some(mode) => file.mode = mode,
             None => section.problem_with_hint(
                 "socket_mode",
-                format!("{:?} is no mode", text.value),
+                format!("{:?} is not a mode", text.value),
                 "write \"0660\"",
             ),
         }
@@ -157,34 +165,34 @@ pub(super) fn check(section: &Section<'_>, service: &Service) {
     };
     if handoff == Handoff::Port {
         if udp {
-            problem("listen", "udp cannot be passed on to a port", "use handoff = \"intercept\"");
+            problem("listen", "udp cannot be forwarded to a port", "use handoff = \"intercept\"");
         }
         if !section.has("listen") && !section.has("proxy") {
             let hint = "give it an address in listen, or a [proxy]";
-            problem("handoff", "port has nothing to pass on", hint);
+            problem("handoff", "port needs an address to forward from", hint);
         }
     } else {
         if section.has("proxy") {
-            let hint = "a proxy wants handoff = \"port\": each instance has an address of its own";
-            problem("proxy", "is for one handoff", hint);
+            let hint = "a proxy needs handoff = \"port\": each instance has an address of its own";
+            problem("proxy", "is only for handoff = \"port\"", hint);
         }
         if section.has("forward") {
-            problem("forward", "is for one handoff", "add handoff = \"port\"");
+            problem("forward", "is only for handoff = \"port\"", "add handoff = \"port\"");
         }
         if handoff == Handoff::Intercept && !section.has("listen") {
-            problem("handoff", "intercept has no address to wait for", "add listen");
+            problem("handoff", "intercept needs an address", "add listen");
         }
     }
     if section.has("proxy") && section.has("listen") {
-        let message = "and proxy: two entry points";
+        let message = "cannot be combined with proxy";
         problem("listen", message, "leave listen out: the proxy owns the address");
     }
     if section.has("proxy") && section.has("forward") {
-        problem("forward", "has nothing to do", "the proxy passes connections on; leave it out");
+        problem("forward", "has no effect", "the proxy forwards connections; leave it out");
     }
     if !unix && (section.has("socket_mode") || section.has("socket_owner")) {
         let key = if section.has("socket_mode") { "socket_mode" } else { "socket_owner" };
-        problem(key, "is for unix sockets", "none is in listen");
+        problem(key, "is only for unix sockets", "listen has none; leave it out");
     }
     strategies(section, service, streams, udp, unix);
 }
@@ -195,20 +203,23 @@ fn strategies(section: &Section<'_>, service: &Service, streams: bool, udp: bool
     match &service.strategy {
         Strategy::Overlap => {}
         Strategy::Canary(_) if section.has("proxy") => {
-            problem("the proxy has no shares that halley-sup could set", "use overlap");
+            problem("halley-sup cannot split the proxy's connections into shares", "use overlap");
         }
         Strategy::Canary(_) if unix => {
-            problem("a unix socket's path leads to one place", "use overlap, or a tcp:// address");
+            problem(
+                "connections to a unix socket cannot be split into shares",
+                "use overlap, or a tcp:// address",
+            );
         }
-        Strategy::Canary(_) if !is_called => problem("nobody calls this service", "use replace"),
+        Strategy::Canary(_) if !is_called => problem("the service has no listener", "use replace"),
         Strategy::Canary(_) => {}
         Strategy::Hold if section.has("proxy") => {
-            problem("callers can be held in halley-sup's own queue only", "use listen, not proxy");
+            problem("connections can wait in halley-sup's own queue only", "use listen, not proxy");
         }
         Strategy::Hold if udp => {
-            problem("nobody can hold datagrams and their senders", "use overlap, or tcp://");
+            problem("datagrams cannot wait in a queue", "use overlap, or tcp://");
         }
-        Strategy::Hold if !streams => problem("nobody calls this service", "use replace"),
+        Strategy::Hold if !streams => problem("the service has no listener", "use replace"),
         Strategy::Hold => {
             let stop = service.settings.stop.timeout;
             if section.has("max_gap") && stop >= service.max_gap {
@@ -217,7 +228,10 @@ fn strategies(section: &Section<'_>, service: &Service, streams: bool, udp: bool
             }
         }
         Strategy::Replace if is_called => {
-            problem("its callers would be refused meanwhile", "use hold: they wait in the queue");
+            problem(
+                "new connections would be refused meanwhile",
+                "use hold: they wait in the queue",
+            );
         }
         Strategy::Replace => {}
     }

@@ -26,7 +26,7 @@ pub fn run() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(error) => {
-            out::say(format!("error: the demo broke off: {error}"));
+            out::say(format!("error: the demo failed: {error}"));
             ExitCode::from(1)
         }
     }
@@ -79,7 +79,7 @@ impl Stage {
         let begun = Instant::now();
         while self.cli(&["status", "--json"])?.status.code() != Some(0) {
             if begun.elapsed() > Duration::from_secs(10) {
-                return Err(io::Error::other("the supervisor does not come up"));
+                return Err(io::Error::other("the supervisor does not start"));
             }
             std::thread::park_timeout(Duration::from_millis(20));
         }
@@ -101,12 +101,7 @@ impl Stage {
         let keep_alive = Load::start(self.address, Shape::KeepAlive, N_WORKERS);
         self.release("release 2 replaces it", &[], 0, "committed")?;
         self.release("release 3 is never healthy", &["unhealthy"], 20, "gate_failed")?;
-        self.release(
-            "release 4 turns bad after the flip",
-            &["bad-after-ms=900"],
-            21,
-            "rolled_back",
-        )?;
+        self.release("release 4 fails after the flip", &["bad-after-ms=900"], 21, "rolled_back")?;
         let rollback = self.rollback()?;
         self.kill_supervisor(&load)?;
         self.release("release 5, by the new supervisor", &[], 0, "committed")?;
@@ -148,7 +143,7 @@ impl Stage {
                 .is_ok_and(|line| line.split('\0').nth(1) == Some(crate::supervisor::VERB))
         };
         let found = proc::tree(keeper).into_iter().find(is_supervisor);
-        let pid = found.ok_or_else(|| io::Error::other("no supervisor is there"))?;
+        let pid = found.ok_or_else(|| io::Error::other("there is no supervisor"))?;
         proc::signal(pid, proc::start_ticks(pid)?, libc::SIGKILL)?;
         let served = load.wait_for(200);
         self.wait_until_up()?;
@@ -156,7 +151,7 @@ impl Stage {
         let ms = begun.elapsed().as_millis();
         let word = if served { "ok" } else { "FAILED" };
         out::say(format!(
-            "{word:<7} kill -9 of the supervisor: it served on, {ms} ms to a new one"
+            "{word:<7} kill -9 of the supervisor: the service kept serving, new supervisor after {ms} ms"
         ));
         Ok(())
     }

@@ -117,7 +117,7 @@ impl<'a> Ears<'a> {
             }
             Errno::INVAL => {
                 if !self.gone.contains(&index) {
-                    tracing::warn!("listener {index} was shut down by somebody else");
+                    tracing::warn!("listener {index} was shut down by another process");
                     self.gone.push(index);
                     let _ = epoll::delete(epoll, listener);
                 }

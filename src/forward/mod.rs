@@ -73,7 +73,7 @@ pub fn main(args: &[OsString]) -> ExitCode {
     os::log_to_stderr();
     // A worker that panics alone would leave the clients on its desk waiting for ever, in a process
     // that looks healthy. One that ends is started again, and its listeners' queues are kept.
-    os::abort_on_panic("the forwarder ends; its queues stay for the next one");
+    os::abort_on_panic("the forwarder ends; its queues stay for the next forwarder");
     let options = match Options::try_parse_from(args) {
         Ok(options) => options,
         Err(error) => {

@@ -56,7 +56,7 @@ impl Watch {
         let call = match intercept::receive(&self.filter) {
             Ok(Some(call)) => call,
             Ok(None) => return,
-            Err(error) => return tracing::error!(%error, "hearing of a bind"),
+            Err(error) => return tracing::error!(%error, "receiving a bind"),
         };
         let answered = match &call.wish {
             Wish::Bind(fd, wanted) if self.try_put(&call, *fd, wanted, kept) => Ok(()),

@@ -64,7 +64,7 @@ impl Children {
     ) -> Result<(), LaunchError> {
         let refuse = |step: &str, why: String| LaunchError { step: step.to_owned(), errno: 0, why };
         if self.by_id.contains_key(&id) {
-            return Err(refuse("spawn", format!("child {} is there already", id.0)));
+            return Err(refuse("spawn", format!("child {} exists already", id.0)));
         }
         let find = |name: &String| {
             kept.get(name)

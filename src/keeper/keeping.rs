@@ -208,7 +208,7 @@ impl Keeper {
         }
         self.supervised.owes(self.children.n_unacknowledged(), now);
         if supervisor_ended {
-            tracing::warn!("the supervisor has ended; another one takes over");
+            tracing::warn!("the supervisor has ended; a new one takes over");
             self.supervised.ended(now);
         }
     }
@@ -221,11 +221,11 @@ impl Keeper {
                 Ok(Some(fds)) => fds,
                 Ok(None) => return,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) => return tracing::error!(%error, "hearing the supervisor"),
+                Err(error) => return tracing::error!(%error, "receiving from the supervisor"),
             };
             match serde_json::from_slice::<Request>(&bytes) {
                 Ok(request) => self.answer(request, fds),
-                Err(error) => tracing::error!(%error, "the supervisor said something unknown"),
+                Err(error) => tracing::error!(%error, "the supervisor sent an unknown message"),
             }
         }
     }

@@ -395,14 +395,14 @@ fn exec_text(path: &Path, errno: nix::errno::Errno) -> String {
     let path_text = path.display();
     match errno {
         Errno::ENOENT if path.exists() => {
-            format!("{path_text} is there, but the interpreter or loader it names is not")
+            format!("{path_text} exists, but the interpreter or loader it names does not")
         }
         Errno::ENOENT => format!("{path_text}: no such file"),
         Errno::EACCES => {
-            format!("{path_text} may not be executed (chmod +x? a directory on the way?)")
+            format!("{path_text} must not be executed (chmod +x? a directory of its path?)")
         }
         Errno::ENOEXEC => format!(
-            "{path_text} is no program for this machine: another CPU's, or a script without #!"
+            "{path_text} is not a program for this machine: built for another CPU, or a script without #!"
         ),
         other => format!("{path_text}: {other}"),
     }

@@ -26,7 +26,7 @@ pub enum ListenError {
         holder: String,
     },
     /// A port below 1024 without the right to it.
-    #[error("{address} needs the right to bind ports below {first_free} (CAP_NET_BIND_SERVICE)")]
+    #[error("{address} needs permission to bind ports below {first_free} (CAP_NET_BIND_SERVICE)")]
     Forbidden {
         /// The address.
         address: SocketAddr,
@@ -151,7 +151,7 @@ fn holder_text(address: SocketAddr) -> String {
         .find(|pid| proc::socket_inodes(*pid).intersection(&inodes).next().is_some());
     match holder {
         Some(pid) => format!("{} (pid {pid})", proc::name(pid).unwrap_or_default()),
-        None => "a process that cannot be seen from here".to_owned(),
+        None => "a process that is not visible to this user".to_owned(),
     }
 }
 

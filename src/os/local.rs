@@ -153,7 +153,7 @@ pub fn ask(socket: impl AsFd) -> io::Result<Told> {
     let kind = answer.get(4..6).map(|kind| u16::from_ne_bytes([kind[0], kind[1]]));
     match kind {
         Some(SOCK_DIAG_BY_FAMILY) => Ok(told(answer.get(HEADER + 16..).unwrap_or_default())),
-        _ => Err(io::Error::new(io::ErrorKind::Unsupported, "the kernel tells nothing of sockets")),
+        _ => Err(io::Error::new(io::ErrorKind::Unsupported, "the kernel reports no sockets")),
     }
 }
 

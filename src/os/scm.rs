@@ -48,7 +48,11 @@ pub fn send(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Resu
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many descriptors"));
     }
     let sent = sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)?;
-    if sent == bytes.len() { Ok(()) } else { Err(io::Error::other("a message was cut on sending")) }
+    if sent == bytes.len() {
+        Ok(())
+    } else {
+        Err(io::Error::other("a message was truncated on sending"))
+    }
 }
 
 /// Receives one message of a `SOCK_SEQPACKET` socket into `bytes`, and its descriptors. `None`
@@ -79,7 +83,10 @@ pub fn receive_some(socket: impl AsFd, bytes: &mut [u8]) -> io::Result<(usize, V
         }
     }
     if got.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "a message was cut on receiving"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "a message was truncated on receiving",
+        ));
     }
     Ok((got.bytes, fds))
 }
@@ -101,7 +108,7 @@ pub fn receive_from(socket: impl AsFd, bytes: &mut [u8]) -> io::Result<(usize, O
         }
     }
     if got.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "a datagram was cut"));
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "a datagram was truncated"));
     }
     Ok((got.bytes, sender))
 }

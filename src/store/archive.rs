@@ -43,7 +43,7 @@ pub fn unpack(path: &Path, staging: &mut Staging<'_>) -> Result<(), IntakeError>
         return Err(IntakeError::Cut { n_bytes: counted.n_bytes });
     }
     if counted.n_zeros < n_after {
-        return Err(IntakeError::Damaged { why: "something follows its end".to_owned() });
+        return Err(IntakeError::Damaged { why: "there is data after its end".to_owned() });
     }
     Ok(())
 }
@@ -84,7 +84,7 @@ fn kind_text(kind: EntryType) -> &'static str {
         EntryType::Fifo => "a FIFO",
         EntryType::GNUSparse => "a sparse file",
         EntryType::Symlink | EntryType::Link => "a link without a target",
-        _ => "of a kind that a release does not need",
+        _ => "of an unsupported kind",
     }
 }
 
@@ -147,7 +147,7 @@ impl Read for Frames {
                     frame.decoder.get_calculated_checksum(),
                 );
                 if told.is_some() && told != found {
-                    let text = "its checksum is not that of its content";
+                    let text = "its checksum does not match its content";
                     return Err(io::Error::new(io::ErrorKind::InvalidData, text));
                 }
                 self.source = self.frame.take().map(|frame| frame.into_inner());

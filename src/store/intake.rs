@@ -30,7 +30,7 @@ pub enum IntakeError {
     #[error("it is empty: there is no file in it")]
     Empty,
     /// It ends too early.
-    #[error("it is cut: it ends after {n_bytes} bytes, in the middle")]
+    #[error("it is truncated: it ends after {n_bytes} bytes")]
     Cut {
         /// What came.
         n_bytes: u64,
@@ -42,7 +42,7 @@ pub enum IntakeError {
         why: String,
     },
     /// It holds something that may not be.
-    #[error("it holds {path}: {why}; only files, directories and links within it may be", path = path.display())]
+    #[error("it contains {path}: {why}; only files, directories and links within it are allowed", path = path.display())]
     Refused {
         /// What.
         path: PathBuf,
@@ -62,7 +62,7 @@ pub enum IntakeError {
         n_max: usize,
     },
     /// It changed or went away while it was read.
-    #[error("{path}: {source}: it went away while it was read", path = path.display())]
+    #[error("{path}: {source}: it was removed while it was read", path = path.display())]
     Vanished {
         /// What.
         path: PathBuf,
@@ -71,7 +71,7 @@ pub enum IntakeError {
         source: io::Error,
     },
     /// Somebody called the operation off.
-    #[error("it was called off")]
+    #[error("it was aborted")]
     Cancelled,
     /// The system's own reason.
     #[error("{path}: {source}", path = path.display())]
@@ -95,9 +95,7 @@ impl IntakeError {
     #[must_use]
     pub fn reading(path: &Path, source: io::Error) -> Self {
         match source.kind() {
-            io::ErrorKind::UnexpectedEof => {
-                Self::Damaged { why: "it ends in the middle".to_owned() }
-            }
+            io::ErrorKind::UnexpectedEof => Self::Damaged { why: "it ends too early".to_owned() },
             io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::Other => {
                 Self::Damaged { why: source.to_string() }
             }

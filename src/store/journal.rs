@@ -245,7 +245,7 @@ impl Journal {
         let text = line(record).map_err(|source| self.system(source))?;
         match self.file.write_all(&text) {
             Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
-                tracing::warn!("the disk is full; the reserve is given to the journal");
+                tracing::warn!("the disk is full; the journal uses the reserve");
                 drop(fs::remove_file(&self.reserve));
                 self.file.write_all(&text).map_err(|source| self.system(source))
             }

@@ -84,7 +84,7 @@ pub fn list(paths: &ServiceLayout) -> Vec<Receipt> {
 pub fn damage(paths: &ServiceLayout, receipt: &Receipt) -> Option<String> {
     match seal::list(&data_dir(paths, &receipt.id)) {
         Ok(listing) if listing.digest == receipt.digest => None,
-        Ok(_) => Some(format!("backup {} is damaged: its digest is another", receipt.id)),
+        Ok(_) => Some(format!("backup {} is damaged: its digest differs", receipt.id)),
         Err(error) => Some(format!("backup {}: {error}", receipt.id)),
     }
 }
@@ -96,7 +96,7 @@ pub fn sweep(paths: &ServiceLayout) {
         if !path.join(FILE).is_file()
             && let Err(error) = fs::remove_tree(&path)
         {
-            tracing::warn!(path = %path.display(), %error, "removing half a backup");
+            tracing::warn!(path = %path.display(), %error, "removing an incomplete backup");
         }
     }
 }

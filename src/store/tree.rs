@@ -118,7 +118,7 @@ impl<'a> Staging<'a> {
         let path = self.fresh(name)?;
         let target = plain(to).map_err(|why| refused(&path, why))?;
         let Some(target) = target.filter(|target| self.files.contains(target)) else {
-            let why = format!("a hard link to {}, which is no file before it", to.display());
+            let why = format!("a hard link to {}, which is not a file before it", to.display());
             return Err(refused(&path, &why));
         };
         linkat(&self.root, &target, &self.root, &path, AtFlags::empty())
@@ -151,7 +151,7 @@ impl<'a> Staging<'a> {
         let below = |path: &PathBuf| path.ancestors().skip(1).any(|up| self.links.contains_key(up));
         let all = self.files.iter().chain(&self.directories).chain(self.links.keys());
         if let Some(path) = all.into_iter().find(|path| below(path)) {
-            return Err(refused(path, "it lies below a symlink"));
+            return Err(refused(path, "it is below a symlink"));
         }
         for (path, target) in &self.links {
             symlinkat(target, &self.root, path)
@@ -209,7 +209,7 @@ impl<'a> Staging<'a> {
         missing.reverse();
         for dir in missing {
             if self.files.contains(dir) || self.links.contains_key(dir) {
-                return Err(refused(path, "something that is no directory is above it"));
+                return Err(refused(path, "one of its parents is not a directory"));
             }
             match mkdirat(&self.root, dir, Mode::from_raw_mode(0o755)) {
                 Ok(()) | Err(rustix::io::Errno::EXIST) => {}
@@ -250,7 +250,7 @@ fn plain(name: &Path) -> Result<Option<PathBuf>, &'static str> {
         return Err("its path is too long");
     }
     if path.components().count() > DEPTH_MAX {
-        return Err("it lies too deep");
+        return Err("it is nested too deep");
     }
     Ok(Some(path).filter(|path| !path.as_os_str().is_empty()))
 }
@@ -267,7 +267,7 @@ fn stays_inside(path: &Path, target: &Path) -> Result<(), &'static str> {
         match part {
             Component::Normal(_) => went_down = true,
             Component::CurDir => {}
-            Component::ParentDir if went_down => return Err("goes up behind a name"),
+            Component::ParentDir if went_down => return Err("has a .. after a name"),
             Component::ParentDir => depth = depth.checked_sub(1).ok_or("leads out of the tree")?,
             Component::RootDir | Component::Prefix(_) => return Err("is absolute"),
         }

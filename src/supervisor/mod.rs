@@ -35,7 +35,7 @@ pub fn main(args: &[OsString]) -> ExitCode {
     crate::os::log_to_stderr();
     // A task that panics would leave its operation hanging for ever. A supervisor that ends is
     // replaced by one that goes on from the journal; what serves does not notice.
-    crate::os::abort_on_panic("the supervisor ends; the next one goes on");
+    crate::os::abort_on_panic("the supervisor ends; the next one takes over");
     let Some(path) = args.first().map(PathBuf::from) else {
         tracing::error!("the keeper starts the supervisor; use halley-sup run");
         return ExitCode::from(2);
@@ -51,7 +51,7 @@ pub fn main(args: &[OsString]) -> ExitCode {
     match local.block_on(&runtime, run::run(path)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(%error, "the supervisor leaves");
+            tracing::error!(%error, "the supervisor stops");
             ExitCode::from(1)
         }
     }

@@ -114,7 +114,7 @@ async fn take_over(stack: &Rc<Stack>, config: config::model::Service, inventory:
             stack.services.borrow_mut().insert(name, service);
         }
         Err(why) => {
-            tracing::error!(service = %name, why, "not taken over; what it runs goes on");
+            tracing::error!(service = %name, why, "not taken over; its processes keep running");
             stack.broken.borrow_mut().insert(name, why);
         }
     }
@@ -129,7 +129,7 @@ async fn report_unknown_children(stack: &Stack, inventory: &mut Inventory) {
             tracing::warn!(
                 pid = found.identity.pid,
                 label = found.label,
-                "a process of a service that is not in the configuration runs on"
+                "a process of a service that is not in the configuration keeps running"
             );
         }
     }
@@ -147,7 +147,7 @@ async fn bring_up(stack: &Stack) {
             let task =
                 tokio::task::spawn_local(async move { start_last_good::bring_up(&up).await });
             if tokio::time::timeout(deadline, task).await.is_err() {
-                tracing::warn!(service = %service.name, "is not up yet; those after it start");
+                tracing::warn!(service = %service.name, "is not up yet; the services after it start");
             }
         }
     })
@@ -187,7 +187,7 @@ async fn stop(stack: &Stack) {
     .await;
     stack.shared.outbox.stop();
     if let Err(error) = stack.shared.link.stopped().await {
-        tracing::error!(%error, "saying that everything is down");
+        tracing::error!(%error, "reporting that all services are stopped");
     }
 }
 
@@ -207,7 +207,7 @@ async fn reload(stack: &Rc<Stack>) {
         match present {
             Some(service) => {
                 if service.config().listen != settings.listen {
-                    tracing::warn!(service = %name, "other listeners take a restart of halley-sup");
+                    tracing::warn!(service = %name, "changed listeners take effect when halley-sup is restarted");
                     continue;
                 }
                 service.config.replace(Rc::new(settings.clone()));
@@ -218,7 +218,7 @@ async fn reload(stack: &Rc<Stack>) {
     }
     for name in stack.services.borrow().keys() {
         if !config.services.contains_key(name) {
-            tracing::warn!(service = %name, "is not in the configuration any more and runs on");
+            tracing::warn!(service = %name, "is no longer in the configuration and keeps running");
         }
     }
     stack.shared.outbox.configure(&config.notify);

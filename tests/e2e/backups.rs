@@ -44,7 +44,7 @@ fn a_restore_says_what_is_lost_holds_callers_and_keeps_the_present() {
     let lost = format!("rows: {newer} more now ({present}, {held} in the backup)");
     assert!(said.stdout.contains(&lost), "{lost}\n{}", said.stdout);
     let said = world.cli(&["restore", "web", "--json"]).expect(2);
-    assert!(why(&said).contains("it needs --yes; lost would be: rows:"), "{}", why(&said));
+    assert!(why(&said).contains("it needs --yes; this would be lost: rows:"), "{}", why(&said));
     assert_eq!(fs::read(database(&world)).unwrap(), before);
     // Callers meanwhile.
     let stop = Arc::new(AtomicBool::new(false));
@@ -129,7 +129,7 @@ fn what_does_not_run_on_a_restored_state_gets_its_own_back() {
     add(&world, 3);
     let said = world.cli(&["restore", "web", "--backup", old.as_str().unwrap(), "--yes", "--json"]);
     let said = said.expect(20);
-    assert!(why(&said).contains("what was there before is back"), "{}", why(&said));
+    assert!(why(&said).contains("the previous data is back"), "{}", why(&said));
     world.wait("it runs", |world| world.status()["state"] == "running");
     assert_eq!(count(&world), "5");
     assert_eq!(world.status()["serving"], 2);

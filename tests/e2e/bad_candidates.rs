@@ -69,7 +69,7 @@ fn one_that_forks_away_leaves_nothing_behind() {
     let script = "setsid sleep 1000 </dev/null >/dev/null 2>&1 & exit 0";
     let build = world.build_of(&["/bin/sh", "-c", script]);
     let why = refused(&world, 20, |world| world.release_path(&build));
-    assert!(why.contains("it left the foreground"), "{why}");
+    assert!(why.contains("it went to the background"), "{why}");
     // The world's own end finds what is left: nothing may be.
 }
 

@@ -71,7 +71,7 @@ fn services_that_wait_for_each_other_are_named() {
          [service.b]\ncommand = [\"./b\"]\nafter = [\"a\"]\n",
     );
     assert_eq!(code, 2);
-    assert!(text.contains("these wait for each other: a, b"), "{text}");
+    assert!(text.contains("these services start after each other, in a circle: a, b"), "{text}");
 }
 
 /// A release that is refused before anything was started.
@@ -113,7 +113,7 @@ fn artifacts_that_are_no_good_are_refused_with_the_reason() {
     fs::create_dir(&fifo).unwrap();
     fs::write(fifo.join("a"), "a").unwrap();
     halley_sup::os::fs::make_fifo(&fifo.join("pipe"), 0o600).unwrap();
-    rejected(&world, &fifo, 11, "holds pipe: it is a FIFO");
+    rejected(&world, &fifo, 11, "contains pipe: it is a FIFO");
     let link = world.path("link");
     fs::create_dir(&link).unwrap();
     fs::write(link.join("a"), "a").unwrap();
@@ -181,7 +181,7 @@ fn without_a_supervisor_the_client_says_what_is_still_true() {
     let world = World::asleep(free_address());
     world.configure(&crate::world::config(world.address, ""));
     let said = world.cli(&["status"]).expect(3);
-    assert!(said.stderr.contains("what serves goes on without it"), "{}", said.stderr);
+    assert!(said.stderr.contains("running services keep serving without it"), "{}", said.stderr);
     assert!(said.stderr.contains("next:  systemctl status halley-sup"), "{}", said.stderr);
 }
 
@@ -236,6 +236,6 @@ fn a_source_that_vanishes_in_the_middle_changes_nothing() {
     let output = client.wait_with_output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(output.status.code(), Some(11), "{text}");
-    assert!(text.contains("it ends in the middle"), "{text}");
+    assert!(text.contains("it ends too early"), "{text}");
     assert_eq!(world.answering(), Some(1));
 }

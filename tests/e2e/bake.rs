@@ -90,13 +90,13 @@ fn ask(world: &World, path: &str) -> String {
 #[test]
 fn each_bad_one_is_rolled_back_and_its_signal_is_named() {
     for (behaviour, bake, signal, numbers) in [
-        ("leak-kb=1024", "max_rss_growth = \"8MiB\"", "memory: release 2 ", "more, bound 8.4 MB"),
-        ("leak-kb=1024", "max_rss_growth = \"100%\"", "memory: release 2 ", "more, bound 100%"),
-        ("leak-kb=4096", "max_rss = \"64MiB\"", "memory: release 2 ", "bound 67.1 MB"),
-        ("leak-fds=3", "max_fd_growth = 20", "descriptors: release 2 ", "more, bound 20"),
-        ("leak-threads=3", "max_thread_growth = 20", "threads: release 2 ", "more, bound 20"),
-        ("error-lines=1", "error_lines = \"ERROR\"", "error lines: ", "in 1s, bound 1/s"),
-        ("bad-percent=50", METRICS, "metrics: ", ", bound 5 %"),
+        ("leak-kb=1024", "max_rss_growth = \"8MiB\"", "memory: release 2 ", "more, limit 8.4 MB"),
+        ("leak-kb=1024", "max_rss_growth = \"100%\"", "memory: release 2 ", "more, limit 100%"),
+        ("leak-kb=4096", "max_rss = \"64MiB\"", "memory: release 2 ", "limit 67.1 MB"),
+        ("leak-fds=3", "max_fd_growth = 20", "descriptors: release 2 ", "more, limit 20"),
+        ("leak-threads=3", "max_thread_growth = 20", "threads: release 2 ", "more, limit 20"),
+        ("error-lines=1", "error_lines = \"ERROR\"", "error lines: ", "in 1s, limit 1/s"),
+        ("bad-percent=50", METRICS, "metrics: ", ", limit 5 %"),
     ] {
         let world = world(&[], &format!("{LONG}{bake}"));
         let load = (signal != "error lines: ").then(|| world.load(Shape::Short));
@@ -223,13 +223,13 @@ fn too_little_to_judge_and_paths_that_are_only_wanted_are_inconclusive() {
     for (bake, behaviour, doubt) in [
         (few.as_str(), "bad-percent=100", "metrics: "),
         ("wanted = [\"/peer\", \"/wanted\"]", "unwanted", "GET /wanted answered 503"),
-        ("metrics.bad = \"x\"\nmetrics.total = \"y\"", "lines=0", "metrics: 0 events, wanted 50"),
+        ("metrics.bad = \"x\"\nmetrics.total = \"y\"", "lines=0", "metrics: 0 events, 50 needed"),
         (
             "metrics.path = \"/\"\nmetrics.bad = \"x\"\nmetrics.total = \"y\"",
             "lines=0",
             "line 1 is not",
         ),
-        ("command = [\"/bin/sleep\", \"60\"]", "lines=0", "command: seen 0 times, wanted 1"),
+        ("command = [\"/bin/sleep\", \"60\"]", "lines=0", "command: 0 samples, 1 needed"),
     ] {
         let world = world(&[], &format!("for = \"2s\"\n{bake}"));
         let said = world.release(&[behaviour]).expect(0);

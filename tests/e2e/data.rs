@@ -89,7 +89,7 @@ fn a_backup_that_is_none_stops_the_release() {
     };
     let good = "cp $HALLEY_SHARED/app.db $HALLEY_BACKUP_DIR/dump";
     for (take, check, exit, expected) in [
-        (": > $HALLEY_BACKUP_DIR/dump", "true", 15, "says that it went well, and wrote nothing"),
+        (": > $HALLEY_BACKUP_DIR/dump", "true", 15, "reported success, but wrote nothing"),
         ("echo no space; exit 3", "true", 15, "backup.take: exit 3: no space"),
         (good, "echo torn; exit 1", 15, "cannot be restored: backup.check: exit 1: torn"),
         (good, "test -s $HALLEY_SHARED/app.db", 0, ""),
@@ -116,7 +116,7 @@ fn a_step_that_takes_the_way_back_away_is_refused() {
         ..Build::default()
     };
     let said = refused(&world, &contract, 10);
-    assert!(said.contains("after it one could not roll back"), "{said}");
+    assert!(said.contains("a rollback after it would not work"), "{said}");
     assert!(said.contains("--no-way-back"), "{said}");
     // One that says nothing, and does it: the copy shows it.
     let breaks = Build {
@@ -147,7 +147,7 @@ fn what_a_migration_leaves_behind_decides() {
         (&["live:hang"], true, 16, "migrate: killed: it ran longer than 3s"),
         (&["live:fail"], true, 16, "the schema is 0, as before"),
         (&["live:half"], true, 17, "the data has schema 999"),
-        (&["live:fail"], false, 17, "nobody can tell what schema the data has"),
+        (&["live:fail"], false, 17, "the schema of the data is unknown"),
         (&["live:break"], true, 18, "does not run on it"),
     ];
     for (quirks, probed, exit, expected) in cases {

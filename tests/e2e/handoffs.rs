@@ -131,7 +131,7 @@ fn a_program_told_its_port_that_takes_another_is_told_so() {
     world.release(&[]).expect(0);
     let other = free_address();
     let said = world.release(&[&format!("bind={other}")]).expect(20).result();
-    assert!(why(&said).contains(&format!("it listens on {other} and was told PORT=")), "{said}");
+    assert!(why(&said).contains(&format!("it listens on {other}, but PORT=")), "{said}");
     assert_eq!(said["serving"], 1);
     assert_eq!(world.answering(), Some(1));
 }

@@ -125,7 +125,7 @@ fn one_that_fails_before_fails_the_release_in_its_phase() {
         assert!(why.starts_with(&format!("hook {point} (/bin/sh -c")), "{why}");
         assert!(why.contains("exit 3: no luck"), "{why}");
         let log = world.service_path("ops/0000002/output.log");
-        assert!(why.contains(&format!("what it printed: {}", log.display())), "{why}");
+        assert!(why.contains(&format!("its output: {}", log.display())), "{why}");
         let index = POINTS.iter().position(|known| *known == point).unwrap();
         assert_eq!(notes(&world).len(), index + 1, "{:?}", notes(&world));
     }
@@ -167,7 +167,7 @@ fn a_rollback_waits_for_no_hook_and_runs_none_of_the_bad_release() {
     let said = world.release(&["bad-after-times=8"]).expect(21).result();
     assert_eq!((&said["serving"], &said["last_good"]), (&1.into(), &1.into()), "{said}");
     let warnings = said["warnings"].to_string();
-    assert!(warnings.contains("hook after_flip: cut off; it is not run again"), "{said}");
+    assert!(warnings.contains("hook after_flip: interrupted; it is not run again"), "{said}");
     world.wait("the bad one is gone", World::is_alone);
     let ledger = load.stop();
     assert_eq!(ledger.n_lost(), 0, "{}", ledger.losses());
@@ -264,7 +264,7 @@ fn a_supervisor_killed_in_a_hook_after_the_flip_commits_all_the_same() {
         });
         let said = outcome(&world, "1");
         assert_eq!((&said["outcome"], &said["exit"]), (&"committed".into(), &0.into()), "{said}");
-        let warning = format!("hook {point}: cut off; it is not run again");
+        let warning = format!("hook {point}: interrupted; it is not run again");
         assert_eq!(said["warnings"][0], warning, "{said}");
         let runs = |wanted: &str| notes(&world).iter().filter(|n| n.starts_with(wanted)).count();
         assert_eq!(runs(point), 1);

@@ -148,7 +148,7 @@ fn the_end_of_an_operation_is_told_with_its_four_lines_and_no_secret() {
         (&1.into(), &"web".into(), &2.into())
     );
     assert_eq!((&bad["outcome"], &bad["exit"]), (&"gate_failed".into(), &20.into()));
-    assert_eq!(bad["what"], "web: release 2 was not put live");
+    assert_eq!(bad["what"], "web: release 2 did not go live");
     assert!(text(bad, "why").contains("exit 3"), "{bad}");
     assert_eq!(bad["still"], "release 1 is serving");
     assert!(bad["next"][0].as_str().unwrap().starts_with("halley-sup "), "{bad}");
@@ -290,7 +290,7 @@ fn an_outbox_that_cannot_be_written_is_a_warning() {
     let said = world.release(&[]).expect(0).result();
     assert_eq!(said["outcome"], "committed");
     let warning = said["warnings"][0].as_str().unwrap_or_default();
-    assert!(warning.starts_with("hook is not told of committed: "), "{said}");
+    assert!(warning.starts_with("notify hook: committed is not sent: "), "{said}");
 }
 
 #[test]
@@ -360,7 +360,7 @@ fn rollbacks_and_what_waits_for_a_word_are_told() {
     world.cli(&["promote", "web"]).expect(0);
     world.cli(&["rollback", "web"]).expect(0);
     world.wait("it is told", |_| receiver.events().last().is_some_and(|e| e == "rolled_back"));
-    assert_eq!(receiver.all().last().unwrap()["what"], "web: release 1 is back");
+    assert_eq!(receiver.all().last().unwrap()["what"], "web: rolled back to release 1");
 }
 
 #[test]
@@ -372,7 +372,10 @@ fn who_tries_a_target_out_hears_what_came_of_it() {
     world.cli(&["notify", "hook"]).expect(0);
     assert_eq!(receiver.events(), ["test"]);
     let said = world.cli(&["notify", "down"]).expect(1).stderr;
-    assert!(said.contains("down was not told") && said.contains("refused"), "{said}");
+    assert!(
+        said.contains("the notification to down was not delivered") && said.contains("refused"),
+        "{said}"
+    );
     let said = world.cli(&["notify", "hok"]).expect(2).stderr;
     assert!(said.contains("did you mean hook?"), "{said}");
     assert_eq!(waiting(&world), 0);

@@ -255,7 +255,9 @@ fn callers_are_not_held_where_a_passer_is() {
     kill(world.live_pid(), libc::SIGKILL);
     world.wait("it cannot be started", |world| world.run_log().contains("cannot be started again"));
     kill_and_wait_for_another(&world);
-    world.wait("callers wait", |world| world.run_log().contains("starting the last good release"));
+    world.wait("connections wait", |world| {
+        world.run_log().contains("starting the last good release")
+    });
     let caller = ask(&world, 10);
     // The passer has a place again, and takes who waits: nobody it brings back to itself.
     drop(first);

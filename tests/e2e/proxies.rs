@@ -213,7 +213,9 @@ fn a_proxy_that_comes_up_late_is_led_all_the_same() {
     world.power_cut();
     world.wake();
     world.wait("it says so", |world| {
-        world.status()["why"].as_str().is_some_and(|why| why.contains("does not lead here"))
+        world.status()["why"]
+            .as_str()
+            .is_some_and(|why| why.contains("does not send connections to the live release"))
     });
     let _running = Running::start("haproxy", &["-db", "-f", &file], &world);
     world.wait("it leads there", |_| answering(address) == Some(1));

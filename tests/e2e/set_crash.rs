@@ -101,7 +101,7 @@ fn a_crash_in_a_member_is_followed_to_its_end_and_the_set_goes_back() {
     let said = trio.world.cli(&["watch", "--set", "2", "--json"]).expect(21).result();
     let expected = ["core rolled_back 21 1", "api rolled_back 21 1", "web not_begun null 1"];
     assert_eq!(members(&said), expected, "{said}");
-    assert!(said["trouble"]["why"].as_str().unwrap().contains("went down in the middle"));
+    assert!(said["trouble"]["why"].as_str().unwrap().contains("went down during the set"));
     assert_eq!(trio.serving(), [1; 3]);
 }
 

@@ -43,7 +43,7 @@ fn three_services_go_live_one_after_the_other_and_lose_nothing() {
     assert!(shown.stderr.contains("=====> set 2  core, api, web  (by tester)"), "{}", shown.stderr);
     assert!(shown.stderr.contains("\n       web   gate  "), "{}", shown.stderr);
     assert!(shown.stdout.contains("core     2   2        committed  0     2"), "{}", shown.stdout);
-    assert!(shown.stdout.ends_with("set 2: all are live\n"), "{}", shown.stdout);
+    assert!(shown.stdout.ends_with("set 2: all releases are live\n"), "{}", shown.stdout);
     trio.world.cli(&["watch", "--set", "9"]).expect(2);
 }
 
@@ -167,7 +167,7 @@ fn members_of_a_running_set_are_nobody_elses() {
         assert!(said.stderr.contains("halley-sup watch --set 2"), "{}", said.stderr);
     }
     let said = world.cli(&["release", "--set", &format!("web={build}"), "--json"]).expect(9);
-    assert!(said.stdout.contains("there is one set at a time"), "{}", said.stdout);
+    assert!(said.stdout.contains("only one set runs at a time"), "{}", said.stdout);
     promoted(&trio);
     let watched = world.cli(&["watch", "--set", "2", "--json"]).expect(0);
     assert_eq!(story(&watched.stdout).len(), 6, "{}", watched.stdout);

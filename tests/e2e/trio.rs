@@ -84,7 +84,7 @@ impl Trio {
         let (mut arguments, _) = self.arguments(behaviours);
         arguments.push("--detach".to_owned());
         let said = self.world.cli(&strs(&arguments)).expect(40);
-        assert!(said.stderr.contains("goes on; halley-sup watch --set "), "{}", said.stderr);
+        assert!(said.stderr.contains("continues; halley-sup watch --set "), "{}", said.stderr);
     }
 
     pub fn loads(&self) -> Vec<Load> {

@@ -277,7 +277,7 @@ fn results_and_errors_have_their_words() {
     let said = world.cli(&["release", "web", &build.to_string_lossy()]).expect(20);
     let error = said.stderr.split("error: ").nth(1).unwrap();
     let words: Vec<&str> = error.lines().map(|line| line.get(..8).unwrap_or(line).trim()).collect();
-    assert!(error.starts_with("web: release 2 was not put live\n  why:   process "), "{error}");
+    assert!(error.starts_with("web: release 2 did not go live\n  why:   process "), "{error}");
     assert!(
         error.contains(
             "\n  still: release 1 is serving\n  next:  halley-sup logs web --release 2\n"

@@ -35,7 +35,7 @@ fn why(said: &Said) -> String {
 fn a_release_begins_when_one_could_come_back() {
     let world = World::new();
     let first = world.release_path(&own_program(&world, "")).expect(0);
-    assert!(first.stdout.contains("there is none before it"), "{}", first.stdout);
+    assert!(first.stdout.contains("no earlier release exists"), "{}", first.stdout);
     let said = world.release(&[]).expect(0);
     assert!(said.stdout.contains("release 1, full: 2 of 2"), "{}", said.stdout);
     let rollback = world.status()["rollback"].clone();
@@ -54,7 +54,7 @@ fn one_that_could_not_be_gone_back_to_is_not_left() {
     let load = world.load(Shape::Short);
     meddle(&world, 1, |run| fs::write(run, "#!/bin/sh\nexit 0\n").unwrap());
     let said = world.release(&[]).expect(14);
-    assert!(why(&said).contains("its tree is not what was sealed: run"), "{}", why(&said));
+    assert!(why(&said).contains("its tree differs from its hashes: run"), "{}", why(&said));
     let status = world.status();
     assert_eq!((&status["serving"], &status["last_good"]), (&1.into(), &1.into()));
     let ledger = load.stop();
@@ -92,7 +92,7 @@ fn light_compares_and_off_does_not() {
         world.release_path(&own_program(&world, "")).expect(0);
         meddle(&world, 2, |run| fs::remove_file(run).unwrap());
         let said = world.release(&[]).expect(exit);
-        assert_eq!(why(&said).contains("its tree is not what was sealed"), exit == 14);
+        assert_eq!(why(&said).contains("its tree differs from its hashes"), exit == 14);
     }
 }
 
@@ -107,7 +107,7 @@ fn a_drill_tells_whether_a_rollback_would_work() {
     let text = fs::read_to_string(world.service_path("releases/1/run")).unwrap();
     meddle(&world, 1, |run| fs::write(run, "#!/bin/sh\nexit 0\n").unwrap());
     let said = world.cli(&["drill", "web", "--json"]).expect(14);
-    assert!(why(&said).contains("its tree is not what was sealed"), "{}", why(&said));
+    assert!(why(&said).contains("its tree differs from its hashes"), "{}", why(&said));
     let rollback = world.status()["rollback"].clone();
     assert_eq!(rollback["ready"], false, "{rollback}");
     let shown = world.cli(&["status"]).stdout;
@@ -225,8 +225,8 @@ fn a_dry_run_tells_the_plan_and_changes_nothing() {
     for words in [
         "web: release 2 would be",
         "rehearse old",
-        "release 1: start it beside the running one and probe it",
-        "none is configured: the migration is not tried before",
+        "release 1: start it beside the running release and probe it",
+        "none is configured: the migration is not rehearsed",
         "./migrate, at most 10m",
         "after this release, rollback to 1: yes, because release 1 stays warm for 15m",
     ] {

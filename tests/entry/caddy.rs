@@ -17,7 +17,7 @@ const INSIDE: &str = "HALLEY_TEST_INSIDE";
 fn flips_lead_to_and_fro() {
     for mut world in [World::caddy(), World::caddy_on_a_socket()] {
         let text = world.check(1).unwrap();
-        let leads = format!("web is there and leads to {}", world.backends[0]);
+        let leads = format!("web sends connections to {}", world.backends[0]);
         assert!(text.contains(&leads), "{text}");
         for number in [2, 2, 1, 2] {
             world.flip(&[number]).unwrap();

@@ -87,7 +87,7 @@ fn what_is_wrong_is_told_and_nothing_is_changed() {
     for (proxy, texts) in [
         (
             other(&world, |_, backend, _| "none".clone_into(backend)),
-            ["about backend none it said: Can't find backend.", "show servers state none"],
+            ["about backend none it answered: Can't find backend.", "show servers state none"],
         ),
         (
             other(&world, |_, _, server| "none".clone_into(server)),

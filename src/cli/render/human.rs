@@ -147,7 +147,7 @@ impl Human {
         match &outcome.trouble {
             Some(trouble) => out::say(out::four_lines(trouble)),
             None if !outcome.members.is_empty() => {
-                out::result(format!("set {}: all are live", outcome.op));
+                out::result(format!("set {}: all releases are live", outcome.op));
             }
             None if outcome.outcome == Word::BackedUp => {}
             None if outcome.outcome == Word::Planned => {
@@ -170,17 +170,17 @@ fn good(outcome: &Outcome) -> String {
         Some(Word::Frozen) => format!("{name}: no releases until halley-sup thaw {name}"),
         Some(Word::Thawed) => format!("{name}: releases are allowed again"),
         Some(Word::Restored) => {
-            format!("{name}: the backup is in place, {} runs on it", release(outcome.serving))
+            format!("{name}: the backup is restored, {} runs on it", release(outcome.serving))
         }
-        Some(Word::Drilled) => format!("{name}: a rollback would work"),
+        Some(Word::Drilled) => format!("{name}: the rollback rehearsal passed"),
         Some(Word::Committed) => format!("{name}: {} is live{undo}", release(outcome.release)),
-        Some(Word::RolledBack) => format!("{name}: {} is back", release(outcome.serving)),
+        Some(Word::RolledBack) => format!("{name}: rolled back to {}", release(outcome.serving)),
         Some(Word::Restarted) => {
-            format!("{name}: {} runs in new processes", release(outcome.serving))
+            format!("{name}: {} is restarted", release(outcome.serving))
         }
         Some(Word::Started) => format!("{name}: {} is started", release(outcome.serving)),
         Some(Word::Stopped) => {
-            format!("{name}: stopped; it stays down until: halley-sup start {name}")
+            format!("{name}: stopped until halley-sup start {name}")
         }
         _ => format!("{name}: {}", outcome.outcome),
     }

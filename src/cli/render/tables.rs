@@ -167,7 +167,7 @@ pub fn backups(backups: &[BackupEntry]) -> String {
             backup.driver.clone(),
             size(backup.bytes),
             backup.release.map_or("-".to_owned(), |n| n.to_string()),
-            backup.op.map_or("by hand".to_owned(), |n| n.to_string()),
+            backup.op.map_or("manual".to_owned(), |n| n.to_string()),
             backup.rehearsed.as_deref().map_or("never".to_owned(), ago),
             match (backup.counts.get("files"), rows) {
                 (Some(files), 2) => format!("{files} files"),
@@ -183,12 +183,12 @@ pub fn backups(backups: &[BackupEntry]) -> String {
 /// What a restore would do, and what it would cost.
 pub fn restore(plan: &RestorePlan) -> String {
     let lost = match (&plan.now, plan.lost.is_empty()) {
-        (None, _) => "the present data cannot be read, so nobody can tell".to_owned(),
-        (Some(_), true) => "nothing that can be counted".to_owned(),
+        (None, _) => "unknown: the live data cannot be read".to_owned(),
+        (Some(_), true) => "no files or rows".to_owned(),
         (Some(_), false) => plan.lost.join("\n  "),
     };
     format!(
-        "{}: backup {} of {} ({}), restored to scratch and checked\nlost would be:\n  {lost}",
+        "{}: backup {} of {} ({}), restored to scratch and checked\nthis would be lost:\n  {lost}",
         plan.service,
         plan.backup.id,
         plan.backup.at,

@@ -31,7 +31,7 @@ impl fmt::Display for Admin {
 pub(super) fn require(section: &Section<'_>, kind: &str, needed: &[(&str, &str)]) {
     for (key, example) in needed.iter().filter(|(key, _)| !section.has(key)) {
         let hint = format!("write {key} = {example}");
-        section.problem_with_hint(key, format!("{kind} needs it"), hint);
+        section.problem_with_hint(key, format!("is missing: {kind} needs it"), hint);
     }
 }
 
@@ -46,7 +46,7 @@ pub(super) fn admin(section: &Section<'_>, scheme: &str) -> Option<Admin> {
     let address = address.filter(|address| address.port() != 0);
     if address.is_none() {
         let hint = format!("write {scheme}127.0.0.1:PORT or unix:/PATH (an IP address, no name)");
-        section.problem_with_hint("admin", format!("{text:?} is not where one listens"), hint);
+        section.problem_with_hint("admin", format!("{text:?} is not an admin address"), hint);
     }
     address.map(Admin::Tcp)
 }
@@ -59,7 +59,7 @@ fn socket(section: &Section<'_>, path: &str) -> Option<PathBuf> {
     }
     if path.len() > SOCKET_BYTES_MAX {
         let message = format!("{path} has {} bytes; a socket's path has at most 107", path.len());
-        section.problem_with_hint("admin", message, "name a shorter one");
+        section.problem_with_hint("admin", message, "use a shorter path");
         return None;
     }
     Some(PathBuf::from(path))

@@ -132,8 +132,8 @@ mod tests {
         let (proxy, problems) = check("kind = \"caddy\"\nfile = \"/a\"\nserver = \"x\"\nmode = 1");
         assert_eq!(proxy, None);
         let expected = [
-            "t.toml:1: p.admin: caddy needs it; write admin = \"http://127.0.0.1:2019\"",
-            "t.toml:1: p.id: caddy needs it; write id = \"web\"",
+            "t.toml:1: p.admin: is missing: caddy needs it; write admin = \"http://127.0.0.1:2019\"",
+            "t.toml:1: p.id: is missing: caddy needs it; write id = \"web\"",
             "t.toml:2: p.file: is a key of nginx, and kind is caddy; caddy has admin, id",
             "t.toml:3: p.server: is a key of haproxy, and kind is caddy; caddy has admin, id",
             "t.toml:4: p.mode: unknown key; known here: ",
@@ -152,12 +152,12 @@ mod tests {
             ("kind = \"traefik\"", "1: p.kind: \"traefik\" is not one of caddy, haproxy, nginx"),
             (
                 "id = \"a\"\nkind = \"caddy\"\nadmin = \"http://localhost:2019\"",
-                "3: p.admin: \"http://localhost:2019\" is not where one listens; \
+                "3: p.admin: \"http://localhost:2019\" is not an admin address; \
                  write http://127.0.0.1:PORT or unix:/PATH (an IP address, no name)",
             ),
             (
                 "id = \"a\"\nkind = \"caddy\"\nadmin = \"tcp://127.0.0.1:2019\"",
-                "3: p.admin: \"tcp://127.0.0.1:2019\" is not where one listens; write http://",
+                "3: p.admin: \"tcp://127.0.0.1:2019\" is not an admin address; write http://",
             ),
             (
                 "id = \"a\"\nkind = \"caddy\"\nadmin = \"unix:x.sock\"",
@@ -174,7 +174,7 @@ mod tests {
             ),
             (
                 "kind = \"haproxy\"\nadmin = \"unix:/x\"\nbackend = \"b\"",
-                "1: p.server: haproxy needs it; write server = \"web\"",
+                "1: p.server: is missing: haproxy needs it; write server = \"web\"",
             ),
             ("kind = \"nginx\"\nfile = \"a.conf\"", "2: p.file: \"a.conf\" is not an absolute"),
             ("kind = \"nginx\"\nfile = \"/a\"\ntest = []", "3: p.test: names no program"),

@@ -18,7 +18,7 @@ impl Section<'_> {
         let mut lists = Vec::new();
         for item in items.iter() {
             let DeValue::Array(words) = item.get_ref() else {
-                self.wrong_type(key, item, "a list, as the others here", None);
+                self.wrong_type(key, item, "a list like the others in this list", None);
                 continue;
             };
             let words: Vec<_> =

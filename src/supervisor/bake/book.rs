@@ -152,10 +152,10 @@ impl Book {
         let said = self.said.borrow().get(&name).cloned();
         let why = match (doubt, said) {
             (Doubt::TooFew { n_samples, min_samples }, None) => {
-                format!("seen {n_samples} times, wanted {min_samples}")
+                format!("{n_samples} samples, {min_samples} needed")
             }
             (Doubt::TooFew { n_samples, min_samples }, Some(said)) => {
-                format!("{said} (seen {n_samples} times, wanted {min_samples})")
+                format!("{said} ({n_samples} samples, {min_samples} needed)")
             }
             (Doubt::Unclear | Doubt::Bad, said) => said.unwrap_or_else(|| "unclear".to_owned()),
         };

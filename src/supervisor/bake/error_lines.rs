@@ -95,7 +95,7 @@ impl Lines {
         let beside = self.beside.as_ref().map_or(0, |log| log.n_in_window);
         let is_same = before || beside > u64::from(rate.n);
         let per = |ms: u64| duration::print(Duration::from_millis(ms));
-        let mut text = format!("{n} in {}, bound {}", per(rate.per_ms), rate::print(rate));
+        let mut text = format!("{n} in {}, limit {}", per(rate.per_ms), rate::print(rate));
         if let Some(Before { n, span_ms }) = self.before {
             text.push_str(&format!("; the old release {n} in {} before", per(span_ms)));
         }

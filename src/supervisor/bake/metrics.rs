@@ -78,10 +78,10 @@ pub fn judge(metrics: &Metrics, own: &Counters, beside: Option<&Counters>) -> Fi
     });
     let text = match sample {
         Sample::Good => return Finding::good(),
-        Sample::Unclear => format!("{total} events, wanted {}", metrics.min_total),
+        Sample::Unclear => format!("{total} events, {} needed", metrics.min_total),
         Sample::Bad => {
             let most = f64::from(metrics.max_ratio_ppm) / 1e4;
-            format!("{bad} of {total} are bad ({}), bound {most} %", percent(bad, total))
+            format!("{bad} of {total} are bad ({}), limit {most} %", percent(bad, total))
         }
     };
     let old_text = old.map(|(bad, total)| match total {
@@ -129,9 +129,9 @@ mod tests {
 
     #[test]
     fn a_part_beyond_the_bound_is_bad_unless_the_old_one_is_as_bad() {
-        check((0.0, 5.0), None, Sample::Unclear, "5 events, wanted 10");
+        check((0.0, 5.0), None, Sample::Unclear, "5 events, 10 needed");
         check((1.0, 50.0), None, Sample::Good, "");
-        check((10.0, 50.0), None, Sample::Bad, "10 of 50 are bad (20.0 %), bound 2 %");
+        check((10.0, 50.0), None, Sample::Bad, "10 of 50 are bad (20.0 %), limit 2 %");
         // An old one that nobody calls: its whole life counts.
         let quiet = |bad, total| Some(counters((bad, total), (bad, total)));
         check((10.0, 50.0), quiet(1.0, 1000.0), Sample::Bad, "the old release 0.1 %");

@@ -71,7 +71,7 @@ impl Resources {
             let mut finding = Finding::good();
             for one in held {
                 let Some(value) = value(*name, &one.usage) else {
-                    let text = format!("instance {}: somebody may not look", one.index);
+                    let text = format!("instance {}: not readable", one.index);
                     finding = Finding::new(Sample::Unclear, text);
                     continue;
                 };
@@ -112,12 +112,12 @@ fn over_text(name: Name, over: Over) -> String {
     let unit = |n: u64| if name == Name::Memory { size(n) } else { n.to_string() };
     let Over { bound, base, value } = over;
     let bound = match bound {
-        Bound::AtMost(limit) => return format!("{}, bound {}", unit(value), unit(limit)),
+        Bound::AtMost(limit) => return format!("{}, limit {}", unit(value), unit(limit)),
         Bound::More(more) => unit(more),
         Bound::MorePercent(percent) => format!("{percent}%"),
     };
     let grown = unit(value.saturating_sub(base));
-    format!("{} after {}, {grown} more, bound {bound}", unit(value), unit(base))
+    format!("{} after {}, {grown} more, limit {bound}", unit(value), unit(base))
 }
 
 #[cfg(test)]
@@ -127,9 +127,9 @@ mod tests {
     #[test]
     fn what_is_over_says_its_numbers() {
         for (name, bound, text) in [
-            (Name::Memory, Bound::MorePercent(50), "3.0 MB after 1.0 MB, 2.0 MB more, bound 50%"),
-            (Name::Memory, Bound::AtMost(2_000_000), "3.0 MB, bound 2.0 MB"),
-            (Name::Threads, Bound::More(5), "3000000 after 1000000, 2000000 more, bound 5"),
+            (Name::Memory, Bound::MorePercent(50), "3.0 MB after 1.0 MB, 2.0 MB more, limit 50%"),
+            (Name::Memory, Bound::AtMost(2_000_000), "3.0 MB, limit 2.0 MB"),
+            (Name::Threads, Bound::More(5), "3000000 after 1000000, 2000000 more, limit 5"),
         ] {
             let over = Over { bound, base: 1_000_000, value: 3_000_000 };
             assert_eq!(over_text(name, over), text);

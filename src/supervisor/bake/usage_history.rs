@@ -92,7 +92,7 @@ impl Curve {
             let span = seconds(first.at, last.at);
             let n = series.n_seen;
             // Writing to a String cannot go wrong.
-            let _ = writeln!(text, "release {release} instance {instance}, {n} looks in {span}");
+            let _ = writeln!(text, "release {release} instance {instance}, {n} samples in {span}");
             row(&mut text, "memory", series, size, |point| Some(point.usage.rss_bytes));
             row(&mut text, "descriptors", series, plain, |point| point.usage.n_fds);
             row(&mut text, "threads", series, plain, |point| Some(point.usage.n_threads));
@@ -167,7 +167,7 @@ mod tests {
         for n in 0..5 {
             curve.push(ReleaseId(2), InstanceIndex(1), point(n));
         }
-        let expected = "release 2 instance 1, 5 looks in 0.4 s\n  \
+        let expected = "release 2 instance 1, 5 samples in 0.4 s\n  \
                         memory       0 B to 4.0 MB          ▁▂▄▆█\n  \
                         descriptors  7 to 7                 █████\n  \
                         threads      2 to 2                 █████\n";

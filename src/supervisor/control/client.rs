@@ -75,10 +75,10 @@ impl Client {
         }
     }
 
-    /// Answers that the request was not taken up.
+    /// Answers that the request was not accepted.
     pub(crate) async fn refuse(&mut self, why: &str, exit: Exit) {
         let trouble = Trouble {
-            what: "the request was not taken up".to_owned(),
+            what: "the request was not accepted".to_owned(),
             why: why.to_owned(),
             still: "nothing was changed".to_owned(),
             next: vec!["halley-sup status".to_owned()],

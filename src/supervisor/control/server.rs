@@ -55,12 +55,12 @@ async fn converse(stack: &Rc<Stack>, stream: UnixStream) {
     let mut client = Client::new(stream);
     if !allowed {
         return client
-            .refuse("only its own user and root may talk to this halley-sup", Exit::Forbidden)
+            .refuse("only its own user and root may use this halley-sup", Exit::Forbidden)
             .await;
     }
     let (line, fds) = match client.hear().await {
         Ok(heard) => heard,
-        Err(error) => return tracing::debug!(%error, "hearing a client"),
+        Err(error) => return tracing::debug!(%error, "reading from a client"),
     };
     match serde_json::from_slice::<Request>(&line) {
         Ok(request) if request.version != VERSION => {

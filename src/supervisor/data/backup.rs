@@ -305,7 +305,7 @@ pub async fn take(hand: &Hand<'_>, op: Option<OpId>) -> Result<Receipt, String> 
     let written = made.await.and_then(|listing| {
         if listing.size_bytes == 0 {
             let name = driver_name(&hand.backup.driver);
-            return Err(format!("the {name} driver says that it went well, and wrote nothing"));
+            return Err(format!("the {name} driver reported success, but wrote nothing"));
         }
         let receipt = Receipt {
             version: 1,
@@ -326,7 +326,7 @@ pub async fn take(hand: &Hand<'_>, op: Option<OpId>) -> Result<Receipt, String> 
     if written.is_err()
         && let Err(error) = fs::remove_tree(&paths.backups().join(&id))
     {
-        tracing::warn!(service = %hand.service.name, %error, "removing half a backup");
+        tracing::warn!(service = %hand.service.name, %error, "removing an incomplete backup");
     }
     written
 }
@@ -365,7 +365,7 @@ pub async fn copy(hand: &Hand<'_>, receipt: &mut Receipt) -> Result<Copied, Stri
         counts: counts.clone(),
     });
     if let Err(error) = receipt::write(&service.paths, receipt) {
-        tracing::warn!(service = %service.name, %error, "noting a rehearsal");
+        tracing::warn!(service = %service.name, %error, "recording a rehearsal");
     }
     Ok(Copied { site, counts })
 }

@@ -59,7 +59,7 @@ pub async fn perform(
         Err(error) => {
             return PhaseResult::refused(
                 Exit::OldUnproven,
-                format!("what was begun cannot be read: {error}"),
+                format!("the record of the migration cannot be read: {error}"),
             );
         }
     };
@@ -72,7 +72,7 @@ pub async fn perform(
         None if candidate.begun_by == BegunBy::Predecessor => {
             return PhaseResult::refused(
                 Exit::Aborted,
-                "the supervisor went down before the migration was begun",
+                "the supervisor went down before the migration began",
             );
         }
         None => {
@@ -146,7 +146,7 @@ async fn found(
     if let Some(ended) = task::join(service, &run, &purpose(candidate)).await {
         return judge(service, candidate, settings, before, ended).await;
     }
-    let why = "the machine went down in the middle of the migration, and it is not run again";
+    let why = "the machine went down during the migration, and it is not run again";
     match version(service, candidate.release, settings, &[]).await {
         Ok(Some(after)) if Some(&after) == provided(settings) => {
             Left::Migrated { after: Some(after) }
@@ -166,7 +166,7 @@ fn provided(settings: &Settings) -> Option<&String> {
 fn schema_text(after: Option<&str>) -> String {
     match after {
         Some(after) => format!("; the data has schema {after}"),
-        None => "; without migrate.probe nobody can tell what schema the data has".to_owned(),
+        None => "; without migrate.probe the schema of the data is unknown".to_owned(),
     }
 }
 
@@ -186,9 +186,7 @@ async fn judge(
     match (failed, after) {
         (None, Ok(after)) => match (provided(settings), &after) {
             (Some(wanted), Some(has)) if wanted != has => Left::Changed {
-                why: format!(
-                    "migrate says that it went well, and the schema is {has}, not {wanted}"
-                ),
+                why: format!("migrate reported success, but the schema is {has}, not {wanted}"),
             },
             _ => Left::Migrated { after },
         },
@@ -301,7 +299,7 @@ async fn conclude(
 fn note_schema(service: &Service, warnings: &mut Vec<String>, schema: Option<&str>) {
     let schema = schema.map(str::to_owned);
     if let Err(error) = service.durable.save(|state| state.schema = schema) {
-        warnings.push(format!("the schema's version is not noted: {error}"));
+        warnings.push(format!("the schema's version is not recorded: {error}"));
     }
 }
 
@@ -315,7 +313,7 @@ fn hold(
     let name = &service.name;
     freeze(service, candidate.op, warnings, &why);
     let trouble = Trouble {
-        what: format!("{name}: operation {} left the data to a human", candidate.op),
+        what: format!("{name}: operation {} left data that needs manual repair", candidate.op),
         why: why.clone(),
         still: refusal::still(service),
         next: vec![

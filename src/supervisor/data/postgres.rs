@@ -54,7 +54,7 @@ pub(crate) async fn restore(
             hand.own_dir(&mark)?;
             fill(hand, &url, from, &beside).await?;
             let swap = swap(&url.database, &beside);
-            psql(hand, &url, "postgres", "taking the live database's place", &swap).await?;
+            psql(hand, &url, "postgres", "replacing the live database", &swap).await?;
             std::fs::remove_dir_all(&mark).map_err(|error| format!("{}: {error}", mark.display()))
         }
     }
@@ -142,7 +142,7 @@ pub(crate) fn count(line: &str) -> Option<(String, u64)> {
 /// The configured query must say something.
 pub(crate) fn answered(said: &str) -> Result<(), String> {
     match said.trim() {
-        "" | "0" | "f" => Err(format!("backup.query: it says {:?}", said.trim())),
+        "" | "0" | "f" => Err(format!("backup.query: it returned {:?}", said.trim())),
         _ => Ok(()),
     }
 }
@@ -151,7 +151,7 @@ pub(crate) fn answered(said: &str) -> Result<(), String> {
 pub(crate) async fn may_copy(hand: &Hand<'_>, url_env: &str) -> Result<(), String> {
     let url = Url::of(hand, url_env)?;
     let query = "SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user";
-    match psql(hand, &url, &url.database, "asking PostgreSQL", query).await?.trim() {
+    match psql(hand, &url, &url.database, "querying PostgreSQL", query).await?.trim() {
         "t" => Ok(()),
         _ => Err("the role may not create databases: ALTER ROLE ... CREATEDB".to_owned()),
     }

@@ -29,7 +29,7 @@ pub(crate) async fn take(hand: &Hand<'_>, path: &Path, dir: &Path) -> Result<(),
         .and_then(|mut file| std::io::Read::read_exact(&mut file, &mut start));
     match read {
         Ok(()) if start == MAGIC => Ok(()),
-        _ => Err("sqlite3 says that it went well, and wrote no database".to_owned()),
+        _ => Err("sqlite3 reported success, but wrote no database".to_owned()),
     }
 }
 

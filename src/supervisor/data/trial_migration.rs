@@ -110,7 +110,7 @@ async fn tried(
         (Err(why), WayBack::Required) => {
             return Err((
                 Exit::RehearsalFailed,
-                format!("after it one could not roll back: release {target}: {why}"),
+                format!("a rollback after it would not work: release {target}: {why}"),
             ));
         }
     }

@@ -31,7 +31,7 @@ pub async fn at(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instance>)
     match &health.check {
         Check::Alive => Probe::good(),
         Check::Notify if instance.said_ready.get() => Probe::good(),
-        Check::Notify => Probe::bad("it has not said READY=1 on NOTIFY_SOCKET"),
+        Check::Notify => Probe::bad("it has not sent READY=1 to NOTIFY_SOCKET"),
         Check::Http(path) => path_at(service, crew, instance, path).await,
         Check::Tcp => taken(service, crew, instance).await,
         Check::Exec(command) => exec(service, crew, instance, command).await,
@@ -58,7 +58,7 @@ pub async fn takes(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instanc
     }
     match taken(service, crew, instance).await {
         good if good.is_good() => good,
-        _ => Probe::bad("it takes no connection out of its accept queue"),
+        _ => Probe::bad("it accepts no connection from its accept queue"),
     }
 }
 

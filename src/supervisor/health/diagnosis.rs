@@ -22,7 +22,7 @@ pub fn death(service: &Service, generation: Generation, release: ReleaseId) -> S
     let ended = own.iter().rev().find_map(|line| line.split_once("halley: process "));
     let how = ended.map_or("ended".to_owned(), |(_, text)| text.to_owned());
     let hint = if how.contains("exit 0") {
-        "\nit left the foreground: run it so that its first process stays"
+        "\nit went to the background: run it in the foreground"
     } else {
         ""
     };
@@ -74,7 +74,7 @@ pub fn diagnose(service: &Rc<Service>, crew: &Crew) -> String {
         let inherits = crew.settings.handoff == Handoff::Inherit;
         if tree.len() > 1 && !slots.is_empty() && inherits {
             hints.push(
-                "\na wrapper is in between: programs that check LISTEN_PID take the socket only \
+                "\na wrapper started it: programs that check LISTEN_PID take the socket only \
                  when they are started with exec"
                     .to_owned(),
             );
@@ -107,7 +107,7 @@ fn elsewhere(handoff: Handoff, instance: &Instance, address: SocketAddr) -> Opti
         (Handoff::Port, Some(Place::Port(port))) if address.port() == *port => None,
         (Handoff::Port, Some(place)) => {
             let (name, value) = place.variable();
-            Some(format!("\nit listens on {address} and was told {name}={value}"))
+            Some(format!("\nit listens on {address}, but {name}={value} is set"))
         }
         (Handoff::Port, None) => None,
     }

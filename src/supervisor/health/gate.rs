@@ -104,5 +104,5 @@ fn sample(probe: &Probe) -> Sample {
 
 fn shut_text(probe: &Probe, rise: u32, begun: Tick, now: Tick) -> String {
     let last = probe.why().unwrap_or("the last probe was good").to_owned();
-    format!("{last}, for {} (wanted {rise} good in a row)", seconds(begun, now))
+    format!("{last}, for {} ({rise} good in a row needed)", seconds(begun, now))
 }

@@ -18,7 +18,7 @@ async fn remind_proxy(service: &Rc<Service>, crew: &Crew) {
         return;
     }
     if let Err(why) = service.point_proxy(crew).await {
-        tracing::error!(service = %service.name, why, "the proxy does not lead here");
+        tracing::error!(service = %service.name, why, "the proxy does not send connections to the live release");
     }
 }
 

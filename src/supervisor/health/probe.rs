@@ -137,7 +137,7 @@ pub(crate) async fn fetch(
 
 fn http_text(error: &hyper::Error) -> String {
     if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
-        "the connection was closed without a whole answer".to_owned()
+        "the connection was closed before the end of the answer".to_owned()
     } else if error.is_parse() {
         format!("the answer is not HTTP ({error})")
     } else {
@@ -194,7 +194,7 @@ mod tests {
     async fn everything_else_says_what_came() {
         let table: [(&[u8], &str); 4] = [
             (b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n", "answered 503"),
-            (b"", "closed without a whole answer"),
+            (b"", "closed before the end of the answer"),
             (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok", ""),
             (b"SSH-2.0-OpenSSH\r\n\r\n", "not HTTP"),
         ];

@@ -214,7 +214,7 @@ impl Leaver {
             let n_connections = connections::of(&self.service, &self.crew);
             if n_connections > 0 {
                 tracing::info!(service = %self.service.name, release = %self.crew.release,
-                    n_connections, "asked to stop with connections left: the program ends them");
+                    n_connections, "stop signal sent with connections open: the program closes them");
             }
         }
         for (child, number) in self.farewells() {

@@ -49,7 +49,7 @@ pub fn follow(
         if let Err(error) =
             service.link().signal(run.child, libc::SIGKILL, Reach::Tree, Vec::new()).await
         {
-            tracing::warn!(service = %service.name, %error, "ending what a process left behind");
+            tracing::warn!(service = %service.name, %error, "killing processes that a process left behind");
         }
         service.link().acknowledge(run.child).await;
         crew.n_ends.send_modify(|n| *n += 1);
@@ -76,7 +76,7 @@ async fn after_forwarder(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<I
     {
         tokio::time::sleep(FORWARDER_PAUSE).await;
         if let Err(error) = start::launch_forwarder(service, crew, instance).await {
-            tracing::error!(service = %service.name, %error, "passing connections on again");
+            tracing::error!(service = %service.name, %error, "forwarding connections again");
         }
     }
     if crew.duty.get() == Duty::Standby && crew.is_gone() {

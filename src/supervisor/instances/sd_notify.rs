@@ -32,7 +32,7 @@ pub async fn open(service: &Rc<Service>, kept: Option<OwnedFd>) -> io::Result<()
     let service = Rc::clone(service);
     tokio::task::spawn_local(async move {
         if let Err(error) = hear(&service, socket).await {
-            tracing::error!(service = %service.name, %error, "hearing READY=1");
+            tracing::error!(service = %service.name, %error, "receiving READY=1");
         }
     });
     Ok(())

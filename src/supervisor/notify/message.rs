@@ -73,7 +73,7 @@ impl Message {
             outcome: None,
             exit: None,
             what: format!("a test of the target {target}"),
-            why: "somebody asked for it".to_owned(),
+            why: "requested with halley-sup notify".to_owned(),
             still: "nothing was changed".to_owned(),
             next: Vec::new(),
         }
@@ -97,7 +97,9 @@ fn what(outcome: &Outcome) -> String {
     let name = &outcome.service;
     match (outcome.outcome.known(), outcome.release.or(outcome.serving)) {
         (Some(Word::Committed), Some(release)) => format!("{name}: release {release} is live"),
-        (Some(Word::RolledBack), Some(release)) => format!("{name}: release {release} is back"),
+        (Some(Word::RolledBack), Some(release)) => {
+            format!("{name}: rolled back to release {release}")
+        }
         _ => format!("{name}: {}", outcome.outcome),
     }
 }

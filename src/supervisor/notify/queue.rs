@@ -71,7 +71,7 @@ impl Outbox {
     pub fn open(dir: &Path, targets: &[Target]) -> Rc<Self> {
         let files = store::Outbox::at(dir);
         if let Err(error) = files.prepare() {
-            tracing::error!(path = %dir.display(), %error, "nobody can be told anything");
+            tracing::error!(path = %dir.display(), %error, "notifications cannot be stored");
         }
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let outbox = Rc::new(Self {
@@ -181,7 +181,7 @@ impl Outbox {
                 }
                 Err(error) => {
                     let name = &letter.target;
-                    warnings.push(format!("{name} is not told of {}: {error}", notice.name()));
+                    warnings.push(format!("notify {name}: {} is not sent: {error}", notice.name()));
                 }
             }
         }
@@ -280,9 +280,9 @@ impl Outbox {
     }
 
     fn lay_aside(&self, number: u64, why: &str) {
-        tracing::error!(number, why, "a notification is laid aside");
+        tracing::error!(number, why, "a notification is given up");
         if let Err(error) = self.files.bury(number) {
-            tracing::warn!(number, %error, "laying a notification aside");
+            tracing::warn!(number, %error, "giving up a notification");
         }
     }
 
@@ -291,7 +291,7 @@ impl Outbox {
         let n = lane.waiting.borrow().len();
         let over = (n >= N_WAITING_MAX).then(|| lane.waiting.borrow_mut().remove(1)).flatten();
         if let Some(over) = over {
-            self.lay_aside(over.number, "too many wait");
+            self.lay_aside(over.number, "too many notifications wait");
         }
     }
 

@@ -155,7 +155,7 @@ pub(crate) async fn begin_member(
                 return Err(refusal(
                     service,
                     "restarted",
-                    "nothing runs",
+                    "no release runs",
                     Exit::PreflightRefused,
                     &["start"],
                 ));

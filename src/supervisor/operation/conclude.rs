@@ -161,11 +161,11 @@ fn trouble(service: &Rc<Service>, job: &Job, kind: Kind, ended: Ended, exit: Exi
     let what = match ended {
         Ended::RolledBack(_) => format!("{name}: release {release} was rolled back"),
         Ended::NothingBehind(_) => {
-            format!("{name}: release {release} turned bad and there is none to go back to")
+            format!("{name}: release {release} failed, and no earlier release exists")
         }
         Ended::RollbackFailed(_) => format!("{name}: the rollback failed"),
         _ if kind == Kind::Restart => format!("{name}: release {release} was not restarted"),
-        _ => format!("{name}: release {release} was not put live"),
+        _ => format!("{name}: release {release} did not go live"),
     };
     let mut next = match ended {
         Ended::NothingBehind(_) | Ended::RollbackFailed(_) => alarm::alarm(service, job).next,
@@ -177,7 +177,7 @@ fn trouble(service: &Rc<Service>, job: &Job, kind: Kind, ended: Ended, exit: Exi
     }
     let why = match ended {
         Ended::Undone(Cause::Interrupted) | Ended::RolledBack(Cause::Interrupted) => {
-            format!("the supervisor or the machine went down in the middle\n{}", job.why)
+            format!("the supervisor or the machine went down during the operation\n{}", job.why)
         }
         _ => job.why.clone(),
     };
@@ -211,7 +211,7 @@ fn let_go(service: &Rc<Service>, job: &Job, ended: Ended) {
             }
             _ => {
                 tracing::debug!(service = %service.name, generation = %crew.generation,
-                    left_just_now, "letting go");
+                    left_just_now, "retiring a generation");
                 retire::begin(service, &crew, clock::tick());
             }
         }

@@ -34,7 +34,7 @@ pub fn of(service: &Service, job: &Job, settings: &Settings, tree_bytes: u64) ->
     if let Some(target) = target.filter(|_| config.rehearse != Rehearse::Off) {
         let in_turn = service.succession() == Succession::InTurn;
         let how = match (config.rehearse, in_turn) {
-            (Rehearse::Full, false) => "start it beside the running one and probe it",
+            (Rehearse::Full, false) => "start it beside the running release and probe it",
             _ => "compare its tree with its hashes",
         };
         steps.push(step("rehearse_old", format!("release {target}: {how}"), None));
@@ -43,7 +43,7 @@ pub fn of(service: &Service, job: &Job, settings: &Settings, tree_bytes: u64) ->
         Some(backup) => {
             let last = receipt::list(&service.paths).first().map(|receipt| receipt.bytes);
             let driver = backup::driver_name(&backup.driver);
-            steps.push(step("backup", format!("{driver}, as much as the last one"), last));
+            steps.push(step("backup", format!("{driver}, as large as the last backup"), last));
             let mut what = "restore it to scratch and check it".to_owned();
             if settings.migrate.is_some() {
                 what.push_str(", migrate the copy, start both releases on it");
@@ -51,7 +51,7 @@ pub fn of(service: &Service, job: &Job, settings: &Settings, tree_bytes: u64) ->
             steps.push(step("restore_rehearsal", what, last));
         }
         None if settings.migrate.is_some() => {
-            let what = "none is configured: the migration is not tried before".to_owned();
+            let what = "none is configured: the migration is not rehearsed".to_owned();
             steps.push(step("backup", what, None));
         }
         None => {}
@@ -62,10 +62,10 @@ pub fn of(service: &Service, job: &Job, settings: &Settings, tree_bytes: u64) ->
         steps.push(step("migrate", format!("{words}, at most {limit}"), None));
     }
     if service.succession() == Succession::InTurn {
-        steps.push(step("stop_old", "callers wait meanwhile".to_owned(), None));
+        steps.push(step("stop_old", "connections wait meanwhile".to_owned(), None));
     }
     let n = config.settings.instances;
-    steps.push(step("start", format!("{n} beside the running one"), None));
+    steps.push(step("start", format!("{n} beside the running release"), None));
     let limit = duration::print(settings.health.deadline);
     let gate = format!("{} good probes in a row within {limit}", settings.health.rise);
     steps.push(step("gate", gate, None));

@@ -86,7 +86,7 @@ async fn must(
         Some(Mark::Begun) => {
             let name = point.name();
             return Err(format!(
-                "hook {name}: cut off when the supervisor went down, and not run twice"
+                "hook {name}: interrupted when the supervisor went down, and not run again"
             ));
         }
         Some(Mark::Failed(why)) => return Err(why.clone()),

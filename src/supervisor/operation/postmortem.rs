@@ -44,13 +44,13 @@ fn text(service: &Service, job: &Job, outcome: &Outcome) -> String {
     section(&mut text, "Phases", &phases(service, job));
     let probes: Vec<&str> = job.transcript.lines().collect();
     section(&mut text, "Last probes", &probes.join("\n"));
-    section(&mut text, "What the processes held", &job.curve.borrow().render());
+    section(&mut text, "Resources of the processes", &job.curve.borrow().render());
     let log = log_files::tail(&service.logs.path(release), N_LOG_LINES);
     section(&mut text, &format!("Last lines of release {release}"), &log.join("\n"));
     let output = log_files::tail(&service.paths.output(job.op), N_OUTPUT_LINES);
-    section(&mut text, "What its commands printed", &output.join("\n"));
+    section(&mut text, "Output of its commands", &output.join("\n"));
     if let Some(before) = job.ladder.iter().find(|before| **before != release) {
-        let title = format!("What differs from release {before}");
+        let title = format!("Differences from release {before}");
         section(&mut text, &title, &differences(service, *before, release));
     }
     let next: Vec<String> = outcome.next.iter().map(|next| format!("- `{next}`")).collect();

@@ -94,7 +94,7 @@ pub(crate) async fn restore(
         return Ok(());
     }
     if !wish.yes {
-        let why = format!("it needs --yes; lost would be: {}", lost_text(&plan));
+        let why = format!("it needs --yes; this would be lost: {}", lost_text(&plan));
         let mut trouble = refusal::refusal(service, "restored", &why, Exit::Usage, &[]);
         let name = &service.name;
         trouble.next = vec![format!("halley-sup restore {name} --backup {} --yes", receipt.id)];
@@ -153,8 +153,8 @@ fn lost(now: &Counts, then: &Counts) -> Vec<String> {
 
 fn lost_text(plan: &RestorePlan) -> String {
     match (&plan.now, plan.lost.is_empty()) {
-        (None, _) => "nobody can tell, the present data cannot be read".to_owned(),
-        (Some(_), true) => "nothing that can be counted".to_owned(),
+        (None, _) => "unknown, the live data cannot be read".to_owned(),
+        (Some(_), true) => "no files or rows".to_owned(),
         (Some(_), false) => plan.lost.join("; "),
     }
 }
@@ -188,21 +188,22 @@ async fn replace(
     if let Err(why) = stop_all::clear(service).await {
         drop(turn);
         start_last_good::bring_up(service).await;
-        return Err(refused(&format!("callers cannot be held: {why}"), Exit::Internal));
+        return Err(refused(&format!("connections cannot be kept waiting: {why}"), Exit::Internal));
     }
     service.routing.clear();
-    tell(events, "stop_old", PhaseState::Ok, begun, "callers wait");
+    tell(events, "stop_old", PhaseState::Ok, begun, "connections wait");
     let begun = clock::tick();
     let before = match saved(hand).await {
         Ok(before) => Some(before),
         Err(why) if unsaved => {
-            tell(events, "backup", PhaseState::Fail, begun, &format!("{why}; not minded"));
+            tell(events, "backup", PhaseState::Fail, begun, &format!("{why}; ignored (--unsaved)"));
             None
         }
         Err(why) => {
             drop(turn);
             start_last_good::bring_up(service).await;
-            let why = format!("the present cannot be backed up: {why}; --unsaved does not mind");
+            let why =
+                format!("the live data cannot be backed up: {why}; --unsaved restores without");
             return Err(refused(&why, Exit::BackupFailed));
         }
     };
@@ -234,7 +235,7 @@ async fn replace(
         Ok(detail) => {
             let schema = receipt.schema.clone();
             if let Err(error) = service.durable.save(|state| state.schema = schema) {
-                tracing::warn!(service = %service.name, %error, "noting the schema's version");
+                tracing::warn!(service = %service.name, %error, "recording the schema's version");
             }
             tell(events, "gate", PhaseState::Ok, begun, &detail);
             Ok(())
@@ -251,9 +252,12 @@ async fn replace(
 
 fn back_text(restoration: &Restoration, undone: Result<(), String>) -> String {
     match (undone, &restoration.before) {
-        (Ok(()), Some(_)) => "what was there before is back".to_owned(),
+        (Ok(()), Some(_)) => "the previous data is back".to_owned(),
         (Ok(()), None) => {
-            format!("what was there before was not saved; backup {} stays", restoration.backup)
+            format!(
+                "the previous data was not saved; backup {} stays in its place",
+                restoration.backup
+            )
         }
         (Err(why), _) => why,
     }
@@ -317,14 +321,16 @@ pub async fn undo(service: &Rc<Service>) -> Result<(), String> {
     let restoration = match restoration::read(&service.paths) {
         Ok(Some(restoration)) => restoration,
         Ok(None) => return Ok(()),
-        Err(error) => return Err(format!("a restore was begun, and cannot be read: {error}")),
+        Err(error) => {
+            return Err(format!("the record of an unfinished restore cannot be read: {error}"));
+        }
     };
     let log = service.paths.logs().join("backup.log");
     let Some(hand) = Hand::of(service, log) else {
-        return Err("a restore was begun, and no backup is configured any more".to_owned());
+        return Err("a restore is unfinished, and backup is no longer configured".to_owned());
     };
     if let Err(why) = stop_all::clear(service).await {
-        tracing::error!(service = %service.name, why, "holding callers");
+        tracing::error!(service = %service.name, why, "keeping connections waiting");
     }
     service.routing.clear();
     undo_holding(service, &hand, &restoration).await
@@ -340,7 +346,7 @@ async fn undo_holding(
     let id = restoration.before.as_ref().unwrap_or(&restoration.backup);
     match put_in_place(service, hand, id).await {
         Ok(()) => {
-            tracing::warn!(service = %service.name, backup = id, "after a restore that was cut off");
+            tracing::warn!(service = %service.name, backup = id, "undid an interrupted restore");
             service.condition.resolve(Source::Restore);
             end(service);
             Ok(())

@@ -117,7 +117,7 @@ fn forget_the_rest(service: &Rc<Service>, inventory: &mut Inventory) {
         let service = Rc::clone(service);
         tokio::task::spawn_local(async move {
             if let Err(error) = service.link().forget(name).await {
-                tracing::warn!(service = %service.name, %error, "closing what nobody has");
+                tracing::warn!(service = %service.name, %error, "closing unused descriptors");
             }
         });
     }
@@ -325,7 +325,7 @@ fn resume(
     };
     let machine = recover::recover(plan, last, cause, seen);
     tracing::info!(service = %service.name, op = op.0, last = last.name(),
-        next = machine.phase().name(), ?seen, "going on with an operation");
+        next = machine.phase().name(), ?seen, "resuming an operation");
     give_duties(service, &job);
     if machine.phase() == Phase::Done(Outcome::Committed) {
         phases::wrap_up(service, &mut job);

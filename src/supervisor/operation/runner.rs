@@ -152,7 +152,7 @@ fn close(
     let ms = clock::tick().since_ms(begun);
     let record = Record::end(&phase.name(), state, ms, performed.detail.clone());
     if let Err(error) = journal.note(&record) {
-        tracing::warn!(op = operation.id.0, %error, "noting the end of a phase");
+        tracing::warn!(op = operation.id.0, %error, "recording the end of a phase");
     }
     if phase == Phase::Stranded && state == PhaseState::Fail {
         operation.strand(performed.detail.clone());

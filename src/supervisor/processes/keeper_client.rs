@@ -95,7 +95,7 @@ pub enum LinkError {
         source: io::Error,
     },
     /// A message that is not of the protocol.
-    #[error("the keeper said something unknown: {source}")]
+    #[error("the keeper sent an unknown message: {source}")]
     Message {
         /// Why it could not be read.
         #[from]
@@ -328,6 +328,6 @@ impl Link {
 /// A supervisor that listens no more is leaving.
 fn pass_on(news: &mpsc::UnboundedSender<News>, what: News) {
     if news.send(what).is_err() {
-        tracing::debug!(?what, "nobody listens to the keeper any more");
+        tracing::debug!(?what, "no receiver for a report of the keeper");
     }
 }

@@ -47,7 +47,7 @@ async fn check(admin: &Admin, id: &str) -> Result<String, EntryError> {
     let handler = api.handler().await?;
     let dials = dials(&handler).join(" ");
     let now = if dials.is_empty() { "nothing".to_owned() } else { dials };
-    let mut text = format!("{}: {id} is there and leads to {now}", api.place.name);
+    let mut text = format!("{}: {id} sends connections to {now}", api.place.name);
     let migrates = std::fs::read_to_string(MIGRATE);
     if migrates.is_ok_and(|text| text.trim() == "0") {
         text.push_str(
@@ -78,7 +78,7 @@ async fn flip(admin: &Admin, id: &str, upstreams: &[Upstream]) -> Result<(), Ent
     if dials(&found) == wanted {
         return Ok(());
     }
-    let why = "it did not take the new upstreams, and still has the old ones";
+    let why = "it did not accept the new upstreams, and still has the old ones";
     Err(api.place.refused(why, api.place.next.clone()))
 }
 
@@ -115,7 +115,7 @@ impl<'a> Api<'a> {
             return Err(self.place.refused(why, next));
         }
         if handler.get("dynamic_upstreams").is_some() {
-            let why = format!("@id {:?} has dynamic_upstreams, which overrule upstreams", self.id);
+            let why = format!("@id {:?} has dynamic_upstreams, which override upstreams", self.id);
             return Err(self.place.refused(why, "take dynamic_upstreams out"));
         }
         Ok(handler)

@@ -28,10 +28,10 @@ impl Driver for Command {
 /// [`EntryError::Command`].
 async fn check(check: Option<&[String]>) -> Result<String, EntryError> {
     let Some(words) = check else {
-        return Ok("command: it has no check, so nothing was asked".to_owned());
+        return Ok("command: no check is configured".to_owned());
     };
     host_command::run(words, &[], &[], DEADLINE).await?;
-    Ok(format!("command: {} says yes", words.join(" ")))
+    Ok(format!("command: {} exited with 0", words.join(" ")))
 }
 
 /// Runs the flip.

@@ -59,7 +59,7 @@ pub enum EntryError {
     #[error(transparent)]
     Command(#[from] ProgramError),
     /// A proxy cannot be pointed at nothing.
-    #[error("a proxy needs an upstream, and no instance listens; halley-sup status says why")]
+    #[error("a proxy needs an upstream, and no instance listens; see halley-sup status")]
     NoUpstream,
 }
 

@@ -69,7 +69,9 @@ async fn flip(
     let mut wanted = Vec::new();
     for upstream in upstreams {
         let Upstream::Tcp(address) = upstream else {
-            let why = format!("{upstream} is no place for it: its API takes IP addresses only");
+            let why = format!(
+                "{upstream} cannot be a server: the API of haproxy takes IP addresses only"
+            );
             return Err(api.place.refused(why, "let the instances listen on ports"));
         };
         wanted.push((address.ip(), address.port()));
@@ -109,7 +111,7 @@ impl<'a> Api<'a> {
         let answer = self.ask(&format!("show servers state {}", self.backend)).await?;
         haproxy_server::parse(&answer).ok_or_else(|| {
             let first = answer.trim().lines().next().unwrap_or("nothing");
-            let why = format!("about backend {} it said: {first}", self.backend);
+            let why = format!("about backend {} it answered: {first}", self.backend);
             self.place.refused(why, self.hint(first))
         })
     }
@@ -162,7 +164,7 @@ impl<'a> Api<'a> {
         if used.iter().zip(wanted).all(leads) && surplus.iter().all(|row| !row.is_ready()) {
             return Ok(());
         }
-        let why = format!("backend {}'s servers are not as they were told to be", self.backend);
+        let why = format!("backend {}'s servers are not as they were set", self.backend);
         Err(self.place.refused(why, self.place.next.clone()))
     }
 
@@ -170,7 +172,7 @@ impl<'a> Api<'a> {
     async fn tell(&self, commands: &[String]) -> Result<(), EntryError> {
         let answer = self.ask(&commands.join("; ")).await?;
         match answer.lines().find(|line| !haproxy_server::is_good(line)) {
-            Some(bad) => Err(self.place.refused(format!("it said: {bad}"), self.hint(bad))),
+            Some(bad) => Err(self.place.refused(format!("it answered: {bad}"), self.hint(bad))),
             None => Ok(()),
         }
     }
@@ -257,6 +259,6 @@ mod tests {
         let admin = Admin::Unix(PathBuf::from("/no/such.sock"));
         let upstream = Upstream::Unix(PathBuf::from("/run/a.sock"));
         let error = flip(&admin, "web", "app", &[upstream]).await.unwrap_err().to_string();
-        assert!(error.contains("unix:/run/a.sock is no place for it"), "{error}");
+        assert!(error.contains("unix:/run/a.sock cannot be a server"), "{error}");
     }
 }

@@ -67,11 +67,12 @@ fn refuse(
     let mut failures = Vec::new();
     let mut next = vec!["halley-sup status".to_owned()];
     if let Some(running) = stack.set.borrow().as_ref() {
-        failures.push((Exit::Busy, format!("{}; there is one set at a time", running.busy_text())));
+        failures
+            .push((Exit::Busy, format!("{}; only one set runs at a time", running.busy_text())));
         next.push(format!("halley-sup watch --set {}", running.id));
     } else if let Err(error) = journal::open(&stack.shared.layout) {
         failures
-            .push((Exit::Internal, format!("what became of the last set cannot be read: {error}")));
+            .push((Exit::Internal, format!("the result of the last set cannot be read: {error}")));
     }
     if parts.is_empty() {
         failures.push((Exit::Usage, "no service was named".to_owned()));
@@ -94,7 +95,9 @@ fn refuse(
         }
         match (&part.missing, part.missing.is_none().then(|| fds.pop_front()).flatten()) {
             (Some(why), _) => failures.push((Exit::Usage, format!("{name}: {why}"))),
-            (None, None) => failures.push((Exit::Usage, format!("{name}: no artifact came along"))),
+            (None, None) => {
+                failures.push((Exit::Usage, format!("{name}: the request has no artifact")))
+            }
             (None, Some(fd)) => taken.push((part, fd)),
         }
     }
@@ -106,7 +109,7 @@ fn trouble(failures: Vec<(Exit, String)>, next: &[String]) -> Trouble {
     let exit = Exit::of_all(failures.iter().map(|(exit, _)| *exit));
     let texts: Vec<String> = failures.into_iter().map(|(_, why)| why).collect();
     Trouble {
-        what: "the set was not begun".to_owned(),
+        what: "the set was not started".to_owned(),
         why: texts.join("\n"),
         still: "nothing was changed".to_owned(),
         next: next.to_vec(),

@@ -28,7 +28,7 @@ pub fn finish(stack: &Rc<Stack>, set: &Rc<ReleaseSet>, mut course: Course, ended
         member.serving = service.and_then(|(_, service)| service.serving()).map(|id| id.0);
         if fate == Fate::Kept {
             member.outcome = Word::Kept.into();
-            member.why = Some("its first release: there is nothing to go back to".to_owned());
+            member.why = Some("its first release: no earlier release exists".to_owned());
         }
     }
     let turn = course.turn.take().unwrap_or_else(|| closed(set));
@@ -37,7 +37,7 @@ pub fn finish(stack: &Rc<Stack>, set: &Rc<ReleaseSet>, mut course: Course, ended
     outcome.warnings.extend(stack.shared.outbox.post(notice, message));
     let line = Record::new(Step::Done { outcome: Box::new(outcome.clone()) });
     if let Err(error) = course.journal.announce(&line) {
-        tracing::error!(set = set.id.0, %error, "writing a set's result down");
+        tracing::error!(set = set.id.0, %error, "recording a set's result");
     }
     let entry = HistoryEntry {
         version: 1,
@@ -74,7 +74,7 @@ fn outcome(set: SetId, members: Vec<Member>, ended: Ended, turn: &Turn) -> Outco
     let kept = members.iter().filter(|member| member.outcome == Word::Kept);
     let warnings = kept.map(|member| {
         let number = member.release.map_or(String::new(), |release| format!(" {release}"));
-        format!("{}: release{number} stays live, its first: nothing to go back to", member.service)
+        format!("{}: release{number} stays live: no earlier release exists", member.service)
     });
     let trouble =
         (exit != Exit::Done.code()).then(|| trouble(set, &members, word.known(), exit, turn));
@@ -102,7 +102,7 @@ fn trouble(set: SetId, members: &[Member], word: Option<Word>, exit: u8, turn: &
             format!("set {set}: the rollback of {} failed", names.join(", "))
         }
         Some(Word::RolledBack) => format!("set {set} was rolled back"),
-        _ => format!("set {set} was not put live"),
+        _ => format!("set {set} did not go live"),
     };
     let blame = |name: &str, why: &str| format!("{name}: {why}");
     let mut why = match &turn.service {
@@ -181,7 +181,7 @@ mod tests {
         let bad = member("web", "gate_failed", 20, None);
         let gate = turn(Some("web"), "gate_failed", 20);
         check(slice::from_ref(&good), Ended::Committed, &gate, ("committed", 0, ""));
-        let what = "set 3 was not put live";
+        let what = "set 3 did not go live";
         check(slice::from_ref(&bad), Ended::Back, &gate, ("gate_failed", 20, what));
         let what = "set 3 was rolled back";
         check(&[back, bad.clone()], Ended::Back, &gate, ("rolled_back", 21, what));
@@ -190,7 +190,7 @@ mod tests {
         let stuck = member("api", "rollback_failed", 30, Some(8));
         let what = "set 3: the rollback of api failed";
         check(&[stuck, bad], Ended::Stuck, &gate, ("rollback_failed", 30, what));
-        let what = "set 3 was not put live";
+        let what = "set 3 did not go live";
         check(&[good], Ended::Back, &turn(None, "aborted", 23), ("aborted", 23, what));
     }
 
@@ -219,9 +219,6 @@ mod tests {
         let outcome =
             outcome(SetId(3), vec![kept, bad], Ended::Back, &turn(Some("web"), "gate_failed", 20));
         assert_eq!(outcome.exit, 20);
-        assert_eq!(
-            outcome.warnings,
-            ["api: release 2 stays live, its first: nothing to go back to"]
-        );
+        assert_eq!(outcome.warnings, ["api: release 2 stays live: no earlier release exists"]);
     }
 }

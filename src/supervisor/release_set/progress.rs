@@ -91,7 +91,7 @@ impl Course {
     pub fn note_end(&mut self, set: &ReleaseSet, index: usize, came: Came, member: Member) {
         let line = Record::new(Line::End { came, member: member.clone() });
         if let Err(error) = self.journal.note(&line) {
-            tracing::warn!(set = set.id.0, %error, "noting what became of a member");
+            tracing::warn!(set = set.id.0, %error, "recording a member's result");
         }
         let known = self.members.get_mut(index).filter(|known| **known != member);
         if let Some(known) = known {
@@ -120,7 +120,7 @@ impl Course {
         };
         let line = Record::new(Line::Back { turn: turn.clone() });
         if let Err(error) = self.journal.announce(&line) {
-            tracing::error!(set = set.id.0, %error, "writing down that a set goes back");
+            tracing::error!(set = set.id.0, %error, "recording that a set is rolled back");
         }
         self.turn = Some(turn);
     }
@@ -132,8 +132,8 @@ pub fn closed(set: &ReleaseSet) -> Turn {
         Some(actor) => (Word::Aborted, format!("aborted by {actor}")),
         None => (
             Word::Interrupted,
-            "the supervisor or the machine went down in the middle, and artifacts that were not \
-             taken in went with it"
+            "the supervisor or the machine went down during the set, and the artifacts that were \
+             not yet received are lost"
                 .to_owned(),
         ),
     };
@@ -169,7 +169,7 @@ pub fn member(before: &Member, kind: Kind, outcome: &Outcome) -> Member {
             exit: Some(Exit::RolledBack.code()),
             serving: outcome.serving,
             back: Some(outcome.op),
-            why: Some("it went back with the set".to_owned()),
+            why: Some("rolled back with the set".to_owned()),
             ..before.clone()
         },
         (Kind::Rollback, Came::Unchanged) => before.clone(),

@@ -57,7 +57,7 @@ pub fn go_on(stack: &Rc<Stack>, open: Open) {
     };
     let entries: Vec<Entry> = records.iter().filter_map(Record::entry).collect();
     let machine = release_set::recover(&intent.before(), &entries, seen);
-    tracing::info!(set = set.id.0, next = ?machine.stage(), ?seen, "going on with a set");
+    tracing::info!(set = set.id.0, next = ?machine.stage(), ?seen, "resuming a set");
     let told = if in_flight.is_some() { last_begin(&records) } else { records.len() };
     for event in events(stack, &intent, &records[..told]) {
         set.tell(event);
@@ -81,7 +81,7 @@ pub fn go_on(stack: &Rc<Stack>, open: Open) {
             let before = &course.members[index];
             let member = match outcome {
                 Some(outcome) => progress::member(before, kind, &outcome),
-                None => runner::stuck(before, "what became of its operation is not known"),
+                None => runner::stuck(before, "the result of its operation is unknown"),
             };
             course.note_end(&set, index, came, member);
         }
@@ -176,7 +176,7 @@ fn events_of(stack: &Stack, intent: &Intent, record: &Record) -> Vec<Event> {
     std::iter::once(first).chain(phases).collect()
 }
 
-/// A set that is over, from its beginning to its result. `None` when there is none of that number.
+/// A set that is over, from its beginning to its result. `None` when it does not exist.
 ///
 /// # Errors
 /// When its journal cannot be read.

@@ -62,7 +62,7 @@ async fn perform(
     let begun = match course.in_flight.take() {
         Some(op) => {
             let found = service.activity.operation_of(op).map(Begun::Operation);
-            found.ok_or_else(|| refusal(&service, "it is gone"))
+            found.ok_or_else(|| refusal(&service, "its operation is gone"))
         }
         None => begin_one(&service, set, course, index, kind).await,
     };
@@ -101,7 +101,7 @@ async fn begin_one(
                 return Err(aborted(service, &actor));
             }
             let artifact = course.take_artifact(index);
-            let gone = || refusal(service, "its artifact is not here any more");
+            let gone = || refusal(service, "its artifact is no longer on this host");
             let artifact = artifact.ok_or_else(gone)?;
             Wish::Release {
                 source: artifact.source,
@@ -159,7 +159,7 @@ async fn follow(
             return Err(why);
         }
         if grew.changed().await.is_err() {
-            return Err("its operation broke off".to_owned());
+            return Err("its operation ended without a result".to_owned());
         }
     }
 }
@@ -170,7 +170,7 @@ fn back(service: &Service, before: &Member) -> Member {
         outcome: Word::RolledBack.into(),
         exit: Some(Exit::RolledBack.code()),
         serving: service.serving().map(|release| release.0),
-        why: Some("it went back with the set".to_owned()),
+        why: Some("rolled back with the set".to_owned()),
         ..before.clone()
     }
 }

@@ -22,7 +22,7 @@ const LOOK: Duration = Duration::from_secs(60 * 60);
 #[derive(Debug, Error)]
 pub(crate) enum DrillError {
     /// It came to no end.
-    #[error("an operation has begun, and a drill gives way to it")]
+    #[error("an operation began, and the drill was ended for it")]
     Superseded,
     /// A rollback would not work.
     #[error("{0}")]
@@ -70,7 +70,10 @@ pub(crate) fn schedule(service: &Rc<Service>) {
 /// Nobody watches a drill by schedule: a failure is a notification.
 fn notify(service: &Service, target: ReleaseId, error: &DrillError) {
     let DrillError::Failed(why) = error else { return };
-    let what = format!("{}: a drill has failed: one could not go back to {target}", service.name);
+    let what = format!(
+        "{}: rollback rehearsal failed: a rollback to {target} would not work",
+        service.name
+    );
     let next = vec![format!("halley-sup drill {}", service.name)];
     let message = notices::at_rest(service, &what, why, next);
     notices::tell(service, Notice::DrillFailed, message);

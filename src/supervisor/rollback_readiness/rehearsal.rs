@@ -37,7 +37,7 @@ pub async fn old(
     transcript: &mut Transcript,
 ) -> PhaseResult {
     let Some(target) = candidate.back_to else {
-        return PhaseResult::skip("there is none before it");
+        return PhaseResult::skip("no earlier release exists");
     };
     if service.config().rehearse == Rehearse::Off {
         return PhaseResult::skip("off");
@@ -46,7 +46,7 @@ pub async fn old(
         Ok(detail) => PhaseResult::ok(detail),
         Err(why) => PhaseResult::refused(
             Exit::RehearsalFailed,
-            format!("you could not roll back today: release {target}: {why}"),
+            format!("rollback rehearsal failed: release {target}: {why}"),
         ),
     }
 }
@@ -67,7 +67,7 @@ pub async fn target_now(
         Ok(settings) if depth == Rehearse::Full => {
             run(service, target, settings, &[], transcript).await
         }
-        Ok(_) => Ok("tree and settings are whole".to_owned()),
+        Ok(_) => Ok("tree and settings are complete".to_owned()),
         Err(why) => Err(why),
     };
     let word = if depth == Rehearse::Full { "full" } else { "light" };
@@ -78,7 +78,7 @@ pub async fn target_now(
         why: tried.as_ref().err().map(|why| why.lines().next().unwrap_or_default().to_owned()),
     };
     if let Err(error) = service.durable.save(|state| state.rehearsal = Some(rehearsal)) {
-        tracing::warn!(service = %service.name, %error, "noting a rehearsal");
+        tracing::warn!(service = %service.name, %error, "recording a rehearsal");
     }
     let took = text::seconds(begun, clock::tick());
     tried.map(|said| format!("release {target}, {word}{note}: {said}, in {took}"))
@@ -94,14 +94,14 @@ pub fn note(service: &Service, target: Option<ReleaseId>, why: &str) {
         why: Some(why.lines().next().unwrap_or_default().to_owned()),
     };
     if let Err(error) = service.durable.save(|state| state.rehearsal = Some(rehearsal)) {
-        tracing::warn!(service = %service.name, %error, "noting a rehearsal");
+        tracing::warn!(service = %service.name, %error, "recording a rehearsal");
     }
 }
 
 /// What cannot run twice is not started a second time on the same data.
 fn depth(service: &Service) -> (Rehearse, &'static str) {
     match (service.config().rehearse, service.succession()) {
-        (Rehearse::Full, Succession::InTurn) => (Rehearse::Light, " (it cannot run twice)"),
+        (Rehearse::Full, Succession::InTurn) => (Rehearse::Light, " (it allows only one instance)"),
         (depth, _) => (depth, ""),
     }
 }
@@ -115,7 +115,7 @@ async fn light(service: &Rc<Service>, target: ReleaseId) -> Result<Settings, Str
         if let Some(first) = damaged.first() {
             let more = damaged.len() - 1;
             let more = if more == 0 { String::new() } else { format!(" and {more} more") };
-            return Err(format!("its tree is not what was sealed: {first}{more}"));
+            return Err(format!("its tree differs from its hashes: {first}{more}"));
         }
         let wrong = program_check::program(&paths.release(target), &settings);
         match wrong.into_iter().next() {

@@ -38,15 +38,15 @@ pub fn contract(service: &Service, candidate: &Candidate, settings: &Settings) -
 pub fn way_back(service: &Service, back_to: Option<ReleaseId>, schema: &Schema) -> Option<String> {
     let target = back_to?;
     let old = release::settings(&service.paths, target).ok().and_then(|old| old.schema);
-    let how = "release an expanding step first, or say --no-way-back \"reason\"";
+    let how = "release an expand step first, or use --no-way-back \"reason\"";
     match old {
         Some(old) => {
             let why = missed(&schema.provides, &old, &format!("release {target}"))?;
-            Some(format!("after it one could not roll back: {why}; {how}"))
+            Some(format!("a rollback after it would not work: {why}; {how}"))
         }
         None if schema.kind == SchemaKind::Contract => Some(format!(
-            "after it one could not roll back: its migration takes away (kind = \"contract\"), and \
-             release {target} does not say what it accepts; {how}"
+            "a rollback after it would not work: its migration removes something (kind = \
+             \"contract\"), and release {target} does not declare what it accepts; {how}"
         )),
         None => None,
     }

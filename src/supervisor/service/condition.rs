@@ -59,7 +59,9 @@ impl Condition {
     pub fn trouble(&self) -> Option<String> {
         let troubles = self.troubles.borrow();
         let texts = troubles.iter().map(|(source, why)| match source {
-            Source::Proxy => format!("the proxy does not lead here: {why}"),
+            Source::Proxy => {
+                format!("the proxy does not send connections to the live release: {why}")
+            }
             _ => why.clone(),
         });
         let all: Vec<String> = texts.collect();
@@ -86,11 +88,11 @@ mod tests {
         let condition = Condition::default();
         condition.report(Source::Proxy, "no answer");
         condition.report(Source::Liveness, "HTTP 503");
-        let both = "HTTP 503; the proxy does not lead here: no answer";
+        let both = "HTTP 503; the proxy does not send connections to the live release: no answer";
         assert_eq!(condition.trouble().as_deref(), Some(both));
         assert!(condition.resolve(Source::Liveness));
         assert!(!condition.resolve(Source::Liveness));
-        let proxy = "the proxy does not lead here: no answer";
+        let proxy = "the proxy does not send connections to the live release: no answer";
         assert_eq!(condition.trouble().as_deref(), Some(proxy));
     }
 

@@ -24,7 +24,7 @@ pub fn degraded(service: &Service, why: &str) {
     let what = format!("{name}: degraded");
     tell(service, Notice::Degraded, at_rest(service, &what, why, next));
     if let Err(error) = durable::replace(&service.paths.degraded(), b"", 0o600) {
-        tracing::warn!(service = %name, %error, "noting that it was told");
+        tracing::warn!(service = %name, %error, "recording that the notification was sent");
     }
 }
 
@@ -33,7 +33,7 @@ pub fn recovered(service: &Service) {
     if !service.condition.tell_degraded(false) {
         return;
     }
-    let what = format!("{}: well again", service.name);
+    let what = format!("{}: recovered", service.name);
     tell(service, Notice::Recovered, at_rest(service, &what, "", Vec::new()));
     drop(fs::remove_file(service.paths.degraded()));
 }

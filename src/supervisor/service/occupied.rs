@@ -29,7 +29,7 @@ pub fn obstacle(service: &Service) -> Option<Trouble> {
         ));
     }
     if let Some(work) = service.activity.data_work() {
-        let why = format!("{work} is at its data");
+        let why = format!("{work} is using its data");
         return Some(refusal(service, "changed", &why, Exit::Busy, &["status"]));
     }
     if let Some(unresumed) = service.activity.unresumed() {
@@ -55,7 +55,7 @@ pub fn occupy(service: &Rc<Service>, work: &'static str) -> Result<Occupied, Tro
         return Err(obstacle);
     }
     if service.activity.operation().is_some() {
-        let why = "an operation waits for better times";
+        let why = "a failed rollback is still being retried";
         return Err(refusal(service, "changed", why, Exit::Busy, &["status"]));
     }
     service.activity.begin_data_work(work);

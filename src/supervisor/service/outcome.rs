@@ -32,8 +32,8 @@ pub fn holding(service: &Service, operation: &Operation) -> Outcome {
     let name = &service.name;
     let next = ["promote", "abort"].map(|verb| format!("halley-sup {verb} {name}"));
     let trouble = Trouble {
-        what: format!("{name}: operation {} waits for a word", operation.id),
-        why: "the bake was inconclusive, and the configuration says hold".to_owned(),
+        what: format!("{name}: operation {} waits for promote or abort", operation.id),
+        why: "the bake was inconclusive, and inconclusive = \"hold\" is configured".to_owned(),
         still: still(service),
         next: next.to_vec(),
         exit: Exit::Holding.code(),

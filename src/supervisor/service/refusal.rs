@@ -69,7 +69,7 @@ pub fn still(service: &Service) -> String {
     match (service.serving(), service.durable.last_good()) {
         (Some(serving), _) => format!("release {serving} is serving"),
         (None, Some(good)) => {
-            format!("nothing is serving; release {good} is started again, callers wait")
+            format!("nothing is serving; release {good} is started again, connections wait")
         }
         (None, None) => "nothing is serving, as before: there is no good release yet".to_owned(),
     }

@@ -65,7 +65,7 @@ impl Stack {
         found.map(|(_, service)| Rc::clone(service)).ok_or_else(|| Trouble {
             what: format!("{name} cannot be managed"),
             why: broken().unwrap_or_default(),
-            still: "what it runs goes on".to_owned(),
+            still: "its processes keep running".to_owned(),
             next: vec![format!("halley-sup status {name}")],
             exit: Exit::Internal.code(),
         })

@@ -103,7 +103,7 @@ impl Passers {
         let passers = Rc::clone(self);
         tokio::task::spawn_local(async move {
             if let Err(error) = passers.start(kept).await {
-                tracing::error!(service = %passers.service, %error, "passing callers on");
+                tracing::error!(service = %passers.service, %error, "relaying queued connections");
             }
             passers.begun.borrow_mut().remove(&inode);
             passers.n_ends.send_modify(|n| *n += 1);
@@ -124,7 +124,7 @@ impl Passers {
             };
             let closed = passers.link.forget(name).await;
             if let Err(error) = started.and(closed) {
-                tracing::error!(service = %passers.service, %error, "passing a caller on");
+                tracing::error!(service = %passers.service, %error, "relaying a queued connection");
             }
         });
     }
@@ -146,7 +146,7 @@ impl Passers {
         };
         let label = Label::passer(&self.service, clock::tick());
         let identity = self.link.spawn(child, label.print(), spec).await?;
-        tracing::info!(service = %self.service, pid = identity.pid, "passing callers on");
+        tracing::info!(service = %self.service, pid = identity.pid, "relaying queued connections");
         self.follow(child, identity);
         Ok(())
     }
@@ -158,7 +158,7 @@ impl Passers {
             let Ok(ended) = end.wait_for(Option::is_some).await.map(|end| *end) else { return };
             if let Some(end) = ended.filter(|end| *end != End::Exited(0)) {
                 let how = end.to_string();
-                tracing::warn!(service = %passers.service, how, "passing callers on has ended");
+                tracing::warn!(service = %passers.service, how, "relaying queued connections has ended");
             }
             passers.link.acknowledge(child).await;
             passers.running.borrow_mut().remove(&child);
@@ -214,7 +214,7 @@ impl Passers {
         for child in children {
             let killed = self.link.signal(child, libc::SIGKILL, Reach::Process, Vec::new()).await;
             if let Err(error) = killed {
-                tracing::error!(service = %self.service, %error, "ending a passer");
+                tracing::error!(service = %self.service, %error, "ending a relay");
             }
         }
     }

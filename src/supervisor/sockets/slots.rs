@@ -393,7 +393,9 @@ impl Slots {
                     (_, Some(_)) => self.stragglers.forget((index, id)),
                     (Listener::Door(door), _) if abandoned => match door.borrow().let_go(id) {
                         Ok(0) => {}
-                        Ok(n) => tracing::warn!(service = %self.service, n, "callers let go"),
+                        Ok(n) => {
+                            tracing::warn!(service = %self.service, n, "dropped queued connections")
+                        }
                         Err(error) => tracing::error!(service = %self.service, %error, "a slot"),
                     },
                     _ => {}

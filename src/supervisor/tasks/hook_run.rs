@@ -74,7 +74,7 @@ impl Call {
             Ok(ended) => format!("{what}: {}", ended.why()),
             Err(error) => error.to_string(),
         };
-        Err(format!("{why}\nwhat it printed: {}", self.log(service).display()))
+        Err(format!("{why}\nits output: {}", self.log(service).display()))
     }
 
     /// All of them, to the first that fails.

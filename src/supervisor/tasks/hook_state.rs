@@ -54,7 +54,7 @@ impl Marks {
     pub fn warnings(&self) -> Vec<String> {
         let late = [Point::AfterFlip, Point::AfterCommit, Point::AfterRollback];
         let of = |point: Point| match self.0.get(&point)? {
-            Mark::Begun => Some(format!("hook {}: cut off; it is not run again", point.name())),
+            Mark::Begun => Some(format!("hook {}: interrupted; it is not run again", point.name())),
             Mark::Failed(why) => Some(why.clone()),
             Mark::Good => None,
         };
@@ -97,7 +97,7 @@ impl<'a> Noting<'a> {
         // On the disk before what follows begins: else a power cut in a migration would look like
         // one in the hook before it.
         if let Err(error) = self.journal.announce(&record) {
-            tracing::warn!(op = self.operation.id.0, %error, "noting the end of a hook");
+            tracing::warn!(op = self.operation.id.0, %error, "recording the end of a hook");
         }
         self.tell(name, state, detail);
     }
@@ -139,6 +139,6 @@ mod tests {
             line("after_commit", PhaseState::Start, ""),
         ];
         let warnings = Marks::of(&records).warnings();
-        assert_eq!(warnings, ["exit 3", "hook after_commit: cut off; it is not run again"]);
+        assert_eq!(warnings, ["exit 3", "hook after_commit: interrupted; it is not run again"]);
     }
 }

@@ -277,7 +277,7 @@ async fn finish(
     if let Some(log) = &oneshot.log {
         let text = [output.as_str(), errors.as_str()].concat();
         if let Err(error) = append(log, &oneshot.name, &text) {
-            tracing::warn!(service = %service.name, path = %log.display(), %error, "noting output");
+            tracing::warn!(service = %service.name, path = %log.display(), %error, "recording output");
         }
     }
     remove(&begun.files);

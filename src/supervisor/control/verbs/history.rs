@@ -20,7 +20,7 @@ pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> R
     let operations = history::read(&path, service, args.limit).map_err(|error| Trouble {
         what: "the history cannot be read".to_owned(),
         why: format!("{}: {error}", path.display()),
-        still: "every service is as it was".to_owned(),
+        still: "nothing was changed".to_owned(),
         next: vec!["halley-sup status".to_owned()],
         exit: Exit::Internal.code(),
     })?;

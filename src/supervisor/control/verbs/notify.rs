@@ -15,7 +15,7 @@ pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> R
     let target = args.target.as_str();
     let outbox = &stack.shared.outbox;
     let trouble = |why: String, exit: Exit| Trouble {
-        what: format!("{target} was not told"),
+        what: format!("the notification to {target} was not delivered"),
         why,
         still: "nothing was changed".to_owned(),
         next: vec![format!("halley-sup notify {target}")],

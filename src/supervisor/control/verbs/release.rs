@@ -27,7 +27,7 @@ pub(crate) async fn perform(
 ) -> Result<(), Trouble> {
     let service = stack.find(&args.service)?;
     let Some(source) = fds.pop_front() else {
-        let why = "no artifact came with the request";
+        let why = "the request has no artifact";
         return Err(refusal::refusal(&service, "released", why, Exit::Usage, &["status"]));
     };
     let force = if args.force { Force::Yes } else { Force::No };

@@ -64,7 +64,7 @@ fn of_service(service: &Rc<Service>) -> ServiceStatus {
         Some(crew) if crew.is_alive() => ("degraded", trouble.or(some("a process is not running"))),
         Some(_) => ("down", trouble.or(some("its process has ended and is started again"))),
         None if service.activity.operation().is_some() && state.last_good.is_some() => {
-            ("degraded", some("callers wait in the queue while its operation runs"))
+            ("degraded", some("connections wait in the queue while its operation runs"))
         }
         None if state.last_good.is_none() => ("down", some("it has no good release yet")),
         None => ("down", trouble),

@@ -17,7 +17,7 @@ use crate::supervisor::service::stack::Stack;
 /// Follows an operation; one that is over is read from its journal.
 ///
 /// # Errors
-/// When there is none of that number, or several.
+/// When it does not exist, or several.
 pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> Result<(), Trouble> {
     let op = OpId(args.op);
     let refused = |why: String| refusal(format!("operation {op}"), why);
@@ -37,7 +37,7 @@ pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> R
 /// Follows a set; one that is over is read from its journal.
 ///
 /// # Errors
-/// When there is none of that number.
+/// When it does not exist.
 pub(crate) async fn perform_set(
     stack: &Stack,
     args: SetArgs,
@@ -51,7 +51,7 @@ pub(crate) async fn perform_set(
     }
     let refused = |why: String| refusal(format!("set {set}"), why);
     let events = resume::replay(stack, set).map_err(|error| refused(error.to_string()))?;
-    for event in events.ok_or_else(|| refused("there is none of that number".to_owned()))? {
+    for event in events.ok_or_else(|| refused("it does not exist".to_owned()))? {
         client.tell(&event).await;
     }
     Ok(())
@@ -71,11 +71,11 @@ fn service_of(stack: &Stack, op: OpId, named: Option<&str>) -> Result<Rc<Service
     let refused = |why: String| refusal(format!("operation {op}"), why);
     match wanted.as_slice() {
         [service] => Ok(Rc::clone(service)),
-        [] => Err(refused("there is none of that number".to_owned())),
+        [] => Err(refused("it does not exist".to_owned())),
         several => {
             let names: Vec<&str> = several.iter().map(|known| known.name.as_str()).collect();
             let names = names.join(", ");
-            Err(refused(format!("several services have one: {names}; name the service")))
+            Err(refused(format!("several services have one: {names}; give the service too")))
         }
     }
 }

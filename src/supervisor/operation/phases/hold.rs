@@ -20,7 +20,7 @@ use crate::text::seconds;
 pub async fn park(service: &Rc<Service>, job: &mut Job) -> PhaseResult {
     job.parked = Some(clock::tick());
     if service.slots.listeners().is_empty() {
-        return PhaseResult::skip("nobody calls it");
+        return PhaseResult::skip("the service has no listener");
     }
     if let Some(why) = too_many(service) {
         job.exit.get_or_insert(Exit::PreflightRefused);
@@ -29,7 +29,7 @@ pub async fn park(service: &Rc<Service>, job: &mut Job) -> PhaseResult {
     }
     let owned = |listener| service.owned_slots(listener);
     match service.slots.hold(service.link(), Queue::Leaves, owned).await {
-        Ok(()) => PhaseResult::ok("callers wait in the queue"),
+        Ok(()) => PhaseResult::ok("connections wait in the queue"),
         Err(error) => {
             job.blame(error.to_string());
             PhaseResult::not(Step::Failed, error.to_string())
@@ -44,8 +44,8 @@ pub fn too_many(service: &Service) -> Option<String> {
     let most = service.live_crew().map_or(0, |live| connections::of(service, &live));
     (most > n_room).then(|| {
         format!(
-            "{most} connections are open and the queue holds {n_room}: all of them may come again \
-             while callers are held; raise backlog (and net.core.somaxconn)"
+            "{most} connections are open and the queue holds {n_room}: all of them may connect \
+             again while connections wait; raise backlog (and net.core.somaxconn)"
         )
     })
 }
@@ -60,7 +60,7 @@ pub async fn stop_old(service: &Rc<Service>, job: &mut Job) -> PhaseResult {
     }
     let n_held = service.slots.n_held(|listener| service.owned_slots(listener));
     let took = seconds(begun, clock::tick());
-    PhaseResult::ok(format!("{} in {took}; {n_held} callers wait", stopped.join(", ")))
+    PhaseResult::ok(format!("{} in {took}; {n_held} connections wait", stopped.join(", ")))
 }
 
 /// How long the gate of a candidate may take: no caller waits longer than `max_gap` for it.

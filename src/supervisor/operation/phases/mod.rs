@@ -221,7 +221,7 @@ async fn hold(service: &Rc<Service>, job: &mut Job) -> PhaseResult {
     };
     let mut ends = crew.n_ends.subscribe();
     if *ends.borrow_and_update() == 0 && tokio::time::timeout(HOLD, ends.changed()).await.is_err() {
-        return PhaseResult::failed("nobody said promote within a day".to_owned());
+        return PhaseResult::failed("not promoted within 24 h".to_owned());
     }
     died(service, job.generation, job.release)
 }

@@ -101,7 +101,7 @@ fn frozen(service: &Service, job: &Job, digest: &str) -> Option<String> {
     let state = service.durable.state();
     let frozen = state.frozen(digest).filter(|_| job.terms.force == Force::No)?;
     Some(format!(
-        "this artifact was release {} and is frozen since {}: {}; --force releases it all the same",
+        "this artifact was release {} and is frozen since {}: {}; --force releases it anyway",
         frozen.release, frozen.at, frozen.why
     ))
 }

@@ -28,7 +28,7 @@ pub async fn receive(
     job: &mut Job,
 ) -> PhaseResult {
     let Some(source) = job.source.take() else {
-        return PhaseResult::refused(Exit::ArtifactRejected, "the artifact did not come along");
+        return PhaseResult::refused(Exit::ArtifactRejected, "the request has no artifact");
     };
     let (paths, op) = (service.paths.clone(), job.op);
     let cap_bytes = service.config().artifact_bytes_max;
@@ -71,9 +71,7 @@ pub async fn receive(
             PhaseResult::ok(detail)
         }
         Ok(Err(error)) => refuse_intake(&error),
-        Err(error) => {
-            PhaseResult::refused(Exit::Internal, format!("the intake broke off: {error}"))
-        }
+        Err(error) => PhaseResult::refused(Exit::Internal, format!("the intake failed: {error}")),
     }
 }
 
@@ -98,7 +96,7 @@ pub async fn verify(service: &Rc<Service>, job: &mut Job) -> PhaseResult {
         Ok(Ok(listed)) => listed,
         Ok(Err(error)) => return refuse_intake(&error),
         Err(error) => {
-            return PhaseResult::refused(Exit::Internal, format!("the intake broke off: {error}"));
+            return PhaseResult::refused(Exit::Internal, format!("the intake failed: {error}"));
         }
     };
     let (settings, label) = match overlay(service, &dir) {
@@ -168,7 +166,7 @@ pub async fn stage(service: &Rc<Service>, job: &mut Job) -> PhaseResult {
     match worker.await {
         Ok(Ok(())) => PhaseResult::ok(format!("releases/{release}")),
         Ok(Err(error)) => refuse_intake(&error),
-        Err(error) => PhaseResult::refused(Exit::Internal, format!("staging broke off: {error}")),
+        Err(error) => PhaseResult::refused(Exit::Internal, format!("staging failed: {error}")),
     }
 }
 

@@ -90,7 +90,7 @@ async fn discard_rung(service: &Rc<Service>, job: &mut Job) {
 pub async fn gate(service: &Rc<Service>, job: &mut Job, rung: u8) -> PhaseResult {
     let crew = crew_of(service, job, rung).filter(|crew| crew.is_whole());
     let Some(crew) = crew.filter(|crew| crew.duty.get() != Duty::Draining) else {
-        return PhaseResult::not(Step::Failed, "it does not run any more");
+        return PhaseResult::not(Step::Failed, "it is no longer running");
     };
     // Taken back: no retirement stops it from here on.
     if crew.duty.get() == Duty::Standby {
@@ -114,7 +114,7 @@ pub async fn gate(service: &Rc<Service>, job: &mut Job, rung: u8) -> PhaseResult
         retire::begin(service, &crew, clock::tick());
     }
     let first = why.lines().next().unwrap_or_default();
-    job.warnings.push(format!("release {} could not be gone back to: {first}", crew.release));
+    job.warnings.push(format!("rollback to release {} failed: {first}", crew.release));
     PhaseResult::not(Step::Failed, first)
 }
 
@@ -132,7 +132,7 @@ async fn at_once(service: &Rc<Service>, crew: &Rc<Crew>, job: &mut Job) -> Gated
 /// Steers to a rung, points `current` at it.
 pub async fn flip(service: &Rc<Service>, job: &mut Job, rung: u8) -> PhaseResult {
     let Some(crew) = crew_of(service, job, rung) else {
-        return PhaseResult::not(Step::Failed, "it is gone");
+        return PhaseResult::not(Step::Failed, "its processes are gone");
     };
     if let Err(why) = service.point_proxy(&crew).await {
         job.warnings.push(why.clone());
@@ -153,11 +153,11 @@ pub async fn flip(service: &Rc<Service>, job: &mut Job, rung: u8) -> PhaseResult
 /// Probes where users are.
 pub async fn verify(service: &Rc<Service>, job: &mut Job, rung: u8) -> PhaseResult {
     let Some(crew) = crew_of(service, job, rung) else {
-        return PhaseResult::not(Step::Failed, "it is gone");
+        return PhaseResult::not(Step::Failed, "its processes are gone");
     };
     let probe = check::in_public(service, &crew.settings).await;
     match probe.why() {
-        None => PhaseResult::ok("answers where users are"),
+        None => PhaseResult::ok("answers at the service's address"),
         Some(why) => PhaseResult::not(Step::Failed, why),
     }
 }
@@ -165,13 +165,13 @@ pub async fn verify(service: &Rc<Service>, job: &mut Job, rung: u8) -> PhaseResu
 /// One rename: this rung's release is the last good one. Whatever was left is bad, and frozen.
 pub fn commit(service: &Rc<Service>, job: &mut Job, rung: u8, machine: &Deploy) -> PhaseResult {
     let Some(crew) = crew_of(service, job, rung) else {
-        return PhaseResult::not(Step::Failed, "it is gone");
+        return PhaseResult::not(Step::Failed, "its processes are gone");
     };
     let left = left_release(service, job, machine, crew.release);
     let served = Served { release: crew.release.0, generation: crew.generation.0, op: job.op.0 };
     let why = match machine.plan().kind {
         Kind::Rollback => format!("rolled back by {}", job.actor),
-        _ => job.why.lines().next().unwrap_or("it turned bad").to_owned(),
+        _ => job.why.lines().next().unwrap_or("it failed").to_owned(),
     };
     // What goes back because of another member of its set was not bad itself.
     let with_set = machine.plan().kind == Kind::Rollback && service.activity.set().is_some();
@@ -266,10 +266,10 @@ pub async fn stranded(service: &Rc<Service>, job: &mut Job) -> PhaseResult {
         if answers && pointed.is_ok() && service.steer_to(&crew, Duty::Live).is_ok() {
             point_current(service, crew.release, &mut job.warnings);
             service.tend();
-            return PhaseResult::ok(format!("release {} answers and is left alone", crew.release));
+            return PhaseResult::ok(format!("release {} answers and keeps running", crew.release));
         }
     }
     alarm::raise_alarm(service, job);
     tokio::time::sleep(STRANDED_PAUSE).await;
-    PhaseResult::not(Step::Failed, "nothing answers; callers are held, trying again")
+    PhaseResult::not(Step::Failed, "no release answers; connections wait, trying again")
 }
