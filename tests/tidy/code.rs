@@ -69,6 +69,31 @@ impl Code {
     }
 }
 
+/// The insides of the strings of a text, as they are written, each with its line. A line break that
+/// is escaped joins its parts.
+pub fn literals(text: &str) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        let n_bytes = blank_length(rest);
+        let (taken, next) = rest.split_at(n_bytes.unwrap_or(first.len_utf8()));
+        let is_string = n_bytes.is_some() && !taken.starts_with(['/', '\'']);
+        if is_string && let (Some(from), Some(to)) = (taken.find('"'), taken.rfind('"')) {
+            let line = text[..text.len() - rest.len()].matches('\n').count() + 1;
+            let parts = taken[from + 1..to.max(from + 1)].split("\\\n");
+            let inside = parts.enumerate();
+            let inside = inside.map(|(n, part)| if n == 0 { part } else { part.trim_start() });
+            found.push((line, inside.collect()));
+        }
+        // A name is taken whole, so that its last letter is not read as a prefix of a string.
+        let n_name = if first.is_alphanumeric() || first == '_' { name_length(next) } else { 0 };
+        let opens_string =
+            next[n_name..].starts_with(['"', '#']) && is_prefix(first, &next[..n_name]);
+        rest = &next[if opens_string { 0 } else { n_name }..];
+    }
+    found
+}
+
 /// Whether `word` stands in `line` with nothing of a name on either side.
 pub fn has_word(line: &str, word: &str) -> bool {
     line.match_indices(word).any(|(at, _)| {

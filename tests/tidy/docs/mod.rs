@@ -95,6 +95,11 @@ fn docs_and_help_are_in_plain_words() {
 }
 
 #[test]
+fn sentences_that_the_code_prints_are_in_plain_words() {
+    crate::complain(&source(&["src"]), plain::in_sentences);
+}
+
+#[test]
 fn every_topic_is_a_file_and_every_file_a_topic() {
     let files = fs::read_dir(top().join("src/docs")).unwrap();
     let names = files.map(|entry| entry.unwrap().file_name().into_string().unwrap());
