@@ -4,8 +4,17 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on must stop")]
 
 mod help;
+mod redact;
+mod refusals;
+mod releases;
+/// Runs a daemon of its own for each test; the client of the end-to-end tests.
+#[path = "../e2e/world.rs"]
+#[allow(dead_code, clippy::print_stderr, reason = "shared with the end-to-end tests")]
+mod world;
 
 use std::process::{Command, Output};
+
+use world::{Said, World};
 
 /// The binary in an environment of nothing but a path.
 fn halley(args: &[&str]) -> Command {
@@ -21,6 +30,13 @@ fn printed(args: &[&str]) -> String {
     let code = status.code().unwrap_or(-1);
     let code = if code == 0 { String::new() } else { format!("exit {code}\n") };
     format!("$ halley-sup {}\n{}{}{code}", args.join(" "), text(stdout), text(stderr))
+}
+
+/// The same for a client of this world's daemon.
+fn ran(world: &World, args: &[&str]) -> String {
+    let Said { code, stdout, stderr } = world.cli(args);
+    let code = if code == 0 { String::new() } else { format!("exit {code}\n") };
+    format!("$ halley-sup {}\n{stdout}{stderr}{code}", args.join(" "))
 }
 
 /// Compares a text with the snapshot of this name.
