@@ -16,5 +16,6 @@ pub mod notice;
 pub mod operation;
 pub mod order;
 pub mod release_set;
+pub mod restart;
 pub mod retention;
 pub mod time;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::core::duty::Duty;
+use crate::core::restart::{self, After, Process, Rest};
 use crate::core::time::Tick;
 use crate::keeper::protocol::{End, Reach};
 use crate::os::clock;
@@ -60,7 +61,7 @@ pub fn follow(
                     let why = format!("a process ended before it answered: {}", ended);
                     notices::degraded(&service, &why);
                 }
-                after(&service, &crew, &instance, &run).await;
+                after_program(&service, &crew, &instance, &run).await;
             }
         }
     });
@@ -69,30 +70,40 @@ pub fn follow(
 /// A forwarder that ends is started again, as long as there is a program to pass connections on
 /// to: they wait in the queue meanwhile.
 async fn after_forwarder(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instance>) {
-    while matches!(crew.duty.get(), Duty::Live | Duty::Standby)
-        && !service.shared.stopping.get()
-        && instance.run.borrow().is_some()
-        && instance.forwarder.borrow().is_none()
-    {
+    while instance.forwarder.borrow().is_none() {
+        let rest = rest_of(crew, instance.run.borrow().is_some());
+        match restart::after(Process::Forwarder, crew.duty.get(), rest) {
+            After::Restart if service.shared.stopping.get() => return,
+            After::Restart => {}
+            After::Dismiss => return drain::dismiss(service, crew).await,
+            After::Stop | After::Leave => return,
+        }
         tokio::time::sleep(FORWARDER_PAUSE).await;
         if let Err(error) = start::launch_forwarder(service, crew, instance).await {
             tracing::error!(service = %service.name, %error, "forwarding connections again");
         }
     }
-    if crew.duty.get() == Duty::Standby && crew.is_gone() {
-        drain::dismiss(service, crew).await;
-    }
 }
 
-async fn after(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instance>, run: &Run) {
-    match crew.duty.get() {
-        Duty::Live => {
+async fn after_program(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instance>, run: &Run) {
+    let rest = rest_of(crew, crew.is_alive());
+    match restart::after(Process::Program, crew.duty.get(), rest) {
+        After::Restart => {
             instance.joined.set(false);
             start_again(service, crew, instance, run.started).await;
         }
-        Duty::Standby if crew.is_gone() => drain::dismiss(service, crew).await,
-        Duty::Standby if !crew.is_alive() => retire::stop_now(service, crew).await,
-        Duty::Candidate | Duty::Rehearsal | Duty::Trial | Duty::Standby | Duty::Draining => {}
+        After::Dismiss => drain::dismiss(service, crew).await,
+        After::Stop => retire::stop_now(service, crew).await,
+        After::Leave => {}
+    }
+}
+
+/// What is left of a generation when one of its processes has ended.
+fn rest_of(crew: &Crew, has_program: bool) -> Rest {
+    match (has_program, crew.is_gone()) {
+        (true, _) => Rest::Program,
+        (false, false) => Rest::NoProgram,
+        (false, true) => Rest::Nothing,
     }
 }
 
