@@ -397,6 +397,17 @@ mod tests {
     }
 
     #[test]
+    fn what_may_be_promoted_is_what_the_machine_takes() {
+        use Phase::*;
+        let counted = [Step(0), StepHold(0), BackStart(1), BackGate(0), BackFlip(0)];
+        let ends = [BackVerify(0), BackCommit(0), Done(Outcome::Committed)];
+        for phase in Phase::PLAIN.into_iter().chain(counted).chain(ends) {
+            let taken = Deploy::resume(PLAN, phase, Cause::Bake).step(Event::Promote);
+            assert_eq!(taken.is_some(), phase.promotion().is_some(), "{phase:?}");
+        }
+    }
+
+    #[test]
     fn each_failure_takes_the_way_its_phase_allows() {
         use Phase::*;
         for phase in [Receive, Verify, Preflight, Stage, Backup, Start, Gate] {

@@ -65,6 +65,15 @@ pub enum Phase {
     Done(Outcome),
 }
 
+/// What `promote` ends as a success.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Promotion {
+    /// A step: the next one has its own verdict.
+    Step,
+    /// The trial: the candidate is committed.
+    Trial,
+}
+
 impl Phase {
     /// The name in journal and output: `gate`, `back_gate:1`.
     #[must_use]
@@ -137,6 +146,16 @@ impl Phase {
     #[must_use]
     pub const fn is_on_trial(self) -> bool {
         matches!(self, Self::Step(_) | Self::StepHold(_) | Self::Flip | Self::Bake | Self::Hold)
+    }
+
+    /// What `promote` ends in this phase; nothing where there is nothing to be decided.
+    #[must_use]
+    pub const fn promotion(self) -> Option<Promotion> {
+        match self {
+            Self::Step(_) | Self::StepHold(_) => Some(Promotion::Step),
+            Self::Bake | Self::Hold => Some(Promotion::Trial),
+            _ => None,
+        }
     }
 
     /// The phases without a rung or a step, but for the end.

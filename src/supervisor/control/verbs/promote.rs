@@ -4,7 +4,7 @@ use crate::api::promote::Args;
 use crate::api::{Event, Trouble};
 use crate::core::exit::Exit;
 use crate::core::operation::outcome::Word;
-use crate::core::operation::phase::Phase;
+use crate::core::operation::phase::Promotion;
 use crate::supervisor::control::client::Client;
 use crate::supervisor::control::follow::{Until, follow};
 use crate::supervisor::service::operation::{Doing, Order};
@@ -21,18 +21,20 @@ pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> R
     let running = service.activity.operation();
     let running = running.ok_or_else(|| refusal::idle(service))?;
     let phase = running.phase.get();
-    let on_step = matches!(phase, Some(Doing::Phase(Phase::Step(_) | Phase::StepHold(_))));
-    let bakes = on_step || matches!(phase, Some(Doing::Phase(Phase::Bake | Phase::Hold)));
-    if !bakes {
+    let promotion = match phase {
+        Some(Doing::Phase(phase)) => phase.promotion(),
+        Some(Doing::Hook(_)) | None => None,
+    };
+    let Some(promotion) = promotion else {
         let why = format!(
             "operation {} is in phase {}; promote ends a step, a bake or a hold",
             running.id,
             running.phase_name()
         );
         return Err(refusal::refusal(service, "promoted", &why, Exit::Usage, &["status"]));
-    }
+    };
     running.order(Order::Promote);
-    if !on_step {
+    if promotion == Promotion::Trial {
         follow(&*running, client, Until::Over).await;
         return Ok(());
     }
