@@ -7,9 +7,10 @@ use crate::api::Trouble;
 use crate::config::model::{self};
 use crate::core::duty::Duty;
 use crate::core::exit::Exit;
-use crate::core::ids::{Generation, ReleaseId};
-use crate::core::operation::machine::{Deploy, Inconclusive, Kind, Plan, Succession};
-use crate::core::retention::{self, Verdict};
+use crate::core::ids::ReleaseId;
+use crate::core::operation::ladder::{self, Facts, NoWay, Standby};
+use crate::core::operation::machine::{Deploy, Inconclusive, Kind, Plan};
+use crate::core::retention;
 use crate::store::journal::{self, Intent, Journal};
 use crate::store::layout::ServiceLayout;
 use crate::store::release;
@@ -26,9 +27,6 @@ use crate::supervisor::service::refusal;
 use crate::supervisor::service::refusal::{NothingToDo, refusal};
 use crate::supervisor::service::terms::{Extent, Force, Terms};
 use crate::supervisor::tasks::hook_state::Marks;
-
-/// Releases that the way back tries, at most.
-const LADDER_MAX: usize = 3;
 
 /// What somebody wants done.
 #[derive(Debug)]
@@ -130,24 +128,18 @@ pub(crate) async fn begin_member(
         Wish::Release { source, name, terms } => {
             job.release = next_release(service);
             (job.source, job.source_name, job.terms) = (Some(source), name, terms);
-            job.ladder = from.into_iter().chain(older).collect();
+            job.ladder = ladder::of_release(from, &older);
             Kind::Release
         }
-        Wish::Rollback { to: Some(to) } if serving == Some(ReleaseId(to)) => {
-            let why = "that release serves already".to_owned();
-            return Ok(Begun::NothingToDo(NothingToDo { done: "rolled back", why }));
-        }
         Wish::Rollback { to } => {
-            job.ladder = rollback_ladder(service, to, &known, older)?;
+            let (to, succession) = (to.map(ReleaseId), service.succession());
+            let facts = Facts { serving, from, older: &older, known: &known, succession };
+            job.ladder = match rollback_ladder(service, to, &facts)? {
+                Ok(rungs) => rungs,
+                Err(nothing) => return Ok(Begun::NothingToDo(nothing)),
+            };
             job.release = job.ladder[0];
-            if service.succession() == Succession::InTurn {
-                // It is stopped first, so it is what one goes back to when the target fails.
-                job.warm = None;
-                job.ladder.truncate(LADDER_MAX - 1);
-                job.ladder.extend(from);
-            } else {
-                job.warm = warm(service, job.release);
-            }
+            job.warm = ladder::warm(job.release, &standbys(service), succession);
             Kind::Rollback
         }
         Wish::Restart => {
@@ -161,11 +153,10 @@ pub(crate) async fn begin_member(
                 ));
             };
             job.release = serving;
-            job.ladder = vec![serving];
+            job.ladder = ladder::of_restart(serving);
             Kind::Restart
         }
     };
-    job.ladder.truncate(LADDER_MAX);
     launch(service, kind, job).map(Begun::Operation)
 }
 
@@ -188,43 +179,44 @@ fn next_release(service: &Service) -> ReleaseId {
     ReleaseId(next.max(highest.unwrap_or(0) + 1))
 }
 
+/// The releases that a rollback tries, or why there is nothing to do.
 fn rollback_ladder(
     service: &Service,
-    to: Option<u64>,
-    known: &[(ReleaseId, Verdict)],
-    older: Vec<ReleaseId>,
-) -> Result<Vec<ReleaseId>, Trouble> {
-    let none = |why: &str| refusal(service, "rolled back", why, Exit::NoTarget, &["releases"]);
-    let Some(to) = to.map(ReleaseId) else {
-        if older.is_empty() {
-            return Err(none("there is no good release before the one that serves"));
-        }
-        return Ok(older);
+    to: Option<ReleaseId>,
+    facts: &Facts<'_>,
+) -> Result<Result<Vec<ReleaseId>, NothingToDo>, Trouble> {
+    let none = |why: String, next: &[&str]| {
+        Err(refusal(service, "rolled back", &why, Exit::NoTarget, next))
     };
-    if let Some(why) = schema::misses(service, to) {
-        return Err(refusal(
-            service,
-            "rolled back",
-            &why,
-            Exit::NoTarget,
-            &["releases", "restore"],
-        ));
+    let missing = to
+        .filter(|to| facts.serving != Some(*to))
+        .and_then(|release| schema::misses(service, release));
+    if let Some(why) = missing {
+        return none(why, &["releases", "restore"]);
     }
-    match known.iter().find(|(id, _)| *id == to) {
-        Some((_, Verdict::Good | Verdict::Bad)) => Ok(vec![to]),
-        Some((_, verdict)) => {
-            Err(none(&format!("release {to} never served (it is {})", verdict.name())))
+    let to_text = to.map(|to| to.to_string()).unwrap_or_default();
+    let why = match ladder::of_rollback(to, facts) {
+        Ok(rungs) => return Ok(Ok(rungs)),
+        Err(NoWay::ServesAlready) => {
+            let why = "that release serves already".to_owned();
+            return Ok(Err(NothingToDo { done: "rolled back", why }));
         }
-        None => Err(none(&format!("there is no release {to} on this disk"))),
-    }
+        Err(NoWay::NothingOlder) => {
+            "there is no good release before the one that serves".to_owned()
+        }
+        Err(NoWay::NeverServed(verdict)) => {
+            format!("release {to_text} never served (it is {})", verdict.name())
+        }
+        Err(NoWay::Unknown) => format!("there is no release {to_text} on this disk"),
+    };
+    none(why, &["releases"])
 }
 
-fn warm(service: &Service, release: ReleaseId) -> Option<Generation> {
-    let crews = service.fleet.all();
-    let standby = crews.iter().rev().find(|crew| {
-        crew.release == release && crew.duty.get() == Duty::Standby && crew.is_whole()
-    });
-    standby.map(|crew| crew.generation)
+/// Generations that a rollback may be to at once.
+fn standbys(service: &Service) -> Vec<Standby> {
+    let crews = service.fleet.all().into_iter();
+    let warm = crews.filter(|crew| crew.duty.get() == Duty::Standby && crew.is_whole());
+    warm.map(|crew| Standby { generation: crew.generation, release: crew.release }).collect()
 }
 
 fn launch(service: &Rc<Service>, kind: Kind, job: Job) -> Result<Rc<Operation>, Trouble> {

@@ -7,9 +7,11 @@ use crate::config::model::Strategy;
 use crate::core::duty::Duty;
 use crate::core::exit::Exit;
 use crate::core::ids::{OpId, ReleaseId};
+use crate::core::operation::conclusion::{self, Farewell, Found};
 use crate::core::operation::machine::{Cause, Kind, Outcome as Ended};
 use crate::core::operation::outcome::{self as table, Facts, Word};
 use crate::core::retention::{self, Fate, Roots};
+use crate::core::time::Tick;
 use crate::os::{clock, fs};
 use crate::store::journal::{Journal, Record};
 use crate::store::layout::ServiceLayout;
@@ -59,7 +61,7 @@ pub async fn finish(
     if is_good {
         notices::recovered(service);
     }
-    let_go(service, job, ended);
+    let_go(service, Some(ended));
     prune(service);
 }
 
@@ -190,31 +192,27 @@ fn trouble(service: &Rc<Service>, job: &Job, kind: Kind, ended: Ended, exit: Exi
     }
 }
 
-/// Everybody without a duty goes: warm first when a rollback may want it, at once when it was bad.
-fn let_go(service: &Rc<Service>, job: &Job, ended: Ended) {
-    let live = service.routing.live();
-    let until = service.durable.state().standby.as_ref().map(|standby| standby.until_ms);
+/// Lets go of every generation that has nothing to do any more: when an operation has ended so, or
+/// when a supervisor comes up and none is open.
+pub(super) fn let_go(service: &Rc<Service>, ended: Option<Ended>) {
+    let standby = service.durable.state().standby.clone();
+    let standby = standby.filter(|standby| standby.boot_id == service.shared.boot_id);
     for crew in service.fleet.all() {
-        let is_leaving = crew.duty.get() == Duty::Draining || crew.leaving.get().is_some();
-        if live == Some(crew.generation) || is_leaving {
-            continue;
-        }
-        let left_just_now = job.old == Some(crew.generation) || job.warm == Some(crew.generation);
-        let standby = service.durable.state().standby.as_ref().map(|s| s.generation);
-        let warm = standby == Some(crew.generation.0);
-        match ended {
-            // Nothing changed: an older standby stays what it was.
-            Ended::Undone(_) if crew.duty.get() == Duty::Standby => {}
-            _ if warm => {
-                let until = until.map_or_else(clock::tick, crate::core::time::Tick);
-                retire::begin(service, &crew, until);
-            }
-            _ => {
-                tracing::debug!(service = %service.name, generation = %crew.generation,
-                    left_just_now, "retiring a generation");
-                retire::begin(service, &crew, clock::tick());
-            }
-        }
+        let warm = standby.as_ref().filter(|standby| standby.generation == crew.generation.0);
+        let found = Found {
+            is_live: service.routing.live() == Some(crew.generation),
+            is_leaving: crew.duty.get() == Duty::Draining || crew.leaving.get().is_some(),
+            is_warm: warm.is_some(),
+            duty: crew.duty.get(),
+        };
+        let until = match conclusion::farewell(found, ended) {
+            Farewell::Stays => continue,
+            Farewell::GoesLater => warm.map_or_else(clock::tick, |warm| Tick(warm.until_ms)),
+            Farewell::Goes => clock::tick(),
+        };
+        tracing::debug!(service = %service.name, generation = %crew.generation, ?found,
+            "retiring a generation");
+        retire::begin(service, &crew, until);
     }
 }
 

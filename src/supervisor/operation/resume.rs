@@ -11,20 +11,19 @@ use crate::core::operation::phase::Phase;
 use crate::core::operation::recover::{self, Seen};
 use crate::core::time::Tick;
 use crate::keeper::protocol::{ChildId, Reach};
-use crate::os::clock;
 use crate::store::journal::{self, Intent, Journal, Record};
 use crate::store::{intake, release, trial};
 use crate::supervisor::bake::usage_history::SharedCurve;
 use crate::supervisor::data::backup;
 use crate::supervisor::health::probe::Transcript;
 use crate::supervisor::instances::restarter;
-use crate::supervisor::instances::retire;
 use crate::supervisor::instances::scale;
 use crate::supervisor::instances::sd_notify;
 use crate::supervisor::service::child_spec;
 
 use crate::supervisor::instances::restarter::revive;
 use crate::supervisor::operation::admission;
+use crate::supervisor::operation::conclude;
 use crate::supervisor::operation::context::{Intake, Job};
 use crate::supervisor::operation::opened::{self, Opened};
 use crate::supervisor::operation::phases;
@@ -89,7 +88,7 @@ pub async fn take_over(service: &Rc<Service>, inventory: &mut Inventory) -> Resu
         },
         None => {
             release::sweep(&service.paths)?;
-            settle_duties(service);
+            conclude::let_go(service, None);
         }
     }
     for Following { crew, instance, role, child } in ends {
@@ -384,20 +383,5 @@ fn give_duties(service: &Service, job: &Job) {
         let part = if is_candidate { Part::Candidate } else { Part::Bystander };
         let traffic = if is_steered { Traffic::Steered } else { Traffic::Away };
         crew.duty.set(Duty::found(part, traffic));
-    }
-}
-
-/// Without an operation: one is live, one may be warm, the others go.
-pub(super) fn settle_duties(service: &Rc<Service>) {
-    let standby = service.durable.state().standby.clone();
-    for crew in service.fleet.all() {
-        if service.routing.live() == Some(crew.generation) {
-            continue;
-        }
-        let warm = standby.as_ref().filter(|standby| {
-            standby.generation == crew.generation.0 && standby.boot_id == service.shared.boot_id
-        });
-        let until = warm.map_or_else(clock::tick, |standby| Tick(standby.until_ms));
-        retire::begin(service, &crew, until);
     }
 }

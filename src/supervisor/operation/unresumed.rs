@@ -12,8 +12,8 @@ use crate::store::journal::{Intent, Journal, Record};
 use crate::store::{history, journal, release};
 use crate::supervisor::instances::retire;
 use crate::supervisor::operation::admission::{self, Begun, Wish};
+use crate::supervisor::operation::conclude;
 use crate::supervisor::operation::opened::{self, UnknownWord};
-use crate::supervisor::operation::resume;
 use crate::supervisor::operation::start_last_good;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::notices;
@@ -83,7 +83,7 @@ pub(crate) async fn close(
                 Err(refused) => result.warnings.push(format!("{}: {}", refused.what, refused.why)),
             }
         }
-        (Some(_), _) => resume::settle_duties(service),
+        (Some(_), _) => conclude::let_go(service, None),
         (None, _) => start_again(service).await,
     }
     notices::recovered(service);

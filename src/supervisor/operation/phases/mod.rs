@@ -13,6 +13,7 @@ use std::sync::atomic::Ordering;
 use crate::core::duty::Duty;
 use crate::core::exit::Exit;
 use crate::core::ids::{Generation, ReleaseId};
+use crate::core::operation::conclusion::{self, Way};
 use crate::core::operation::machine::{Deploy, Event as Step, Inconclusive, Kind, Succession};
 use crate::core::operation::phase::Phase;
 use crate::core::retention::Verdict;
@@ -229,11 +230,8 @@ async fn hold(service: &Rc<Service>, job: &mut Job) -> PhaseResult {
 /// The one rename. The state in memory is the state on disk.
 fn commit(service: &Rc<Service>, job: &mut Job, machine: &Deploy) -> PhaseResult {
     let served = Served { release: job.release.0, generation: job.generation.0, op: job.op.0 };
-    let standby = match machine.plan().kind {
-        // The old processes are of the same release: nobody goes back to them.
-        Kind::Restart => service.durable.state().standby.clone(),
-        Kind::Release | Kind::Rollback => rollback::standby_record(service, job.old),
-    };
+    let warm = conclusion::warm(machine.plan().kind, Way::Forward);
+    let standby = rollback::standby_record(service, warm, job.old);
     let saved = service.durable.save(|state| {
         state.last_good = Some(served);
         state.standby = standby;

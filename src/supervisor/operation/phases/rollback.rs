@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::core::duty::Duty;
 use crate::core::ids::{Generation, ReleaseId};
+use crate::core::operation::conclusion::{self, Because, Blame, Left, Warm, Way};
 use crate::core::operation::machine::{Deploy, Event as Step, Kind, Succession};
 use crate::core::retention::Verdict;
 use crate::os::clock;
@@ -167,21 +168,15 @@ pub fn commit(service: &Rc<Service>, job: &mut Job, rung: u8, machine: &Deploy) 
     let Some(crew) = crew_of(service, job, rung) else {
         return PhaseResult::not(Step::Failed, "its processes are gone");
     };
-    let left = left_release(service, job, machine, crew.release);
+    let kind = machine.plan().kind;
+    let blame = blame(service, job, kind, crew.release);
     let served = Served { release: crew.release.0, generation: crew.generation.0, op: job.op.0 };
-    let why = match machine.plan().kind {
+    let why = match kind {
         Kind::Rollback => format!("rolled back by {}", job.actor),
         _ => job.why.lines().next().unwrap_or("it failed").to_owned(),
     };
-    // What goes back because of another member of its set was not bad itself.
-    let with_set = machine.plan().kind == Kind::Rollback && service.activity.set().is_some();
-    let blamed = left.filter(|_| !with_set);
-    let frozen = blamed.and_then(|release| release::known(&service.paths, release).ok());
-    let standby = match machine.plan().kind {
-        Kind::Rollback => standby_record(service, job.old),
-        // Who was warm before this release is warm still.
-        Kind::Release | Kind::Restart => service.durable.state().standby.clone(),
-    };
+    let frozen = blame.frozen().and_then(|release| release::known(&service.paths, release).ok());
+    let standby = standby_record(service, conclusion::warm(kind, Way::Back), job.old);
     let standby = standby.filter(|standby| standby.generation != served.generation);
     let saved = service.durable.save(|state| {
         state.last_good = Some(served);
@@ -205,7 +200,7 @@ pub fn commit(service: &Rc<Service>, job: &mut Job, rung: u8, machine: &Deploy) 
     service.condition.serves();
     let wrap_up = || -> Result<(), String> {
         trial::clear(&service.paths).map_err(|error| error.to_string())?;
-        if let Some(left) = left {
+        if let Some(left) = blame.bad() {
             let verdict = Verdict::Bad;
             release::set_verdict(&service.paths, left, verdict, Some(why.clone()))
                 .map_err(|error| error.to_string())?;
@@ -219,29 +214,27 @@ pub fn commit(service: &Rc<Service>, job: &mut Job, rung: u8, machine: &Deploy) 
     PhaseResult::ok(format!("last good: {}", crew.release))
 }
 
-/// The release that was left, which is bad from now on. A restart's release is not.
-fn left_release(
-    service: &Service,
-    job: &Job,
-    machine: &Deploy,
-    back_at: ReleaseId,
-) -> Option<ReleaseId> {
-    let left = match machine.plan().kind {
-        Kind::Release => Some(job.release),
-        Kind::Restart => None,
+/// What is held against the release that was left.
+fn blame(service: &Service, job: &Job, kind: Kind, back_at: ReleaseId) -> Blame {
+    let release = match kind {
+        Kind::Release | Kind::Restart => Some(job.release),
         Kind::Rollback => {
             let old = job.old.and_then(|generation| service.fleet.get(generation));
             old.map(|crew| crew.release).or_else(|| service.durable.last_good())
         }
     };
-    left.filter(|left| *left != back_at)
+    let because =
+        if service.activity.set().is_some() { Because::OfItsSet } else { Because::OfItself };
+    conclusion::blame(Left { kind, release, back_at, because })
 }
 
 /// What the state says about the generation that is kept warm.
-pub fn standby_record(service: &Service, left: Option<Generation>) -> Option<Standby> {
+pub fn standby_record(service: &Service, warm: Warm, left: Option<Generation>) -> Option<Standby> {
+    if warm == Warm::AsBefore {
+        return service.durable.state().standby.clone();
+    }
     let crew = service.fleet.get(left?).filter(|crew| crew.is_alive())?;
-    let standby = service.config().keep.standby;
-    let ms = text::ms(standby);
+    let ms = text::ms(service.config().keep.standby);
     Some(Standby {
         release: crew.release.0,
         generation: crew.generation.0,
