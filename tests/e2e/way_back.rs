@@ -103,7 +103,7 @@ fn a_drill_tells_whether_a_rollback_would_work() {
     world.release_path(&own_program(&world, "")).expect(0);
     world.release(&[]).expect(0);
     let said = world.cli(&["drill", "web"]).expect(0);
-    assert!(said.stdout.contains("a rollback would work"), "{}", said.stdout);
+    assert!(said.stdout.contains("the rollback rehearsal passed"), "{}", said.stdout);
     let text = fs::read_to_string(world.service_path("releases/1/run")).unwrap();
     meddle(&world, 1, |run| fs::write(run, "#!/bin/sh\nexit 0\n").unwrap());
     let said = world.cli(&["drill", "web", "--json"]).expect(14);
@@ -223,7 +223,7 @@ fn a_dry_run_tells_the_plan_and_changes_nothing() {
     let path = build(&world);
     let said = world.cli(&["release", "web", &path, "--dry-run"]).expect(0);
     for words in [
-        "web: release 2 would be",
+        "web: plan of release 2",
         "rehearse old",
         "release 1: start it beside the running release and probe it",
         "none is configured: the migration is not rehearsed",

@@ -147,7 +147,7 @@ pub fn plan(plan: &Plan) -> String {
         _ => "after this release, rollback: no".to_owned(),
     };
     format!(
-        "{}: release {} would be\n{}\n{verdict}, because {}",
+        "{}: plan of release {}\n{}\n{verdict}, because {}",
         plan.service,
         plan.release,
         trimmed(&table),

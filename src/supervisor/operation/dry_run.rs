@@ -65,7 +65,7 @@ pub fn of(service: &Service, job: &Job, settings: &Settings, tree_bytes: u64) ->
         steps.push(step("stop_old", "connections wait meanwhile".to_owned(), None));
     }
     let n = config.settings.instances;
-    steps.push(step("start", format!("{n} beside the running release"), None));
+    steps.push(step("start", format!("instances: {n}"), None));
     let limit = duration::print(settings.health.deadline);
     let gate = format!("{} good probes in a row within {limit}", settings.health.rise);
     steps.push(step("gate", gate, None));
@@ -75,9 +75,9 @@ pub fn of(service: &Service, job: &Job, settings: &Settings, tree_bytes: u64) ->
             steps.push(step(&format!("step:{n}"), what, None));
         }
     }
-    steps.push(step("flip", "all new connections go to it".to_owned(), None));
+    steps.push(step("flip", "all new connections go to the new release".to_owned(), None));
     if !settings.bake.length.is_zero() {
-        let what = format!("watch it for {}", duration::print(settings.bake.length));
+        let what = format!("watch the new release for {}", duration::print(settings.bake.length));
         steps.push(step("bake", what, None));
     }
     let (rollback, because) = rollback(service, job, settings);
