@@ -9,6 +9,7 @@ const PATTERNS: &[(&str, &str)] = &[
     (r"(?m)^ +… .*\n", ""),
     (r#"(?m)^\{"event":"(heartbeat|progress)".*\n"#, ""),
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "TIME"),
+    (r"\b\d{8}T\d{6}\.\d{3}Z\b", "ID"),
     (r"\b[0-9a-f]{64}\b", "DIGEST"),
     (r"\b[0-9a-f]{12}\b", "DIGEST"),
     (r#""(pid|ms|gap_ms|bytes|total_bytes|size_bytes|rss_bytes)":\d+"#, "\"$1\":N"),
