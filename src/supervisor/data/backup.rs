@@ -15,7 +15,7 @@ use crate::core::ids::{OpId, ReleaseId};
 use crate::os::{clock, fs, proc};
 use crate::store::receipt::{self, Receipt, Rehearsed};
 use crate::store::{release, seal};
-use crate::supervisor::data::{command, files, postgres, sqlite};
+use crate::supervisor::data::drivers::{command, files, postgres, sqlite};
 use crate::supervisor::service::Service;
 use crate::supervisor::service::refusal;
 use crate::supervisor::tasks::task::{self, Ended, Oneshot};

@@ -4,9 +4,6 @@
 //! roll back a release.
 
 pub mod backup;
-pub mod command;
-pub mod files;
+pub mod drivers;
 pub mod migration;
-pub mod postgres;
-pub mod sqlite;
 pub mod trial_migration;

@@ -100,9 +100,10 @@ pub(crate) async fn inspect(
         return Err(format!("integrity_check: {}", said.lines().next().unwrap_or("nothing")));
     };
     let counted = sqlite(hand, "counting rows", &file, rest.to_owned()).await?;
-    let counts = counted.lines().filter_map(crate::supervisor::data::postgres::count).collect();
+    let counts =
+        counted.lines().filter_map(crate::supervisor::data::drivers::postgres::count).collect();
     if let Some(query) = query {
-        crate::supervisor::data::postgres::answered(
+        crate::supervisor::data::drivers::postgres::answered(
             &sqlite(hand, "backup.query", &file, query.to_owned()).await?,
         )?;
     }

@@ -85,7 +85,7 @@ fn stamps(dir: &Path) -> io::Result<Vec<(PathBuf, Stamp)>> {
     for entry in entries(dir)? {
         let meta = fs::symlink_metadata(&entry)?;
         if meta.is_dir() {
-            stamps.extend(crate::supervisor::data::files::stamps(&entry)?);
+            stamps.extend(crate::supervisor::data::drivers::files::stamps(&entry)?);
         } else if meta.is_file() {
             stamps.push((entry, stamp(&meta)));
         }

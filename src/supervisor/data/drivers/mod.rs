@@ -1,0 +1,6 @@
+//! The drivers of backups, one file a driver.
+
+pub mod command;
+pub mod files;
+pub mod postgres;
+pub mod sqlite;
