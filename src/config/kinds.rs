@@ -25,13 +25,37 @@ macro_rules! kinds {
         $(#[$meta:meta])*
         pub enum $family:ident {
             $($(#[$doc:meta])* $variant:ident $(($settings:ty))? = $file:ident,)+
-            $(; $($(#[$plain_doc:meta])* $plain:ident,)+)?
+        }
+    ) => {
+        kinds! {
+            $(#[$meta])*
+            pub enum $family {
+                $($(#[$doc])* $variant $(($settings))? = $file,)+
+                ;
+            }
+        }
+
+        impl $family {
+            /// The kind's name, as it is written.
+            #[must_use]
+            pub fn name(&self) -> &'static str {
+                match self {
+                    $(Self::$variant { .. } => $file::KIND.name,)+
+                }
+            }
+        }
+    };
+    (
+        $(#[$meta:meta])*
+        pub enum $family:ident {
+            $($(#[$doc:meta])* $variant:ident $(($settings:ty))? = $file:ident,)+
+            ; $($(#[$plain_doc:meta])* $plain:ident,)*
         }
     ) => {
         $(#[$meta])*
         pub enum $family {
             $($(#[$doc])* $variant $(($settings))?,)+
-            $($($(#[$plain_doc])* $plain,)+)?
+            $($(#[$plain_doc])* $plain,)*
         }
 
         impl $family {

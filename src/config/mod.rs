@@ -4,6 +4,7 @@
 //! every problem there is. A file that is half right is never used. This room reads files, the
 //! user database and the home directory. It must never start, stop or write anything.
 
+pub mod backup;
 pub mod bake;
 pub mod duration;
 pub mod env_file;
@@ -20,7 +21,6 @@ pub mod selector;
 pub mod size;
 
 mod across;
-mod backup;
 mod check;
 mod data;
 mod hooks;

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::backup::{Backup, Driver};
 pub use super::bake::{Bake, Inconclusive};
 pub use super::hooks::{Hook, Point};
 pub use super::notify::{Target, Way, Webhook};
@@ -223,52 +224,6 @@ pub enum Rehearse {
     Light,
     /// Not at all.
     Off,
-}
-
-/// How data is backed up.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Backup {
-    /// By what.
-    pub driver: Driver,
-    /// Each of its commands is killed after this.
-    pub deadline: Duration,
-    /// How many are kept.
-    pub keep: u32,
-    /// How long they are kept; the newest always.
-    pub keep_for: Duration,
-}
-
-/// By what data is backed up. A path is below `shared/`, or absolute.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Driver {
-    /// A SQLite database.
-    Sqlite {
-        /// Its file.
-        path: PathBuf,
-        /// Must say something on a restored copy.
-        query: Option<String>,
-    },
-    /// A PostgreSQL database.
-    Postgres {
-        /// The variable of the service's environment that holds its URL.
-        url_env: String,
-        /// Must say something on a restored copy.
-        query: Option<String>,
-    },
-    /// A tree of files.
-    Files {
-        /// Its top.
-        path: PathBuf,
-    },
-    /// Anything else.
-    Command {
-        /// Fills `HALLEY_BACKUP_DIR`.
-        take: Vec<String>,
-        /// Brings it to `HALLEY_SHARED`.
-        restore: Vec<String>,
-        /// Says whether what is in `HALLEY_SHARED` is whole.
-        check: Option<Vec<String>>,
-    },
 }
 
 /// How a release brings the data to its schema.

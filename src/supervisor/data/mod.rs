@@ -4,6 +4,9 @@
 //! roll back a release.
 
 pub mod backup;
-pub mod drivers;
+mod context;
+mod driver;
+mod drivers;
 pub mod migration;
+mod site;
 pub mod trial_migration;

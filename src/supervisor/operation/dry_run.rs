@@ -9,7 +9,6 @@ use crate::core::operation::machine::Succession;
 use crate::store::journal;
 use crate::store::layout::ServiceLayout;
 use crate::store::receipt;
-use crate::supervisor::data::backup;
 use crate::supervisor::operation::context::Job;
 use crate::supervisor::rollback_readiness::readiness;
 use crate::supervisor::rollback_readiness::schema;
@@ -42,7 +41,7 @@ pub fn of(service: &Service, job: &Job, settings: &Settings, tree_bytes: u64) ->
     match &config.backup {
         Some(backup) => {
             let last = receipt::list(&service.paths).first().map(|receipt| receipt.bytes);
-            let driver = backup::driver_name(&backup.driver);
+            let driver = backup.driver.name();
             steps.push(step("backup", format!("{driver}, as large as the last backup"), last));
             let mut what = "restore it to scratch and check it".to_owned();
             if settings.migrate.is_some() {

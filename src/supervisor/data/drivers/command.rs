@@ -4,44 +4,62 @@
 
 use std::path::Path;
 
-use crate::supervisor::data::backup::{Counts, Hand, Site};
+use crate::config::backup::Command;
+use crate::supervisor::data::context::{Context, Env};
+use crate::supervisor::data::driver::{Counts, Driver, Work};
+use crate::supervisor::data::site::Site;
 
 const DIR: &str = "HALLEY_BACKUP_DIR";
 
-pub(crate) async fn take(hand: &Hand<'_>, words: &[String], dir: &Path) -> Result<(), String> {
-    run(hand, "backup.take", words, vec![variable(dir)]).await
+impl Driver for Command {
+    fn take<'a>(&'a self, context: &'a Context<'_>, dir: &'a Path) -> Work<'a, ()> {
+        Box::pin(take(context, &self.take, dir))
+    }
+
+    fn restore<'a>(
+        &'a self,
+        context: &'a Context<'_>,
+        from: &'a Path,
+        site: &'a Site,
+    ) -> Work<'a, ()> {
+        Box::pin(restore(context, &self.restore, from, site))
+    }
+
+    fn inspect<'a>(&'a self, context: &'a Context<'_>, site: &'a Site) -> Work<'a, Counts> {
+        Box::pin(inspect(context, self.check.as_deref(), site))
+    }
 }
 
-pub(crate) async fn restore(
-    hand: &Hand<'_>,
+async fn take(context: &Context<'_>, words: &[String], dir: &Path) -> Result<(), String> {
+    run(context, "backup.take", words, vec![variable(dir)]).await
+}
+
+async fn restore(
+    context: &Context<'_>,
     words: &[String],
     from: &Path,
     site: &Site,
 ) -> Result<(), String> {
-    let mut env = hand.env(site, &hand.settings);
+    let mut env = context.env(site, &context.settings, None, Env::new());
     env.push(variable(from));
-    run(hand, "backup.restore", words, env).await
+    run(context, "backup.restore", words, env).await
 }
 
-pub(crate) async fn inspect(
-    hand: &Hand<'_>,
+async fn inspect(
+    context: &Context<'_>,
     words: Option<&[String]>,
     site: &Site,
 ) -> Result<Counts, String> {
     if let Some(words) = words {
-        run(hand, "backup.check", words, hand.env(site, &hand.settings)).await?;
+        let env = context.env(site, &context.settings, None, Env::new());
+        run(context, "backup.check", words, env).await?;
     }
     Ok(Counts::new())
 }
 
-async fn run(
-    hand: &Hand<'_>,
-    name: &str,
-    words: &[String],
-    env: Vec<(String, String)>,
-) -> Result<(), String> {
+async fn run(context: &Context<'_>, name: &str, words: &[String], env: Env) -> Result<(), String> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    hand.run(name, &words, env, None).await.map(drop)
+    context.run(name, &words, env, None).await.map(drop)
 }
 
 fn variable(dir: &Path) -> (String, String) {

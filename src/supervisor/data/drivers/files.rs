@@ -6,15 +6,42 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::config::backup::Files;
+use crate::config::model::Settings;
 use crate::os::fs as durable;
-use crate::supervisor::data::backup::{Counts, Hand, Site, on_thread};
+use crate::supervisor::data::context::{Context, Env, on_thread};
+use crate::supervisor::data::driver::{Counts, Driver, Work};
+use crate::supervisor::data::site::Site;
 
 /// How often files that change while they are copied are copied again.
 const N_ROUNDS: u32 = 3;
 const TREE: &str = "tree";
 
-pub(crate) async fn take(hand: &Hand<'_>, path: &Path, dir: &Path) -> Result<(), String> {
-    let (from, to) = (hand.path(&Site::Live, path), dir.join(TREE));
+impl Driver for Files {
+    fn take<'a>(&'a self, context: &'a Context<'_>, dir: &'a Path) -> Work<'a, ()> {
+        Box::pin(take(context, &self.path, dir))
+    }
+
+    fn restore<'a>(
+        &'a self,
+        context: &'a Context<'_>,
+        from: &'a Path,
+        site: &'a Site,
+    ) -> Work<'a, ()> {
+        Box::pin(restore(context, &self.path, from, site))
+    }
+
+    fn inspect<'a>(&'a self, context: &'a Context<'_>, site: &'a Site) -> Work<'a, Counts> {
+        Box::pin(inspect(context, &self.path, site))
+    }
+
+    fn env(&self, context: &Context<'_>, site: &Site, settings: &Settings) -> Env {
+        context.env(site, settings, Some(&self.path), Env::new())
+    }
+}
+
+async fn take(context: &Context<'_>, path: &Path, dir: &Path) -> Result<(), String> {
+    let (from, to) = (context.path(&Site::Live, path), dir.join(TREE));
     on_thread(move || {
         for _ in 0..N_ROUNDS {
             durable::remove_tree(&to)?;
@@ -30,13 +57,13 @@ pub(crate) async fn take(hand: &Hand<'_>, path: &Path, dir: &Path) -> Result<(),
     .map_err(|why| format!("files: {why}"))
 }
 
-pub(crate) async fn restore(
-    hand: &Hand<'_>,
+async fn restore(
+    context: &Context<'_>,
     path: &Path,
     from: &Path,
     site: &Site,
 ) -> Result<(), String> {
-    let (from, to) = (from.join(TREE), hand.path(site, path));
+    let (from, to) = (from.join(TREE), context.path(site, path));
     on_thread(move || {
         if let Some(parent) = to.parent() {
             fs::create_dir_all(parent)?;
@@ -59,8 +86,8 @@ pub(crate) async fn restore(
     .map_err(|why| format!("files: {why}"))
 }
 
-pub(crate) async fn inspect(hand: &Hand<'_>, path: &Path, site: &Site) -> Result<Counts, String> {
-    let dir = hand.path(site, path);
+async fn inspect(context: &Context<'_>, path: &Path, site: &Site) -> Result<Counts, String> {
+    let dir = context.path(site, path);
     let counted = on_thread(move || {
         let files = stamps(&dir)?;
         let n = files.len() as u64;
@@ -85,7 +112,7 @@ fn stamps(dir: &Path) -> io::Result<Vec<(PathBuf, Stamp)>> {
     for entry in entries(dir)? {
         let meta = fs::symlink_metadata(&entry)?;
         if meta.is_dir() {
-            stamps.extend(crate::supervisor::data::drivers::files::stamps(&entry)?);
+            stamps.extend(self::stamps(&entry)?);
         } else if meta.is_file() {
             stamps.push((entry, stamp(&meta)));
         }

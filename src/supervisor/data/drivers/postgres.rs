@@ -4,15 +4,58 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use crate::config::backup::Postgres;
 use crate::config::model::Settings;
-use crate::supervisor::data::backup::{Counts, Hand, Site};
+use crate::supervisor::data::context::{Context, Env};
+use crate::supervisor::data::driver::{Counts, Driver, Work};
+use crate::supervisor::data::drivers::sql_answer::{answered, count};
+use crate::supervisor::data::site::Site;
 
 const DUMP: &str = "dump.pgc";
 /// Names that PostgreSQL does not cut.
 const NAME_BYTES_MAX: usize = 63;
 
+impl Driver for Postgres {
+    fn tools(&self) -> &'static [&'static str] {
+        &["pg_dump", "pg_restore", "createdb", "dropdb", "psql"]
+    }
+
+    fn ready<'a>(&'a self, context: &'a Context<'_>) -> Work<'a, ()> {
+        Box::pin(may_copy(context, &self.url_env))
+    }
+
+    fn take<'a>(&'a self, context: &'a Context<'_>, dir: &'a Path) -> Work<'a, ()> {
+        Box::pin(take(context, &self.url_env, dir))
+    }
+
+    fn restore<'a>(
+        &'a self,
+        context: &'a Context<'_>,
+        from: &'a Path,
+        site: &'a Site,
+    ) -> Work<'a, ()> {
+        Box::pin(restore(context, &self.url_env, from, site))
+    }
+
+    fn inspect<'a>(&'a self, context: &'a Context<'_>, site: &'a Site) -> Work<'a, Counts> {
+        Box::pin(inspect(context, &self.url_env, self.query.as_deref(), site))
+    }
+
+    fn env(&self, context: &Context<'_>, site: &Site, settings: &Settings) -> Env {
+        let own = env(context, settings, &self.url_env, site);
+        context.env(site, settings, None, own)
+    }
+
+    fn discard<'a>(&'a self, context: &'a Context<'_>, site: &'a Site) -> Work<'a, ()> {
+        Box::pin(async move {
+            let Some(database) = scratch_database(context, site) else { return Ok(()) };
+            discard(context, &self.url_env, &database).await
+        })
+    }
+}
+
 /// The database of a copy.
-pub(crate) fn scratch_name(service: &str, id: &str) -> String {
+fn scratch_name(service: &str, id: &str) -> String {
     let plain = |text: &str| -> String {
         text.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_lowercase()
     };
@@ -27,47 +70,48 @@ pub(crate) fn scratch_name(service: &str, id: &str) -> String {
     format!("halley_scratch_{:08x}_{}", crc.sum(), &plain(id)[..plain(id).len().min(32)])
 }
 
-pub(crate) async fn take(hand: &Hand<'_>, url_env: &str, dir: &Path) -> Result<(), String> {
-    let url = Url::of(hand, url_env)?;
+async fn take(context: &Context<'_>, url_env: &str, dir: &Path) -> Result<(), String> {
+    let url = Url::of(context, url_env)?;
     let file = format!("--file={}", dir.join(DUMP).display());
-    hand.run("pg_dump", &["pg_dump", "--format=custom", &file], url.env(&url.database), None)
+    context
+        .run("pg_dump", &["pg_dump", "--format=custom", &file], url.env(&url.database), None)
         .await
         .map(drop)
 }
 
-pub(crate) async fn restore(
-    hand: &Hand<'_>,
+async fn restore(
+    context: &Context<'_>,
     url_env: &str,
     from: &Path,
     site: &Site,
 ) -> Result<(), String> {
-    let url = Url::of(hand, url_env)?;
-    match site {
-        Site::Scratch { database, .. } => fill(hand, &url, from, database).await,
-        Site::Live => {
+    let url = Url::of(context, url_env)?;
+    match scratch_database(context, site) {
+        Some(database) => fill(context, &url, from, &database).await,
+        None => {
             // Beside the live one first: what fails here has touched nothing.
             let id = from.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
-            let beside = scratch_name(hand.service.name.as_str(), &id);
-            discard(hand, url_env, &beside).await?;
+            let beside = scratch_name(context.service.name.as_str(), &id);
+            discard(context, url_env, &beside).await?;
             // A crash from here on: the sweep finds the database by this directory's name.
-            let mark = hand.service.paths.scratch().join(id.as_ref());
-            hand.own_dir(&mark)?;
-            fill(hand, &url, from, &beside).await?;
+            let mark = context.service.paths.scratch().join(id.as_ref());
+            context.own_dir(&mark)?;
+            fill(context, &url, from, &beside).await?;
             let swap = swap(&url.database, &beside);
-            psql(hand, &url, "postgres", "replacing the live database", &swap).await?;
+            psql(context, &url, "postgres", "replacing the live database", &swap).await?;
             std::fs::remove_dir_all(&mark).map_err(|error| format!("{}: {error}", mark.display()))
         }
     }
 }
 
 /// A new database with what a dump holds.
-async fn fill(hand: &Hand<'_>, url: &Url, from: &Path, database: &str) -> Result<(), String> {
+async fn fill(context: &Context<'_>, url: &Url, from: &Path, database: &str) -> Result<(), String> {
     let dump = from.join(DUMP);
     let dump = dump.to_string_lossy();
     let locale = "SELECT pg_encoding_to_char(encoding), datcollate, datctype FROM pg_database \
                   WHERE datname = current_database()";
     // The live one may be the one that is missing.
-    let said = psql(hand, url, &url.database, "locale", locale).await.unwrap_or_default();
+    let said = psql(context, url, &url.database, "locale", locale).await.unwrap_or_default();
     let mut words = vec!["createdb".to_owned(), "--template=template0".to_owned()];
     if let [encoding, collate, ctype] = said.trim().split('|').collect::<Vec<_>>()[..] {
         words.push(format!("--encoding={encoding}"));
@@ -76,10 +120,10 @@ async fn fill(hand: &Hand<'_>, url: &Url, from: &Path, database: &str) -> Result
     }
     words.push(database.to_owned());
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    hand.run("createdb", &words, url.env("postgres"), None).await?;
+    context.run("createdb", &words, url.env("postgres"), None).await?;
     let to = format!("--dbname={database}");
     let words = ["pg_restore", "--exit-on-error", "--no-owner", &to, dump.as_ref()];
-    hand.run("pg_restore", &words, url.env(database), None).await.map(drop)
+    context.run("pg_restore", &words, url.env(database), None).await.map(drop)
 }
 
 /// Renames: the live database stays as `NAME_before_restore` until the next restore. Cut off in
@@ -103,70 +147,56 @@ fn swap(live: &str, new: &str) -> String {
     )
 }
 
-pub(crate) async fn inspect(
-    hand: &Hand<'_>,
+async fn inspect(
+    context: &Context<'_>,
     url_env: &str,
     query: Option<&str>,
     site: &Site,
 ) -> Result<Counts, String> {
-    let url = Url::of(hand, url_env)?;
-    let database = database(&url, site);
+    let url = Url::of(context, url_env)?;
+    let database = database(context, &url, site);
     let list = "SELECT format('SELECT %L || ''|'' || count(*) FROM %I.%I', schemaname || '.' || \
                 tablename, schemaname, tablename) FROM pg_tables WHERE schemaname NOT IN \
                 ('pg_catalog', 'information_schema') ORDER BY 1 \\gexec\n";
-    let counted = psql(hand, &url, &database, "counting rows", list).await?;
+    let counted = psql(context, &url, &database, "counting rows", list).await?;
     if let Some(query) = query {
-        answered(&psql(hand, &url, &database, "backup.query", query).await?)?;
+        answered(&psql(context, &url, &database, "backup.query", query).await?)?;
     }
     Ok(counted.lines().filter_map(count).collect())
 }
 
 async fn psql(
-    hand: &Hand<'_>,
+    context: &Context<'_>,
     url: &Url,
     database: &str,
     name: &str,
     script: &str,
 ) -> Result<String, String> {
     let words = ["psql", "-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1"];
-    let ended = hand.run(name, &words, url.env(database), Some(script.to_owned())).await?;
+    let ended = context.run(name, &words, url.env(database), Some(script.to_owned())).await?;
     Ok(ended.output)
 }
 
-/// `table|rows`
-pub(crate) fn count(line: &str) -> Option<(String, u64)> {
-    let (table, rows) = line.rsplit_once('|')?;
-    Some((table.to_owned(), rows.trim().parse().ok()?))
-}
-
-/// The configured query must say something.
-pub(crate) fn answered(said: &str) -> Result<(), String> {
-    match said.trim() {
-        "" | "0" | "f" => Err(format!("backup.query: it returned {:?}", said.trim())),
-        _ => Ok(()),
-    }
-}
-
 /// Whether the server is there, and lets the service's role make databases.
-pub(crate) async fn may_copy(hand: &Hand<'_>, url_env: &str) -> Result<(), String> {
-    let url = Url::of(hand, url_env)?;
+async fn may_copy(context: &Context<'_>, url_env: &str) -> Result<(), String> {
+    let url = Url::of(context, url_env)?;
     let query = "SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user";
-    match psql(hand, &url, &url.database, "querying PostgreSQL", query).await?.trim() {
+    match psql(context, &url, &url.database, "querying PostgreSQL", query).await?.trim() {
         "t" => Ok(()),
         _ => Err("the role may not create databases: ALTER ROLE ... CREATEDB".to_owned()),
     }
 }
 
 /// Removes the database of a copy; also when it is not there.
-pub(crate) async fn discard(hand: &Hand<'_>, url_env: &str, database: &str) -> Result<(), String> {
-    let url = Url::of(hand, url_env)?;
+async fn discard(context: &Context<'_>, url_env: &str, database: &str) -> Result<(), String> {
+    let url = Url::of(context, url_env)?;
     let words = ["dropdb", "--if-exists", "--force", database];
-    hand.run("dropdb", &words, url.env("postgres"), None).await.map(drop)
+    context.run("dropdb", &words, url.env("postgres"), None).await.map(drop)
 }
 
 /// Variables that name the live database, with the copy in its place.
-pub(crate) fn env(settings: &Settings, url_env: &str, site: &Site) -> Vec<(String, String)> {
-    let Site::Scratch { database, .. } = site else { return Vec::new() };
+fn env(context: &Context<'_>, settings: &Settings, url_env: &str, site: &Site) -> Env {
+    let Some(database) = scratch_database(context, site) else { return Vec::new() };
     let Some(live) = settings.env.get(url_env).and_then(|text| Url::parse(text)) else {
         return Vec::new();
     };
@@ -175,16 +205,20 @@ pub(crate) fn env(settings: &Settings, url_env: &str, site: &Site) -> Vec<(Strin
             return Some((name.clone(), database.clone()));
         }
         let is_live = Url::parse(value).is_some_and(|url| url.is_same_database(&live));
-        is_live.then(|| Some((name.clone(), with_database(value, database)?))).flatten()
+        is_live.then(|| Some((name.clone(), with_database(value, &database)?))).flatten()
     };
     settings.env.iter().filter_map(copied).collect()
 }
 
-fn database(url: &Url, site: &Site) -> String {
-    match site {
-        Site::Live => url.database.clone(),
-        Site::Scratch { database, .. } => database.clone(),
-    }
+fn database(context: &Context<'_>, url: &Url, site: &Site) -> String {
+    scratch_database(context, site).unwrap_or_else(|| url.database.clone())
+}
+
+/// The database of a copy, by the name of the copy's directory.
+fn scratch_database(context: &Context<'_>, site: &Site) -> Option<String> {
+    let Site::Scratch { dir } = site else { return None };
+    let id = dir.file_name().unwrap_or_default().to_string_lossy();
+    Some(scratch_name(context.service.name.as_str(), &id))
 }
 
 /// What a connection URL says (libpq, 34.1.1.2).
@@ -196,8 +230,8 @@ struct Url {
 }
 
 impl Url {
-    fn of(hand: &Hand<'_>, url_env: &str) -> Result<Self, String> {
-        let text = hand.settings.env.get(url_env);
+    fn of(context: &Context<'_>, url_env: &str) -> Result<Self, String> {
+        let text = context.settings.env.get(url_env);
         let text = text.ok_or_else(|| format!("{url_env} is not in the service's environment"))?;
         // The reason never holds the URL: it is a secret.
         Self::parse(text).ok_or_else(|| format!("{url_env} is not postgres://USER@HOST/DATABASE"))
@@ -326,16 +360,7 @@ mod tests {
         let name = scratch_name("my-web", "20261123T191500.123Z-op-0000007");
         assert_eq!(name, "halley_scratch_myweb_20261123t191500123zop0000007");
         let long =
-            |end: &str| scratch_name(&("x".repeat(62) + end), "20261123T191500.123Z-by-hand");
+            |end: &str| scratch_name(&("x".repeat(62) + end), "20261123T191500.123Z-by-context");
         assert!(long("a").len() <= 63 && long("a") != long("b"));
-    }
-
-    #[test]
-    fn a_query_that_says_nothing_is_no_check() {
-        assert!(answered("3\n").is_ok());
-        for said in ["", "0\n", "f"] {
-            assert!(answered(said).is_err());
-        }
-        assert_eq!(count("public.a|b|12"), Some(("public.a|b".to_owned(), 12)));
     }
 }

@@ -4,8 +4,13 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::config::backup::Sqlite;
+use crate::config::model::Settings;
 use crate::os::fs;
-use crate::supervisor::data::backup::{Counts, Hand, Site, on_thread};
+use crate::supervisor::data::context::{Context, Env, on_thread};
+use crate::supervisor::data::driver::{Counts, Driver, Work};
+use crate::supervisor::data::drivers::sql_answer;
+use crate::supervisor::data::site::Site;
 
 /// How long its commands wait for a writer's lock.
 const BUSY_MS: u32 = 30_000;
@@ -13,8 +18,39 @@ const BUSY_MS: u32 = 30_000;
 const MAGIC: &[u8] = b"SQLite format 3\0";
 const COPY: &str = "copy.db";
 
-pub(crate) async fn take(hand: &Hand<'_>, path: &Path, dir: &Path) -> Result<(), String> {
-    let live = hand.path(&Site::Live, path);
+impl Driver for Sqlite {
+    fn tools(&self) -> &'static [&'static str] {
+        &["sqlite3"]
+    }
+
+    fn live_bytes(&self, shared: &Path) -> Option<u64> {
+        Some(shared.join(&self.path).metadata().ok()?.len())
+    }
+
+    fn take<'a>(&'a self, context: &'a Context<'_>, dir: &'a Path) -> Work<'a, ()> {
+        Box::pin(take(context, &self.path, dir))
+    }
+
+    fn restore<'a>(
+        &'a self,
+        context: &'a Context<'_>,
+        from: &'a Path,
+        site: &'a Site,
+    ) -> Work<'a, ()> {
+        Box::pin(restore(context, &self.path, from, site))
+    }
+
+    fn inspect<'a>(&'a self, context: &'a Context<'_>, site: &'a Site) -> Work<'a, Counts> {
+        Box::pin(inspect(context, &self.path, self.query.as_deref(), site))
+    }
+
+    fn env(&self, context: &Context<'_>, site: &Site, settings: &Settings) -> Env {
+        context.env(site, settings, Some(&self.path), Env::new())
+    }
+}
+
+async fn take(context: &Context<'_>, path: &Path, dir: &Path) -> Result<(), String> {
+    let live = context.path(&Site::Live, path);
     if !live.is_file() {
         return Err(format!("{}: there is no database (backup.path)", live.display()));
     }
@@ -23,7 +59,7 @@ pub(crate) async fn take(hand: &Hand<'_>, path: &Path, dir: &Path) -> Result<(),
         ".timeout {BUSY_MS}\nBEGIN;\nSELECT count(*) FROM sqlite_schema;\n.backup main '{}'\nCOMMIT;\n",
         copy.display()
     );
-    sqlite(hand, "backup", &live, script).await?;
+    sqlite(context, "backup", &live, script).await?;
     let mut start = [0; MAGIC.len()];
     let read = std::fs::File::open(&copy)
         .and_then(|mut file| std::io::Read::read_exact(&mut file, &mut start));
@@ -33,17 +69,17 @@ pub(crate) async fn take(hand: &Hand<'_>, path: &Path, dir: &Path) -> Result<(),
     }
 }
 
-pub(crate) async fn restore(
-    hand: &Hand<'_>,
+async fn restore(
+    context: &Context<'_>,
     path: &Path,
     from: &Path,
     site: &Site,
 ) -> Result<(), String> {
-    let to = hand.path(site, path);
+    let to = context.path(site, path);
     let from = from.join(COPY);
     let system = |error: std::io::Error| format!("{}: {error}", to.display());
     if let Some(parent) = to.parent() {
-        own_dirs(hand, site, parent).map_err(system)?;
+        own_dirs(context, site, parent).map_err(system)?;
     }
     let beside = named(&to, ".restored");
     let (copy, live) = (beside.clone(), to.clone());
@@ -55,7 +91,7 @@ pub(crate) async fn restore(
         std::fs::File::open(&copy)?.sync_all()
     })
     .await?;
-    hand.give(&beside).map_err(system)?;
+    context.give(&beside).map_err(system)?;
     // A journal that belongs to the database before would be played into this one.
     for suffix in ["-wal", "-shm", "-journal"] {
         match std::fs::remove_file(named(&to, suffix)) {
@@ -70,11 +106,11 @@ pub(crate) async fn restore(
 }
 
 /// Directories of a copy belong to the service's user.
-fn own_dirs(hand: &Hand<'_>, site: &Site, dir: &Path) -> std::io::Result<()> {
-    let Site::Scratch { dir: top, .. } = site else { return Ok(()) };
+fn own_dirs(context: &Context<'_>, site: &Site, dir: &Path) -> std::io::Result<()> {
+    let Site::Scratch { dir: top } = site else { return Ok(()) };
     std::fs::create_dir_all(dir)?;
     let mut below = dir.ancestors().take_while(|above| above.starts_with(top));
-    below.try_for_each(|above| hand.give(above))
+    below.try_for_each(|above| context.give(above))
 }
 
 fn named(path: &Path, suffix: &str) -> PathBuf {
@@ -83,40 +119,37 @@ fn named(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-pub(crate) async fn inspect(
-    hand: &Hand<'_>,
+async fn inspect(
+    context: &Context<'_>,
     path: &Path,
     query: Option<&str>,
     site: &Site,
 ) -> Result<Counts, String> {
-    let file = hand.path(site, path);
+    let file = context.path(site, path);
     let list = "SELECT 'SELECT ' || quote(name || '|') || ' || count(*) FROM \"' || \
                 replace(name, '\"', '\"\"') || '\";' FROM sqlite_schema WHERE type = 'table' \
                 AND name NOT LIKE 'sqlite~_%' ESCAPE '~' ORDER BY name;\n";
     let script = format!(".timeout {BUSY_MS}\nPRAGMA integrity_check;\n{list}");
-    let said = sqlite(hand, "integrity_check", &file, script).await?;
+    let said = sqlite(context, "integrity_check", &file, script).await?;
     let Some(rest) = said.trim_start().strip_prefix("ok\n").or((said.trim() == "ok").then_some(""))
     else {
         return Err(format!("integrity_check: {}", said.lines().next().unwrap_or("nothing")));
     };
-    let counted = sqlite(hand, "counting rows", &file, rest.to_owned()).await?;
-    let counts =
-        counted.lines().filter_map(crate::supervisor::data::drivers::postgres::count).collect();
+    let counted = sqlite(context, "counting rows", &file, rest.to_owned()).await?;
+    let counts = counted.lines().filter_map(sql_answer::count).collect();
     if let Some(query) = query {
-        crate::supervisor::data::drivers::postgres::answered(
-            &sqlite(hand, "backup.query", &file, query.to_owned()).await?,
-        )?;
+        sql_answer::answered(&sqlite(context, "backup.query", &file, query.to_owned()).await?)?;
     }
     Ok(counts)
 }
 
 async fn sqlite(
-    hand: &Hand<'_>,
+    context: &Context<'_>,
     name: &str,
     file: &Path,
     script: String,
 ) -> Result<String, String> {
     let file = file.to_string_lossy();
     let words = ["sqlite3", "-batch", "-bail", "-noheader", "-list", file.as_ref()];
-    hand.run(name, &words, Vec::new(), Some(script)).await.map(|ended| ended.output)
+    context.run(name, &words, Vec::new(), Some(script)).await.map(|ended| ended.output)
 }

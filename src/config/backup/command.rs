@@ -1,0 +1,29 @@
+//! `driver = "command"`.
+
+use super::super::kinds::Kind;
+use super::super::raw::Section;
+
+pub(super) const KIND: Kind = Kind { name: "command", keys: &["take", "restore", "check"] };
+
+/// Anything else, by commands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Command {
+    /// Fills `HALLEY_BACKUP_DIR`.
+    pub take: Vec<String>,
+    /// Brings it to `HALLEY_SHARED`.
+    pub restore: Vec<String>,
+    /// Says whether what is in `HALLEY_SHARED` is whole.
+    pub check: Option<Vec<String>>,
+}
+
+pub(super) fn read(section: &Section<'_>) -> Option<Command> {
+    let words = |key: &str| {
+        if !section.has(key) {
+            section.problem(key, "is missing");
+        }
+        section.command(key)
+    };
+    let (take, restore) = (words("take"), words("restore"));
+    let check = section.command("check");
+    Some(Command { take: take?, restore: restore?, check })
+}

@@ -1,0 +1,142 @@
+//! With what every driver works: the service, whose user and environment the driver's tools get,
+//! and where the data is.
+
+use std::path::{Component, Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::config::model::Settings;
+use crate::core::ids::ReleaseId;
+use crate::os::{fs, proc};
+use crate::supervisor::data::site::Site;
+use crate::supervisor::service::Service;
+use crate::supervisor::tasks::task::{self, Ended, Oneshot};
+
+/// Variables with their values.
+pub(crate) type Env = Vec<(String, String)>;
+
+/// With what a driver works.
+pub struct Context<'a> {
+    pub(crate) service: &'a Rc<Service>,
+    pub(crate) release: ReleaseId,
+    pub(crate) settings: Settings,
+    /// A tool that runs longer is killed.
+    pub(super) limit: Duration,
+    pub(super) log: PathBuf,
+}
+
+impl Context<'_> {
+    /// Runs one of the driver's tools.
+    pub(crate) async fn run(
+        &self,
+        name: &str,
+        words: &[&str],
+        env: Env,
+        input: Option<String>,
+    ) -> Result<Ended, String> {
+        let oneshot = Oneshot {
+            name: name.to_owned(),
+            words: words.iter().map(|word| (*word).to_owned()).collect(),
+            env,
+            release: self.release,
+            settings: self.settings.clone(),
+            limit: self.limit,
+            input: input.map(String::into_bytes),
+            log: Some(self.log.clone()),
+        };
+        let ended = task::run(self.service, oneshot).await.map_err(|error| error.to_string())?;
+        if ended.is_good() { Ok(ended) } else { Err(format!("{name}: {}", ended.why())) }
+    }
+
+    /// A file or directory of the driver's, where this site has it. An absolute path below
+    /// `shared/` is one below `shared/`.
+    pub(crate) fn path(&self, site: &Site, path: &Path) -> PathBuf {
+        let shared = self.service.paths.shared();
+        let plain: PathBuf = path.components().filter(|part| *part != Component::CurDir).collect();
+        let path = plain.strip_prefix(&shared).unwrap_or(&plain);
+        match site {
+            Site::Live => joined(&shared, path),
+            Site::Scratch { dir } => joined(dir, path.strip_prefix("/").unwrap_or(path)),
+        }
+    }
+
+    /// Gives what the driver's tools shall write into to the service's user.
+    pub(crate) fn give(&self, path: &Path) -> std::io::Result<()> {
+        match self.settings.user.as_deref().and_then(proc::user) {
+            Some(user) => fs::give_to(path, user.uid, user.gid),
+            None => Ok(()),
+        }
+    }
+
+    /// A directory of the service's user's, which nobody else can look into.
+    pub(crate) fn own_dir(&self, dir: &Path) -> Result<(), String> {
+        let made = fs::create_dir(dir, 0o700).and_then(|()| self.give(dir));
+        made.map_err(|error| format!("{}: {error}", dir.display()))
+    }
+
+    /// What a program gets in its environment to work on a copy: variables of its settings in which
+    /// `shared/`, and the data's own `path`, are those of the copy. `own` are variables that the
+    /// driver has changed itself.
+    pub(crate) fn env(
+        &self,
+        site: &Site,
+        settings: &Settings,
+        path: Option<&Path>,
+        own: Env,
+    ) -> Env {
+        let Site::Scratch { dir } = site else { return Vec::new() };
+        let mut moves = vec![(self.service.paths.shared(), dir.clone())];
+        moves.extend(path.map(|path| (self.path(&Site::Live, path), self.path(site, path))));
+        let mut env = settings.env.clone();
+        env.extend(own);
+        for value in env.values_mut() {
+            for (from, to) in &moves {
+                *value = moved(value, &from.to_string_lossy(), &to.to_string_lossy());
+            }
+        }
+        env.retain(|name, value| settings.env.get(name) != Some(value));
+        env.insert("HALLEY_SHARED".to_owned(), dir.to_string_lossy().into_owned());
+        env.into_iter().collect()
+    }
+}
+
+/// Whatever takes as long as the data is great does not hold the supervisor up.
+pub(crate) async fn on_thread<T: Send + 'static>(
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> Result<T, String> {
+    let done = tokio::task::spawn_blocking(work).await.map_err(|error| error.to_string())?;
+    done.map_err(|error| error.to_string())
+}
+
+/// A path below another; `.` is that one itself.
+fn joined(base: &Path, path: &Path) -> PathBuf {
+    if path.as_os_str().is_empty() { base.to_owned() } else { base.join(path) }
+}
+
+/// A text in which a path is another; what only begins with the same letters is another path.
+fn moved(text: &str, from: &str, to: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(from) {
+        let after = &rest[at + from.len()..];
+        let goes_on = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.');
+        out.push_str(&rest[..at]);
+        out.push_str(if after.starts_with(goes_on) { from } else { to });
+        rest = after;
+    }
+    out.push_str(rest);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_moved_and_its_neighbours_are_not() {
+        let moved = |text: &str| moved(text, "/srv/app.db", "/copy/app.db");
+        assert_eq!(moved("sqlite:////srv/app.db?x=1"), "sqlite:////copy/app.db?x=1");
+        assert_eq!(moved("/srv/app.db-old:/srv/app.db"), "/srv/app.db-old:/copy/app.db");
+        assert_eq!(moved("/srv/app"), "/srv/app");
+    }
+}
