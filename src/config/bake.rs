@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::pattern::Pattern;
 use super::raw::Section;
 use super::selector::Selector;
-use super::{duration, rate, settings, size};
+use super::{duration, health, rate, size};
 use crate::core::analysis::growth::Bound;
 use crate::core::analysis::rate::Rate;
 use crate::core::analysis::ratio::RatioBound;
@@ -259,7 +259,7 @@ fn pattern(section: &Section<'_>, key: &str) -> Option<Pattern> {
 fn wanted(section: &Section<'_>, n_listen: usize) -> Vec<String> {
     let mut paths = Vec::new();
     for text in section.texts("wanted").unwrap_or_default() {
-        if settings::is_http_path(&text.value) {
+        if health::is_path(&text.value) {
             paths.push(text.value);
         } else {
             let problem = format!("{:?} is not a path", text.value);
@@ -295,7 +295,7 @@ fn metrics(section: &Section<'_>, n_listen: usize) -> Option<Metrics> {
     needs_listener(section, "metrics", n_listen);
     let table = section.section("metrics", METRICS_KEYS)?;
     let path = table.text("path").map_or("/metrics".to_owned(), |text| text.value);
-    if !settings::is_http_path(&path) {
+    if !health::is_path(&path) {
         table.problem_with_hint("path", format!("{path:?} is not a path"), "write \"/metrics\"");
     }
     let max_ratio_ppm = table.ratio_ppm("max_ratio").unwrap_or(50_000);

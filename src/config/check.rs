@@ -10,7 +10,9 @@ use std::path::Path;
 
 use super::model::{Handoff, Keep, Listen, ReleaseKey, Service, Settings};
 use super::raw::{Found, Section};
-use super::{backup, bake, data, env_file, hooks, listen, proxy, sections, settings, takeover};
+use super::{
+    backup, bake, data, env_file, health, hooks, listen, proxy, sections, settings, takeover,
+};
 use crate::core::ids::ServiceName;
 
 /// Version of the settings' format.
@@ -68,9 +70,9 @@ fn service(name: ServiceName, section: &Section<'_>, base: &Path) -> Draft {
 fn service_settings(section: &Section<'_>, base: &Path, listen: &[Found<Listen>]) -> Settings {
     let has_stream = listen.iter().any(|found| !matches!(found.value, Listen::Udp(_)));
     let n_listen = usize::from(has_stream || section.has("proxy"));
-    let mut health = settings::default_health(n_listen);
-    if let Some(table) = section.section("health", settings::HEALTH_KEYS) {
-        health = settings::health(&table, health, n_listen);
+    let mut health = health::default(n_listen);
+    if let Some(table) = section.section("health", health::KEYS) {
+        health = health::read(&table, health, n_listen);
     }
     let mut bake = bake::default();
     if let Some(table) = section.section("bake", bake::KEYS) {

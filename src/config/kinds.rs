@@ -10,6 +10,18 @@ pub(super) struct Kind {
     pub(super) name: &'static str,
     /// In the order in which they are listed for people.
     pub(super) keys: &'static [&'static str],
+    /// It asks through the service's listener, so there must be one.
+    pub(super) needs_listener: bool,
+}
+
+impl Kind {
+    pub(super) const fn new(name: &'static str, keys: &'static [&'static str]) -> Self {
+        Self { name, keys, needs_listener: false }
+    }
+
+    pub(super) const fn through_listener(self) -> Self {
+        Self { needs_listener: true, ..self }
+    }
 }
 
 /// A kind with its reader, which returns nothing where it has reported a problem.

@@ -8,6 +8,7 @@ pub mod backup;
 pub mod bake;
 pub mod duration;
 pub mod env_file;
+pub mod health;
 pub mod kernel;
 pub mod listen;
 pub mod locate;

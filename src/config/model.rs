@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 pub use super::backup::{Backup, Driver};
 pub use super::bake::{Bake, Inconclusive};
+pub use super::health::{Check, Health};
 pub use super::hooks::{Hook, Point};
 pub use super::notify::{Target, Way, Webhook};
 pub use super::proxy::{Admin, Proxy};
@@ -171,48 +172,6 @@ pub enum Handoff {
     Intercept,
     /// It is told a port, or a socket's path, of its own, and connections are passed on.
     Port,
-}
-
-/// What a probe asks.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Check {
-    /// `GET` this path on the first listener; 200 to 399 is good.
-    Http(String),
-    /// A connection is accepted into the slot's queue and taken out of it by the program.
-    Tcp,
-    /// A command in the release, as the service's user; exit 0 is good.
-    Exec(Vec<String>),
-    /// The program says `READY=1` on `NOTIFY_SOCKET`; from then on being alive is good.
-    Notify,
-    /// Being alive is good (the default for a service without a listener).
-    Alive,
-}
-
-/// Health checks.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Health {
-    /// What is asked.
-    pub check: Check,
-    /// Time between probes in gate and bake.
-    #[serde(with = "super::duration")]
-    pub interval: Duration,
-    /// Time between probes at rest; zero is none.
-    #[serde(with = "super::duration")]
-    pub rest_interval: Duration,
-    /// A probe that takes longer is bad.
-    #[serde(with = "super::duration")]
-    pub timeout: Duration,
-    /// Good probes in a row that the gate wants.
-    pub rise: u32,
-    /// Bad probes in a row that end a bake.
-    pub fall: u32,
-    /// The candidate must have run this long before the gate opens.
-    #[serde(with = "super::duration")]
-    pub min_healthy: Duration,
-    /// The gate fails when it has not opened by then.
-    #[serde(with = "super::duration")]
-    pub deadline: Duration,
 }
 
 /// How a rollback is rehearsed.

@@ -338,8 +338,9 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::config::health;
     use crate::config::sections::{KEYS, SERVICE};
-    use crate::config::settings::{HEALTH_KEYS, STOP_KEYS};
+    use crate::config::settings::STOP_KEYS;
 
     /// Reads `text` with `read` and gives what it returned and the problems.
     fn check<T>(text: &str, read: impl Fn(&Section<'_>) -> T) -> (T, Vec<String>) {
@@ -409,7 +410,7 @@ mod tests {
     #[test]
     fn an_unknown_key_is_answered_by_what_was_meant() {
         for (key, known, hint) in [
-            ("intervall", HEALTH_KEYS, "did you mean interval?"),
+            ("intervall", health::KEYS, "did you mean interval?"),
             ("rise", SERVICE, "it belongs in [service.NAME.health]"),
             ("colour", STOP_KEYS, "known here: signal, linger, drain, timeout"),
         ] {

@@ -10,7 +10,7 @@ use super::model::{ReleaseKey, Settings};
 use super::problem::{Problem, Report};
 use super::raw::Section;
 use super::sections::{KEYS, RELEASE};
-use super::{data, hooks, parse, settings};
+use super::{data, health, hooks, parse, settings};
 
 /// The settings a release runs with.
 #[derive(Debug, Clone, PartialEq)]
@@ -65,8 +65,8 @@ fn read(top: &Section<'_>, base: &Settings, n_listen: usize) -> Overlay {
             warnings.push(format!("env.{name}: the release's value replaces the host's"));
         }
     }
-    if let Some(health) = top.section("health", settings::HEALTH_KEYS) {
-        settings.health = settings::health(&health, settings.health, n_listen);
+    if let Some(table) = top.section("health", health::KEYS) {
+        settings.health = health::read(&table, settings.health, n_listen);
     }
     if let Some(stop) = top.section("stop", settings::STOP_KEYS) {
         settings.stop = settings::stop(&stop, settings.stop);
@@ -105,7 +105,7 @@ mod tests {
             instances: 2,
             env: [("A", "host"), ("B", "host")].map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
             handoff: Handoff::Inherit,
-            health: settings::default_health(1),
+            health: health::default(1),
             bake: crate::config::bake::default(),
             stop: settings::default_stop(),
             migrate: None,

@@ -1,13 +1,13 @@
 //! Every section of a configuration with its keys. A section that is read in a file of its own has
 //! its keys there.
 
-use super::{backup, bake, data, hooks, notify, proxy, settings, takeover};
+use super::{backup, bake, data, health, hooks, notify, proxy, settings, takeover};
 
 /// Every key that is understood, by section. The first section is the top of `halley.toml`.
 pub const KEYS: &[(&str, &[&str])] = &[
     ("", TOP),
     ("service.NAME", SERVICE),
-    ("service.NAME.health", settings::HEALTH_KEYS),
+    ("service.NAME.health", health::KEYS),
     ("service.NAME.bake", bake::KEYS),
     ("service.NAME.bake.metrics", bake::METRICS_KEYS),
     ("service.NAME.keep", KEEP),

@@ -7,38 +7,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::env_file::{is_name, is_reserved};
-use super::model::{Check, Drain, Health, Stop};
+use super::model::{Drain, Stop};
 use super::raw::Section;
 
-pub(super) const HEALTH_KEYS: &[&str] = &[
-    "http",
-    "tcp",
-    "exec",
-    "notify",
-    "interval",
-    "rest_interval",
-    "timeout",
-    "rise",
-    "fall",
-    "min_healthy",
-    "deadline",
-];
 pub(super) const STOP_KEYS: &[&str] = &["signal", "linger", "drain", "timeout"];
-
-/// The health checks of a service that names none: a connection is taken for a service with
-/// listeners, being alive for one without.
-pub(super) fn default_health(n_listen: usize) -> Health {
-    Health {
-        check: if n_listen == 0 { Check::Alive } else { Check::Tcp },
-        interval: Duration::from_secs(1),
-        rest_interval: Duration::from_secs(10),
-        timeout: Duration::from_secs(2),
-        rise: 3,
-        fall: 3,
-        min_healthy: Duration::from_secs(2),
-        deadline: Duration::from_secs(30),
-    }
-}
 
 pub(super) fn default_stop() -> Stop {
     let (linger, timeout) = (Duration::from_secs(5), Duration::from_secs(30));
@@ -61,28 +33,6 @@ pub(super) fn env(section: &Section<'_>) -> BTreeMap<String, String> {
         }
     }
     vars
-}
-
-/// The checks of the section laid over `base`.
-pub(super) fn health(section: &Section<'_>, base: Health, n_listen: usize) -> Health {
-    let health = Health {
-        check: check(section, n_listen).unwrap_or(base.check),
-        interval: section.positive_duration("interval").unwrap_or(base.interval),
-        rest_interval: section.duration("rest_interval").unwrap_or(base.rest_interval),
-        timeout: section.positive_duration("timeout").unwrap_or(base.timeout),
-        rise: section.number("rise", 1, 1000).unwrap_or(base.rise),
-        fall: section.number("fall", 1, 1000).unwrap_or(base.fall),
-        min_healthy: section.duration("min_healthy").unwrap_or(base.min_healthy),
-        deadline: section.positive_duration("deadline").unwrap_or(base.deadline),
-    };
-    if health.deadline < health.min_healthy {
-        section.problem("deadline", "is shorter than min_healthy: the gate could never open");
-    } else if health.deadline < health.interval.saturating_mul(health.rise - 1) {
-        let message = "is too short for `rise` probes one `interval` apart: the gate could never \
-                       open";
-        section.problem("deadline", message);
-    }
-    health
 }
 
 /// The way to stop of the section laid over `base`.
@@ -115,50 +65,4 @@ fn signal(section: &Section<'_>) -> Option<String> {
         return None;
     }
     Some(plain.to_owned())
-}
-
-/// The one check that the section names, if it names one.
-fn check(section: &Section<'_>, n_listen: usize) -> Option<Check> {
-    let named: Vec<_> =
-        ["http", "tcp", "exec", "notify"].into_iter().filter(|key| section.has(key)).collect();
-    if let [first, second, ..] = named[..] {
-        let message = format!("a service has one check, and {first} is given too");
-        section.problem_with_hint(second, message, "keep one of http, tcp, exec, notify");
-    }
-    let checks: Vec<_> =
-        named.iter().filter_map(|key| Some((*key, one_check(section, key)?))).collect();
-    let (key, check) = checks.into_iter().next()?;
-    if n_listen == 0 && matches!(check, Check::Http(_) | Check::Tcp) {
-        let hint = "use exec or notify, or give it an address in listen";
-        section.problem_with_hint(key, "the service has no listener to probe", hint);
-    }
-    Some(check)
-}
-
-fn one_check(section: &Section<'_>, key: &str) -> Option<Check> {
-    match key {
-        "http" => http_path(section).map(Check::Http),
-        "tcp" => section.flag("tcp").map(|_| Check::Tcp),
-        "exec" => section.command("exec").map(Check::Exec),
-        _ => section.flag("notify").map(|_| Check::Notify),
-    }
-}
-
-fn http_path(section: &Section<'_>) -> Option<String> {
-    let path = section.text("http")?.value;
-    if is_http_path(&path) {
-        return Some(path);
-    }
-    let message = format!("{path:?} is not a path");
-    section.problem_with_hint(
-        "http",
-        message,
-        "write \"/healthz\"; the request goes to the first listener",
-    );
-    None
-}
-
-/// Whether it can stand in a request as it is.
-pub(super) fn is_http_path(path: &str) -> bool {
-    path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic())
 }

@@ -3,7 +3,7 @@
 use super::super::kinds::Kind;
 use super::super::raw::Section;
 
-pub(super) const KIND: Kind = Kind { name: "command", keys: &["take", "restore", "check"] };
+pub(super) const KIND: Kind = Kind::new("command", &["take", "restore", "check"]);
 
 /// Anything else, by commands.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use super::super::kinds::Kind;
 use super::super::raw::Section;
 use super::path;
 
-pub(super) const KIND: Kind = Kind { name: "files", keys: &["path"] };
+pub(super) const KIND: Kind = Kind::new("files", &["path"]);
 
 /// A tree of files.
 #[derive(Debug, Clone, PartialEq, Eq)]

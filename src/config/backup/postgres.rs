@@ -3,7 +3,7 @@
 use super::super::kinds::Kind;
 use super::super::raw::Section;
 
-pub(super) const KIND: Kind = Kind { name: "postgres", keys: &["url_env", "query"] };
+pub(super) const KIND: Kind = Kind::new("postgres", &["url_env", "query"]);
 
 /// A PostgreSQL database.
 #[derive(Debug, Clone, PartialEq, Eq)]

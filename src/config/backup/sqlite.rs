@@ -6,7 +6,7 @@ use super::super::kinds::Kind;
 use super::super::raw::Section;
 use super::path;
 
-pub(super) const KIND: Kind = Kind { name: "sqlite", keys: &["path", "query"] };
+pub(super) const KIND: Kind = Kind::new("sqlite", &["path", "query"]);
 
 /// A SQLite database.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use super::super::kinds::Kind;
 use super::super::raw::Section;
 use super::fields::{self, Admin};
 
-pub(super) const KIND: Kind = Kind { name: "caddy", keys: &["admin", "id"] };
+pub(super) const KIND: Kind = Kind::new("caddy", &["admin", "id"]);
 
 /// Caddy's admin API.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use super::super::kinds::Kind;
 use super::super::raw::Section;
 use super::fields;
 
-pub(super) const KIND: Kind = Kind { name: "command", keys: &["flip", "check"] };
+pub(super) const KIND: Kind = Kind::new("command", &["flip", "check"]);
 
 /// Any other proxy, by command; upstreams are in `HALLEY_UPSTREAMS` (space-separated) and for
 /// `{upstreams}` in its arguments.

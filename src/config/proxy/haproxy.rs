@@ -4,7 +4,7 @@ use super::super::kinds::Kind;
 use super::super::raw::Section;
 use super::fields::{self, Admin};
 
-pub(super) const KIND: Kind = Kind { name: "haproxy", keys: &["admin", "backend", "server"] };
+pub(super) const KIND: Kind = Kind::new("haproxy", &["admin", "backend", "server"]);
 
 /// HAProxy's runtime API; servers `server` (one instance) or `server1`, `server2`, … of `backend`.
 #[derive(Debug, Clone, PartialEq, Eq)]

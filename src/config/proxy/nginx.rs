@@ -6,7 +6,7 @@ use super::super::kinds::Kind;
 use super::super::raw::Section;
 use super::fields;
 
-pub(super) const KIND: Kind = Kind { name: "nginx", keys: &["file", "test", "reload"] };
+pub(super) const KIND: Kind = Kind::new("nginx", &["file", "test", "reload"]);
 
 /// nginx: an include file with the servers of an upstream, tested, then reloaded.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -13,7 +13,8 @@ use crate::keeper::protocol::End;
 use crate::supervisor::bake::book::Book;
 use crate::supervisor::bake::finding::Finding;
 use crate::supervisor::bake::metrics::{self, Counters};
-use crate::supervisor::health::check::{self, Ran};
+use crate::supervisor::health::command::{self, Ran};
+use crate::supervisor::health::connection;
 use crate::supervisor::health::probe;
 use crate::supervisor::service::instances::Crew;
 
@@ -44,7 +45,7 @@ pub(super) async fn paths(book: &Book) -> Infallible {
 async fn wanted(book: &Book, paths: &[String]) -> Finding {
     for instance in &book.crew.instances() {
         for path in paths {
-            let probe = check::path_at(&book.service, &book.crew, instance, path).await;
+            let probe = connection::path_at(&book.service, &book.crew, instance, path).await;
             if let Some(why) = probe.why() {
                 return Finding::new(Sample::Bad, format!("instance {}: {why}", instance.index));
             }
@@ -99,7 +100,7 @@ async fn run(book: &Book, crew: &Rc<Crew>, command: &Command) -> Finding {
     let env: Vec<_> = old.map(|old| ("HALLEY_OLD_RELEASE".to_owned(), old)).into_iter().collect();
     for instance in &crew.instances() {
         let ran =
-            check::run(&book.service, crew, instance, &command.command, command.timeout, &env)
+            command::run(&book.service, crew, instance, &command.command, command.timeout, &env)
                 .await;
         let is_odd = !matches!(ran, Ran::Ended(End::Exited(0 | 1 | UNCLEAR)));
         let finding = opinion(&command.command, ran);

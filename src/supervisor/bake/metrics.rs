@@ -9,7 +9,7 @@ use crate::core::analysis::exposition::{self, Series};
 use crate::core::analysis::ratio::Increase;
 use crate::core::health::Sample;
 use crate::supervisor::bake::finding::Finding;
-use crate::supervisor::health::check;
+use crate::supervisor::health::connection;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::Crew;
 
@@ -35,7 +35,7 @@ impl Counters {
     ) -> Result<(), String> {
         let (mut bad, mut total) = (Vec::new(), Vec::new());
         for instance in &crew.instances() {
-            let text = check::text_at(service, crew, instance, &metrics.path).await?;
+            let text = connection::text_at(service, crew, instance, &metrics.path).await?;
             let process = format!("{}/{}", instance.index, instance.pid().unwrap_or(0));
             for series in exposition::parse(&text) {
                 let series = series.map_err(|error| format!("GET {}: {error}", metrics.path))?;

@@ -3,6 +3,9 @@
 //! This room must never change anything: no restart, no steering, no state.
 
 pub mod check;
+mod checker;
+pub(crate) mod command;
+pub(crate) mod connection;
 pub mod diagnosis;
 pub mod gate;
 pub mod liveness;

@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 use crate::keeper::protocol::LaunchSpec;
-use crate::supervisor::health::check;
+use crate::supervisor::health::connection;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::Instance;
 use crate::supervisor::sockets::listener::Listener;
@@ -93,7 +93,7 @@ async fn pass_on(
 }
 
 async fn splice(service: &Service, instance: &Instance, mut client: TcpStream) {
-    let Ok(mut program) = check::connect(service, instance).await else { return };
+    let Ok(mut program) = connection::connect(service, instance).await else { return };
     if let Err(error) = tokio::io::copy_bidirectional(&mut client, &mut program).await {
         tracing::debug!(%error, "a check's connection ended");
     }

@@ -1,0 +1,25 @@
+//! `http = "/healthz"`.
+
+use super::super::kinds::Kind;
+use super::super::raw::Section;
+
+pub(super) const KIND: Kind = Kind::new("http", &["http"]).through_listener();
+
+pub(super) fn read(section: &Section<'_>) -> Option<String> {
+    let path = section.text("http")?.value;
+    if is_path(&path) {
+        return Some(path);
+    }
+    let message = format!("{path:?} is not a path");
+    section.problem_with_hint(
+        "http",
+        message,
+        "write \"/healthz\"; the request goes to the first listener",
+    );
+    None
+}
+
+/// Whether it can stand in a request as it is.
+pub(in crate::config) fn is_path(path: &str) -> bool {
+    path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic())
+}

@@ -1,0 +1,66 @@
+//! One look at one process: the configured check, through the process's own slot.
+
+mod alive;
+mod exec;
+mod http;
+mod notify;
+mod tcp;
+
+use std::rc::Rc;
+
+use crate::config::model::{Check, Settings};
+use crate::supervisor::health::checker::{Checker, Target};
+use crate::supervisor::health::connection;
+use crate::supervisor::health::probe::Probe;
+use crate::supervisor::service::Service;
+use crate::supervisor::service::instances::{Crew, Instance};
+
+/// The checker of each kind.
+fn checker(check: &Check) -> Box<dyn Checker + '_> {
+    match check {
+        Check::Http(path) => Box::new(http::Http(path)),
+        Check::Tcp => Box::new(tcp::Tcp),
+        Check::Exec(command) => Box::new(exec::Exec(command)),
+        Check::Notify => Box::new(notify::Notify),
+        Check::Alive => Box::new(alive::Alive),
+    }
+}
+
+/// Probes one instance in its own slot, within the timeout of its settings. What answers is that
+/// process and no other.
+pub async fn at(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instance>) -> Probe {
+    if instance.run.borrow().is_none() {
+        return Probe::bad("its process has ended");
+    }
+    checker(&crew.settings.health.check).probe(Target { service, crew, instance }).await
+}
+
+/// The configured check, and whether connections are taken at all.
+pub(crate) async fn thoroughly(
+    service: &Rc<Service>,
+    crew: &Rc<Crew>,
+    instance: &Rc<Instance>,
+) -> Probe {
+    match at(service, crew, instance).await {
+        good if good.is_good() => takes(service, crew, instance).await,
+        bad => bad,
+    }
+}
+
+/// Whether an instance takes connections out of its queue, for checks that do not go through it.
+pub async fn takes(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instance>) -> Probe {
+    let connects = checker(&crew.settings.health.check).connects();
+    if connects || !service.config().is_called_by_streams() {
+        return Probe::good();
+    }
+    match connection::taken(service, crew, instance).await {
+        good if good.is_good() => good,
+        _ => Probe::bad("it accepts no connection from its accept queue"),
+    }
+}
+
+/// Probes the service where its users reach it: the kernel chooses among the live slots.
+pub async fn in_public(service: &Rc<Service>, settings: &Settings) -> Probe {
+    let health = &settings.health;
+    checker(&health.check).probe_public(service, health.timeout).await
+}

@@ -1,0 +1,17 @@
+//! The program says that it is ready; from then on being alive is good.
+
+use crate::supervisor::health::checker::{Answer, Checker, Target};
+use crate::supervisor::health::probe::Probe;
+
+pub(super) struct Notify;
+
+impl Checker for Notify {
+    fn probe<'a>(&'a self, target: Target<'a>) -> Answer<'a> {
+        Box::pin(async move {
+            if target.instance.said_ready.get() {
+                return Probe::good();
+            }
+            Probe::bad("it has not sent READY=1 to NOTIFY_SOCKET")
+        })
+    }
+}
