@@ -3,6 +3,7 @@
 
 mod commands;
 mod exits;
+mod files;
 mod json;
 mod keys;
 mod links;
@@ -116,6 +117,11 @@ fn links_lead_somewhere_and_named_tests_are_there() {
     let broken: Vec<_> =
         pages().iter().flat_map(|(path, text)| links::broken(path, text)).collect();
     assert_eq!(broken, [""; 0]);
+}
+
+#[test]
+fn files_that_the_docs_name_are_there() {
+    complain(|page| files::missing(top(), page));
 }
 
 #[test]
