@@ -4,7 +4,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use halley_sup::config::proxy::{Admin, Caddy, Proxy};
+use halley_sup::config::proxy::caddy::Caddy;
+use halley_sup::config::proxy::{Admin, Proxy};
 use halley_sup::demo::load::Shape;
 use halley_sup::supervisor::proxy::Upstream;
 

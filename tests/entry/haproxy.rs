@@ -1,6 +1,7 @@
 //! HAProxy: nothing is lost, on whatever connection.
 
-use halley_sup::config::proxy::{Admin, HaProxy, Proxy};
+use halley_sup::config::proxy::haproxy::HaProxy;
+use halley_sup::config::proxy::{Admin, Proxy};
 use halley_sup::demo::load::Shape;
 
 use crate::world::{World, ask, check, flip, free_address};

@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::PathBuf;
 
-use halley_sup::config::proxy::{Nginx, Proxy};
+use halley_sup::config::proxy::Proxy;
+use halley_sup::config::proxy::nginx::Nginx;
 use halley_sup::demo::load::Shape;
 use halley_sup::supervisor::proxy::Upstream;
 

@@ -9,7 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use halley_sup::config::proxy::{Admin, Caddy, HaProxy, Nginx, Proxy};
+use halley_sup::config::proxy::caddy::Caddy;
+use halley_sup::config::proxy::haproxy::HaProxy;
+use halley_sup::config::proxy::nginx::Nginx;
+use halley_sup::config::proxy::{Admin, Proxy};
 use halley_sup::demo::load::{Load, Shape};
 use halley_sup::supervisor::proxy::{self, Upstream};
 use rustix::process::{Pid, Signal, kill_process};

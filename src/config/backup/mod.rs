@@ -1,21 +1,16 @@
 //! `[service.NAME.backup]`: how the data of a service is backed up. The host's alone: a release
 //! does not choose how it is saved.
 
-mod command;
-mod files;
+pub mod command;
+pub mod files;
 mod path;
-mod postgres;
-mod sqlite;
+pub mod postgres;
+pub mod sqlite;
 
 use std::time::Duration;
 
 use super::kinds::{self, Keys, kinds};
 use super::raw::Section;
-
-pub use self::command::Command;
-pub use self::files::Files;
-pub use self::postgres::Postgres;
-pub use self::sqlite::Sqlite;
 
 const DEADLINE: Duration = Duration::from_secs(10 * 60);
 const KEEP: u32 = 5;
@@ -26,13 +21,13 @@ kinds! {
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub enum Driver {
         /// A SQLite database.
-        Sqlite(Sqlite) = sqlite,
+        Sqlite(sqlite::Sqlite) = sqlite,
         /// A PostgreSQL database.
-        Postgres(Postgres) = postgres,
+        Postgres(postgres::Postgres) = postgres,
         /// A tree of files.
-        Files(Files) = files,
+        Files(files::Files) = files,
         /// Anything else.
-        Command(Command) = command,
+        Command(command::Command) = command,
     }
 }
 
@@ -98,7 +93,7 @@ mod tests {
         assert_eq!(problems, [""; 0]);
         let backup = backup.unwrap();
         assert_eq!((backup.keep, backup.keep_for), (KEEP, KEEP_FOR));
-        let sqlite = Driver::Sqlite(Sqlite { path: "app.db".into(), query: None });
+        let sqlite = Driver::Sqlite(sqlite::Sqlite { path: "app.db".into(), query: None });
         assert_eq!(backup.driver, sqlite);
         for (text, problem) in [
             ("path = \"a\"", "driver: is missing"),

@@ -1,32 +1,28 @@
 //! `[service.NAME.proxy]`: the outside reverse proxy that is a service's entry point.
 
-mod caddy;
-mod command;
+pub mod caddy;
+pub mod command;
 mod fields;
-mod haproxy;
-mod nginx;
+pub mod haproxy;
+pub mod nginx;
 
 use super::kinds::{self, Keys, Kind, kinds};
 use super::raw::Section;
 
-pub use self::caddy::Caddy;
-pub use self::command::Command;
 pub use self::fields::Admin;
-pub use self::haproxy::HaProxy;
-pub use self::nginx::Nginx;
 
 kinds! {
     /// An outside reverse proxy that is the stable entry point.
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub enum Proxy {
         /// Caddy's admin API.
-        Caddy(Caddy) = caddy,
+        Caddy(caddy::Caddy) = caddy,
         /// HAProxy's runtime API.
-        HaProxy(HaProxy) = haproxy,
+        HaProxy(haproxy::HaProxy) = haproxy,
         /// nginx: an include file.
-        Nginx(Nginx) = nginx,
+        Nginx(nginx::Nginx) = nginx,
         /// Any other, by command.
-        Command(Command) = command,
+        Command(command::Command) = command,
     }
 }
 
@@ -86,19 +82,19 @@ mod tests {
         for (text, expected) in [
             (
                 "kind = \"caddy\"\nadmin = \"http://127.0.0.1:2019/\"\nid = \"web\"",
-                Proxy::Caddy(Caddy { admin: tcp("127.0.0.1:2019"), id: "web".to_owned() }),
+                Proxy::Caddy(caddy::Caddy { admin: tcp("127.0.0.1:2019"), id: "web".to_owned() }),
             ),
             (
                 "kind = \"caddy\"\nadmin = \"unix:/run/x.sock\"\nid = \"web\"",
-                Proxy::Caddy(Caddy { admin: unix(), id: "web".to_owned() }),
+                Proxy::Caddy(caddy::Caddy { admin: unix(), id: "web".to_owned() }),
             ),
             (
                 "kind = \"haproxy\"\nadmin = \"tcp://[::1]:9\"\nbackend = \"web\"\nserver = \"app\"",
-                Proxy::HaProxy(HaProxy { admin: tcp("[::1]:9"), backend, server }),
+                Proxy::HaProxy(haproxy::HaProxy { admin: tcp("[::1]:9"), backend, server }),
             ),
             (
                 "kind = \"nginx\"\nfile = \"/a/b.conf\"",
-                Proxy::Nginx(Nginx {
+                Proxy::Nginx(nginx::Nginx {
                     file: PathBuf::from("/a/b.conf"),
                     test: words(&["nginx", "-t"]),
                     reload: words(&["nginx", "-s", "reload"]),
@@ -106,7 +102,7 @@ mod tests {
             ),
             (
                 "kind = \"nginx\"\nfile = \"/a/b.conf\"\ntest = [\"t\"]\nreload = [\"r\", \"x\"]",
-                Proxy::Nginx(Nginx {
+                Proxy::Nginx(nginx::Nginx {
                     file: PathBuf::from("/a/b.conf"),
                     test: words(&["t"]),
                     reload: words(&["r", "x"]),
@@ -114,11 +110,17 @@ mod tests {
             ),
             (
                 "kind = \"command\"\nflip = [\"f\", \"{upstreams}\"]",
-                Proxy::Command(Command { flip: words(&["f", "{upstreams}"]), check: None }),
+                Proxy::Command(command::Command {
+                    flip: words(&["f", "{upstreams}"]),
+                    check: None,
+                }),
             ),
             (
                 "kind = \"command\"\nflip = [\"f\"]\ncheck = [\"c\"]",
-                Proxy::Command(Command { flip: words(&["f"]), check: Some(words(&["c"])) }),
+                Proxy::Command(command::Command {
+                    flip: words(&["f"]),
+                    check: Some(words(&["c"])),
+                }),
             ),
         ] {
             let (proxy, problems) = check(text);

@@ -13,7 +13,8 @@ use hyper::body::Bytes;
 use hyper::{Method, StatusCode, header};
 use serde_json::{Value, json};
 
-use crate::config::proxy::{Admin, Caddy};
+use crate::config::proxy::Admin;
+use crate::config::proxy::caddy::Caddy;
 use crate::supervisor::proxy::admin::{Place, connect};
 use crate::supervisor::proxy::driver::{Driver, Upstream, Work};
 use crate::supervisor::proxy::error::{DEADLINE, EntryError};

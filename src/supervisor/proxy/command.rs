@@ -2,7 +2,7 @@
 //!
 //! Whether a failed flip left the proxy as it was is the command's own affair.
 
-use crate::config::proxy::Command;
+use crate::config::proxy::command::Command;
 use crate::supervisor::processes::host_command;
 use crate::supervisor::proxy::driver::{Driver, Upstream, Work};
 use crate::supervisor::proxy::error::{DEADLINE, EntryError};

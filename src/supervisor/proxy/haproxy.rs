@@ -9,7 +9,8 @@ use std::net::IpAddr;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::config::proxy::{Admin, HaProxy};
+use crate::config::proxy::Admin;
+use crate::config::proxy::haproxy::HaProxy;
 use crate::supervisor::proxy::admin::{Place, connect};
 use crate::supervisor::proxy::driver::{Driver, Upstream, Work};
 use crate::supervisor::proxy::error::{DEADLINE, EntryError};

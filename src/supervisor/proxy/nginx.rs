@@ -6,7 +6,7 @@
 use std::io;
 use std::path::Path;
 
-use crate::config::proxy::Nginx;
+use crate::config::proxy::nginx::Nginx;
 use crate::supervisor::processes::host_command;
 use crate::supervisor::proxy::driver::{Driver, Upstream, Work};
 use crate::supervisor::proxy::error::{DEADLINE, EntryError};

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use crate::config::backup::Command;
+use crate::config::backup::command::Command;
 use crate::supervisor::data::context::{Context, Env};
 use crate::supervisor::data::driver::{Counts, Driver, Work};
 use crate::supervisor::data::site::Site;

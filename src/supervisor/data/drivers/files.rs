@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::config::backup::Files;
+use crate::config::backup::files::Files;
 use crate::config::model::Settings;
 use crate::os::fs as durable;
 use crate::supervisor::data::context::{Context, Env, on_thread};

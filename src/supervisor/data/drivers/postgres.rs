@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::config::backup::Postgres;
+use crate::config::backup::postgres::Postgres;
 use crate::config::model::Settings;
 use crate::supervisor::data::context::{Context, Env};
 use crate::supervisor::data::driver::{Counts, Driver, Work};

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::config::backup::Sqlite;
+use crate::config::backup::sqlite::Sqlite;
 use crate::config::model::Settings;
 use crate::os::fs;
 use crate::supervisor::data::context::{Context, Env, on_thread};
