@@ -33,9 +33,9 @@ use crate::supervisor::processes::keeper_client::{Found, Inventory};
 use crate::supervisor::processes::log_files;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::{Crew, Instance, Run};
+use crate::supervisor::service::occupied::may_start;
 use crate::supervisor::service::operation::Operation;
 use crate::supervisor::service::terms::{Extent, Force, Terms};
-use crate::supervisor::service::unresumed::may_start;
 use crate::supervisor::tasks::hook_state::Marks;
 use crate::supervisor::tasks::task;
 

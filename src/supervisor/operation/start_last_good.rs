@@ -19,7 +19,7 @@ use crate::supervisor::service::Service;
 use crate::supervisor::service::condition::Source;
 use crate::supervisor::service::instances::Crew;
 use crate::supervisor::service::notices;
-use crate::supervisor::service::unresumed::may_start;
+use crate::supervisor::service::occupied::may_start;
 
 /// Between tries to start a release.
 const STARTS: Pauses = Pauses::doubling(200, 30_000);

@@ -35,7 +35,7 @@ pub(crate) fn leave(
     tracing::error!(service = %service.name, op = op.0, why, "an operation CANNOT BE RESUMED");
     let may_have_migrated = opened::phases(records).any(|phase| phase == Phase::Migrate);
     let unresumed = Unresumed { op, why, may_have_migrated };
-    notices::degraded(service, &unresumed.trouble(service).what);
+    notices::degraded(service, &refusal::unresumed(service, &unresumed).what);
     service.activity.leave_open(Some(unresumed));
 }
 

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use crate::api::Trouble;
 use crate::core::exit::Exit;
 use crate::supervisor::service::Service;
-use crate::supervisor::service::refusal::{busy, busy_with_set, refusal};
+use crate::supervisor::service::refusal::{self, busy, busy_with_set, refusal};
 use crate::supervisor::service::terms::Force;
 
 /// Why no operation can begin now, sets aside. Asks and changes nothing.
@@ -33,10 +33,19 @@ pub fn obstacle(service: &Service) -> Option<Trouble> {
         return Some(refusal(service, "changed", &why, Exit::Busy, &["status"]));
     }
     if let Some(unresumed) = service.activity.unresumed() {
-        return Some(unresumed.trouble(service));
+        return Some(refusal::unresumed(service, &unresumed));
     }
     let running = service.activity.operation().filter(|running| !running.is_stranded());
     running.map(|running| busy(service, &running))
+}
+
+/// Whether the last good release may be started when it does not run: with an operation that is not
+/// resumed, only where nothing else runs and its data is as it was.
+#[must_use]
+pub(crate) fn may_start(service: &Service) -> bool {
+    service.activity.unresumed().is_none_or(|unresumed| {
+        !unresumed.may_have_migrated && !service.fleet.all().iter().any(|crew| crew.is_alive())
+    })
 }
 
 /// Why no release begins: the service is frozen.

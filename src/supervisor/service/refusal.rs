@@ -5,6 +5,7 @@ use crate::core::exit::Exit;
 use crate::os::clock;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::operation::Operation;
+use crate::supervisor::service::unresumed::Unresumed;
 use crate::text;
 
 /// Why a verb is not taken up.
@@ -62,6 +63,20 @@ pub fn busy(service: &Service, running: &Operation) -> Trouble {
 /// Nothing runs that an order could be given to.
 pub fn idle(service: &Service) -> Trouble {
     refusal(service, "changed", "no operation runs", Exit::Usage, &["status"])
+}
+
+/// An operation is not resumed: the alarm, and what every verb is refused with that would begin
+/// something.
+#[must_use]
+pub(crate) fn unresumed(service: &Service, open: &Unresumed) -> Trouble {
+    let name = &service.name;
+    Trouble {
+        what: format!("{name}: operation {} cannot be resumed", open.op),
+        why: format!("{}; nothing is begun until that operation is closed", open.why),
+        still: still(service),
+        next: vec![format!("halley-sup abort {name}")],
+        exit: Exit::Busy.code(),
+    }
 }
 
 /// What is true for the user's users now.

@@ -14,6 +14,7 @@ use crate::supervisor::rollback_readiness::readiness;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::Crew;
 use crate::supervisor::service::occupied;
+use crate::supervisor::service::refusal;
 use crate::supervisor::service::stack::Stack;
 use crate::supervisor::service::terms::Force;
 
@@ -55,7 +56,8 @@ fn of_service(service: &Rc<Service>) -> ServiceStatus {
     let live = service.live_crew();
     let serving = service.serving();
     let trouble = service.condition.trouble();
-    let unresumed = service.activity.unresumed().map(|unresumed| unresumed.trouble(service));
+    let unresumed =
+        service.activity.unresumed().map(|unresumed| refusal::unresumed(service, &unresumed));
     let alarm = unresumed.or_else(|| state.alarm.clone());
     let (word, why) = match &live {
         _ if state.stopped => ("stopped", None),
