@@ -74,6 +74,23 @@ fn one_that_forks_away_leaves_nothing_behind() {
 }
 
 #[test]
+fn one_that_prints_another_end_than_its_own_is_not_believed() {
+    let mut world = World::asleep(crate::world::free_address());
+    let config = crate::world::config(world.address, "");
+    let two = "instances = 2\n[service.web.health]";
+    world.configure(&config.replace("[service.web.health]", two));
+    world.wake();
+    world.release(&[]).expect(0);
+    // The other instance writes into the same log, and its lines follow those of the first one's end.
+    let forge = "while echo 'halley: process 1 ended: exit 0'; do :; done";
+    let script = format!("[ $HALLEY_INSTANCE = 0 ] || {forge}; sleep 0.3; exit 3");
+    let build = world.build_of(&["/bin/sh", "-c", &script]);
+    let why = refused(&world, 20, |world| world.release_path(&build));
+    assert!(why.contains("ended: exit 3"), "{why}");
+    assert!(!why.contains("it went to the background"), "{why}");
+}
+
+#[test]
 fn one_that_listens_elsewhere_is_told_where() {
     let world = World::new();
     world.release(&[]).expect(0);

@@ -6,29 +6,33 @@ use std::rc::Rc;
 
 use crate::config::model::Handoff;
 use crate::core::ids::{Generation, ReleaseId};
+use crate::keeper::protocol::End;
 use crate::os::{listen, proc};
 use crate::supervisor::processes::log_files;
 use crate::supervisor::service::Service;
-use crate::supervisor::service::instances::{Crew, Instance};
+use crate::supervisor::service::instances::{Crew, Instance, LastEnd};
 use crate::supervisor::sockets::backend_address::Place;
 
 /// Lines of a failed candidate's log that an error shows.
 const N_LINES: usize = 10;
 
-/// How a process ended that should have lived, with its last lines.
+/// How a process ended that should have lived, with its last lines. How is what the keeper reported:
+/// the log is the program's, and may hold anything.
 pub fn death(service: &Service, generation: Generation, release: ReleaseId) -> String {
-    let lines = log_files::tail(&service.logs.path(release), 200);
-    let own: Vec<&String> = lines.iter().collect();
-    let ended = own.iter().rev().find_map(|line| line.split_once("halley: process "));
-    let how = ended.map_or("ended".to_owned(), |(_, text)| text.to_owned());
-    let hint = if how.contains("exit 0") {
-        "\nit went to the background: run it in the foreground"
-    } else {
-        ""
+    let last = service.fleet.get(generation).and_then(|crew| crew.last_end());
+    tracing::debug!(%generation, ?last, "reporting a death");
+    format!("{}{}", end_text(last), tail_text(service, release))
+}
+
+fn end_text(last: Option<LastEnd>) -> String {
+    let Some(LastEnd { pid, end, .. }) = last else {
+        return "process ended, how is unknown".to_owned();
     };
-    let tail = tail_text(service, release);
-    tracing::debug!(%generation, "reporting a death");
-    format!("process {how}{hint}{tail}")
+    let hint = match end {
+        End::Exited(0) => "\nit went to the background: run it in the foreground",
+        End::Exited(_) | End::Killed(_) | End::Unknown => "",
+    };
+    format!("process {pid} ended: {end}{hint}")
 }
 
 /// The last lines a generation wrote.
@@ -110,5 +114,23 @@ fn elsewhere(handoff: Handoff, instance: &Instance, address: SocketAddr) -> Opti
             Some(format!("\nit listens on {address}, but {name}={value} is set"))
         }
         (Handoff::Port, None) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::time::Tick;
+
+    #[test]
+    fn an_end_is_what_the_keeper_reported() {
+        let of = |end| end_text(Some(LastEnd { pid: 7, end, at: Tick(0) }));
+        assert_eq!(of(End::Exited(3)), "process 7 ended: exit 3");
+        assert_eq!(of(End::Killed(9)), "process 7 ended: killed by SIGKILL");
+        assert_eq!(of(End::Unknown), "process 7 ended: unknown");
+        assert!(
+            of(End::Exited(0)).starts_with("process 7 ended: exit 0\nit went to the background")
+        );
+        assert_eq!(end_text(None), "process ended, how is unknown");
     }
 }

@@ -20,7 +20,7 @@ use crate::supervisor::instances::start;
 use crate::supervisor::processes::child_tag::Role;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::condition::Source;
-use crate::supervisor::service::instances::{Crew, Instance, Run};
+use crate::supervisor::service::instances::{Crew, Instance, LastEnd, Run};
 use crate::supervisor::service::notices;
 use crate::text;
 
@@ -179,6 +179,8 @@ fn resteer(service: &Rc<Service>, crew: &Rc<Crew>) {
 }
 
 fn note_end(service: &Service, crew: &Crew, instance: &Instance, run: &Run, end: End) {
+    let last = LastEnd { pid: run.identity.pid, end, at: clock::tick() };
+    instance.last_end.set(Some(last));
     let how = end.to_string();
     let text = format!("halley: process {} ended: {how}\n", run.identity.pid);
     if let Some(writer) = service.logs.open_writer(crew.release) {

@@ -15,7 +15,7 @@ use crate::core::backoff::Restarts;
 use crate::core::duty::Duty;
 use crate::core::ids::{Generation, InstanceIndex, ReleaseId, SlotId};
 use crate::core::time::Tick;
-use crate::keeper::protocol::{ChildId, Identity};
+use crate::keeper::protocol::{ChildId, End, Identity};
 use crate::supervisor::sockets::backend_address::Place;
 
 /// All generations of a service that have processes, by number.
@@ -72,6 +72,8 @@ pub struct Instance {
     pub forwarder: RefCell<Option<Run>>,
     /// The process it is now.
     pub run: RefCell<Option<Run>>,
+    /// How its process, or the forwarder's, ended last, as the keeper reported it to this supervisor.
+    pub(crate) last_end: Cell<Option<LastEnd>>,
     /// When it is started again.
     pub backoff: RefCell<Restarts>,
     /// Starts after the first.
@@ -97,6 +99,17 @@ pub struct Run {
     pub identity: Identity,
     /// When it was started.
     pub started: Tick,
+}
+
+/// The end of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LastEnd {
+    /// Its process id.
+    pub(crate) pid: i32,
+    /// How.
+    pub(crate) end: End,
+    /// When the keeper reported it.
+    pub(crate) at: Tick,
 }
 
 impl Fleet {
@@ -218,6 +231,13 @@ impl Crew {
         self.instances().iter().any(|instance| instance.run.borrow().is_some())
     }
 
+    /// The newest end of any of its processes.
+    pub(crate) fn last_end(&self) -> Option<LastEnd> {
+        let instances = self.instances();
+        let ends = instances.iter().filter_map(|instance| instance.last_end.get());
+        ends.max_by_key(|last| last.at)
+    }
+
     /// Its programs at the keeper.
     pub fn children(&self) -> Vec<ChildId> {
         self.instances().iter().filter_map(|instance| instance.child()).collect()
@@ -240,6 +260,7 @@ impl Instance {
             place,
             forwarder: RefCell::new(None),
             run: RefCell::new(None),
+            last_end: Cell::new(None),
             backoff: RefCell::default(),
             restarts: Cell::new(0),
             joined: Cell::new(false),
