@@ -16,6 +16,7 @@ use crate::store::release;
 use crate::store::state::Freeze;
 use crate::supervisor::health::probe::Transcript;
 use crate::supervisor::health::probe_all::{Round, probe_all};
+use crate::supervisor::processes::child_tag::Purpose;
 use crate::supervisor::service::candidate::{BegunBy, Candidate, WayBack};
 
 use crate::supervisor::rollback_readiness::rehearsal;
@@ -112,8 +113,8 @@ pub async fn perform(
     result.with_warnings(notes.warnings)
 }
 
-fn purpose(candidate: &Candidate) -> String {
-    format!("migrate/{}", candidate.op)
+fn purpose(candidate: &Candidate) -> Purpose {
+    Purpose::Migration(candidate.op)
 }
 
 fn command(

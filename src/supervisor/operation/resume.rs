@@ -139,7 +139,7 @@ fn take_mine(service: &Rc<Service>, inventory: &mut Inventory) -> Vec<(Label, Fo
             (Role::Instance | Role::Forwarder, None) => instances.push((label, found)),
             (Role::Passer, _) => service.slots.passers().adopt(found),
             // Ended or not, it is asked for by whoever goes on with what it was run for.
-            (Role::Oneshot, Some(purpose)) if task::outlives(purpose) => {
+            (Role::Oneshot, Some(purpose)) if purpose.outlives_a_supervisor() => {
                 if let Some(end) = found.end {
                     service.link().child_ended(found.child, end);
                 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::core::ids::{Generation, InstanceIndex, ReleaseId, ServiceName, SlotId};
+use crate::core::ids::{Generation, InstanceIndex, OpId, ReleaseId, ServiceName, SlotId};
 use crate::core::time::Tick;
 
 /// What a child is.
@@ -39,7 +39,54 @@ pub struct Label {
     pub socket: Option<PathBuf>,
     /// What a command is run for.
     #[serde(default)]
-    pub purpose: Option<String>,
+    pub purpose: Option<Purpose>,
+}
+
+/// What a command, or an instance that does not serve, is run for. In a label it is a text.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub enum Purpose {
+    /// An instance is tried out: the next supervisor ends it.
+    Rehearsal,
+    /// The migration of this operation: it goes on when the supervisor dies, and the next one asks
+    /// for its end.
+    Migration(OpId),
+    /// Anything that the next supervisor ends, by its name.
+    Passing(String),
+}
+
+const REHEARSAL: &str = "rehearsal";
+const MIGRATION: &str = "migrate/";
+
+impl Purpose {
+    /// Whether the next supervisor leaves it running.
+    pub(crate) fn outlives_a_supervisor(&self) -> bool {
+        match self {
+            Self::Migration(_) => true,
+            Self::Rehearsal | Self::Passing(_) => false,
+        }
+    }
+}
+
+impl From<String> for Purpose {
+    fn from(text: String) -> Self {
+        let op = text.strip_prefix(MIGRATION).and_then(|op| op.parse().ok());
+        match op {
+            Some(op) => Self::Migration(OpId(op)),
+            None if text == REHEARSAL => Self::Rehearsal,
+            None => Self::Passing(text),
+        }
+    }
+}
+
+impl From<Purpose> for String {
+    fn from(purpose: Purpose) -> Self {
+        match purpose {
+            Purpose::Rehearsal => REHEARSAL.to_owned(),
+            Purpose::Migration(op) => format!("{MIGRATION}{op}"),
+            Purpose::Passing(name) => name,
+        }
+    }
 }
 
 /// What a child is there for.
@@ -124,5 +171,19 @@ mod tests {
             "slots":[2],"started_ms":5,"restarts":0,"role":"instance"}"#;
         let label = Label::read(text).unwrap();
         assert_eq!(Label::read(&label.print()), Some(label));
+    }
+
+    #[test]
+    fn a_purpose_is_its_text() {
+        for (text, expected, outlives) in [
+            ("rehearsal", Purpose::Rehearsal, false),
+            ("migrate/107", Purpose::Migration(OpId(107)), true),
+            ("migrate/x", Purpose::Passing("migrate/x".to_owned()), false),
+            ("hook before_flip", Purpose::Passing("hook before_flip".to_owned()), false),
+        ] {
+            let purpose = Purpose::from(text.to_owned());
+            assert_eq!((&purpose, purpose.outlives_a_supervisor()), (&expected, outlives));
+            assert_eq!(String::from(purpose), text);
+        }
     }
 }

@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 
 use crate::core::ids::OpId;
 use crate::keeper::protocol::ChildId;
+use crate::supervisor::processes::child_tag::Purpose;
 use crate::supervisor::service::operation::Operation;
 use crate::supervisor::service::release_set::ReleaseSet;
 use crate::supervisor::service::unresumed::Unresumed;
@@ -27,7 +28,7 @@ pub struct Activity {
     starting: Mutex<()>,
     scaling: Cell<bool>,
     data_work: Cell<Option<&'static str>>,
-    left_over: RefCell<BTreeMap<String, ChildId>>,
+    left_over: RefCell<BTreeMap<Purpose, ChildId>>,
     began: Notify,
 }
 
@@ -121,12 +122,12 @@ impl Activity {
     }
 
     /// A command that a supervisor before this one ran, and whose end nobody has asked for yet.
-    pub fn leave_over(&self, purpose: String, child: ChildId) {
+    pub fn leave_over(&self, purpose: Purpose, child: ChildId) {
         self.left_over.borrow_mut().insert(purpose, child);
     }
 
     /// Takes over a command that a supervisor before this one ran for this purpose.
-    pub fn take_left_over(&self, purpose: &str) -> Option<ChildId> {
+    pub fn take_left_over(&self, purpose: &Purpose) -> Option<ChildId> {
         self.left_over.borrow_mut().remove(purpose)
     }
 

@@ -7,7 +7,7 @@ use crate::core::duty::Duty;
 use crate::core::ids::{Generation, InstanceIndex, ReleaseId};
 use crate::keeper::protocol::{LaunchSpec, LaunchUser, ListenFd};
 use crate::os::proc;
-use crate::supervisor::processes::child_tag::{Label, Role};
+use crate::supervisor::processes::child_tag::{Label, Purpose, Role};
 use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::{Crew, Instance};
 use crate::supervisor::sockets::backend_address::Place;
@@ -52,14 +52,14 @@ pub fn label_of(service: &Service, crew: &Crew, instance: &Instance, role: Role)
         port,
         socket,
         // The next supervisor ends what was only tried out.
-        purpose: (crew.duty.get() == Duty::Rehearsal).then(|| "rehearsal".to_owned()),
+        purpose: (crew.duty.get() == Duty::Rehearsal).then_some(Purpose::Rehearsal),
     }
 }
 
 /// The label of a command that runs once.
-pub fn oneshot_label(service: &Service, release: ReleaseId, purpose: &str) -> Label {
+pub fn oneshot_label(service: &Service, release: ReleaseId, purpose: &Purpose) -> Label {
     let plain = Label::outside(&service.name, service.now(), Role::Oneshot);
-    Label { release: release.0, purpose: Some(purpose.to_owned()), ..plain }
+    Label { release: release.0, purpose: Some(purpose.clone()), ..plain }
 }
 
 /// The place it was told.

@@ -15,6 +15,7 @@ use crate::config::duration;
 use crate::config::model::Settings;
 use crate::core::ids::ReleaseId;
 use crate::keeper::protocol::{ChildId, End, LaunchSpec};
+use crate::supervisor::processes::child_tag::Purpose;
 use crate::supervisor::processes::keeper_child::{KeeperChild, Waited};
 use crate::supervisor::service::child_spec;
 
@@ -109,19 +110,12 @@ pub enum OneshotError {
     },
 }
 
-/// Whether a supervisor that comes up leaves a command of this purpose running, because somebody
-/// will ask for its end.
-#[must_use]
-pub fn outlives(purpose: &str) -> bool {
-    purpose.starts_with("migrate/")
-}
-
 /// Runs a command to its end. Whoever stops waiting ends it.
 ///
 /// # Errors
 /// [`OneshotError`]; a command that ran and said no is not one.
 pub async fn run(service: &Rc<Service>, oneshot: Oneshot) -> Result<Ended, OneshotError> {
-    let purpose = oneshot.name.clone();
+    let purpose = Purpose::Passing(oneshot.name.clone());
     run_through(service, oneshot, &purpose).await
 }
 
@@ -132,7 +126,7 @@ pub async fn run(service: &Rc<Service>, oneshot: Oneshot) -> Result<Ended, Onesh
 pub async fn run_through(
     service: &Rc<Service>,
     oneshot: Oneshot,
-    purpose: &str,
+    purpose: &Purpose,
 ) -> Result<Ended, OneshotError> {
     let begun = begin(service, &oneshot, purpose).await?;
     finish(service, &oneshot, begun).await
@@ -145,7 +139,7 @@ pub async fn run_through(
 pub async fn join(
     service: &Rc<Service>,
     oneshot: &Oneshot,
-    purpose: &str,
+    purpose: &Purpose,
 ) -> Option<Result<Ended, OneshotError>> {
     let child = service.activity.take_left_over(purpose)?;
     let files = Files::of(service, child);
@@ -190,7 +184,7 @@ impl Files {
 async fn begin(
     service: &Rc<Service>,
     oneshot: &Oneshot,
-    purpose: &str,
+    purpose: &Purpose,
 ) -> Result<Begun, OneshotError> {
     let failed = |why: String| OneshotError::Start { name: oneshot.name.clone(), why };
     let (program, args) =
