@@ -6,21 +6,21 @@
 //! It must never keep in its memory alone what has to outlive it, nor decide what the core can
 //! decide.
 
-pub mod bake;
-pub mod control;
-pub mod data;
-pub mod health;
-pub mod instances;
-pub mod notify;
-pub mod operation;
-pub mod processes;
+pub(crate) mod bake;
+pub(crate) mod control;
+pub(crate) mod data;
+pub(crate) mod health;
+pub(crate) mod instances;
+pub(crate) mod notify;
+pub(crate) mod operation;
+pub(crate) mod processes;
 pub mod proxy;
-pub mod release_set;
-pub mod rollback_readiness;
-pub mod run;
-pub mod service;
+pub(crate) mod release_set;
+pub(crate) mod rollback_readiness;
+pub(crate) mod run;
+pub(crate) mod service;
 pub mod sockets;
-pub mod tasks;
+pub(crate) mod tasks;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

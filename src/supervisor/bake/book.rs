@@ -20,7 +20,7 @@ use crate::text::seconds;
 
 /// What came of a bake.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Baked {
+pub(crate) enum Baked {
     /// Good.
     Pass(String),
     /// Bad, because.
@@ -33,7 +33,7 @@ pub enum Baked {
 
 /// How a generation is watched that gets connections.
 #[derive(Debug)]
-pub struct Watch {
+pub(crate) struct Watch {
     /// How long, and how closely.
     pub depth: Depth,
     /// Who serves beside it, or did a moment ago and still runs: what is bad there too is nobody's
@@ -43,7 +43,7 @@ pub struct Watch {
 
 /// How closely a generation is watched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Depth {
+pub(crate) enum Depth {
     /// One look by the health check.
     Look,
     /// All that the settings ask for, so long.

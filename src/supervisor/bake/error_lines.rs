@@ -25,7 +25,7 @@ const BEFORE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// The error lines of a release, and of who runs beside it.
 #[derive(Debug)]
-pub struct Lines {
+pub(crate) struct Lines {
     wanted: ErrorLines,
     own: Log,
     beside: Option<Log>,
@@ -42,7 +42,7 @@ struct Log {
 
 /// What the old one wrote before the operation began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Before {
+pub(crate) struct Before {
     /// So many error lines.
     pub n: u64,
     /// In so long.
@@ -51,7 +51,7 @@ pub struct Before {
 
 impl Lines {
     /// Begins at the end of both logs.
-    pub fn new(
+    pub(crate) fn new(
         wanted: &ErrorLines,
         own: &Path,
         beside: Option<&Path>,
@@ -67,7 +67,7 @@ impl Lines {
     }
 
     /// Reads what was written since; in the warm-up it is counted and not judged.
-    pub fn look(&mut self, now: Tick, stage: Stage) -> Option<Finding> {
+    pub(crate) fn look(&mut self, now: Tick, stage: Stage) -> Option<Finding> {
         let judged = stage == Stage::Judged;
         let wanted = &self.wanted;
         for log in std::iter::once(&mut self.own).chain(&mut self.beside) {
@@ -106,14 +106,19 @@ impl Lines {
     }
 
     /// Error lines so far: its own, and those of who runs beside it.
-    pub fn n_seen(&self) -> (u64, u64) {
+    pub(crate) fn n_seen(&self) -> (u64, u64) {
         (self.own.n_seen, self.beside.as_ref().map_or(0, |log| log.n_seen))
     }
 }
 
 /// Counts the error lines of a log in a span of time that ended at `until` (RFC 3339); nothing when
 /// it cannot be read.
-pub fn before(path: &Path, wanted: &ErrorLines, until: &str, span_ms: u64) -> Option<Before> {
+pub(crate) fn before(
+    path: &Path,
+    wanted: &ErrorLines,
+    until: &str,
+    span_ms: u64,
+) -> Option<Before> {
     let from = clock::earlier(until, span_ms)?;
     let mut file = File::open(path).ok()?;
     let size = file.metadata().ok()?.len();

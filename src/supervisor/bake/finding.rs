@@ -4,7 +4,7 @@ use crate::core::health::Sample;
 
 /// What one look found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
+pub(crate) struct Finding {
     /// What it says.
     pub sample: Sample,
     /// Why it is not good.
@@ -14,13 +14,13 @@ pub struct Finding {
 impl Finding {
     /// All is well.
     #[must_use]
-    pub fn good() -> Self {
+    pub(crate) fn good() -> Self {
         Self { sample: Sample::Good, why: String::new() }
     }
 
     /// This, because.
     #[must_use]
-    pub fn new(sample: Sample, why: impl Into<String>) -> Self {
+    pub(crate) fn new(sample: Sample, why: impl Into<String>) -> Self {
         Self { sample, why: why.into() }
     }
 
@@ -37,7 +37,7 @@ impl Finding {
 
 /// Whether the warm-up is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
+pub(crate) enum Stage {
     /// Things are only counted.
     WarmUp,
     /// Things count.

@@ -15,7 +15,7 @@ use crate::supervisor::service::instances::Crew;
 
 /// The counters of one generation.
 #[derive(Debug, Default)]
-pub struct Counters {
+pub(crate) struct Counters {
     bad: Increase,
     total: Increase,
     /// As they stood at the last scrape, since the processes were started.
@@ -27,7 +27,7 @@ impl Counters {
     ///
     /// # Errors
     /// Why one of them could not be read; then nothing is counted.
-    pub async fn read(
+    pub(crate) async fn read(
         &mut self,
         service: &Rc<Service>,
         crew: &Rc<Crew>,
@@ -67,7 +67,7 @@ fn sum(counters: &[(String, f64)]) -> f64 {
 
 /// What the counters say. Who serves beside the release is held against the same time; an old one
 /// that nobody calls any more against its whole life.
-pub fn judge(metrics: &Metrics, own: &Counters, beside: Option<&Counters>) -> Finding {
+pub(crate) fn judge(metrics: &Metrics, own: &Counters, beside: Option<&Counters>) -> Finding {
     let bound = metrics.bound();
     let (bad, total) = own.since();
     let sample = bound.judge(bad, total);

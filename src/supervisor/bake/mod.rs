@@ -10,14 +10,14 @@
 //!
 //! This room watches and returns a verdict. It must never act on one: no promotion, no rollback.
 
-pub mod active;
-pub mod book;
-pub mod error_lines;
-pub mod finding;
-pub mod metrics;
-pub mod passive;
-pub mod resources;
-pub mod usage_history;
+pub(crate) mod active;
+pub(crate) mod book;
+pub(crate) mod error_lines;
+pub(crate) mod finding;
+pub(crate) mod metrics;
+pub(crate) mod passive;
+pub(crate) mod resources;
+pub(crate) mod usage_history;
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -33,14 +33,14 @@ use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::{Crew, Instance};
 
 use self::book::Book;
-pub use self::book::{Baked, Depth, Watch};
+pub(crate) use self::book::{Baked, Depth, Watch};
 use self::finding::Finding;
 use self::passive::Quiet;
 use self::usage_history::SharedCurve;
 
 /// What a bake found, with what went wrong without changing its verdict.
 #[derive(Debug)]
-pub struct Report {
+pub(crate) struct Report {
     /// The verdict.
     pub baked: Baked,
     /// For people.
@@ -48,7 +48,7 @@ pub struct Report {
 }
 
 /// Watches a generation that new connections go to.
-pub async fn watch(
+pub(crate) async fn watch(
     service: &Rc<Service>,
     crew: &Rc<Crew>,
     watch: &Watch,

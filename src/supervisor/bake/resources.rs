@@ -18,7 +18,7 @@ const FILES_PERCENT_MAX: u64 = 90;
 
 /// The bounds of one generation's processes, and what they held at first.
 #[derive(Debug)]
-pub struct Resources {
+pub(crate) struct Resources {
     crew: Rc<Crew>,
     bounds: Vec<(Name, Vec<Bound>)>,
     /// By place and process id: a process that was started again begins anew.
@@ -27,7 +27,7 @@ pub struct Resources {
 
 /// What one process holds.
 #[derive(Debug, Clone, Copy)]
-pub struct Held {
+pub(crate) struct Held {
     /// Its place.
     pub index: InstanceIndex,
     /// Its process id.
@@ -37,7 +37,7 @@ pub struct Held {
 }
 
 /// The bounds that are set.
-pub fn bounds(signals: &Signals) -> Vec<(Name, Vec<Bound>)> {
+pub(crate) fn bounds(signals: &Signals) -> Vec<(Name, Vec<Bound>)> {
     let more = |n: Option<u32>| n.map(|n| Bound::More(u64::from(n))).into_iter().collect();
     let most = signals.max_rss_bytes.map(Bound::AtMost);
     let growth = signals.max_rss_growth.map(|growth| growth.bound());
@@ -51,12 +51,12 @@ pub fn bounds(signals: &Signals) -> Vec<(Name, Vec<Bound>)> {
 
 impl Resources {
     /// Of a generation, with these bounds.
-    pub fn new(crew: &Rc<Crew>, bounds: Vec<(Name, Vec<Bound>)>) -> Self {
+    pub(crate) fn new(crew: &Rc<Crew>, bounds: Vec<(Name, Vec<Bound>)>) -> Self {
         Self { crew: Rc::clone(crew), bounds, growths: BTreeMap::new() }
     }
 
     /// What its processes hold now.
-    pub fn held(&self) -> Vec<Held> {
+    pub(crate) fn held(&self) -> Vec<Held> {
         let instances = self.crew.instances();
         let running: Vec<_> = instances.iter().filter_map(|i| Some((i.index, i.pid()?))).collect();
         let pids: Vec<i32> = running.iter().map(|(_, pid)| *pid).collect();
@@ -65,7 +65,7 @@ impl Resources {
     }
 
     /// Holds what they hold against the bounds: for each, whether somebody is over, and who.
-    pub fn judge(&mut self, held: &[Held]) -> Vec<(Name, Finding)> {
+    pub(crate) fn judge(&mut self, held: &[Held]) -> Vec<(Name, Finding)> {
         let mut findings = Vec::new();
         for (name, bounds) in &self.bounds {
             let mut finding = Finding::good();
@@ -90,7 +90,7 @@ impl Resources {
     }
 
     /// Whether somebody is about to run out of files to open.
-    pub fn near_limit(&self, held: &[Held]) -> Finding {
+    pub(crate) fn near_limit(&self, held: &[Held]) -> Finding {
         let near = |files: &Files| files.n_open * 100 > files.limit * FILES_PERCENT_MAX;
         let found = held.iter().find_map(|one| Some((one, one.usage.fullest.filter(near)?)));
         let Some((one, Files { n_open, limit })) = found else { return Finding::good() };

@@ -21,15 +21,15 @@ const N_PROCESSES_MAX: usize = 32;
 const N_COLUMNS: usize = 24;
 
 /// A curve that an operation's job and its bake share.
-pub type SharedCurve = Rc<RefCell<Curve>>;
+pub(crate) type SharedCurve = Rc<RefCell<Curve>>;
 
 /// The curves of all processes that were watched.
 #[derive(Debug, Default)]
-pub struct Curve(BTreeMap<(ReleaseId, InstanceIndex), Series>);
+pub(crate) struct Curve(BTreeMap<(ReleaseId, InstanceIndex), Series>);
 
 /// What a process held at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Point {
+pub(crate) struct Point {
     /// When.
     pub at: Tick,
     /// What it held.
@@ -48,7 +48,7 @@ struct Series {
 
 impl Curve {
     /// Takes a point in.
-    pub fn push(&mut self, release: ReleaseId, instance: InstanceIndex, point: Point) {
+    pub(crate) fn push(&mut self, release: ReleaseId, instance: InstanceIndex, point: Point) {
         let is_known = self.0.contains_key(&(release, instance));
         if !is_known && self.0.len() >= N_PROCESSES_MAX {
             return;
@@ -69,21 +69,9 @@ impl Curve {
         }
     }
 
-    /// Whether nothing was seen.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// The points of one process, oldest first.
-    #[must_use]
-    pub fn points(&self, release: ReleaseId, instance: InstanceIndex) -> &[Point] {
-        self.0.get(&(release, instance)).map_or(&[], |series| &series.points)
-    }
-
     /// A small table of each process, as text; empty when nothing was seen.
     #[must_use]
-    pub fn render(&self) -> String {
+    pub(crate) fn render(&self) -> String {
         let mut text = String::new();
         for ((release, instance), series) in &self.0 {
             let (Some(first), Some(last)) = (series.points.first(), series.points.last()) else {
@@ -148,7 +136,7 @@ mod tests {
         for n in 0..10_000 {
             curve.push(ReleaseId(2), InstanceIndex(0), point(n));
         }
-        let points = curve.points(ReleaseId(2), InstanceIndex(0));
+        let points = &curve.0[&(ReleaseId(2), InstanceIndex(0))].points;
         assert!((N_POINTS_MAX / 2 - 1..=N_POINTS_MAX).contains(&points.len()), "{}", points.len());
         let steps: Vec<u64> =
             points.windows(2).map(|pair| pair[1].at.since_ms(pair[0].at)).collect();
@@ -163,7 +151,7 @@ mod tests {
     #[test]
     fn it_is_drawn_with_its_numbers() {
         let mut curve = Curve::default();
-        assert_eq!((curve.is_empty(), curve.render().as_str()), (true, ""));
+        assert_eq!((curve.0.is_empty(), curve.render().as_str()), (true, ""));
         for n in 0..5 {
             curve.push(ReleaseId(2), InstanceIndex(1), point(n));
         }

@@ -15,23 +15,23 @@ use crate::os::{clock, fs};
 use crate::store::receipt::{self, Receipt, Rehearsed};
 use crate::store::{release, seal};
 use crate::supervisor::data::context::{Context, on_thread};
-pub use crate::supervisor::data::driver::Counts;
+pub(crate) use crate::supervisor::data::driver::Counts;
 use crate::supervisor::data::driver::Driver;
 use crate::supervisor::data::drivers;
-pub use crate::supervisor::data::site::Site;
+pub(crate) use crate::supervisor::data::site::Site;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::refusal;
 use crate::text;
 
 /// What takes, restores and checks the backups of a service.
-pub struct Hand<'a> {
+pub(crate) struct Hand<'a> {
     context: Context<'a>,
     backup: Backup,
 }
 
 /// A copy of the data that programs can work on.
 #[derive(Debug)]
-pub struct Copied {
+pub(crate) struct Copied {
     site: Site,
     /// What was counted in it.
     pub counts: Counts,
@@ -40,7 +40,7 @@ pub struct Copied {
 impl Copied {
     /// What a program with these settings gets in its environment to work on it.
     #[must_use]
-    pub fn env(&self, hand: &Hand<'_>, settings: &Settings) -> Vec<(String, String)> {
+    pub(crate) fn env(&self, hand: &Hand<'_>, settings: &Settings) -> Vec<(String, String)> {
         hand.driver().env(&hand.context, &self.site, settings)
     }
 }
@@ -48,7 +48,7 @@ impl Copied {
 impl<'a> Hand<'a> {
     /// For a service that has backups configured and a release that runs on the data.
     #[must_use]
-    pub fn of(service: &'a Rc<Service>, log: PathBuf) -> Option<Self> {
+    pub(crate) fn of(service: &'a Rc<Service>, log: PathBuf) -> Option<Self> {
         let backup = service.config().backup.clone()?;
         let release =
             service.live_crew().map(|crew| crew.release).or(service.durable.last_good())?;
@@ -60,7 +60,7 @@ impl<'a> Hand<'a> {
 
     /// The release whose data it is.
     #[must_use]
-    pub fn release(&self) -> ReleaseId {
+    pub(crate) fn release(&self) -> ReleaseId {
         self.context.release
     }
 
@@ -68,7 +68,7 @@ impl<'a> Hand<'a> {
     ///
     /// # Errors
     /// The driver's.
-    pub async fn put(&self, from: &Path) -> Result<(), String> {
+    pub(crate) async fn put(&self, from: &Path) -> Result<(), String> {
         self.driver().restore(&self.context, from, &Site::Live).await
     }
 
@@ -76,7 +76,7 @@ impl<'a> Hand<'a> {
     ///
     /// # Errors
     /// Why it is not whole.
-    pub async fn inspect(&self, site: &Site) -> Result<Counts, String> {
+    pub(crate) async fn inspect(&self, site: &Site) -> Result<Counts, String> {
         self.driver().inspect(&self.context, site).await
     }
 
@@ -86,7 +86,7 @@ impl<'a> Hand<'a> {
 }
 
 /// What stands against a backup now: tools that are not there, data that is not there.
-pub async fn obstacles(service: &Rc<Service>) -> Vec<String> {
+pub(crate) async fn obstacles(service: &Rc<Service>) -> Vec<String> {
     let Some(backup) = service.config().backup.clone() else { return Vec::new() };
     let path = std::env::var_os("PATH").unwrap_or_default();
     let is_there = |tool: &str| std::env::split_paths(&path).any(|dir| dir.join(tool).is_file());
@@ -105,7 +105,7 @@ pub async fn obstacles(service: &Rc<Service>) -> Vec<String> {
 
 /// Why there is no room for a backup and a copy of it.
 #[must_use]
-pub fn no_room(service: &Service) -> Option<String> {
+pub(crate) fn no_room(service: &Service) -> Option<String> {
     let backup = service.config().backup.clone()?;
     let last = receipt::list(&service.paths).first().map_or(0, |receipt| receipt.bytes);
     let now = drivers::of(&backup.driver).live_bytes(&service.paths.shared());
@@ -118,7 +118,7 @@ pub fn no_room(service: &Service) -> Option<String> {
 }
 
 /// Removes backups that are too many or too old; the newest stays.
-pub async fn prune(hand: &Hand<'_>) {
+pub(crate) async fn prune(hand: &Hand<'_>) {
     let (paths, keep) = (hand.context.service.paths.clone(), hand.backup.clone());
     let pruned = on_thread(move || {
         receipt::prune(&paths, keep.keep, keep.keep_for);
@@ -133,7 +133,7 @@ pub async fn prune(hand: &Hand<'_>) {
 ///
 /// # Errors
 /// Why there is none; nothing is left of it.
-pub async fn take(hand: &Hand<'_>, op: Option<OpId>) -> Result<Receipt, String> {
+pub(crate) async fn take(hand: &Hand<'_>, op: Option<OpId>) -> Result<Receipt, String> {
     let paths = &hand.context.service.paths;
     let begun = clock::tick();
     let at = clock::now_rfc3339();
@@ -186,7 +186,7 @@ pub async fn take(hand: &Hand<'_>, op: Option<OpId>) -> Result<Receipt, String> 
 ///
 /// # Errors
 /// Why it is no backup.
-pub async fn copy(hand: &Hand<'_>, receipt: &mut Receipt) -> Result<Copied, String> {
+pub(crate) async fn copy(hand: &Hand<'_>, receipt: &mut Receipt) -> Result<Copied, String> {
     let service = hand.context.service;
     let begun = clock::tick();
     let paths = service.paths.clone();
@@ -221,7 +221,7 @@ pub async fn copy(hand: &Hand<'_>, receipt: &mut Receipt) -> Result<Copied, Stri
 }
 
 /// Removes a copy.
-pub async fn discard(hand: &Hand<'_>, copied: Copied) {
+pub(crate) async fn discard(hand: &Hand<'_>, copied: Copied) {
     drop_site(hand, &copied.site).await;
 }
 
@@ -238,7 +238,7 @@ async fn drop_site(hand: &Hand<'_>, site: &Site) {
 
 /// At start: what a crash has left of backups and copies. A copy's directory is removed after its
 /// database, so that a crash in between forgets neither.
-pub fn sweep(service: &Rc<Service>) {
+pub(crate) fn sweep(service: &Rc<Service>) {
     receipt::sweep(&service.paths);
     let Ok(entries) = std::fs::read_dir(service.paths.scratch()) else { return };
     let service = Rc::clone(service);
@@ -259,7 +259,7 @@ pub fn sweep(service: &Rc<Service>) {
 
 /// Counts, for people.
 #[must_use]
-pub fn summary(counts: &Counts) -> String {
+pub(crate) fn summary(counts: &Counts) -> String {
     match (counts.get("files"), counts.get("bytes")) {
         (Some(files), Some(bytes)) if counts.len() == 2 => {
             format!("{files} files, {}", text::size(*bytes))
@@ -275,7 +275,7 @@ pub fn summary(counts: &Counts) -> String {
 
 /// A backup, as it is told.
 #[must_use]
-pub fn entry(receipt: Receipt) -> BackupEntry {
+pub(crate) fn entry(receipt: Receipt) -> BackupEntry {
     let (rehearsed, counts) = match receipt.rehearsed {
         Some(rehearsed) => (Some(rehearsed.at), rehearsed.counts),
         None => (None, Counts::new()),
@@ -297,7 +297,7 @@ pub fn entry(receipt: Receipt) -> BackupEntry {
 ///
 /// # Errors
 /// When no backup is configured, or there is no data.
-pub fn by_hand<'a>(service: &'a Rc<Service>, done: &str) -> Result<Hand<'a>, Trouble> {
+pub(crate) fn by_hand<'a>(service: &'a Rc<Service>, done: &str) -> Result<Hand<'a>, Trouble> {
     if service.config().backup.is_none() {
         let why = format!("[service.{}.backup] is not configured", service.name);
         return Err(refusal::refusal(service, done, &why, Exit::Usage, &["status"]));

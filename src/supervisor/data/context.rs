@@ -16,7 +16,7 @@ use crate::supervisor::tasks::task::{self, Ended, Oneshot};
 pub(crate) type Env = Vec<(String, String)>;
 
 /// With what a driver works.
-pub struct Context<'a> {
+pub(crate) struct Context<'a> {
     pub(crate) service: &'a Rc<Service>,
     pub(crate) release: ReleaseId,
     pub(crate) settings: Settings,

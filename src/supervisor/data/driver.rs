@@ -10,7 +10,7 @@ use crate::supervisor::data::context::{Context, Env};
 use crate::supervisor::data::site::Site;
 
 /// What was counted: rows by table, or files and bytes.
-pub type Counts = BTreeMap<String, u64>;
+pub(crate) type Counts = BTreeMap<String, u64>;
 
 /// What a driver does, and what comes of it.
 pub(crate) type Work<'a, T> = Pin<Box<dyn Future<Output = Result<T, String>> + 'a>>;

@@ -44,7 +44,7 @@ struct Notes<'a> {
 }
 
 /// Performs it, or finds out what became of it.
-pub async fn perform(
+pub(crate) async fn perform(
     service: &Rc<Service>,
     candidate: &Candidate,
     transcript: &mut Transcript,
@@ -204,7 +204,7 @@ async fn judge(
 ///
 /// # Errors
 /// When it does not tell.
-pub async fn version(
+pub(crate) async fn version(
     service: &Rc<Service>,
     release: ReleaseId,
     settings: &Settings,

@@ -3,10 +3,10 @@
 //! This room is the only one that reads or replaces a service's data. It must never begin, end or
 //! roll back a release.
 
-pub mod backup;
+pub(crate) mod backup;
 mod context;
 mod driver;
 mod drivers;
-pub mod migration;
+pub(crate) mod migration;
 mod site;
-pub mod trial_migration;
+pub(crate) mod trial_migration;

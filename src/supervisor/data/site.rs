@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 /// Where a driver finds the data.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Site {
+pub(crate) enum Site {
     /// What the service works on.
     Live,
     /// A copy, with a directory in the place of `shared/`. The directory's name is the backup's, and

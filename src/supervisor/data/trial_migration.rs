@@ -26,7 +26,7 @@ use crate::text;
 ///
 /// # Errors
 /// Why there is none.
-pub async fn backup(service: &Rc<Service>, op: OpId) -> Result<Option<Receipt>, String> {
+pub(crate) async fn backup(service: &Rc<Service>, op: OpId) -> Result<Option<Receipt>, String> {
     match Hand::of(service, service.paths.output(op)) {
         Some(hand) => backup::take(&hand, Some(op)).await.map(Some),
         None => Ok(None),
@@ -34,14 +34,14 @@ pub async fn backup(service: &Rc<Service>, op: OpId) -> Result<Option<Receipt>, 
 }
 
 /// A backup in one line.
-pub fn receipt_text(receipt: &Receipt) -> String {
+pub(crate) fn receipt_text(receipt: &Receipt) -> String {
     let size = text::size(receipt.bytes);
     format!("{} {size}, sha256 {}", receipt.id, &receipt.digest[..12])
 }
 
 /// Restores it to scratch, checks it, migrates the copy, tries both releases on it. The copy is
 /// gone afterwards, whatever came of it.
-pub async fn rehearse(
+pub(crate) async fn rehearse(
     service: &Rc<Service>,
     candidate: &Candidate,
     mut receipt: Receipt,

@@ -13,7 +13,7 @@ use crate::supervisor::service::instances::{Crew, Instance};
 
 /// What came of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ran {
+pub(crate) enum Ran {
     /// It ended by itself.
     Ended(End),
     /// It took longer than this.
@@ -24,7 +24,7 @@ pub enum Ran {
 
 /// Runs a command beside the instance: same tree, user, environment (and more of it) and log. It is
 /// ended when it takes longer than `limit`, or when nobody waits for it any more.
-pub async fn run(
+pub(crate) async fn run(
     service: &Rc<Service>,
     crew: &Rc<Crew>,
     instance: &Rc<Instance>,

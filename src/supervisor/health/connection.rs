@@ -15,7 +15,7 @@ use crate::supervisor::sockets::stream::Wire;
 const TEXT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Whether an instance answers this path well, in its own slot.
-pub async fn path_at(
+pub(crate) async fn path_at(
     service: &Rc<Service>,
     crew: &Rc<Crew>,
     instance: &Rc<Instance>,
@@ -29,7 +29,7 @@ pub async fn path_at(
 ///
 /// # Errors
 /// Why it says nothing, for people.
-pub async fn text_at(
+pub(crate) async fn text_at(
     service: &Rc<Service>,
     crew: &Rc<Crew>,
     instance: &Rc<Instance>,
@@ -65,7 +65,7 @@ pub(super) async fn taken(
 
 /// Through the instance's slot in the first listener that takes connections, or, behind a proxy, at
 /// its own place.
-pub async fn connect(service: &Service, instance: &Instance) -> Result<Wire, String> {
+pub(crate) async fn connect(service: &Service, instance: &Instance) -> Result<Wire, String> {
     let listeners = service.slots.listeners();
     let mut slots = listeners.iter().zip(&instance.slots);
     if let Some((listener, slot)) = slots.find(|(listener, _)| listener.is_stream()) {

@@ -18,7 +18,7 @@ const N_LINES: usize = 10;
 
 /// How a process ended that should have lived, with its last lines. How is what the keeper reported:
 /// the log is the program's, and may hold anything.
-pub fn death(service: &Service, generation: Generation, release: ReleaseId) -> String {
+pub(crate) fn death(service: &Service, generation: Generation, release: ReleaseId) -> String {
     let last = service.fleet.get(generation).and_then(|crew| crew.last_end());
     tracing::debug!(%generation, ?last, "reporting a death");
     format!("{}{}", end_text(last), tail_text(service, release))
@@ -36,7 +36,7 @@ fn end_text(last: Option<LastEnd>) -> String {
 }
 
 /// The last lines a generation wrote.
-pub fn last_lines(service: &Rc<Service>, crew: &Crew) -> String {
+pub(crate) fn last_lines(service: &Rc<Service>, crew: &Crew) -> String {
     tail_text(service, crew.release)
 }
 
@@ -55,7 +55,7 @@ fn tail_text(service: &Service, release: ReleaseId) -> String {
 }
 
 /// What can be seen from outside of why a candidate does not answer.
-pub fn diagnose(service: &Rc<Service>, crew: &Crew) -> String {
+pub(crate) fn diagnose(service: &Rc<Service>, crew: &Crew) -> String {
     let mut hints = Vec::new();
     for instance in &crew.instances() {
         let Some(pid) = instance.pid() else { continue };

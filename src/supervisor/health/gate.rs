@@ -18,7 +18,7 @@ use crate::text::seconds;
 
 /// How hard a gate looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rigour {
+pub(crate) enum Rigour {
     /// All that the settings ask for: `rise` good probes in a row and `min_healthy`.
     Full,
     /// `rise` good probes: an older release that was good before.
@@ -27,7 +27,7 @@ pub enum Rigour {
 
 /// What came of a gate.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Gated {
+pub(crate) enum Gated {
     /// It opened; this is the detail to print.
     Open(String),
     /// It stays shut, because.
@@ -37,7 +37,7 @@ pub enum Gated {
 }
 
 /// Probes a generation in its own slots until the gate opens or the limit is there.
-pub async fn gate(
+pub(crate) async fn gate(
     service: &Rc<Service>,
     crew: &Rc<Crew>,
     rigour: Rigour,
@@ -76,7 +76,7 @@ pub async fn gate(
 }
 
 /// One round over every instance, remembered; and whether a process has ended meanwhile.
-pub async fn look_at_all(
+pub(crate) async fn look_at_all(
     service: &Rc<Service>,
     crew: &Rc<Crew>,
     ends: &mut watch::Receiver<u32>,
@@ -94,7 +94,7 @@ pub async fn look_at_all(
 }
 
 /// Waits so long, and says whether a process has ended meanwhile.
-pub async fn died_within(pause: Duration, ends: &mut watch::Receiver<u32>) -> bool {
+pub(crate) async fn died_within(pause: Duration, ends: &mut watch::Receiver<u32>) -> bool {
     tokio::time::timeout(pause, ends.changed()).await.is_ok()
 }
 

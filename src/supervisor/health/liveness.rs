@@ -24,7 +24,7 @@ async fn remind_proxy(service: &Rc<Service>, crew: &Crew) {
 
 /// Looks at the live release every `rest_interval`, unless an operation looks already. Without an
 /// interval there is no task, and nothing wakes up.
-pub fn watch(service: &Rc<Service>) {
+pub(crate) fn watch(service: &Rc<Service>) {
     let interval = service.config().settings.health.rest_interval;
     if interval.is_zero() {
         return;

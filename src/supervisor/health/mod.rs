@@ -2,13 +2,13 @@
 //!
 //! This room must never change anything: no restart, no steering, no state.
 
-pub mod check;
+pub(crate) mod check;
 mod checker;
 pub(crate) mod command;
 pub(crate) mod connection;
-pub mod diagnosis;
-pub mod gate;
-pub mod liveness;
-pub mod probe;
+pub(crate) mod diagnosis;
+pub(crate) mod gate;
+pub(crate) mod liveness;
+pub(crate) mod probe;
 pub(crate) mod probe_all;
-pub mod route;
+pub(crate) mod route;

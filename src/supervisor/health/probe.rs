@@ -24,41 +24,41 @@ const LOOKS: Pauses = Pauses::doubling(1, 100);
 
 /// What a probe said.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Probe(Option<String>);
+pub(crate) struct Probe(Option<String>);
 
 impl Probe {
     /// It was answered well.
     #[must_use]
-    pub fn good() -> Self {
+    pub(crate) fn good() -> Self {
         Self(None)
     }
 
     /// It was not, because.
     #[must_use]
-    pub fn bad(why: impl Into<String>) -> Self {
+    pub(crate) fn bad(why: impl Into<String>) -> Self {
         Self(Some(why.into()))
     }
 
     /// Whether it was answered well.
     #[must_use]
-    pub fn is_good(&self) -> bool {
+    pub(crate) fn is_good(&self) -> bool {
         self.0.is_none()
     }
 
     /// Why it was bad.
     #[must_use]
-    pub fn why(&self) -> Option<&str> {
+    pub(crate) fn why(&self) -> Option<&str> {
         self.0.as_deref()
     }
 }
 
 /// The last probes of an operation, for its report.
 #[derive(Debug, Default)]
-pub struct Transcript(VecDeque<String>);
+pub(crate) struct Transcript(VecDeque<String>);
 
 impl Transcript {
     /// Remembers a probe.
-    pub fn push(&mut self, release: ReleaseId, index: InstanceIndex, probe: &Probe) {
+    pub(crate) fn push(&mut self, release: ReleaseId, index: InstanceIndex, probe: &Probe) {
         if self.0.len() == N_REMEMBERED {
             self.0.pop_front();
         }
@@ -68,7 +68,7 @@ impl Transcript {
     }
 
     /// What is remembered, oldest first.
-    pub fn lines(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn lines(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(String::as_str)
     }
 }
@@ -83,7 +83,7 @@ pub(crate) async fn within(limit: Duration, probe: impl Future<Output = Probe>) 
 
 /// What is said of one that took longer.
 #[must_use]
-pub fn too_late(limit: Duration) -> String {
+pub(crate) fn too_late(limit: Duration) -> String {
     format!("no answer within {}", duration::print(limit))
 }
 

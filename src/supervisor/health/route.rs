@@ -20,7 +20,7 @@ use crate::supervisor::sockets::reuseport_group::Group;
 
 /// The way to one process.
 #[derive(Debug)]
-pub struct Way {
+pub(crate) struct Way {
     source: SocketAddr,
     groups: Vec<Rc<RefCell<Group>>>,
     port: Option<(u16, JoinHandle<()>)>,
@@ -31,7 +31,7 @@ impl Way {
     ///
     /// # Errors
     /// What could not be had.
-    pub async fn open(
+    pub(crate) async fn open(
         service: &Rc<Service>,
         instance: &Rc<Instance>,
         number: u64,
@@ -54,7 +54,7 @@ impl Way {
     }
 
     /// Tells a command of it: in its arguments and in its environment.
-    pub fn tell(&self, spec: &mut LaunchSpec) {
+    pub(crate) fn tell(&self, spec: &mut LaunchSpec) {
         let source = self.source.ip().to_string();
         let port = self.port.as_ref().map(|(port, _)| port.to_string()).unwrap_or_default();
         for arg in &mut spec.args {

@@ -12,12 +12,12 @@ use crate::supervisor::sockets::listener::Listener;
 
 /// Connections that came in through the service's listeners, or at the instances' own places where
 /// a proxy leads, and that a process of this generation has.
-pub fn of(service: &Service, crew: &Crew) -> usize {
+pub(crate) fn of(service: &Service, crew: &Crew) -> usize {
     of_instances(service, &crew.instances())
 }
 
 /// The same of some of them.
-pub fn of_instances(service: &Service, instances: &[Rc<Instance>]) -> usize {
+pub(crate) fn of_instances(service: &Service, instances: &[Rc<Instance>]) -> usize {
     let mut inodes = BTreeSet::new();
     for instance in instances {
         let forwarder = instance.forwarder.borrow().as_ref().map(|run| run.identity.pid);

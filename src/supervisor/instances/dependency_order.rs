@@ -6,7 +6,7 @@ use tokio::sync::watch;
 
 /// Runs a task for each place of `waits`, which names the places that it waits for. Returns when
 /// all are done.
-pub async fn run<F>(waits: &[Vec<usize>], task: impl Fn(usize) -> F)
+pub(crate) async fn run<F>(waits: &[Vec<usize>], task: impl Fn(usize) -> F)
 where
     F: Future<Output = ()> + 'static,
 {

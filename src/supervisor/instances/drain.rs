@@ -303,7 +303,7 @@ async fn sleep(due_ms: Option<u64>) {
 }
 
 /// Lets go of what a generation without processes had: output, slots, place.
-pub async fn dismiss(service: &Rc<Service>, crew: &Rc<Crew>) {
+pub(crate) async fn dismiss(service: &Rc<Service>, crew: &Rc<Crew>) {
     if service.fleet.remove(crew.generation).is_none() {
         return;
     }

@@ -2,12 +2,12 @@
 //!
 //! This room starts and stops processes of a release. It must never decide which release serves.
 
-pub mod connections;
-pub mod dependency_order;
+pub(crate) mod connections;
+pub(crate) mod dependency_order;
 pub(crate) mod drain;
-pub mod restarter;
-pub mod retire;
-pub mod scale;
-pub mod sd_notify;
-pub mod start;
-pub mod stop_all;
+pub(crate) mod restarter;
+pub(crate) mod retire;
+pub(crate) mod scale;
+pub(crate) mod sd_notify;
+pub(crate) mod start;
+pub(crate) mod stop_all;

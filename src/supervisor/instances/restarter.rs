@@ -28,7 +28,7 @@ use crate::text;
 const FORWARDER_PAUSE: Duration = Duration::from_millis(50);
 
 /// Watches one process until it ends, then does what its duty asks for.
-pub fn follow(
+pub(crate) fn follow(
     service: &Rc<Service>,
     crew: &Rc<Crew>,
     instance: &Rc<Instance>,
@@ -113,7 +113,7 @@ fn is_wanted(service: &Service, crew: &Crew, instance: &Instance) -> bool {
 }
 
 /// Starts a live process again, with backoff, until it runs or is no longer wanted.
-pub async fn start_again(
+pub(crate) async fn start_again(
     service: &Rc<Service>,
     crew: &Rc<Crew>,
     instance: &Rc<Instance>,
@@ -191,7 +191,7 @@ fn note_end(service: &Service, crew: &Crew, instance: &Instance, run: &Run, end:
 }
 
 /// Has the guard start every process of a live generation that does not run.
-pub fn revive(service: &Rc<Service>, crew: &Rc<Crew>) {
+pub(crate) fn revive(service: &Rc<Service>, crew: &Rc<Crew>) {
     for instance in &crew.instances() {
         if instance.run.borrow().is_none() {
             let (service, crew, instance) =

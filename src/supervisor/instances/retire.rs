@@ -23,7 +23,7 @@ const COUNT_HELD_EVERY_MS: u64 = 10;
 
 /// Lets a generation go that was replaced: warm until then, drained, stopped. It may be taken back
 /// at any moment by giving it another duty.
-pub fn begin(service: &Rc<Service>, crew: &Rc<Crew>, warm_until: Tick) {
+pub(crate) fn begin(service: &Rc<Service>, crew: &Rc<Crew>, warm_until: Tick) {
     let (service, crew) = (Rc::clone(service), Rc::clone(crew));
     if crew.is_gone() {
         tokio::task::spawn_local(async move { drain::dismiss(&service, &crew).await });
@@ -35,7 +35,7 @@ pub fn begin(service: &Rc<Service>, crew: &Rc<Crew>, warm_until: Tick) {
 }
 
 /// Stops a generation that new connections do not go to, or a service that is to be down.
-pub async fn stop_now(service: &Rc<Service>, crew: &Rc<Crew>) {
+pub(crate) async fn stop_now(service: &Rc<Service>, crew: &Rc<Crew>) {
     let leaver = Leaver::all(service, crew, Guard::Nobody, SETTLE);
     let (machine, first) = Drain::now(drain::times(&crew.settings.stop));
     leaver.run(machine, Some(first)).await;
@@ -43,7 +43,7 @@ pub async fn stop_now(service: &Rc<Service>, crew: &Rc<Crew>) {
 
 /// Stops a generation while its connections are held: what it has accepted gets a moment, what
 /// stays connected for good is not waited for.
-pub async fn stop_held(service: &Rc<Service>, crew: &Rc<Crew>) {
+pub(crate) async fn stop_held(service: &Rc<Service>, crew: &Rc<Crew>) {
     let usual = drain::times(&crew.settings.stop);
     let linger_ms = usual.linger_ms.min(LINGER_HELD_MS_MAX);
     let times = Times {
@@ -58,7 +58,7 @@ pub async fn stop_held(service: &Rc<Service>, crew: &Rc<Crew>) {
 }
 
 /// Stops one instance of the live generation that is steered away from, if the others serve.
-pub async fn stop_one(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instance>) {
+pub(crate) async fn stop_one(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instance>) {
     let leaver = Leaver::one(service, crew, instance, SETTLE);
     let (machine, first) = Drain::leave(drain::times(&crew.settings.stop));
     leaver.run(machine, Some(first)).await;

@@ -19,7 +19,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 /// Brings the live release to the number of instances that the configuration asks for. An
 /// operation that runs comes first: what it starts has the right number already.
-pub fn begin(service: &Rc<Service>) {
+pub(crate) fn begin(service: &Rc<Service>) {
     if !service.activity.begin_scaling() {
         return;
     }

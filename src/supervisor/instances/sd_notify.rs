@@ -16,7 +16,7 @@ use crate::supervisor::service::Service;
 ///
 /// # Errors
 /// When it cannot be made or kept.
-pub async fn open(service: &Rc<Service>, kept: Option<OwnedFd>) -> io::Result<()> {
+pub(crate) async fn open(service: &Rc<Service>, kept: Option<OwnedFd>) -> io::Result<()> {
     let name = format!("notify/{}", service.name);
     let socket = match kept {
         Some(socket) => socket,

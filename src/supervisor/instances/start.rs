@@ -22,7 +22,7 @@ use crate::supervisor::sockets::slots::SlotError;
 
 /// Why a generation could not be started.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
+pub(crate) enum StartError {
     /// No slot.
     #[error(transparent)]
     Slot(#[from] SlotError),
@@ -46,7 +46,7 @@ pub enum StartError {
 ///
 /// # Errors
 /// [`StartError`]; what was started of it is stopped again.
-pub async fn start(
+pub(crate) async fn start(
     service: &Rc<Service>,
     generation: Generation,
     release: ReleaseId,
@@ -60,7 +60,7 @@ pub async fn start(
 ///
 /// # Errors
 /// As [`start`].
-pub async fn start_as(
+pub(crate) async fn start_as(
     service: &Rc<Service>,
     generation: Generation,
     release: ReleaseId,
@@ -93,7 +93,7 @@ pub async fn start_as(
 ///
 /// # Errors
 /// [`StartError`].
-pub async fn start_one(
+pub(crate) async fn start_one(
     service: &Rc<Service>,
     crew: &Rc<Crew>,
     index: InstanceIndex,
@@ -138,7 +138,7 @@ fn place_of(
 ///
 /// # Errors
 /// [`StartError`].
-pub async fn launch(
+pub(crate) async fn launch(
     service: &Rc<Service>,
     crew: &Rc<Crew>,
     instance: &Rc<Instance>,
@@ -164,7 +164,7 @@ pub async fn launch(
 ///
 /// # Errors
 /// [`StartError`].
-pub async fn launch_forwarder(
+pub(crate) async fn launch_forwarder(
     service: &Rc<Service>,
     crew: &Rc<Crew>,
     instance: &Rc<Instance>,

@@ -11,7 +11,7 @@ use crate::supervisor::sockets::slots::Queue;
 ///
 /// # Errors
 /// When the callers could not be held.
-pub async fn clear(service: &Rc<Service>) -> Result<(), String> {
+pub(crate) async fn clear(service: &Rc<Service>) -> Result<(), String> {
     let owned = |listener| service.owned_slots(listener);
     let held = service.slots.hold(service.link(), Queue::Stays, owned).await;
     held.map_err(|error| error.to_string())?;
@@ -20,7 +20,7 @@ pub async fn clear(service: &Rc<Service>) -> Result<(), String> {
 }
 
 /// Stops every generation, each after its queues have run empty. Returns what was stopped.
-pub async fn stop_all(service: &Rc<Service>) -> Vec<String> {
+pub(crate) async fn stop_all(service: &Rc<Service>) -> Vec<String> {
     let mut stopped = Vec::new();
     for crew in service.fleet.all() {
         stopped.push(format!("release {}", crew.release));

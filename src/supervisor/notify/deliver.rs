@@ -22,7 +22,7 @@ const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 
 /// Why a delivery failed.
 #[derive(Debug, thiserror::Error)]
-pub enum DeliverError {
+pub(crate) enum DeliverError {
     /// The command did not end well.
     #[error(transparent)]
     Command(#[from] ProgramError),
@@ -68,7 +68,7 @@ pub enum DeliverError {
 
 impl DeliverError {
     /// Whether the same notification will never be taken.
-    pub fn is_final(&self) -> bool {
+    pub(crate) fn is_final(&self) -> bool {
         let never = [400, 405, 410, 411, 413, 414, 415, 422];
         matches!(self, Self::Refused { status, .. } if never.contains(&status.as_u16()))
     }
@@ -78,7 +78,10 @@ impl DeliverError {
 ///
 /// # Errors
 /// [`DeliverError`].
-pub async fn deliver(target: &Target, notification: &Notification) -> Result<(), DeliverError> {
+pub(crate) async fn deliver(
+    target: &Target,
+    notification: &Notification,
+) -> Result<(), DeliverError> {
     let body = serde_json::to_vec(notification);
     let body = body.map_err(|error| DeliverError::Format(error.to_string()))?;
     match &target.way {

@@ -8,7 +8,7 @@ use crate::os::clock;
 
 /// What is to be told; the outbox adds where and when.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Message {
+pub(crate) struct Message {
     /// Whose; of a set, all names with commas.
     pub service: String,
     /// What makes its id: the same for the same thing.
@@ -35,7 +35,7 @@ pub struct Message {
 
 impl Message {
     /// The end of an operation or of a set that began `at`; and what kind of end it is.
-    pub fn of_outcome(outcome: &Outcome, kind: &str, at: &str) -> (Notice, Self) {
+    pub(crate) fn of_outcome(outcome: &Outcome, kind: &str, at: &str) -> (Notice, Self) {
         let notice = match (Exit::of_code(outcome.exit), kind) {
             (Some(Exit::Done), "rollback") => Notice::RolledBack,
             (Some(Exit::Done), _) => Notice::Committed,
@@ -63,7 +63,7 @@ impl Message {
     }
 
     /// Somebody tries a target out.
-    pub fn test(target: &str) -> Self {
+    pub(crate) fn test(target: &str) -> Self {
         Self {
             service: String::new(),
             key: format!("test {}", clock::monotonic_ns()),
@@ -81,7 +81,7 @@ impl Message {
 
     /// The four lines of an error in the place of its own.
     #[must_use]
-    pub fn with(self, trouble: Option<&Trouble>) -> Self {
+    pub(crate) fn with(self, trouble: Option<&Trouble>) -> Self {
         let Some(trouble) = trouble.cloned() else { return self };
         let Trouble { what, why, still, next, .. } = trouble;
         Self { what, why, still, next, ..self }
@@ -89,7 +89,7 @@ impl Message {
 }
 
 /// What makes a message of an operation the same as another.
-pub fn key(kind: &str, op: u64, at: &str) -> String {
+pub(crate) fn key(kind: &str, op: u64, at: &str) -> String {
     format!("{kind} {op} {at}")
 }
 

@@ -2,6 +2,6 @@
 //!
 //! This room delivers messages. It must never know what a message is about.
 
-pub mod deliver;
-pub mod message;
-pub mod queue;
+pub(crate) mod deliver;
+pub(crate) mod message;
+pub(crate) mod queue;

@@ -36,7 +36,7 @@ const N_RECENT: usize = 256;
 
 /// All targets, and what waits for them.
 #[derive(Debug)]
-pub struct Outbox {
+pub(crate) struct Outbox {
     files: store::Outbox,
     host: String,
     /// What makes ids differ from those of another Halley.
@@ -68,7 +68,7 @@ struct Waiting {
 
 impl Outbox {
     /// The outbox below a root, with what a supervisor before this one has left in it.
-    pub fn open(dir: &Path, targets: &[Target]) -> Rc<Self> {
+    pub(crate) fn open(dir: &Path, targets: &[Target]) -> Rc<Self> {
         let files = store::Outbox::at(dir);
         if let Err(error) = files.prepare() {
             tracing::error!(path = %dir.display(), %error, "notifications cannot be stored");
@@ -90,7 +90,7 @@ impl Outbox {
     }
 
     /// Other targets, or the same with another way. What waits for one that is gone is laid aside.
-    pub fn configure(self: &Rc<Self>, targets: &[Target]) {
+    pub(crate) fn configure(self: &Rc<Self>, targets: &[Target]) {
         let is_gone = |name: &String| !targets.iter().any(|target| target.name == *name);
         let gone: Vec<String> =
             self.lanes.borrow().keys().filter(|n| is_gone(n)).cloned().collect();
@@ -148,7 +148,7 @@ impl Outbox {
     }
 
     /// Ends all deliveries; what waits is for the next supervisor.
-    pub fn stop(&self) {
+    pub(crate) fn stop(&self) {
         for lane in self.lanes.borrow().values() {
             if let Some(task) = lane.task.take() {
                 task.abort();
@@ -158,7 +158,7 @@ impl Outbox {
 
     /// Tells everybody who wants to know. When it returns the notification is on the disk, and its
     /// deliveries go on by themselves. What could not be written down is returned as warnings.
-    pub fn post(&self, notice: Notice, message: Message) -> Vec<String> {
+    pub(crate) fn post(&self, notice: Notice, message: Message) -> Vec<String> {
         let services: Vec<&str> = message.service.split(',').collect();
         let lanes: Vec<Rc<Lane>> = self.lanes.borrow().values().cloned().collect();
         let wants = |lane: &Rc<Lane>| lane.target.borrow().wants(notice, &services);
@@ -192,7 +192,7 @@ impl Outbox {
     ///
     /// # Errors
     /// Why it could not; `None` when there is no such target.
-    pub async fn test(&self, name: &str) -> Result<(), Option<String>> {
+    pub(crate) async fn test(&self, name: &str) -> Result<(), Option<String>> {
         let lane = self.lanes.borrow().get(name).cloned();
         let target = lane.map(|lane| Rc::clone(&lane.target.borrow())).ok_or(None)?;
         let notification = self.notification(Notice::Test, &Message::test(name));
@@ -201,12 +201,12 @@ impl Outbox {
     }
 
     /// The targets' names.
-    pub fn targets(&self) -> Vec<String> {
+    pub(crate) fn targets(&self) -> Vec<String> {
         self.lanes.borrow().keys().cloned().collect()
     }
 
     /// What `status` says of it.
-    pub fn warnings(&self) -> Vec<String> {
+    pub(crate) fn warnings(&self) -> Vec<String> {
         let of = |(name, lane): (&String, &Rc<Lane>)| {
             let trouble = lane.trouble.borrow().clone()?;
             let n = lane.waiting.borrow().len();

@@ -9,7 +9,7 @@ use crate::core::time::Tick;
 
 /// What a child is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Label {
+pub(crate) struct Label {
     /// Version of this format, now 1.
     pub version: u16,
     /// Whose process it is.
@@ -45,7 +45,7 @@ pub struct Label {
 /// What a command, or an instance that does not serve, is run for. In a label it is a text.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
-pub enum Purpose {
+pub(crate) enum Purpose {
     /// An instance is tried out: the next supervisor ends it.
     Rehearsal,
     /// The migration of this operation: it goes on when the supervisor dies, and the next one asks
@@ -92,7 +92,7 @@ impl From<Purpose> for String {
 /// What a child is there for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Role {
+pub(crate) enum Role {
     /// It serves.
     Instance,
     /// It is a probe's command.
@@ -107,12 +107,12 @@ pub enum Role {
 
 impl Label {
     /// The label of a process that passes on who was left waiting.
-    pub fn passer(service: &ServiceName, now: Tick) -> Self {
+    pub(crate) fn passer(service: &ServiceName, now: Tick) -> Self {
         Self::outside(service, now, Role::Passer)
     }
 
     /// A process that belongs to no generation.
-    pub fn outside(service: &ServiceName, now: Tick, role: Role) -> Self {
+    pub(crate) fn outside(service: &ServiceName, now: Tick, role: Role) -> Self {
         Self {
             version: 1,
             service: service.to_string(),
@@ -131,32 +131,32 @@ impl Label {
     }
 
     /// As text.
-    pub fn print(&self) -> String {
+    pub(crate) fn print(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
     }
 
     /// From text; a label nobody can read is `None`.
-    pub fn read(text: &str) -> Option<Self> {
+    pub(crate) fn read(text: &str) -> Option<Self> {
         serde_json::from_str(text).ok()
     }
 
     /// Its generation.
-    pub fn generation(&self) -> Generation {
+    pub(crate) fn generation(&self) -> Generation {
         Generation(self.generation)
     }
 
     /// Its release.
-    pub fn release(&self) -> ReleaseId {
+    pub(crate) fn release(&self) -> ReleaseId {
         ReleaseId(self.release)
     }
 
     /// Its place.
-    pub fn index(&self) -> InstanceIndex {
+    pub(crate) fn index(&self) -> InstanceIndex {
         InstanceIndex(self.instance)
     }
 
     /// Its slots.
-    pub fn slot_ids(&self) -> Vec<SlotId> {
+    pub(crate) fn slot_ids(&self) -> Vec<SlotId> {
         self.slots.iter().map(|slot| SlotId(*slot)).collect()
     }
 }

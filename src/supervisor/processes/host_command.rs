@@ -28,7 +28,7 @@ const SAID_BYTES_MAX: usize = 8 * 1024;
 /// A command that did not end well.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{command}: {why}{}{said}", if said.is_empty() { "" } else { "\n" })]
-pub struct ProgramError {
+pub(crate) struct ProgramError {
     /// The command.
     pub command: String,
     /// How it ended, or why it was not begun.
@@ -42,7 +42,7 @@ pub struct ProgramError {
 ///
 /// # Errors
 /// [`ProgramError`] with the last lines of what it said.
-pub async fn run(
+pub(crate) async fn run(
     words: &[String],
     env: &[(&str, String)],
     input: &[u8],

@@ -19,7 +19,7 @@ use crate::os::{ready, scm};
 
 /// The socket to the keeper.
 #[derive(Debug)]
-pub struct Link {
+pub(crate) struct Link {
     socket: AsyncFd<OwnedFd>,
     next_seq: Cell<u64>,
     next_child: Cell<u64>,
@@ -31,7 +31,7 @@ type Answer = (Tell, Vec<OwnedFd>);
 
 /// What the keeper had when this supervisor came up.
 #[derive(Debug, Default)]
-pub struct Inventory {
+pub(crate) struct Inventory {
     /// Kept descriptors by name.
     pub kept: BTreeMap<String, OwnedFd>,
     /// Children, alive and ended.
@@ -40,7 +40,7 @@ pub struct Inventory {
 
 /// A child found at the keeper.
 #[derive(Debug)]
-pub struct Found {
+pub(crate) struct Found {
     /// Its number.
     pub child: ChildId,
     /// The label it was started with.
@@ -53,7 +53,7 @@ pub struct Found {
 
 /// News that is not an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum News {
+pub(crate) enum News {
     /// Take everything down.
     Stop,
     /// Read the configuration again.
@@ -64,7 +64,7 @@ pub enum News {
 
 /// What came of a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Signalled {
+pub(crate) enum Signalled {
     /// It was sent, or the child was gone already.
     Done,
     /// It was not sent: this child had to be alive and is not.
@@ -73,7 +73,7 @@ pub enum Signalled {
 
 /// Why the keeper did not do it.
 #[derive(Debug, thiserror::Error)]
-pub enum LinkError {
+pub(crate) enum LinkError {
     /// The keeper said why.
     #[error("{step}: {why}")]
     Failed {
@@ -108,7 +108,7 @@ impl Link {
     ///
     /// # Errors
     /// [`LinkError`] when the keeper is gone or speaks another version.
-    pub async fn connect(
+    pub(crate) async fn connect(
         socket: OwnedFd,
     ) -> Result<(Rc<Self>, Inventory, mpsc::UnboundedReceiver<News>), LinkError> {
         rustix::io::ioctl_fionbio(&socket, true).map_err(io::Error::from)?;
@@ -185,7 +185,7 @@ impl Link {
     }
 
     /// Notes an end that the inventory told of.
-    pub fn child_ended(&self, child: ChildId, end: End) {
+    pub(crate) fn child_ended(&self, child: ChildId, end: End) {
         self.ends
             .borrow_mut()
             .entry(child)
@@ -194,12 +194,12 @@ impl Link {
     }
 
     /// A receiver that learns how the child ended.
-    pub fn end_of(&self, child: ChildId) -> watch::Receiver<Option<End>> {
+    pub(crate) fn end_of(&self, child: ChildId) -> watch::Receiver<Option<End>> {
         self.ends.borrow_mut().entry(child).or_insert_with(|| watch::channel(None).0).subscribe()
     }
 
     /// A number for a new child.
-    pub fn new_child(&self) -> ChildId {
+    pub(crate) fn new_child(&self) -> ChildId {
         let child = ChildId(self.next_child.get());
         self.next_child.set(child.0 + 1);
         child
@@ -209,7 +209,7 @@ impl Link {
     ///
     /// # Errors
     /// The step that failed and why.
-    pub async fn spawn(
+    pub(crate) async fn spawn(
         &self,
         child: ChildId,
         label: String,
@@ -225,7 +225,7 @@ impl Link {
     ///
     /// # Errors
     /// When the name is taken or the keeper is gone.
-    pub async fn keep(&self, name: String, fd: BorrowedFd<'_>) -> Result<(), LinkError> {
+    pub(crate) async fn keep(&self, name: String, fd: BorrowedFd<'_>) -> Result<(), LinkError> {
         self.ask(Ask::Keep { name }, &[fd]).await.map(drop)
     }
 
@@ -233,7 +233,7 @@ impl Link {
     ///
     /// # Errors
     /// When the keeper is gone.
-    pub async fn forget(&self, name: String) -> Result<(), LinkError> {
+    pub(crate) async fn forget(&self, name: String) -> Result<(), LinkError> {
         self.ask(Ask::Drop { name }, &[]).await.map(drop)
     }
 
@@ -241,7 +241,7 @@ impl Link {
     ///
     /// # Errors
     /// When the keeper could not send it.
-    pub async fn signal(
+    pub(crate) async fn signal(
         &self,
         child: ChildId,
         signal: i32,
@@ -255,7 +255,7 @@ impl Link {
     }
 
     /// Tells the keeper that the child's end is noted.
-    pub async fn acknowledge(&self, child: ChildId) {
+    pub(crate) async fn acknowledge(&self, child: ChildId) {
         if let Err(error) = self.ask(Ask::Acknowledge { child }, &[]).await {
             tracing::warn!(%error, "acknowledging an end");
         }
@@ -266,7 +266,7 @@ impl Link {
     ///
     /// # Errors
     /// When the keeper is gone.
-    pub async fn ready(&self) -> Result<(), LinkError> {
+    pub(crate) async fn ready(&self) -> Result<(), LinkError> {
         self.ask(Ask::Ready, &[]).await.map(drop)
     }
 
@@ -274,7 +274,7 @@ impl Link {
     ///
     /// # Errors
     /// When the keeper is gone.
-    pub async fn stopped(&self) -> Result<(), LinkError> {
+    pub(crate) async fn stopped(&self) -> Result<(), LinkError> {
         self.send(Ask::Stopped, &[]).await.map(drop)
     }
 

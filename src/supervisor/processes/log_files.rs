@@ -28,29 +28,29 @@ const CHUNK_BYTES: usize = 64 * 1024;
 
 /// The log files of a service.
 #[derive(Debug)]
-pub struct LogFiles {
+pub(crate) struct LogFiles {
     dir: PathBuf,
     writers: RefCell<HashMap<ReleaseId, Weak<RefCell<Writer>>>>,
 }
 
 /// A log file that several instances write to.
-pub type SharedWriter = Rc<RefCell<Writer>>;
+pub(crate) type SharedWriter = Rc<RefCell<Writer>>;
 
 impl LogFiles {
     /// The log files in a directory.
     #[must_use]
-    pub fn new(dir: PathBuf) -> Self {
+    pub(crate) fn new(dir: PathBuf) -> Self {
         Self { dir, writers: RefCell::default() }
     }
 
     /// A release's log file.
     #[must_use]
-    pub fn path(&self, release: ReleaseId) -> PathBuf {
+    pub(crate) fn path(&self, release: ReleaseId) -> PathBuf {
         self.dir.join(format!("{release}.log"))
     }
 
     /// The writer of a release's log; one for all its instances.
-    pub fn writer(&self, release: ReleaseId) -> SharedWriter {
+    pub(crate) fn writer(&self, release: ReleaseId) -> SharedWriter {
         if let Some(writer) = self.open_writer(release) {
             return writer;
         }
@@ -60,7 +60,7 @@ impl LogFiles {
     }
 
     /// The writer of a release's log, if somebody writes to it.
-    pub fn open_writer(&self, release: ReleaseId) -> Option<SharedWriter> {
+    pub(crate) fn open_writer(&self, release: ReleaseId) -> Option<SharedWriter> {
         self.writers.borrow().get(&release).and_then(Weak::upgrade)
     }
 
@@ -68,7 +68,7 @@ impl LogFiles {
     ///
     /// # Errors
     /// The system's.
-    pub fn remove(&self, release: ReleaseId) -> io::Result<()> {
+    pub(crate) fn remove(&self, release: ReleaseId) -> io::Result<()> {
         self.writers.borrow_mut().remove(&release);
         for path in [self.path(release), rotated(&self.path(release))] {
             match fs::remove_file(path) {
@@ -86,7 +86,7 @@ fn rotated(path: &Path) -> PathBuf {
 
 /// The writing side of one log file.
 #[derive(Debug)]
-pub struct Writer {
+pub(crate) struct Writer {
     path: PathBuf,
     file: Option<File>,
     size_bytes: u64,
@@ -114,7 +114,7 @@ impl Writer {
 
     /// Changes with each piece that is written.
     #[must_use]
-    pub fn watch(&self) -> watch::Receiver<u64> {
+    pub(crate) fn watch(&self) -> watch::Receiver<u64> {
         self.grew.subscribe()
     }
 
@@ -137,7 +137,7 @@ impl Writer {
     }
 
     /// Writes what an instance has written.
-    pub fn append(&mut self, instance: u16, chunk: &[u8]) {
+    pub(crate) fn append(&mut self, instance: u16, chunk: &[u8]) {
         let text = self.format(instance, chunk);
         if self.n_dropped_bytes > 0 {
             let text = format!("halley: {} bytes of output were lost\n", self.n_dropped_bytes);
@@ -210,7 +210,7 @@ impl Writer {
 }
 
 /// Reads a FIFO into a log until the task is aborted. Nothing wakes up while nobody writes.
-pub fn pump(fifo: OwnedFd, instance: u16, writer: SharedWriter) -> JoinHandle<()> {
+pub(crate) fn pump(fifo: OwnedFd, instance: u16, writer: SharedWriter) -> JoinHandle<()> {
     tokio::task::spawn_local(async move {
         if let Err(error) = read_all(fifo, instance, &writer).await {
             tracing::error!(%error, "reading a service's output");
@@ -253,7 +253,7 @@ impl NonBlocking for fs::OpenOptions {
 }
 
 /// Reads what is left in a FIFO whose processes have ended, before it goes.
-pub fn drain(fifo: &Path, instance: u16, writer: &SharedWriter) {
+pub(crate) fn drain(fifo: &Path, instance: u16, writer: &SharedWriter) {
     let opened = File::options().read(true).custom_flags_nonblocking().open(fifo);
     let Ok(mut file) = opened else { return };
     let mut chunk = vec![0; CHUNK_BYTES];
@@ -267,7 +267,7 @@ pub fn drain(fifo: &Path, instance: u16, writer: &SharedWriter) {
 
 /// The last lines of a log, over its rotation.
 #[must_use]
-pub fn tail(path: &Path, n_lines: usize) -> Vec<String> {
+pub(crate) fn tail(path: &Path, n_lines: usize) -> Vec<String> {
     let read = |path: &Path| -> Vec<String> {
         let text = fs::read(path).unwrap_or_default();
         String::from_utf8_lossy(&text).lines().map(str::to_owned).collect()
@@ -283,7 +283,7 @@ pub fn tail(path: &Path, n_lines: usize) -> Vec<String> {
 
 /// New lines of a log, from where it ends when this is made.
 #[derive(Debug)]
-pub struct Follow {
+pub(crate) struct Follow {
     path: PathBuf,
     inode: u64,
     offset: u64,
@@ -292,13 +292,13 @@ pub struct Follow {
 impl Follow {
     /// Begins at the end of what is there.
     #[must_use]
-    pub fn from_end(path: &Path) -> Self {
+    pub(crate) fn from_end(path: &Path) -> Self {
         let (inode, offset) = identity(path);
         Self { path: path.to_owned(), inode, offset }
     }
 
     /// The whole lines that came since; a rotation in between loses none.
-    pub fn next_lines(&mut self) -> Vec<String> {
+    pub(crate) fn next_lines(&mut self) -> Vec<String> {
         let mut lines = Vec::new();
         let (inode, _) = identity(&self.path);
         if inode != self.inode {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::config::model::Settings;
 
 /// Whether the command is there, may be executed, and is for this machine.
-pub fn program(tree: &Path, settings: &Settings) -> Vec<String> {
+pub(crate) fn program(tree: &Path, settings: &Settings) -> Vec<String> {
     let Some(program) = settings.command.first() else {
         let why = "no command: neither the configuration nor release.toml names one";
         return vec![why.to_owned()];
@@ -34,7 +34,7 @@ pub fn program(tree: &Path, settings: &Settings) -> Vec<String> {
 
 /// What stands against a hook's command: a hook that cannot be started is found out now, not when
 /// its point comes.
-pub fn not_there(tree: &Path, command: &[String], point: &str) -> Option<String> {
+pub(crate) fn not_there(tree: &Path, command: &[String], point: &str) -> Option<String> {
     let program = command.first()?;
     let path = if program.contains('/') { Some(tree.join(program)) } else { in_path(program) };
     let meta = path.and_then(|path| fs::metadata(path).ok());

@@ -56,11 +56,17 @@ pub enum EntryError {
         next: String,
     },
     /// A command of the proxy's did not end well.
-    #[error(transparent)]
-    Command(#[from] ProgramError),
+    #[error("{0}")]
+    Command(String),
     /// A proxy cannot be pointed at nothing.
     #[error("a proxy needs an upstream, and no instance listens; see halley-sup status")]
     NoUpstream,
+}
+
+impl From<ProgramError> for EntryError {
+    fn from(error: ProgramError) -> Self {
+        Self::Command(error.to_string())
+    }
 }
 
 #[cfg(test)]
@@ -83,7 +89,7 @@ mod tests {
                 "caddy at 127.0.0.1:2019: no answer within 10s (curl http://127.0.0.1:2019/config/)",
             ),
             (
-                EntryError::Command(ProgramError {
+                EntryError::from(ProgramError {
                     command: "nginx -t".to_owned(),
                     why: "exit 1".to_owned(),
                     said: "bad".to_owned(),

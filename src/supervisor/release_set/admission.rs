@@ -23,7 +23,7 @@ type Taken = (Part, OwnedFd);
 ///
 /// # Errors
 /// All that stands against it.
-pub fn begin(
+pub(crate) fn begin(
     stack: &Rc<Stack>,
     actor: &str,
     parts: Vec<Part>,

@@ -20,7 +20,7 @@ use crate::supervisor::service::stack::Stack;
 const N_JOURNALS: usize = 200;
 
 /// Ends a set.
-pub fn finish(stack: &Rc<Stack>, set: &Rc<ReleaseSet>, mut course: Course, ended: Ended) {
+pub(crate) fn finish(stack: &Rc<Stack>, set: &Rc<ReleaseSet>, mut course: Course, ended: Ended) {
     let fates = course.machine.fates();
     for (member, fate) in course.members.iter_mut().zip(fates) {
         let services = stack.services.borrow();

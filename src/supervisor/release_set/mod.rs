@@ -3,8 +3,8 @@
 //! This room releases and rolls back by ordinary operations of the members. It must never touch a
 //! process or a listener itself.
 
-pub mod admission;
-pub mod conclude;
-pub mod progress;
-pub mod resume;
-pub mod runner;
+pub(crate) mod admission;
+pub(crate) mod conclude;
+pub(crate) mod progress;
+pub(crate) mod resume;
+pub(crate) mod runner;

@@ -14,7 +14,7 @@ use crate::supervisor::service::terms::Force;
 
 /// A member's artifact, as the client handed it over.
 #[derive(Debug)]
-pub struct Artifact {
+pub(crate) struct Artifact {
     /// It.
     pub source: OwnedFd,
     /// What was named.
@@ -25,7 +25,7 @@ pub struct Artifact {
 
 /// What a set carries from member to member.
 #[derive(Debug)]
-pub struct Course {
+pub(crate) struct Course {
     /// What it decides.
     pub machine: Machine,
     /// What it has written down.
@@ -42,7 +42,7 @@ pub struct Course {
 
 impl Course {
     /// A set without artifacts.
-    pub fn new(intent: &Intent, machine: Machine, journal: Journal) -> Self {
+    pub(crate) fn new(intent: &Intent, machine: Machine, journal: Journal) -> Self {
         let waiting = |service: &str| Member {
             service: service.to_owned(),
             op: None,
@@ -58,12 +58,12 @@ impl Course {
     }
 
     /// The same with each member's artifact.
-    pub fn with_artifacts(self, artifacts: Vec<Option<Artifact>>) -> Self {
+    pub(crate) fn with_artifacts(self, artifacts: Vec<Option<Artifact>>) -> Self {
         Self { artifacts, ..self }
     }
 
     /// A member's artifact, once.
-    pub fn take_artifact(&mut self, index: usize) -> Option<Artifact> {
+    pub(crate) fn take_artifact(&mut self, index: usize) -> Option<Artifact> {
         self.artifacts.get_mut(index)?.take()
     }
 
@@ -72,12 +72,17 @@ impl Course {
     ///
     /// # Errors
     /// The journal's.
-    pub fn announce(&mut self, index: usize, kind: Kind, op: OpId) -> Result<(), JournalError> {
+    pub(crate) fn announce(
+        &mut self,
+        index: usize,
+        kind: Kind,
+        op: OpId,
+    ) -> Result<(), JournalError> {
         self.journal.announce(&Record::new(Line::Begin { index, kind, op: op.0 }))
     }
 
     /// A member's operation is over: so the machine, and on to what it decides.
-    pub fn ended(&mut self, set: &ReleaseSet, index: usize, came: Came, member: Member) {
+    pub(crate) fn ended(&mut self, set: &ReleaseSet, index: usize, came: Came, member: Member) {
         self.note_end(set, index, came, member);
         if set.aborted_by().is_some() {
             self.machine.step(Step::Abort);
@@ -88,7 +93,7 @@ impl Course {
 
     /// Notes what became of a member. Its operation's own journal has it on the disk already, so
     /// this line need not wait for it.
-    pub fn note_end(&mut self, set: &ReleaseSet, index: usize, came: Came, member: Member) {
+    pub(crate) fn note_end(&mut self, set: &ReleaseSet, index: usize, came: Came, member: Member) {
         let line = Record::new(Line::End { came, member: member.clone() });
         if let Err(error) = self.journal.note(&line) {
             tracing::warn!(set = set.id.0, %error, "recording a member's result");
@@ -102,7 +107,7 @@ impl Course {
 
     /// Writes down why the set goes back, once: for the member that ended last, or for no member's
     /// sake. The way back does not wait for a journal that cannot be written.
-    pub fn say_if_turned(&mut self, set: &ReleaseSet, last: Option<usize>) {
+    pub(crate) fn say_if_turned(&mut self, set: &ReleaseSet, last: Option<usize>) {
         let is_turned =
             !matches!(self.machine.stage(), Stage::Release(_) | Stage::Done(Ended::Committed));
         if !is_turned || self.turn.is_some() {
@@ -127,7 +132,7 @@ impl Course {
 }
 
 /// No member failed: somebody said `abort`, or the artifacts of the others are gone.
-pub fn closed(set: &ReleaseSet) -> Turn {
+pub(crate) fn closed(set: &ReleaseSet) -> Turn {
     let (word, why) = match set.aborted_by() {
         Some(actor) => (Word::Aborted, format!("aborted by {actor}")),
         None => (
@@ -141,7 +146,7 @@ pub fn closed(set: &ReleaseSet) -> Turn {
 }
 
 /// What the result of a member's operation means for the set.
-pub fn came(kind: Kind, outcome: &Outcome) -> Came {
+pub(crate) fn came(kind: Kind, outcome: &Outcome) -> Came {
     match (kind, outcome.outcome.known(), Exit::of_code(outcome.exit)) {
         (Kind::Release, Some(Word::Committed), Some(Exit::Done)) => Came::Committed,
         (Kind::Release, _, exit) if exit != Some(Exit::RollbackFailed) => Came::Unchanged,
@@ -152,7 +157,7 @@ pub fn came(kind: Kind, outcome: &Outcome) -> Came {
 }
 
 /// What becomes of a member by the result of its operation.
-pub fn member(before: &Member, kind: Kind, outcome: &Outcome) -> Member {
+pub(crate) fn member(before: &Member, kind: Kind, outcome: &Outcome) -> Member {
     let why = outcome.trouble.as_ref().map(|trouble| trouble.why.clone());
     match (kind, came(kind, outcome)) {
         (Kind::Release, _) => Member {

@@ -16,7 +16,7 @@ use crate::supervisor::service::stack::Stack;
 
 /// An open set.
 #[derive(Debug)]
-pub struct Open {
+pub(crate) struct Open {
     /// It.
     pub set: Rc<ReleaseSet>,
     intent: Intent,
@@ -25,7 +25,7 @@ pub struct Open {
 
 /// The set that was open when the supervisor before this one ended. Asked before any service is
 /// taken over, so that its members are nobody else's from the first moment on.
-pub fn find(stack: &Stack) -> Option<Open> {
+pub(crate) fn find(stack: &Stack) -> Option<Open> {
     match store::open(&stack.shared.layout) {
         Ok(open) => open.map(|(intent, records)| {
             let set = ReleaseSet::new(&intent);
@@ -39,7 +39,7 @@ pub fn find(stack: &Stack) -> Option<Open> {
 }
 
 /// Goes on with it, when its members have been taken over.
-pub fn go_on(stack: &Rc<Stack>, open: Open) {
+pub(crate) fn go_on(stack: &Rc<Stack>, open: Open) {
     let Open { set, intent, records } = open;
     let journal = match store::reopen(&stack.shared.layout, set.id) {
         Ok(journal) => journal,
@@ -180,7 +180,7 @@ fn events_of(stack: &Stack, intent: &Intent, record: &Record) -> Vec<Event> {
 ///
 /// # Errors
 /// When its journal cannot be read.
-pub fn replay(stack: &Stack, set: SetId) -> Result<Option<Vec<Event>>, store::SetError> {
+pub(crate) fn replay(stack: &Stack, set: SetId) -> Result<Option<Vec<Event>>, store::SetError> {
     let Some((intent, records)) = store::read(&stack.shared.layout, set)? else { return Ok(None) };
     let mut all = vec![announcement(&intent)];
     all.extend(events(stack, &intent, &records));

@@ -23,7 +23,7 @@ use crate::supervisor::service::stack::Stack;
 use crate::supervisor::service::terms::Terms;
 
 /// Sets a set running.
-pub fn spawn(stack: &Rc<Stack>, set: &Rc<ReleaseSet>, course: Course) {
+pub(crate) fn spawn(stack: &Rc<Stack>, set: &Rc<ReleaseSet>, course: Course) {
     let (stack, own) = (Rc::clone(stack), Rc::clone(set));
     let task = tokio::task::spawn_local(async move { run(&stack, &own, course).await });
     set.task.replace(Some(task));
@@ -196,7 +196,7 @@ fn not_begun(service: &Service, before: &Member, kind: Kind, why: &Trouble) -> (
 }
 
 /// A member whose rollback failed.
-pub fn stuck(before: &Member, why: &str) -> Member {
+pub(crate) fn stuck(before: &Member, why: &str) -> Member {
     Member {
         outcome: Word::RollbackFailed.into(),
         exit: Some(Exit::RollbackFailed.code()),

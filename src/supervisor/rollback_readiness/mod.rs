@@ -3,6 +3,6 @@
 //! This room looks and rehearses. It must never steer a connection or stop what serves.
 
 pub(crate) mod drill;
-pub mod readiness;
-pub mod rehearsal;
-pub mod schema;
+pub(crate) mod readiness;
+pub(crate) mod rehearsal;
+pub(crate) mod schema;

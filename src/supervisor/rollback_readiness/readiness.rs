@@ -22,7 +22,7 @@ const JITTER: u32 = 10;
 
 /// The release that a rollback would go to.
 #[must_use]
-pub fn target(service: &Service) -> Option<ReleaseId> {
+pub(crate) fn target(service: &Service) -> Option<ReleaseId> {
     let known: Vec<_> =
         release::all(&service.paths).iter().map(|known| (known.release, known.verdict)).collect();
     let from = service.serving().or(service.durable.last_good());
@@ -33,7 +33,7 @@ pub fn target(service: &Service) -> Option<ReleaseId> {
 
 /// Whether a rollback would work now, to what, and why not.
 #[must_use]
-pub fn status(service: &Service) -> RollbackStatus {
+pub(crate) fn status(service: &Service) -> RollbackStatus {
     let Some(target) = target(service) else {
         let why = "there is no good release before the one that serves".to_owned();
         return RollbackStatus { why: Some(why), ..RollbackStatus::default() };
@@ -75,7 +75,7 @@ fn missing(service: &Service, target: ReleaseId) -> Option<String> {
 }
 
 /// Looks, and says it when a rollback has stopped or begun to be possible.
-pub fn look(service: &Rc<Service>) {
+pub(crate) fn look(service: &Rc<Service>) {
     let status = status(service);
     let before = service.condition.note_ready(status.ready);
     let why = status.why.unwrap_or_default();
@@ -104,7 +104,7 @@ pub fn look(service: &Rc<Service>) {
 
 /// How long until the next drill; `None` when there are none.
 #[must_use]
-pub fn due(service: &Service) -> Option<Duration> {
+pub(crate) fn due(service: &Service) -> Option<Duration> {
     let every = service.config().drill?;
     let state = service.durable.state();
     let spread = every / JITTER;

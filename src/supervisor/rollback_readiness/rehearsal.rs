@@ -31,7 +31,7 @@ use crate::text;
 const VARIABLE: &str = "HALLEY_REHEARSAL";
 
 /// Whether one could come back from the release that is about to begin.
-pub async fn old(
+pub(crate) async fn old(
     service: &Rc<Service>,
     candidate: &Candidate,
     transcript: &mut Transcript,
@@ -56,7 +56,7 @@ pub async fn old(
 ///
 /// # Errors
 /// Why one could not go back to it.
-pub async fn target_now(
+pub(crate) async fn target_now(
     service: &Rc<Service>,
     target: ReleaseId,
     transcript: &mut Transcript,
@@ -85,7 +85,7 @@ pub async fn target_now(
 }
 
 /// Notes why one could not go back to a release, as it was found out otherwise.
-pub fn note(service: &Service, target: Option<ReleaseId>, why: &str) {
+pub(crate) fn note(service: &Service, target: Option<ReleaseId>, why: &str) {
     let Some(target) = target else { return };
     let rehearsal = Rehearsal {
         release: target.0,
@@ -137,7 +137,7 @@ async fn light(service: &Rc<Service>, target: ReleaseId) -> Result<Settings, Str
 ///
 /// # Errors
 /// Why its gate did not open.
-pub async fn run(
+pub(crate) async fn run(
     service: &Rc<Service>,
     release: ReleaseId,
     settings: Settings,

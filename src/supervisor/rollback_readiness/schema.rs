@@ -9,7 +9,7 @@ use crate::supervisor::service::candidate::{Candidate, WayBack};
 
 /// Why a release does not run on the data as it is, as far as it says so itself.
 #[must_use]
-pub fn misses(service: &Service, release: ReleaseId) -> Option<String> {
+pub(crate) fn misses(service: &Service, release: ReleaseId) -> Option<String> {
     let settings = release::settings(&service.paths, release).ok()?;
     let now = service.durable.state().schema.clone()?;
     missed(&now, settings.schema.as_ref()?, &format!("release {release}"))
@@ -17,7 +17,11 @@ pub fn misses(service: &Service, release: ReleaseId) -> Option<String> {
 
 /// Why a release that is about to begin breaks the contract; with `--no-way-back` only what it
 /// cannot do without is asked for.
-pub fn contract(service: &Service, candidate: &Candidate, settings: &Settings) -> Vec<String> {
+pub(crate) fn contract(
+    service: &Service,
+    candidate: &Candidate,
+    settings: &Settings,
+) -> Vec<String> {
     let mut failures = Vec::new();
     let Some(schema) = &settings.schema else { return failures };
     let now = service.durable.state().schema.clone();
@@ -35,7 +39,11 @@ pub fn contract(service: &Service, candidate: &Candidate, settings: &Settings) -
 
 /// Why one could not come back from a release with this schema.
 #[must_use]
-pub fn way_back(service: &Service, back_to: Option<ReleaseId>, schema: &Schema) -> Option<String> {
+pub(crate) fn way_back(
+    service: &Service,
+    back_to: Option<ReleaseId>,
+    schema: &Schema,
+) -> Option<String> {
     let target = back_to?;
     let old = release::settings(&service.paths, target).ok().and_then(|old| old.schema);
     let how = "release an expand step first, or use --no-way-back \"reason\"";

@@ -19,7 +19,7 @@ const N_PAST: usize = 8;
 
 /// What a service is busy with.
 #[derive(Debug, Default)]
-pub struct Activity {
+pub(crate) struct Activity {
     operation: RefCell<Option<Rc<Operation>>>,
     task: RefCell<Option<JoinHandle<()>>>,
     past: RefCell<VecDeque<Rc<Operation>>>,
@@ -34,12 +34,12 @@ pub struct Activity {
 
 impl Activity {
     /// The operation that runs.
-    pub fn operation(&self) -> Option<Rc<Operation>> {
+    pub(crate) fn operation(&self) -> Option<Rc<Operation>> {
         self.operation.borrow().clone()
     }
 
     /// An operation begins, with the task that runs it.
-    pub fn begin(&self, operation: Rc<Operation>, run: impl FnOnce() -> JoinHandle<()>) {
+    pub(crate) fn begin(&self, operation: Rc<Operation>, run: impl FnOnce() -> JoinHandle<()>) {
         self.began.notify_waiters();
         self.operation.replace(Some(operation));
         let task = run();
@@ -47,7 +47,7 @@ impl Activity {
     }
 
     /// The operation is over; late watchers still find it.
-    pub fn end(&self, operation: &Rc<Operation>) {
+    pub(crate) fn end(&self, operation: &Rc<Operation>) {
         self.operation.replace(None);
         let mut past = self.past.borrow_mut();
         past.push_front(Rc::clone(operation));
@@ -55,12 +55,12 @@ impl Activity {
     }
 
     /// The task of the running operation, for who ends it.
-    pub fn take_task(&self) -> Option<JoinHandle<()>> {
+    pub(crate) fn take_task(&self) -> Option<JoinHandle<()>> {
         self.task.borrow_mut().take()
     }
 
     /// The running or a past operation of this number.
-    pub fn operation_of(&self, op: OpId) -> Option<Rc<Operation>> {
+    pub(crate) fn operation_of(&self, op: OpId) -> Option<Rc<Operation>> {
         let running = self.operation().filter(|running| running.id == op);
         running.or_else(|| self.past.borrow().iter().find(|past| past.id == op).cloned())
     }
@@ -81,63 +81,63 @@ impl Activity {
     }
 
     /// The running set that the service is a member of.
-    pub fn set(&self) -> Option<Rc<ReleaseSet>> {
+    pub(crate) fn set(&self) -> Option<Rc<ReleaseSet>> {
         self.set.borrow().clone()
     }
 
     /// The service belongs to a running set from here on, or to none any more.
-    pub fn join(&self, set: Option<Rc<ReleaseSet>>) {
+    pub(crate) fn join(&self, set: Option<Rc<ReleaseSet>>) {
         self.set.replace(set);
     }
 
     /// Held while the last good release is being started, or the service taken down.
-    pub async fn starting(&self) -> MutexGuard<'_, ()> {
+    pub(crate) async fn starting(&self) -> MutexGuard<'_, ()> {
         self.starting.lock().await
     }
 
     /// Begins to change the number of instances; `false` when that is under way already.
-    pub fn begin_scaling(&self) -> bool {
+    pub(crate) fn begin_scaling(&self) -> bool {
         !self.scaling.replace(true)
     }
 
     /// The number of instances is as it should be, or cannot be changed.
-    pub fn end_scaling(&self) {
+    pub(crate) fn end_scaling(&self) {
         self.scaling.set(false);
     }
 
     /// What is being done with the data by hand.
-    pub fn data_work(&self) -> Option<&'static str> {
+    pub(crate) fn data_work(&self) -> Option<&'static str> {
         self.data_work.get()
     }
 
     /// Work on the data begins.
-    pub fn begin_data_work(&self, work: &'static str) {
+    pub(crate) fn begin_data_work(&self, work: &'static str) {
         self.data_work.set(Some(work));
         self.began.notify_waiters();
     }
 
     /// Work on the data is over.
-    pub fn end_data_work(&self) {
+    pub(crate) fn end_data_work(&self) {
         self.data_work.set(None);
     }
 
     /// A command that a supervisor before this one ran, and whose end nobody has asked for yet.
-    pub fn leave_over(&self, purpose: Purpose, child: ChildId) {
+    pub(crate) fn leave_over(&self, purpose: Purpose, child: ChildId) {
         self.left_over.borrow_mut().insert(purpose, child);
     }
 
     /// Takes over a command that a supervisor before this one ran for this purpose.
-    pub fn take_left_over(&self, purpose: &Purpose) -> Option<ChildId> {
+    pub(crate) fn take_left_over(&self, purpose: &Purpose) -> Option<ChildId> {
         self.left_over.borrow_mut().remove(purpose)
     }
 
     /// Commands of supervisors before this one that are still to be asked for.
-    pub fn left_over(&self) -> Vec<ChildId> {
+    pub(crate) fn left_over(&self) -> Vec<ChildId> {
         self.left_over.borrow().values().copied().collect()
     }
 
     /// Resolves when an operation or work on the data begins.
-    pub async fn began(&self) {
+    pub(crate) async fn began(&self) {
         self.began.notified().await;
     }
 }

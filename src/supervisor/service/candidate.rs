@@ -4,7 +4,7 @@ use crate::core::ids::{OpId, ReleaseId};
 
 /// The release that an operation brings.
 #[derive(Debug, Clone, Copy)]
-pub struct Candidate {
+pub(crate) struct Candidate {
     /// The operation's number.
     pub op: OpId,
     /// The release.
@@ -19,7 +19,7 @@ pub struct Candidate {
 
 /// Whether a way back is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WayBack {
+pub(crate) enum WayBack {
     /// The release before must run on what this one leaves.
     Required,
     /// `--no-way-back` gave a reason.
@@ -28,7 +28,7 @@ pub enum WayBack {
 
 /// Which supervisor began an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BegunBy {
+pub(crate) enum BegunBy {
     /// This one.
     Us,
     /// One before this one, which died.

@@ -14,7 +14,7 @@ use crate::supervisor::sockets::backend_address::Place;
 
 /// Why a child cannot be started as its settings say.
 #[derive(Debug, thiserror::Error)]
-pub enum SpecError {
+pub(crate) enum SpecError {
     /// The user is not known.
     #[error("there is no user {user:?}")]
     User {
@@ -27,12 +27,16 @@ pub enum SpecError {
 }
 
 /// The name the keeper has an instance's output under.
-pub fn output_name(service: &Service, generation: Generation, index: InstanceIndex) -> String {
+pub(crate) fn output_name(
+    service: &Service,
+    generation: Generation,
+    index: InstanceIndex,
+) -> String {
     format!("log/{}/{generation}/{index}", service.name)
 }
 
 /// The label of an instance that is about to be started.
-pub fn label_of(service: &Service, crew: &Crew, instance: &Instance, role: Role) -> Label {
+pub(crate) fn label_of(service: &Service, crew: &Crew, instance: &Instance, role: Role) -> Label {
     let (port, socket) = match &instance.place {
         Some(Place::Port(port)) => (Some(*port), None),
         Some(Place::Socket(path)) => (None, Some(path.clone())),
@@ -57,13 +61,13 @@ pub fn label_of(service: &Service, crew: &Crew, instance: &Instance, role: Role)
 }
 
 /// The label of a command that runs once.
-pub fn oneshot_label(service: &Service, release: ReleaseId, purpose: &Purpose) -> Label {
+pub(crate) fn oneshot_label(service: &Service, release: ReleaseId, purpose: &Purpose) -> Label {
     let plain = Label::outside(&service.name, service.now(), Role::Oneshot);
     Label { release: release.0, purpose: Some(purpose.clone()), ..plain }
 }
 
 /// The place it was told.
-pub fn place_of(label: &Label) -> Option<Place> {
+pub(crate) fn place_of(label: &Label) -> Option<Place> {
     let socket = label.socket.clone().map(Place::Socket);
     socket.or(label.port.map(Place::Port))
 }
@@ -72,7 +76,7 @@ pub fn place_of(label: &Label) -> Option<Place> {
 ///
 /// # Errors
 /// When there is no command, or the user is not known.
-pub fn spec_of(
+pub(crate) fn spec_of(
     service: &Service,
     crew: &Crew,
     instance: &Instance,
@@ -104,7 +108,7 @@ pub fn spec_of(
 }
 
 /// What a launcher does for the process that passes connections on to this instance.
-pub fn forward_spec(
+pub(crate) fn forward_spec(
     service: &Service,
     crew: &Crew,
     instance: &Instance,
@@ -137,7 +141,7 @@ pub fn forward_spec(
 ///
 /// # Errors
 /// When there is no such user.
-pub fn user_of(settings: &Settings) -> Result<Option<LaunchUser>, SpecError> {
+pub(crate) fn user_of(settings: &Settings) -> Result<Option<LaunchUser>, SpecError> {
     let Some(name) = &settings.user else { return Ok(None) };
     let unknown = || SpecError::User { user: name.clone() };
     proc::user(name).ok_or_else(unknown).map(Some)
@@ -171,7 +175,7 @@ fn environment(service: &Service, crew: &Crew, instance: &Instance) -> Vec<(Stri
 }
 
 /// A clean environment: the few names that programs need to live, the settings' own, and Halley's.
-pub fn environment_of(
+pub(crate) fn environment_of(
     service: &Service,
     release: ReleaseId,
     settings: &Settings,

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 /// Who finds out that something is wrong. The order is the order in `status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Source {
+pub(crate) enum Source {
     /// The data: a restore that could not be finished or undone.
     Restore,
     /// The start of the last good release.
@@ -25,7 +25,7 @@ pub enum Source {
 
 /// How a service is.
 #[derive(Debug, Default)]
-pub struct Condition {
+pub(crate) struct Condition {
     troubles: RefCell<BTreeMap<Source, String>>,
     is_told_degraded: Cell<bool>,
     was_ready: Cell<Option<bool>>,
@@ -34,29 +34,29 @@ pub struct Condition {
 impl Condition {
     /// A condition after a start of the supervisor; whether its users were told before that the
     /// service is degraded is on the disk.
-    pub fn new(is_told_degraded: bool) -> Self {
+    pub(crate) fn new(is_told_degraded: bool) -> Self {
         Self { is_told_degraded: Cell::new(is_told_degraded), ..Self::default() }
     }
 
     /// Something is wrong.
-    pub fn report(&self, source: Source, why: impl Into<String>) {
+    pub(crate) fn report(&self, source: Source, why: impl Into<String>) {
         self.troubles.borrow_mut().insert(source, why.into());
     }
 
     /// What this source reported is over. Returns whether it had reported anything.
-    pub fn resolve(&self, source: Source) -> bool {
+    pub(crate) fn resolve(&self, source: Source) -> bool {
         self.troubles.borrow_mut().remove(&source).is_some()
     }
 
     /// The processes that serve are proven: what was said of them or of those before is over.
-    pub fn serves(&self) {
+    pub(crate) fn serves(&self) {
         for source in [Source::Start, Source::Restart, Source::Liveness] {
             self.resolve(source);
         }
     }
 
     /// Everything that is wrong, for people.
-    pub fn trouble(&self) -> Option<String> {
+    pub(crate) fn trouble(&self) -> Option<String> {
         let troubles = self.troubles.borrow();
         let texts = troubles.iter().map(|(source, why)| match source {
             Source::Proxy => {
@@ -69,12 +69,12 @@ impl Condition {
     }
 
     /// Notes that users are told of a degraded service, or that it is over. Returns what they knew.
-    pub fn tell_degraded(&self, is_degraded: bool) -> bool {
+    pub(crate) fn tell_degraded(&self, is_degraded: bool) -> bool {
         self.is_told_degraded.replace(is_degraded)
     }
 
     /// Notes whether a rollback would work. Returns what was known before.
-    pub fn note_ready(&self, is_ready: bool) -> Option<bool> {
+    pub(crate) fn note_ready(&self, is_ready: bool) -> Option<bool> {
         self.was_ready.replace(Some(is_ready))
     }
 }

@@ -9,7 +9,7 @@ use crate::store::trial;
 
 /// The durable state of a service; in memory it is as it was last saved.
 #[derive(Debug)]
-pub struct Durable {
+pub(crate) struct Durable {
     paths: ServiceLayout,
     state: RefCell<State>,
 }
@@ -19,13 +19,13 @@ impl Durable {
     ///
     /// # Errors
     /// When the state file cannot be read: it is never replaced by an empty one.
-    pub fn load(paths: ServiceLayout) -> Result<Self, StateError> {
+    pub(crate) fn load(paths: ServiceLayout) -> Result<Self, StateError> {
         let state = RefCell::new(State::load(&paths.state())?);
         Ok(Self { paths, state })
     }
 
     /// The state as last saved.
-    pub fn state(&self) -> Ref<'_, State> {
+    pub(crate) fn state(&self) -> Ref<'_, State> {
         self.state.borrow()
     }
 
@@ -34,7 +34,7 @@ impl Durable {
     ///
     /// # Errors
     /// When it cannot be saved.
-    pub fn save(&self, change: impl FnOnce(&mut State)) -> Result<(), StateError> {
+    pub(crate) fn save(&self, change: impl FnOnce(&mut State)) -> Result<(), StateError> {
         let mut next = self.state.borrow().clone();
         change(&mut next);
         next.save(&self.paths.state())?;
@@ -43,12 +43,12 @@ impl Durable {
     }
 
     /// The release that a reboot starts.
-    pub fn last_good(&self) -> Option<ReleaseId> {
+    pub(crate) fn last_good(&self) -> Option<ReleaseId> {
         self.state.borrow().last_good.as_ref().map(|served| ReleaseId(served.release))
     }
 
     /// The release that is live but not committed.
-    pub fn trial(&self) -> Option<ReleaseId> {
+    pub(crate) fn trial(&self) -> Option<ReleaseId> {
         trial::read(&self.paths).ok().flatten().map(|trial| ReleaseId(trial.release))
     }
 }

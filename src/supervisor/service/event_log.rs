@@ -10,7 +10,7 @@ use crate::api::Event;
 
 /// Events in order, and a signal at each new event.
 #[derive(Debug)]
-pub struct EventLog {
+pub(crate) struct EventLog {
     /// Each with its number, counted from 1 over all that were told.
     events: RefCell<Vec<(usize, Event)>>,
     n_told: watch::Sender<usize>,
@@ -18,7 +18,7 @@ pub struct EventLog {
 
 impl EventLog {
     /// An event for all who watch.
-    pub fn tell(&self, event: Event) {
+    pub(crate) fn tell(&self, event: Event) {
         // Progress replaces progress: a late watcher needs the last number only.
         let mut events = self.events.borrow_mut();
         let is_progress = |event: &Event| matches!(event, Event::Progress { .. });
@@ -32,12 +32,12 @@ impl EventLog {
     }
 
     /// The events after this number, each with its own; 0 is before all.
-    pub fn after(&self, number: usize) -> Vec<(usize, Event)> {
+    pub(crate) fn after(&self, number: usize) -> Vec<(usize, Event)> {
         self.events.borrow().iter().filter(|(own, _)| *own > number).cloned().collect()
     }
 
     /// Changes with each new event.
-    pub fn watch(&self) -> watch::Receiver<usize> {
+    pub(crate) fn watch(&self) -> watch::Receiver<usize> {
         self.n_told.subscribe()
     }
 }

@@ -5,7 +5,7 @@ use crate::core::time::Tick;
 use crate::supervisor::service::event_log::EventLog;
 
 /// Something that tells events until its result.
-pub trait Watched {
+pub(crate) trait Watched {
     /// Its events.
     fn events(&self) -> &EventLog;
     /// The phase it is in, and since when.

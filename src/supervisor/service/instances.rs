@@ -20,14 +20,14 @@ use crate::supervisor::sockets::backend_address::Place;
 
 /// All generations of a service that have processes, by number.
 #[derive(Debug, Default)]
-pub struct Fleet {
+pub(crate) struct Fleet {
     crews: RefCell<BTreeMap<Generation, Rc<Crew>>>,
     highest: Cell<u64>,
 }
 
 /// The processes of one generation.
 #[derive(Debug)]
-pub struct Crew {
+pub(crate) struct Crew {
     /// Which generation.
     pub generation: Generation,
     /// Of which release.
@@ -52,7 +52,7 @@ pub struct Crew {
 
 /// How far a generation is on its way out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Leaving {
+pub(crate) struct Leaving {
     /// Connections it still has.
     pub n_connections: usize,
     /// When it is asked to stop whatever it still has; never when absent.
@@ -61,7 +61,7 @@ pub struct Leaving {
 
 /// One process, over its restarts.
 #[derive(Debug)]
-pub struct Instance {
+pub(crate) struct Instance {
     /// Its place.
     pub index: InstanceIndex,
     /// Its slot in each of the service's listeners, in their order.
@@ -92,7 +92,7 @@ pub struct Instance {
 
 /// A running process.
 #[derive(Debug, Clone)]
-pub struct Run {
+pub(crate) struct Run {
     /// Its number at the keeper.
     pub child: ChildId,
     /// Who it is.
@@ -114,53 +114,53 @@ pub(crate) struct LastEnd {
 
 impl Fleet {
     /// A number for a new generation: higher than any seen.
-    pub fn next_generation(&self) -> Generation {
+    pub(crate) fn next_generation(&self) -> Generation {
         self.highest.set(self.highest.get() + 1);
         Generation(self.highest.get())
     }
 
     /// Numbers up to this one are taken.
-    pub fn seen(&self, generation: Generation) {
+    pub(crate) fn seen(&self, generation: Generation) {
         self.highest.set(self.highest.get().max(generation.0));
     }
 
     /// Takes a generation in.
-    pub fn insert(&self, crew: Rc<Crew>) {
+    pub(crate) fn insert(&self, crew: Rc<Crew>) {
         self.seen(crew.generation);
         self.crews.borrow_mut().insert(crew.generation, crew);
     }
 
     /// Lets a generation go.
-    pub fn remove(&self, generation: Generation) -> Option<Rc<Crew>> {
+    pub(crate) fn remove(&self, generation: Generation) -> Option<Rc<Crew>> {
         self.crews.borrow_mut().remove(&generation)
     }
 
     /// The generation of this number.
-    pub fn get(&self, generation: Generation) -> Option<Rc<Crew>> {
+    pub(crate) fn get(&self, generation: Generation) -> Option<Rc<Crew>> {
         self.crews.borrow().get(&generation).cloned()
     }
 
     /// All generations, oldest first.
-    pub fn all(&self) -> Vec<Rc<Crew>> {
+    pub(crate) fn all(&self) -> Vec<Rc<Crew>> {
         self.crews.borrow().values().cloned().collect()
     }
 
     /// Slots of one listener that belong to a process.
-    pub fn slots_of(&self, listener: usize) -> BTreeSet<SlotId> {
+    pub(crate) fn slots_of(&self, listener: usize) -> BTreeSet<SlotId> {
         let crews = self.crews.borrow();
         let instances = crews.values().flat_map(|crew| crew.instances());
         instances.filter_map(|instance| instance.slots.get(listener).copied()).collect()
     }
 
     /// Releases that have a process.
-    pub fn releases(&self) -> BTreeSet<ReleaseId> {
+    pub(crate) fn releases(&self) -> BTreeSet<ReleaseId> {
         self.crews.borrow().values().map(|crew| crew.release).collect()
     }
 }
 
 impl Crew {
     /// A generation that begins, or was found.
-    pub fn new(
+    pub(crate) fn new(
         generation: Generation,
         release: ReleaseId,
         settings: Settings,
@@ -182,23 +182,23 @@ impl Crew {
     }
 
     /// Its processes, by their places.
-    pub fn instances(&self) -> Vec<Rc<Instance>> {
+    pub(crate) fn instances(&self) -> Vec<Rc<Instance>> {
         self.instances.borrow().clone()
     }
 
     /// One more.
-    pub fn add(&self, instance: Rc<Instance>) {
+    pub(crate) fn add(&self, instance: Rc<Instance>) {
         self.instances.borrow_mut().push(instance);
     }
 
     /// One less.
-    pub fn remove(&self, index: InstanceIndex) {
+    pub(crate) fn remove(&self, index: InstanceIndex) {
         self.instances.borrow_mut().retain(|instance| instance.index != index);
     }
 
     /// Slots in one listener of its processes that run and have joined, each once; of all of them
     /// when there is none such: their callers wait there.
-    pub fn slots(&self, listener: usize) -> Vec<SlotId> {
+    pub(crate) fn slots(&self, listener: usize) -> Vec<SlotId> {
         let all = self.instances();
         let joined = |instance: &&Rc<Instance>| instance.joined.get() && instance.child().is_some();
         let running: Vec<_> = all.iter().filter(joined).cloned().collect();
@@ -209,12 +209,12 @@ impl Crew {
     }
 
     /// Whether every one of its processes runs.
-    pub fn is_whole(&self) -> bool {
+    pub(crate) fn is_whole(&self) -> bool {
         self.instances().iter().all(|instance| instance.run.borrow().is_some())
     }
 
     /// Whether none of its processes is left, not even one that passes connections on.
-    pub fn is_gone(&self) -> bool {
+    pub(crate) fn is_gone(&self) -> bool {
         self.instances().iter().all(|instance| {
             instance.run.borrow().is_none() && instance.forwarder.borrow().is_none()
         })
@@ -222,12 +222,12 @@ impl Crew {
 
     /// Whether it has all the processes its settings ask for, and they run: one that was cut off in
     /// the middle of its start has fewer.
-    pub fn is_complete(&self) -> bool {
+    pub(crate) fn is_complete(&self) -> bool {
         self.instances().len() == usize::from(self.settings.instances) && self.is_whole()
     }
 
     /// Whether at least one of its processes runs.
-    pub fn is_alive(&self) -> bool {
+    pub(crate) fn is_alive(&self) -> bool {
         self.instances().iter().any(|instance| instance.run.borrow().is_some())
     }
 
@@ -239,21 +239,14 @@ impl Crew {
     }
 
     /// Its programs at the keeper.
-    pub fn children(&self) -> Vec<ChildId> {
+    pub(crate) fn children(&self) -> Vec<ChildId> {
         self.instances().iter().filter_map(|instance| instance.child()).collect()
-    }
-
-    /// Its forwarders at the keeper.
-    pub fn forwarders(&self) -> Vec<ChildId> {
-        let instances = self.instances();
-        let runs = instances.iter().filter_map(|i| i.forwarder.borrow().clone());
-        runs.map(|run| run.child).collect()
     }
 }
 
 impl Instance {
     /// An instance that does not run yet.
-    pub fn new(index: InstanceIndex, slots: Vec<SlotId>, place: Option<Place>) -> Self {
+    pub(crate) fn new(index: InstanceIndex, slots: Vec<SlotId>, place: Option<Place>) -> Self {
         Self {
             index,
             slots,
@@ -272,12 +265,12 @@ impl Instance {
     }
 
     /// Its child at the keeper.
-    pub fn child(&self) -> Option<ChildId> {
+    pub(crate) fn child(&self) -> Option<ChildId> {
         self.run.borrow().as_ref().map(|run| run.child)
     }
 
     /// Its process id.
-    pub fn pid(&self) -> Option<i32> {
+    pub(crate) fn pid(&self) -> Option<i32> {
         self.run.borrow().as_ref().map(|run| run.identity.pid)
     }
 }

@@ -3,24 +3,24 @@
 //!
 //! This room holds state. It must never start or stop a process.
 
-pub mod activity;
-pub mod candidate;
-pub mod child_spec;
-pub mod condition;
-pub mod durable;
-pub mod event_log;
-pub mod followable;
-pub mod instances;
-pub mod notices;
-pub mod occupied;
-pub mod operation;
-pub mod outcome;
-pub mod phase_result;
-pub mod refusal;
-pub mod release_set;
-pub mod routing;
-pub mod stack;
-pub mod terms;
+pub(crate) mod activity;
+pub(crate) mod candidate;
+pub(crate) mod child_spec;
+pub(crate) mod condition;
+pub(crate) mod durable;
+pub(crate) mod event_log;
+pub(crate) mod followable;
+pub(crate) mod instances;
+pub(crate) mod notices;
+pub(crate) mod occupied;
+pub(crate) mod operation;
+pub(crate) mod outcome;
+pub(crate) mod phase_result;
+pub(crate) mod refusal;
+pub(crate) mod release_set;
+pub(crate) mod routing;
+pub(crate) mod stack;
+pub(crate) mod terms;
 pub(crate) mod unresumed;
 
 use std::cell::{Cell, RefCell};
@@ -53,7 +53,7 @@ use crate::supervisor::sockets::slots::{SlotError, Slots};
 
 /// What all services share.
 #[derive(Debug)]
-pub struct Shared {
+pub(crate) struct Shared {
     /// The way to the keeper.
     pub link: Rc<Link>,
     /// Every path.
@@ -72,7 +72,7 @@ pub struct Shared {
 
 /// One service.
 #[derive(Debug)]
-pub struct Service {
+pub(crate) struct Service {
     /// Its name.
     pub name: ServiceName,
     /// What all services share.
@@ -102,7 +102,7 @@ impl Service {
     ///
     /// # Errors
     /// When the state file cannot be read: it is never replaced by an empty one.
-    pub fn load(shared: Rc<Shared>, config: model::Service) -> Result<Rc<Self>, StateError> {
+    pub(crate) fn load(shared: Rc<Shared>, config: model::Service) -> Result<Rc<Self>, StateError> {
         let paths = shared.layout.service(&config.name);
         let durable = Durable::load(paths.clone())?;
         let condition = Condition::new(paths.degraded().exists());
@@ -124,27 +124,27 @@ impl Service {
     }
 
     /// Its configuration as last read.
-    pub fn config(&self) -> Rc<model::Service> {
+    pub(crate) fn config(&self) -> Rc<model::Service> {
         Rc::clone(&self.config.borrow())
     }
 
     /// The way to the keeper.
-    pub fn link(&self) -> &Link {
+    pub(crate) fn link(&self) -> &Link {
         &self.shared.link
     }
 
     /// The generation that serves.
-    pub fn live_crew(&self) -> Option<Rc<Crew>> {
+    pub(crate) fn live_crew(&self) -> Option<Rc<Crew>> {
         self.fleet.get(self.routing.live()?)
     }
 
     /// The release that new connections go to.
-    pub fn serving(&self) -> Option<ReleaseId> {
+    pub(crate) fn serving(&self) -> Option<ReleaseId> {
         self.live_crew().filter(|crew| crew.is_alive()).map(|crew| crew.release)
     }
 
     /// Slots of one listener that belong to a process.
-    pub fn owned_slots(&self, listener: usize) -> BTreeSet<SlotId> {
+    pub(crate) fn owned_slots(&self, listener: usize) -> BTreeSet<SlotId> {
         self.fleet.slots_of(listener)
     }
 
@@ -153,7 +153,7 @@ impl Service {
     ///
     /// # Errors
     /// When it cannot be done.
-    pub fn steer_to(&self, crew: &Rc<Crew>, duty: Duty) -> Result<(), SlotError> {
+    pub(crate) fn steer_to(&self, crew: &Rc<Crew>, duty: Duty) -> Result<(), SlotError> {
         let n_listeners = self.slots.listeners().len();
         let shares: Vec<Vec<(SlotId, u32)>> = (0..n_listeners)
             .map(|index| crew.slots(index).into_iter().map(|slot| (slot, 1)).collect())
@@ -171,7 +171,7 @@ impl Service {
     ///
     /// # Errors
     /// When it cannot be done.
-    pub fn steer_part(&self, crew: &Rc<Crew>, part: Part) -> Result<(), SlotError> {
+    pub(crate) fn steer_part(&self, crew: &Rc<Crew>, part: Part) -> Result<(), SlotError> {
         self.routing.share_with(crew.generation, part);
         self.steer_again()?;
         crew.duty.set(Duty::Trial);
@@ -182,7 +182,7 @@ impl Service {
     ///
     /// # Errors
     /// When it cannot be done.
-    pub fn steer_again(&self) -> Result<(), SlotError> {
+    pub(crate) fn steer_again(&self) -> Result<(), SlotError> {
         let Some(live) = self.live_crew() else { return Ok(()) };
         let beside = self.routing.beside().and_then(|(id, part)| Some((self.fleet.get(id)?, part)));
         let n_listeners = self.slots.listeners().len();
@@ -199,7 +199,7 @@ impl Service {
     ///
     /// # Errors
     /// What the proxy says; then it points where it pointed.
-    pub async fn point_proxy(&self, crew: &Crew) -> Result<(), String> {
+    pub(crate) async fn point_proxy(&self, crew: &Crew) -> Result<(), String> {
         let config = self.config();
         let Some(proxy) = &config.proxy else { return Ok(()) };
         let upstreams: Vec<proxy::Upstream> = crew
@@ -214,12 +214,12 @@ impl Service {
     }
 
     /// Sees to the slots that nobody has.
-    pub fn tend(&self) {
+    pub(crate) fn tend(&self) {
         self.slots.tend(|listener| self.owned_slots(listener));
     }
 
     /// How old and new meet.
-    pub fn succession(&self) -> Succession {
+    pub(crate) fn succession(&self) -> Succession {
         match self.config().strategy {
             Strategy::Overlap | Strategy::Canary(_) => Succession::Overlap,
             Strategy::Hold | Strategy::Replace => Succession::InTurn,
@@ -227,7 +227,7 @@ impl Service {
     }
 
     /// The present moment.
-    pub fn now(&self) -> Tick {
+    pub(crate) fn now(&self) -> Tick {
         clock::tick()
     }
 }

@@ -15,7 +15,7 @@ use crate::supervisor::service::operation::Operation;
 use crate::supervisor::service::refusal::still;
 
 /// It does not answer, or cannot be started.
-pub fn degraded(service: &Service, why: &str) {
+pub(crate) fn degraded(service: &Service, why: &str) {
     if service.condition.tell_degraded(true) {
         return;
     }
@@ -29,7 +29,7 @@ pub fn degraded(service: &Service, why: &str) {
 }
 
 /// It answers.
-pub fn recovered(service: &Service) {
+pub(crate) fn recovered(service: &Service) {
     if !service.condition.tell_degraded(false) {
         return;
     }
@@ -39,14 +39,14 @@ pub fn recovered(service: &Service) {
 }
 
 /// Posts something nobody waits for.
-pub fn tell(service: &Service, notice: Notice, message: Message) {
+pub(crate) fn tell(service: &Service, notice: Notice, message: Message) {
     for warning in service.shared.outbox.post(notice, message) {
         tracing::warn!(service = %service.name, warning, "a notification is lost");
     }
 }
 
 /// Something of a service at rest.
-pub fn at_rest(service: &Service, what: &str, why: &str, next: Vec<String>) -> Message {
+pub(crate) fn at_rest(service: &Service, what: &str, why: &str, next: Vec<String>) -> Message {
     Message {
         service: service.name.to_string(),
         key: format!("rest {} {}", service.shared.boot_id, clock::monotonic_ns()),
@@ -63,7 +63,7 @@ pub fn at_rest(service: &Service, what: &str, why: &str, next: Vec<String>) -> M
 }
 
 /// A running operation that somebody must know of.
-pub fn of_operation(service: &Service, operation: &Operation, trouble: &Trouble) -> Message {
+pub(crate) fn of_operation(service: &Service, operation: &Operation, trouble: &Trouble) -> Message {
     let at = operation.at.borrow();
     let message = Message {
         key: message::key(operation.kind.name(), operation.id.0, &at),

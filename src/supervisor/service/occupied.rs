@@ -9,7 +9,7 @@ use crate::supervisor::service::refusal::{self, busy, busy_with_set, refusal};
 use crate::supervisor::service::terms::Force;
 
 /// Why no operation can begin now, sets aside. Asks and changes nothing.
-pub fn obstacle(service: &Service) -> Option<Trouble> {
+pub(crate) fn obstacle(service: &Service) -> Option<Trouble> {
     if service.shared.stopping.get() {
         return Some(refusal(
             service,
@@ -49,7 +49,7 @@ pub(crate) fn may_start(service: &Service) -> bool {
 }
 
 /// Why no release begins: the service is frozen.
-pub fn frozen(service: &Service, force: Force) -> Option<String> {
+pub(crate) fn frozen(service: &Service, force: Force) -> Option<String> {
     let state = service.durable.state();
     let freeze = state.freeze.as_ref().filter(|_| force == Force::No)?;
     Some(format!("it is frozen since {} by {}: {}", freeze.at, freeze.actor, freeze.why))
@@ -59,7 +59,7 @@ pub fn frozen(service: &Service, force: Force) -> Option<String> {
 ///
 /// # Errors
 /// Who is at it already.
-pub fn occupy(service: &Rc<Service>, work: &'static str) -> Result<Occupied, Trouble> {
+pub(crate) fn occupy(service: &Rc<Service>, work: &'static str) -> Result<Occupied, Trouble> {
     if let Some(obstacle) = obstacle(service).or_else(|| busy_with_set(service)) {
         return Err(obstacle);
     }
@@ -73,7 +73,7 @@ pub fn occupy(service: &Rc<Service>, work: &'static str) -> Result<Occupied, Tro
 
 /// Operations are kept out as long as it lives.
 #[derive(Debug)]
-pub struct Occupied(Rc<Service>);
+pub(crate) struct Occupied(Rc<Service>);
 
 impl Drop for Occupied {
     fn drop(&mut self) {

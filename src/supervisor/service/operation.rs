@@ -20,7 +20,7 @@ use crate::supervisor::service::followable::Watched;
 
 /// An operation as others see it.
 #[derive(Debug)]
-pub struct Operation {
+pub(crate) struct Operation {
     /// Its number.
     pub id: OpId,
     /// What was asked for.
@@ -71,7 +71,7 @@ impl Doing {
 
 /// What somebody tells a running operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
+pub(crate) enum Order {
     /// End it and go back.
     Abort,
     /// End the bake or the hold well.
@@ -82,7 +82,7 @@ pub enum Order {
 
 impl Operation {
     /// A new operation, and where its orders arrive.
-    pub fn new(
+    pub(crate) fn new(
         id: OpId,
         kind: Kind,
         actor: String,
@@ -107,7 +107,7 @@ impl Operation {
     }
 
     /// An operation that a supervisor before this one began, with what it had told.
-    pub fn resumed(
+    pub(crate) fn resumed(
         id: OpId,
         kind: Kind,
         actor: String,
@@ -130,24 +130,24 @@ impl Operation {
     }
 
     /// Tells the operation something; it may be over.
-    pub fn order(&self, order: Order) {
+    pub(crate) fn order(&self, order: Order) {
         if self.orders.send(order).is_err() {
             tracing::debug!(op = self.id.0, ?order, "the operation is over");
         }
     }
 
     /// Tells all watchers.
-    pub fn tell(&self, event: Event) {
+    pub(crate) fn tell(&self, event: Event) {
         self.events.tell(event);
     }
 
     /// Tells watchers what it is, before anything else.
-    pub fn announce_to_watchers(&self, service: &ServiceName) {
+    pub(crate) fn announce_to_watchers(&self, service: &ServiceName) {
         self.tell(self.announcement(service));
     }
 
     /// What it is.
-    pub fn announcement(&self, service: &ServiceName) -> Event {
+    pub(crate) fn announcement(&self, service: &ServiceName) -> Event {
         Event::Operation {
             service: service.to_string(),
             op: self.id.0,
@@ -159,13 +159,13 @@ impl Operation {
     }
 
     /// Resolves when it is over.
-    pub async fn over(&self) {
+    pub(crate) async fn over(&self) {
         let mut events = self.events.watch();
         while !self.is_over() && events.changed().await.is_ok() {}
     }
 
     /// Whether it is over.
-    pub fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.outcome.borrow().is_some()
     }
 

@@ -11,7 +11,7 @@ use crate::supervisor::service::operation::Operation;
 use crate::supervisor::service::refusal::still;
 
 /// A verb that is done.
-pub fn outcome(service: &Service, word: Word, op: u64) -> Outcome {
+pub(crate) fn outcome(service: &Service, word: Word, op: u64) -> Outcome {
     Outcome {
         outcome: word.into(),
         service: service.name.to_string(),
@@ -28,7 +28,7 @@ pub fn outcome(service: &Service, word: Word, op: u64) -> Outcome {
 }
 
 /// Both are alive, and a human decides.
-pub fn holding(service: &Service, operation: &Operation) -> Outcome {
+pub(crate) fn holding(service: &Service, operation: &Operation) -> Outcome {
     let name = &service.name;
     let next = ["promote", "abort"].map(|verb| format!("halley-sup {verb} {name}"));
     let trouble = Trouble {
@@ -49,7 +49,7 @@ pub fn holding(service: &Service, operation: &Operation) -> Outcome {
 
 /// A phase of what is done by hand.
 #[must_use]
-pub fn phase_event(name: &str, state: PhaseState, begun: Tick, detail: &str) -> Event {
+pub(crate) fn phase_event(name: &str, state: PhaseState, begun: Tick, detail: &str) -> Event {
     let ms = clock::tick().since_ms(begun);
     Event::Phase { phase: name.to_owned(), state, ms, detail: detail.to_owned() }
 }

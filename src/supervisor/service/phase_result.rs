@@ -5,7 +5,7 @@ use crate::core::operation::machine::Event as Step;
 
 /// What came of a phase.
 #[derive(Debug)]
-pub struct PhaseResult {
+pub(crate) struct PhaseResult {
     /// For the machine.
     pub step: Step,
     /// For people, in one line.
@@ -22,17 +22,17 @@ pub struct PhaseResult {
 
 impl PhaseResult {
     /// The phase was performed.
-    pub fn ok(detail: impl Into<String>) -> Self {
+    pub(crate) fn ok(detail: impl Into<String>) -> Self {
         Self::not(Step::Ok, detail)
     }
 
     /// There was nothing to do.
-    pub fn skip(detail: impl Into<String>) -> Self {
+    pub(crate) fn skip(detail: impl Into<String>) -> Self {
         Self { is_skipped: true, ..Self::ok(detail) }
     }
 
     /// It went otherwise.
-    pub fn not(step: Step, detail: impl Into<String>) -> Self {
+    pub(crate) fn not(step: Step, detail: impl Into<String>) -> Self {
         Self {
             step,
             detail: detail.into(),
@@ -44,26 +44,26 @@ impl PhaseResult {
     }
 
     /// It failed for this reason, whose first line is the detail.
-    pub fn failed(why: impl Into<String>) -> Self {
+    pub(crate) fn failed(why: impl Into<String>) -> Self {
         Self::because(Step::Failed, why)
     }
 
     /// It went otherwise for this reason, whose first line is the detail.
-    pub fn because(step: Step, why: impl Into<String>) -> Self {
+    pub(crate) fn because(step: Step, why: impl Into<String>) -> Self {
         let why = why.into();
         let detail = why.lines().next().unwrap_or_default().to_owned();
         Self { why: Some(why), ..Self::not(step, detail) }
     }
 
     /// The operation ends here with this exit code, before anything was started.
-    pub fn refused(exit: Exit, why: impl Into<String>) -> Self {
+    pub(crate) fn refused(exit: Exit, why: impl Into<String>) -> Self {
         let why = why.into();
         Self { exit: Some(exit), why: Some(why.clone()), ..Self::not(Step::Failed, why) }
     }
 
     /// The same with these warnings.
     #[must_use]
-    pub fn with_warnings(mut self, warnings: Vec<String>) -> Self {
+    pub(crate) fn with_warnings(mut self, warnings: Vec<String>) -> Self {
         self.warnings.extend(warnings);
         self
     }

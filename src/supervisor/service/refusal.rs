@@ -9,7 +9,13 @@ use crate::supervisor::service::unresumed::Unresumed;
 use crate::text;
 
 /// Why a verb is not taken up.
-pub fn refusal(service: &Service, done: &str, why: &str, exit: Exit, next: &[&str]) -> Trouble {
+pub(crate) fn refusal(
+    service: &Service,
+    done: &str,
+    why: &str,
+    exit: Exit,
+    next: &[&str],
+) -> Trouble {
     let name = &service.name;
     Trouble {
         what: format!("{name} was not {done}"),
@@ -37,7 +43,7 @@ impl NothingToDo {
 }
 
 /// Somebody else is at it: who, with what, since when.
-pub fn busy(service: &Service, running: &Operation) -> Trouble {
+pub(crate) fn busy(service: &Service, running: &Operation) -> Trouble {
     let now = clock::tick();
     let length = text::whole_seconds(now.since_ms(running.started));
     let name = &service.name;
@@ -61,7 +67,7 @@ pub fn busy(service: &Service, running: &Operation) -> Trouble {
 }
 
 /// Nothing runs that an order could be given to.
-pub fn idle(service: &Service) -> Trouble {
+pub(crate) fn idle(service: &Service) -> Trouble {
     refusal(service, "changed", "no operation runs", Exit::Usage, &["status"])
 }
 
@@ -80,7 +86,7 @@ pub(crate) fn unresumed(service: &Service, open: &Unresumed) -> Trouble {
 }
 
 /// What is true for the user's users now.
-pub fn still(service: &Service) -> String {
+pub(crate) fn still(service: &Service) -> String {
     match (service.serving(), service.durable.last_good()) {
         (Some(serving), _) => format!("release {serving} is serving"),
         (None, Some(good)) => {
@@ -91,7 +97,7 @@ pub fn still(service: &Service) -> String {
 }
 
 /// Why a service is not free: the set that it is a member of.
-pub fn busy_with_set(service: &Service) -> Option<Trouble> {
+pub(crate) fn busy_with_set(service: &Service) -> Option<Trouble> {
     let set = service.activity.set()?;
     let name = &service.name;
     Some(Trouble {

@@ -19,7 +19,7 @@ use crate::text;
 
 /// A set as others see it.
 #[derive(Debug)]
-pub struct ReleaseSet {
+pub(crate) struct ReleaseSet {
     /// Its number.
     pub id: SetId,
     /// Who asked.
@@ -44,7 +44,7 @@ pub struct ReleaseSet {
 
 impl ReleaseSet {
     /// The set of this intent; its first event is told.
-    pub fn new(intent: &Intent) -> Rc<Self> {
+    pub(crate) fn new(intent: &Intent) -> Rc<Self> {
         let members = intent.members.iter().filter_map(|member| {
             let name = member.service.parse().ok()?;
             Some((name, member.before.map(ReleaseId)))
@@ -67,34 +67,34 @@ impl ReleaseSet {
     }
 
     /// All names, for people and for the history.
-    pub fn names(&self) -> String {
+    pub(crate) fn names(&self) -> String {
         let names: Vec<&str> = self.members.iter().map(|(name, _)| name.as_str()).collect();
         names.join(",")
     }
 
     /// Whether a service is one of its members.
-    pub fn has(&self, name: &ServiceName) -> bool {
+    pub(crate) fn has(&self, name: &ServiceName) -> bool {
         self.members.iter().any(|(member, _)| member == name)
     }
 
     /// What served before: nothing prunes it while the set may go back to it.
-    pub fn before(&self, name: &ServiceName) -> Option<ReleaseId> {
+    pub(crate) fn before(&self, name: &ServiceName) -> Option<ReleaseId> {
         self.members.iter().find(|(member, _)| member == name)?.1
     }
 
     /// No member is begun any more, and the one in flight goes back. A set on its way back goes on.
-    pub fn abort(&self, actor: &str) {
+    pub(crate) fn abort(&self, actor: &str) {
         self.aborted_by.borrow_mut().get_or_insert_with(|| actor.to_owned());
         self.pass_abort_on();
     }
 
     /// Who said `abort`.
-    pub fn aborted_by(&self) -> Option<String> {
+    pub(crate) fn aborted_by(&self) -> Option<String> {
         self.aborted_by.borrow().clone()
     }
 
     /// The release in flight hears of an abort that came before or while it runs.
-    pub fn pass_abort_on(&self) {
+    pub(crate) fn pass_abort_on(&self) {
         let is_release = matches!(self.place.get(), Some((_, Kind::Release)));
         let running = self.operation.borrow().clone().filter(|_| is_release);
         if let (Some(running), true) = (running, self.aborted_by.borrow().is_some()) {
@@ -103,12 +103,12 @@ impl ReleaseSet {
     }
 
     /// Tells all watchers.
-    pub fn tell(&self, event: Event) {
+    pub(crate) fn tell(&self, event: Event) {
         self.events.tell(event);
     }
 
     /// For `status`.
-    pub fn status(&self) -> SetStatus {
+    pub(crate) fn status(&self) -> SetStatus {
         let place = self.place.get();
         let name = |index: usize| self.members.get(index).map(|(name, _)| name.to_string());
         SetStatus {
@@ -139,7 +139,7 @@ impl Watched for ReleaseSet {
 }
 
 /// The first thing that watchers hear.
-pub fn announcement(intent: &Intent) -> Event {
+pub(crate) fn announcement(intent: &Intent) -> Event {
     Event::Set {
         set: intent.set,
         members: intent.members.iter().map(|member| member.service.clone()).collect(),
@@ -150,7 +150,7 @@ pub fn announcement(intent: &Intent) -> Event {
 
 impl ReleaseSet {
     /// Who is at it, with what, since when.
-    pub fn busy_text(&self) -> String {
+    pub(crate) fn busy_text(&self) -> String {
         let length = text::whole_seconds(clock::tick().since_ms(self.started));
         let (id, names, actor, at) = (self.id, self.names(), &self.actor, &self.at);
         format!("set {id} ({names} by {actor}) runs since {at} ({length})")

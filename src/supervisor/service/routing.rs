@@ -9,35 +9,35 @@ use crate::core::operation::rollout::Part;
 
 /// Where new connections go.
 #[derive(Debug, Default)]
-pub struct Routing {
+pub(crate) struct Routing {
     live: Cell<Option<Generation>>,
     beside: Cell<Option<(Generation, Part)>>,
 }
 
 impl Routing {
     /// The generation that new connections go to.
-    pub fn live(&self) -> Option<Generation> {
+    pub(crate) fn live(&self) -> Option<Generation> {
         self.live.get()
     }
 
     /// A generation beside the live one, with its part of the connections.
-    pub fn beside(&self) -> Option<(Generation, Part)> {
+    pub(crate) fn beside(&self) -> Option<(Generation, Part)> {
         self.beside.get()
     }
 
     /// All new connections go to this generation.
-    pub fn point_at(&self, generation: Generation) {
+    pub(crate) fn point_at(&self, generation: Generation) {
         self.beside.set(None);
         self.live.set(Some(generation));
     }
 
     /// A part of them goes to a generation beside the live one.
-    pub fn share_with(&self, generation: Generation, part: Part) {
+    pub(crate) fn share_with(&self, generation: Generation, part: Part) {
         self.beside.set(Some((generation, part)));
     }
 
     /// New connections go to no generation: they wait, or are refused.
-    pub fn clear(&self) {
+    pub(crate) fn clear(&self) {
         self.live.set(None);
     }
 }

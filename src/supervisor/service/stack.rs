@@ -15,7 +15,7 @@ use crate::supervisor::service::{Service, Shared};
 
 /// All services.
 #[derive(Debug)]
-pub struct Stack {
+pub(crate) struct Stack {
     /// What they share.
     pub shared: Rc<Shared>,
     /// By name.
@@ -33,7 +33,7 @@ impl Stack {
     ///
     /// # Errors
     /// When there is none.
-    pub fn known(&self, name: &str) -> Result<(), Trouble> {
+    pub(crate) fn known(&self, name: &str) -> Result<(), Trouble> {
         let order = self.order.borrow();
         if order.iter().any(|known| known.as_str() == name) {
             return Ok(());
@@ -54,7 +54,7 @@ impl Stack {
     ///
     /// # Errors
     /// When there is none, or it cannot be managed.
-    pub fn find(&self, name: &str) -> Result<Rc<Service>, Trouble> {
+    pub(crate) fn find(&self, name: &str) -> Result<Rc<Service>, Trouble> {
         self.known(name)?;
         let services = self.services.borrow();
         let found = services.iter().find(|(known, _)| known.as_str() == name);
@@ -72,7 +72,7 @@ impl Stack {
     }
 
     /// A set begins: its members are nobody else's.
-    pub fn hold_for(&self, set: &Rc<ReleaseSet>) {
+    pub(crate) fn hold_for(&self, set: &Rc<ReleaseSet>) {
         self.set.replace(Some(Rc::clone(set)));
         for service in self.services.borrow().values() {
             self.mark(service);
@@ -80,7 +80,7 @@ impl Stack {
     }
 
     /// The set is over.
-    pub fn let_go_of_set(&self) {
+    pub(crate) fn let_go_of_set(&self) {
         self.set.replace(None);
         for service in self.services.borrow().values() {
             service.activity.join(None);
@@ -88,14 +88,14 @@ impl Stack {
     }
 
     /// A member of the running set knows it.
-    pub fn mark(&self, service: &Service) {
+    pub(crate) fn mark(&self, service: &Service) {
         let set = self.set.borrow().clone();
         service.activity.join(set.filter(|set| set.has(&service.name)));
     }
 
     /// Every service, those of the configuration first, in its order; and whom each one waits for
     /// at its start.
-    pub fn in_order(&self) -> (Vec<Rc<Service>>, Vec<Vec<usize>>) {
+    pub(crate) fn in_order(&self) -> (Vec<Rc<Service>>, Vec<Vec<usize>>) {
         let services = self.services.borrow();
         let mut names: Vec<ServiceName> = self.order.borrow().clone();
         names.retain(|name| services.contains_key(name));

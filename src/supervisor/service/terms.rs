@@ -2,7 +2,7 @@
 
 /// On what terms a release is wanted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Terms {
+pub(crate) struct Terms {
     /// Also when it is frozen.
     pub force: Force,
     /// Why nobody will want to go back from it.
@@ -14,14 +14,14 @@ pub struct Terms {
 impl Terms {
     /// The usual ones, but for frozen artifacts.
     #[must_use]
-    pub fn with(force: Force) -> Self {
+    pub(crate) fn with(force: Force) -> Self {
         Self { force, ..Self::default() }
     }
 }
 
 /// How far a release goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Extent {
+pub(crate) enum Extent {
     /// To its end.
     #[default]
     Whole,
@@ -31,7 +31,7 @@ pub enum Extent {
 
 /// Whether a frozen artifact may be released.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Force {
+pub(crate) enum Force {
     /// It may not.
     #[default]
     No,

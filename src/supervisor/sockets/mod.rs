@@ -3,12 +3,12 @@
 //! This room binds, steers, mends and relays. It must never know a release or an operation: a slot is
 //! given to a process by its number alone.
 
-pub mod abandoned_slots;
-pub mod backend_address;
-pub mod http_client;
+pub(crate) mod abandoned_slots;
+pub(crate) mod backend_address;
+pub(crate) mod http_client;
 pub mod listener;
-pub mod relay;
+pub(crate) mod relay;
 pub mod reuseport_group;
-pub mod slots;
-pub mod stream;
-pub mod unix_listener;
+pub(crate) mod slots;
+pub(crate) mod stream;
+pub(crate) mod unix_listener;

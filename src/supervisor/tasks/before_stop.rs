@@ -13,7 +13,7 @@ use crate::supervisor::tasks::hook_run::{Call, at};
 
 /// Before a release that was replaced is asked to stop: its own, once. It is on its way out
 /// whatever they say. None are run of a release that turned bad, and none at a restart.
-pub async fn run(service: &Rc<Service>, crew: &Crew) {
+pub(crate) async fn run(service: &Rc<Service>, crew: &Crew) {
     let hooks = at(&crew.settings, Point::BeforeStop);
     let is_restart = service.serving() == Some(crew.release);
     if hooks.is_empty() || is_restart || crew.was_told_to_stop.replace(true) {

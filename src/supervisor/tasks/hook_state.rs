@@ -13,7 +13,7 @@ use crate::supervisor::tasks::hook_run::Call;
 
 /// How far the hooks of each point have come.
 #[derive(Debug, Default)]
-pub struct Marks(BTreeMap<Point, Mark>);
+pub(crate) struct Marks(BTreeMap<Point, Mark>);
 
 /// How far a point's hooks have come.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub(crate) enum Mark {
 
 impl Marks {
     /// What a journal says of them.
-    pub fn of(records: &[Record]) -> Self {
+    pub(crate) fn of(records: &[Record]) -> Self {
         let mut marks = BTreeMap::new();
         for record in records {
             let name = record.phase.strip_prefix(HOOK);
@@ -51,7 +51,7 @@ impl Marks {
     }
 
     /// What went wrong with hooks that change no outcome.
-    pub fn warnings(&self) -> Vec<String> {
+    pub(crate) fn warnings(&self) -> Vec<String> {
         let late = [Point::AfterFlip, Point::AfterCommit, Point::AfterRollback];
         let of = |point: Point| match self.0.get(&point)? {
             Mark::Begun => Some(format!("hook {}: interrupted; it is not run again", point.name())),

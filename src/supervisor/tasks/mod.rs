@@ -2,7 +2,7 @@
 //!
 //! This room runs a command and returns how it ended. It must never decide what follows from that.
 
-pub mod before_stop;
-pub mod hook_run;
-pub mod hook_state;
-pub mod task;
+pub(crate) mod before_stop;
+pub(crate) mod hook_run;
+pub(crate) mod hook_state;
+pub(crate) mod task;

@@ -30,7 +30,7 @@ const N_LINES: usize = 8;
 
 /// A command to be run.
 #[derive(Debug, Clone)]
-pub struct Oneshot {
+pub(crate) struct Oneshot {
     /// What it is, for messages: `migrate`, `hook before_flip`.
     pub name: String,
     /// Program and arguments; a program with a `/` is relative to the release.
@@ -51,7 +51,7 @@ pub struct Oneshot {
 
 /// A command that has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ended {
+pub(crate) struct Ended {
     /// How.
     pub end: End,
     /// The end of what it wrote to its standard output.
@@ -63,13 +63,13 @@ pub struct Ended {
 impl Ended {
     /// Whether it says that it went well.
     #[must_use]
-    pub fn is_good(&self) -> bool {
+    pub(crate) fn is_good(&self) -> bool {
         self.end == End::Exited(0)
     }
 
     /// How it ended, with its last lines.
     #[must_use]
-    pub fn why(&self) -> String {
+    pub(crate) fn why(&self) -> String {
         let said = if self.errors.trim().is_empty() { &self.output } else { &self.errors };
         let lines: Vec<&str> = said.trim().lines().collect();
         let last = lines[lines.len().saturating_sub(N_LINES)..].join("\n");
@@ -80,7 +80,7 @@ impl Ended {
 
 /// Why a command did not come to its end.
 #[derive(Debug, thiserror::Error)]
-pub enum OneshotError {
+pub(crate) enum OneshotError {
     /// It could not be started.
     #[error("{name}: {why}")]
     Start {
@@ -114,7 +114,7 @@ pub enum OneshotError {
 ///
 /// # Errors
 /// [`OneshotError`]; a command that ran and said no is not one.
-pub async fn run(service: &Rc<Service>, oneshot: Oneshot) -> Result<Ended, OneshotError> {
+pub(crate) async fn run(service: &Rc<Service>, oneshot: Oneshot) -> Result<Ended, OneshotError> {
     let purpose = Purpose::Passing(oneshot.name.clone());
     run_through(service, oneshot, &purpose).await
 }
@@ -123,7 +123,7 @@ pub async fn run(service: &Rc<Service>, oneshot: Oneshot) -> Result<Ended, Onesh
 ///
 /// # Errors
 /// As [`run`].
-pub async fn run_through(
+pub(crate) async fn run_through(
     service: &Rc<Service>,
     oneshot: Oneshot,
     purpose: &Purpose,
@@ -136,7 +136,7 @@ pub async fn run_through(
 ///
 /// # Errors
 /// As [`run`]; its deadline begins again, once per supervisor.
-pub async fn join(
+pub(crate) async fn join(
     service: &Rc<Service>,
     oneshot: &Oneshot,
     purpose: &Purpose,
@@ -149,7 +149,7 @@ pub async fn join(
 
 /// Removes what commands of supervisors before this one have printed, but for those that are
 /// still asked for.
-pub fn sweep(service: &Service) {
+pub(crate) fn sweep(service: &Service) {
     let wanted: Vec<Files> =
         service.activity.left_over().into_iter().map(|child| Files::of(service, child)).collect();
     let Ok(entries) = fs::read_dir(service.paths.oneshots()) else { return };

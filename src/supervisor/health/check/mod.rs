@@ -28,7 +28,7 @@ fn checker(check: &Check) -> Box<dyn Checker + '_> {
 
 /// Probes one instance in its own slot, within the timeout of its settings. What answers is that
 /// process and no other.
-pub async fn at(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instance>) -> Probe {
+pub(crate) async fn at(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instance>) -> Probe {
     if instance.run.borrow().is_none() {
         return Probe::bad("its process has ended");
     }
@@ -48,7 +48,11 @@ pub(crate) async fn thoroughly(
 }
 
 /// Whether an instance takes connections out of its queue, for checks that do not go through it.
-pub async fn takes(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instance>) -> Probe {
+pub(crate) async fn takes(
+    service: &Rc<Service>,
+    crew: &Rc<Crew>,
+    instance: &Rc<Instance>,
+) -> Probe {
     let connects = checker(&crew.settings.health.check).connects();
     if connects || !service.config().is_called_by_streams() {
         return Probe::good();
@@ -60,7 +64,7 @@ pub async fn takes(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instanc
 }
 
 /// Probes the service where its users reach it: the kernel chooses among the live slots.
-pub async fn in_public(service: &Rc<Service>, settings: &Settings) -> Probe {
+pub(crate) async fn in_public(service: &Rc<Service>, settings: &Settings) -> Probe {
     let health = &settings.health;
     checker(&health.check).probe_public(service, health.timeout).await
 }
