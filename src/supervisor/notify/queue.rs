@@ -66,6 +66,17 @@ struct Waiting {
     since: Tick,
 }
 
+/// Why a test was not delivered.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TestError {
+    /// The configuration has no such target.
+    #[error("there is no such target")]
+    NoTarget,
+    /// Its delivery failed.
+    #[error(transparent)]
+    Delivery(#[from] deliver::DeliverError),
+}
+
 impl Outbox {
     /// The outbox below a root, with what a supervisor before this one has left in it.
     pub(crate) fn open(dir: &Path, targets: &[Target]) -> Rc<Self> {
@@ -191,13 +202,13 @@ impl Outbox {
     /// Delivers a test at once, past the outbox.
     ///
     /// # Errors
-    /// Why it could not; `None` when there is no such target.
-    pub(crate) async fn test(&self, name: &str) -> Result<(), Option<String>> {
+    /// [`TestError`].
+    pub(crate) async fn test(&self, name: &str) -> Result<(), TestError> {
         let lane = self.lanes.borrow().get(name).cloned();
-        let target = lane.map(|lane| Rc::clone(&lane.target.borrow())).ok_or(None)?;
+        let target = lane.map(|lane| Rc::clone(&lane.target.borrow()));
+        let target = target.ok_or(TestError::NoTarget)?;
         let notification = self.notification(Notice::Test, &Message::test(name));
-        let delivered = deliver::deliver(&target, &notification).await;
-        delivered.map_err(|error| Some(error.to_string()))
+        deliver::deliver(&target, &notification).await.map_err(TestError::Delivery)
     }
 
     /// The targets' names.

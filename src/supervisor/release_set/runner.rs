@@ -74,9 +74,11 @@ async fn perform(
     set.operation.replace(Some(Rc::clone(&operation)));
     set.pass_abort_on();
     match follow(set, &service, &operation).await {
-        Ok(outcome) => (progress::came(kind, &outcome), progress::member(&before, kind, &outcome)),
+        Followed::Over(outcome) => {
+            (progress::came(kind, &outcome), progress::member(&before, kind, &outcome))
+        }
         // It tries on by itself; the set does not wait for better times.
-        Err(why) => {
+        Followed::Left(why) => {
             let op = Some(operation.id.0);
             let release = operation.release.get().map(|release| release.0);
             let (op, release, back) = match kind {
@@ -135,13 +137,16 @@ async fn begin_one(
     begun
 }
 
-/// Passes an operation's events on until its result. The error is why it is stranded: it goes on
-/// without an end.
-async fn follow(
-    set: &ReleaseSet,
-    service: &Service,
-    operation: &Operation,
-) -> Result<Outcome, String> {
+/// How far a member's operation was followed.
+enum Followed {
+    /// To its result.
+    Over(Box<Outcome>),
+    /// It goes on without an end, or ended without a result, for this reason.
+    Left(String),
+}
+
+/// Passes an operation's events on until its result, or until it is stranded.
+async fn follow(set: &ReleaseSet, service: &Service, operation: &Operation) -> Followed {
     set.tell(operation.announcement(&service.name));
     let mut grew = operation.events.watch();
     let mut n_told = 0;
@@ -151,15 +156,15 @@ async fn follow(
             n_told = number;
             match event {
                 Event::Operation { .. } => {}
-                Event::Result(outcome) => return Ok(*outcome),
+                Event::Result(outcome) => return Followed::Over(outcome),
                 event => set.tell(event),
             }
         }
         if let Some(why) = operation.why_stranded() {
-            return Err(why);
+            return Followed::Left(why);
         }
         if grew.changed().await.is_err() {
-            return Err("its operation ended without a result".to_owned());
+            return Followed::Left("its operation ended without a result".to_owned());
         }
     }
 }

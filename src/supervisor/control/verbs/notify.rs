@@ -5,6 +5,7 @@ use crate::api::{Event, Outcome, Trouble};
 use crate::core::exit::Exit;
 use crate::core::operation::outcome::Word;
 use crate::supervisor::control::client::Client;
+use crate::supervisor::notify::queue::TestError;
 use crate::supervisor::service::stack::Stack;
 
 /// Sends a test to a target, and reports what came of it.
@@ -23,8 +24,10 @@ pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> R
     };
     match outbox.test(target).await {
         Ok(()) => {}
-        Err(Some(why)) => return Err(trouble(why, Exit::Internal)),
-        Err(None) => {
+        Err(TestError::Delivery(error)) => {
+            return Err(trouble(error.to_string(), Exit::Internal));
+        }
+        Err(TestError::NoTarget) => {
             let names = outbox.targets();
             let hint = crate::config::nearest(target, names.iter().map(String::as_str));
             let hint = hint.map_or(String::new(), |hint| format!("; did you mean {hint}?"));
