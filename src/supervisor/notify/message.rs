@@ -3,6 +3,7 @@
 use crate::api::{Outcome, OutcomeWord, Trouble};
 use crate::core::exit::Exit;
 use crate::core::notice::Notice;
+use crate::core::operation::machine::Kind;
 use crate::core::operation::outcome::Word;
 use crate::os::clock;
 
@@ -33,11 +34,29 @@ pub(crate) struct Message {
     pub next: Vec<String>,
 }
 
+/// What has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Subject {
+    /// An operation.
+    Operation(Kind),
+    /// A set.
+    Set,
+}
+
+impl Subject {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Operation(kind) => kind.name(),
+            Self::Set => "set",
+        }
+    }
+}
+
 impl Message {
     /// The end of an operation or of a set that began `at`; and what kind of end it is.
-    pub(crate) fn of_outcome(outcome: &Outcome, kind: &str, at: &str) -> (Notice, Self) {
-        let notice = match (Exit::of_code(outcome.exit), kind) {
-            (Some(Exit::Done), "rollback") => Notice::RolledBack,
+    pub(crate) fn of_outcome(outcome: &Outcome, subject: Subject, at: &str) -> (Notice, Self) {
+        let notice = match (Exit::of_code(outcome.exit), subject) {
+            (Some(Exit::Done), Subject::Operation(Kind::Rollback)) => Notice::RolledBack,
             (Some(Exit::Done), _) => Notice::Committed,
             (Some(Exit::RolledBack), _) => Notice::RolledBack,
             (Some(Exit::RollbackFailed), _) => Notice::RollbackFailed,
@@ -45,7 +64,7 @@ impl Message {
         };
         let message = Self {
             service: outcome.service.clone(),
-            key: key(kind, outcome.op, at),
+            key: key(subject.name(), outcome.op, at),
             op: Some(outcome.op),
             release: outcome.release,
             serving: outcome.serving,

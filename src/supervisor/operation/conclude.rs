@@ -18,7 +18,7 @@ use crate::store::layout::ServiceLayout;
 use crate::store::{history, release};
 use crate::supervisor::instances::restarter::revive;
 use crate::supervisor::instances::retire;
-use crate::supervisor::notify::message::Message;
+use crate::supervisor::notify::message::{Message, Subject};
 use crate::supervisor::operation::alarm;
 use crate::supervisor::operation::context::Job;
 use crate::supervisor::operation::postmortem;
@@ -91,7 +91,8 @@ fn close(
 ) {
     if outcome.outcome != Word::Superseded {
         let at = operation.at.borrow().clone();
-        let (notice, message) = Message::of_outcome(&outcome, operation.kind.name(), &at);
+        let (notice, message) =
+            Message::of_outcome(&outcome, Subject::Operation(operation.kind), &at);
         // On the disk before anybody is told that it is over.
         outcome.warnings.extend(service.shared.outbox.post(notice, message));
     }

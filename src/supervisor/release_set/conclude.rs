@@ -11,7 +11,7 @@ use crate::os::{clock, fs};
 use crate::store::history;
 use crate::store::layout::ServiceLayout;
 use crate::store::set::{Record, Step, Turn};
-use crate::supervisor::notify::message::Message;
+use crate::supervisor::notify::message::{Message, Subject};
 use crate::supervisor::release_set::progress::{Course, closed};
 use crate::supervisor::service::release_set::ReleaseSet;
 use crate::supervisor::service::stack::Stack;
@@ -33,7 +33,7 @@ pub(crate) fn finish(stack: &Rc<Stack>, set: &Rc<ReleaseSet>, mut course: Course
     }
     let turn = course.turn.take().unwrap_or_else(|| closed(set));
     let mut outcome = outcome(set.id, course.members, ended, &turn);
-    let (notice, message) = Message::of_outcome(&outcome, "set", &set.at);
+    let (notice, message) = Message::of_outcome(&outcome, Subject::Set, &set.at);
     outcome.warnings.extend(stack.shared.outbox.post(notice, message));
     let line = Record::new(Step::Done { outcome: Box::new(outcome.clone()) });
     if let Err(error) = course.journal.announce(&line) {
