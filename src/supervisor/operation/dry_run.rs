@@ -6,6 +6,7 @@ use crate::config::duration;
 use crate::config::model::{Rehearse, Settings, Strategy};
 use crate::core::ids::OpId;
 use crate::core::operation::machine::Succession;
+use crate::core::operation::phase::Phase;
 use crate::store::journal;
 use crate::store::layout::ServiceLayout;
 use crate::store::receipt;
@@ -21,63 +22,63 @@ const N_LEARNED: usize = 5;
 #[must_use]
 pub fn of(service: &Service, job: &Job, settings: &Settings, tree_bytes: u64) -> Plan {
     let learned = learned(service);
-    let step = |phase: &str, what: String, bytes: Option<u64>| PlanStep {
-        phase: phase.to_owned(),
+    let step = |phase: Phase, what: String, bytes: Option<u64>| PlanStep {
+        phase: phase.name(),
         what,
         bytes,
         ms: median(&learned, phase),
     };
     let config = service.config();
     let target = job.ladder.first().copied();
-    let mut steps = vec![step("stage", format!("releases/{}", job.release), Some(tree_bytes))];
+    let mut steps = vec![step(Phase::Stage, format!("releases/{}", job.release), Some(tree_bytes))];
     if let Some(target) = target.filter(|_| config.rehearse != Rehearse::Off) {
         let in_turn = service.succession() == Succession::InTurn;
         let how = match (config.rehearse, in_turn) {
             (Rehearse::Full, false) => "start it beside the running release and probe it",
             _ => "compare its tree with its hashes",
         };
-        steps.push(step("rehearse_old", format!("release {target}: {how}"), None));
+        steps.push(step(Phase::RehearseOld, format!("release {target}: {how}"), None));
     }
     match &config.backup {
         Some(backup) => {
             let last = receipt::list(&service.paths).first().map(|receipt| receipt.bytes);
             let driver = backup.driver.name();
-            steps.push(step("backup", format!("{driver}, as large as the last backup"), last));
+            steps.push(step(Phase::Backup, format!("{driver}, as large as the last backup"), last));
             let mut what = "restore it to scratch and check it".to_owned();
             if settings.migrate.is_some() {
                 what.push_str(", migrate the copy, start both releases on it");
             }
-            steps.push(step("restore_rehearsal", what, last));
+            steps.push(step(Phase::RestoreRehearsal, what, last));
         }
         None if settings.migrate.is_some() => {
             let what = "none is configured: the migration is not rehearsed".to_owned();
-            steps.push(step("backup", what, None));
+            steps.push(step(Phase::Backup, what, None));
         }
         None => {}
     }
     if let Some(migrate) = &settings.migrate {
         let words = migrate.command.join(" ");
         let limit = duration::print(migrate.deadline);
-        steps.push(step("migrate", format!("{words}, at most {limit}"), None));
+        steps.push(step(Phase::Migrate, format!("{words}, at most {limit}"), None));
     }
     if service.succession() == Succession::InTurn {
-        steps.push(step("stop_old", "connections wait meanwhile".to_owned(), None));
+        steps.push(step(Phase::StopOld, "connections wait meanwhile".to_owned(), None));
     }
     let n = config.settings.instances;
-    steps.push(step("start", format!("instances: {n}"), None));
+    steps.push(step(Phase::Start, format!("instances: {n}"), None));
     let limit = duration::print(settings.health.deadline);
     let gate = format!("{} good probes in a row within {limit}", settings.health.rise);
-    steps.push(step("gate", gate, None));
+    steps.push(step(Phase::Gate, gate, None));
     if let Strategy::Canary(shares) = &config.strategy {
-        for (n, share) in shares.iter().enumerate() {
+        for (n, share) in (0..=u8::MAX).zip(shares) {
             let what = format!("{} % of the connections", f64::from(*share) / 100.0);
-            steps.push(step(&format!("step:{n}"), what, None));
+            steps.push(step(Phase::Step(n), what, None));
         }
     }
-    steps.push(step("flip", "all new connections go to the new release".to_owned(), None));
+    steps.push(step(Phase::Flip, "all new connections go to the new release".to_owned(), None));
     if !settings.bake.length.is_zero() {
         let what = format!("watch the new release for {}", duration::print(settings.bake.length));
-        steps.push(step("bake", what, None));
+        steps.push(step(Phase::Bake, what, None));
     }
     let (rollback, because) = rollback(service, job, settings);
     Plan {
@@ -127,21 +128,21 @@ pub fn text(plan: &Plan) -> String {
     }
 }
 
-/// How long phases took, with their names, in the last operations that were journalled.
-fn learned(service: &Service) -> Vec<(String, u64)> {
+/// How long phases took in the last operations that were journalled.
+fn learned(service: &Service) -> Vec<(Phase, u64)> {
     let ops = ServiceLayout::numbers(&service.paths.ops());
     let mut found = Vec::new();
     for op in ops.into_iter().rev().take(N_LEARNED) {
         let Ok(Some((_, records))) = journal::read(&service.paths, OpId(op)) else { continue };
         let done = records.into_iter().filter(|record| record.state == Some(PhaseState::Ok));
-        found.extend(done.map(|record| (record.phase, record.ms)));
+        found.extend(done.filter_map(|record| Some((Phase::parse(&record.phase)?, record.ms))));
     }
     found
 }
 
-fn median(learned: &[(String, u64)], phase: &str) -> Option<u64> {
+fn median(learned: &[(Phase, u64)], phase: Phase) -> Option<u64> {
     let mut times: Vec<u64> =
-        learned.iter().filter(|(name, _)| name == phase).map(|(_, ms)| *ms).collect();
+        learned.iter().filter(|(done, _)| *done == phase).map(|(_, ms)| *ms).collect();
     times.sort_unstable();
     times.get(times.len() / 2).copied()
 }
@@ -152,9 +153,8 @@ mod tests {
 
     #[test]
     fn a_time_is_the_median_of_those_before() {
-        let times = [("gate", 9), ("gate", 1), ("gate", 5), ("flip", 7)];
-        let times: Vec<_> = times.map(|(name, ms)| (name.to_owned(), ms)).into();
-        assert_eq!(median(&times, "gate"), Some(5));
-        assert_eq!(median(&times, "bake"), None);
+        let times = [(Phase::Gate, 9), (Phase::Gate, 1), (Phase::Gate, 5), (Phase::Flip, 7)];
+        assert_eq!(median(&times, Phase::Gate), Some(5));
+        assert_eq!(median(&times, Phase::Bake), None);
     }
 }
