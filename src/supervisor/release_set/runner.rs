@@ -39,6 +39,7 @@ async fn run(stack: &Rc<Stack>, set: &Rc<ReleaseSet>, mut course: Course) {
         set.place.set(Some((index, kind)));
         let (came, member) = perform(stack, set, &mut course, index, kind).await;
         set.operation.replace(None);
+        set.is_held.set(false);
         if (came, kind) == (Came::Stuck, Kind::Rollback) {
             raise_alarm(stack, set, index, member.why.as_deref().unwrap_or_default());
         }
@@ -160,6 +161,7 @@ async fn follow(set: &ReleaseSet, service: &Service, operation: &Operation) -> F
                 event => set.tell(event),
             }
         }
+        set.is_held.set(operation.is_held());
         if let Some(why) = operation.why_stranded() {
             return Followed::Left(why);
         }

@@ -34,6 +34,8 @@ pub(crate) struct ReleaseSet {
     pub place: Cell<Option<(usize, Kind)>>,
     /// The operation in flight.
     pub operation: RefCell<Option<Rc<Operation>>>,
+    /// The operation in flight waits for promote or abort, and watchers have been told.
+    pub(crate) is_held: Cell<bool>,
     /// How it ended.
     pub outcome: RefCell<Option<Outcome>>,
     /// The task that runs it.
@@ -57,6 +59,7 @@ impl ReleaseSet {
             members: members.collect(),
             place: Cell::new(None),
             operation: RefCell::default(),
+            is_held: Cell::default(),
             outcome: RefCell::default(),
             task: RefCell::default(),
             aborted_by: RefCell::default(),
@@ -132,9 +135,8 @@ impl Watched for ReleaseSet {
         running.map_or_else(|| (String::new(), self.started), |running| Watched::phase(&*running))
     }
 
-    /// A set goes on by itself: each member's policy decides.
     fn is_held(&self) -> bool {
-        false
+        self.is_held.get()
     }
 }
 
