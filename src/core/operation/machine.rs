@@ -161,77 +161,115 @@ impl Deploy {
     /// phase again is a retry); `None` means that the event changes nothing and the effect in
     /// flight goes on.
     pub fn step(&mut self, event: Event) -> Option<Phase> {
-        use Event::{Abort, Died, Failed, Inconclusive as Unclear, Ok, Promote};
-        use Phase::*;
-        let next = match (self.phase, event) {
-            (Receive, Ok) => Verify,
-            (Verify, Ok) => Preflight,
-            (Preflight, Ok) => Stage,
-            (Stage, Ok) => RehearseOld,
-            (RehearseOld, Ok) => Backup,
-            (Backup, Ok) => RestoreRehearsal,
-            (RestoreRehearsal, Ok) => Migrate,
-            (Migrate, Ok) if self.plan.succession == Succession::InTurn => Park,
-            (Migrate, Ok) => Start,
-            (Park, Ok) => StopOld,
-            // What was begun here has no other way than through.
-            (StopOld, Ok) => Start,
-            (StopOld, Failed) => StopOld,
-            (Start, Ok) => Gate,
-            (Gate, Ok) => self.after_step(None),
-            (Step(step) | StepHold(step), Ok | Promote) => self.after_step(Some(step)),
-            (Step(step), Unclear) => match self.plan.inconclusive {
-                Inconclusive::Promote => self.after_step(Some(step)),
-                Inconclusive::Hold => StepHold(step),
-                Inconclusive::Rollback => self.back(Cause::Inconclusive),
-            },
-            (Flip, Ok) => Bake,
-            (Bake, Ok | Promote) | (Hold, Ok | Promote) => Commit,
-            (Bake, Unclear) => match self.plan.inconclusive {
-                Inconclusive::Promote => Commit,
-                Inconclusive::Hold => Hold,
-                Inconclusive::Rollback => self.back(Cause::Inconclusive),
-            },
-            // The rename is the commit: until it is done, and after it, nothing else may happen.
-            (Commit, Ok) => Done(Outcome::Committed),
-            (Commit, Failed) => Commit,
-
-            (Receive | Verify | Preflight | Stage, Failed)
-            | (RehearseOld | Backup | RestoreRehearsal | Migrate | Park, Failed) => {
-                self.undo(Cause::Refused)
-            }
-            (Start | Gate, Failed) => self.unproven(Cause::Gate),
-            (Start | Gate, Died) => self.unproven(Cause::Died),
-            (Start | Gate, Abort) => self.unproven(Cause::Aborted),
-            (Receive | Verify | Preflight | Stage | RehearseOld | Backup, Abort)
-            | (RestoreRehearsal | Park, Abort) => self.undo(Cause::Aborted),
-            (Undo, Ok) => Done(Outcome::Undone(self.cause)),
-            (Undo, Failed) => Undo,
-
-            (Flip, Failed) => self.back(Cause::Flip),
-            (Step(_) | StepHold(_) | Bake | Hold, Failed) => self.back(Cause::Bake),
-            (Step(_) | StepHold(_) | Flip | Bake | Hold, Died) => self.back(Cause::Died),
-            (Step(_) | StepHold(_) | Flip | Bake | Hold, Abort) => self.back(Cause::Aborted),
-
-            (BackStart(rung), Ok) => BackGate(rung),
-            (BackGate(rung), Ok) => BackFlip(rung),
-            (BackFlip(rung), Ok) => BackVerify(rung),
-            (BackVerify(rung), Ok) => BackCommit(rung),
-            (BackCommit(_), Ok) => Done(Outcome::RolledBack(self.cause)),
-            (BackStart(rung) | BackGate(rung), Failed)
-            | (BackFlip(rung) | BackVerify(rung), Failed) => self.below(rung),
-            // The rename has no other way than through.
-            (BackCommit(rung), Failed) => BackCommit(rung),
-            (Stranded, Ok) => Done(Outcome::RollbackFailed(self.cause)),
-            (Stranded, Failed) => self.plan.first_rung(),
-
-            // A migration that was begun is not called off. The candidate's death changes nothing on
-            // the way back, nor before it exists; abort
-            // and promote mean nothing there; a verdict nobody asked for is dropped.
-            (_, Died | Abort | Promote | Unclear) | (Done(_), _) => return None,
-        };
+        let next = match event {
+            Event::Ok => self.performed(),
+            Event::Failed => self.failed(),
+            Event::Inconclusive => self.unclear(),
+            Event::Died => self.died(),
+            Event::Abort => self.aborted(),
+            Event::Promote => self.promoted(),
+        }?;
         self.phase = next;
         Some(next)
+    }
+
+    /// The order of the phases: forward, then each way back.
+    fn performed(&self) -> Option<Phase> {
+        use Phase::*;
+        Some(match self.phase {
+            Receive => Verify,
+            Verify => Preflight,
+            Preflight => Stage,
+            Stage => RehearseOld,
+            RehearseOld => Backup,
+            Backup => RestoreRehearsal,
+            RestoreRehearsal => Migrate,
+            Migrate if self.plan.succession == Succession::InTurn => Park,
+            Migrate => Start,
+            Park => StopOld,
+            StopOld => Start,
+            Start => Gate,
+            Gate => self.after_step(None),
+            Step(step) | StepHold(step) => self.after_step(Some(step)),
+            Flip => Bake,
+            Bake | Hold => Commit,
+            Commit => Done(Outcome::Committed),
+
+            Undo => Done(Outcome::Undone(self.cause)),
+
+            BackStart(rung) => BackGate(rung),
+            BackGate(rung) => BackFlip(rung),
+            BackFlip(rung) => BackVerify(rung),
+            BackVerify(rung) => BackCommit(rung),
+            BackCommit(_) => Done(Outcome::RolledBack(self.cause)),
+            Stranded => Done(Outcome::RollbackFailed(self.cause)),
+            Done(_) => return None,
+        })
+    }
+
+    /// What follows when an effect could not be performed, or its verdict is bad.
+    fn failed(&mut self) -> Option<Phase> {
+        use Phase::*;
+        Some(match self.phase {
+            Receive | Verify | Preflight | Stage | RehearseOld | Backup | RestoreRehearsal
+            | Migrate | Park => self.undo(Cause::Refused),
+            // What was begun here has no other way than through.
+            StopOld => StopOld,
+            Start | Gate => self.unproven(Cause::Gate),
+            Flip => self.back(Cause::Flip),
+            Step(_) | StepHold(_) | Bake | Hold => self.back(Cause::Bake),
+            // The rename is the commit: until it is done, and after it, nothing else may happen.
+            Commit => Commit,
+            Undo => Undo,
+            BackStart(rung) | BackGate(rung) | BackFlip(rung) | BackVerify(rung) => {
+                self.below(rung)
+            }
+            // The rename has no other way than through.
+            BackCommit(rung) => BackCommit(rung),
+            Stranded => self.plan.first_rung(),
+            Done(_) => return None,
+        })
+    }
+
+    /// What follows when a watch ends without a verdict; elsewhere there is none to be had.
+    fn unclear(&mut self) -> Option<Phase> {
+        use Phase::{Bake, Commit, Hold, Step, StepHold};
+        match (self.phase, self.plan.inconclusive) {
+            (Step(step), Inconclusive::Promote) => Some(self.after_step(Some(step))),
+            (Step(step), Inconclusive::Hold) => Some(StepHold(step)),
+            (Bake, Inconclusive::Promote) => Some(Commit),
+            (Bake, Inconclusive::Hold) => Some(Hold),
+            (Step(_) | Bake, Inconclusive::Rollback) => Some(self.back(Cause::Inconclusive)),
+            _ => None,
+        }
+    }
+
+    /// What follows from the candidate's death: nothing before it exists, nor on the way back.
+    fn died(&mut self) -> Option<Phase> {
+        use Phase::*;
+        match self.phase {
+            Start | Gate => Some(self.unproven(Cause::Died)),
+            Step(_) | StepHold(_) | Flip | Bake | Hold => Some(self.back(Cause::Died)),
+            _ => None,
+        }
+    }
+
+    /// What follows from `abort`. What was begun on the data and on the old one is not called off,
+    /// nor is a rename, nor a way back.
+    fn aborted(&mut self) -> Option<Phase> {
+        use Phase::*;
+        match self.phase {
+            Receive | Verify | Preflight | Stage | RehearseOld | Backup | RestoreRehearsal
+            | Park => Some(self.undo(Cause::Aborted)),
+            Start | Gate => Some(self.unproven(Cause::Aborted)),
+            Step(_) | StepHold(_) | Flip | Bake | Hold => Some(self.back(Cause::Aborted)),
+            _ => None,
+        }
+    }
+
+    /// What follows from `promote`: the watch ends as a success.
+    fn promoted(&self) -> Option<Phase> {
+        self.phase.promotion().and_then(|_| self.performed())
     }
 
     fn undo(&mut self, cause: Cause) -> Phase {
