@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::raw::Section;
+use crate::core::operation::point::Point;
 
 /// The keys of the section.
 pub(super) const KEYS: &[&str] = &[
@@ -27,6 +28,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hook {
     /// When it runs.
+    #[serde(with = "point")]
     pub point: Point,
     /// Program and arguments; a program with a `/` is relative to the release.
     pub command: Vec<String>,
@@ -35,50 +37,21 @@ pub struct Hook {
     pub deadline: Duration,
 }
 
-/// When a hook runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Point {
-    /// Before the data is migrated.
-    BeforeMigrate,
-    /// Before the candidate is started; in turn, before its callers are held.
-    BeforeStart,
-    /// When the gate is open, before anybody's connection goes to the candidate.
-    BeforeFlip,
-    /// When all connections go to it, beside the bake.
-    AfterFlip,
-    /// When it is the last good one.
-    AfterCommit,
-    /// When an older release serves again: that one's.
-    AfterRollback,
-    /// Before a release that was replaced is asked to stop: that one's.
-    BeforeStop,
-}
+/// A point in a file is its name.
+mod point {
+    use serde::de::{Deserialize, Deserializer, Error};
+    use serde::ser::Serializer;
 
-impl Point {
-    /// All of them, in the order of a release.
-    pub const ALL: [Self; 7] = [
-        Self::BeforeMigrate,
-        Self::BeforeStart,
-        Self::BeforeFlip,
-        Self::AfterFlip,
-        Self::AfterCommit,
-        Self::AfterRollback,
-        Self::BeforeStop,
-    ];
+    use crate::core::operation::point::Point;
 
-    /// The key that it is written under.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::BeforeMigrate => "before_migrate",
-            Self::BeforeStart => "before_start",
-            Self::BeforeFlip => "before_flip",
-            Self::AfterFlip => "after_flip",
-            Self::AfterCommit => "after_commit",
-            Self::AfterRollback => "after_rollback",
-            Self::BeforeStop => "before_stop",
-        }
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's way")]
+    pub(super) fn serialize<S: Serializer>(point: &Point, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(point.name())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Point, D::Error> {
+        let name = String::deserialize(from)?;
+        Point::parse(&name).ok_or_else(|| D::Error::custom(format!("unknown point `{name}`")))
     }
 }
 
@@ -122,6 +95,18 @@ mod tests {
         let hooks = read(&section);
         drop(section);
         (hooks, report.into_problems().iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn a_point_is_its_name_in_a_file() {
+        for hook in check("before_flip = [\"./a\"]\nafter_commit = [\"./b\"]").0 {
+            let text = serde_json::to_string(&hook).unwrap();
+            assert!(text.contains(&format!("\"point\":\"{}\"", hook.point.name())), "{text}");
+            assert_eq!(serde_json::from_str::<Hook>(&text).unwrap(), hook);
+            let odd = text.replace(hook.point.name(), "at_noon");
+            let error = serde_json::from_str::<Hook>(&odd).unwrap_err().to_string();
+            assert!(error.contains("unknown point `at_noon`"), "{error}");
+        }
     }
 
     #[test]

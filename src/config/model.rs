@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 pub use super::backup::{Backup, Driver};
 pub use super::bake::{Bake, Inconclusive};
 pub use super::health::{Check, Health};
-pub use super::hooks::{Hook, Point};
+pub use super::hooks::Hook;
 pub use super::notify::{Target, Way, Webhook};
 pub use super::proxy::{Admin, Proxy};
 use crate::core::ids::ServiceName;

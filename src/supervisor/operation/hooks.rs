@@ -13,11 +13,12 @@ use std::rc::Rc;
 
 use tokio::sync::mpsc;
 
-use crate::config::model::{Point, Settings};
+use crate::config::model::Settings;
 use crate::core::exit::Exit;
 use crate::core::ids::ReleaseId;
 use crate::core::operation::machine::{Deploy, Event as Step, Kind, Outcome as Ended, Succession};
 use crate::core::operation::phase::Phase;
+use crate::core::operation::point::Point;
 use crate::store::journal::Journal;
 use crate::store::release;
 use crate::supervisor::operation::context::Job;

@@ -5,10 +5,10 @@
 
 use std::fmt;
 
-use crate::config::model::Point;
 use crate::core::ids::Generation;
 use crate::core::operation::machine::{Cause, Deploy, Inconclusive, Kind, Plan, Succession};
 use crate::core::operation::phase::Phase;
+use crate::core::operation::point::Point;
 use crate::store::journal::{Intent, Record};
 use crate::supervisor::service::operation::HOOK;
 

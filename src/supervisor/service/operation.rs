@@ -8,10 +8,10 @@ use std::rc::Rc;
 use tokio::sync::mpsc;
 
 use crate::api::{Event, Outcome, PhaseState};
-use crate::config::model::Point;
 use crate::core::ids::{OpId, ReleaseId, ServiceName};
 use crate::core::operation::machine::Kind;
 use crate::core::operation::phase::Phase;
+use crate::core::operation::point::Point;
 use crate::core::time::Tick;
 use crate::os::clock;
 use crate::store::journal::Record;

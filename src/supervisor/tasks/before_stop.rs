@@ -2,9 +2,9 @@
 
 use std::rc::Rc;
 
-use crate::config::model::Point;
 use crate::core::ids::OpId;
 use crate::core::operation::machine::Kind;
+use crate::core::operation::point::Point;
 use crate::core::retention::Verdict;
 use crate::store::release;
 use crate::supervisor::service::Service;

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::config::model::{Hook, Point, Settings};
+use crate::config::model::{Hook, Settings};
 use crate::core::ids::{OpId, ReleaseId};
 use crate::core::operation::machine::Kind;
+use crate::core::operation::point::Point;
 use crate::supervisor::service::Service;
 use crate::supervisor::tasks::task::{self, Oneshot};
 

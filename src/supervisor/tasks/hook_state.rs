@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::api::{Event, PhaseState};
-use crate::config::model::Point;
+use crate::core::operation::point::Point;
 use crate::core::time::Tick;
 use crate::os::clock;
 use crate::store::journal::{Journal, Record};
