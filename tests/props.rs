@@ -16,6 +16,7 @@ use halley_sup::core::operation::machine::{
     Cause, Deploy, Event, Inconclusive, Kind, Plan, Succession,
 };
 use halley_sup::core::operation::phase::Phase;
+use halley_sup::core::operation::point::Point;
 use halley_sup::core::operation::recover::{Seen, recover};
 use halley_sup::core::retention::{self, Fate, Roots, Verdict};
 use halley_sup::core::time::Tick;
@@ -37,13 +38,14 @@ fn events() -> impl Strategy<Value = Event> {
 }
 
 prop_compose! {
-    fn seens()(bits in any::<[bool; 4]>(), n_tries_left in 0_u8..3) -> Seen {
+    fn seens()(bits in any::<[bool; 5]>(), n_tries_left in 0_u8..3) -> Seen {
         Seen {
             same_boot: bits[0],
             candidate_alive: bits[1],
             committed: bits[2],
             n_tries_left,
             rung_alive: bits[3],
+            hook_passed: bits[4],
         }
     }
 }
@@ -94,7 +96,8 @@ proptest! {
     /// A name in the journal is the phase it was.
     #[test]
     fn phases_are_read_back(rung in any::<u8>(), n in 0_usize..16) {
-        let all = [Phase::PLAIN[n], Phase::BackStart(rung), Phase::BackFlip(rung)];
+        let hook = Phase::Hook(Point::AfterCommit);
+        let all = [Phase::PLAIN[n], Phase::BackStart(rung), Phase::BackFlip(rung), hook];
         for phase in all {
             prop_assert_eq!(Phase::parse(&phase.name()), Some(phase));
         }

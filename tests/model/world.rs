@@ -1,11 +1,10 @@
 //! The small world in which the operation's machine is checked.
 
-use halley_sup::core::operation::live::{Facts, Live, live};
 use halley_sup::core::operation::machine::{
     self, Cause, Deploy, Event, Inconclusive, Kind, Outcome, Plan,
 };
 use halley_sup::core::operation::phase::Phase;
-use halley_sup::core::operation::recover::{Seen, recover};
+use halley_sup::core::operation::point::Point;
 use stateright::{Model, Property};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -32,6 +31,8 @@ pub struct Marks {
     pub stopped_with_nobody_alive: bool,
     pub flipped_to_unproven: bool,
     pub two_at_once: bool,
+    pub hook_twice: bool,
+    pub hook_undid_commit: bool,
     pub refused: bool,
 }
 
@@ -55,6 +56,9 @@ pub struct World {
     pub on_trial: bool,
     pub same_boot: bool,
     pub n_faults: u8,
+    /// Points whose hooks may have run, as bits; and whether those of the present phase have passed.
+    pub hooks_begun: u8,
+    pub hook_passed: bool,
     /// The variant that looks first and acts later has looked.
     pub confirmed: bool,
     pub left_is_stopped: bool,
@@ -132,11 +136,11 @@ impl World {
     }
 
     /// What gets connections and is not committed is on trial; a restart's release is committed.
-    fn begin_trial(&mut self) {
+    pub fn begin_trial(&mut self) {
         self.on_trial |= self.machine.plan().kind == Kind::Release;
     }
 
-    fn commit(&mut self, who: Who) {
+    pub fn commit(&mut self, who: Who) {
         (self.good, self.good_is_past, self.on_trial) = (who, false, false);
     }
 
@@ -154,142 +158,8 @@ impl World {
         self.marks.stopped_with_nobody_alive |= !self.is_alive(self.steered);
     }
 
-    /// Performs the present phase's effect; what came of it is for the machine.
-    pub fn perform(&mut self, order: Order) -> Event {
-        let ok = |good: bool| if good { Event::Ok } else { Event::Failed };
-        let lives = |good: bool| if good { Event::Ok } else { Event::Died };
-        match self.machine.phase() {
-            Phase::Park => {
-                self.steered = Who::Held;
-                Event::Ok
-            }
-            Phase::StopOld => {
-                self.marks.stopped_who_serves |= self.steered == Who::Old;
-                self.old = Process::Absent;
-                Event::Ok
-            }
-            Phase::Start => {
-                self.start(Who::New);
-                Event::Ok
-            }
-            Phase::Step(_) => {
-                self.begin_trial();
-                self.marks.flipped_to_unproven |= !self.new_passed_gate;
-                lives(self.is_alive(Who::New))
-            }
-            Phase::Gate => {
-                self.new_passed_gate |= self.is_alive(Who::New);
-                lives(self.is_alive(Who::New))
-            }
-            Phase::Flip => {
-                if self.is_alive(Who::New) {
-                    self.begin_trial();
-                    self.steer(Who::New);
-                }
-                lives(self.is_alive(Who::New))
-            }
-            Phase::StepHold(_) | Phase::Bake | Phase::Hold => lives(self.is_alive(Who::New)),
-            Phase::Commit => {
-                if order != Order::Real && order != Order::ConfirmThenStop {
-                    self.stop(Who::Old);
-                }
-                self.commit(Who::New);
-                Event::Ok
-            }
-            // The candidate never served: nobody misses it, whatever became of the others.
-            Phase::Undo => {
-                self.marks.stopped_who_serves |= self.steered == Who::New;
-                self.new = Process::Absent;
-                if self.steered == Who::Held {
-                    self.steered = Who::Old;
-                }
-                Event::Ok
-            }
-            Phase::BackStart(_) => {
-                if self.in_turn() {
-                    self.steered = Who::Held;
-                    (self.old, self.new) = (Process::Absent, Process::Absent);
-                }
-                self.start(Who::Cold);
-                self.cold_passed_gate = false;
-                Event::Ok
-            }
-            Phase::BackGate(rung) if order == Order::Unrecorded && rung == 0 => Event::Ok,
-            Phase::BackGate(rung) => {
-                let who = World::rung(rung);
-                self.cold_passed_gate |= who == Who::Cold && self.is_alive(who);
-                ok(self.is_alive(who))
-            }
-            Phase::BackFlip(rung) => {
-                let who = World::rung(rung);
-                self.marks.flipped_to_unproven |= *self.process(who) == Process::Absent;
-                self.steer(who);
-                Event::Ok
-            }
-            Phase::BackVerify(rung) => ok(self.is_alive(World::rung(rung))),
-            Phase::BackCommit(rung) => {
-                self.commit(World::rung(rung));
-                Event::Ok
-            }
-            Phase::Stranded => {
-                let all = [self.steered, Who::New, Who::Cold, Who::Old];
-                let found = all.into_iter().find(|who| self.is_alive(*who));
-                // A candidate that never passed its gate was stopped before any of this.
-                self.steered = found.unwrap_or(self.steered);
-                ok(found.is_some())
-            }
-            _ => Event::Ok,
-        }
-    }
-
-    /// The supervisor comes up again: it steers to what is live, and goes on from its journal.
-    pub fn crash(&mut self) {
-        let last = self.machine.phase();
-        let rung = last.rung().map(World::rung);
-        let live = self.live(last, rung);
-        let is_known = live != Who::Held && *self.process(live) != Process::Absent;
-        self.steer(if is_known { live } else { Who::Held });
-        let seen = Seen {
-            same_boot: self.same_boot,
-            candidate_alive: self.is_alive(Who::New),
-            committed: self.good == Who::New,
-            n_tries_left: self.n_tries,
-            rung_alive: rung.is_some_and(|who| self.is_alive(who)),
-        };
-        self.machine = recover(self.machine.plan(), last, self.machine.cause(), seen);
-        self.announce();
-        if last.is_on_trial() {
-            self.n_tries = self.n_tries.saturating_sub(1);
-        }
-    }
-
-    /// Whom the core takes for the one that is steered to.
-    fn live(&self, last: Phase, rung: Option<Who>) -> Who {
-        // A rollback begins with the new one live, and has no candidate of its own.
-        let is_rollback = self.machine.plan().kind == Kind::Rollback;
-        let old = if is_rollback { Who::New } else { Who::Old };
-        let facts = Facts {
-            kind: Some(self.machine.plan().kind),
-            last: Some(last),
-            gate_opened: self.gate_opened,
-            flip_announced: self.flip_announced,
-            on_trial: self.on_trial,
-            committed: self.good == Who::New,
-            candidate_alive: !is_rollback && self.is_alive(Who::New),
-            old_alive: self.is_alive(old),
-            rung_alive: rung.is_some_and(|who| self.is_alive(who)),
-        };
-        match live(&facts) {
-            Live::Candidate => Who::New,
-            Live::Old => old,
-            Live::Rung => rung.unwrap_or(Who::Held),
-            Live::LastGood if !self.good_is_past => self.good,
-            Live::LastGood | Live::Held => Who::Held,
-        }
-    }
-
     /// New connections go there.
-    fn steer(&mut self, who: Who) {
+    pub fn steer(&mut self, who: Who) {
         let is_proven = match who {
             Who::Old | Who::Held => true,
             Who::New => self.new_passed_gate,
@@ -300,15 +170,29 @@ impl World {
     }
 
     /// The phase is in the journal.
-    fn announce(&mut self) {
+    pub fn announce(&mut self) {
         let phase = self.machine.phase();
         self.gate_opened |= phase.is_on_trial();
         self.flip_announced |= phase == Phase::Flip;
+        self.hook_passed = false;
+    }
+
+    /// The hooks of the present phase begin.
+    pub fn begin_hook(&mut self) -> u8 {
+        let Phase::Hook(point) = self.machine.phase() else { return 0 };
+        let bit = 1 << Point::ALL.iter().position(|known| *known == point).unwrap();
+        let before = self.hooks_begun & bit;
+        self.hooks_begun |= bit;
+        before
     }
 
     /// Hands the machine what happened; `None` changes nothing.
     pub fn step(&mut self, event: Event) -> Option<()> {
-        self.machine.step(event)?;
+        let before = self.machine.phase();
+        let next = self.machine.step(event)?;
+        let is_over = matches!(next, Phase::Done(Outcome::Committed | Outcome::RolledBack(_)));
+        let is_late = matches!(before, Phase::Hook(point) if point.is_afterwards());
+        self.marks.hook_undid_commit |= is_late && !is_over;
         self.announce();
         Some(())
     }
@@ -343,6 +227,8 @@ impl Model for System {
             on_trial: false,
             same_boot: true,
             n_faults: 0,
+            hooks_begun: 0,
+            hook_passed: false,
             confirmed: false,
             left_is_stopped: false,
             marks: Marks::default(),
@@ -462,6 +348,12 @@ impl Model for System {
             }),
             Property::always("what cannot run twice never does", |_, w: &World| {
                 !w.marks.two_at_once
+            }),
+            Property::always("a point's hooks run at most once", |_, w: &World| {
+                !w.marks.hook_twice
+            }),
+            Property::always("a hook after the commit changes no outcome", |_, w: &World| {
+                !w.marks.hook_undid_commit
             }),
             Property::always("at rest the one that serves is the good one", |_, w: &World| match w
                 .machine

@@ -7,6 +7,7 @@
 
 use crate::core::operation::machine::Kind;
 use crate::core::operation::phase::Phase;
+use crate::core::operation::point::Point;
 
 /// What is known of an open operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -62,6 +63,7 @@ fn steered(facts: &Facts) -> Live {
     match last {
         // After the rename no other generation is the one, dead or alive.
         Commit if facts.committed => Live::LastGood,
+        Hook(Point::AfterCommit | Point::AfterRollback) => Live::LastGood,
         Bake | Hold | Commit => Live::Candidate,
         Flip if facts.was_flipped() => Live::Candidate,
         BackFlip(_) | BackVerify(_) | BackCommit(_) => Live::Rung,
@@ -70,8 +72,8 @@ fn steered(facts: &Facts) -> Live {
         StopOld => Live::Held,
         // On a step the old one is the live one; the way back from it begins there too.
         Receive | Verify | Preflight | Stage | RehearseOld | Backup | RestoreRehearsal
-        | Migrate | Park | Start | Gate | Step(_) | StepHold(_) | Flip | Undo | BackStart(_)
-        | BackGate(_) | Stranded | Done(_) => Live::Old,
+        | Hook(_) | Migrate | Park | Start | Gate | Step(_) | StepHold(_) | Flip | Undo
+        | BackStart(_) | BackGate(_) | Stranded | Done(_) => Live::Old,
     }
 }
 
@@ -118,7 +120,9 @@ mod tests {
     #[test]
     fn the_last_phase_says_where_connections_go() {
         use Phase::*;
-        for last in [Receive, Stage, Migrate, Park, Start, Gate, Undo, BackGate(0)] {
+        let before = [Point::BeforeMigrate, Point::BeforeStart, Point::BeforeFlip].map(Hook);
+        let plain = [Receive, Stage, Migrate, Park, Start, Gate, Undo, BackGate(0)];
+        for last in plain.into_iter().chain(before) {
             check(Facts { last: Some(last), ..BEFORE }, Live::Old);
         }
         for last in [Step(0), StepHold(1), BackGate(0), BackStart(1)] {
@@ -157,6 +161,9 @@ mod tests {
         let committing = Facts { last: Some(Phase::Commit), candidate_alive: false, ..FLIPPED };
         check(committing, Live::Old);
         check(Facts { committed: true, ..committing }, Live::LastGood);
+        for point in [Point::AfterCommit, Point::AfterRollback] {
+            check(Facts { last: Some(Phase::Hook(point)), ..committing }, Live::LastGood);
+        }
     }
 
     #[test]

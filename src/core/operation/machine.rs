@@ -10,6 +10,8 @@
 pub use crate::core::operation::phase::Phase;
 pub use crate::core::operation::plan::{Inconclusive, Kind, Plan, Succession};
 
+use crate::core::operation::point::Point;
+
 /// How an operation ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Outcome {
@@ -129,6 +131,7 @@ impl Deploy {
     /// The order of the phases: forward, then each way back.
     fn performed(&self) -> Option<Phase> {
         use Phase::*;
+        use Point::*;
         Some(match self.phase {
             Receive => Verify,
             Verify => Preflight,
@@ -136,17 +139,23 @@ impl Deploy {
             Stage => RehearseOld,
             RehearseOld => Backup,
             Backup => RestoreRehearsal,
-            RestoreRehearsal => Migrate,
-            Migrate if self.plan.succession == Succession::InTurn => Park,
-            Migrate => Start,
+            RestoreRehearsal => Hook(BeforeMigrate),
+            Hook(BeforeMigrate) => Migrate,
+            Migrate => Hook(BeforeStart),
+            // In turn nothing waits yet, and the old one is untouched.
+            Hook(BeforeStart) if self.plan.succession == Succession::InTurn => Hook(BeforeStop),
+            Hook(BeforeStart) => Start,
+            Hook(BeforeStop) => Park,
             Park => StopOld,
             StopOld => Start,
             Start => Gate,
-            Gate => self.after_step(None),
+            Gate if self.plan.kind == Kind::Release => Hook(BeforeFlip),
+            Gate | Hook(BeforeFlip) => self.after_step(None),
             Step(step) | StepHold(step) => self.after_step(Some(step)),
             Flip => Bake,
             Bake | Hold => Commit,
-            Commit => Done(Outcome::Committed),
+            Commit if self.plan.kind == Kind::Release => Hook(AfterCommit),
+            Commit | Hook(AfterCommit) => Done(Outcome::Committed),
 
             Undo => Done(Outcome::Undone(self.cause)),
 
@@ -154,21 +163,32 @@ impl Deploy {
             BackGate(rung) => BackFlip(rung),
             BackFlip(rung) => BackVerify(rung),
             BackVerify(rung) => BackCommit(rung),
-            BackCommit(_) => Done(Outcome::RolledBack(self.cause)),
+            BackCommit(_) if self.plan.kind != Kind::Restart => Hook(AfterRollback),
+            BackCommit(_) | Hook(AfterRollback) => Done(Outcome::RolledBack(self.cause)),
             Stranded => Done(Outcome::RollbackFailed(self.cause)),
-            Done(_) => return None,
+            Hook(AfterFlip) | Done(_) => return None,
         })
     }
 
     /// What follows when an effect could not be performed, or its verdict is bad.
     fn failed(&mut self) -> Option<Phase> {
         use Phase::*;
+        use Point::*;
         Some(match self.phase {
-            Receive | Verify | Preflight | Stage | RehearseOld | Backup | RestoreRehearsal
-            | Migrate | Park => self.undo(Cause::Refused),
+            Receive
+            | Verify
+            | Preflight
+            | Stage
+            | RehearseOld
+            | Backup
+            | RestoreRehearsal
+            | Hook(BeforeMigrate | BeforeStop)
+            | Migrate
+            | Park => self.undo(Cause::Refused),
+            Hook(BeforeStart) => self.undo(self.unstarted()),
             // What was begun here has no other way than through.
             StopOld => StopOld,
-            Start | Gate => self.unproven(Cause::Gate),
+            Start | Gate | Hook(BeforeFlip) => self.unproven(Cause::Gate),
             Flip => self.back(Cause::Flip),
             Step(_) | StepHold(_) | Bake | Hold => self.back(Cause::Bake),
             // The rename is the commit: until it is done, and after it, nothing else may happen.
@@ -180,7 +200,9 @@ impl Deploy {
             // The rename has no other way than through.
             BackCommit(rung) => BackCommit(rung),
             Stranded => self.plan.first_rung(),
-            Done(_) => return None,
+            // A warning: what is committed stays committed.
+            Hook(AfterCommit | AfterRollback) => return self.performed(),
+            Hook(AfterFlip) | Done(_) => return None,
         })
     }
 
@@ -200,8 +222,9 @@ impl Deploy {
     /// What follows from the candidate's death: nothing before it exists, nor on the way back.
     fn died(&mut self) -> Option<Phase> {
         use Phase::*;
+        use Point::*;
         match self.phase {
-            Start | Gate => Some(self.unproven(Cause::Died)),
+            Start | Gate | Hook(BeforeFlip) => Some(self.unproven(Cause::Died)),
             Step(_) | StepHold(_) | Flip | Bake | Hold => Some(self.back(Cause::Died)),
             _ => None,
         }
@@ -211,11 +234,21 @@ impl Deploy {
     /// nor is a rename, nor a way back.
     fn aborted(&mut self) -> Option<Phase> {
         use Phase::*;
+        use Point::*;
         match self.phase {
-            Receive | Verify | Preflight | Stage | RehearseOld | Backup | RestoreRehearsal
+            Receive
+            | Verify
+            | Preflight
+            | Stage
+            | RehearseOld
+            | Backup
+            | RestoreRehearsal
+            | Hook(BeforeStart | BeforeStop)
             | Park => Some(self.undo(Cause::Aborted)),
-            Start | Gate => Some(self.unproven(Cause::Aborted)),
+            Start | Gate | Hook(BeforeFlip) => Some(self.unproven(Cause::Aborted)),
             Step(_) | StepHold(_) | Flip | Bake | Hold => Some(self.back(Cause::Aborted)),
+            // It is not waited for.
+            Hook(AfterCommit | AfterRollback) => self.performed(),
             _ => None,
         }
     }
@@ -228,6 +261,15 @@ impl Deploy {
     fn undo(&mut self, cause: Cause) -> Phase {
         self.cause = cause;
         Phase::Undo
+    }
+
+    /// Why a candidate is not started: side by side its start has failed, in turn it is refused
+    /// before the old one is touched.
+    fn unstarted(&self) -> Cause {
+        match self.plan.succession {
+            Succession::Overlap => Cause::Gate,
+            Succession::InTurn => Cause::Refused,
+        }
     }
 
     /// The candidate did not make it to its flip. In turn the old one is gone by then.
@@ -301,24 +343,26 @@ mod tests {
 
     #[test]
     fn a_release_goes_through_its_phases_in_order() {
-        let before = "receive verify preflight stage rehearse_old backup restore_rehearsal migrate";
-        assert_eq!(names(PLAN), format!("{before} start gate flip bake commit done"));
+        let before = "receive verify preflight stage rehearse_old backup restore_rehearsal \
+                      hook:before_migrate migrate hook:before_start";
+        let after = "flip bake commit hook:after_commit done";
+        assert_eq!(names(PLAN), format!("{before} start gate hook:before_flip {after}"));
         let canary = Plan { n_steps: 2, ..PLAN };
         assert_eq!(
             names(canary),
-            format!("{before} start gate step:0 step:1 flip bake commit done")
+            format!("{before} start gate hook:before_flip step:0 step:1 {after}")
         );
         let in_turn = Plan { succession: Succession::InTurn, ..PLAN };
         assert_eq!(
             names(in_turn),
-            format!("{before} park stop_old start gate flip bake commit done")
+            format!("{before} hook:before_stop park stop_old start gate hook:before_flip {after}")
         );
         let restart = Plan { kind: Kind::Restart, ..in_turn };
         assert_eq!(names(restart), "park stop_old start gate flip bake commit done");
         let rollback = Plan { kind: Kind::Rollback, ..in_turn };
         assert_eq!(
             names(rollback),
-            "back_start:1 back_gate:1 back_flip:1 back_verify:1 back_commit:1 done"
+            "back_start:1 back_gate:1 back_flip:1 back_verify:1 back_commit:1 hook:after_rollback done"
         );
     }
 
@@ -342,7 +386,7 @@ mod tests {
     fn each_step_has_its_own_verdict() {
         use Phase::*;
         let plan = Plan { n_steps: 2, ..PLAN };
-        check_in(plan, Gate, Event::Ok, Some(Step(0)));
+        check_in(plan, Hook(Point::BeforeFlip), Event::Ok, Some(Step(0)));
         check_in(plan, Step(0), Event::Ok, Some(Step(1)));
         check_in(plan, Step(0), Event::Promote, Some(Step(1)));
         check_in(plan, Step(1), Event::Ok, Some(Flip));
@@ -365,6 +409,38 @@ mod tests {
             let taken = Deploy::resume(PLAN, phase, Cause::Bake).step(Event::Promote);
             assert_eq!(taken.is_some(), phase.promotion().is_some(), "{phase:?}");
         }
+    }
+
+    #[test]
+    fn a_hook_before_fails_what_it_is_before_and_one_after_nothing() {
+        use Phase::*;
+        let in_turn = Plan { succession: Succession::InTurn, ..PLAN };
+        for point in [Point::BeforeMigrate, Point::BeforeStart, Point::BeforeStop] {
+            check_in(PLAN, Hook(point), Event::Failed, Some(Undo));
+            check_in(in_turn, Hook(point), Event::Failed, Some(Undo));
+            check_in(in_turn, Hook(point), Event::Died, None);
+        }
+        let before_flip = Hook(Point::BeforeFlip);
+        for event in [Event::Failed, Event::Died, Event::Abort] {
+            check_in(PLAN, before_flip, event, Some(Undo));
+            check_in(in_turn, before_flip, event, Some(BackStart(1)));
+        }
+        let committed = Some(Done(Outcome::Committed));
+        let rolled_back = Some(Done(Outcome::RolledBack(Cause::Bake)));
+        for event in [Event::Ok, Event::Failed, Event::Abort] {
+            check(Hook(Point::AfterCommit), event, committed);
+            check(Hook(Point::AfterRollback), event, rolled_back);
+        }
+        // Only a hook that refuses before anything was touched is a refusal.
+        let cause = |plan, point| {
+            let mut machine = Deploy::resume(plan, Hook(point), Cause::Refused);
+            machine.step(Event::Failed);
+            machine.cause()
+        };
+        assert_eq!(cause(PLAN, Point::BeforeMigrate), Cause::Refused);
+        assert_eq!(cause(PLAN, Point::BeforeStart), Cause::Gate);
+        assert_eq!(cause(in_turn, Point::BeforeStart), Cause::Refused);
+        assert_eq!(cause(PLAN, Point::BeforeFlip), Cause::Gate);
     }
 
     #[test]

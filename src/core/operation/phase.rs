@@ -1,6 +1,10 @@
 //! The phases of an operation and their names in journal and output.
 
 use crate::core::operation::machine::Outcome;
+use crate::core::operation::point::Point;
+
+/// What a point is called in journal and output: `hook:before_flip`.
+pub const HOOK: &str = "hook:";
 
 /// Where an operation stands, and so what is to be performed.
 ///
@@ -22,6 +26,9 @@ pub enum Phase {
     Backup,
     /// Restore it to scratch, migrate the copy.
     RestoreRehearsal,
+    /// Run the hooks of a point, at most once. What follows their failure is the machine's. The
+    /// hooks after the flip run beside the bake and are part of it: no phase waits for them.
+    Hook(Point),
     /// Migrate the live data.
     Migrate,
     /// In turn only: from here on callers wait in a queue that nobody takes from.
@@ -86,6 +93,7 @@ impl Phase {
             Self::RehearseOld => "rehearse_old",
             Self::Backup => "backup",
             Self::RestoreRehearsal => "restore_rehearsal",
+            Self::Hook(point) => return format!("{HOOK}{}", point.name()),
             Self::Migrate => "migrate",
             Self::Park => "park",
             Self::StopOld => "stop_old",
@@ -112,6 +120,10 @@ impl Phase {
     /// The phase of this name; `done` is none that can be gone on with.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
+        if let Some(point) = name.strip_prefix(HOOK) {
+            let point = Point::parse(point).filter(|point| *point != Point::AfterFlip)?;
+            return Some(Self::Hook(point));
+        }
         if let Some((plain, rung)) = name.split_once(':') {
             let rung = rung.parse().ok()?;
             let all = [
@@ -191,6 +203,11 @@ mod tests {
         for phase in Phase::PLAIN.into_iter().chain(rungs) {
             assert_eq!(Phase::parse(&phase.name()), Some(phase));
         }
+        for point in Point::ALL {
+            let phase = Some(Phase::Hook(point)).filter(|_| point != Point::AfterFlip);
+            assert_eq!(Phase::parse(&format!("hook:{}", point.name())), phase);
+        }
+        assert_eq!(Phase::parse("hook:at_noon"), None);
         assert_eq!(Phase::parse("done"), None);
     }
 }

@@ -40,4 +40,10 @@ impl Point {
         Self::AfterRollback,
         Self::BeforeStop,
     ];
+
+    /// Whether its hooks run when traffic has moved: their failure changes no outcome.
+    #[must_use]
+    pub const fn is_afterwards(self) -> bool {
+        matches!(self, Self::AfterFlip | Self::AfterCommit | Self::AfterRollback)
+    }
 }

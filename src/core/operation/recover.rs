@@ -3,8 +3,9 @@
 //! Total over what the journal says and what is seen. Every answer leads to exactly one of: the old
 //! one serves, the new one is committed.
 
-use crate::core::operation::machine::{Cause, Deploy, Outcome, Plan, Succession};
+use crate::core::operation::machine::{Cause, Deploy, Event, Outcome, Plan, Succession};
 use crate::core::operation::phase::Phase;
+use crate::core::operation::point::Point;
 
 /// What is seen beside the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -19,36 +20,52 @@ pub struct Seen {
     pub n_tries_left: u8,
     /// All processes of the last phase's rung run.
     pub rung_alive: bool,
+    /// The last phase's hooks have ended, and all of them as they should.
+    pub hook_passed: bool,
 }
 
 /// The machine to go on with.
 #[must_use]
 pub fn recover(plan: Plan, last: Phase, cause: Cause, seen: Seen) -> Deploy {
     use Phase::*;
+    use Point::*;
+    let in_turn = plan.succession == Succession::InTurn && plan.n_cold > 0;
     let at = |phase, cause| Deploy::resume(plan, phase, cause);
     let alive = seen.same_boot && seen.candidate_alive;
     match last {
         // The source's descriptor is gone; nothing was changed.
-        Receive | Verify | Preflight | Stage | RehearseOld | Backup | RestoreRehearsal | Park => {
-            at(Undo, Cause::Interrupted)
-        }
+        Receive
+        | Verify
+        | Preflight
+        | Stage
+        | RehearseOld
+        | Backup
+        | RestoreRehearsal
+        | Hook(BeforeStart | BeforeStop)
+        | Park => at(Undo, Cause::Interrupted),
+        // A hook is run at most once: what was cut off has failed.
+        Hook(BeforeMigrate) if !seen.hook_passed => at(Undo, Cause::Refused),
+        Hook(BeforeMigrate) => at(Migrate, cause),
         // What was begun on the data is found out, never begun again.
         Migrate => at(Migrate, cause),
         // The old one may be half stopped: through, and on.
         StopOld if seen.same_boot => at(StopOld, cause),
         Start | Gate if alive => at(Gate, cause),
+        Hook(BeforeFlip) if alive && seen.hook_passed => on(plan, last, cause),
+        Hook(BeforeFlip) if alive && in_turn => back(plan, seen, Cause::Gate),
+        Hook(BeforeFlip) if alive => at(Undo, Cause::Gate),
         // In turn there is no old one to leave alone.
-        StopOld | Start | Gate if plan.succession == Succession::InTurn && plan.n_cold > 0 => {
+        StopOld | Start | Gate | Hook(BeforeFlip) if in_turn => {
             back(plan, seen, Cause::Interrupted)
         }
-        StopOld | Start | Gate => at(Undo, Cause::Interrupted),
+        StopOld | Start | Gate | Hook(BeforeFlip) => at(Undo, Cause::Interrupted),
         Step(_) | StepHold(_) if alive && seen.n_tries_left > 0 => at(last, cause),
         Step(_) | StepHold(_) => back(plan, seen, Cause::Interrupted),
         Flip | Bake if alive && seen.n_tries_left > 0 => at(Flip, cause),
         Hold if alive && seen.n_tries_left > 0 => at(Hold, cause),
         Flip | Bake | Hold => back(plan, seen, Cause::Interrupted),
         // The rename is the commit, nothing else is.
-        Commit if seen.committed => at(Done(Outcome::Committed), cause),
+        Commit if seen.committed => on(plan, last, cause),
         Commit if alive => at(Commit, cause),
         Commit => back(plan, seen, Cause::Interrupted),
         Undo => at(Undo, cause),
@@ -61,8 +78,17 @@ pub fn recover(plan: Plan, last: Phase, cause: Cause, seen: Seen) -> Deploy {
         BackStart(_) | BackGate(_) | BackFlip(_) | BackVerify(_) | BackCommit(_) | Stranded => {
             back(plan, seen, cause)
         }
-        Done(_) => at(last, cause),
+        Hook(AfterCommit) => at(Done(Outcome::Committed), cause),
+        Hook(AfterRollback) => at(Done(Outcome::RolledBack(cause)), cause),
+        Hook(AfterFlip) | Done(_) => at(last, cause),
     }
+}
+
+/// The last phase was performed: on with what follows it.
+fn on(plan: Plan, last: Phase, cause: Cause) -> Deploy {
+    let mut machine = Deploy::resume(plan, last, cause);
+    machine.step(Event::Ok);
+    machine
 }
 
 /// The way back, from its first rung that can be there.
@@ -86,6 +112,7 @@ mod tests {
         committed: false,
         n_tries_left: 2,
         rung_alive: false,
+        hook_passed: false,
     };
 
     fn check(last: Phase, seen: Seen, expected: Phase) {
@@ -131,7 +158,26 @@ mod tests {
         check(Phase::Flip, rebooted, Phase::BackStart(1));
         check(Phase::Commit, rebooted, Phase::BackStart(1));
         let committed = Seen { committed: true, ..rebooted };
-        check(Phase::Commit, committed, Phase::Done(Outcome::Committed));
+        check(Phase::Commit, committed, Phase::Hook(Point::AfterCommit));
+        check(Phase::Hook(Point::AfterCommit), committed, Phase::Done(Outcome::Committed));
+    }
+
+    #[test]
+    fn a_hook_that_was_cut_off_has_failed_and_one_that_passed_is_not_run_again() {
+        let passed = Seen { hook_passed: true, ..ALIVE };
+        let dead = Seen { candidate_alive: false, ..passed };
+        check(Phase::Hook(Point::BeforeMigrate), ALIVE, Phase::Undo);
+        check(Phase::Hook(Point::BeforeMigrate), passed, Phase::Migrate);
+        check(Phase::Hook(Point::BeforeStart), passed, Phase::Undo);
+        check(Phase::Hook(Point::BeforeFlip), ALIVE, Phase::Undo);
+        check(Phase::Hook(Point::BeforeFlip), passed, Phase::Step(0));
+        check(Phase::Hook(Point::BeforeFlip), dead, Phase::Undo);
+        let before_flip = Phase::Hook(Point::BeforeFlip);
+        for seen in [ALIVE, dead] {
+            check_in(Succession::InTurn, before_flip, seen, Phase::BackStart(1));
+        }
+        let rolled_back = Phase::Done(Outcome::RolledBack(Cause::Refused));
+        check(Phase::Hook(Point::AfterRollback), ALIVE, rolled_back);
     }
 
     #[test]

@@ -1,36 +1,36 @@
-//! Hooks: commands around the points of a release, each inside the phase it belongs to.
+//! Hooks: commands around the points of a release. Each point is a phase of the machine, which
+//! decides what follows a failure, an abort or a crash; this file runs the commands.
 //!
-//! A `before_*` hook that fails, fails its phase, and traffic has not moved by then. An `after_*`
+//! A `before_*` hook that fails, fails the release, and traffic has not moved by then. An `after_*`
 //! hook never changes an outcome: it is a warning. A rollback runs no hook that could stop it and
 //! none of the release that is left; `after_rollback` is of the release that serves then. A restart
-//! runs none.
+//! runs none. `after_flip` runs beside the bake, which does not wait for it when it turns bad: it is
+//! part of that phase.
 //!
 //! A point's hooks are run at most once: their beginning is on the disk before they begin. What a
 //! supervisor's death cut off (the next one ends the command) is not run again, because nobody
-//! knows how far it came: a `before_*` point fails its phase then, an `after_*` point is a warning.
+//! knows how far it came. A point without hooks is passed over and leaves no line.
 
 use std::rc::Rc;
 
-use tokio::sync::mpsc;
-
 use crate::config::model::Settings;
-use crate::core::exit::Exit;
 use crate::core::ids::ReleaseId;
-use crate::core::operation::machine::{Deploy, Event as Step, Kind, Outcome as Ended, Succession};
+use crate::core::operation::machine::{Deploy, Event as Step, Kind};
 use crate::core::operation::phase::Phase;
 use crate::core::operation::point::Point;
+use crate::os::clock;
 use crate::store::journal::Journal;
 use crate::store::release;
 use crate::supervisor::operation::context::Job;
 use crate::supervisor::operation::phases;
 use crate::supervisor::operation::phases::hold;
 use crate::supervisor::service::Service;
-use crate::supervisor::service::operation::{Doing, Operation, Order};
+use crate::supervisor::service::operation::Operation;
 use crate::supervisor::service::phase_result::PhaseResult;
 use crate::supervisor::tasks::hook_run::Call;
-use crate::supervisor::tasks::hook_state::{Mark, Noting};
+use crate::supervisor::tasks::hook_state::{Mark, Marks, Noting};
 
-/// Performs a phase with its hooks.
+/// Performs a phase; a point's hooks are a phase, those after the flip are part of the bake.
 pub async fn perform(
     service: &Rc<Service>,
     operation: &Rc<Operation>,
@@ -38,78 +38,108 @@ pub async fn perform(
     machine: &Deploy,
     journal: &mut Journal,
 ) -> PhaseResult {
-    let plan = machine.plan();
-    if plan.kind != Kind::Release {
-        return phases::perform(service, operation, job, machine).await;
-    }
-    let before: &[Point] = match (machine.phase(), plan.succession) {
-        (Phase::Migrate, _) => &[Point::BeforeMigrate],
-        (Phase::Start, Succession::Overlap) => &[Point::BeforeStart],
-        // Nobody waits yet, and the old one is untouched.
-        (Phase::Park, Succession::InTurn) => &[Point::BeforeStart, Point::BeforeStop],
-        _ => &[],
-    };
-    for point in before {
-        if let Err(why) = must(service, operation, job, *point, journal).await {
-            return match machine.phase() {
-                Phase::Start => PhaseResult::failed(why),
-                _ => PhaseResult::refused(Exit::PreflightRefused, why),
-            };
-        }
-    }
-    if machine.phase() == Phase::Bake {
-        return bake(service, operation, job, machine, journal).await;
-    }
-    let performed = phases::perform(service, operation, job, machine).await;
-    if machine.phase() != Phase::Gate || performed.step != Step::Ok {
-        return performed;
-    }
-    match must(service, operation, job, Point::BeforeFlip, journal).await {
-        Ok(()) if service.fleet.get(job.generation).is_some_and(|crew| crew.is_whole()) => {
-            performed
-        }
-        Ok(()) => phases::died(service, job.generation, job.release),
-        Err(why) => PhaseResult::failed(why),
+    match (machine.phase(), machine.plan().kind) {
+        (Phase::Hook(point), kind) => at(service, operation, job, (kind, point), journal).await,
+        (Phase::Bake, Kind::Release) => bake(service, operation, job, machine, journal).await,
+        _ => phases::perform(service, operation, job, machine).await,
     }
 }
 
-/// Runs a point whose failure is its phase's.
-async fn must(
+/// Runs a point's hooks, unless they have been begun before.
+async fn at(
     service: &Rc<Service>,
     operation: &Operation,
     job: &mut Job,
-    point: Point,
+    (kind, point): (Kind, Point),
+    journal: &mut Journal,
+) -> PhaseResult {
+    let ended = match outcome(&job.hooks, point) {
+        Some(ended) => ended,
+        None => run(service, operation, job, (kind, point), journal).await,
+    };
+    let is_whole = || service.fleet.get(job.generation).is_some_and(|crew| crew.is_whole());
+    match (ended, point) {
+        (Ok(()), Point::BeforeFlip) if !is_whole() => {
+            phases::died(service, job.generation, job.release)
+        }
+        (Ok(()), _) => PhaseResult::ok(""),
+        // What their failure means is in the warnings of the end.
+        (Err(why), Point::AfterFlip | Point::AfterCommit | Point::AfterRollback) => {
+            PhaseResult::not(Step::Failed, why)
+        }
+        (Err(why), _) => PhaseResult::failed(why),
+    }
+}
+
+/// How the hooks of a point have ended, when they have been begun: they are not run again.
+pub(super) fn outcome(marks: &Marks, point: Point) -> Option<Result<(), String>> {
+    let name = point.name();
+    Some(match marks.get(point)? {
+        Mark::Good => Ok(()),
+        Mark::Begun => Err(format!(
+            "hook {name}: interrupted when the supervisor went down, and not run again"
+        )),
+        Mark::Failed(why) => Err(why.clone()),
+    })
+}
+
+async fn run(
+    service: &Rc<Service>,
+    operation: &Operation,
+    job: &mut Job,
+    (kind, point): (Kind, Point),
     journal: &mut Journal,
 ) -> Result<(), String> {
-    match job.hooks.get(point) {
-        None => {}
-        Some(Mark::Good) => return Ok(()),
-        Some(Mark::Begun) => {
-            let name = point.name();
-            return Err(format!(
-                "hook {name}: interrupted when the supervisor went down, and not run again"
-            ));
-        }
-        Some(Mark::Failed(why)) => return Err(why.clone()),
-    }
-    let of = match point {
-        Point::BeforeStop => {
-            let Some(old) = service.live_crew() else { return Ok(()) };
-            (old.release, old.settings.clone())
-        }
-        _ => candidate(service, job)?,
-    };
-    let before = if point == Point::BeforeStop { None } else { before(job) };
-    let Some(call) = Call::new(job.op, Kind::Release, point, of, before) else { return Ok(()) };
+    let Some(call) = call(service, job, kind, point)? else { return Ok(()) };
     let mut noting = Noting::new(operation, journal);
-    noting.begin(&mut job.hooks, point)?;
+    if let Err(why) = noting.begin(&mut job.hooks, point) {
+        if point == Point::AfterCommit || point == Point::AfterRollback {
+            job.warnings.push(why.clone());
+        }
+        return Err(why);
+    }
     // What is waited for is seen in `status`.
-    let phase = operation.phase.replace(Some(Doing::Hook(point)));
-    let limit = |deadline| hold::gate_limit(service, job, deadline);
-    let ended = call.run_all(service, limit).await;
-    operation.phase.set(phase);
-    noting.end(&mut job.hooks, &call, &ended);
+    operation.phase.set(Some(Phase::Hook(point)));
+    operation.phase_started.set(clock::tick());
+    let ended = match point {
+        Point::AfterFlip | Point::AfterCommit | Point::AfterRollback => {
+            call.run_each(service).await
+        }
+        Point::BeforeMigrate | Point::BeforeStart | Point::BeforeFlip | Point::BeforeStop => {
+            let limit = |deadline| hold::gate_limit(service, job, deadline);
+            call.run_all(service, limit).await
+        }
+    };
+    noting.end(&mut job.hooks, point, &ended.clone().map(|()| call.commands()));
     ended
+}
+
+/// A point's commands, in whose tree they run, and what they must know. None when it has none.
+fn call(service: &Service, job: &Job, kind: Kind, point: Point) -> Result<Option<Call>, String> {
+    let live = || service.live_crew().map(|crew| (crew.release, crew.settings.clone()));
+    let (of, before) = match point {
+        Point::BeforeStop => (live(), None),
+        Point::AfterRollback => {
+            let old = job.old.and_then(|generation| service.fleet.get(generation));
+            let left = match kind {
+                Kind::Release => Some(job.release),
+                Kind::Rollback | Kind::Restart => old.map(|crew| crew.release),
+            };
+            (live(), left)
+        }
+        // Too late for a refusal: what is committed stays.
+        Point::AfterCommit => (candidate(service, job).ok(), before(job)),
+        Point::BeforeMigrate | Point::BeforeStart | Point::BeforeFlip | Point::AfterFlip => {
+            (Some(candidate(service, job)?), before(job))
+        }
+    };
+    Ok(of.and_then(|of| Call::new(job.op, kind, point, of, before)))
+}
+
+/// Somebody who says `abort` does not wait for hooks after the end.
+pub fn abort(operation: &Operation, job: &mut Job, journal: &mut Journal, point: Point) {
+    let ended = Err(format!("hook {}: ended by abort", point.name()));
+    Noting::new(operation, journal).end(&mut job.hooks, point, &ended);
 }
 
 /// The bake, with `after_flip` beside it: a candidate that turns bad meanwhile is left at once, and
@@ -157,69 +187,9 @@ async fn bake(
         }
     }
     if let Some(ended) = &ended {
-        noting.end(&mut job.hooks, &call, ended);
+        noting.end(&mut job.hooks, call.point, &ended.clone().map(|()| call.commands()));
     }
     performed
-}
-
-/// Runs what comes after the last phase, and adds to the warnings what went wrong with any
-/// `after_*` hook. Somebody who says `abort` does not wait for them.
-pub async fn at_end(
-    service: &Rc<Service>,
-    operation: &Operation,
-    job: &mut Job,
-    journal: &mut Journal,
-    (kind, ended): (Kind, Ended),
-    orders: &mut mpsc::UnboundedReceiver<Order>,
-) {
-    if let Some(call) = last_call(service, job, kind, ended) {
-        let mut noting = Noting::new(operation, journal);
-        match noting.begin(&mut job.hooks, call.point) {
-            Err(why) => job.warnings.push(why),
-            Ok(()) => {
-                operation.phase.set(Some(Doing::Hook(call.point)));
-                let ended = tokio::select! {
-                    biased;
-                    ended = call.run_each(service) => ended,
-                    () = aborted(orders) => {
-                        Err(format!("hook {}: ended by abort", call.point.name()))
-                    }
-                };
-                noting.end(&mut job.hooks, &call, &ended);
-            }
-        }
-    }
-    job.warnings.extend(job.hooks.warnings());
-}
-
-fn last_call(service: &Service, job: &Job, kind: Kind, ended: Ended) -> Option<Call> {
-    let (point, of, before) = match (ended, kind) {
-        (Ended::Committed, Kind::Release) => {
-            (Point::AfterCommit, candidate(service, job).ok()?, before(job))
-        }
-        (Ended::RolledBack(_), Kind::Release | Kind::Rollback) => {
-            let crew = service.live_crew()?;
-            let old = job.old.and_then(|generation| service.fleet.get(generation));
-            let left = match kind {
-                Kind::Release => Some(job.release),
-                _ => old.map(|crew| crew.release),
-            };
-            (Point::AfterRollback, (crew.release, crew.settings.clone()), left)
-        }
-        _ => return None,
-    };
-    let fresh = job.hooks.get(point).is_none();
-    Call::new(job.op, kind, point, of, before).filter(|_| fresh)
-}
-
-async fn aborted(orders: &mut mpsc::UnboundedReceiver<Order>) {
-    loop {
-        match orders.recv().await {
-            Some(Order::Abort) => return,
-            Some(Order::Promote | Order::Yield) => {}
-            None => std::future::pending().await,
-        }
-    }
 }
 
 /// The release that is brought in, with the settings it is sealed with.

@@ -7,10 +7,9 @@ use std::fmt;
 
 use crate::core::ids::Generation;
 use crate::core::operation::machine::{Cause, Deploy, Inconclusive, Kind, Plan, Succession};
-use crate::core::operation::phase::Phase;
+use crate::core::operation::phase::{HOOK, Phase};
 use crate::core::operation::point::Point;
 use crate::store::journal::{Intent, Record};
-use crate::supervisor::service::operation::HOOK;
 
 /// A word in a journal that this version does not know.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,11 +50,13 @@ pub(crate) fn read(intent: &Intent, records: &[Record]) -> Result<Opened, Unknow
     let plan = Plan { kind, n_cold, inconclusive, succession, n_steps: intent.n_steps };
     let asked = if kind == Kind::Rollback { Cause::Asked } else { Cause::Refused };
     let (mut last, mut cause) = (Deploy::begin(plan).phase(), asked);
+    let after_flip = format!("{HOOK}{}", Point::AfterFlip.name());
     for (index, record) in records.iter().enumerate() {
         let unknown = |key, word: &str| UnknownWord { line: index + 2, key, word: word.to_owned() };
         match Phase::parse(&record.phase) {
             Some(phase) => last = phase,
-            None if is_hook(&record.phase) => {}
+            // They run beside the bake, which is the phase.
+            None if record.phase == after_flip => {}
             None => return Err(unknown("phase", &record.phase)),
         }
         if !record.cause.is_empty() {
@@ -78,11 +79,6 @@ pub(crate) fn rung(records: &[Record], phase: Phase) -> Option<Generation> {
         |record: &&Record| Phase::parse(&record.phase).and_then(Phase::rung) == Some(rung);
     let found = records.iter().rev().filter(of_rung).find_map(|record| record.generation);
     found.map(Generation)
-}
-
-fn is_hook(phase: &str) -> bool {
-    let point = phase.strip_prefix(HOOK);
-    point.is_some_and(|name| Point::ALL.into_iter().any(|point| point.name() == name))
 }
 
 impl fmt::Display for UnknownWord {

@@ -8,6 +8,7 @@ use crate::core::ids::{Generation, OpId, ReleaseId};
 use crate::core::operation::live::{self, Facts, Live};
 use crate::core::operation::machine::{Kind, Outcome};
 use crate::core::operation::phase::Phase;
+use crate::core::operation::point::Point;
 use crate::core::operation::recover::{self, Seen};
 use crate::core::time::Tick;
 use crate::keeper::protocol::{ChildId, Reach};
@@ -25,6 +26,7 @@ use crate::supervisor::instances::restarter::revive;
 use crate::supervisor::operation::admission;
 use crate::supervisor::operation::conclude;
 use crate::supervisor::operation::context::{Intake, Job};
+use crate::supervisor::operation::hooks;
 use crate::supervisor::operation::opened::{self, Opened};
 use crate::supervisor::operation::phases;
 use crate::supervisor::operation::unresumed;
@@ -304,6 +306,16 @@ fn resume(
     for generation in [Some(job.generation), job.rung].into_iter().flatten() {
         service.fleet.seen(generation);
     }
+    let hook_passed = match last {
+        Phase::Hook(point) => match hooks::outcome(&job.hooks, point) {
+            Some(Err(why)) if !point.is_afterwards() => {
+                job.blame(why);
+                false
+            }
+            ended => ended == Some(Ok(())),
+        },
+        _ => false,
+    };
     let complete = |generation: Option<Generation>| {
         let crew = generation.and_then(|generation| service.fleet.get(generation));
         crew.is_some_and(|crew| crew.is_complete())
@@ -321,12 +333,15 @@ fn resume(
         committed: good.is_some_and(|good| good.op == intent.op),
         n_tries_left,
         rung_alive: complete(if last.rung() == Some(0) { job.warm } else { job.rung }),
+        hook_passed,
     };
     let machine = recover::recover(plan, last, cause, seen);
     tracing::info!(service = %service.name, op = op.0, last = last.name(),
         next = machine.phase().name(), ?seen, "resuming an operation");
     give_duties(service, &job);
-    if machine.phase() == Phase::Done(Outcome::Committed) {
+    let is_committed = Phase::Done(Outcome::Committed) == machine.phase()
+        || Phase::Hook(Point::AfterCommit) == machine.phase();
+    if is_committed {
         phases::wrap_up(service, &mut job);
     }
     let journal = Journal::reopen(&service.paths, op)?;
@@ -338,9 +353,11 @@ fn resume(
 
 fn job_of(intent: &Intent, rung: Option<Generation>, records: &[Record]) -> Job {
     use crate::api::PhaseState;
-    // A hook that failed is a reason only where its phase failed with it.
+    // A hook after the flip is no reason, whatever became of it.
     let is_reason = |record: &&Record| {
-        record.state == Some(PhaseState::Fail) && Phase::parse(&record.phase).is_some()
+        let phase = Phase::parse(&record.phase);
+        let is_before = |phase| !matches!(phase, Phase::Hook(point) if point.is_afterwards());
+        record.state == Some(PhaseState::Fail) && phase.is_some_and(is_before)
     };
     let failed = records.iter().find(is_reason);
     Job {

@@ -12,6 +12,7 @@ use crate::core::backoff::Pauses;
 use crate::core::notice::Notice;
 use crate::core::operation::machine::{Deploy, Event as Step};
 use crate::core::operation::phase::Phase;
+use crate::core::operation::point::Point;
 use crate::core::time::Tick;
 use crate::os::clock;
 use crate::store::journal::{Journal, Record};
@@ -20,7 +21,7 @@ use crate::supervisor::operation::context::Job;
 use crate::supervisor::operation::hooks;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::notices;
-use crate::supervisor::service::operation::{Doing, Operation, Order};
+use crate::supervisor::service::operation::{Operation, Order};
 use crate::supervisor::service::outcome;
 use crate::supervisor::service::phase_result::PhaseResult;
 
@@ -40,13 +41,16 @@ pub async fn run(
     loop {
         let phase = machine.phase();
         if let Phase::Done(outcome) = phase {
-            let ended = (machine.plan().kind, outcome);
-            hooks::at_end(&service, &operation, &mut job, &mut journal, ended, &mut orders).await;
+            job.warnings.extend(job.hooks.warnings());
             conclude::finish(&service, &operation, &mut journal, &mut job, outcome).await;
             return;
         }
         job.prepare(&service, phase);
-        announce(&operation, &mut journal, &job, &machine).await;
+        // Hooks announce themselves, where there are any.
+        let is_hook = matches!(phase, Phase::Hook(_));
+        if !is_hook {
+            announce(&operation, &mut journal, &job, &machine).await;
+        }
         if matches!(phase, Phase::Hold | Phase::StepHold(_)) {
             tell_held(&service, &operation);
         }
@@ -55,15 +59,15 @@ pub async fn run(
             biased;
             performed = hooks::perform(&service, &operation, &mut job, &machine, &mut journal) => {
                 job.note(&performed);
-                close(&operation, &mut journal, &performed, phase, begun);
+                if !is_hook {
+                    close(&operation, &mut journal, &performed, phase, begun);
+                }
                 performed.step
             }
             step = interrupted(&machine, &mut orders) => match step {
                 Some(step) => {
                     if step == Step::Abort {
-                        job.why = format!("aborted in phase {}", phase.name());
-                        let detail = "aborted".to_owned();
-                        tell_phase(&operation, phase, PhaseState::Fail, begun, detail);
+                        abort(&operation, &mut journal, &mut job, phase, begun);
                     }
                     step
                 }
@@ -77,6 +81,15 @@ pub async fn run(
             retries.reset();
         }
     }
+}
+
+/// Notes that a phase was called off.
+fn abort(operation: &Operation, journal: &mut Journal, job: &mut Job, phase: Phase, begun: Tick) {
+    if let Phase::Hook(point @ (Point::AfterCommit | Point::AfterRollback)) = phase {
+        return hooks::abort(operation, job, journal, point);
+    }
+    job.why = format!("aborted in phase {}", phase.name());
+    tell_phase(operation, phase, PhaseState::Fail, begun, "aborted".to_owned());
 }
 
 /// Both are alive, and somebody must say which.
@@ -113,7 +126,7 @@ async fn interrupted(
 /// does not stop a way back: it is said, and the way is gone.
 async fn announce(operation: &Operation, journal: &mut Journal, job: &Job, machine: &Deploy) {
     let phase = machine.phase();
-    operation.phase.set(Some(Doing::Phase(phase)));
+    operation.phase.set(Some(phase));
     operation.phase_started.set(clock::tick());
     let record = Record::start(&phase.name(), machine.cause().name(), job.notes(phase));
     let probing = matches!(phase, Phase::BackGate(_) | Phase::BackVerify(_));

@@ -11,7 +11,6 @@ use crate::api::{Event, Outcome, PhaseState};
 use crate::core::ids::{OpId, ReleaseId, ServiceName};
 use crate::core::operation::machine::Kind;
 use crate::core::operation::phase::Phase;
-use crate::core::operation::point::Point;
 use crate::core::time::Tick;
 use crate::os::clock;
 use crate::store::journal::Record;
@@ -34,7 +33,7 @@ pub(crate) struct Operation {
     /// The release it is about.
     pub release: Cell<Option<ReleaseId>>,
     /// What it is at; nothing before its first phase.
-    pub(crate) phase: Cell<Option<Doing>>,
+    pub(crate) phase: Cell<Option<Phase>>,
     /// When that phase began.
     pub phase_started: Cell<Tick>,
     /// How it ended.
@@ -44,29 +43,6 @@ pub(crate) struct Operation {
     /// Why no rung of its way back held, once that has happened.
     stranded: RefCell<Option<String>>,
     orders: mpsc::UnboundedSender<Order>,
-}
-
-/// What an operation is at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Doing {
-    /// A phase of the machine.
-    Phase(Phase),
-    /// The hooks of a point, inside a phase.
-    Hook(Point),
-}
-
-/// What a point is called in the journal and to watchers: `hook:before_flip`.
-pub(crate) const HOOK: &str = "hook:";
-
-impl Doing {
-    /// The name in journal and output.
-    #[must_use]
-    pub(crate) fn name(self) -> String {
-        match self {
-            Self::Phase(phase) => phase.name(),
-            Self::Hook(point) => format!("{HOOK}{}", point.name()),
-        }
-    }
 }
 
 /// What somebody tells a running operation.
@@ -171,12 +147,12 @@ impl Operation {
 
     /// Whether it waits for better times after a rollback that failed.
     pub(crate) fn is_stranded(&self) -> bool {
-        self.phase.get() == Some(Doing::Phase(Phase::Stranded))
+        self.phase.get() == Some(Phase::Stranded)
     }
 
     /// Whether it waits for promote or abort.
     pub(crate) fn is_held(&self) -> bool {
-        matches!(self.phase.get(), Some(Doing::Phase(Phase::Hold | Phase::StepHold(_))))
+        matches!(self.phase.get(), Some(Phase::Hold | Phase::StepHold(_)))
     }
 
     /// No rung of its way back held, for this reason; it tries on by itself.
@@ -191,7 +167,7 @@ impl Operation {
 
     /// The name of what it is at.
     pub(crate) fn phase_name(&self) -> String {
-        self.phase.get().map_or_else(String::new, Doing::name)
+        self.phase.get().map_or_else(String::new, Phase::name)
     }
 }
 

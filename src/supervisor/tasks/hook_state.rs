@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 
 use crate::api::{Event, PhaseState};
+use crate::core::operation::phase::{HOOK, Phase};
 use crate::core::operation::point::Point;
 use crate::core::time::Tick;
 use crate::os::clock;
 use crate::store::journal::{Journal, Record};
-use crate::supervisor::service::operation::{Doing, HOOK, Operation};
-use crate::supervisor::tasks::hook_run::Call;
+use crate::supervisor::service::operation::Operation;
 
 /// How far the hooks of each point have come.
 #[derive(Debug, Default)]
@@ -76,7 +76,7 @@ impl<'a> Noting<'a> {
 
     /// On the disk before the first command begins: that is what makes it at most once.
     pub(crate) fn begin(&mut self, marks: &mut Marks, point: Point) -> Result<(), String> {
-        let name = Doing::Hook(point).name();
+        let name = Phase::Hook(point).name();
         self.begun = clock::tick();
         let written = self.journal.announce(&Record::start(&name, "", None));
         written.map_err(|error| format!("hook {}: not run: {error}", point.name()))?;
@@ -85,13 +85,14 @@ impl<'a> Noting<'a> {
         Ok(())
     }
 
-    pub(crate) fn end(&mut self, marks: &mut Marks, call: &Call, ended: &Result<(), String>) {
-        let name = Doing::Hook(call.point).name();
+    /// How they ended: their commands, or why they did not.
+    pub(crate) fn end(&mut self, marks: &mut Marks, point: Point, ended: &Result<String, String>) {
+        let name = Phase::Hook(point).name();
         let (state, detail, mark) = match ended {
-            Ok(()) => (PhaseState::Ok, call.commands(), Mark::Good),
+            Ok(commands) => (PhaseState::Ok, commands.clone(), Mark::Good),
             Err(why) => (PhaseState::Fail, why.clone(), Mark::Failed(why.clone())),
         };
-        marks.0.insert(call.point, mark);
+        marks.0.insert(point, mark);
         let ms = clock::tick().since_ms(self.begun);
         let record = Record::end(&name, state, ms, detail.clone());
         // On the disk before what follows begins: else a power cut in a migration would look like

@@ -4,10 +4,10 @@ use crate::api::promote::Args;
 use crate::api::{Event, Trouble};
 use crate::core::exit::Exit;
 use crate::core::operation::outcome::Word;
-use crate::core::operation::phase::Promotion;
+use crate::core::operation::phase::{Phase, Promotion};
 use crate::supervisor::control::client::Client;
 use crate::supervisor::control::follow::{Until, follow};
-use crate::supervisor::service::operation::{Doing, Order};
+use crate::supervisor::service::operation::Order;
 use crate::supervisor::service::outcome::outcome;
 use crate::supervisor::service::refusal;
 use crate::supervisor::service::stack::Stack;
@@ -21,10 +21,7 @@ pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> R
     let running = service.activity.operation();
     let running = running.ok_or_else(|| refusal::idle(service))?;
     let phase = running.phase.get();
-    let promotion = match phase {
-        Some(Doing::Phase(phase)) => phase.promotion(),
-        Some(Doing::Hook(_)) | None => None,
-    };
+    let promotion = phase.and_then(Phase::promotion);
     let Some(promotion) = promotion else {
         let why = format!(
             "operation {} is in phase {}; promote ends a step, a bake or a hold",

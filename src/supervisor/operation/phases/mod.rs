@@ -70,7 +70,8 @@ pub async fn perform(
         Phase::BackVerify(rung) => rollback::verify(service, job, rung).await,
         Phase::BackCommit(rung) => rollback::commit(service, job, rung, machine),
         Phase::Stranded => rollback::stranded(service, job).await,
-        Phase::Done(_) => PhaseResult::skip(""),
+        // Run by the room's hooks.
+        Phase::Hook(_) | Phase::Done(_) => PhaseResult::skip(""),
     }
 }
 
