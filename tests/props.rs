@@ -13,7 +13,7 @@ use halley_sup::core::backoff::Restarts;
 use halley_sup::core::health::{self, Gate, Sample};
 use halley_sup::core::ids::ReleaseId;
 use halley_sup::core::operation::machine::{
-    Cause, Deploy, Event, Inconclusive, Kind, Plan, Succession,
+    Cause, Event, Inconclusive, Kind, Machine, Plan, Succession,
 };
 use halley_sup::core::operation::phase::Phase;
 use halley_sup::core::operation::point::Point;
@@ -72,7 +72,7 @@ proptest! {
     ) {
         let inconclusive = Inconclusive::Hold;
         let plan = Plan { kind, n_cold, inconclusive, succession, n_steps };
-        let mut machine = Deploy::begin(plan);
+        let mut machine = Machine::begin(plan);
         for (event, crash) in script {
             machine.step(event);
             if let Some(seen) = crash {

@@ -27,7 +27,7 @@ use crate::supervisor::service::{Service, Shared};
 
 /// Why a supervisor leaves.
 #[derive(Debug, thiserror::Error)]
-pub enum StackError {
+pub(crate) enum StackError {
     /// The configuration is not valid any more.
     #[error("the configuration cannot be used:\n{problems}")]
     Config {
@@ -46,7 +46,7 @@ pub enum StackError {
 ///
 /// # Errors
 /// [`StackError`] when it cannot begin.
-pub async fn run(config_path: PathBuf) -> Result<(), StackError> {
+pub(crate) async fn run(config_path: PathBuf) -> Result<(), StackError> {
     let socket = crate::keeper::link_from_env()?;
     let config = config::load_for(&config_path, os::kernel()).map_err(|problems| {
         StackError::Config { problems: problems.iter().map(|p| format!("{p}\n")).collect() }

@@ -1,7 +1,7 @@
 //! The small world in which the operation's machine is checked.
 
 use halley_sup::core::operation::machine::{
-    self, Cause, Deploy, Event, Inconclusive, Kind, Outcome, Plan,
+    self, Cause, Event, Inconclusive, Kind, Machine, Outcome, Plan,
 };
 use halley_sup::core::operation::phase::Phase;
 use halley_sup::core::operation::point::Point;
@@ -38,7 +38,7 @@ pub struct Marks {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct World {
-    pub machine: Deploy,
+    pub machine: Machine,
     pub old: Process,
     pub new: Process,
     pub cold: Process,
@@ -211,7 +211,7 @@ impl Model for System {
             n_steps: self.n_steps,
         };
         vec![World {
-            machine: Deploy::begin(plan),
+            machine: Machine::begin(plan),
             old: Process::Alive,
             new: if self.kind == Kind::Rollback { Process::Alive } else { Process::Absent },
             cold: Process::Absent,
@@ -289,7 +289,7 @@ impl Model for System {
                 // The stop took effect, its record did not; the journal says: still baking.
                 world.stop(Who::Old);
                 let plan = world.machine.plan();
-                world.machine = Deploy::resume(plan, Phase::Bake, world.machine.cause());
+                world.machine = Machine::resume(plan, Phase::Bake, world.machine.cause());
             }
             Action::PerformThenCrash => {
                 world.perform(self.order);

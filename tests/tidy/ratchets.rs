@@ -22,7 +22,7 @@ pub const LONG: Ratchet = ratchet("functions over 70 lines", 2);
 /// Items of the supervisor that are `pub` without a limit. It has slack, so that not every change
 /// of a few items has to touch it.
 pub const PUBLIC: Ratchet =
-    Ratchet { what: "items that are pub, where pub(crate) or less would do", most: 227, slack: 30 };
+    Ratchet { what: "items that are pub, where pub(crate) or less would do", most: 155, slack: 30 };
 
 /// What a function of `src` may have.
 pub const LONG_LINES: usize = 70;

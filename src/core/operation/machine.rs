@@ -69,13 +69,13 @@ pub enum Event {
 
 /// One operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Deploy {
+pub struct Machine {
     plan: Plan,
     phase: Phase,
     cause: Cause,
 }
 
-impl Deploy {
+impl Machine {
     /// The operation at its first phase.
     #[must_use]
     pub fn begin(plan: Plan) -> Self {
@@ -328,12 +328,12 @@ mod tests {
     }
 
     fn check_in(plan: Plan, from: Phase, event: Event, expected: Option<Phase>) {
-        let mut machine = Deploy::resume(plan, from, Cause::Bake);
+        let mut machine = Machine::resume(plan, from, Cause::Bake);
         assert_eq!(machine.step(event), expected, "{from:?} {event:?}");
     }
 
     fn names(plan: Plan) -> String {
-        let mut machine = Deploy::begin(plan);
+        let mut machine = Machine::begin(plan);
         let mut names = vec![machine.phase().name()];
         while let Some(next) = machine.step(Event::Ok) {
             names.push(next.name());
@@ -406,7 +406,7 @@ mod tests {
         let counted = [Step(0), StepHold(0), BackStart(1), BackGate(0), BackFlip(0)];
         let ends = [BackVerify(0), BackCommit(0), Done(Outcome::Committed)];
         for phase in Phase::PLAIN.into_iter().chain(counted).chain(ends) {
-            let taken = Deploy::resume(PLAN, phase, Cause::Bake).step(Event::Promote);
+            let taken = Machine::resume(PLAN, phase, Cause::Bake).step(Event::Promote);
             assert_eq!(taken.is_some(), phase.promotion().is_some(), "{phase:?}");
         }
     }
@@ -433,7 +433,7 @@ mod tests {
         }
         // Only a hook that refuses before anything was touched is a refusal.
         let cause = |plan, point| {
-            let mut machine = Deploy::resume(plan, Hook(point), Cause::Refused);
+            let mut machine = Machine::resume(plan, Hook(point), Cause::Refused);
             machine.step(Event::Failed);
             machine.cause()
         };

@@ -3,7 +3,7 @@
 //! Total over what the journal says and what is seen. Every answer leads to exactly one of: the old
 //! one serves, the new one is committed.
 
-use crate::core::operation::machine::{Cause, Deploy, Event, Outcome, Plan, Succession};
+use crate::core::operation::machine::{Cause, Event, Machine, Outcome, Plan, Succession};
 use crate::core::operation::phase::Phase;
 use crate::core::operation::point::Point;
 
@@ -26,11 +26,11 @@ pub struct Seen {
 
 /// The machine to go on with.
 #[must_use]
-pub fn recover(plan: Plan, last: Phase, cause: Cause, seen: Seen) -> Deploy {
+pub fn recover(plan: Plan, last: Phase, cause: Cause, seen: Seen) -> Machine {
     use Phase::*;
     use Point::*;
     let in_turn = plan.succession == Succession::InTurn && plan.n_cold > 0;
-    let at = |phase, cause| Deploy::resume(plan, phase, cause);
+    let at = |phase, cause| Machine::resume(plan, phase, cause);
     let alive = seen.same_boot && seen.candidate_alive;
     match last {
         // The source's descriptor is gone; nothing was changed.
@@ -85,20 +85,20 @@ pub fn recover(plan: Plan, last: Phase, cause: Cause, seen: Seen) -> Deploy {
 }
 
 /// The last phase was performed: on with what follows it.
-fn on(plan: Plan, last: Phase, cause: Cause) -> Deploy {
-    let mut machine = Deploy::resume(plan, last, cause);
+fn on(plan: Plan, last: Phase, cause: Cause) -> Machine {
+    let mut machine = Machine::resume(plan, last, cause);
     machine.step(Event::Ok);
     machine
 }
 
 /// The way back, from its first rung that can be there.
-fn back(plan: Plan, seen: Seen, cause: Cause) -> Deploy {
+fn back(plan: Plan, seen: Seen, cause: Cause) -> Machine {
     let phase = match (plan.n_cold, seen.same_boot) {
         (0, _) => Phase::Done(Outcome::NothingBehind(cause)),
         (_, true) => plan.first_rung(),
         (_, false) => Phase::BackStart(1),
     };
-    Deploy::resume(plan, phase, cause)
+    Machine::resume(plan, phase, cause)
 }
 
 #[cfg(test)]

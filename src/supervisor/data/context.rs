@@ -10,7 +10,7 @@ use crate::core::ids::ReleaseId;
 use crate::os::{fs, proc};
 use crate::supervisor::data::site::Site;
 use crate::supervisor::service::Service;
-use crate::supervisor::tasks::task::{self, Ended, Oneshot};
+use crate::supervisor::tasks::task::{self, Ended, Task};
 
 /// Variables with their values.
 pub(crate) type Env = Vec<(String, String)>;
@@ -34,7 +34,7 @@ impl Context<'_> {
         env: Env,
         input: Option<String>,
     ) -> Result<Ended, String> {
-        let oneshot = Oneshot {
+        let oneshot = Task {
             name: name.to_owned(),
             words: words.iter().map(|word| (*word).to_owned()).collect(),
             env,

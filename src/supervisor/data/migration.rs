@@ -23,7 +23,7 @@ use crate::supervisor::rollback_readiness::rehearsal;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::phase_result::PhaseResult;
 use crate::supervisor::service::refusal;
-use crate::supervisor::tasks::task::{self, Oneshot};
+use crate::supervisor::tasks::task::{self, Task};
 use crate::text;
 
 /// What became of the data.
@@ -122,8 +122,8 @@ fn command(
     candidate: &Candidate,
     settings: &Settings,
     migrate: &Migrate,
-) -> Oneshot {
-    Oneshot {
+) -> Task {
+    Task {
         name: "migrate".to_owned(),
         words: migrate.command.clone(),
         env: Vec::new(),
@@ -176,7 +176,7 @@ async fn judge(
     candidate: &Candidate,
     settings: &Settings,
     before: Option<String>,
-    ended: Result<task::Ended, task::OneshotError>,
+    ended: Result<task::Ended, task::TaskError>,
 ) -> Left {
     let failed = match &ended {
         Ok(ended) if ended.is_good() => None,
@@ -212,7 +212,7 @@ pub(crate) async fn version(
 ) -> Result<Option<String>, String> {
     let Some(migrate) = &settings.migrate else { return Ok(None) };
     let Some(words) = &migrate.probe else { return Ok(None) };
-    let probe = Oneshot {
+    let probe = Task {
         name: "migrate.probe".to_owned(),
         words: words.clone(),
         env: env.to_vec(),

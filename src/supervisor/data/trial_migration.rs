@@ -19,7 +19,7 @@ use crate::supervisor::service::candidate::{Candidate, WayBack};
 use crate::supervisor::rollback_readiness::rehearsal;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::phase_result::PhaseResult;
-use crate::supervisor::tasks::task::{self, Oneshot};
+use crate::supervisor::tasks::task::{self, Task};
 use crate::text;
 
 /// Takes a backup of the present; none when there is no data, or no backup is configured.
@@ -125,7 +125,7 @@ async fn migrate_copy(
 ) -> Result<String, String> {
     let Some(migrate) = &new.migrate else { return Ok(String::new()) };
     let begun = clock::tick();
-    let run = Oneshot {
+    let run = Task {
         name: "migrate (on a copy)".to_owned(),
         words: migrate.command.clone(),
         env: env.to_vec(),

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::keeper::protocol::End;
-use crate::supervisor::health::route::Way;
+use crate::supervisor::health::route::Route;
 use crate::supervisor::processes::child_tag::Role;
 use crate::supervisor::processes::keeper_child::{KeeperChild, Waited};
 use crate::supervisor::service::Service;
@@ -48,7 +48,7 @@ pub(crate) async fn run(
     spec.intercept.clear();
     spec.env.retain(|(name, _)| name != "NOTIFY_SOCKET");
     let child = service.link().new_child();
-    let way = match Way::open(service, instance, child.0).await {
+    let way = match Route::open(service, instance, child.0).await {
         Ok(way) => way,
         Err(why) => return Ran::NotRun(why),
     };

@@ -6,10 +6,10 @@ use crate::config::model::Listen;
 use crate::supervisor::health::probe::{self, FetchError, Probe};
 use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::{Crew, Instance};
-use crate::supervisor::sockets::backend_address::Place;
+use crate::supervisor::sockets::backend_address::BackendAddress;
 use crate::supervisor::sockets::http_client::{BodyLimit, Limits};
 use crate::supervisor::sockets::listener;
-use crate::supervisor::sockets::stream::Wire;
+use crate::supervisor::sockets::stream::Stream;
 
 /// Most that is read of a text.
 const TEXT_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -65,7 +65,7 @@ pub(super) async fn taken(
 
 /// Through the instance's slot in the first listener that takes connections, or, behind a proxy, at
 /// its own place.
-pub(crate) async fn connect(service: &Service, instance: &Instance) -> Result<Wire, String> {
+pub(crate) async fn connect(service: &Service, instance: &Instance) -> Result<Stream, String> {
     let listeners = service.slots.listeners();
     let mut slots = listeners.iter().zip(&instance.slots);
     if let Some((listener, slot)) = slots.find(|(listener, _)| listener.is_stream()) {
@@ -73,13 +73,13 @@ pub(crate) async fn connect(service: &Service, instance: &Instance) -> Result<Wi
         return connected.map_err(|error| error.to_string());
     }
     match &instance.place {
-        Some(Place::Port(port)) => {
-            let address = Place::address(*port);
-            let connected = Wire::tcp(address).await;
+        Some(BackendAddress::Port(port)) => {
+            let address = BackendAddress::address(*port);
+            let connected = Stream::tcp(address).await;
             connected.map_err(|error| format!("{address}: {error}"))
         }
-        Some(Place::Socket(path)) => {
-            let connected = Wire::unix(path).await;
+        Some(BackendAddress::Socket(path)) => {
+            let connected = Stream::unix(path).await;
             connected.map_err(|error| format!("{}: {error}", path.display()))
         }
         None => Err("the service has no listener to probe".to_owned()),

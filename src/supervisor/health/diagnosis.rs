@@ -11,7 +11,7 @@ use crate::os::{listen, proc};
 use crate::supervisor::processes::log_files;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::{Crew, Instance, LastEnd};
-use crate::supervisor::sockets::backend_address::Place;
+use crate::supervisor::sockets::backend_address::BackendAddress;
 
 /// Lines of a failed candidate's log that an error shows.
 const N_LINES: usize = 10;
@@ -108,7 +108,7 @@ fn elsewhere(handoff: Handoff, instance: &Instance, address: SocketAddr) -> Opti
         (Handoff::Intercept, _) => {
             Some(format!("\nit listens on {address}, which is no address of this service"))
         }
-        (Handoff::Port, Some(Place::Port(port))) if address.port() == *port => None,
+        (Handoff::Port, Some(BackendAddress::Port(port))) if address.port() == *port => None,
         (Handoff::Port, Some(place)) => {
             let (name, value) = place.variable();
             Some(format!("\nit listens on {address}, but {name}={value} is set"))

@@ -12,7 +12,7 @@ use crate::core::backoff::Pauses;
 use crate::core::ids::{InstanceIndex, ReleaseId};
 use crate::os::clock;
 use crate::supervisor::sockets::http_client::{self, BodyLimit, HttpError, Limits};
-use crate::supervisor::sockets::stream::Wire;
+use crate::supervisor::sockets::stream::Stream;
 
 /// Probes that a transcript remembers.
 const N_REMEMBERED: usize = 20;
@@ -89,7 +89,7 @@ pub(crate) fn too_late(limit: Duration) -> String {
 
 /// `GET` over the connection that `connect` makes; 200 to 399 is good.
 pub(crate) async fn http(
-    connect: impl Future<Output = Result<Wire, String>>,
+    connect: impl Future<Output = Result<Stream, String>>,
     authority: &str,
     path: &str,
     limit: Duration,
@@ -116,7 +116,7 @@ pub(crate) enum FetchError {
 /// # Errors
 /// [`FetchError`].
 pub(crate) async fn fetch(
-    connect: impl Future<Output = Result<Wire, String>>,
+    connect: impl Future<Output = Result<Stream, String>>,
     authority: &str,
     path: &str,
     limits: Limits,
@@ -147,7 +147,7 @@ fn http_text(error: &hyper::Error) -> String {
 
 /// Good when the program takes the connection out of its accept queue, as the kernel tells it:
 /// a queue that does not move is a program that hangs, and nobody has to ask the program.
-pub(crate) async fn taken(wire: &Wire) -> Probe {
+pub(crate) async fn taken(wire: &Stream) -> Probe {
     let mut looks = LOOKS.begin();
     while !wire.is_taken() {
         tokio::time::sleep(looks.pause()).await;
@@ -165,7 +165,7 @@ mod tests {
     async fn probe(answer: &'static [u8]) -> Probe {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let connect = async { Ok(Wire::tcp(address).await.unwrap()) };
+        let connect = async { Ok(Stream::tcp(address).await.unwrap()) };
         let serve = async {
             let (mut client, _) = listener.accept().await.unwrap();
             let mut buffer = [0; 1024];

@@ -20,13 +20,13 @@ use crate::supervisor::sockets::reuseport_group::Group;
 
 /// The way to one process.
 #[derive(Debug)]
-pub(crate) struct Way {
+pub(crate) struct Route {
     source: SocketAddr,
     groups: Vec<Rc<RefCell<Group>>>,
     port: Option<(u16, JoinHandle<()>)>,
 }
 
-impl Way {
+impl Route {
     /// Opens the way; `number` makes it another than any at the same time.
     ///
     /// # Errors
@@ -65,7 +65,7 @@ impl Way {
     }
 }
 
-impl Drop for Way {
+impl Drop for Route {
     fn drop(&mut self) {
         for group in &self.groups {
             group.borrow_mut().remove_rule(self.source);

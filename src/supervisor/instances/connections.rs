@@ -7,7 +7,7 @@ use crate::config::model::Listen;
 use crate::os::{listen, local, proc};
 use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::{Crew, Instance};
-use crate::supervisor::sockets::backend_address::Place;
+use crate::supervisor::sockets::backend_address::BackendAddress;
 use crate::supervisor::sockets::listener::Listener;
 
 /// Connections that came in through the service's listeners, or at the instances' own places where
@@ -40,8 +40,8 @@ pub(crate) fn of_instances(service: &Service, instances: &[Rc<Instance>]) -> usi
     if config.proxy.is_some() {
         for instance in instances {
             match &instance.place {
-                Some(Place::Port(port)) => drop(ports.insert(*port)),
-                Some(Place::Socket(path)) => paths.push(path.clone()),
+                Some(BackendAddress::Port(port)) => drop(ports.insert(*port)),
+                Some(BackendAddress::Socket(path)) => paths.push(path.clone()),
                 None => {}
             }
         }

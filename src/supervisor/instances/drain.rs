@@ -20,7 +20,7 @@ use crate::supervisor::processes::log_files;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::child_spec;
 use crate::supervisor::service::instances::{Crew, Instance, Leaving};
-use crate::supervisor::sockets::backend_address::Place;
+use crate::supervisor::sockets::backend_address::BackendAddress;
 use crate::supervisor::sockets::listener;
 use crate::supervisor::tasks::before_stop;
 use crate::text;
@@ -314,7 +314,7 @@ pub(crate) async fn dismiss(service: &Rc<Service>, crew: &Rc<Crew>) {
 }
 
 async fn let_go_of(service: &Rc<Service>, crew: &Crew, instance: &Instance) {
-    if let Some(Place::Socket(path)) = &instance.place {
+    if let Some(BackendAddress::Socket(path)) = &instance.place {
         drop(std::fs::remove_file(path));
     }
     if let Some(pump) = instance.pump.take() {

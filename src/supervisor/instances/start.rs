@@ -17,7 +17,7 @@ use crate::supervisor::processes::log_files;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::child_spec::{self, SpecError};
 use crate::supervisor::service::instances::{Crew, Instance, Run};
-use crate::supervisor::sockets::backend_address::{self, Place};
+use crate::supervisor::sockets::backend_address::{self, BackendAddress};
 use crate::supervisor::sockets::slots::SlotError;
 
 /// Why a generation could not be started.
@@ -120,7 +120,7 @@ fn place_of(
     service: &Rc<Service>,
     crew: &Crew,
     index: InstanceIndex,
-) -> Result<Option<Place>, StartError> {
+) -> Result<Option<BackendAddress>, StartError> {
     if crew.settings.handoff != Handoff::Port {
         return Ok(None);
     }
@@ -129,9 +129,9 @@ fn place_of(
         if let Some(user) = crew.settings.user.as_deref().and_then(proc::user) {
             fs::give_to(&service.paths.sockets(), user.uid, user.gid)?;
         }
-        return Ok(Some(Place::Socket(service.paths.own_socket(crew.generation, index))));
+        return Ok(Some(BackendAddress::Socket(service.paths.own_socket(crew.generation, index))));
     }
-    Ok(Some(Place::Port(free_port(service)?)))
+    Ok(Some(BackendAddress::Port(free_port(service)?)))
 }
 
 /// Starts one instance in the slots it has, and who passes connections on to it.
@@ -147,7 +147,7 @@ pub(crate) async fn launch(
     if instance.forwarder.borrow().is_none() {
         service.slots.refit(&instance.slots).await?;
     }
-    if let Some(Place::Socket(path)) = &instance.place {
+    if let Some(BackendAddress::Socket(path)) = &instance.place {
         drop(std::fs::remove_file(path));
     }
     let output = output_of(service, crew, instance).await?;
@@ -231,8 +231,8 @@ fn taken(service: &Service) -> BTreeSet<u16> {
     let crews = service.fleet.all();
     let instances = crews.iter().flat_map(|crew| crew.instances());
     let places = instances.filter_map(|instance| match instance.place {
-        Some(Place::Port(port)) => Some(port),
-        Some(Place::Socket(_)) | None => None,
+        Some(BackendAddress::Port(port)) => Some(port),
+        Some(BackendAddress::Socket(_)) | None => None,
     });
     listeners.chain(places).collect()
 }

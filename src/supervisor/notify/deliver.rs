@@ -15,7 +15,7 @@ use crate::config::model::{Target, Way, Webhook};
 use crate::store::outbox::Notification;
 use crate::supervisor::processes::host_command::{self, ProgramError};
 use crate::supervisor::sockets::http_client::{self, BodyLimit, HttpError, Limits};
-use crate::supervisor::sockets::stream::Wire;
+use crate::supervisor::sockets::stream::Stream;
 
 /// Longest answer.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
@@ -28,7 +28,7 @@ pub(crate) enum DeliverError {
     Command(#[from] ProgramError),
     /// It could not be reached, or broke off.
     #[error("{place}: {source}")]
-    Wire {
+    Stream {
         /// Where.
         place: String,
         /// The system's word.
@@ -106,10 +106,10 @@ async fn post(
     let place = || hook.place.clone();
     let request = request(hook, id, body)?;
     let limits = Limits { deadline, body: BodyLimit::Whole(ANSWER_BYTES_MAX) };
-    let answer = http_client::exchange(Wire::tcp(&hook.place), request, limits).await;
+    let answer = http_client::exchange(Stream::tcp(&hook.place), request, limits).await;
     let answer = answer.map_err(|error| match error {
         HttpError::Late => DeliverError::Late { place: place(), limit: duration::print(deadline) },
-        error => DeliverError::Wire { place: place(), source: error.into() },
+        error => DeliverError::Stream { place: place(), source: error.into() },
     })?;
     if answer.status.is_success() {
         return Ok(());

@@ -9,7 +9,7 @@ use crate::core::duty::Duty;
 use crate::core::exit::Exit;
 use crate::core::ids::ReleaseId;
 use crate::core::operation::ladder::{self, Facts, NoWay, Standby};
-use crate::core::operation::machine::{Deploy, Inconclusive, Kind, Plan};
+use crate::core::operation::machine::{Inconclusive, Kind, Machine, Plan};
 use crate::core::retention;
 use crate::store::journal::{self, Intent, Journal};
 use crate::store::layout::ServiceLayout;
@@ -26,11 +26,11 @@ use crate::supervisor::service::operation::{Operation, Order};
 use crate::supervisor::service::refusal;
 use crate::supervisor::service::refusal::{NothingToDo, refusal};
 use crate::supervisor::service::terms::{Extent, Force, Terms};
-use crate::supervisor::tasks::hook_state::Marks;
+use crate::supervisor::tasks::hook_state::HookState;
 
 /// What somebody wants done.
 #[derive(Debug)]
-pub enum Wish {
+pub(crate) enum Wish {
     /// Bring this artifact live.
     Release {
         /// The artifact.
@@ -117,7 +117,7 @@ pub(crate) async fn begin_member(
         receipt: None,
         intake: Intake::default(),
         parked: None,
-        hooks: Marks::default(),
+        hooks: HookState::default(),
         transcript: Transcript::default(),
         curve: SharedCurve::default(),
         why: String::new(),
@@ -244,14 +244,14 @@ fn launch(service: &Rc<Service>, kind: Kind, job: Job) -> Result<Rc<Operation>, 
     let journal = Journal::create(&service.paths, &intent).map_err(|error| {
         refusal(service, "changed", &error.to_string(), Exit::NoSpace, &["status"])
     })?;
-    go(service, operation, Deploy::begin(plan), job, journal, orders);
+    go(service, operation, Machine::begin(plan), job, journal, orders);
     let running = service.activity.operation();
     running
         .ok_or_else(|| refusal(service, "changed", "it ended at once", Exit::Internal, &["status"]))
 }
 
 /// What the machine is told.
-pub fn plan(service: &Service, kind: Kind, job: &Job) -> Plan {
+pub(crate) fn plan(service: &Service, kind: Kind, job: &Job) -> Plan {
     let inconclusive = match service.config().settings.bake.inconclusive {
         model::Inconclusive::Promote => Inconclusive::Promote,
         model::Inconclusive::Hold => Inconclusive::Hold,
@@ -263,10 +263,10 @@ pub fn plan(service: &Service, kind: Kind, job: &Job) -> Plan {
 }
 
 /// Sets an operation running.
-pub fn go(
+pub(crate) fn go(
     service: &Rc<Service>,
     operation: Rc<Operation>,
-    machine: Deploy,
+    machine: Machine,
     job: Job,
     journal: Journal,
     orders: tokio::sync::mpsc::UnboundedReceiver<Order>,

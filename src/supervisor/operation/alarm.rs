@@ -12,7 +12,7 @@ use crate::supervisor::service::notices;
 use crate::supervisor::service::refusal::still;
 
 /// A rollback failed: loud, and until the next commit.
-pub fn raise_alarm(service: &Rc<Service>, job: &Job) {
+pub(crate) fn raise_alarm(service: &Rc<Service>, job: &Job) {
     if service.durable.state().alarm.is_some() {
         return;
     }
@@ -30,7 +30,7 @@ pub fn raise_alarm(service: &Rc<Service>, job: &Job) {
 }
 
 /// The alarm's four lines.
-pub fn alarm(service: &Service, job: &Job) -> Trouble {
+pub(crate) fn alarm(service: &Service, job: &Job) -> Trouble {
     let name = &service.name;
     let mut why = job.why.clone();
     for warning in &job.warnings {

@@ -32,7 +32,7 @@ use crate::supervisor::service::terms::Extent;
 const N_JOURNALS: usize = 200;
 
 /// Ends an operation.
-pub async fn finish(
+pub(crate) async fn finish(
     service: &Rc<Service>,
     operation: &Rc<Operation>,
     journal: &mut Journal,
@@ -66,7 +66,7 @@ pub async fn finish(
 }
 
 /// A stranded operation gives way to a new one.
-pub fn give_way(service: &Rc<Service>, operation: &Rc<Operation>, journal: &mut Journal) {
+pub(crate) fn give_way(service: &Rc<Service>, operation: &Rc<Operation>, journal: &mut Journal) {
     let outcome = Outcome {
         outcome: Word::Superseded.into(),
         service: service.name.to_string(),

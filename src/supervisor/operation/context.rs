@@ -20,11 +20,11 @@ use crate::store::seal::Listing;
 use crate::supervisor::bake::usage_history::SharedCurve;
 use crate::supervisor::health::probe::Transcript;
 use crate::supervisor::service::Service;
-use crate::supervisor::tasks::hook_state::Marks;
+use crate::supervisor::tasks::hook_state::HookState;
 
 /// What an operation carries from phase to phase.
 #[derive(Debug)]
-pub struct Job {
+pub(crate) struct Job {
     /// The operation's number.
     pub op: OpId,
     /// Who asked.
@@ -62,7 +62,7 @@ pub struct Job {
     /// Since when callers wait.
     pub parked: Option<Tick>,
     /// How far its hooks have come.
-    pub hooks: Marks,
+    pub hooks: HookState,
     /// The last probes.
     pub transcript: Transcript,
     /// What the processes held while they were watched; it outlives a bake that is cut short.
@@ -77,7 +77,7 @@ pub struct Job {
 
 /// A tree in `staging/`, with what it says of itself.
 #[derive(Debug)]
-pub struct Staged {
+pub(crate) struct Staged {
     /// Where it is.
     pub dir: PathBuf,
     /// What is in it.
@@ -90,7 +90,7 @@ pub struct Staged {
 
 /// The thread of an intake and how to call it off.
 #[derive(Debug, Default)]
-pub struct Intake {
+pub(crate) struct Intake {
     /// Set to call it off.
     pub cancelled: Arc<AtomicBool>,
     /// Done when it has let go of its files.
@@ -99,12 +99,12 @@ pub struct Intake {
 
 impl Job {
     /// What the journal must know about a phase beside its name.
-    pub fn notes(&self, phase: Phase) -> Option<u64> {
+    pub(crate) fn notes(&self, phase: Phase) -> Option<u64> {
         phase.rung().filter(|rung| *rung > 0).and(self.rung).map(|generation| generation.0)
     }
 
     /// Sets aside what a phase needs and its announcement must name: a cold rung's generation.
-    pub fn prepare(&mut self, service: &Service, phase: Phase) {
+    pub(crate) fn prepare(&mut self, service: &Service, phase: Phase) {
         if matches!(phase, Phase::BackStart(_)) {
             self.left_rung = self.rung.take();
             self.rung = Some(service.fleet.next_generation());
@@ -112,7 +112,7 @@ impl Job {
     }
 
     /// What lower rooms must know of the release.
-    pub fn candidate(&self) -> Candidate {
+    pub(crate) fn candidate(&self) -> Candidate {
         Candidate {
             op: self.op,
             release: self.release,
@@ -126,7 +126,7 @@ impl Job {
     }
 
     /// Notes what came of a phase: the first exit code and the first reason count.
-    pub fn note(&mut self, result: &PhaseResult) {
+    pub(crate) fn note(&mut self, result: &PhaseResult) {
         if let Some(exit) = result.exit {
             self.exit.get_or_insert(exit);
         }
@@ -137,7 +137,7 @@ impl Job {
     }
 
     /// Notes why the operation leaves its way forward; the first reason is the one.
-    pub fn blame(&mut self, why: impl Into<String>) {
+    pub(crate) fn blame(&mut self, why: impl Into<String>) {
         if self.why.is_empty() {
             self.why = why.into();
         }

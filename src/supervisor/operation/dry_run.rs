@@ -20,7 +20,7 @@ const N_LEARNED: usize = 5;
 
 /// The plan of a release with these settings.
 #[must_use]
-pub fn of(service: &Service, job: &Job, settings: &Settings, tree_bytes: u64) -> Plan {
+pub(crate) fn of(service: &Service, job: &Job, settings: &Settings, tree_bytes: u64) -> Plan {
     let learned = learned(service);
     let step = |phase: Phase, what: String, bytes: Option<u64>| PlanStep {
         phase: phase.name(),
@@ -121,7 +121,7 @@ fn rollback(service: &Service, job: &Job, settings: &Settings) -> (bool, String)
 
 /// The plan in one line.
 #[must_use]
-pub fn text(plan: &Plan) -> String {
+pub(crate) fn text(plan: &Plan) -> String {
     match (plan.rollback, plan.rollback_to) {
         (true, Some(to)) => format!("rollback afterwards: yes, to {to}"),
         _ => format!("rollback afterwards: no: {}", plan.because),

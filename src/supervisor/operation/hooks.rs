@@ -15,7 +15,7 @@ use std::rc::Rc;
 
 use crate::config::model::Settings;
 use crate::core::ids::ReleaseId;
-use crate::core::operation::machine::{Deploy, Event as Step, Kind};
+use crate::core::operation::machine::{Event as Step, Kind, Machine};
 use crate::core::operation::phase::Phase;
 use crate::core::operation::point::Point;
 use crate::os::clock;
@@ -28,14 +28,14 @@ use crate::supervisor::service::Service;
 use crate::supervisor::service::operation::Operation;
 use crate::supervisor::service::phase_result::PhaseResult;
 use crate::supervisor::tasks::hook_run::Call;
-use crate::supervisor::tasks::hook_state::{Mark, Marks, Noting};
+use crate::supervisor::tasks::hook_state::{HookState, Mark, Noting};
 
 /// Performs a phase; a point's hooks are a phase, those after the flip are part of the bake.
-pub async fn perform(
+pub(crate) async fn perform(
     service: &Rc<Service>,
     operation: &Rc<Operation>,
     job: &mut Job,
-    machine: &Deploy,
+    machine: &Machine,
     journal: &mut Journal,
 ) -> PhaseResult {
     match (machine.phase(), machine.plan().kind) {
@@ -72,7 +72,7 @@ async fn at(
 }
 
 /// How the hooks of a point have ended, when they have been begun: they are not run again.
-pub(super) fn outcome(marks: &Marks, point: Point) -> Option<Result<(), String>> {
+pub(super) fn outcome(marks: &HookState, point: Point) -> Option<Result<(), String>> {
     let name = point.name();
     Some(match marks.get(point)? {
         Mark::Good => Ok(()),
@@ -137,7 +137,7 @@ fn call(service: &Service, job: &Job, kind: Kind, point: Point) -> Result<Option
 }
 
 /// Somebody who says `abort` does not wait for hooks after the end.
-pub fn abort(operation: &Operation, job: &mut Job, journal: &mut Journal, point: Point) {
+pub(crate) fn abort(operation: &Operation, job: &mut Job, journal: &mut Journal, point: Point) {
     let ended = Err(format!("hook {}: ended by abort", point.name()));
     Noting::new(operation, journal).end(&mut job.hooks, point, &ended);
 }
@@ -148,7 +148,7 @@ async fn bake(
     service: &Rc<Service>,
     operation: &Rc<Operation>,
     job: &mut Job,
-    machine: &Deploy,
+    machine: &Machine,
     journal: &mut Journal,
 ) -> PhaseResult {
     let of = candidate(service, job).ok();

@@ -3,18 +3,18 @@
 //! The core's machine decides; this room performs one phase at a time. It must never hold a second
 //! way back: a rollback is the same machine, entered elsewhere.
 
-pub mod admission;
-pub mod alarm;
-pub mod conclude;
-pub mod context;
-pub mod dry_run;
-pub mod hooks;
+pub(crate) mod admission;
+pub(crate) mod alarm;
+pub(crate) mod conclude;
+pub(crate) mod context;
+pub(crate) mod dry_run;
+pub(crate) mod hooks;
 pub(crate) mod opened;
-pub mod phases;
-pub mod postmortem;
-pub mod restore;
-pub mod resume;
-pub mod runner;
-pub mod start_last_good;
-pub mod stop;
+pub(crate) mod phases;
+pub(crate) mod postmortem;
+pub(crate) mod restore;
+pub(crate) mod resume;
+pub(crate) mod runner;
+pub(crate) mod start_last_good;
+pub(crate) mod stop;
 pub(crate) mod unresumed;

@@ -6,7 +6,7 @@
 use std::fmt;
 
 use crate::core::ids::Generation;
-use crate::core::operation::machine::{Cause, Deploy, Inconclusive, Kind, Plan, Succession};
+use crate::core::operation::machine::{Cause, Inconclusive, Kind, Machine, Plan, Succession};
 use crate::core::operation::phase::{HOOK, Phase};
 use crate::core::operation::point::Point;
 use crate::store::journal::{Intent, Record};
@@ -49,7 +49,7 @@ pub(crate) fn read(intent: &Intent, records: &[Record]) -> Result<Opened, Unknow
     let n_cold = u8::try_from(intent.ladder.len()).unwrap_or(u8::MAX);
     let plan = Plan { kind, n_cold, inconclusive, succession, n_steps: intent.n_steps };
     let asked = if kind == Kind::Rollback { Cause::Asked } else { Cause::Refused };
-    let (mut last, mut cause) = (Deploy::begin(plan).phase(), asked);
+    let (mut last, mut cause) = (Machine::begin(plan).phase(), asked);
     let after_flip = format!("{HOOK}{}", Point::AfterFlip.name());
     for (index, record) in records.iter().enumerate() {
         let unknown = |key, word: &str| UnknownWord { line: index + 2, key, word: word.to_owned() };

@@ -26,7 +26,7 @@ const N_OUTPUT_LINES: usize = 40;
 
 /// Writes the report of an operation that did not do what was wanted. A report that cannot be
 /// written is a warning, nothing else.
-pub fn write(service: &Service, job: &Job, outcome: &Outcome) -> Option<PathBuf> {
+pub(crate) fn write(service: &Service, job: &Job, outcome: &Outcome) -> Option<PathBuf> {
     let path = service.paths.op(job.op).join(FILE);
     match fs::replace(&path, text(service, job, outcome).as_bytes(), 0o600) {
         Ok(()) => Some(path),

@@ -38,7 +38,7 @@ use crate::supervisor::service::outcome::phase_event;
 use crate::supervisor::service::refusal;
 
 /// Where the events of a restore go. One that nobody reads any more changes nothing.
-pub type Events = mpsc::UnboundedSender<Event>;
+pub(crate) type Events = mpsc::UnboundedSender<Event>;
 
 fn tell_event(events: &Events, event: Event) {
     if events.send(event).is_err() {
@@ -48,7 +48,7 @@ fn tell_event(events: &Events, event: Event) {
 
 /// What is wanted.
 #[derive(Debug, Clone)]
-pub struct Wish {
+pub(crate) struct Wish {
     /// Which backup; the newest when absent.
     pub backup: Option<String>,
     /// Only what it would do.
@@ -317,7 +317,7 @@ async fn go_forward(service: &Rc<Service>, crew: &Rc<Crew>, target: ReleaseId) {
 ///
 /// # Errors
 /// Why nothing may be started on the data as it is.
-pub async fn undo(service: &Rc<Service>) -> Result<(), String> {
+pub(crate) async fn undo(service: &Rc<Service>) -> Result<(), String> {
     let restoration = match restoration::read(&service.paths) {
         Ok(Some(restoration)) => restoration,
         Ok(None) => return Ok(()),

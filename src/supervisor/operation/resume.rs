@@ -38,12 +38,12 @@ use crate::supervisor::service::instances::{Crew, Instance, Run};
 use crate::supervisor::service::occupied::may_start;
 use crate::supervisor::service::operation::Operation;
 use crate::supervisor::service::terms::{Extent, Force, Terms};
-use crate::supervisor::tasks::hook_state::Marks;
+use crate::supervisor::tasks::hook_state::HookState;
 use crate::supervisor::tasks::task;
 
 /// Why a service could not be taken over.
 #[derive(Debug, thiserror::Error)]
-pub enum BootError {
+pub(crate) enum BootError {
     /// Its listeners.
     #[error(transparent)]
     Slot(#[from] crate::supervisor::sockets::slots::SlotError),
@@ -63,7 +63,10 @@ pub enum BootError {
 ///
 /// # Errors
 /// When something durable cannot be read; what runs goes on running.
-pub async fn take_over(service: &Rc<Service>, inventory: &mut Inventory) -> Result<(), BootError> {
+pub(crate) async fn take_over(
+    service: &Rc<Service>,
+    inventory: &mut Inventory,
+) -> Result<(), BootError> {
     service.paths.create()?;
     let config = service.config();
     service.slots.adopt(&config, &mut inventory.kept)?;
@@ -383,7 +386,7 @@ fn job_of(intent: &Intent, rung: Option<Generation>, records: &[Record]) -> Job 
         receipt: None,
         intake: Intake::default(),
         parked: None,
-        hooks: Marks::of(records),
+        hooks: HookState::of(records),
         transcript: Transcript::default(),
         curve: SharedCurve::default(),
         why: failed.map(|record| record.detail.clone()).unwrap_or_default(),

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use crate::api::{Event, PhaseState};
 use crate::core::backoff::Pauses;
 use crate::core::notice::Notice;
-use crate::core::operation::machine::{Deploy, Event as Step};
+use crate::core::operation::machine::{Event as Step, Machine};
 use crate::core::operation::phase::Phase;
 use crate::core::operation::point::Point;
 use crate::core::time::Tick;
@@ -29,10 +29,10 @@ use crate::supervisor::service::phase_result::PhaseResult;
 const RETRIES: Pauses = Pauses::doubling(200, 10_000);
 
 /// Runs an operation to its end.
-pub async fn run(
+pub(crate) async fn run(
     service: Rc<Service>,
     operation: Rc<Operation>,
-    mut machine: Deploy,
+    mut machine: Machine,
     mut job: Job,
     mut journal: Journal,
     mut orders: mpsc::UnboundedReceiver<Order>,
@@ -103,7 +103,7 @@ fn tell_held(service: &Service, operation: &Operation) {
 
 /// Waits for an order that moves the machine; the others are dropped. `None` is to give way.
 async fn interrupted(
-    machine: &Deploy,
+    machine: &Machine,
     orders: &mut mpsc::UnboundedReceiver<Order>,
 ) -> Option<Step> {
     loop {
@@ -124,7 +124,7 @@ async fn interrupted(
 /// Writes the phase down before it is performed. Probing leaves nothing behind, so those phases
 /// are noted without waiting for the disk; every other one waits. A journal that cannot be written
 /// does not stop a way back: it is said, and the way is gone.
-async fn announce(operation: &Operation, journal: &mut Journal, job: &Job, machine: &Deploy) {
+async fn announce(operation: &Operation, journal: &mut Journal, job: &Job, machine: &Machine) {
     let phase = machine.phase();
     operation.phase.set(Some(phase));
     operation.phase_started.set(clock::tick());

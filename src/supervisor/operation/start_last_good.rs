@@ -28,7 +28,7 @@ const FLIPS: Pauses = Pauses::doubling(500, 30_000);
 
 /// Starts the last good release of a service that has nothing running, and tries again until it
 /// runs: callers wait in the queues meanwhile. Returns when it answers or its deadline is over.
-pub async fn bring_up(service: &Rc<Service>) {
+pub(crate) async fn bring_up(service: &Rc<Service>) {
     let mut backoff = STARTS.begin();
     loop {
         let running = service.activity.operation();
@@ -49,7 +49,7 @@ pub async fn bring_up(service: &Rc<Service>) {
 }
 
 /// How long those after it wait for a service that is brought up.
-pub fn deadline(service: &Service) -> Duration {
+pub(crate) fn deadline(service: &Service) -> Duration {
     let good = service.durable.last_good();
     let own = good.and_then(|good| release::settings(&service.paths, good).ok());
     own.unwrap_or_else(|| service.config().settings.clone()).health.deadline

@@ -7,7 +7,7 @@ use crate::supervisor::service::Service;
 
 /// Stops a service: its operation, its listeners, its processes. New connections are refused from
 /// the first moment on, those that are served are finished.
-pub async fn take_down(service: &Rc<Service>) {
+pub(crate) async fn take_down(service: &Rc<Service>) {
     let task = service.activity.take_task();
     if let Some(task) = task {
         task.abort();

@@ -4,7 +4,7 @@ use std::io;
 
 use crate::config::model::Admin;
 use crate::supervisor::proxy::error::EntryError;
-use crate::supervisor::sockets::stream::Wire;
+use crate::supervisor::sockets::stream::Stream;
 
 /// Whom an error is about, and how a person asks the same.
 #[derive(Debug, Clone)]
@@ -36,9 +36,9 @@ impl Place {
 ///
 /// # Errors
 /// `connect(2)`'s.
-pub async fn connect(admin: &Admin) -> io::Result<Wire> {
+pub async fn connect(admin: &Admin) -> io::Result<Stream> {
     match admin {
-        Admin::Tcp(address) => Wire::tcp(address).await,
-        Admin::Unix(path) => Wire::unix(path).await,
+        Admin::Tcp(address) => Stream::tcp(address).await,
+        Admin::Unix(path) => Stream::unix(path).await,
     }
 }

@@ -10,7 +10,7 @@ use crate::os::proc;
 use crate::supervisor::processes::child_tag::{Label, Purpose, Role};
 use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::{Crew, Instance};
-use crate::supervisor::sockets::backend_address::Place;
+use crate::supervisor::sockets::backend_address::BackendAddress;
 
 /// Why a child cannot be started as its settings say.
 #[derive(Debug, thiserror::Error)]
@@ -38,8 +38,8 @@ pub(crate) fn output_name(
 /// The label of an instance that is about to be started.
 pub(crate) fn label_of(service: &Service, crew: &Crew, instance: &Instance, role: Role) -> Label {
     let (port, socket) = match &instance.place {
-        Some(Place::Port(port)) => (Some(*port), None),
-        Some(Place::Socket(path)) => (None, Some(path.clone())),
+        Some(BackendAddress::Port(port)) => (Some(*port), None),
+        Some(BackendAddress::Socket(path)) => (None, Some(path.clone())),
         None => (None, None),
     };
     Label {
@@ -67,9 +67,9 @@ pub(crate) fn oneshot_label(service: &Service, release: ReleaseId, purpose: &Pur
 }
 
 /// The place it was told.
-pub(crate) fn place_of(label: &Label) -> Option<Place> {
-    let socket = label.socket.clone().map(Place::Socket);
-    socket.or(label.port.map(Place::Port))
+pub(crate) fn place_of(label: &Label) -> Option<BackendAddress> {
+    let socket = label.socket.clone().map(BackendAddress::Socket);
+    socket.or(label.port.map(BackendAddress::Port))
 }
 
 /// What a launcher does for this instance.
@@ -116,7 +116,7 @@ pub(crate) fn forward_spec(
 ) -> Result<LaunchSpec, SpecError> {
     let program = spec_of(service, crew, instance, output)?;
     let forward = &service.config().forward;
-    let place = instance.place.as_ref().map(Place::text).unwrap_or_default();
+    let place = instance.place.as_ref().map(BackendAddress::text).unwrap_or_default();
     let mut args = vec![crate::forward::VERB.to_owned(), "--to".to_owned(), place];
     if forward.proxy_protocol {
         args.push("--proxy-protocol".to_owned());

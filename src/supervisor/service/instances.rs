@@ -16,7 +16,7 @@ use crate::core::duty::Duty;
 use crate::core::ids::{Generation, InstanceIndex, ReleaseId, SlotId};
 use crate::core::time::Tick;
 use crate::keeper::protocol::{ChildId, End, Identity};
-use crate::supervisor::sockets::backend_address::Place;
+use crate::supervisor::sockets::backend_address::BackendAddress;
 
 /// All generations of a service that have processes, by number.
 #[derive(Debug, Default)]
@@ -67,7 +67,7 @@ pub(crate) struct Instance {
     /// Its slot in each of the service's listeners, in their order.
     pub slots: Vec<SlotId>,
     /// Where it listens when it is told its place.
-    pub place: Option<Place>,
+    pub place: Option<BackendAddress>,
     /// The process that passes connections on to that place.
     pub forwarder: RefCell<Option<Run>>,
     /// The process it is now.
@@ -246,7 +246,11 @@ impl Crew {
 
 impl Instance {
     /// An instance that does not run yet.
-    pub(crate) fn new(index: InstanceIndex, slots: Vec<SlotId>, place: Option<Place>) -> Self {
+    pub(crate) fn new(
+        index: InstanceIndex,
+        slots: Vec<SlotId>,
+        place: Option<BackendAddress>,
+    ) -> Self {
         Self {
             index,
             slots,

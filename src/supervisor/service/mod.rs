@@ -47,8 +47,8 @@ use crate::supervisor::service::condition::Condition;
 use crate::supervisor::service::durable::Durable;
 use crate::supervisor::service::instances::{Crew, Fleet};
 use crate::supervisor::service::routing::Routing;
-use crate::supervisor::sockets::backend_address::Place;
-use crate::supervisor::sockets::relay::Passers;
+use crate::supervisor::sockets::backend_address::BackendAddress;
+use crate::supervisor::sockets::relay::Relays;
 use crate::supervisor::sockets::slots::{SlotError, Slots};
 
 /// What all services share.
@@ -107,7 +107,7 @@ impl Service {
         let durable = Durable::load(paths.clone())?;
         let condition = Condition::new(paths.degraded().exists());
         let user = config.settings.user.as_deref();
-        let passers = Passers::new(Rc::clone(&shared.link), config.name.clone(), user);
+        let passers = Relays::new(Rc::clone(&shared.link), config.name.clone(), user);
         Ok(Rc::new(Self {
             name: config.name.clone(),
             slots: Slots::new(config.name.clone(), passers),
@@ -206,8 +206,10 @@ impl Service {
             .instances()
             .iter()
             .filter_map(|instance| match instance.place.as_ref()? {
-                Place::Port(port) => Some(proxy::Upstream::Tcp(Place::address(*port))),
-                Place::Socket(path) => Some(proxy::Upstream::Unix(path.clone())),
+                BackendAddress::Port(port) => {
+                    Some(proxy::Upstream::Tcp(BackendAddress::address(*port)))
+                }
+                BackendAddress::Socket(path) => Some(proxy::Upstream::Unix(path.clone())),
             })
             .collect();
         proxy::flip(proxy, &upstreams).await.map_err(|error| error.to_string())

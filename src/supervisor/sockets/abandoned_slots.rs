@@ -15,21 +15,21 @@ use tokio::task::JoinHandle;
 use crate::core::ids::SlotId;
 use crate::os::{listen, ready};
 use crate::supervisor::sockets::listener::ListenerError;
-use crate::supervisor::sockets::relay::Passers;
+use crate::supervisor::sockets::relay::Relays;
 use crate::supervisor::sockets::reuseport_group::{self, Group, Proof};
 
 /// Before a slot is looked at again that was shut down, or whose passer could not be started.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// A slot of a listener.
-pub type Place = (usize, SlotId);
+pub type BackendAddress = (usize, SlotId);
 
 /// Who looks after the abandoned slots of a service.
 #[derive(Debug)]
 pub struct Stragglers {
     /// Who takes them.
-    pub passers: Rc<Passers>,
-    watches: RefCell<HashMap<Place, Watch>>,
+    pub passers: Rc<Relays>,
+    watches: RefCell<HashMap<BackendAddress, Watch>>,
 }
 
 /// A watch over one abandoned slot.
@@ -45,13 +45,13 @@ impl Drop for Watch {
 impl Stragglers {
     /// No slot is abandoned yet.
     #[must_use]
-    pub fn new(passers: Rc<Passers>) -> Self {
+    pub fn new(passers: Rc<Relays>) -> Self {
         Self { passers, watches: RefCell::default() }
     }
 
     /// Watches an abandoned slot, which the keeper has under the name `kept`, if it is not watched
     /// yet. Nothing wakes up while nobody comes.
-    pub fn watch(&self, place: Place, group: &Rc<RefCell<Group>>, kept: String) {
+    pub fn watch(&self, place: BackendAddress, group: &Rc<RefCell<Group>>, kept: String) {
         let watch = || {
             let (group, passers) = (Rc::clone(group), Rc::clone(&self.passers));
             Watch(tokio::task::spawn_local(async move {
@@ -64,7 +64,7 @@ impl Stragglers {
     }
 
     /// Lets a slot be that is not abandoned.
-    pub fn forget(&self, place: Place) {
+    pub fn forget(&self, place: BackendAddress) {
         self.watches.borrow_mut().remove(&place);
     }
 
@@ -74,7 +74,7 @@ impl Stragglers {
     }
 
     /// Ends a watch: no passer is asked for any more. One that was may still be there.
-    pub async fn release(&self, place: Place) {
+    pub async fn release(&self, place: BackendAddress) {
         let Some(watch) = self.watches.borrow_mut().remove(&place) else { return };
         watch.0.abort();
         while !watch.0.is_finished() {
@@ -90,7 +90,7 @@ impl Stragglers {
     /// When the slot cannot be found in its group.
     pub async fn claim(
         &self,
-        place: Place,
+        place: BackendAddress,
         group: &Rc<RefCell<Group>>,
     ) -> Result<bool, ListenerError> {
         self.release(place).await;
@@ -117,7 +117,7 @@ impl Stragglers {
 async fn look_after(
     group: &Rc<RefCell<Group>>,
     id: SlotId,
-    passers: &Rc<Passers>,
+    passers: &Rc<Relays>,
     kept: &str,
 ) -> io::Result<()> {
     let fd = || group.borrow().fd(id).and_then(|fd| fd.try_clone_to_owned().ok());

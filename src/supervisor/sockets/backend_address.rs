@@ -18,14 +18,14 @@ const SOCKET: &str = "{socket}";
 
 /// A place of an instance's own.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum BackendAddress {
     /// `127.0.0.1` and this port.
     Port(u16),
     /// A unix socket's path.
     Socket(PathBuf),
 }
 
-impl Place {
+impl BackendAddress {
     /// The address of a port's place.
     #[must_use]
     pub fn address(port: u16) -> SocketAddr {
@@ -79,8 +79,9 @@ pub fn free_port(taken: &BTreeSet<u16>, next_port: &Cell<u16>) -> std::io::Resul
         next => next.clamp(FIRST, end),
     };
     let all = (FIRST..end).cycle().skip(usize::from(begin - FIRST));
-    let free =
-        |port: &u16| !taken.contains(port) && TcpListener::bind(Place::address(*port)).is_ok();
+    let free = |port: &u16| {
+        !taken.contains(port) && TcpListener::bind(BackendAddress::address(*port)).is_ok()
+    };
     let found = all.take(usize::from(end - FIRST)).find(free);
     let port = found.ok_or(std::io::ErrorKind::AddrNotAvailable)?;
     next_port.set(port + 1);
@@ -99,11 +100,11 @@ mod tests {
 
     #[test]
     fn a_place_is_filled_in_where_it_is_asked_for() {
-        let port = Place::Port(20_001);
+        let port = BackendAddress::Port(20_001);
         assert_eq!(port.fill("--listen=127.0.0.1:{port}"), "--listen=127.0.0.1:20001");
         assert_eq!(port.fill("{socket}"), "{socket}");
         assert_eq!(port.text(), "tcp://127.0.0.1:20001");
-        let socket = Place::Socket("/run/a.sock".into());
+        let socket = BackendAddress::Socket("/run/a.sock".into());
         assert_eq!(socket.fill("unix:{socket}"), "unix:/run/a.sock");
         assert_eq!(socket.variable(), ("SOCKET".to_owned(), "/run/a.sock".to_owned()));
     }

@@ -17,7 +17,7 @@ use crate::os::local::Access;
 use crate::os::steer::ProgramError;
 use crate::os::{clock, proc};
 use crate::supervisor::sockets::reuseport_group::{self, Group, Kind};
-use crate::supervisor::sockets::stream::Wire;
+use crate::supervisor::sockets::stream::Stream;
 use crate::supervisor::sockets::unix_listener::Door;
 
 /// A listener that several tasks look at.
@@ -301,18 +301,18 @@ fn access(file: &model::SocketFile) -> Access {
 ///
 /// # Errors
 /// When the connection is refused, or the slot cannot be reached.
-pub async fn probe_connect(listener: &Listener, id: SlotId) -> Result<Wire, ListenerError> {
+pub async fn probe_connect(listener: &Listener, id: SlotId) -> Result<Stream, ListenerError> {
     match listener {
         Listener::Group(group) if group.borrow().kind() == Kind::Datagram => {
             let address = group.borrow().address().to_string();
             let source = io::Error::new(io::ErrorKind::Unsupported, "datagrams have no connection");
             Err(ListenerError::System { address, source })
         }
-        Listener::Group(group) => reuseport_group::probe_connect(group, id).await.map(Wire::Tcp),
+        Listener::Group(group) => reuseport_group::probe_connect(group, id).await.map(Stream::Tcp),
         Listener::Door(door) => {
             let own = door.borrow().path_of(id);
             let address = format!("unix:{}", own.display());
-            let connected = Wire::unix(&own).await;
+            let connected = Stream::unix(&own).await;
             connected.map_err(|source| ListenerError::System { address, source })
         }
     }
@@ -322,12 +322,12 @@ pub async fn probe_connect(listener: &Listener, id: SlotId) -> Result<Wire, List
 ///
 /// # Errors
 /// `connect(2)`'s.
-pub async fn connect(listener: &Listener) -> io::Result<Wire> {
+pub async fn connect(listener: &Listener) -> io::Result<Stream> {
     match listener {
-        Listener::Group(group) => reuseport_group::connect(group).await.map(Wire::Tcp),
+        Listener::Group(group) => reuseport_group::connect(group).await.map(Stream::Tcp),
         Listener::Door(door) => {
             let public = door.borrow().public().to_owned();
-            Wire::unix(public).await
+            Stream::unix(public).await
         }
     }
 }

@@ -1,11 +1,11 @@
-//! Passers: processes that pass on who was left waiting in a slot that nobody accepts from.
+//! Relays: processes that pass on who was left waiting in a slot that nobody accepts from.
 //!
 //! A connection that the supervisor accepted would end with it. So the keeper starts a process
 //! that empties the slot's queue, lets the slot go and leaves with its last connection; it outlives
 //! the supervisor, and the next one finds it by its label.
 //!
 //! A passer takes whoever comes as long as it has the slot. So a slot must never be given to a
-//! program, nor steered to, while [`Passers::are_at`] says that one may have it: the first would
+//! program, nor steered to, while [`Relays::are_at`] says that one may have it: the first would
 //! lose callers, the second would send them round in a circle. The kernel is asked, not our memory:
 //! who has a socket open is true after any crash.
 
@@ -40,7 +40,7 @@ const PAUSES: [Duration; 5] = [
 
 /// The passers of one service.
 #[derive(Debug)]
-pub struct Passers {
+pub struct Relays {
     link: Rc<Link>,
     service: ServiceName,
     /// Whom they run as: nobody who passes bytes on needs rights.
@@ -53,7 +53,7 @@ pub struct Passers {
     n_ends: watch::Sender<u64>,
 }
 
-impl Passers {
+impl Relays {
     /// None yet.
     #[must_use]
     pub fn new(link: Rc<Link>, service: ServiceName, user: Option<&str>) -> Rc<Self> {

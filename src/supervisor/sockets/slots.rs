@@ -15,7 +15,7 @@ use crate::os::memory::Note;
 use crate::supervisor::processes::keeper_client::{Link, LinkError};
 use crate::supervisor::sockets::abandoned_slots::Stragglers;
 use crate::supervisor::sockets::listener::{Listener, ListenerError};
-use crate::supervisor::sockets::relay::Passers;
+use crate::supervisor::sockets::relay::Relays;
 use crate::supervisor::sockets::reuseport_group;
 
 /// The listeners of one service.
@@ -68,7 +68,7 @@ pub enum SlotError {
 
 impl Slots {
     /// A service without listeners yet.
-    pub fn new(service: ServiceName, passers: Rc<Passers>) -> Self {
+    pub fn new(service: ServiceName, passers: Rc<Relays>) -> Self {
         Self {
             service,
             stragglers: Stragglers::new(passers),
@@ -79,7 +79,7 @@ impl Slots {
     }
 
     /// Who passes on callers that were left waiting.
-    pub fn passers(&self) -> &Rc<Passers> {
+    pub fn passers(&self) -> &Rc<Relays> {
         &self.stragglers.passers
     }
 

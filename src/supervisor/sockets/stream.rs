@@ -12,14 +12,14 @@ use crate::os::{listen, local};
 
 /// A connection.
 #[derive(Debug)]
-pub enum Wire {
+pub enum Stream {
     /// Over TCP.
     Tcp(TcpStream),
     /// Over a unix socket.
     Unix(UnixStream),
 }
 
-impl Wire {
+impl Stream {
     /// Connects over TCP.
     ///
     /// # Errors
@@ -58,7 +58,7 @@ impl Wire {
     }
 }
 
-impl AsyncRead for Wire {
+impl AsyncRead for Stream {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -71,7 +71,7 @@ impl AsyncRead for Wire {
     }
 }
 
-impl AsyncWrite for Wire {
+impl AsyncWrite for Stream {
     fn poll_write(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,

@@ -9,7 +9,7 @@ use crate::core::ids::{OpId, ReleaseId};
 use crate::core::operation::machine::Kind;
 use crate::core::operation::point::Point;
 use crate::supervisor::service::Service;
-use crate::supervisor::tasks::task::{self, Oneshot};
+use crate::supervisor::tasks::task::{self, Task};
 
 /// A point's hooks, ready to be run.
 pub(crate) struct Call {
@@ -38,7 +38,7 @@ impl Call {
         (!hooks.is_empty()).then_some(Self { point, hooks, op, kind, release, settings, before })
     }
 
-    fn oneshot(&self, service: &Service, hook: &Hook, limit: Duration) -> Oneshot {
+    fn oneshot(&self, service: &Service, hook: &Hook, limit: Duration) -> Task {
         let before = self.before.map(|release| release.to_string()).unwrap_or_default();
         let env = [
             ("HALLEY_HOOK", self.point.name().to_owned()),
@@ -46,7 +46,7 @@ impl Call {
             ("HALLEY_OPERATION", self.kind.name().to_owned()),
             ("HALLEY_RELEASE_BEFORE", before),
         ];
-        Oneshot {
+        Task {
             name: format!("hook {}", self.point.name()),
             words: hook.command.clone(),
             env: env.map(|(name, value)| (name.to_owned(), value)).into(),

@@ -13,7 +13,7 @@ use crate::supervisor::service::operation::Operation;
 
 /// How far the hooks of each point have come.
 #[derive(Debug, Default)]
-pub(crate) struct Marks(BTreeMap<Point, Mark>);
+pub(crate) struct HookState(BTreeMap<Point, Mark>);
 
 /// How far a point's hooks have come.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub(crate) enum Mark {
     Failed(String),
 }
 
-impl Marks {
+impl HookState {
     /// What a journal says of them.
     pub(crate) fn of(records: &[Record]) -> Self {
         let mut marks = BTreeMap::new();
@@ -75,7 +75,7 @@ impl<'a> Noting<'a> {
     }
 
     /// On the disk before the first command begins: that is what makes it at most once.
-    pub(crate) fn begin(&mut self, marks: &mut Marks, point: Point) -> Result<(), String> {
+    pub(crate) fn begin(&mut self, marks: &mut HookState, point: Point) -> Result<(), String> {
         let name = Phase::Hook(point).name();
         self.begun = clock::tick();
         let written = self.journal.announce(&Record::start(&name, "", None));
@@ -86,7 +86,12 @@ impl<'a> Noting<'a> {
     }
 
     /// How they ended: their commands, or why they did not.
-    pub(crate) fn end(&mut self, marks: &mut Marks, point: Point, ended: &Result<String, String>) {
+    pub(crate) fn end(
+        &mut self,
+        marks: &mut HookState,
+        point: Point,
+        ended: &Result<String, String>,
+    ) {
         let name = Phase::Hook(point).name();
         let (state, detail, mark) = match ended {
             Ok(commands) => (PhaseState::Ok, commands.clone(), Mark::Good),
@@ -125,7 +130,7 @@ mod tests {
             line("before_flip", PhaseState::Start, ""),
             Record::end("gate", PhaseState::Ok, 0, String::new()),
         ];
-        let marks = Marks::of(&records);
+        let marks = HookState::of(&records);
         assert_eq!(marks.0.get(&Point::BeforeStart), Some(&Mark::Good));
         assert_eq!(marks.0.get(&Point::BeforeFlip), Some(&Mark::Begun));
         assert_eq!(marks.0.len(), 2);
@@ -139,7 +144,7 @@ mod tests {
             line("after_flip", PhaseState::Fail, "exit 3"),
             line("after_commit", PhaseState::Start, ""),
         ];
-        let warnings = Marks::of(&records).warnings();
+        let warnings = HookState::of(&records).warnings();
         assert_eq!(warnings, ["exit 3", "hook after_commit: interrupted; it is not run again"]);
     }
 }

@@ -30,7 +30,7 @@ const N_LINES: usize = 8;
 
 /// A command to be run.
 #[derive(Debug, Clone)]
-pub(crate) struct Oneshot {
+pub(crate) struct Task {
     /// What it is, for messages: `migrate`, `hook before_flip`.
     pub name: String,
     /// Program and arguments; a program with a `/` is relative to the release.
@@ -80,7 +80,7 @@ impl Ended {
 
 /// Why a command did not come to its end.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum OneshotError {
+pub(crate) enum TaskError {
     /// It could not be started.
     #[error("{name}: {why}")]
     Start {
@@ -113,8 +113,8 @@ pub(crate) enum OneshotError {
 /// Runs a command to its end. Whoever stops waiting ends it.
 ///
 /// # Errors
-/// [`OneshotError`]; a command that ran and said no is not one.
-pub(crate) async fn run(service: &Rc<Service>, oneshot: Oneshot) -> Result<Ended, OneshotError> {
+/// [`TaskError`]; a command that ran and said no is not one.
+pub(crate) async fn run(service: &Rc<Service>, oneshot: Task) -> Result<Ended, TaskError> {
     let purpose = Purpose::Passing(oneshot.name.clone());
     run_through(service, oneshot, &purpose).await
 }
@@ -125,9 +125,9 @@ pub(crate) async fn run(service: &Rc<Service>, oneshot: Oneshot) -> Result<Ended
 /// As [`run`].
 pub(crate) async fn run_through(
     service: &Rc<Service>,
-    oneshot: Oneshot,
+    oneshot: Task,
     purpose: &Purpose,
-) -> Result<Ended, OneshotError> {
+) -> Result<Ended, TaskError> {
     let begun = begin(service, &oneshot, purpose).await?;
     finish(service, &oneshot, begun).await
 }
@@ -138,9 +138,9 @@ pub(crate) async fn run_through(
 /// As [`run`]; its deadline begins again, once per supervisor.
 pub(crate) async fn join(
     service: &Rc<Service>,
-    oneshot: &Oneshot,
+    oneshot: &Task,
     purpose: &Purpose,
-) -> Option<Result<Ended, OneshotError>> {
+) -> Option<Result<Ended, TaskError>> {
     let child = service.activity.take_left_over(purpose)?;
     let files = Files::of(service, child);
     let begun = Begun { child: KeeperChild::adopt(&service.shared.link, child), files };
@@ -183,10 +183,10 @@ impl Files {
 
 async fn begin(
     service: &Rc<Service>,
-    oneshot: &Oneshot,
+    oneshot: &Task,
     purpose: &Purpose,
-) -> Result<Begun, OneshotError> {
-    let failed = |why: String| OneshotError::Start { name: oneshot.name.clone(), why };
+) -> Result<Begun, TaskError> {
+    let failed = |why: String| TaskError::Start { name: oneshot.name.clone(), why };
     let (program, args) =
         oneshot.words.split_first().ok_or_else(|| failed("it names no program".to_owned()))?;
     let child = service.link().new_child();
@@ -210,7 +210,7 @@ async fn begin(
     let mut names = Vec::new();
     for (path, what) in [(&files.output, "out"), (&files.errors, "err")] {
         let file = File::options().append(true).create(true).truncate(false).open(path);
-        let file = file.map_err(|source| OneshotError::System { path: path.clone(), source })?;
+        let file = file.map_err(|source| TaskError::System { path: path.clone(), source })?;
         keep(service, kept(what), &file, &mut names).await.map_err(|e| failed(e.to_string()))?;
     }
     if let Some(input) = &oneshot.input {
@@ -220,7 +220,7 @@ async fn begin(
             Ok(file)
         });
         let path = service.paths.oneshots();
-        let file = file.map_err(|source| OneshotError::System { path, source })?;
+        let file = file.map_err(|source| TaskError::System { path, source })?;
         keep(service, kept("in"), &file, &mut names).await.map_err(|e| failed(e.to_string()))?;
     }
     let label = child_spec::oneshot_label(service, oneshot.release, purpose).print();
@@ -252,9 +252,9 @@ async fn keep(
 
 async fn finish(
     service: &Rc<Service>,
-    oneshot: &Oneshot,
+    oneshot: &Task,
     mut begun: Begun,
-) -> Result<Ended, OneshotError> {
+) -> Result<Ended, TaskError> {
     let end = match begun.child.wait(oneshot.limit).await {
         Waited::Ended(end) => {
             begun.child.acknowledge().await;
@@ -280,7 +280,7 @@ async fn finish(
         let why = ended.why();
         let said = why.split_once(": ").map_or(String::new(), |(_, said)| format!("\n{said}"));
         let limit = duration::print(oneshot.limit);
-        return Err(OneshotError::Deadline { name: oneshot.name.clone(), limit, said });
+        return Err(TaskError::Deadline { name: oneshot.name.clone(), limit, said });
     }
     Ok(ended)
 }

@@ -17,7 +17,7 @@ use crate::supervisor::sockets::slots::Queue;
 use crate::text::seconds;
 
 /// Callers wait from here on. The old one goes on with what it has.
-pub async fn park(service: &Rc<Service>, job: &mut Job) -> PhaseResult {
+pub(crate) async fn park(service: &Rc<Service>, job: &mut Job) -> PhaseResult {
     job.parked = Some(clock::tick());
     if service.slots.listeners().is_empty() {
         return PhaseResult::skip("the service has no listener");
@@ -38,7 +38,7 @@ pub async fn park(service: &Rc<Service>, job: &mut Job) -> PhaseResult {
 }
 
 /// Why callers cannot be held: all that are connected now may come again at once.
-pub fn too_many(service: &Service) -> Option<String> {
+pub(crate) fn too_many(service: &Service) -> Option<String> {
     let config = service.config();
     let n_room = usize::try_from(config.backlog).unwrap_or(usize::MAX);
     let most = service.live_crew().map_or(0, |live| connections::of(service, &live));
@@ -51,7 +51,7 @@ pub fn too_many(service: &Service) -> Option<String> {
 }
 
 /// Stops the old one, to its end: what was begun here has no other way than through.
-pub async fn stop_old(service: &Rc<Service>, job: &mut Job) -> PhaseResult {
+pub(crate) async fn stop_old(service: &Rc<Service>, job: &mut Job) -> PhaseResult {
     job.parked.get_or_insert_with(clock::tick);
     let begun = clock::tick();
     let stopped = stop_all::stop_all(service).await;
@@ -64,7 +64,7 @@ pub async fn stop_old(service: &Rc<Service>, job: &mut Job) -> PhaseResult {
 }
 
 /// How long the gate of a candidate may take: no caller waits longer than `max_gap` for it.
-pub fn gate_limit(service: &Service, job: &Job, deadline: Duration) -> Duration {
+pub(crate) fn gate_limit(service: &Service, job: &Job, deadline: Duration) -> Duration {
     let config = service.config();
     match (job.parked, &config.strategy) {
         (Some(parked), Strategy::Hold) => {
@@ -76,7 +76,7 @@ pub fn gate_limit(service: &Service, job: &Job, deadline: Duration) -> Duration 
 }
 
 /// What the gap was, for people.
-pub fn gap_text(service: &Service, job: &Job) -> String {
+pub(crate) fn gap_text(service: &Service, job: &Job) -> String {
     let Some(parked) = job.parked.filter(|_| !service.slots.listeners().is_empty()) else {
         return String::new();
     };

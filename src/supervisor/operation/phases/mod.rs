@@ -1,10 +1,10 @@
 //! What each phase of an operation does. One function a phase; the machine decides what follows.
 
-pub mod hold;
-pub mod preflight;
-pub mod receive;
-pub mod rollback;
-pub mod rollout_step;
+pub(crate) mod hold;
+pub(crate) mod preflight;
+pub(crate) mod receive;
+pub(crate) mod rollback;
+pub(crate) mod rollout_step;
 
 use std::path::Path;
 use std::rc::Rc;
@@ -14,7 +14,7 @@ use crate::core::duty::Duty;
 use crate::core::exit::Exit;
 use crate::core::ids::{Generation, ReleaseId};
 use crate::core::operation::conclusion::{self, Way};
-use crate::core::operation::machine::{Deploy, Event as Step, Inconclusive, Kind, Succession};
+use crate::core::operation::machine::{Event as Step, Inconclusive, Kind, Machine, Succession};
 use crate::core::operation::phase::Phase;
 use crate::core::retention::Verdict;
 use crate::os::{clock, fs};
@@ -38,11 +38,11 @@ use crate::supervisor::service::operation::Operation;
 use crate::supervisor::service::phase_result::PhaseResult;
 
 /// Performs a phase.
-pub async fn perform(
+pub(crate) async fn perform(
     service: &Rc<Service>,
     operation: &Rc<Operation>,
     job: &mut Job,
-    machine: &Deploy,
+    machine: &Machine,
 ) -> PhaseResult {
     match machine.phase() {
         Phase::Receive => receive::receive(service, operation, job).await,
@@ -124,7 +124,7 @@ async fn gate_candidate(service: &Rc<Service>, job: &mut Job) -> PhaseResult {
 }
 
 /// A process of the candidate has ended.
-pub fn died(service: &Service, generation: Generation, release: ReleaseId) -> PhaseResult {
+pub(crate) fn died(service: &Service, generation: Generation, release: ReleaseId) -> PhaseResult {
     PhaseResult::because(Step::Died, diagnosis::death(service, generation, release))
 }
 
@@ -134,7 +134,7 @@ pub fn died(service: &Service, generation: Generation, release: ReleaseId) -> Ph
 ///
 /// # Errors
 /// When the trial cannot be written down.
-pub fn begin_trial(service: &Service, job: &Job, kind: Kind) -> Result<(), String> {
+pub(crate) fn begin_trial(service: &Service, job: &Job, kind: Kind) -> Result<(), String> {
     let present = trial::read(&service.paths).ok().flatten();
     if kind == Kind::Release && present.is_none_or(|trial| trial.op != job.op.0) {
         let trial = Trial {
@@ -151,7 +151,7 @@ pub fn begin_trial(service: &Service, job: &Job, kind: Kind) -> Result<(), Strin
 }
 
 /// Trial file, steer, `current`. PhaseResult again after a crash it ends the same.
-async fn flip(service: &Rc<Service>, job: &mut Job, machine: &Deploy) -> PhaseResult {
+async fn flip(service: &Rc<Service>, job: &mut Job, machine: &Machine) -> PhaseResult {
     let Some(crew) = service.fleet.get(job.generation) else {
         return died(service, job.generation, job.release);
     };
@@ -177,14 +177,14 @@ async fn flip(service: &Rc<Service>, job: &mut Job, machine: &Deploy) -> PhaseRe
 }
 
 /// Points `current` at a release: for people and static files, so a failure is a warning.
-pub fn point_current(service: &Service, release: ReleaseId, warnings: &mut Vec<String>) {
+pub(crate) fn point_current(service: &Service, release: ReleaseId, warnings: &mut Vec<String>) {
     let target = Path::new("releases").join(release.to_string());
     if let Err(error) = fs::swap_symlink(&service.paths.current(), &target) {
         warnings.push(format!("current does not point at release {release}: {error}"));
     }
 }
 
-async fn bake(service: &Rc<Service>, job: &mut Job, machine: &Deploy) -> PhaseResult {
+async fn bake(service: &Rc<Service>, job: &mut Job, machine: &Machine) -> PhaseResult {
     let Some(crew) = service.fleet.get(job.generation) else {
         return died(service, job.generation, job.release);
     };
@@ -229,7 +229,7 @@ async fn hold(service: &Rc<Service>, job: &mut Job) -> PhaseResult {
 }
 
 /// The one rename. The state in memory is the state on disk.
-fn commit(service: &Rc<Service>, job: &mut Job, machine: &Deploy) -> PhaseResult {
+fn commit(service: &Rc<Service>, job: &mut Job, machine: &Machine) -> PhaseResult {
     let served = Served { release: job.release.0, generation: job.generation.0, op: job.op.0 };
     let warm = conclusion::warm(machine.plan().kind, Way::Forward);
     let standby = rollback::standby_record(service, warm, job.old);
@@ -252,7 +252,7 @@ fn commit(service: &Rc<Service>, job: &mut Job, machine: &Deploy) -> PhaseResult
 }
 
 /// What follows from a commit; done again when a crash came right after the rename.
-pub fn wrap_up(service: &Service, job: &mut Job) {
+pub(crate) fn wrap_up(service: &Service, job: &mut Job) {
     let wrapped_up =
         trial::clear(&service.paths).map_err(|error| error.to_string()).and_then(|()| {
             release::set_verdict(&service.paths, job.release, Verdict::Good, None)
@@ -264,7 +264,7 @@ pub fn wrap_up(service: &Service, job: &mut Job) {
 }
 
 /// Before any flip: the candidate goes, and what was staged.
-async fn undo(service: &Rc<Service>, job: &mut Job, machine: &Deploy) -> PhaseResult {
+async fn undo(service: &Rc<Service>, job: &mut Job, machine: &Machine) -> PhaseResult {
     // Callers that were held for it go where they went before.
     let live = service.live_crew().filter(|live| live.is_alive());
     if let Some(live) = live.filter(|_| machine.plan().succession == Succession::InTurn) {

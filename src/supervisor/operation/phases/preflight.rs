@@ -28,7 +28,7 @@ const SPARE_BYTES: u64 = 16 * 1024 * 1024;
 const SPARE_INODES: u64 = 1_000;
 
 /// Looks, and refuses with everything that is wrong.
-pub async fn preflight(
+pub(crate) async fn preflight(
     service: &Rc<Service>,
     operation: &Rc<Operation>,
     job: &mut Job,

@@ -22,7 +22,7 @@ use crate::text;
 const PROGRESS_BYTES: u64 = 1024 * 1024;
 
 /// The artifact's bytes, from the client's descriptor.
-pub async fn receive(
+pub(crate) async fn receive(
     service: &Rc<Service>,
     operation: &Rc<Operation>,
     job: &mut Job,
@@ -76,7 +76,7 @@ pub async fn receive(
 }
 
 /// Unpacked, listed, and asked what it says of itself.
-pub async fn verify(service: &Rc<Service>, job: &mut Job) -> PhaseResult {
+pub(crate) async fn verify(service: &Rc<Service>, job: &mut Job) -> PhaseResult {
     let Some(received) = job.received.clone() else {
         return PhaseResult::refused(Exit::ArtifactRejected, "nothing was received");
     };
@@ -132,7 +132,7 @@ fn overlay(service: &Service, dir: &Path) -> Result<(Settings, Option<String>), 
 }
 
 /// Sealed, synced, named.
-pub async fn stage(service: &Rc<Service>, job: &mut Job) -> PhaseResult {
+pub(crate) async fn stage(service: &Rc<Service>, job: &mut Job) -> PhaseResult {
     let Some(staged) = &job.staged else {
         return PhaseResult::refused(Exit::ArtifactRejected, "nothing was staged");
     };

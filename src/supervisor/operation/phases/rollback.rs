@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::core::duty::Duty;
 use crate::core::ids::{Generation, ReleaseId};
 use crate::core::operation::conclusion::{self, Because, Blame, Left, Warm, Way};
-use crate::core::operation::machine::{Deploy, Event as Step, Kind, Succession};
+use crate::core::operation::machine::{Event as Step, Kind, Machine, Succession};
 use crate::core::retention::Verdict;
 use crate::os::clock;
 use crate::store::release;
@@ -43,11 +43,11 @@ fn release_of(job: &Job, rung: u8) -> Option<ReleaseId> {
 }
 
 /// Starts a rung's release cold, with the settings it ran with.
-pub async fn start(
+pub(crate) async fn start(
     service: &Rc<Service>,
     job: &mut Job,
     rung: u8,
-    machine: &Deploy,
+    machine: &Machine,
 ) -> PhaseResult {
     if machine.plan().succession == Succession::InTurn {
         job.parked.get_or_insert_with(clock::tick);
@@ -88,7 +88,7 @@ async fn discard_rung(service: &Rc<Service>, job: &mut Job) {
 }
 
 /// Probes a rung: once when it served a moment ago, shortly when it was started cold.
-pub async fn gate(service: &Rc<Service>, job: &mut Job, rung: u8) -> PhaseResult {
+pub(crate) async fn gate(service: &Rc<Service>, job: &mut Job, rung: u8) -> PhaseResult {
     let crew = crew_of(service, job, rung).filter(|crew| crew.is_whole());
     let Some(crew) = crew.filter(|crew| crew.duty.get() != Duty::Draining) else {
         return PhaseResult::not(Step::Failed, "it is no longer running");
@@ -131,7 +131,7 @@ async fn at_once(service: &Rc<Service>, crew: &Rc<Crew>, job: &mut Job) -> Gated
 }
 
 /// Steers to a rung, points `current` at it.
-pub async fn flip(service: &Rc<Service>, job: &mut Job, rung: u8) -> PhaseResult {
+pub(crate) async fn flip(service: &Rc<Service>, job: &mut Job, rung: u8) -> PhaseResult {
     let Some(crew) = crew_of(service, job, rung) else {
         return PhaseResult::not(Step::Failed, "its processes are gone");
     };
@@ -152,7 +152,7 @@ pub async fn flip(service: &Rc<Service>, job: &mut Job, rung: u8) -> PhaseResult
 }
 
 /// Probes where users are.
-pub async fn verify(service: &Rc<Service>, job: &mut Job, rung: u8) -> PhaseResult {
+pub(crate) async fn verify(service: &Rc<Service>, job: &mut Job, rung: u8) -> PhaseResult {
     let Some(crew) = crew_of(service, job, rung) else {
         return PhaseResult::not(Step::Failed, "its processes are gone");
     };
@@ -164,7 +164,12 @@ pub async fn verify(service: &Rc<Service>, job: &mut Job, rung: u8) -> PhaseResu
 }
 
 /// One rename: this rung's release is the last good one. Whatever was left is bad, and frozen.
-pub fn commit(service: &Rc<Service>, job: &mut Job, rung: u8, machine: &Deploy) -> PhaseResult {
+pub(crate) fn commit(
+    service: &Rc<Service>,
+    job: &mut Job,
+    rung: u8,
+    machine: &Machine,
+) -> PhaseResult {
     let Some(crew) = crew_of(service, job, rung) else {
         return PhaseResult::not(Step::Failed, "its processes are gone");
     };
@@ -229,7 +234,11 @@ fn blame(service: &Service, job: &Job, kind: Kind, back_at: ReleaseId) -> Blame 
 }
 
 /// What the state says about the generation that is kept warm.
-pub fn standby_record(service: &Service, warm: Warm, left: Option<Generation>) -> Option<Standby> {
+pub(crate) fn standby_record(
+    service: &Service,
+    warm: Warm,
+    left: Option<Generation>,
+) -> Option<Standby> {
     if warm == Warm::AsBefore {
         return service.durable.state().standby.clone();
     }
@@ -245,7 +254,7 @@ pub fn standby_record(service: &Service, warm: Warm, left: Option<Generation>) -
 
 /// No rung held. What still answers is left alone; if nothing does, callers are held in the queues
 /// of the live slots, and after a pause it is tried again from the top.
-pub async fn stranded(service: &Rc<Service>, job: &mut Job) -> PhaseResult {
+pub(crate) async fn stranded(service: &Rc<Service>, job: &mut Job) -> PhaseResult {
     job.left_rung = job.left_rung.or(job.rung.take());
     discard_rung(service, job).await;
     let mut crews = service.fleet.all();

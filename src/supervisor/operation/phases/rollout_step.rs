@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use crate::config::model::Strategy;
-use crate::core::operation::machine::{Deploy, Event as Outcome, Inconclusive, Kind};
+use crate::core::operation::machine::{Event as Outcome, Inconclusive, Kind, Machine};
 use crate::core::operation::rollout::Part;
 use crate::supervisor::bake::{self, Baked, Depth, Watch};
 use crate::supervisor::health::diagnosis;
@@ -14,7 +14,7 @@ use crate::supervisor::service::Service;
 use crate::supervisor::service::phase_result::PhaseResult;
 
 /// How many steps there are before the flip.
-pub fn count(service: &Service, kind: Kind) -> u8 {
+pub(crate) fn count(service: &Service, kind: Kind) -> u8 {
     let config = service.config();
     let beside = service.live_crew().is_some_and(|live| live.is_alive());
     let can_share = service.slots.listeners().iter().any(|listener| !listener.is_door());
@@ -43,10 +43,10 @@ fn part(service: &Service, kind: Kind, step: u8) -> Part {
 }
 
 /// Steers a step's part to the candidate and watches it.
-pub async fn perform(
+pub(crate) async fn perform(
     service: &Rc<Service>,
     job: &mut Job,
-    machine: &Deploy,
+    machine: &Machine,
     step: u8,
 ) -> PhaseResult {
     let Some(crew) = service.fleet.get(job.generation) else {
