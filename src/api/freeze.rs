@@ -7,6 +7,6 @@ use serde::{Deserialize, Serialize};
 pub struct Args {
     /// Which service.
     pub service: String,
-    /// Why, for whoever is refused.
+    /// The reason, shown when a release is refused.
     pub why: String,
 }

@@ -18,7 +18,7 @@ pub struct HistoryEntry {
     pub version: u16,
     /// When it ended, RFC 3339.
     pub at: String,
-    /// Who asked for it.
+    /// The user that requested the operation.
     pub actor: String,
     /// Whose.
     pub service: String,

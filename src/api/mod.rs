@@ -47,12 +47,12 @@ pub use word::OutcomeWord;
 /// Version of this protocol.
 pub const VERSION: u16 = 1;
 
-/// What a client asks for, with who asks.
+/// A client's request, with the requesting user.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Request {
     /// [`VERSION`] of the client.
     pub version: u16,
-    /// Who asks, for the history: `SUDO_USER`, else the login name, else the uid.
+    /// The requesting user, for the history: `SUDO_USER`, else the login name, else the uid.
     pub actor: String,
     /// What.
     #[serde(flatten)]
@@ -105,7 +105,7 @@ pub enum Verb {
     Abort(abort::Args),
 }
 
-/// What the supervisor tells a client.
+/// An event that the supervisor sends to a client.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "event")]
 pub enum Event {
@@ -119,7 +119,7 @@ pub enum Event {
         kind: String,
         /// The release it brings, once known.
         release: Option<u64>,
-        /// Who asked for it.
+        /// The user that requested it.
         actor: String,
         /// When, RFC 3339.
         at: String,
@@ -130,7 +130,7 @@ pub enum Event {
         set: u64,
         /// Its services, in the order of their releases.
         members: Vec<String>,
-        /// Who asked for it.
+        /// The user that requested it.
         actor: String,
         /// When, RFC 3339.
         at: String,
@@ -204,7 +204,7 @@ pub enum Event {
 pub enum PhaseState {
     /// It begins.
     Start,
-    /// It went well.
+    /// It succeeded.
     Ok,
     /// It failed.
     Fail,
@@ -215,7 +215,7 @@ pub enum PhaseState {
 /// How an operation ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
-    /// How, in one word.
+    /// The name of the outcome.
     pub outcome: OutcomeWord,
     /// Whose.
     pub service: String,
@@ -233,7 +233,7 @@ pub struct Outcome {
     pub warnings: Vec<String>,
     /// Commands that make sense next.
     pub next: Vec<String>,
-    /// What and why, when it was not a success; `still` says what serves.
+    /// What failed and why, when it was not a success; `still` is what serves.
     pub trouble: Option<Trouble>,
     /// Of a set: what became of each member, in order. `op` is the set's number then, `service`
     /// all names.

@@ -12,7 +12,7 @@ pub struct Args {
     pub source: String,
     /// Release it though the artifact is frozen.
     pub force: bool,
-    /// Why nobody will want to go back from it.
+    /// The reason for allowing a release that cannot be rolled back.
     #[serde(default)]
     pub no_way_back: Option<String>,
     /// Only its plan.
@@ -29,11 +29,11 @@ pub struct Plan {
     pub release: u64,
     /// What it does, in order.
     pub steps: Vec<PlanStep>,
-    /// Whether one can roll back afterwards.
+    /// Whether a rollback is possible afterwards.
     pub rollback: bool,
-    /// The release one would go back to.
+    /// The release that a rollback would go back to.
     pub rollback_to: Option<u64>,
-    /// Why one can, or cannot.
+    /// Why a rollback is possible, or not.
     pub because: String,
 }
 

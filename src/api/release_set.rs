@@ -60,7 +60,7 @@ pub struct SetStatus {
     pub member: Option<String>,
     /// `release` or `rollback`.
     pub kind: Option<String>,
-    /// Who asked for it.
+    /// The user that requested the set.
     pub actor: String,
     /// When, RFC 3339.
     pub at: String,

@@ -15,7 +15,7 @@ pub struct Args {
     pub backup: Option<String>,
     /// Only what it would do.
     pub dry_run: bool,
-    /// Somebody has said yes.
+    /// The restore is confirmed.
     pub yes: bool,
     /// Also when the present cannot be backed up.
     pub unsaved: bool,

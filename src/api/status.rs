@@ -22,7 +22,7 @@ pub struct Status {
     /// The running set.
     #[serde(default)]
     pub set: Option<SetStatus>,
-    /// What somebody should see to, of the stack as a whole.
+    /// What needs attention in the stack as a whole.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }
@@ -111,7 +111,7 @@ pub struct OperationStatus {
     pub kind: String,
     /// The phase it is in.
     pub phase: String,
-    /// Who asked for it.
+    /// The user that requested the operation.
     pub actor: String,
     /// When, RFC 3339.
     pub at: String,

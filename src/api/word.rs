@@ -1,5 +1,5 @@
-//! The word of an outcome on the wire and on the disk: its name. A word that only a newer Halley
-//! has is kept as it was written, so that its journals and its history can still be read.
+//! The name of an outcome on the wire and on the disk. A name that only a newer Halley has is kept
+//! as it was written, so that its journals and its history can still be read.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::operation::outcome::Word;
 
-/// The word of an outcome, as it was written.
+/// The name of an outcome, as it was written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub enum OutcomeWord {
@@ -27,7 +27,7 @@ impl OutcomeWord {
         }
     }
 
-    /// The word, when this Halley has it.
+    /// The outcome, when this Halley has it.
     #[must_use]
     pub fn known(&self) -> Option<Word> {
         match self {

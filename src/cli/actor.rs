@@ -1,4 +1,4 @@
-//! Who asks: for the history, not for permission.
+//! The requesting user: for the history, not for permission.
 
 /// `SUDO_USER`, else the login name, else the uid; with the ssh client's address when there is one.
 pub fn actor() -> String {

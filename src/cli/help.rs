@@ -61,7 +61,7 @@ fn index() -> String {
 fn unknown(name: &str) -> Trouble {
     let commands = commands();
     let known = || TOPICS.iter().map(|topic| topic.name).chain(commands.iter().map(String::as_str));
-    // Somebody may write more of a name than there is: `configuration`.
+    // The given name may be longer than the known one: `configuration`.
     let longer = || known().find(|word| word.len() >= 3 && name.starts_with(word));
     let meant = config::nearest(name, known()).or_else(longer);
     Trouble {
@@ -79,7 +79,7 @@ fn show(text: &str, render: impl Fn(&str, usize) -> String) {
     if is_plain || !io::stdout().is_terminal() {
         return out::result(text.trim_end());
     }
-    // A terminal that does not know its size says 0.
+    // A terminal that does not know its size reports 0.
     let known = rustix::termios::tcgetwinsize(io::stdout()).map(|size| usize::from(size.ws_col));
     let columns = known.ok().filter(|columns| *columns > 0).unwrap_or(80);
     let text = render(text, columns.clamp(COLUMNS_MIN, COLUMNS_MAX));

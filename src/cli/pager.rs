@@ -22,7 +22,7 @@ pub fn page(text: &str) -> bool {
     }
     let Ok(mut child) = pager.spawn() else { return false };
     if let Some(mut stdin) = child.stdin.take() {
-        // Somebody who has read enough closes it early.
+        // The pager closes the pipe early when the user quits it.
         drop(stdin.write_all(text.as_bytes()));
     }
     child.wait().is_ok()

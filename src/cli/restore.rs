@@ -1,5 +1,5 @@
-//! `restore SERVICE`: restore a backup over the live data. On a terminal it says what
-//! would be lost and asks; elsewhere it needs `--yes`.
+//! `restore SERVICE`: restore a backup over the live data. On a terminal the command shows what
+//! would be lost and asks for confirmation; elsewhere it needs `--yes`.
 
 use std::io::{self, BufRead, IsTerminal};
 use std::process::ExitCode;

@@ -116,7 +116,7 @@ fn unknown_after(services: &[Placed]) -> Vec<Problem> {
     problems
 }
 
-/// One cycle, by name, told at its first service.
+/// One cycle, by name, reported at its first service.
 fn cycle(services: &[Placed]) -> Option<Problem> {
     let by_name: BTreeMap<_, _> = services.iter().map(|placed| (placed.name(), placed)).collect();
     let mut done: BTreeSet<&ServiceName> = BTreeSet::new();

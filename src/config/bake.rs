@@ -33,7 +33,7 @@ pub(super) const KEYS: &[&str] = &[
 ];
 pub(super) const METRICS_KEYS: &[&str] = &["path", "bad", "total", "max_ratio", "min_total"];
 
-/// Lines that tell of errors, when nobody says how many may come.
+/// The default limit for the rate of error lines.
 const ERROR_RATE: Rate = Rate { n: 1, per_ms: 1000 };
 
 /// The watch after the flip.
@@ -78,11 +78,11 @@ pub struct Signals {
     pub max_fd_growth: Option<u32>,
     /// How many more threads it may start.
     pub max_thread_growth: Option<u32>,
-    /// Lines that tell of errors.
+    /// Error lines in the log.
     pub error_lines: Option<ErrorLines>,
-    /// Paths that should be answered well.
+    /// Optional paths: failures are inconclusive.
     pub wanted: Vec<String>,
-    /// A command that says how it is.
+    /// A command that checks the instance.
     pub command: Option<Command>,
     /// What the program counts itself.
     pub metrics: Option<Metrics>,
@@ -98,7 +98,7 @@ pub enum MemoryGrowth {
     Bytes(u64),
 }
 
-/// Lines of the log that tell of errors, and how many may come.
+/// Error lines in the log, and the limit for their rate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorLines {
     /// What such a line has in it.
@@ -108,12 +108,12 @@ pub struct ErrorLines {
     pub max_rate: Rate,
 }
 
-/// A command that says how an instance is: 0 good, 1 bad, 75 unclear.
+/// A command that checks an instance; exit status 0 is good, 1 bad, 75 unclear.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Command {
     /// Program and arguments.
     pub command: Vec<String>,
-    /// It is ended after this, and has said nothing.
+    /// The command is killed after this, and its result is ignored.
     #[serde(with = "super::duration")]
     pub timeout: Duration,
 }
@@ -121,7 +121,7 @@ pub struct Command {
 /// What a program counts itself, in Prometheus' text format.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Metrics {
-    /// Where it tells.
+    /// The path of the metrics.
     pub path: String,
     /// Bad events.
     pub bad: Selector,
@@ -181,7 +181,7 @@ impl From<MemoryGrowth> for String {
     }
 }
 
-/// The bake of a service that says nothing of it.
+/// The bake of a service that does not configure one.
 pub(super) fn default() -> Bake {
     let length = Duration::from_secs(30);
     Bake {
@@ -193,7 +193,7 @@ pub(super) fn default() -> Bake {
     }
 }
 
-/// Where nobody says it, a fifth of the bake.
+/// The default warm-up: a fifth of the bake.
 fn warm_up_of(length: Duration) -> Duration {
     length / 5
 }

@@ -1,8 +1,8 @@
 //! From what was typed in to settings: one `[service.NAME]` after the other.
 //!
 //! A service is always built, with defaults in place of what is wrong, so that the checks across
-//! services ([`super::across`]) run too and every problem is told at once. The caller throws
-//! everything away when there was a problem.
+//! services ([`super::across`]) run too and every problem is reported at once. The calling code
+//! discards everything when there was a problem.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -73,7 +73,7 @@ pub fn is_name(text: &str) -> bool {
     !text.is_empty() && !text.contains(|c: char| c == '=' || c.is_whitespace() || c.is_control())
 }
 
-/// Whether Halley sets a variable itself, so that nobody else may.
+/// Whether Halley sets a variable itself, so that the configuration must not.
 #[must_use]
 pub fn is_reserved(name: &str) -> bool {
     let exact = ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET"];

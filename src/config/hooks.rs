@@ -21,7 +21,7 @@ pub(super) const KEYS: &[&str] = &[
     "before_stop",
     "deadline",
 ];
-/// A hook is killed after this, when nothing else is said.
+/// The default deadline: a hook is killed after this.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A command at a point of a release.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::model::Listen;
 
-/// Why a text is not an address to listen on. The second half of a message says what to do.
+/// Why a text is not an address to listen on. The second half of a message is the fix.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadListen {
     /// A unix socket's path that is none.

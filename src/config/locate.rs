@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-/// Where the configuration is when nobody says otherwise.
+/// The default path of the configuration.
 pub const DEFAULT: &str = "/etc/halley/halley.toml";
 
 /// The file of `--config`, else of `HALLEY_CONFIG`, else [`DEFAULT`].

@@ -186,7 +186,7 @@ impl Reading {
     }
 }
 
-/// The table of a text. What is not TOML is reported, and the rest is read as well as it goes.
+/// The table of a text. What is not TOML is reported, and the rest is read as far as possible.
 fn parse<'a>(text: &'a str, report: &Report<'_>) -> Spanned<DeTable<'a>> {
     let (table, errors) = DeTable::parse_recoverable(text);
     for error in errors {

@@ -31,7 +31,7 @@ pub struct Config {
     pub services: BTreeMap<ServiceName, Service>,
     /// Services in start order: each one stands after those named in its `after`.
     pub order: Vec<ServiceName>,
-    /// Whom to tell without being asked.
+    /// Notification targets.
     pub notify: Vec<Target>,
 }
 
@@ -48,8 +48,8 @@ pub struct Service {
     pub socket_file: SocketFile,
     /// How a new release takes over.
     pub strategy: Strategy,
-    /// With `hold`: callers never wait longer than this for a candidate; then the old one is
-    /// started again.
+    /// With `hold`: connections never wait longer than this for a candidate; then the old
+    /// instance is started again.
     pub max_gap: Duration,
     /// With `port`: how connections are passed on.
     pub forward: Forward,
@@ -74,7 +74,7 @@ pub struct Service {
 }
 
 impl Service {
-    /// Whether anybody calls it with connections.
+    /// Whether the service accepts stream connections.
     #[must_use]
     pub fn is_called_by_streams(&self) -> bool {
         let is_stream = |listen: &Listen| !matches!(listen, Listen::Udp(_));
@@ -99,7 +99,7 @@ pub enum Listen {
 pub struct SocketFile {
     /// Permissions.
     pub mode: u32,
-    /// Who owns it; Halley's own user when absent.
+    /// The owner of the socket file; Halley's own user when absent.
     pub user: Option<String>,
     /// Its group; the user's when absent.
     pub group: Option<String>,
@@ -113,16 +113,16 @@ pub enum Strategy {
     /// Side by side, with a part of the connections first: the steps before the last, in
     /// hundredths of a percent.
     Canary(Vec<u16>),
-    /// In turn: callers wait in the queue meanwhile.
+    /// In turn: connections wait in the queue meanwhile.
     Hold,
-    /// In turn, for a service that nobody calls.
+    /// In turn, for a service without connections.
     Replace,
 }
 
-/// How connections are passed on to a program that was told its port.
+/// How connections are forwarded to a program that is given its port.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Forward {
-    /// A PROXY protocol v2 header tells the program who calls.
+    /// A PROXY protocol v2 header gives the program the client's address.
     pub proxy_protocol: bool,
     /// Connections at a time per instance; more wait in the queue.
     pub max_clients: Option<u32>,
@@ -154,7 +154,7 @@ pub struct Settings {
     /// How it brings the data to its schema.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub migrate: Option<Migrate>,
-    /// What it says about the data's schema.
+    /// What the release declares about the data's schema.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema: Option<Schema>,
     /// What runs around the points of its release.
@@ -170,7 +170,7 @@ pub enum Handoff {
     Inherit,
     /// Its own `bind()` gets the slot.
     Intercept,
-    /// It is told a port, or a socket's path, of its own, and connections are passed on.
+    /// The program is given its own port or socket path, and connections are forwarded to it.
     Port,
 }
 
@@ -198,7 +198,7 @@ pub struct Migrate {
     pub probe: Option<Vec<String>>,
 }
 
-/// What a release says about the data's schema.
+/// What a release declares about the data's schema.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Schema {
     /// The version that the data has after its migration.

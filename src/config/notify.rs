@@ -1,4 +1,4 @@
-//! `[notify.NAME]`: whom to tell what, without being asked.
+//! `[notify.NAME]`: notification targets and their events.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,14 +19,14 @@ const GIVE_UP: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// Longest name.
 const NAME_BYTES_MAX: usize = 63;
 
-/// Whom to tell, and what.
+/// A notification target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     /// Its name.
     pub name: String,
-    /// How it is told.
+    /// How notifications are delivered to the target.
     pub way: Way,
-    /// What it is told.
+    /// Events that are sent to the target.
     pub events: Vec<Notice>,
     /// About which services; all when empty.
     pub services: Vec<ServiceName>,
@@ -46,7 +46,7 @@ impl Target {
     }
 }
 
-/// How a target is told.
+/// How notifications are delivered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Way {
     /// A command that reads it from its standard input.
@@ -77,7 +77,7 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    /// Services that nobody has heard of.
+    /// Reports services that are not configured.
     pub(super) fn problems(&self, file: &Path, known: &[&ServiceName]) -> Vec<Problem> {
         let unknown = self.services.iter().filter(|found| !known.contains(&&found.value));
         let problem = |found: &Found<ServiceName>| {

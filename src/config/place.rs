@@ -36,7 +36,7 @@ pub(super) fn read(top: &Section<'_>, base: &Path) -> Option<Place> {
     Some(Place { root, socket })
 }
 
-/// Only the main file says where Halley lives, and whom it tells.
+/// Only the main file sets Halley's directory, its socket and its notification targets.
 pub(super) fn refuse(top: &Section<'_>) {
     for key in ["root", "socket", "notify"].into_iter().filter(|key| top.has(key)) {
         top.problem_with_hint(key, "cannot be set in services.d", "set it in the main file");

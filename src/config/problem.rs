@@ -1,6 +1,6 @@
 //! What is wrong with a configuration, and where.
 //!
-//! Problems are collected, never thrown at the first: whoever mends a file wants the whole list.
+//! Problems are collected; reading does not stop at the first, so that all can be fixed at once.
 //! A problem never quotes a value of `env` or of an `env_file`, which may be a secret.
 
 use std::cell::RefCell;
@@ -131,8 +131,8 @@ impl<'a> Report<'a> {
     }
 
     /// All problems, by line. A line that is not TOML has no other problem: what was read there
-    /// is a guess. Of adjoining lines that are not TOML the first tells: a bracket left open
-    /// makes nonsense of what follows.
+    /// is a guess. Of adjoining lines that are not TOML only the first is reported: a bracket
+    /// left open makes nonsense of what follows.
     pub(super) fn into_problems(self) -> Vec<Problem> {
         let mut problems = self.syntax_errors.into_inner();
         problems.sort_by_key(|problem| problem.line);

@@ -1,7 +1,7 @@
 //! The `release.toml` of an artifact, laid over the host's settings.
 //!
-//! The host says what a release may touch, the release says how it runs. What a release may not
-//! set is refused, never ignored: a `migrate` that nobody runs would be worse than none.
+//! The host defines what a release may touch, the release defines how it runs. What a release may
+//! not set is refused, never ignored: a `migrate` that never runs would be worse than none.
 
 use std::path::Path;
 

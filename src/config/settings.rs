@@ -1,7 +1,7 @@
 //! The settings that go with a release, read from a section: the host's and a `release.toml`'s
 //! alike, so that a key means the same and has the same limits in both.
 //!
-//! Each reader takes the settings that hold so far and lays what the section says over them.
+//! Each reader takes the settings so far and overrides them with those of the section.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

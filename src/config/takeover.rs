@@ -7,7 +7,7 @@ use super::raw::Section;
 
 pub(super) const FORWARD_KEYS: &[&str] = &["proxy_protocol", "max_clients"];
 
-/// How long callers wait for a candidate at most, when nobody says otherwise.
+/// Default of `max_gap`: how long connections wait for a candidate at most.
 pub(super) const MAX_GAP: Duration = Duration::from_secs(10);
 
 /// A part of the whole, in hundredths of a percent.
@@ -29,7 +29,7 @@ pub(super) fn strategy(section: &Section<'_>) -> Strategy {
         ("replace", Word::Replace),
     ];
     let is_called = section.has("listen") || section.has("proxy");
-    // Two workers at once is what somebody must have said; two servers at once is the rule.
+    // Two workers at once must be configured explicitly; two servers at once is the default.
     let default = if is_called { Word::Overlap } else { Word::Replace };
     let word = section.word("strategy", &words).unwrap_or(default);
     if !matches!(word, Word::Canary) && section.has("canary") {

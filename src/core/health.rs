@@ -2,15 +2,15 @@
 
 use crate::core::time::Tick;
 
-/// What one probe said.
+/// The result of one probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Sample {
-    /// It was answered well.
+    /// It succeeded.
     Good,
-    /// It was not.
+    /// It failed.
     Bad,
-    /// It was not, and nobody can say whose fault it is: where there is a control, that one was
-    /// not answered either.
+    /// It failed, and the cause is unclear: where there is a control, the control's probe failed
+    /// too.
     Unclear,
 }
 

@@ -1,4 +1,4 @@
-//! What people and other programs are told without asking.
+//! Notifications to operators and other programs.
 
 /// What a notification is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -9,7 +9,7 @@ pub enum Notice {
     Failed,
     /// An older release serves again.
     RolledBack,
-    /// A rollback failed: the best that is left serves, and somebody must look.
+    /// A rollback failed: the best that is left serves, and manual action is needed.
     RollbackFailed,
     /// An operation waits for `promote` or `abort`.
     Held,
@@ -23,7 +23,7 @@ pub enum Notice {
     RollbackReady,
     /// A drill failed.
     DrillFailed,
-    /// Somebody tries a target out.
+    /// A test of a notification target.
     Test,
 }
 
@@ -42,7 +42,7 @@ impl Notice {
         Self::DrillFailed,
     ];
 
-    /// Those that are told when nothing else is asked for: the bad ones.
+    /// Those that are sent when nothing else is configured: the bad ones.
     pub const BAD: [Self; 7] = [
         Self::Failed,
         Self::RolledBack,
@@ -53,7 +53,7 @@ impl Notice {
         Self::DrillFailed,
     ];
 
-    /// The word in configuration and output.
+    /// The name in configuration and output.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

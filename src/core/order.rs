@@ -1,9 +1,9 @@
-//! The order of starts and stops: who waits for whom, with all else side by side.
+//! The order of starts and stops: which service waits for which, with all else side by side.
 
 use super::ids::ServiceName;
 
 /// For each service of `order` the places of those it waits for at its start. Only services before
-/// it count, so that nobody ever waits in a circle, whatever `after` says.
+/// it count, so that services never wait in a circle, whatever `after` says.
 #[must_use]
 pub fn starts(order: &[ServiceName], after: &[Vec<ServiceName>]) -> Vec<Vec<usize>> {
     let place = |name: &ServiceName| order.iter().position(|known| known == name);

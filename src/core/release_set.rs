@@ -55,7 +55,7 @@ pub enum Event {
     Back,
     /// A rollback failed: the set's, or the one that the release in flight did by itself.
     Stuck,
-    /// Somebody said `abort`: the effect in flight ends as it does, no other release begins.
+    /// `abort` was ordered: the effect in flight ends as it does, no other release begins.
     Abort,
 }
 
@@ -87,7 +87,7 @@ pub struct Set {
     /// Whether the member served before, and what became of it.
     members: Vec<(Before, Fate)>,
     stage: Stage,
-    /// No member is begun any more: somebody said `abort`, or the artifacts are gone.
+    /// No member is begun any more: `abort` was ordered, or the artifacts are gone.
     closed: bool,
 }
 
@@ -153,7 +153,7 @@ impl Set {
             }
             // A crash undid it before it had done anything: it is begun again.
             (Stage::Rollback(member), Event::Unchanged) => Stage::Rollback(member),
-            // On the way back an abort says nothing new; the others belong to another effect.
+            // On the way back an abort changes nothing; the others belong to another effect.
             (Stage::Release(_), Event::Back)
             | (Stage::Rollback(_), Event::Committed | Event::Abort)
             | (Stage::Done(_), _) => return None,
@@ -162,7 +162,7 @@ impl Set {
         Some(next)
     }
 
-    /// No further member is begun: whoever was committed goes back.
+    /// No further member is begun: the members that were committed go back.
     pub fn turn(&mut self) {
         if matches!(self.stage, Stage::Release(_)) {
             self.stage = self.turned();

@@ -52,7 +52,7 @@ pub struct Roots {
     pub trial: Option<ReleaseId>,
     /// It is kept warm.
     pub standby: Option<ReleaseId>,
-    /// Somebody said so.
+    /// It is pinned by an operator.
     pub pinned: BTreeSet<ReleaseId>,
     /// An operation is about it, or may go back to it.
     pub open: BTreeSet<ReleaseId>,
@@ -87,7 +87,7 @@ pub fn plan(
     };
     let good = newest(Verdict::Good, n_good as usize);
     let bad = newest(Verdict::Bad, N_BAD);
-    // Whatever the count says, there is something to go back to.
+    // Whatever the count is, there is something to go back to.
     let target = targets(releases, roots.last_good.or(roots.serving)).into_iter().next();
     let fate = |id: ReleaseId| {
         let held = [

@@ -53,7 +53,7 @@ impl Health {
         Self { ailment, ..Self::default() }
     }
 
-    /// Somebody asked for something.
+    /// Counts a request and writes the configured error lines.
     pub fn asked(&self) {
         self.n_requests.fetch_add(1, Ordering::Relaxed);
         for n in 0..self.ailment.error_lines {
@@ -61,7 +61,7 @@ impl Health {
         }
     }
 
-    /// Somebody asked how it is.
+    /// Leaks the configured resources, once per health check.
     pub fn worsen(&self) {
         if let Ok(mut kept) = self.kept.lock() {
             // Written to, or the kernel would not give it.

@@ -8,7 +8,7 @@ use std::time::Duration;
 pub enum Fate {
     /// Answered, by this release.
     Answered(u64),
-    /// Nobody listened.
+    /// The connection was refused.
     Refused,
     /// The connection was reset.
     Reset,
@@ -57,7 +57,7 @@ impl Ledger {
         self.counts.values().sum()
     }
 
-    /// How many were not answered well.
+    /// How many requests were not answered successfully.
     #[must_use]
     pub fn n_lost(&self) -> u64 {
         let lost = |fate: &Fate| !matches!(fate, Fate::Answered(_));

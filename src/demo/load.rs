@@ -340,7 +340,7 @@ mod tests {
             drop(stream);
         });
         assert!(reset.losses().contains("Reset"), "{}", reset.losses());
-        // The server is gone: whoever comes next is refused.
+        // The server is gone: the next connection is refused.
         assert!(reset.losses().contains("Refused"), "{}", reset.losses());
         let wrong = lost(|mut stream| {
             drop(stream.read(&mut [0; 1024]));

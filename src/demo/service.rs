@@ -1,10 +1,11 @@
 //! A small HTTP program that takes its socket from `LISTEN_FDS` and closes gracefully: the demo's
-//! service, and the tests' when it is told to misbehave.
+//! service, and the tests' when it is configured to misbehave.
 //!
-//! `GET /` answers `release N`, `GET /healthz` 200 or 503, `GET /slow?ms=N` waits, `GET /peer` says
-//! who asks, `GET /download` answers slowly, `POST /echo` answers the length of what came; after
-//! `Upgrade: echo` the connection is a long talk, as WebSocket's are: lines come back with the
-//! release. `GET /metrics` counts requests, `GET /wanted` is answered well unless it is told not to.
+//! `GET /` answers `release N`, `GET /healthz` 200 or 503, `GET /slow?ms=N` waits, `GET /peer`
+//! answers the client's address, `GET /download` answers slowly, `POST /echo` answers the length of
+//! the body; after `Upgrade: echo` the connection stays open, as WebSocket's do: lines come back
+//! with the release. `GET /metrics` counts requests, `GET /wanted` is answered 200, or 503 when
+//! configured so.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -64,7 +65,7 @@ struct Behaviour {
     bind: Option<String>,
     /// It ends at once when another one of it runs, as databases do.
     alone: bool,
-    /// It calls nobody and is called by nobody.
+    /// A worker: it has no connections, neither outgoing nor incoming.
     works: bool,
     /// It binds so late.
     late: Option<Duration>,
@@ -202,7 +203,7 @@ fn serve_or_work(program: &Arc<Program>) -> io::Result<()> {
     Ok(())
 }
 
-/// Its own address, the one it was told (`PORT`, `SOCKET`), or the socket that was handed over.
+/// Its own address, the one it was given (`PORT`, `SOCKET`), or the socket that was handed over.
 fn listener(behaviour: &Behaviour) -> io::Result<Listener> {
     if let Some(late) = behaviour.late {
         std::thread::park_timeout(late);
@@ -257,14 +258,14 @@ fn serve(program: &Arc<Program>, listener: &Listener) -> io::Result<()> {
             }
         }
     }
-    // Who was accepted is served to the end.
+    // Accepted connections are served to the end.
     while program.n_open.load(Ordering::Acquire) > 0 {
         std::thread::park_timeout(Duration::from_millis(10));
     }
     Ok(())
 }
 
-/// What happens at an age happens whether or not anybody calls.
+/// What happens at an age happens with or without connections.
 fn watch_age(program: &Arc<Program>, listener: &Listener) -> io::Result<()> {
     if let Some(age) = program.behaviour.die_after {
         std::thread::spawn(move || {
@@ -344,7 +345,7 @@ impl Program {
     }
 
     /// Waits for the next request; while stopping only for a moment: a client that has one on its
-    /// way gets its answer, with a word that it was the last.
+    /// way gets its answer, with a notice that it was the last.
     fn wait_for_request(
         &self,
         reader: &mut BufReader<&Stream>,
@@ -420,7 +421,7 @@ impl Program {
         Ok(())
     }
 
-    /// Lines come back, until the client has said enough.
+    /// Echoes lines until the client ends the connection.
     fn talk(&self, reader: &mut BufReader<&Stream>) -> io::Result<()> {
         let mut stream = *reader.get_ref();
         let head =

@@ -58,7 +58,7 @@ impl Stage {
     fn set() -> io::Result<Self> {
         let dir = tempfile::tempdir()?;
         let program = std::env::current_exe()?;
-        // The port is free the moment before it is asked for; nobody else wants it on loopback.
+        // The port was free a moment earlier; no other program is expected to take it on loopback.
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         fs::write(dir.path().join("halley.toml"), config(address))?;
         out::say(format!("the stage: {}, http://{address}/", dir.path().display()));

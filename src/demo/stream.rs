@@ -88,7 +88,7 @@ impl Stream {
         }
     }
 
-    /// Who is at the other end, for people.
+    /// The peer's address, for people.
     pub fn peer(&self) -> String {
         match self {
             Self::Tcp(stream) => {

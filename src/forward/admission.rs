@@ -1,7 +1,7 @@
 //! How many connections may be open, over all workers.
 //!
 //! A worker that may not accept takes the listeners out of its epoll, so that waiting connections
-//! do not wake it, and says so here; whoever ends a connection wakes it.
+//! do not wake it, and registers here; a worker that ends a connection wakes it.
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -28,8 +28,8 @@ impl Admission {
         Self { n_most, n_open: AtomicUsize::new(0), n_deaf: AtomicUsize::new(0), desks }
     }
 
-    /// Gives a client that has a place to whoever has clearly less to do; it comes back when that
-    /// is nobody.
+    /// Gives a client that has a place to a worker that has clearly less to do; it comes back when
+    /// there is no such worker.
     pub fn pass(&self, client: OwnedFd, own: &Desk) -> Option<OwnedFd> {
         let n_own = own.n_open();
         if n_own < CLEARLY {
@@ -57,7 +57,7 @@ impl Admission {
         self.n_open.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Gives a place back, and wakes who waits for one.
+    /// Gives a place back, and wakes the workers if one of them waits for a place.
     pub fn leave(&self) {
         self.step_back();
         if self.n_deaf.load(Ordering::SeqCst) > 0 {
@@ -65,7 +65,7 @@ impl Admission {
         }
     }
 
-    /// A worker waits for a place. True when there is one: an end just before was not told to it.
+    /// A worker waits for a place. True when there is one: an end just before did not wake it.
     pub fn become_deaf(&self) -> bool {
         self.n_deaf.fetch_add(1, Ordering::SeqCst);
         self.n_open.load(Ordering::SeqCst) < self.n_most

@@ -41,10 +41,10 @@ pub struct Connection {
     client: OwnedFd,
     /// Absent while it refuses.
     backend: Option<OwnedFd>,
-    /// The backend has taken bytes, or the kernel said that it would. Before that an error means
-    /// that nobody was there, and nothing is lost.
+    /// The backend has taken bytes, or the kernel reported that it would. Before that an error
+    /// means that no backend was there, and nothing is lost.
     is_confirmed: bool,
-    /// What the backend has to be told before the client's bytes.
+    /// What has to be sent to the backend before the client's bytes.
     header: Vec<u8>,
     up: Flow,
     down: Flow,
@@ -147,7 +147,7 @@ impl Connection {
         Ok(if goes { Next::Turn } else { Next::Rest })
     }
 
-    /// Nobody was there: the client is kept, with what it has sent.
+    /// No backend was there: the client is kept, with what it has sent.
     fn miss_backend(&mut self) -> Next {
         self.backend = None;
         if self.up.is_over() { Next::End } else { Next::Reconnect }

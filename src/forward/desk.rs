@@ -1,7 +1,7 @@
 //! A worker's desk: how much it has to do, and the clients that others have put there.
 //!
 //! The kernel wakes the worker that went to sleep last, so that one would end up with most of the
-//! long connections; whoever accepts a client too many gives it to another.
+//! long connections; a worker that accepts a client too many gives it to another.
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -31,7 +31,7 @@ impl Desk {
 
     /// Wakes the worker.
     pub fn ring(&self) {
-        // Refused after 2^64 - 2 wakes that nobody has read: it is awake then.
+        // Refused after 2^64 - 2 unread wakes: the worker is awake then.
         let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
     }
 

@@ -33,20 +33,20 @@ enum Hearing {
 pub enum Heard {
     /// A connection, which has a place.
     Client(OwnedFd),
-    /// Nobody is there.
+    /// No connection waits.
     Nobody,
-    /// This time it did not go; somebody may be there.
+    /// Accepting failed this time; a connection may be waiting.
     Missed,
     /// It hears nothing for now, or for good.
     Deaf,
 }
 
 /// The listeners of one worker, its own copies. They are never shut down: their queues belong to
-/// whoever accepts next.
+/// the process that accepts next.
 #[derive(Debug)]
 pub struct Ears<'a> {
     listeners: Vec<OwnedFd>,
-    /// Which of them somebody else has shut down.
+    /// Which of them another process has shut down.
     gone: Vec<usize>,
     admission: &'a Admission,
     hearing: Hearing,
@@ -91,13 +91,13 @@ impl<'a> Ears<'a> {
         self.listeners.len()
     }
 
-    /// Whether a connection waits to be accepted. What cannot be told is tried.
+    /// Whether a connection waits to be accepted. When that cannot be read, accepting is tried.
     pub fn is_somebody_at(&self, index: usize) -> bool {
         self.listeners.get(index).is_some_and(|own| listen::is_readable(own).unwrap_or(true))
     }
 
-    /// Accepts one connection, which has a place then: who is left wakes this worker again, or an
-    /// idle one.
+    /// Accepts one connection, which has a place then: connections that are left wake this worker
+    /// again, or an idle one.
     pub fn accept(&mut self, index: usize, epoll: impl AsFd) -> Heard {
         let Some(listener) = self.listeners.get(index) else { return Heard::Nobody };
         if self.hearing != Hearing::Open {
@@ -160,7 +160,7 @@ impl<'a> Ears<'a> {
         }
     }
 
-    /// Hears no more, and lets the listeners go: whoever is given one next has it alone.
+    /// Hears no more, and lets the listeners go: the next process to get one has it alone.
     pub fn close(&mut self, epoll: impl AsFd) {
         match std::mem::replace(&mut self.hearing, Hearing::Closed) {
             Hearing::Open => self.unregister(epoll),

@@ -15,7 +15,7 @@ const N_TURNS: usize = 16;
 enum Source {
     /// It may have bytes.
     Ready,
-    /// It has none until the kernel says so.
+    /// It has none until the kernel reports some.
     Dry,
     /// It will have no more.
     Ended,
@@ -45,16 +45,16 @@ pub enum Progress {
 #[derive(Debug)]
 pub struct Flow {
     source: Source,
-    /// The source's other end said that it sends no more: what is left has to be read up to its end.
+    /// The source's other end has shut down its sending: what is left has to be read up to its end.
     is_closing: bool,
-    /// The sink takes no more until the kernel says so.
+    /// The sink takes no more until the kernel reports it writable.
     is_blocked: bool,
     /// There while bytes are held.
     pipe: Option<Pipe>,
     n_held: usize,
     /// The sink has taken bytes.
     pub has_moved: bool,
-    /// The sink was told that there will be no more.
+    /// The end of the bytes was passed on to the sink.
     pub is_passed_on: bool,
 }
 

@@ -1,4 +1,4 @@
-//! The PROXY protocol's binary header, version 2: who the client really is, told before its bytes.
+//! The PROXY protocol's binary header, version 2: the client's real address, sent before its bytes.
 //!
 //! Source: `proxy-protocol.txt` of HAProxy, section 2.2. Numbers are big-endian.
 

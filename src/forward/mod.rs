@@ -1,14 +1,14 @@
 //! The forwarder: gives every connection of some inherited listeners to a backend that listens at
 //! an address of its own (`handoff = "port"`).
 //!
-//! Or it passes on who was left waiting in a slot that nobody accepts from any more (`--to called
-//! --until-empty`): it takes them, lets the slot go, and leaves with the last of them. It is a
-//! process, so that their connections outlive the supervisor.
+//! Or it relays the connections that were left waiting in a slot that no process accepts from any
+//! more (`--to called --until-empty`): it takes them, lets the slot go, and exits with the last of
+//! them. It is a process, so that these connections outlive the supervisor.
 //!
 //! For an instance it is one process, in its slots, so that steering, shares and a standby are as
 //! for a program that takes sockets. Bytes go from socket to pipe to socket by `splice(2)` and never
 //! come here. A backend that is not there is waited for: late, never lost. It must never shut a
-//! listener down: whoever runs after it accepts what it has left in the queue.
+//! listener down: the process that runs after it accepts what it has left in the queue.
 //! A panic would end every connection of the process, so nothing here may index or slice, tests
 //! aside.
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::string_slice))]
@@ -66,7 +66,7 @@ enum ForwardError {
     },
 }
 
-/// The forwarder's `main`: 0 when it was told to stop and every connection has ended. `SIGPIPE` is
+/// The forwarder's `main`: 0 when it was asked to stop and every connection has ended. `SIGPIPE` is
 /// ignored, as Rust's runtime has it.
 #[must_use]
 pub fn main(args: &[OsString]) -> ExitCode {
@@ -125,8 +125,8 @@ fn forward(options: &Options) -> Result<(), ForwardError> {
     run.map_err(at("epoll_wait"))
 }
 
-/// The sockets that were handed over (`sd_listen_fds(3)`): listeners, and clients that somebody has
-/// accepted already.
+/// The sockets that were handed over (`sd_listen_fds(3)`): listeners, and clients that are accepted
+/// already.
 fn inherited() -> Result<(Vec<OwnedFd>, Vec<OwnedFd>), ForwardError> {
     let variable = |name: &str| std::env::var(name).unwrap_or_default();
     let pid = variable("LISTEN_PID");
@@ -167,8 +167,8 @@ fn raise_file_limit() -> usize {
 }
 
 /// How many clients can be served without ever lacking a descriptor: each has two sockets and, when
-/// nobody reads, two pipes. One that was accepted and gets no backend for lack of descriptors would
-/// be worse off than one that waits in the queue.
+/// bytes stay unread, two pipes. One that was accepted and gets no backend for lack of descriptors
+/// would be worse off than one that waits in the queue.
 fn n_clients_possible(n_files: usize, n_threads: usize, n_listeners: usize) -> usize {
     let n_own = 16 + (n_threads + 1) * n_listeners + n_threads * (2 + 2 * pipe::Pool::N_MOST);
     (n_files.saturating_sub(n_own) / 6).max(1)

@@ -1,4 +1,4 @@
-//! What the forwarder is told on its command line.
+//! The forwarder's command line.
 
 use std::num::NonZeroUsize;
 
@@ -19,7 +19,7 @@ pub struct Options {
     /// Connections open at once; others wait in the kernel's queue [default: what descriptors allow]
     #[arg(long, value_name = "N")]
     pub max_clients: Option<NonZeroUsize>,
-    /// Take who waits, let the listeners go, and leave with the last connection
+    /// Take the waiting connections, let the listeners go, and leave with the last connection
     #[arg(long)]
     pub until_empty: bool,
     /// Worker threads [default: 2, or 1 on a single processor]

@@ -29,7 +29,7 @@ pub struct Pipe {
 impl Pipe {
     fn new() -> Result<Self, Errno> {
         let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-        // Refused to a user who has many pipes already; then it stays as small as it is.
+        // Refused to a user with many pipes already; then it stays as small as it is.
         let n_slots = match fcntl_setpipe_size(&write, N_SLOTS_WANTED * N_PAGE) {
             Ok(_) => N_SLOTS_WANTED,
             Err(_) => N_SLOTS_LEAST,

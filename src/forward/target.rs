@@ -18,9 +18,9 @@ pub enum Target {
     Tcp(SocketAddr),
     /// The path of a Unix stream socket.
     Unix(SocketAddrUnix),
-    /// The address that the client itself has called: who was left waiting goes where the others
-    /// go. So it does not come from 127.0.0.1, which programs trust, unless it came from this
-    /// machine: from far away it comes from the machine's own address.
+    /// The address that the client itself has connected to: connections that were left waiting go
+    /// where the others go. So a connection does not come from 127.0.0.1, which programs trust,
+    /// unless it came from this machine: from far away it comes from the machine's own address.
     Called,
 }
 

@@ -80,7 +80,7 @@ impl<'a> Worker<'a> {
         })
     }
 
-    /// Works until it was told to stop, or has taken all it was to take, and no connection is left.
+    /// Works until it is asked to stop or has taken all it was to take, and no connection is left.
     ///
     /// # Errors
     /// `epoll_wait(2)`'s.
@@ -150,15 +150,15 @@ impl<'a> Worker<'a> {
         self.ears.close(&self.epoll);
     }
 
-    /// Takes everybody who waits and then lets the listeners go, if that is the order. While there
-    /// is no place for all of them it goes on when there is.
+    /// Takes every connection that waits and then lets the listeners go, if that is the order.
+    /// While there is no place for all of them it goes on when there is.
     fn take_all(&mut self) {
         if !self.options.until_empty || self.is_leaving {
             return;
         }
         for index in 0..self.ears.n_listeners() {
-            // Whether accept(2) waits is written on the socket, for everybody who has it: somebody
-            // else may have it wait again.
+            // Whether accept(2) blocks is a flag of the socket, shared by every process that has
+            // it: another process may make it block again.
             while self.ears.is_somebody_at(index) {
                 match self.ears.accept(index, &self.epoll) {
                     Heard::Client(client) => self.take(client),

@@ -32,7 +32,7 @@ impl Catches {
     }
 
     /// Answers calls that wait, of each program a few in one round: one that binds without end keeps
-    /// nobody else waiting. Lets go of filters that nobody runs under any more.
+    /// no other program waiting. Lets go of filters that no process runs under any more.
     pub fn answer(&mut self, kept: &BTreeMap<String, OwnedFd>) {
         self.0.retain(|watch| {
             for _ in 0..N_CALLS_A_ROUND {
@@ -104,7 +104,7 @@ fn is_ours(catches: &[Catch], path: &std::path::Path) -> bool {
 }
 
 /// The name of the socket for this wish: the same address before the same family before the same
-/// port. The host says where a service listens, so a program's narrower or wider address is no
+/// port. The host decides where a service listens, so a program's narrower or wider address is no
 /// reason to let it listen beside us.
 fn best<'a>(catches: &'a [Catch], wanted: &Wanted, is_stream: bool) -> Option<&'a str> {
     let fits = catches.iter().filter(|catch| catch.at.is_stream() == is_stream);

@@ -21,7 +21,7 @@ pub struct Children {
 pub struct Child {
     /// The supervisor's label; never read here.
     pub label: String,
-    /// Who it is.
+    /// The process's identity.
     pub identity: Identity,
     /// How it ended.
     pub end: Option<End>,
@@ -43,7 +43,7 @@ struct UnderWay {
 pub struct Launched {
     /// The request that asked for it.
     pub seq: u64,
-    /// Who runs, or why nobody does.
+    /// The process that runs, or why none does.
     pub result: Result<Identity, LaunchError>,
     /// What it runs under, when its binds are intercepted.
     pub filter: Option<(OwnedFd, Vec<Catch>)>,
@@ -179,7 +179,7 @@ impl Children {
         self.by_id.iter().filter(|(_, child)| child.end.is_none()).map(|(id, _)| *id).collect()
     }
 
-    /// Ends that nobody has acknowledged.
+    /// The number of ends that are not acknowledged yet.
     pub fn n_unacknowledged(&self) -> usize {
         self.by_id.values().filter(|child| child.end.is_some()).count()
     }

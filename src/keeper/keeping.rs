@@ -138,7 +138,7 @@ impl Keeper {
                     let ms = self.setup.stop_deadline.as_millis();
                     Stop::Asked(now.after_ms(u64::try_from(ms).unwrap_or(u64::MAX)))
                 }
-                // Somebody is in a hurry.
+                // A second request to stop: do not wait for the deadline.
                 Stop::Asked(_) => self.end_what_is_left(now),
                 other => other,
             };
@@ -293,8 +293,8 @@ impl Keeper {
         self.supervised.tell(&tell, &[]);
     }
 
-    /// Compare and act: what has ended by now is taken in first, so that nobody counts as alive
-    /// who has ended.
+    /// Compare and act: what has ended by now is taken in first, so that no child that has ended
+    /// counts as alive.
     fn signal(
         &mut self,
         seq: u64,

@@ -46,7 +46,7 @@ pub struct KeeperError {
     pub source: io::Error,
 }
 
-/// Runs the keeper until it is told to stop.
+/// Runs the keeper until it is asked to stop.
 ///
 /// # Errors
 /// When it cannot be set up. Once it runs it does not fail.

@@ -1,4 +1,4 @@
-//! What supervisor and keeper say to each other: one JSON message per packet of a `SOCK_SEQPACKET`
+//! The messages between supervisor and keeper: one JSON message per packet of a `SOCK_SEQPACKET`
 //! socketpair, descriptors beside it (`SCM_RIGHTS`).
 //!
 //! The keeper is the side that must not die, so it knows little: descriptors under names, children
@@ -39,7 +39,7 @@ pub enum Ask {
         /// [`VERSION`] of the supervisor.
         version: u16,
     },
-    /// The supervisor is up: the keeper tells systemd `READY=1` the first time.
+    /// The supervisor is up: the keeper sends systemd `READY=1` the first time.
     Ready,
     /// Keep the one descriptor that came with this message, under this name.
     /// `Failed` when the name is taken.
@@ -65,7 +65,7 @@ pub enum Ask {
     /// Send a signal, if every child of `only_if_alive` is alive at this instant; else
     /// [`Tell::Refused`]. `Done` also when the child is gone already.
     Signal {
-        /// Whom.
+        /// The child to signal.
         child: ChildId,
         /// The signal's number.
         signal: i32,
@@ -109,7 +109,7 @@ pub enum Tell {
         child: ChildId,
         /// The label it was started with.
         label: String,
-        /// Who it is.
+        /// The process's identity.
         identity: Identity,
         /// Its end, when it has ended and was not acknowledged.
         end: Option<End>,
@@ -123,7 +123,7 @@ pub enum Tell {
     Spawned {
         /// Which request.
         seq: u64,
-        /// Who it is.
+        /// The process's identity.
         identity: Identity,
     },
     /// Not done, on purpose: a child that had to be alive is not.
@@ -144,14 +144,14 @@ pub enum Tell {
         /// The reason in words.
         why: String,
     },
-    /// A child has ended. Told once to each supervisor, kept until acknowledged.
+    /// A child has ended. Sent once to each supervisor, kept until acknowledged.
     Ended {
         /// Which child.
         child: ChildId,
         /// How.
         end: End,
     },
-    /// The keeper was asked to stop (`SIGTERM`, `SIGINT`): take everything down, then say
+    /// The keeper was asked to stop (`SIGTERM`, `SIGINT`): take everything down, then send
     /// [`Ask::Stopped`].
     Stop,
     /// The keeper was asked to reload (`SIGHUP`).
@@ -166,7 +166,7 @@ pub enum End {
     Exited(i32),
     /// This signal ended it.
     Killed(i32),
-    /// It is gone and nobody could learn how.
+    /// It is gone, and how it ended could not be learned.
     Unknown,
 }
 

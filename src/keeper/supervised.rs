@@ -110,7 +110,7 @@ impl Supervised {
         }
     }
 
-    /// Ends it for good: the keeper leaves, and leaves nobody behind.
+    /// Ends it for good: the keeper exits, and leaves no process behind.
     pub fn end(&mut self) {
         self.kill();
         if let Some(running) = self.running.take()
@@ -137,7 +137,7 @@ impl Supervised {
         self.start_at = Some(now.after_ms(self.backoff.pause_ms()));
     }
 
-    /// It has said hello.
+    /// It has sent its hello.
     pub fn greeted(&mut self) {
         if let Some(running) = &mut self.running {
             running.greeted = true;
@@ -209,7 +209,7 @@ fn start(setup: &Setup) -> io::Result<Running> {
     // Ctrl-C in a terminal is for the keeper, which stops things in order.
     command.process_group(0);
     command.env(LINK, theirs.as_raw_fd().to_string());
-    // systemd is told by the keeper alone.
+    // Only the keeper notifies systemd.
     command.env_remove("NOTIFY_SOCKET");
     fcntl_setfd(&theirs, FdFlags::empty())?;
     let child = command.spawn()?;

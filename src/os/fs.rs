@@ -81,7 +81,7 @@ pub struct Lock(File);
 /// Why there is no lock.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    /// Somebody holds it.
+    /// The lock is held already.
     #[error("{holder} holds it")]
     Held {
         /// What the holder wrote into it.

@@ -4,7 +4,7 @@
 //! every other call through; the kernel caches that decision, so other calls cost nothing (Linux
 //! 5.11). The keeper holds the filter's descriptor, reads what the program asked for, and either
 //! puts a socket of ours in the place of the program's or lets the call go on untouched. If the
-//! descriptor is closed, later binds fail with `ENOSYS`: it is held as long as anybody runs under
+//! descriptor is closed, later binds fail with `ENOSYS`: it is held as long as a process runs under
 //! the filter.
 
 use std::io;
@@ -47,7 +47,7 @@ pub enum Report {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
     id: u64,
-    /// Who calls: a thread of the program or of one of its descendants.
+    /// The calling thread, of the program or of one of its descendants.
     pub pid: i32,
     /// What it wants.
     pub wish: Wish,
@@ -131,7 +131,7 @@ pub fn install(report: Report) -> io::Result<OwnedFd> {
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: a new descriptor that nobody else has.
+    // SAFETY: a new descriptor that nothing else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(i32::try_from(fd).unwrap_or(-1)) })
 }
 
@@ -163,14 +163,14 @@ fn filter(report: Report) -> Vec<libc::sock_filter> {
     program
 }
 
-/// What a filter has to tell.
+/// The state of a filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Waiting {
     /// A call waits for its answer.
     Call,
     /// None does.
     Nothing,
-    /// Nobody runs under it any more.
+    /// No process runs under it any more.
     Nobody,
 }
 
@@ -219,7 +219,7 @@ fn wish(pid: i32, data: &libc::seccomp_data) -> Wish {
         return Wish::Other;
     };
     let args = data.args;
-    // Descriptors are ints; the upper half of the register says nothing.
+    // Descriptors are ints; the upper half of the register has no meaning.
     let descriptor = |arg: u64| (arg & 0xffff_ffff) as u32 as RawFd;
     if nr == machine.bind {
         let length = usize::try_from(args[2] & 0xffff_ffff).unwrap_or(0);
@@ -309,7 +309,7 @@ impl Call {
         if got < 0 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: a new descriptor that nobody else has.
+        // SAFETY: a new descriptor that nothing else owns.
         let socket = unsafe { OwnedFd::from_raw_fd(i32::try_from(got).unwrap_or(-1)) };
         let kind = rustix::net::sockopt::socket_type(&socket)?;
         let info = std::fs::read_to_string(format!("/proc/{}/fdinfo/{fd}", self.pid));
@@ -362,7 +362,7 @@ impl Call {
         self.send(filter, 0)
     }
 
-    /// The call goes on as if nobody had looked.
+    /// The call goes on as if it had not been intercepted.
     ///
     /// # Errors
     /// `ioctl(2)`'s.
@@ -383,7 +383,7 @@ impl Call {
         match result {
             0 => Ok(()),
             _ => match io::Error::last_os_error() {
-                // The caller is gone; there is nobody to answer.
+                // The calling thread is gone; there is no call to answer.
                 error if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
                 error => Err(error),
             },

@@ -2,7 +2,7 @@
 //!
 //! The keeper starts this same binary as a launcher; it takes its [`LaunchSpec`] from a memfd,
 //! puts descriptors, limits, user and directory in place and becomes the program. What goes wrong
-//! is written into a close-on-exec pipe; the pipe's silent end says that the program runs.
+//! is written into a close-on-exec pipe; its end of file without data means that the program runs.
 
 use std::ffi::{CString, OsString};
 use std::fs::File;
@@ -40,7 +40,7 @@ pub struct LaunchSpec {
     pub env: Vec<(String, String)>,
     /// Working directory.
     pub cwd: String,
-    /// Whom to become.
+    /// The user to run as.
     pub user: Option<LaunchUser>,
     /// Kept descriptors that become 3, 4, … in this order, with their `LISTEN_FDNAMES`.
     pub listen: Vec<ListenFd>,
@@ -316,7 +316,7 @@ fn place(listen: &[RawFd]) -> io::Result<()> {
     }
     let cloexec = 4_u32;
     let from = libc::c_uint::try_from(first_free).unwrap_or(3);
-    // SAFETY: close_range(2) with CLOEXEC (Linux 5.11) only sets flags; older kernels say ENOSYS
+    // SAFETY: close_range(2) with CLOEXEC (Linux 5.11) only sets flags; older kernels return ENOSYS
     // or EINVAL, and then the flags are as the keeper set them: all close-on-exec but the passed.
     unsafe { libc::syscall(libc::SYS_close_range, from, libc::c_uint::MAX, cloexec) };
     Ok(())
@@ -389,7 +389,7 @@ fn candidates(spec: &LaunchSpec) -> Vec<PathBuf> {
     path.split(':').map(|dir| Path::new(dir).join(&spec.program)).collect()
 }
 
-/// What an `errno` of `execve(2)` means, for somebody who did not build the program.
+/// What an `errno` of `execve(2)` means, for operators who did not build the program.
 fn exec_text(path: &Path, errno: nix::errno::Errno) -> String {
     use nix::errno::Errno;
     let path_text = path.display();

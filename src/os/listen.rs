@@ -17,12 +17,12 @@ use crate::os::proc;
 /// Why an address cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
-    /// Somebody else has it.
+    /// Another process has it.
     #[error("{address} is in use by {holder}")]
     InUse {
         /// The address.
         address: SocketAddr,
-        /// Who has it, as far as it can be seen.
+        /// The process that has it, as far as it can be seen.
         holder: String,
     },
     /// A port below 1024 without the right to it.
@@ -90,7 +90,7 @@ pub fn tcp_slot(address: SocketAddr) -> Result<OwnedFd, ListenError> {
     slot(SocketType::STREAM, address)
 }
 
-/// Fails when anybody else has the address, also one that would silently share the port with us
+/// Fails when another process has the address, also one that would silently share the port with us
 /// (`SO_REUSEPORT` of the same user).
 ///
 /// # Errors
@@ -212,7 +212,7 @@ pub fn is_readable(socket: impl AsFd) -> io::Result<bool> {
     Ok(fds[0].revents().contains(PollFlags::IN))
 }
 
-/// Throws away datagrams that nobody has read.
+/// Throws away unread datagrams.
 ///
 /// # Errors
 /// `recvfrom(2)`'s.
@@ -230,7 +230,7 @@ pub fn discard(slot: impl AsFd) -> io::Result<u32> {
     }
 }
 
-/// Whether `accept(2)` waits: the flag belongs to the open socket, and so to the program as well.
+/// Whether `accept(2)` blocks: the flag belongs to the open socket, and so to the program as well.
 ///
 /// # Errors
 /// `ioctl(2)`'s.
@@ -250,7 +250,7 @@ pub fn set_nonblocking(slot: impl AsFd) -> io::Result<()> {
 /// the flag belongs to the open socket, and others may have set it since.
 ///
 /// # Errors
-/// `accept(2)`'s; `WouldBlock` when nobody is there.
+/// `accept(2)`'s; `WouldBlock` when no connection waits.
 pub fn accept(slot: impl AsFd) -> io::Result<std::net::TcpStream> {
     if !is_readable(&slot)? {
         return Err(io::ErrorKind::WouldBlock.into());

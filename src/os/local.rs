@@ -21,18 +21,18 @@ pub struct Access {
     pub owner: (Option<u32>, Option<u32>),
 }
 
-/// What the kernel says about a unix socket.
+/// What the kernel reports about a unix socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Told {
     /// A listening one: connections that wait to be accepted.
     pub n_queued: u32,
-    /// A connected one: the other side has been accepted by somebody.
+    /// A connected one: the other side has been accepted.
     pub is_accepted: bool,
 }
 
 /// Makes a stream socket with a path, in the place of a stale one. It is bound under another name
-/// and renamed: a program that removes "its" path when it ends, as `getsockname(2)` tells it, removes
-/// nothing.
+/// and renamed: a program that removes "its" path when it ends, as `getsockname(2)` reports it,
+/// removes nothing.
 ///
 /// # Errors
 /// The system's.
@@ -68,7 +68,7 @@ pub fn publish(own: &Path, public: &Path) -> io::Result<()> {
     }
     std::fs::hard_link(own, &temporary)?;
     std::fs::rename(&temporary, public)?;
-    // Two names of one file: rename(2) does nothing then, and says nothing.
+    // Two names of one file: rename(2) does nothing then, and reports no error.
     match std::fs::remove_file(&temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
@@ -85,15 +85,15 @@ pub fn is_same(one: &Path, other: &Path) -> bool {
 /// What is at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Occupant {
-    /// Nothing, or a socket that nobody listens on.
+    /// Nothing, or a socket that no process listens on.
     Free,
-    /// A socket that somebody listens on.
+    /// A socket that a process listens on.
     Listener,
     /// Something else than a socket.
     Other,
 }
 
-/// Looks who has a path.
+/// Finds out what occupies a path.
 ///
 /// # Errors
 /// The system's.

@@ -1,5 +1,5 @@
 //! A few numbers in anonymous memory that outlives the process which wrote them, as long as
-//! somebody holds the descriptor (`memfd_create(2)`, Linux 3.17).
+//! a process holds the descriptor (`memfd_create(2)`, Linux 3.17).
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -20,7 +20,7 @@ pub mod sockets;
 pub mod steer;
 pub mod usage;
 
-/// What goes wrong inside is told on stderr, one line each; time is the journal's business.
+/// Internal failures are logged to stderr, one line each; time is the journal's business.
 pub fn log_to_stderr() {
     let told = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
@@ -33,7 +33,7 @@ pub fn log_to_stderr() {
 }
 
 /// Ends the whole process at the first panic of any of its threads and tasks, in builds that unwind
-/// too; `message` says on stderr what follows from it.
+/// too; `message` reports on stderr what follows from it.
 pub fn abort_on_panic(message: &'static str) {
     std::panic::set_hook(Box::new(move |panic| {
         tracing::error!(%panic, "{message}");

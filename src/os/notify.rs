@@ -3,8 +3,8 @@
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
-/// Sends `state`, such as `READY=1`. Without `$NOTIFY_SOCKET` there is nobody to tell; a failure
-/// is nobody's concern but systemd's, which has its own deadline.
+/// Sends `state`, such as `READY=1`. Without `$NOTIFY_SOCKET` it does nothing; a failure to send is
+/// left to systemd, which has its own deadline.
 pub fn notify(state: &str) {
     let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
     let path = path.to_string_lossy().into_owned();

@@ -41,7 +41,7 @@ pub fn copy(from: impl AsFd, to: impl AsFd) {
         }
     }
     for name in [libc::SO_RCVBUF, libc::SO_SNDBUF] {
-        // The kernel doubles what is set (socket(7)) and says the double.
+        // The kernel doubles what is set (socket(7)) and returns the double.
         match (get(&from, libc::SOL_SOCKET, name), get(&to, libc::SOL_SOCKET, name)) {
             (Some(wanted), Some(present)) if wanted > present => {
                 set(&to, libc::SOL_SOCKET, name, wanted / 2);

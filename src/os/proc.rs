@@ -1,4 +1,4 @@
-//! Processes: who they are, what descends from them, what they hold (`proc(5)`, `pidfd_open(2)`).
+//! Processes: their identity, what descends from them, what they hold (`proc(5)`, `pidfd_open(2)`).
 //!
 //! A process is its pid and its start time; a signal goes through a pidfd that was opened and then
 //! checked against both, so that it can never reach a stranger with a used-again pid.
@@ -20,7 +20,7 @@ use crate::os::launch::LaunchUser;
 /// The environment name that marks every process of a child.
 pub const TOKEN: &str = "HALLEY_CHILD";
 
-/// Who a process is. A pid alone is never trusted.
+/// The identity of a process. A pid alone is never trusted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// Process id.
@@ -77,7 +77,7 @@ fn field(pid: i32, number: usize) -> io::Result<String> {
     value.map(str::to_owned).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
-/// Who a running process is.
+/// The identity of a running process.
 ///
 /// # Errors
 /// When there is no such process.
@@ -246,7 +246,7 @@ pub fn home(name: &str) -> Option<String> {
 /// # Errors
 /// `sigaction(2)`'s.
 pub fn on_signal(number: i32, action: impl Fn() + Send + Sync + 'static) -> io::Result<()> {
-    // SAFETY: the callers' actions only store to atomics, which is async-signal-safe.
+    // SAFETY: all actions passed in only store to atomics, which is async-signal-safe.
     unsafe { signal_hook::low_level::register(number, action) }.map(drop)
 }
 
@@ -292,13 +292,13 @@ pub fn take_inherited(n_sockets: i32) -> Result<Vec<OwnedFd>, (i32, io::Error)> 
     }
     let check = |number| inherited_number(number).map(drop).map_err(|error| (number, error));
     (3..3 + n_sockets).try_for_each(check)?;
-    // SAFETY: all are open, were put there by whoever started this process, and nobody here has
-    // taken them: this is the only place that does, and it has not been here before.
+    // SAFETY: all are open, were put there by the process that started this one, and no code here
+    // has taken them: this is the only place that does, and it has not been here before.
     Ok((3..3 + n_sockets).map(|number| unsafe { OwnedFd::from_raw_fd(number) }).collect())
 }
 
-/// Whether a process still has a socket open. What cannot be seen counts as open: who asks is
-/// about to give the socket to somebody else.
+/// Whether a process still has a socket open. What cannot be seen counts as open, because the
+/// socket is about to be given to another process.
 #[must_use]
 pub fn has_socket(process: &Identity, inode: u64) -> bool {
     let is_there = || start_ticks(process.pid).ok() == Some(process.start_ticks);

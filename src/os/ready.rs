@@ -23,7 +23,7 @@ pub fn both(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
 }
 
 /// Wakes up when a listening socket is hung up, and not for the connections that arrive: they wake
-/// who waits for `EPOLLIN` or `EPOLLPRI` (`sock_def_readable`; measured, one wake-up a connection),
+/// waiters for `EPOLLIN` or `EPOLLPRI` (`sock_def_readable`; measured, one wake-up a connection),
 /// and a listening socket is never writable.
 ///
 /// # Errors

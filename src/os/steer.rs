@@ -40,7 +40,7 @@ pub struct Instruction {
 /// Why no program was built.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProgramError {
-    /// Nobody would get the other connections.
+    /// No slot would get the other connections.
     #[error("no slot has a weight")]
     NoShare,
     /// A position that the group does not have.

@@ -13,7 +13,7 @@ use crate::os::proc;
 pub struct Usage {
     /// Resident memory, pages that several share counted for each.
     pub rss_bytes: u64,
-    /// Open descriptors; absent when somebody may not look.
+    /// Open descriptors; absent without permission to read them.
     pub n_fds: Option<u64>,
     /// Threads.
     pub n_threads: u64,

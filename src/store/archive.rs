@@ -1,4 +1,4 @@
-//! Archives: tar, plain or packed by gzip or zstd, told by their first bytes and not their name.
+//! Archives: tar, plain or packed by gzip or zstd, detected by their first bytes, not their name.
 //!
 //! The `tar` crate reads entries; nothing else of it is used: its own unpacking accepts an empty or
 //! cut archive, drops `..` silently and makes files of FIFOs.

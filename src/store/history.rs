@@ -1,4 +1,5 @@
-//! Who, what, when, outcome: `history.ndjson`, one finished operation a line, for people.
+//! The history, `history.ndjson`: user, action, time and outcome of each finished operation, one a
+//! line, for people.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -18,7 +19,7 @@ pub fn append(path: &Path, entry: &HistoryEntry) -> io::Result<()> {
     file.sync_data()
 }
 
-/// The newest operations first. A line nobody can read (a torn tail) is passed over.
+/// The newest operations first. An unreadable line (a torn tail) is skipped.
 ///
 /// # Errors
 /// The system's.

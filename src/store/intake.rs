@@ -20,7 +20,7 @@ use crate::store::archive;
 use crate::store::layout::ServiceLayout;
 use crate::store::tree::Staging;
 
-/// How long a read may wait before it looks whether the operation was called off.
+/// How long a read may wait before it checks whether the operation was aborted.
 const LOOK_UP_MS: i64 = 200;
 
 /// Why an artifact was not taken in.
@@ -35,7 +35,7 @@ pub enum IntakeError {
         /// What came.
         n_bytes: u64,
     },
-    /// It is not what it says.
+    /// The content is damaged.
     #[error("it is damaged: {why}")]
     Damaged {
         /// How that was seen.
@@ -70,7 +70,7 @@ pub enum IntakeError {
         #[source]
         source: io::Error,
     },
-    /// Somebody called the operation off.
+    /// The operation was aborted.
     #[error("it was aborted")]
     Cancelled,
     /// The system's own reason.
@@ -137,13 +137,13 @@ pub enum Received {
     },
 }
 
-/// What a caller lets an intake do.
+/// Limits and callbacks of an intake.
 pub struct Limits<'a> {
     /// Most bytes, packed and unpacked alike.
     pub cap_bytes: u64,
-    /// Set when the operation is called off.
+    /// Set when the operation is aborted.
     pub cancelled: &'a AtomicBool,
-    /// Told the bytes read so far and, when known, all that will come.
+    /// Called with the bytes read so far and, when known, the total.
     pub progress: &'a mut dyn FnMut(u64, Option<u64>),
 }
 
@@ -217,7 +217,7 @@ fn stream(
     Ok(Received::Archive { path, n_bytes, digest: hex(&digest.finalize()) })
 }
 
-/// A pipe over ssh may stall for ever; the operation can be called off all the same.
+/// A pipe over ssh may stall for ever; the operation can be aborted all the same.
 fn wait_readable(source: &File, cancelled: &AtomicBool) -> Result<(), IntakeError> {
     let timeout = Timespec { tv_sec: 0, tv_nsec: LOOK_UP_MS * 1_000_000 };
     loop {

@@ -30,7 +30,7 @@ pub struct Intent {
     pub op: u64,
     /// `release`, `rollback` or `restart`.
     pub kind: String,
-    /// Who asked.
+    /// The user that requested the operation.
     pub actor: String,
     /// What was named as the source.
     pub source: String,
@@ -59,7 +59,7 @@ pub struct Intent {
     /// Release it though the artifact is frozen.
     #[serde(default)]
     pub force: bool,
-    /// Why nobody will want to go back from it.
+    /// The reason for allowing a release that cannot be rolled back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub no_way_back: Option<String>,
 }
@@ -110,7 +110,7 @@ impl Record {
         Self { outcome: Some(outcome), ..Self::of("done", None) }
     }
 
-    /// What watchers were told of it.
+    /// The event that was sent to watching clients for this entry.
     #[must_use]
     pub fn event(&self) -> Option<Event> {
         match (&self.outcome, self.state) {

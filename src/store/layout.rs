@@ -31,7 +31,7 @@ impl Layout {
         self.root.join("lock")
     }
 
-    /// Who, what, when, outcome.
+    /// The history of finished operations: user, action, time, outcome.
     #[must_use]
     pub fn history(&self) -> PathBuf {
         self.root.join("history.ndjson")
@@ -75,7 +75,8 @@ impl ServiceLayout {
         &self.dir
     }
 
-    /// There while it was told that the service is degraded, and not that it has recovered.
+    /// Present from the notification that the service is degraded until the one that it has
+    /// recovered.
     #[must_use]
     pub fn degraded(&self) -> PathBuf {
         self.run().join("degraded")
@@ -141,7 +142,7 @@ impl ServiceLayout {
         self.run().join(format!("{generation}.{index}.log"))
     }
 
-    /// Sockets of instances that are told a path of their own.
+    /// Sockets of instances that are given their own path.
     #[must_use]
     pub fn sockets(&self) -> PathBuf {
         self.run().join("sockets")

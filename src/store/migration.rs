@@ -1,5 +1,5 @@
-//! That a migration of live data was begun: written down before it, so that nobody runs it again
-//! without looking (`ops/N/migration.json`).
+//! The record that a migration of live data was begun (`ops/N/migration.json`): written before the
+//! migration, so that it is not run again without a check.
 
 use std::io;
 
@@ -18,7 +18,7 @@ pub struct Migration {
     pub version: u16,
     /// When, RFC 3339.
     pub at: String,
-    /// The schema's version before it, when there is a probe that tells.
+    /// The schema's version before the migration, when a probe is configured.
     pub before: Option<String>,
 }
 

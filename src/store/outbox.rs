@@ -1,6 +1,6 @@
 //! Notifications that are not delivered yet: `outbox/0000012.json`, one file for each target.
 //!
-//! A file is whole and on the disk before anybody is told that what it is about is over, and it is
+//! A file is whole and on the disk before the end of its event is reported to any client, and it is
 //! removed after its delivery: a crash in between delivers twice, with the same `id`. What could
 //! not be delivered is laid aside in `outbox/dead/`. All of it is the owner's alone.
 
@@ -22,18 +22,18 @@ const N_DEAD_MAX: usize = 1000;
 pub struct Letter {
     /// Version of this format.
     pub version: u16,
-    /// Who is told.
+    /// The name of the target.
     pub target: String,
     /// What.
     pub notification: Notification,
 }
 
-/// What a target is told. Keys are only ever added. It never has values of the environment.
+/// What is sent to a target. Keys are only ever added. It never has values of the environment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notification {
     /// Version of this record.
     pub version: u16,
-    /// The same in each delivery of it: who sees it again drops it.
+    /// The same in each delivery of the notification: receivers discard duplicates by `id`.
     pub id: String,
     /// When it happened, RFC 3339.
     pub at: String,
@@ -124,7 +124,7 @@ impl Outbox {
         durable::replace(&self.path(number), &serde_json::to_vec(letter)?, 0o600)
     }
 
-    /// Reads a letter; `None` when somebody has removed it.
+    /// Reads a letter; `None` when its file has been removed.
     ///
     /// # Errors
     /// The system's, and when it is not what was written.

@@ -31,7 +31,7 @@ pub struct Manifest {
     pub at: String,
     /// What was named as its source.
     pub source: String,
-    /// Who brought it.
+    /// The user that released it.
     pub actor: String,
     /// Its own version, from `release.toml`.
     pub label: Option<String>,
@@ -90,7 +90,7 @@ pub fn write(
     set_verdict(paths, release, Verdict::Staged, None)
 }
 
-/// Says what became of a release.
+/// Records the verdict of a release.
 ///
 /// # Errors
 /// The system's.

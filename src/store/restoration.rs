@@ -18,9 +18,9 @@ pub struct Restoration {
     pub version: u16,
     /// The backup that is put in place.
     pub backup: String,
-    /// The backup of what was there before; none when it could not be taken and nobody minded.
+    /// The backup of the earlier data; none when it failed and the request allowed that.
     pub before: Option<String>,
-    /// Who asked.
+    /// The user that requested the restore.
     pub actor: String,
     /// When, RFC 3339.
     pub at: String,

@@ -25,7 +25,7 @@ pub struct Intent {
     pub version: u16,
     /// The set's number.
     pub set: u64,
-    /// Who asked.
+    /// The user that requested the set.
     pub actor: String,
     /// When, RFC 3339.
     pub at: String,
@@ -54,7 +54,7 @@ pub struct Record {
     pub step: Step,
 }
 
-/// What a line says.
+/// The content of a line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "step", rename_all = "snake_case")]
 pub enum Step {
@@ -113,7 +113,7 @@ pub enum Came {
 pub struct Turn {
     /// The member that is the reason; none when it was an abort or a crash between members.
     pub service: Option<String>,
-    /// The outcome's word when nothing had been flipped.
+    /// The outcome when nothing had been flipped.
     pub outcome: OutcomeWord,
     /// Its exit code.
     pub exit: u8,
@@ -180,7 +180,7 @@ impl Record {
         Self { at: clock::now_rfc3339(), step }
     }
 
-    /// What it says to the machine.
+    /// The state machine's entry for the step.
     #[must_use]
     pub fn entry(&self) -> Option<Entry> {
         match &self.step {

@@ -27,7 +27,7 @@ pub struct State {
     /// Releases that are never pruned.
     #[serde(default)]
     pub pinned: Vec<u64>,
-    /// Somebody said `stop`.
+    /// The service was stopped with `stop`.
     #[serde(default)]
     pub stopped: bool,
     /// Numbers below this one have been given to a release.
@@ -52,7 +52,7 @@ pub struct State {
 pub struct Freeze {
     /// When, RFC 3339.
     pub at: String,
-    /// Who said so.
+    /// The user that set the freeze.
     pub actor: String,
     /// Why.
     pub why: String,
@@ -67,7 +67,7 @@ pub struct Rehearsal {
     pub at: String,
     /// `full` or `light`.
     pub depth: String,
-    /// Why one could not go back to it; absent when one could.
+    /// Why a rollback to the release is not possible; absent when it is.
     pub why: Option<String>,
 }
 

@@ -166,7 +166,7 @@ impl<'a> Staging<'a> {
         &self.dir
     }
 
-    /// Fails when somebody has called the operation off.
+    /// Fails when the operation has been aborted.
     ///
     /// # Errors
     /// [`IntakeError::Cancelled`].

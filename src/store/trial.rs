@@ -52,7 +52,7 @@ pub fn read(paths: &ServiceLayout) -> io::Result<Option<Trial>> {
     Ok(Some(Trial { n_tries_left, ..trial }))
 }
 
-/// Takes one try away and tells how many there were, 0 when there is no trial.
+/// Takes one try away and returns how many there were, 0 when there is no trial.
 ///
 /// # Errors
 /// The system's.

@@ -42,7 +42,7 @@ pub(crate) enum StackError {
     System(#[from] std::io::Error),
 }
 
-/// Runs the stack until the keeper says stop or is gone.
+/// Runs the stack until the keeper orders a stop or is gone.
 ///
 /// # Errors
 /// [`StackError`] when it cannot begin.
@@ -121,7 +121,7 @@ async fn take_over(stack: &Rc<Stack>, config: config::model::Service, inventory:
 }
 
 /// Children and descriptors of services that are not in the configuration are left alone and
-/// said: stopping what serves is nobody's accident.
+/// reported: a serving process must not be stopped by accident.
 async fn report_unknown_children(stack: &Stack, inventory: &mut Inventory) {
     let broken = stack.broken.borrow();
     for found in &inventory.children {

@@ -12,7 +12,7 @@ pub struct Command {
     pub take: Vec<String>,
     /// Brings it to `HALLEY_SHARED`.
     pub restore: Vec<String>,
-    /// Says whether what is in `HALLEY_SHARED` is whole.
+    /// Checks that the data in `HALLEY_SHARED` is intact.
     pub check: Option<Vec<String>>,
 }
 

@@ -25,7 +25,7 @@ kinds! {
         Tcp = tcp,
         /// A command in the release, as the service's user; exit 0 is good.
         Exec(Vec<String>) = exec,
-        /// The program says `READY=1` on `NOTIFY_SOCKET`; from then on being alive is good.
+        /// The program sends `READY=1` to `NOTIFY_SOCKET`; from then on being alive is good.
         Notify = notify,
         ;
         /// Being alive is good (the default for a service without a listener).

@@ -12,7 +12,7 @@ pub(super) const KIND: Kind = Kind::new("command", &["flip", "check"]);
 pub struct Command {
     /// Points the proxy at the upstreams.
     pub flip: Vec<String>,
-    /// Says whether it could.
+    /// Checks that the flip succeeded.
     pub check: Option<Vec<String>>,
 }
 

@@ -1,4 +1,4 @@
-//! What a program says of itself at `/metrics`: Prometheus' text format, version 0.0.4
+//! What a program reports of itself at `/metrics`: Prometheus' text format, version 0.0.4
 //! (<https://prometheus.io/docs/instrumenting/exposition_formats/>).
 //!
 //! A line is `name{label="value",…} number [timestamp]`, or begins with `#`, or is empty. A text

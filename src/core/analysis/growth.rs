@@ -51,7 +51,7 @@ impl Growth {
         Self { bounds, base: None }
     }
 
-    /// Takes a value in, and says which bound it is over.
+    /// Takes a value in, and returns which bound it is over.
     pub fn observe(&mut self, value: u64) -> Option<Over> {
         let base = *self.base.get_or_insert(value);
         let over = self.bounds.iter().find(|bound| value > bound.limit(base));

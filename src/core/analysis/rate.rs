@@ -35,8 +35,8 @@ impl Window {
         Self { rate, seen: VecDeque::new() }
     }
 
-    /// Counts so many more, and says how many there are within the rate's time. A shorter time than
-    /// that is never scaled up: one error in the first moment is one.
+    /// Counts so many more, and returns how many there are within the rate's time. A shorter time
+    /// than that is never scaled up: one error in the first moment is one.
     pub fn add(&mut self, now: Tick, n: u64) -> u64 {
         if n > 0 {
             self.seen.push_back((now, n));

@@ -1,4 +1,4 @@
-//! The part of bad events among all, as a program's own counters tell it.
+//! The part of bad events among all, as a program's own counters report it.
 
 use std::collections::BTreeMap;
 
@@ -40,12 +40,12 @@ impl Increase {
 pub struct RatioBound {
     /// The greatest part, in millionths.
     pub max_ppm: u32,
-    /// Fewer events say nothing.
+    /// Fewer events are inconclusive.
     pub min_total: u32,
 }
 
 impl RatioBound {
-    /// What so many bad ones of all say.
+    /// The result for so many bad events of so many in all.
     #[must_use]
     pub fn judge(self, bad: f64, total: f64) -> Sample {
         let is_enough = total >= f64::from(self.min_total) && total > 0.0;

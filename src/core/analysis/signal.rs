@@ -5,7 +5,7 @@
 
 use crate::core::health::Sample;
 
-/// What is looked at, in the order in which it is told.
+/// What is looked at, in the order in which it is reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Name {
     /// The service's own health check, and its accept queue.
@@ -18,13 +18,13 @@ pub enum Name {
     Descriptors,
     /// Threads.
     Threads,
-    /// Lines of the log that tell of errors.
+    /// Lines of the log that report errors.
     ErrorLines,
     /// The part of bad events that the program itself counts.
     Metrics,
-    /// A command's word.
+    /// A command's result.
     Command,
-    /// Paths that should be answered well.
+    /// Optional paths: failures are inconclusive.
     Wanted,
 }
 
@@ -51,7 +51,7 @@ impl Name {
 pub enum Weight {
     /// The release is bad.
     Required,
-    /// Nobody can say that it is good.
+    /// The verdict is inconclusive: the release is not known to be good.
     Wanted,
 }
 
@@ -60,7 +60,7 @@ pub enum Weight {
 pub struct Ask {
     /// So many bad samples in a row count.
     pub fall: u32,
-    /// Fewer samples that say something are no verdict.
+    /// Fewer conclusive samples are no verdict.
     pub min_samples: u32,
     /// What they mean.
     pub weight: Weight,
@@ -82,12 +82,12 @@ pub enum End {
 pub enum Doubt {
     /// Too little was seen.
     TooFew {
-        /// Samples that said something.
+        /// Conclusive samples.
         n_samples: u32,
         /// How many were wanted.
         min_samples: u32,
     },
-    /// The last sample said nothing.
+    /// The last sample was inconclusive.
     Unclear,
     /// What should be good is not.
     Bad,

@@ -16,9 +16,9 @@ pub enum Verdict {
     Watching,
     /// Good.
     Pass,
-    /// Bad, says this signal.
+    /// Bad, by this signal.
     Fail(Name),
-    /// Over, and these cannot say that it is good.
+    /// Over, and these signals do not show that it is good.
     Inconclusive(Vec<(Name, Doubt)>),
 }
 
@@ -42,7 +42,7 @@ impl Bake {
         self.signals.keys().copied()
     }
 
-    /// Takes a sample in; one of a signal that nobody asked for counts for nothing.
+    /// Takes a sample in; one of a signal that is not configured counts for nothing.
     pub fn observe(&mut self, name: Name, sample: Sample) {
         if let Some(signal) = self.signals.get_mut(&name) {
             signal.observe(sample);
@@ -142,7 +142,7 @@ mod tests {
             ("++", "++", "", "++", Verdict::Inconclusive(vec![(Metrics, too_few)])),
             ("++", "++", "+?", "++", Verdict::Inconclusive(vec![(Metrics, Doubt::Unclear)])),
             ("++", "++", "++", "--", Verdict::Inconclusive(vec![(Wanted, Doubt::Bad)])),
-            // What is bad is worse than what nobody knows.
+            // A bad result is worse than an inconclusive one.
             ("--", "??", "", "--", Verdict::Fail(Probes)),
         ] {
             let mut bake = Bake::new(Tick(50), asks);

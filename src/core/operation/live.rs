@@ -1,7 +1,7 @@
 //! Where new connections go when a supervisor comes up in the middle of an operation.
 //!
 //! The kernel has gone on steering meanwhile. What is decided here is the generation that it steers
-//! to, as far as the journal and the processes tell, so that steering there again changes nothing;
+//! to, as far as the journal and the processes show, so that steering there again changes nothing;
 //! and where that generation is dead, the one that is best in its place. A candidate is never the
 //! choice before its gate has opened.
 
@@ -12,7 +12,7 @@ use crate::core::operation::point::Point;
 /// What is known of an open operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Facts {
-    /// What was asked for, if the journal's word for it is known.
+    /// What was asked for, if the journal's name for it is known.
     pub kind: Option<Kind>,
     /// The phase that was announced last, of those that are known.
     pub last: Option<Phase>,

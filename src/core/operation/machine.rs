@@ -2,8 +2,8 @@
 //!
 //! A phase *is* the one effect that is in flight: the shell announces the phase in the journal
 //! (fsync), performs it, and hands the machine what came of it. Every effect may be performed again
-//! after a crash. Nothing that has served is stopped here: whoever was left by the last flip is
-//! handed to [`crate::core::drain`], which compares before it acts.
+//! after a crash. Nothing that has served is stopped here: the generation that the last flip
+//! steered away from is handed to [`crate::core::drain`], which compares before it acts.
 //!
 //! Rollback is this machine entered at its way back, never a second path.
 
@@ -40,9 +40,9 @@ pub enum Cause {
     Bake,
     /// The candidate's processes ended.
     Died,
-    /// The bake was inconclusive and the policy says go back.
+    /// The bake was inconclusive and the policy is to go back.
     Inconclusive,
-    /// Somebody said `abort`.
+    /// `abort` was ordered.
     Aborted,
     /// The supervisor or the machine went down in the middle.
     Interrupted,
@@ -61,9 +61,9 @@ pub enum Event {
     Inconclusive,
     /// A process of the candidate ended.
     Died,
-    /// Somebody said `abort`.
+    /// `abort` was ordered.
     Abort,
-    /// Somebody said `promote`.
+    /// `promote` was ordered.
     Promote,
 }
 

@@ -31,10 +31,10 @@ pub enum Phase {
     Hook(Point),
     /// Migrate the live data.
     Migrate,
-    /// In turn only: from here on callers wait in a queue that nobody takes from.
+    /// In turn only: from here on connections wait in a queue that no process accepts from.
     Park,
-    /// In turn only: stop the old one. Its callers are held; from here on the way back is a cold
-    /// start.
+    /// In turn only: stop the old one. Its new connections are held; from here on the way back is
+    /// a cold start.
     StopOld,
     /// Start the candidate in its own slots.
     Start,
@@ -54,8 +54,8 @@ pub enum Phase {
     Commit,
     /// Before any flip: stop the candidate, remove what was staged.
     Undo,
-    /// Start this rung's release cold (never rung 0). In turn: hold the callers and stop whoever
-    /// runs before.
+    /// Start this rung's release cold (never rung 0). In turn: first hold the connections and stop
+    /// the release that runs.
     BackStart(u8),
     /// Probe this rung in its own slots.
     BackGate(u8),
@@ -66,7 +66,7 @@ pub enum Phase {
     /// One rename: `last_good` is this rung's release, the trial is gone.
     BackCommit(u8),
     /// No rung held. `Ok`: something answers, it is steered to and left alone. `Failed`: nothing
-    /// answers, callers are held; after a pause the ladder is climbed again.
+    /// answers, connections are held; after a pause the ladder is climbed again.
     Stranded,
     /// Over.
     Done(Outcome),

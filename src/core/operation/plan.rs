@@ -23,8 +23,8 @@ pub struct Plan {
 pub enum Succession {
     /// Side by side: the old one runs until the new one is committed, and after.
     Overlap,
-    /// In turn, for what cannot run twice: callers are held in the queue, the old one is stopped,
-    /// the new one is started.
+    /// In turn, for programs that allow only one instance: connections are held in the queue, the
+    /// old one is stopped, the new one is started.
     InTurn,
 }
 

@@ -5,9 +5,9 @@
 pub enum Point {
     /// Before the data is migrated.
     BeforeMigrate,
-    /// Before the candidate is started; in turn, before its callers are held.
+    /// Before the candidate is started; in turn, before its connections are held.
     BeforeStart,
-    /// When the gate is open, before anybody's connection goes to the candidate.
+    /// When the gate is open, before any connection goes to the candidate.
     BeforeFlip,
     /// When all connections go to it, beside the bake.
     AfterFlip,

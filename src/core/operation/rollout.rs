@@ -1,4 +1,4 @@
-//! Who gets how many of the new connections while an old and a new release are both there.
+//! How new connections are split while an old and a new release are both there.
 
 /// The part of the connections that the new release gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -54,7 +54,7 @@ async fn wanted(book: &Book, paths: &[String]) -> Finding {
     Finding::good()
 }
 
-/// A scrape that does not come says nothing of the release: its health check does.
+/// A failed scrape is no evidence about the release: the health check covers that.
 async fn read(
     book: &Book,
     metrics: &Metrics,
@@ -66,7 +66,7 @@ async fn read(
     }
     let old = match book.beside.as_ref().filter(|beside| beside.is_alive()) {
         Some(crew) => {
-            // One that cannot be read now is held against by what it said last.
+            // An old release that cannot be read now is represented by its last counters.
             if let Err(why) = beside.read(&book.service, crew, metrics).await {
                 tracing::debug!(service = %book.service.name, why, "the old release's metrics");
             }
@@ -114,7 +114,7 @@ async fn run(book: &Book, crew: &Rc<Crew>, command: &Command) -> Finding {
     Finding::good()
 }
 
-/// What a command says by the way it ended.
+/// The finding that follows from how a command ended.
 fn opinion(command: &[String], ran: Ran) -> Finding {
     let program = command.first().map_or("", String::as_str);
     let (sample, why) = match ran {

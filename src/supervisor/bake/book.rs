@@ -1,4 +1,4 @@
-//! What the loops of one bake share: whom they watch, until when, and what they found.
+//! What the loops of one bake share: the watched generation, the end time, and the findings.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,8 +36,8 @@ pub(crate) enum Baked {
 pub(crate) struct Watch {
     /// How long, and how closely.
     pub depth: Depth,
-    /// Who serves beside it, or did a moment ago and still runs: what is bad there too is nobody's
-    /// fault.
+    /// The generation that serves beside it, or did a moment ago and still runs: what is bad there
+    /// too is not blamed on the watched one.
     pub beside: Option<Rc<Crew>>,
 }
 
@@ -60,7 +60,7 @@ pub(super) struct Book {
     warm: Tick,
     pub(super) until: Tick,
     verdict: RefCell<Bake>,
-    /// The last word of each signal that was not good.
+    /// The last text of each signal that was not good.
     said: RefCell<BTreeMap<Name, String>>,
     pub(super) warnings: RefCell<BTreeSet<String>>,
     pub(super) curve: SharedCurve,
@@ -116,7 +116,7 @@ impl Book {
         tokio::time::sleep(Duration::from_millis(left_ms)).await;
     }
 
-    /// What is told when it ends now; nothing as long as it goes on.
+    /// The result to report when it ends now; nothing as long as it goes on.
     pub(super) fn end(&self, now: Tick, n_probes: u32) -> Option<Baked> {
         let verdict = self.verdict.borrow();
         let looked = format!("{n_probes} probes in {}", seconds(self.begun, now));
@@ -169,7 +169,7 @@ fn asks(crew: &Crew, depth: Depth) -> Vec<(Name, Ask)> {
     let (fall, signals) = (settings.health.fall, &settings.bake.signals);
     let ask = |min_samples| Ask { fall, min_samples, weight: Weight::Required };
     let min_probes = settings.bake.min_samples;
-    // Where the limit cannot be read, nobody asked for it either.
+    // An unreadable limit gives no samples, so none are required.
     let limit = (Name::FileLimit, ask(0));
     if depth == Depth::Look {
         return vec![(Name::Probes, ask(min_probes.min(1))), limit];

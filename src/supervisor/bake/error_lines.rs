@@ -1,7 +1,7 @@
-//! Error lines in the log of a watched release, against their rate and against who ran before.
+//! Error lines in the log of a watched release, compared with their rate limit and the old release.
 //!
-//! A release that serves no more writes little: it is also held against what it wrote before the
-//! operation began, which its log tells, so a supervisor that comes after a crash knows it too.
+//! A release that serves no more writes little: the comparison also uses what it wrote before the
+//! operation began. The log has that, so a supervisor that starts after a crash knows it too.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -17,13 +17,13 @@ use crate::os::clock;
 use crate::supervisor::bake::finding::{Finding, Stage};
 use crate::supervisor::processes::log_files::Follow;
 
-/// What is looked at in one go. A program that floods its log keeps nobody waiting; what lies beyond
-/// is not counted.
+/// How much is read in one pass. A program that floods its log delays no other work; what lies
+/// beyond is not counted.
 const LOOK_BYTES_MAX: usize = 1024 * 1024;
 /// What is read of an older log.
 const BEFORE_BYTES_MAX: u64 = 1024 * 1024;
 
-/// The error lines of a release, and of who runs beside it.
+/// The error lines of a release, and of the release that runs beside it.
 #[derive(Debug)]
 pub(crate) struct Lines {
     wanted: ErrorLines,
@@ -105,7 +105,7 @@ impl Lines {
         Finding::new(if is_same { Sample::Unclear } else { Sample::Bad }, text)
     }
 
-    /// Error lines so far: its own, and those of who runs beside it.
+    /// Error lines so far: its own, and those of the release that runs beside it.
     pub(crate) fn n_seen(&self) -> (u64, u64) {
         (self.own.n_seen, self.beside.as_ref().map_or(0, |log| log.n_seen))
     }
@@ -137,8 +137,8 @@ pub(crate) fn before(
     Some(Before { n: n as u64, span_ms })
 }
 
-/// A line of the log is its time, its instance, its text; what Halley itself says there is none of
-/// the program's.
+/// A line of the log is its time, its instance, its text; lines that Halley itself writes are not
+/// counted as the program's.
 fn is_error(line: &str, wanted: &ErrorLines) -> bool {
     let text = line.splitn(3, ' ').nth(2).unwrap_or_default();
     !text.starts_with("halley: ") && wanted.pattern.is_match(text)

@@ -5,14 +5,14 @@ use crate::core::health::Sample;
 /// What one look found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Finding {
-    /// What it says.
+    /// Whether it is good, bad or unclear.
     pub sample: Sample,
     /// Why it is not good.
     pub why: String,
 }
 
 impl Finding {
-    /// All is well.
+    /// No problem found.
     #[must_use]
     pub(crate) fn good() -> Self {
         Self { sample: Sample::Good, why: String::new() }

@@ -65,8 +65,8 @@ fn sum(counters: &[(String, f64)]) -> f64 {
     counters.iter().map(|(_, value)| value).filter(|value| value.is_finite()).sum()
 }
 
-/// What the counters say. Who serves beside the release is held against the same time; an old one
-/// that nobody calls any more against its whole life.
+/// Judges the counters. A release that serves beside this one is compared over the same time; an
+/// old one that gets no more requests, over its whole life.
 pub(crate) fn judge(metrics: &Metrics, own: &Counters, beside: Option<&Counters>) -> Finding {
     let bound = metrics.bound();
     let (bad, total) = own.since();
@@ -132,7 +132,7 @@ mod tests {
         check((0.0, 5.0), None, Sample::Unclear, "5 events, 10 needed");
         check((1.0, 50.0), None, Sample::Good, "");
         check((10.0, 50.0), None, Sample::Bad, "10 of 50 are bad (20.0 %), limit 2 %");
-        // An old one that nobody calls: its whole life counts.
+        // An old release that gets no requests: its whole life counts.
         let quiet = |bad, total| Some(counters((bad, total), (bad, total)));
         check((10.0, 50.0), quiet(1.0, 1000.0), Sample::Bad, "the old release 0.1 %");
         check((10.0, 50.0), quiet(100.0, 1000.0), Sample::Unclear, "the old release 10.0 %");

@@ -2,7 +2,8 @@
 //! of [`crate::core::analysis::verdict`] decide.
 //!
 //! Three of them, side by side, so that none keeps another waiting: the health check with what is
-//! seen without asking anybody ([`passive`]), what is asked over HTTP, and the command ([`active`]). The first one alone returns.
+//! seen without sending a request ([`passive`]), what is asked over HTTP, and the command
+//! ([`active`]). The first one alone returns.
 //!
 //! Nothing of a bake is durable. A supervisor that comes after a crash watches again from the
 //! start, for the whole time and with a warm-up of its own: later, never laxer. A command that its
@@ -65,7 +66,7 @@ pub(crate) async fn watch(
     Report { baked, warnings: book.warnings.take() }
 }
 
-/// The health check, and what can be read without asking anybody, until there is a verdict.
+/// The health check, and what can be read without sending a request, until there is a verdict.
 async fn look_on(book: &Book, transcript: &mut Transcript) -> Baked {
     let mut ends = book.crew.n_ends.subscribe();
     if *ends.borrow_and_update() > 0 {
@@ -94,7 +95,7 @@ async fn look_on(book: &Book, transcript: &mut Transcript) -> Baked {
     }
 }
 
-/// A bad probe counts when who runs beside is good.
+/// A bad probe counts when the generation that runs beside this one is good.
 async fn compared(book: &Book, probe: &Probe, transcript: &mut Transcript) -> Sample {
     if probe.is_good() {
         return Sample::Good;

@@ -1,5 +1,5 @@
-//! What is seen of a watched release without asking anybody: what its processes hold and what they
-//! log, beside those of the old one.
+//! What is seen of a watched release without sending a request: what its processes hold and what
+//! they log, beside those of the old one.
 
 use std::collections::BTreeMap;
 
@@ -82,7 +82,7 @@ impl Quiet {
 
 fn lines_of(book: &Book, wanted: &ErrorLines) -> Lines {
     let own = book.service.logs.path(book.crew.release);
-    // Two generations of one release have one log: it says nothing of either.
+    // Two generations of one release share a log: its lines cannot be attributed to either.
     let beside = book.beside.as_ref().filter(|beside| beside.release != book.crew.release);
     let beside = beside.map(|beside| book.service.logs.path(beside.release));
     // The old one had all connections until the operation began; when that was, its journal knows.

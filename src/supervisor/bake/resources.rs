@@ -1,4 +1,4 @@
-//! What the watched processes hold, against their bounds and against who runs beside them.
+//! What the watched processes hold, compared with their bounds and the processes beside them.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -13,7 +13,7 @@ use crate::supervisor::bake::finding::Finding;
 use crate::supervisor::service::instances::Crew;
 use crate::text::size;
 
-/// A process that has more of the files it may open than this is about to refuse its callers.
+/// A process that uses more than this share of its open-file limit will soon refuse connections.
 const FILES_PERCENT_MAX: u64 = 90;
 
 /// The bounds of one generation's processes, and what they held at first.
@@ -64,7 +64,7 @@ impl Resources {
         all.map(|((index, pid), usage)| Held { index, pid, usage }).collect()
     }
 
-    /// Holds what they hold against the bounds: for each, whether somebody is over, and who.
+    /// Compares usage with the bounds: for each bound, whether a process is over it, and which.
     pub(crate) fn judge(&mut self, held: &[Held]) -> Vec<(Name, Finding)> {
         let mut findings = Vec::new();
         for (name, bounds) in &self.bounds {
@@ -89,7 +89,7 @@ impl Resources {
         findings
     }
 
-    /// Whether somebody is about to run out of files to open.
+    /// Whether a process is about to reach its open-file limit.
     pub(crate) fn near_limit(&self, held: &[Held]) -> Finding {
         let near = |files: &Files| files.n_open * 100 > files.limit * FILES_PERCENT_MAX;
         let found = held.iter().find_map(|one| Some((one, one.usage.fullest.filter(near)?)));

@@ -34,7 +34,7 @@ pub(crate) struct Point {
     pub at: Tick,
     /// What it held.
     pub usage: Usage,
-    /// Error lines of its release so far; absent when nobody looks for them.
+    /// Error lines of its release so far; absent when error lines are not watched.
     pub n_error_lines: Option<u64>,
 }
 

@@ -52,7 +52,7 @@ impl Client {
         }
     }
 
-    /// Tells the client something. `false`: it is gone.
+    /// Sends the client an event. `false`: it is gone.
     pub(crate) async fn tell(&mut self, event: &Event) -> bool {
         let Ok(mut line) = serde_json::to_vec(event) else { return false };
         line.push(b'\n');

@@ -15,7 +15,7 @@ use crate::supervisor::service::operation::Operation;
 /// A client gets an event at least this often.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 
-/// The operation that was begun; a client is told when there is nothing to do.
+/// The operation that was begun; the client gets a message when there is nothing to do.
 pub(crate) async fn operation(
     service: &Service,
     begun: Begun,

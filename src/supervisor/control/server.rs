@@ -21,7 +21,7 @@ pub(crate) fn serve(stack: &Rc<Stack>, path: &Path) -> io::Result<()> {
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent)?;
     }
-    // The root's lock says that nobody else is here: what lies there is of a supervisor before.
+    // The root's lock excludes any other supervisor: a socket here is left from an earlier one.
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}

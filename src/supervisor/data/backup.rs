@@ -1,5 +1,5 @@
-//! Backups: taken while the service runs, restored to scratch and checked before anybody relies on
-//! them. The databases' own tools do it, as the service's user; what they write is checked here.
+//! Backups: taken while the service runs, restored to scratch and checked before they are
+//! relied on. The databases' own tools do it, as the service's user; their output is checked here.
 //!
 //! A crash leaves half a backup without a receipt, and copies in scratch: both are swept at the
 //! next start ([`sweep`]), and the commands that made them are ended.
@@ -64,7 +64,7 @@ impl<'a> Hand<'a> {
         self.context.release
     }
 
-    /// Puts a backup in the place of the live data. Nobody may be working on it.
+    /// Restores a backup over the live data. No process may be using the data.
     ///
     /// # Errors
     /// The driver's.
@@ -273,7 +273,7 @@ pub(crate) fn summary(counts: &Counts) -> String {
     }
 }
 
-/// A backup, as it is told.
+/// A backup, as reported.
 #[must_use]
 pub(crate) fn entry(receipt: Receipt) -> BackupEntry {
     let (rehearsed, counts) = match receipt.rehearsed {

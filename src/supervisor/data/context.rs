@@ -68,7 +68,7 @@ impl Context<'_> {
         }
     }
 
-    /// A directory of the service's user's, which nobody else can look into.
+    /// A directory of the service's user, which no other user can read.
     pub(crate) fn own_dir(&self, dir: &Path) -> Result<(), String> {
         let made = fs::create_dir(dir, 0o700).and_then(|()| self.give(dir));
         made.map_err(|error| format!("{}: {error}", dir.display()))

@@ -15,7 +15,7 @@ pub(crate) type Counts = BTreeMap<String, u64>;
 /// What a driver does, and what comes of it.
 pub(crate) type Work<'a, T> = Pin<Box<dyn Future<Output = Result<T, String>> + 'a>>;
 
-/// A kind of driver, with what its section says.
+/// A kind of driver, with the settings of its section.
 pub(crate) trait Driver {
     /// Programs that must be installed.
     fn tools(&self) -> &'static [&'static str] {

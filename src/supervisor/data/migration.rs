@@ -1,6 +1,6 @@
 //! The migration of live data: once per operation, from the new release's tree, under its own
-//! deadline. It goes on when the supervisor dies, and the next one asks how it ended. Nobody runs
-//! it a second time without knowing: the schema's probe decides, or a human.
+//! deadline. It goes on when the supervisor dies, and the next one asks how it ended. It is
+//! never run a second time blindly: the schema's probe decides, or a human.
 
 use std::rc::Rc;
 
@@ -33,11 +33,11 @@ enum Left {
     Migrated { after: Option<String> },
     /// It is as it was.
     Unchanged { why: String },
-    /// It is neither, or nobody can tell.
+    /// It is neither, or its state is unknown.
     Changed { why: String },
 }
 
-/// What is told beside the result.
+/// What is reported beside the result.
 struct Notes<'a> {
     transcript: &'a mut Transcript,
     warnings: Vec<String>,
@@ -203,7 +203,7 @@ async fn judge(
 /// What the schema's probe prints, with these variables. `None` without a probe.
 ///
 /// # Errors
-/// When it does not tell.
+/// When the probe fails or does not print exactly one line.
 pub(crate) async fn version(
     service: &Rc<Service>,
     release: ReleaseId,
@@ -304,7 +304,7 @@ fn note_schema(service: &Service, warnings: &mut Vec<String>, schema: Option<&st
     }
 }
 
-/// Nobody goes on by himself from here: what answers is left alone.
+/// Manual action is needed from here on: a generation that answers is left alone.
 fn hold(
     service: &Rc<Service>,
     candidate: &Candidate,
@@ -342,8 +342,8 @@ fn freeze(service: &Service, op: OpId, warnings: &mut Vec<String>, why: &str) {
     }
 }
 
-/// Whether the old release runs on the data as it is now: the one that serves answers, and, if it
-/// may run twice, another one can be started.
+/// Whether the old release runs on the data as it is now: the live generation answers, and,
+/// if the program allows several instances, another instance can be started.
 async fn prove_old(
     service: &Rc<Service>,
     candidate: &Candidate,

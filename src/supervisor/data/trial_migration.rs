@@ -90,7 +90,7 @@ async fn tried(
     let mut said = migrate_copy(service, candidate, &new, &env)
         .await
         .map_err(|why| (Exit::MigrationFailed, why))?;
-    // What cannot run twice may well run on another copy of the data, but nobody knows.
+    // Whether a program that allows only one instance runs on another copy of the data is unknown.
     if service.succession() == Succession::InTurn {
         return Ok(said);
     }

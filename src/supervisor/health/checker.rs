@@ -27,7 +27,7 @@ impl Target<'_> {
     }
 }
 
-/// A kind of health check, with what its key says.
+/// A kind of health check, with the settings of its key.
 pub(crate) trait Checker {
     /// Probes an instance whose process runs, in its own slot, within its timeout.
     fn probe<'a>(&'a self, target: Target<'a>) -> Answer<'a>;

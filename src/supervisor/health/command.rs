@@ -23,7 +23,7 @@ pub(crate) enum Ran {
 }
 
 /// Runs a command beside the instance: same tree, user, environment (and more of it) and log. It is
-/// ended when it takes longer than `limit`, or when nobody waits for it any more.
+/// ended when it takes longer than `limit`, or when the wait for it is cancelled.
 pub(crate) async fn run(
     service: &Rc<Service>,
     crew: &Rc<Crew>,

@@ -14,7 +14,7 @@ use crate::supervisor::sockets::stream::Stream;
 /// Most that is read of a text.
 const TEXT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Whether an instance answers this path well, in its own slot.
+/// Whether an instance answers this path successfully, in its own slot.
 pub(crate) async fn path_at(
     service: &Rc<Service>,
     crew: &Rc<Crew>,
@@ -25,10 +25,10 @@ pub(crate) async fn path_at(
     probe::http(connect(service, instance), &authority(service), path, limit).await
 }
 
-/// What an instance says at this path, in its own slot.
+/// What an instance answers at this path, in its own slot.
 ///
 /// # Errors
-/// Why it says nothing, for people.
+/// Why there is no answer, for people.
 pub(crate) async fn text_at(
     service: &Rc<Service>,
     crew: &Rc<Crew>,

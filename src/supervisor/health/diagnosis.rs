@@ -98,7 +98,7 @@ fn not_taken(handoff: Handoff, address: &str) -> String {
     }
 }
 
-/// A program that listens where nobody sent it.
+/// A program that listens at another address than the one it was given.
 fn elsewhere(handoff: Handoff, instance: &Instance, address: SocketAddr) -> Option<String> {
     match (handoff, &instance.place) {
         (Handoff::Inherit, _) => Some(format!(

@@ -93,7 +93,7 @@ pub(crate) async fn look_at_all(
     }
 }
 
-/// Waits so long, and says whether a process has ended meanwhile.
+/// Waits so long, and returns whether a process has ended meanwhile.
 pub(crate) async fn died_within(pause: Duration, ends: &mut watch::Receiver<u32>) -> bool {
     tokio::time::timeout(pause, ends.changed()).await.is_ok()
 }

@@ -1,4 +1,4 @@
-//! Probes at rest: a live release that no longer answers is noticed and said, never stopped for it.
+//! Probes at rest: a live release that no longer answers is reported, never stopped for it.
 
 use std::rc::Rc;
 
@@ -10,8 +10,8 @@ use crate::supervisor::service::condition::Source;
 use crate::supervisor::service::instances::Crew;
 use crate::supervisor::service::notices;
 
-/// A proxy that was restarted may have forgotten where it led. To say the same again changes nothing;
-/// commands of the user's are not run again and again.
+/// A proxy that was restarted may have forgotten where it led. To send the same again changes
+/// nothing; commands of the user's are not run again and again.
 async fn remind_proxy(service: &Rc<Service>, crew: &Crew) {
     let config = service.config();
     if !config.proxy.as_ref().is_some_and(proxy::forgets) || crew.duty.get() != Duty::Live {

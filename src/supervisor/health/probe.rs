@@ -1,4 +1,4 @@
-//! Probes: what one says, and how it asks.
+//! Probes: their results, and how they ask.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -22,12 +22,12 @@ const BODY_BYTES_MAX: usize = 64 * 1024;
 /// Between looks at whether a connection was taken.
 const LOOKS: Pauses = Pauses::doubling(1, 100);
 
-/// What a probe said.
+/// The result of a probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Probe(Option<String>);
 
 impl Probe {
-    /// It was answered well.
+    /// It was answered successfully.
     #[must_use]
     pub(crate) fn good() -> Self {
         Self(None)
@@ -39,7 +39,7 @@ impl Probe {
         Self(Some(why.into()))
     }
 
-    /// Whether it was answered well.
+    /// Whether it was answered successfully.
     #[must_use]
     pub(crate) fn is_good(&self) -> bool {
         self.0.is_none()
@@ -81,7 +81,7 @@ pub(crate) async fn within(limit: Duration, probe: impl Future<Output = Probe>) 
     }
 }
 
-/// What is said of one that took longer.
+/// The text for a probe that took longer.
 #[must_use]
 pub(crate) fn too_late(limit: Duration) -> String {
     format!("no answer within {}", duration::print(limit))
@@ -145,8 +145,8 @@ fn http_text(error: &hyper::Error) -> String {
     }
 }
 
-/// Good when the program takes the connection out of its accept queue, as the kernel tells it:
-/// a queue that does not move is a program that hangs, and nobody has to ask the program.
+/// Good when the program takes the connection out of its accept queue, as the kernel reports it: a
+/// queue that does not move is a program that hangs, and the program need not be asked.
 pub(crate) async fn taken(wire: &Stream) -> Probe {
     let mut looks = LOOKS.begin();
     while !wire.is_taken() {

@@ -53,7 +53,7 @@ impl Route {
         Ok(way)
     }
 
-    /// Tells a command of it: in its arguments and in its environment.
+    /// Passes it to a command: in its arguments and in its environment.
     pub(crate) fn tell(&self, spec: &mut LaunchSpec) {
         let source = self.source.ip().to_string();
         let port = self.port.as_ref().map(|(port, _)| port.to_string()).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! How many connections a generation still has, as the kernel tells it: nobody asks the program.
+//! How many connections a generation still has, as the kernel reports it; no program is asked.
 
 use std::collections::BTreeSet;
 use std::rc::Rc;

@@ -18,7 +18,7 @@ where
         let task = task(place);
         tokio::task::spawn_local(async move {
             for mut other in before {
-                // One that broke off is done as well.
+                // A service whose start broke off counts as done too.
                 drop(other.wait_for(|is_done| *is_done).await);
             }
             task.await;

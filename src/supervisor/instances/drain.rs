@@ -1,7 +1,8 @@
 //! The one way in which processes are stopped: [`crate::core::drain`] decides, this file performs.
 //!
 //! A generation that was replaced, an instance too many, a candidate that failed, a service that is
-//! taken down: they differ in where the machine begins and in who must be alive for the signal.
+//! taken down: they differ in where the machine begins and in which processes must be alive for the
+//! signal.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -41,7 +42,7 @@ pub(crate) struct Leaver {
     epoch: u32,
 }
 
-/// Who must be alive at the instant of the signal: the keeper compares and acts.
+/// Which processes must be alive at the instant of the signal: the keeper compares and acts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Guard {
     /// Every process of the live generation, which is another one.
@@ -101,7 +102,7 @@ impl Leaver {
         Self { service, crew, one: Some(one), guard: Guard::Others, settle, epoch: 0 }
     }
 
-    /// Performs what the machine says until the processes are gone.
+    /// Performs the machine's effects until the processes are gone.
     pub(crate) async fn run(self, mut machine: Drain, mut effect: Option<Effect>) -> Drained {
         let mut ends = self.crew.n_ends.subscribe();
         loop {
@@ -202,7 +203,7 @@ impl Leaver {
             if self.alive().is_some() {
                 before_stop::run(&self.service, &self.crew).await;
             }
-            // Somebody may have taken it back meanwhile.
+            // The retirement may have been taken back meanwhile.
             if self.is_taken_back() || self.crew.duty.get() != Duty::Standby {
                 return Event::Refused;
             }
@@ -248,8 +249,8 @@ impl Leaver {
         }
     }
 
-    /// Who is asked to stop, and how: forwarders take nothing more and leave with their last
-    /// connection, programs do what theirs signal means.
+    /// Which processes are asked to stop, and how: forwarders take nothing more and leave with
+    /// their last connection, programs do what their signal means.
     fn farewells(&self) -> Vec<(ChildId, i32)> {
         let number = signal_number(&self.crew.settings.stop.signal);
         let (mut forwarders, mut programs) = (Vec::new(), Vec::new());
@@ -283,7 +284,7 @@ impl Leaver {
     }
 }
 
-/// What `status` says of it.
+/// Sets the phase that `status` shows.
 fn show(crew: &Crew, phase: Phase) {
     let n_connections = crew.leaving.get().map_or(0, |leaving| leaving.n_connections);
     crew.leaving.set(match phase {

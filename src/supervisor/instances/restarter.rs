@@ -1,7 +1,8 @@
-//! Who looks after a process that ended: what it was there for decides.
+//! How the end of a process is handled: its duty decides.
 //!
-//! A live one is started again in its own slot, where its callers wait in the queue meanwhile. A
-//! candidate's end is the operation's business, a standby's end makes the next rollback a cold one.
+//! A live one is started again in its own slot, where its connections wait in the queue meanwhile.
+//! A candidate's end is the operation's business, a standby's end makes the next rollback a cold
+//! one.
 
 use std::rc::Rc;
 use std::time::Duration;

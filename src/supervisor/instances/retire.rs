@@ -1,4 +1,4 @@
-//! Who is sent on its way out, and with which manners.
+//! Which processes are retired, and how gracefully.
 
 use std::rc::Rc;
 use std::time::Duration;

@@ -1,6 +1,6 @@
-//! `NOTIFY_SOCKET` of the services: a program says `READY=1` there (`sd_notify(3)`).
+//! `NOTIFY_SOCKET` of the services: a program sends `READY=1` there (`sd_notify(3)`).
 //!
-//! The socket is kept by the keeper, so that what is said while no supervisor runs is heard by the
+//! The socket is kept by the keeper, so that a message sent while no supervisor runs is read by the
 //! next one.
 
 use std::io;
@@ -71,7 +71,7 @@ fn says_ready(message: &[u8]) -> bool {
     message.split(|byte| *byte == b'\n').any(|line| line == b"READY=1")
 }
 
-/// The one who said it, or one of its ancestors, is an instance.
+/// The sender, or one of its ancestors, is an instance.
 fn mark_ready(service: &Service, sender: i32) {
     let mut ancestors = vec![sender];
     while let Some(pid) = ancestors.last().copied().filter(|pid| *pid > 1) {

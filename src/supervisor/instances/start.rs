@@ -41,8 +41,8 @@ pub(crate) enum StartError {
     },
 }
 
-/// Starts all instances of a release as one generation. It is a candidate: nobody is steered to it.
-/// How many there are, the host says, not the release.
+/// Starts all instances of a release as one generation. It is a candidate: no connections are
+/// steered to it. The host's settings decide how many there are, not the release.
 ///
 /// # Errors
 /// [`StartError`]; what was started of it is stopped again.
@@ -56,7 +56,7 @@ pub(crate) async fn start(
     start_as(service, generation, release, settings, Duty::Candidate).await
 }
 
-/// Starts a generation with as many instances as the settings say.
+/// Starts a generation with as many instances as the settings ask for.
 ///
 /// # Errors
 /// As [`start`].
@@ -78,7 +78,7 @@ pub(crate) async fn start_as(
     service.fleet.insert(Rc::clone(&crew));
     for index in 0..n {
         match start_one(service, &crew, InstanceIndex(index)).await {
-            // They are gated together, before anybody is steered to them.
+            // They are gated together, before connections are steered to any of them.
             Ok(instance) => instance.joined.set(true),
             Err(error) => {
                 retire::stop_now(service, &crew).await;
@@ -134,7 +134,7 @@ fn place_of(
     Ok(Some(BackendAddress::Port(free_port(service)?)))
 }
 
-/// Starts one instance in the slots it has, and who passes connections on to it.
+/// Starts one instance in the slots it has, and the forwarder that passes connections on to it.
 ///
 /// # Errors
 /// [`StartError`].
@@ -160,7 +160,7 @@ pub(crate) async fn launch(
     launch_forwarder(service, crew, instance).await
 }
 
-/// Starts who passes connections on, unless there is one, or none is needed.
+/// Starts the forwarder that passes connections on, unless there is one, or none is needed.
 ///
 /// # Errors
 /// [`StartError`].

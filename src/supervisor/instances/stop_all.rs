@@ -7,10 +7,10 @@ use crate::supervisor::instances::retire;
 use crate::supervisor::service::Service;
 use crate::supervisor::sockets::slots::Queue;
 
-/// Holds the callers and stops whatever runs: the way to a cold start of what cannot run twice.
+/// Holds new connections and stops all instances, for a cold start of a single-instance program.
 ///
 /// # Errors
-/// When the callers could not be held.
+/// When the connections could not be held.
 pub(crate) async fn clear(service: &Rc<Service>) -> Result<(), String> {
     let owned = |listener| service.owned_slots(listener);
     let held = service.slots.hold(service.link(), Queue::Stays, owned).await;

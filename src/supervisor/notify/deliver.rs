@@ -23,7 +23,7 @@ const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 /// Why a delivery failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DeliverError {
-    /// The command did not end well.
+    /// The command did not end successfully.
     #[error(transparent)]
     Command(#[from] ProgramError),
     /// It could not be reached, or broke off.
@@ -31,7 +31,7 @@ pub(crate) enum DeliverError {
     Stream {
         /// Where.
         place: String,
-        /// The system's word.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
@@ -43,7 +43,7 @@ pub(crate) enum DeliverError {
         /// How long it had.
         limit: String,
     },
-    /// It answered, and not well.
+    /// It answered with a status that is not a success.
     #[error("{place}: answered {status}")]
     Refused {
         /// Where.
@@ -51,7 +51,7 @@ pub(crate) enum DeliverError {
         /// What it answered.
         status: StatusCode,
     },
-    /// A header's value could not be had. The value itself is never told.
+    /// A header's value could not be read. The value itself is never shown.
     #[error("header {name} from {}: {why}", path.display())]
     Header {
         /// Which.

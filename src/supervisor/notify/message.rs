@@ -1,4 +1,4 @@
-//! What there is to say: of an operation that is over, of one that waits, of a service at rest.
+//! Messages: of an operation that is over, of one that waits, of a service at rest.
 
 use crate::api::{Outcome, OutcomeWord, Trouble};
 use crate::core::exit::Exit;
@@ -7,7 +7,7 @@ use crate::core::operation::machine::Kind;
 use crate::core::operation::outcome::Word;
 use crate::os::clock;
 
-/// What is to be told; the outbox adds where and when.
+/// The content of a notification; the outbox adds where and when.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Message {
     /// Whose; of a set, all names with commas.
@@ -81,7 +81,7 @@ impl Message {
         (notice, message.with(outcome.trouble.as_ref()))
     }
 
-    /// Somebody tries a target out.
+    /// A test message to a target.
     pub(crate) fn test(target: &str) -> Self {
         Self {
             service: String::new(),

@@ -1,9 +1,10 @@
-//! The outbox: who is told without asking, and until they were.
+//! The outbox: notifications to targets, kept until they are delivered.
 //!
-//! [`Outbox::post`] writes a file for each target that wants to hear of it and waits for the disk,
-//! nothing else: a target that is slow or down delays no operation and no other target. Each target
-//! has a task that delivers its own, oldest first, and sleeps while there are none. After a crash
-//! or a reboot the next supervisor goes on with the files. A failure here is a warning, never more.
+//! [`Outbox::post`] writes a file for each target that subscribes to the notification and waits for
+//! the disk, nothing else: a target that is slow or down delays no operation and no other target.
+//! Each target has a task that delivers its own, oldest first, and sleeps while there are none.
+//! After a crash or a reboot the next supervisor goes on with the files. A failure here is a
+//! warning, never more.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
@@ -150,7 +151,7 @@ impl Outbox {
         };
         match self.lanes.borrow().get(&letter.target) {
             Some(lane) => {
-                // A supervisor that died before it could say that it was told posts it again.
+                // A supervisor that died before it could record the post posts it again.
                 self.is_new(&letter.notification.id);
                 lane.push(number);
             }
@@ -167,8 +168,8 @@ impl Outbox {
         }
     }
 
-    /// Tells everybody who wants to know. When it returns the notification is on the disk, and its
-    /// deliveries go on by themselves. What could not be written down is returned as warnings.
+    /// Notifies every target that subscribes. When it returns the notification is on the disk, and
+    /// its deliveries go on by themselves. What could not be written down is returned as warnings.
     pub(crate) fn post(&self, notice: Notice, message: Message) -> Vec<String> {
         let services: Vec<&str> = message.service.split(',').collect();
         let lanes: Vec<Rc<Lane>> = self.lanes.borrow().values().cloned().collect();
@@ -216,7 +217,7 @@ impl Outbox {
         self.lanes.borrow().keys().cloned().collect()
     }
 
-    /// What `status` says of it.
+    /// The warnings that `status` shows.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let of = |(name, lane): (&String, &Rc<Lane>)| {
             let trouble = lane.trouble.borrow().clone()?;
@@ -243,7 +244,7 @@ impl Outbox {
             };
             let notification = match self.files.get(first.number) {
                 Ok(Some(letter)) => letter.notification,
-                // Somebody removed it by hand.
+                // The file was removed by hand.
                 Ok(None) => {
                     lane.done(first);
                     continue;

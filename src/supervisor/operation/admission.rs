@@ -28,7 +28,7 @@ use crate::supervisor::service::refusal::{NothingToDo, refusal};
 use crate::supervisor::service::terms::{Extent, Force, Terms};
 use crate::supervisor::tasks::hook_state::HookState;
 
-/// What somebody wants done.
+/// The requested operation.
 #[derive(Debug)]
 pub(crate) enum Wish {
     /// Bring this artifact live.
@@ -61,7 +61,7 @@ pub(crate) enum Begun {
 /// Begins an operation of a service that is in no running set.
 ///
 /// # Errors
-/// The four lines that say why not.
+/// The four lines that explain the refusal.
 pub(crate) async fn begin(
     service: &Rc<Service>,
     actor: &str,
@@ -250,7 +250,7 @@ fn launch(service: &Rc<Service>, kind: Kind, job: Job) -> Result<Rc<Operation>, 
         .ok_or_else(|| refusal(service, "changed", "it ended at once", Exit::Internal, &["status"]))
 }
 
-/// What the machine is told.
+/// The plan for the state machine.
 pub(crate) fn plan(service: &Service, kind: Kind, job: &Job) -> Plan {
     let inconclusive = match service.config().settings.bake.inconclusive {
         model::Inconclusive::Promote => Inconclusive::Promote,

@@ -1,4 +1,4 @@
-//! Words for people: what happened, why, what is true now, what to do next.
+//! Messages for people: what happened, why, what is true now, what to do next.
 
 use std::rc::Rc;
 
@@ -11,7 +11,7 @@ use crate::supervisor::service::Service;
 use crate::supervisor::service::notices;
 use crate::supervisor::service::refusal::still;
 
-/// A rollback failed: loud, and until the next commit.
+/// A rollback failed: raises an alarm that lasts until the next commit.
 pub(crate) fn raise_alarm(service: &Rc<Service>, job: &Job) {
     if service.durable.state().alarm.is_some() {
         return;

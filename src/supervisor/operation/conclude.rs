@@ -1,4 +1,4 @@
-//! The end of an operation: its result, the history, whom to let go, what to prune.
+//! The end of an operation: its result, the history, generations to retire, releases to prune.
 
 use std::rc::Rc;
 
@@ -93,7 +93,7 @@ fn close(
         let at = operation.at.borrow().clone();
         let (notice, message) =
             Message::of_outcome(&outcome, Subject::Operation(operation.kind), &at);
-        // On the disk before anybody is told that it is over.
+        // On the disk before watchers receive the result.
         outcome.warnings.extend(service.shared.outbox.post(notice, message));
     }
     if let Err(error) = journal.announce(&Record::result(outcome.clone())) {

@@ -27,7 +27,7 @@ use crate::supervisor::tasks::hook_state::HookState;
 pub(crate) struct Job {
     /// The operation's number.
     pub op: OpId,
-    /// Who asked.
+    /// The actor that requested it.
     pub actor: String,
     /// The release it is about.
     pub release: ReleaseId,
@@ -59,7 +59,7 @@ pub(crate) struct Job {
     pub receipt: Option<Receipt>,
     /// The thread that takes the artifact in.
     pub intake: Intake,
-    /// Since when callers wait.
+    /// Since when connections wait.
     pub parked: Option<Tick>,
     /// How far its hooks have come.
     pub hooks: HookState,
@@ -75,7 +75,7 @@ pub(crate) struct Job {
     pub warnings: Vec<String>,
 }
 
-/// A tree in `staging/`, with what it says of itself.
+/// A tree in `staging/`, with its listing and what its `release.toml` sets.
 #[derive(Debug)]
 pub(crate) struct Staged {
     /// Where it is.

@@ -1,5 +1,5 @@
 //! What a release is going to do: each phase with what it does here, how much it writes and how
-//! long it took before, and whether one can roll back afterwards.
+//! long it took before, and whether a rollback is possible afterwards.
 
 use crate::api::{PhaseState, Plan, PlanStep};
 use crate::config::duration;
@@ -91,7 +91,7 @@ pub(crate) fn of(service: &Service, job: &Job, settings: &Settings, tree_bytes: 
     }
 }
 
-/// Whether one can roll back afterwards, and why.
+/// Whether a rollback is possible afterwards, and why.
 fn rollback(service: &Service, job: &Job, settings: &Settings) -> (bool, String) {
     let Some(target) = job.ladder.first() else {
         return (false, "it is the first release".to_owned());

@@ -8,8 +8,8 @@
 //! part of that phase.
 //!
 //! A point's hooks are run at most once: their beginning is on the disk before they begin. What a
-//! supervisor's death cut off (the next one ends the command) is not run again, because nobody
-//! knows how far it came. A point without hooks is passed over and leaves no line.
+//! supervisor's death cut off (the next one ends the command) is not run again, because how
+//! far it came is unknown. A point without hooks is passed over and leaves no line.
 
 use std::rc::Rc;
 
@@ -136,7 +136,7 @@ fn call(service: &Service, job: &Job, kind: Kind, point: Point) -> Result<Option
     Ok(of.and_then(|of| Call::new(job.op, kind, point, of, before)))
 }
 
-/// Somebody who says `abort` does not wait for hooks after the end.
+/// `abort` does not wait for hooks after the end.
 pub(crate) fn abort(operation: &Operation, job: &mut Job, journal: &mut Journal, point: Point) {
     let ended = Err(format!("hook {}: ended by abort", point.name()));
     Noting::new(operation, journal).end(&mut job.hooks, point, &ended);

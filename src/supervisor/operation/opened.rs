@@ -1,6 +1,6 @@
 //! An open operation as its journal has it, in the core's types.
 //!
-//! A word that this version does not know is never a default: what the operation set out to do
+//! A value that this version does not know is never a default: what the operation set out to do
 //! cannot be guessed, and a guess may start twice what allows only one instance.
 
 use std::fmt;
@@ -11,12 +11,12 @@ use crate::core::operation::phase::{HOOK, Phase};
 use crate::core::operation::point::Point;
 use crate::store::journal::{Intent, Record};
 
-/// A word in a journal that this version does not know.
+/// A value in a journal that this version does not know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct UnknownWord {
     /// The line, from 1.
     line: usize,
-    /// What the word is for.
+    /// The key that the value belongs to.
     key: &'static str,
     word: String,
 }
@@ -32,10 +32,10 @@ pub(crate) struct Opened {
     pub(crate) cause: Cause,
 }
 
-/// Reads what a journal says of an operation.
+/// Reads an operation from its journal.
 ///
 /// # Errors
-/// The first word that is not known.
+/// The first unknown value.
 pub(crate) fn read(intent: &Intent, records: &[Record]) -> Result<Opened, UnknownWord> {
     let of_intent = |key, word: &str| UnknownWord { line: 1, key, word: word.to_owned() };
     let kind = Kind::parse(&intent.kind).ok_or_else(|| of_intent("kind", &intent.kind))?;

@@ -1,5 +1,5 @@
-//! `ops/N/report.md`: why an operation did not do what was wanted, for whoever reads it in the
-//! morning. What happened, the phases, the last probes, what the processes held, the last lines of
+//! `ops/N/report.md`: why an operation did not do what was wanted, to be read later by a
+//! human. What happened, the phases, the last probes, what the processes held, the last lines of
 //! the log, what differs between the releases, and the commands to go on with. It never holds the
 //! value of a variable.
 

@@ -1,9 +1,10 @@
 //! `restore SERVICE`: an older state of the data takes the place of the present one.
 //!
-//! Nothing is touched before the backup was restored to scratch and checked, and before it is said
-//! what would be lost. Then callers are held, the service is stopped, its present data is backed
-//! up, and only then replaced. The release that served is started on it and proven before callers
-//! reach it; if it does not run, or there is a crash, what was there before comes back.
+//! Nothing is touched before the backup was restored to scratch and checked, and before the data
+//! that would be lost is reported. Then connections are held, the service is stopped, its present
+//! data is backed up, and only then replaced. The release that served is started on it and proven
+//! before connections reach it; if it does not run, or there is a crash, what was there before
+//! comes back.
 
 use std::rc::Rc;
 
@@ -37,7 +38,7 @@ use crate::supervisor::service::outcome;
 use crate::supervisor::service::outcome::phase_event;
 use crate::supervisor::service::refusal;
 
-/// Where the events of a restore go. One that nobody reads any more changes nothing.
+/// The channel for the events of a restore. A closed channel does not affect the restore.
 pub(crate) type Events = mpsc::UnboundedSender<Event>;
 
 fn tell_event(events: &Events, event: Event) {
@@ -53,13 +54,13 @@ pub(crate) struct Wish {
     pub backup: Option<String>,
     /// Only what it would do.
     pub dry_run: bool,
-    /// Somebody has said yes.
+    /// The restore was confirmed.
     pub yes: bool,
     /// Also when the present cannot be backed up.
     pub unsaved: bool,
 }
 
-/// Performs it, or tells what it would do.
+/// Performs the restore, or reports what it would do.
 ///
 /// # Errors
 /// Why the data is as it was.
@@ -171,7 +172,7 @@ fn tell(events: &Events, name: &str, state: PhaseState, begun: Tick, detail: &st
     tell_event(events, phase_event(name, state, begun, detail));
 }
 
-/// From the hold of the callers to a proven release on the restored data.
+/// From the hold of the connections to a proven release on the restored data.
 async fn replace(
     service: &Rc<Service>,
     hand: &Hand<'_>,
@@ -182,7 +183,7 @@ async fn replace(
 ) -> Result<(), Trouble> {
     let refused =
         |why: &str, exit| refusal::refusal(service, "restored", why, exit, &["status", "logs"]);
-    // Nobody starts the release meanwhile.
+    // No other task starts the release meanwhile.
     let turn = service.activity.starting().await;
     let begun = clock::tick();
     if let Err(why) = stop_all::clear(service).await {
@@ -267,7 +268,7 @@ async fn put_in_place(service: &Service, hand: &Hand<'_>, id: &str) -> Result<()
     hand.put(&receipt::data_dir(&service.paths, id)).await
 }
 
-/// Starts the release on the restored data; callers reach it when its gate has opened.
+/// Starts the release on the restored data; connections reach it when its gate has opened.
 async fn prove(service: &Rc<Service>, hand: &Hand<'_>) -> Result<String, String> {
     let target = hand.release();
     let settings = release::settings(&service.paths, target).map_err(|error| error.to_string())?;
@@ -278,7 +279,7 @@ async fn prove(service: &Rc<Service>, hand: &Hand<'_>) -> Result<String, String>
     let limit = crew.settings.health.deadline;
     let why = match gate::gate(service, &crew, Rigour::Short, limit, &mut transcript).await {
         Gated::Open(detail) => match restoration::end(&service.paths) {
-            // Before the first caller: what it writes is never taken back by a crash.
+            // Before the first connection: data written for it is never undone after a crash.
             Ok(()) => {
                 go_forward(service, &crew, target).await;
                 return Ok(detail);
@@ -293,7 +294,7 @@ async fn prove(service: &Rc<Service>, hand: &Hand<'_>) -> Result<String, String>
     Err(format!("release {target} does not run on it: {why}"))
 }
 
-/// The restored data is the data from here on; what goes wrong now is said, not undone.
+/// The restored data is the data from here on; failures are now reported, not undone.
 async fn go_forward(service: &Rc<Service>, crew: &Rc<Crew>, target: ReleaseId) {
     let steered = service.steer_to(crew, Duty::Live).map_err(|error| error.to_string());
     let pointed = service.point_proxy(crew).await;

@@ -1,4 +1,4 @@
-//! A supervisor comes up: what the keeper holds, what the disk says, and what follows from both.
+//! A supervisor comes up: what the keeper holds, what is on the disk, and what follows from both.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -111,7 +111,7 @@ pub(crate) async fn take_over(
     Ok(())
 }
 
-/// Descriptors of this service that nobody has any more: outputs of processes that are gone, slots
+/// Descriptors of this service without an owner: outputs of processes that are gone, slots
 /// of an address it no longer has.
 fn forget_the_rest(service: &Rc<Service>, inventory: &mut Inventory) {
     let mine = |name: &str| name.split('/').nth(1) == Some(service.name.as_str());
@@ -127,8 +127,8 @@ fn forget_the_rest(service: &Rc<Service>, inventory: &mut Inventory) {
     }
 }
 
-/// This service's children that belong to a generation. Commands of probes are ended, nobody waits
-/// for them any more; those that pass callers on go on.
+/// This service's children that belong to a generation. Commands of probes are ended, because
+/// nothing waits for them any more; processes that relay connections go on.
 fn take_mine(service: &Rc<Service>, inventory: &mut Inventory) -> Vec<(Label, Found)> {
     let (mine, others): (Vec<_>, Vec<_>) = std::mem::take(&mut inventory.children)
         .into_iter()
@@ -143,7 +143,7 @@ fn take_mine(service: &Rc<Service>, inventory: &mut Inventory) -> Vec<(Label, Fo
         match (label.role, &label.purpose) {
             (Role::Instance | Role::Forwarder, None) => instances.push((label, found)),
             (Role::Passer, _) => service.slots.passers().adopt(found),
-            // Ended or not, it is asked for by whoever goes on with what it was run for.
+            // Ended or not, the work that it was run for collects its end when resumed.
             (Role::Oneshot, Some(purpose)) if purpose.outlives_a_supervisor() => {
                 if let Some(end) = found.end {
                     service.link().child_ended(found.child, end);
@@ -395,7 +395,7 @@ fn job_of(intent: &Intent, rung: Option<Generation>, records: &[Record]) -> Job 
     }
 }
 
-/// Who is there for what while an operation goes on.
+/// Sets each generation's duty while an operation goes on.
 fn give_duties(service: &Service, job: &Job) {
     for crew in service.fleet.all() {
         let is_candidate = crew.generation == job.generation;

@@ -92,7 +92,7 @@ fn abort(operation: &Operation, journal: &mut Journal, job: &mut Job, phase: Pha
     tell_phase(operation, phase, PhaseState::Fail, begun, "aborted".to_owned());
 }
 
-/// Both are alive, and somebody must say which.
+/// Both generations are alive, and the operation waits for promote or abort.
 fn tell_held(service: &Service, operation: &Operation) {
     let trouble = outcome::holding(service, operation).trouble;
     if let Some(trouble) = trouble {
@@ -123,7 +123,7 @@ async fn interrupted(
 
 /// Writes the phase down before it is performed. Probing leaves nothing behind, so those phases
 /// are noted without waiting for the disk; every other one waits. A journal that cannot be written
-/// does not stop a way back: it is said, and the way is gone.
+/// does not stop a rollback: the error is reported, and the rollback goes on.
 async fn announce(operation: &Operation, journal: &mut Journal, job: &Job, machine: &Machine) {
     let phase = machine.phase();
     operation.phase.set(Some(phase));

@@ -1,5 +1,5 @@
 //! A service that has nothing running gets its last good release: at the start of the stack, and
-//! when somebody says `start`.
+//! on the command `start`.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -27,7 +27,7 @@ const STARTS: Pauses = Pauses::doubling(200, 30_000);
 const FLIPS: Pauses = Pauses::doubling(500, 30_000);
 
 /// Starts the last good release of a service that has nothing running, and tries again until it
-/// runs: callers wait in the queues meanwhile. Returns when it answers or its deadline is over.
+/// runs: connections wait in the queues meanwhile. Returns when it answers or its deadline is over.
 pub(crate) async fn bring_up(service: &Rc<Service>) {
     let mut backoff = STARTS.begin();
     loop {
@@ -64,7 +64,7 @@ enum Brought {
 }
 
 async fn bring_up_once(service: &Rc<Service>) -> Result<Brought, String> {
-    // From the look to the steering nobody else begins or stops anything.
+    // From the check to the steering no other task starts or stops anything.
     let turn = service.activity.starting().await;
     if service.activity.operation().is_some() {
         return Ok(Brought::Busy);

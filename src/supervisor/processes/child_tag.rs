@@ -28,13 +28,13 @@ pub(crate) struct Label {
     pub restarts: u32,
     /// An instance, or a command that runs once.
     pub role: Role,
-    /// How many instances its generation was to have; 0 when it was not said.
+    /// How many instances its generation was to have; 0 when it was not recorded.
     #[serde(default)]
     pub instances: u16,
-    /// The port it was told.
+    /// The port it was given.
     #[serde(default)]
     pub port: Option<u16>,
-    /// The socket's path it was told.
+    /// The socket's path it was given.
     #[serde(default)]
     pub socket: Option<PathBuf>,
     /// What a command is run for.
@@ -101,12 +101,12 @@ pub(crate) enum Role {
     Forwarder,
     /// It is a command that runs once, to its end.
     Oneshot,
-    /// It passes on who was left waiting in a slot; it belongs to no generation.
+    /// A relay for connections left waiting in a slot; it belongs to no generation.
     Passer,
 }
 
 impl Label {
-    /// The label of a process that passes on who was left waiting.
+    /// The label of a process that relays connections left waiting in a slot.
     pub(crate) fn passer(service: &ServiceName, now: Tick) -> Self {
         Self::outside(service, now, Role::Passer)
     }
@@ -135,7 +135,7 @@ impl Label {
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    /// From text; a label nobody can read is `None`.
+    /// From text; a label that cannot be parsed is `None`.
     pub(crate) fn read(text: &str) -> Option<Self> {
         serde_json::from_str(text).ok()
     }

@@ -1,8 +1,7 @@
-//! A command of the administrator's: it tests, reloads or flips a proxy, or tells somebody.
+//! A command of the administrator's: it tests, reloads or flips a proxy, or sends a notification.
 //!
-//! It is a child of the supervisor, not of the keeper: it ends with the call, and whoever does the
-//! call again runs it again. Its end is seen by a pidfd (Linux 5.3), so that nothing here handles
-//! `SIGCHLD`.
+//! It is a child of the supervisor, not of the keeper: it ends with the call, and a repeated call
+//! runs it again. Its end is seen by a pidfd (Linux 5.3), so that nothing here handles `SIGCHLD`.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -25,7 +24,7 @@ const N_LINES: usize = 8;
 /// Bytes of it that are kept at all.
 const SAID_BYTES_MAX: usize = 8 * 1024;
 
-/// A command that did not end well.
+/// A command that did not end successfully.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{command}: {why}{}{said}", if said.is_empty() { "" } else { "\n" })]
 pub(crate) struct ProgramError {
@@ -33,15 +32,15 @@ pub(crate) struct ProgramError {
     pub command: String,
     /// How it ended, or why it was not begun.
     pub why: String,
-    /// The last lines that it said.
+    /// The last lines of its output.
     pub said: String,
 }
 
-/// Runs a program without a shell; exit 0 is good. It reads `input`. When the limit is over, or nobody waits any
-/// more, it is killed with its process group.
+/// Runs a program without a shell; exit 0 is good. It reads `input`. When the limit is over, or the
+/// wait for it is cancelled, it is killed with its process group.
 ///
 /// # Errors
-/// [`ProgramError`] with the last lines of what it said.
+/// [`ProgramError`] with the last lines of its output.
 pub(crate) async fn run(
     words: &[String],
     env: &[(&str, String)],
@@ -72,17 +71,17 @@ fn begin(
     let (reader, writer) = io::pipe()?;
     let mut command = Command::new(program);
     command.args(args).envs(env.iter().map(|(name, value)| (name, value)));
-    // What it would tell the service manager is not about the supervisor.
+    // Its messages to the service manager are not about the supervisor.
     command.env_remove("NOTIFY_SOCKET").process_group(0);
     command.stdin(stdin(input)?).stdout(writer.try_clone()?).stderr(writer);
-    // Whoever does the call again runs it again: two at a time are one too many.
+    // A repeated call runs the command again, and two must not run at a time.
     proc::die_with_parent(&mut command);
     let child = command.spawn()?;
     let running = Running(Some(child));
     Ok((running, Receiver::from_owned_fd(OwnedFd::from(reader))?))
 }
 
-/// What it reads lies in memory: nobody waits for anybody, and it is on no disk.
+/// Its input lies in memory: no process waits for another, and it is on no disk.
 fn stdin(input: &[u8]) -> io::Result<Stdio> {
     if input.is_empty() {
         return Ok(Stdio::null());
@@ -142,7 +141,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Nobody has waited for it yet, so the number is still its own.
+        // The child has not been waited for yet, so the number is still its own.
         if let Ok(pid) = self.pid() {
             kill_process_group(pid, Signal::KILL).ok();
         }
@@ -152,7 +151,7 @@ impl Drop for Running {
     }
 }
 
-/// The end of what a command said.
+/// The end of a command's output.
 #[derive(Default)]
 struct Said(VecDeque<u8>);
 

@@ -1,4 +1,4 @@
-//! A child of the keeper that somebody here waits for, and that does not outlive the wait.
+//! A child of the keeper that the supervisor waits for, and that does not outlive the wait.
 
 use std::rc::Rc;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! The supervisor's end of the socket to the keeper: questions with answers, and news.
 //!
 //! One task reads; each question waits for the answer of its `seq`. When the keeper is gone the
-//! supervisor leaves: it has nobody to hold descriptors and children for it.
+//! supervisor leaves: there is no process left to hold descriptors and children for it.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
@@ -45,7 +45,7 @@ pub(crate) struct Found {
     pub child: ChildId,
     /// The label it was started with.
     pub label: String,
-    /// Who it is.
+    /// The identity of its process.
     pub identity: Identity,
     /// How it ended, if it has.
     pub end: Option<End>,
@@ -74,14 +74,14 @@ pub(crate) enum Signalled {
 /// Why the keeper did not do it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LinkError {
-    /// The keeper said why.
+    /// The keeper gave a reason.
     #[error("{step}: {why}")]
     Failed {
         /// The step that failed.
         step: String,
         /// Its `errno`, 0 when there is none.
         errno: i32,
-        /// The reason in words.
+        /// The reason as text.
         why: String,
     },
     /// The keeper is gone.
@@ -184,7 +184,7 @@ impl Link {
         pass_on(&news, News::Gone);
     }
 
-    /// Notes an end that the inventory told of.
+    /// Notes an end that the inventory reported.
     pub(crate) fn child_ended(&self, child: ChildId, end: End) {
         self.ends
             .borrow_mut()
@@ -254,7 +254,7 @@ impl Link {
         }
     }
 
-    /// Tells the keeper that the child's end is noted.
+    /// Reports to the keeper that the child's end is noted.
     pub(crate) async fn acknowledge(&self, child: ChildId) {
         if let Err(error) = self.ask(Ask::Acknowledge { child }, &[]).await {
             tracing::warn!(%error, "acknowledging an end");
@@ -262,7 +262,7 @@ impl Link {
         self.ends.borrow_mut().remove(&child);
     }
 
-    /// Tells the keeper that the supervisor is up.
+    /// Reports to the keeper that the supervisor is up.
     ///
     /// # Errors
     /// When the keeper is gone.
@@ -270,7 +270,7 @@ impl Link {
         self.ask(Ask::Ready, &[]).await.map(drop)
     }
 
-    /// Tells the keeper that everything is down.
+    /// Reports to the keeper that everything is down.
     ///
     /// # Errors
     /// When the keeper is gone.

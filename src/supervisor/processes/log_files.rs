@@ -59,7 +59,7 @@ impl LogFiles {
         writer
     }
 
-    /// The writer of a release's log, if somebody writes to it.
+    /// The writer of a release's log, if the log has one.
     pub(crate) fn open_writer(&self, release: ReleaseId) -> Option<SharedWriter> {
         self.writers.borrow().get(&release).and_then(Weak::upgrade)
     }
@@ -209,7 +209,7 @@ impl Writer {
     }
 }
 
-/// Reads a FIFO into a log until the task is aborted. Nothing wakes up while nobody writes.
+/// Reads a FIFO into a log until the task is aborted. Nothing wakes up while nothing is written.
 pub(crate) fn pump(fifo: OwnedFd, instance: u16, writer: SharedWriter) -> JoinHandle<()> {
     tokio::task::spawn_local(async move {
         if let Err(error) = read_all(fifo, instance, &writer).await {
@@ -237,7 +237,7 @@ async fn read_all(fifo: OwnedFd, instance: u16, writer: &SharedWriter) -> io::Re
             Ok(Err(error)) => return Err(error),
             Err(_would_block) => {}
         }
-        // One loud service does not keep the others waiting.
+        // A service that logs a lot does not keep the others waiting.
         tokio::task::yield_now().await;
     }
 }

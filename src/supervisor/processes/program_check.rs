@@ -47,7 +47,7 @@ fn in_path(program: &str) -> Option<PathBuf> {
     std::env::split_paths(&path).map(|dir| dir.join(program)).find(|path| path.is_file())
 }
 
-/// What the first bytes say against it: another CPU's ELF file, or a script whose interpreter is
+/// Why the first bytes cannot be run here: another CPU's ELF file, or a script whose interpreter is
 /// not there.
 fn wrong_kind(program: &str, start: &[u8]) -> Option<String> {
     if start.starts_with(b"\x7fELF") {

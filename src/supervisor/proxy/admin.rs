@@ -6,7 +6,7 @@ use crate::config::model::Admin;
 use crate::supervisor::proxy::error::EntryError;
 use crate::supervisor::sockets::stream::Stream;
 
-/// Whom an error is about, and how a person asks the same.
+/// The proxy that an error is about, and the command with which a person asks it the same.
 #[derive(Debug, Clone)]
 pub struct Place {
     /// The proxy and its address.
@@ -16,7 +16,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// It answered, and not well.
+    /// It answered, and not successfully.
     pub fn refused(&self, why: impl Into<String>, next: impl Into<String>) -> EntryError {
         EntryError::Refused { place: self.name.clone(), why: why.into(), next: next.into() }
     }

@@ -2,9 +2,9 @@
 //!
 //! Each change makes Caddy load its whole configuration again: all of it, or none. On Linux the new
 //! one listens on a socket of its own beside the old (`SO_REUSEPORT`), and what still queues at the
-//! old one when it is closed is reset (Caddy 2.6.2: 25 to 37 of 12,000 requests in 50 flips), except
-//! where `net.ipv4.tcp_migrate_req` is 1 (Linux 5.14: none of 12,000). So nothing is changed that is
-//! already so, and the check says it.
+//! old one when it is closed is reset (Caddy 2.6.2: 25 to 37 of 12,000 requests in 50 flips),
+//! except where `net.ipv4.tcp_migrate_req` is 1 (Linux 5.14: none of 12,000). So nothing is changed
+//! that is already so, and the check reports it.
 
 use std::io;
 
@@ -164,7 +164,7 @@ fn dials(handler: &Value) -> Vec<String> {
     upstreams.filter_map(|upstream| upstream["dial"].as_str()).map(str::to_owned).collect()
 }
 
-/// The wanted upstreams, each with what else the first one of the old says (`max_requests`).
+/// The wanted upstreams, each with the other settings of the first old one (`max_requests`).
 fn new_upstreams(handler: &Value, wanted: &[String]) -> Value {
     let pattern = handler["upstreams"].get(0).filter(|first| first.is_object()).cloned();
     let pattern = pattern.unwrap_or_else(|| json!({}));

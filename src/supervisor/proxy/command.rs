@@ -43,7 +43,7 @@ async fn flip(words: &[String], upstreams: &[Upstream]) -> Result<(), EntryError
     Ok(host_command::run(&filled(words, &list), &[(VARIABLE, list)], &[], DEADLINE).await?)
 }
 
-/// The words with the upstreams in their places.
+/// The command's arguments with the upstreams filled in.
 fn filled(words: &[String], list: &str) -> Vec<String> {
     words.iter().map(|word| word.replace(PLACEHOLDER, list)).collect()
 }

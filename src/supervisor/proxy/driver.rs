@@ -11,15 +11,15 @@ use crate::supervisor::proxy::error::EntryError;
 /// What a driver does, and what comes of it.
 pub(crate) type Work<'a, T> = Pin<Box<dyn Future<Output = Result<T, EntryError>> + 'a>>;
 
-/// A kind of proxy, with what its section says.
+/// A kind of proxy, with the settings of its section.
 pub(crate) trait Driver {
     /// Whether a flip to this many upstreams could be done; nothing is changed. The text is for
     /// people.
     fn check(&self, n_upstreams: usize) -> Work<'_, String>;
 
     /// Points the proxy at these upstreams, of which there is one at least, and at no others. Done
-    /// again it changes nothing. After an error the proxy is as it was, unless the text says
-    /// otherwise.
+    /// again it changes nothing. After an error the proxy is as it was, unless the error text
+    /// states otherwise.
     fn flip<'a>(&'a self, upstreams: &'a [Upstream]) -> Work<'a, ()>;
 
     /// Whether it has forgotten its upstreams when it is started again, and may be flipped again

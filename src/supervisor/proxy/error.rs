@@ -12,7 +12,7 @@ use crate::text;
 /// the way back where there is one.
 pub const DEADLINE: Duration = Duration::from_secs(10);
 
-/// Why a proxy could not be asked or flipped. Each text says what, why, and what to do next.
+/// Why a proxy could not be asked or flipped. Each text states what, why, and what to do next.
 #[derive(Debug, thiserror::Error)]
 pub enum EntryError {
     /// There is no connection to it.
@@ -20,7 +20,7 @@ pub enum EntryError {
     Unreachable {
         /// The proxy and its address.
         place: String,
-        /// The system's word.
+        /// The system's error.
         #[source]
         source: io::Error,
         /// A command to see for oneself.
@@ -34,12 +34,12 @@ pub enum EntryError {
         /// A command to see for oneself.
         next: String,
     },
-    /// It answered, and not well.
+    /// It answered, and not successfully.
     #[error("{place}: {why} ({next})")]
     Refused {
         /// The proxy and its address.
         place: String,
-        /// What it said.
+        /// The reason it gave.
         why: String,
         /// What to do about it.
         next: String,
@@ -49,13 +49,13 @@ pub enum EntryError {
     File {
         /// The file.
         path: PathBuf,
-        /// The system's word.
+        /// The system's error.
         #[source]
         source: io::Error,
         /// What to do about it.
         next: String,
     },
-    /// A command of the proxy's did not end well.
+    /// A command of the proxy's did not end successfully.
     #[error("{0}")]
     Command(String),
     /// A proxy cannot be pointed at nothing.

@@ -149,7 +149,7 @@ impl<'a> Api<'a> {
         Ok((numbered, surplus))
     }
 
-    /// Tells it, and looks whether it is so.
+    /// Sends it the change, and checks that it took effect.
     async fn change(
         &self,
         commands: &[String],

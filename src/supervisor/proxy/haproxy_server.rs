@@ -18,7 +18,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Neither in maintenance nor draining. Bit 4 is not about that: it says that the
+    /// Neither in maintenance nor draining. Bit 4 is not about that: it means that the
     /// configuration began with `disabled`, and stays.
     #[must_use]
     pub fn is_ready(&self) -> bool {
@@ -27,7 +27,7 @@ impl Server {
     }
 
     /// Leads to this place and is ready. One that a health check has stopped is up again at once:
-    /// who flips has probed the new place, and the check goes on from there.
+    /// the new place was probed before the flip, and the check goes on from there.
     #[must_use]
     pub fn lead_to(&self, backend: &str, (ip, port): (IpAddr, u16)) -> Vec<String> {
         let name = &self.name;
@@ -93,7 +93,7 @@ fn server(columns: &[&str], line: &str) -> Option<Server> {
     })
 }
 
-/// What 2.6 says of a change that was made, or was not needed.
+/// What 2.6 answers to a change that was made, or was not needed.
 #[must_use]
 pub fn is_good(line: &str) -> bool {
     let is_address = ["IP changed from '", "no need to change the addr", "port changed from '"];
@@ -144,7 +144,7 @@ mod tests {
         let place = ("::1".parse().unwrap(), 80);
         let commands = ["set server b/web1 addr ::1 port 80", "set server b/web1 state ready"];
         assert_eq!(servers()[0].lead_to("b", place), commands);
-        // In maintenance without a check: ready is enough. Down by its check: it is told.
+        // In maintenance without a check: ready is enough. Down by its check: `health up` is sent.
         assert_eq!(servers()[1].lead_to("b", place).len(), 2);
         assert_eq!(servers()[2].lead_to("b", place)[2], "set server b/web3 health up");
     }

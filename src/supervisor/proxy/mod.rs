@@ -1,6 +1,6 @@
 //! The entry: an outside reverse proxy as the stable address of a service.
 //!
-//! This room tells a proxy where the instances listen, and asks it what it has. It must never start
+//! This room gives a proxy the instances' addresses, and asks it what it has. It must never start
 //! or stop a proxy, or configure anything else. A flip is whole or leaves the proxy as it was,
 //! as far as the proxy allows, and may be done again: a supervisor that was killed in the middle of
 //! one does the same one again.
@@ -48,7 +48,7 @@ pub async fn check(proxy: &Proxy, n_upstreams: usize) -> Result<String, EntryErr
 /// Points the proxy at these upstreams and at no others. Done again it changes nothing.
 ///
 /// # Errors
-/// [`EntryError`]; the proxy is as it was, unless the text says otherwise.
+/// [`EntryError`]; the proxy is as it was, unless the error text states otherwise.
 pub async fn flip(proxy: &Proxy, upstreams: &[Upstream]) -> Result<(), EntryError> {
     if upstreams.is_empty() {
         return Err(EntryError::NoUpstream);

@@ -50,7 +50,7 @@ async fn check(file: &Path, test: &[String]) -> Result<String, EntryError> {
 /// Writes the file, tests and reloads.
 ///
 /// # Errors
-/// [`EntryError`]; the old file is back, and nginx was told so where it had been told of the new.
+/// [`EntryError`]; the old file is back, and after a failed reload the reload was run once more.
 async fn flip(
     file: &Path,
     test: &[String],

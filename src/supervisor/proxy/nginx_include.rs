@@ -1,9 +1,9 @@
 //! The include file that nginx reads, and its old content while it is changed.
 //!
 //! The file is replaced whole. What nginx had before is kept beside it from before the change until
-//! nginx was told, under a name that no `include` pattern matches. Where it is still there, a flip
-//! was cut short (the supervisor was killed), and the file alone does not say what nginx runs with:
-//! the next flip tests and reloads whatever the file holds.
+//! nginx was reloaded, under a name that no `include` pattern matches. Where it is still there, a
+//! flip was cut short (the supervisor was killed), and the file alone does not show what nginx runs
+//! with: the next flip tests and reloads whatever the file holds.
 
 use std::ffi::OsString;
 use std::fs;
@@ -47,7 +47,7 @@ impl Include {
     }
 
     /// Keeps what nginx runs with. A content that is kept already is older and stays: a flip was
-    /// cut short, and nginx may not have been told of the file's content.
+    /// cut short, and nginx may not have loaded the file's content.
     ///
     /// # Errors
     /// [`EntryError::File`].
@@ -66,7 +66,7 @@ impl Include {
         self.write(&self.file, text)
     }
 
-    /// Whether a flip ended before nginx was told.
+    /// Whether a flip ended before nginx was reloaded.
     #[must_use]
     pub fn was_cut_short(&self) -> bool {
         self.before.exists()
@@ -127,7 +127,7 @@ pub fn remove(path: &Path) -> Result<(), EntryError> {
     }
 }
 
-/// The system's word about a file.
+/// The system's error about a file.
 #[must_use]
 pub fn file_error(path: &Path, source: io::Error, next: String) -> EntryError {
     EntryError::File { path: path.to_owned(), source, next }

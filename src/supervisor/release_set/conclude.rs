@@ -1,4 +1,4 @@
-//! The end of a set: its result, told per member; the history; its members are free again.
+//! The end of a set: its result, reported per member; the history; its members are free again.
 
 use std::rc::Rc;
 

@@ -36,7 +36,7 @@ pub(crate) struct Course {
     pub turn: Option<Turn>,
     /// The operation that a supervisor before this one began and that goes on.
     pub in_flight: Option<OpId>,
-    /// Until it is begun, each member's. Nobody has them after a crash.
+    /// Each member's artifact, until the member begins. Lost after a crash.
     artifacts: Vec<Option<Artifact>>,
 }
 
@@ -67,8 +67,8 @@ impl Course {
         self.artifacts.get_mut(index)?.take()
     }
 
-    /// Writes down that an operation is about to be begun, and waits for the disk: whoever comes
-    /// after a crash looks for it by its number.
+    /// Writes down that an operation is about to be begun, and waits for the disk: the
+    /// supervisor after a crash looks for it by its number.
     ///
     /// # Errors
     /// The journal's.
@@ -131,7 +131,7 @@ impl Course {
     }
 }
 
-/// No member failed: somebody said `abort`, or the artifacts of the others are gone.
+/// No member failed: `abort` was ordered, or the artifacts of the others are gone.
 pub(crate) fn closed(set: &ReleaseSet) -> Turn {
     let (word, why) = match set.aborted_by() {
         Some(actor) => (Word::Aborted, format!("aborted by {actor}")),

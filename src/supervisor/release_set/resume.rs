@@ -1,5 +1,5 @@
 //! A supervisor comes up in the middle of a set: its journal and the operation that it announced
-//! last say where it goes on; the pure core decides.
+//! last determine where it goes on; the pure core decides.
 
 use std::rc::Rc;
 
@@ -24,7 +24,7 @@ pub(crate) struct Open {
 }
 
 /// The set that was open when the supervisor before this one ended. Asked before any service is
-/// taken over, so that its members are nobody else's from the first moment on.
+/// taken over, so that its members are reserved for it from the first moment on.
 pub(crate) fn find(stack: &Stack) -> Option<Open> {
     match store::open(&stack.shared.layout) {
         Ok(open) => open.map(|(intent, records)| {
@@ -115,7 +115,7 @@ enum Last {
     Nothing,
     /// It goes on.
     Runs,
-    /// It is over, or nobody knows.
+    /// It is over, or its state is unknown.
     Over(Came, Option<Box<Outcome>>),
 }
 
@@ -146,7 +146,7 @@ fn last_begin(records: &[Record]) -> usize {
     records.iter().rposition(is_begin).unwrap_or(records.len())
 }
 
-/// All that watchers were told of these lines, without the first.
+/// All events that watchers received for these lines, without the first.
 fn events(stack: &Stack, intent: &Intent, records: &[Record]) -> Vec<Event> {
     records.iter().flat_map(|record| events_of(stack, intent, record)).collect()
 }

@@ -226,7 +226,7 @@ fn aborted(service: &Service, actor: &str) -> Trouble {
     )
 }
 
-/// A member that did not go back with the others: loud, and until its next commit.
+/// A member did not roll back with the others: raises an alarm until its next commit.
 fn raise_alarm(stack: &Stack, set: &ReleaseSet, index: usize, why: &str) {
     let service = stack.services.borrow().get(&set.members[index].0).cloned();
     let Some(service) = service else { return };

@@ -67,7 +67,7 @@ pub(crate) fn schedule(service: &Rc<Service>) {
     });
 }
 
-/// Nobody watches a drill by schedule: a failure is a notification.
+/// A scheduled drill runs unattended: a failure is a notification.
 fn notify(service: &Service, target: ReleaseId, error: &DrillError) {
     let DrillError::Failed(why) = error else { return };
     let what = format!(

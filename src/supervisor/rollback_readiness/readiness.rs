@@ -1,5 +1,5 @@
-//! Whether a rollback would work now: known at any moment, from what is on the disk, what runs,
-//! and what the last rehearsal said.
+//! Whether a rollback would work now: known at any moment, from what is on the disk, what runs, and
+//! the result of the last rehearsal.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -62,7 +62,7 @@ pub(crate) fn status(service: &Service) -> RollbackStatus {
     }
 }
 
-/// What a cold start would miss, as far as a glance can tell.
+/// What a cold start would miss, as far as a quick check shows.
 fn missing(service: &Service, target: ReleaseId) -> Option<String> {
     let settings = match release::settings(&service.paths, target) {
         Ok(settings) => settings,
@@ -74,7 +74,7 @@ fn missing(service: &Service, target: ReleaseId) -> Option<String> {
     gone.then(|| format!("release {target}: {program} is not there"))
 }
 
-/// Looks, and says it when a rollback has stopped or begun to be possible.
+/// Checks, and reports when a rollback has stopped or begun to be possible.
 pub(crate) fn look(service: &Rc<Service>) {
     let status = status(service);
     let before = service.condition.note_ready(status.ready);

@@ -1,5 +1,5 @@
-//! A release is tried out: started beside the running one, in slots that nobody is steered to,
-//! probed, and stopped again. What serves is not touched.
+//! A release is tried out: started beside the running one, in slots that no connections are steered
+//! to, probed, and stopped again. What serves is not touched.
 //!
 //! Before each release, and in a drill, it is the one that a rollback would start. Around a
 //! migration it is also the new one, and the old one once more, on a copy of the data.
@@ -27,10 +27,10 @@ use crate::supervisor::service::instances::Crew;
 use crate::supervisor::service::phase_result::PhaseResult;
 use crate::text;
 
-/// Tells programs that they are tried out: they had better send no mail.
+/// Set for programs that are only rehearsed: they should not send mail, for example.
 const VARIABLE: &str = "HALLEY_REHEARSAL";
 
-/// Whether one could come back from the release that is about to begin.
+/// Whether a rollback from the release that is about to begin would work.
 pub(crate) async fn old(
     service: &Rc<Service>,
     candidate: &Candidate,
@@ -51,11 +51,11 @@ pub(crate) async fn old(
     }
 }
 
-/// Rehearses a rollback to a release, as deep as the configuration says and the service allows, and
-/// notes what came of it.
+/// Rehearses a rollback to a release, as deep as the configuration asks for and the service allows,
+/// and notes the result.
 ///
 /// # Errors
-/// Why one could not go back to it.
+/// Why a rollback to it would fail.
 pub(crate) async fn target_now(
     service: &Rc<Service>,
     target: ReleaseId,
@@ -84,7 +84,7 @@ pub(crate) async fn target_now(
     tried.map(|said| format!("release {target}, {word}{note}: {said}, in {took}"))
 }
 
-/// Notes why one could not go back to a release, as it was found out otherwise.
+/// Notes why a rollback to a release would fail, when that was found without a rehearsal.
 pub(crate) fn note(service: &Service, target: Option<ReleaseId>, why: &str) {
     let Some(target) = target else { return };
     let rehearsal = Rehearsal {
@@ -167,8 +167,8 @@ pub(crate) async fn run(
     said
 }
 
-/// Who is tried out never outlives who waits for it. A supervisor that dies leaves it to the next
-/// one, which finds it by its label and ends it.
+/// A rehearsed release never outlives the task that waits for it. A supervisor that dies leaves it
+/// to the next one, which finds it by its label and ends it.
 struct StopOnDrop {
     service: Rc<Service>,
     crew: Option<Rc<Crew>>,

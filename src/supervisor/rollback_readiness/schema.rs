@@ -1,5 +1,5 @@
-//! The schema contract: what a release says about the data it leaves behind and the data it runs
-//! on, and what follows for the way back.
+//! The schema contract: what a release declares about the data it leaves behind and the data it
+//! runs on, and what follows for a rollback.
 
 use crate::config::model::{Schema, SchemaKind, Settings};
 use crate::core::ids::ReleaseId;
@@ -7,7 +7,7 @@ use crate::store::release;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::candidate::{Candidate, WayBack};
 
-/// Why a release does not run on the data as it is, as far as it says so itself.
+/// Why a release does not run on the data as it is, by its own declaration.
 #[must_use]
 pub(crate) fn misses(service: &Service, release: ReleaseId) -> Option<String> {
     let settings = release::settings(&service.paths, release).ok()?;
@@ -37,7 +37,7 @@ pub(crate) fn contract(
     failures
 }
 
-/// Why one could not come back from a release with this schema.
+/// Why a rollback from a release with this schema would fail.
 #[must_use]
 pub(crate) fn way_back(
     service: &Service,

@@ -54,7 +54,7 @@ impl Activity {
         past.truncate(N_PAST);
     }
 
-    /// The task of the running operation, for who ends it.
+    /// Takes the task of the running operation, to end it.
     pub(crate) fn take_task(&self) -> Option<JoinHandle<()>> {
         self.task.borrow_mut().take()
     }
@@ -121,7 +121,7 @@ impl Activity {
         self.data_work.set(None);
     }
 
-    /// A command that a supervisor before this one ran, and whose end nobody has asked for yet.
+    /// A command that a supervisor before this one ran, and whose end is not yet collected.
     pub(crate) fn leave_over(&self, purpose: Purpose, child: ChildId) {
         self.left_over.borrow_mut().insert(purpose, child);
     }

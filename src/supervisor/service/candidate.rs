@@ -11,7 +11,7 @@ pub(crate) struct Candidate {
     pub release: ReleaseId,
     /// The release that a rollback would go to.
     pub back_to: Option<ReleaseId>,
-    /// Whether somebody gave a reason why nobody will want to go back.
+    /// Whether a reason was given why a rollback will not be wanted.
     pub way_back: WayBack,
     /// Which supervisor began the operation.
     pub begun_by: BegunBy,

@@ -12,7 +12,7 @@ use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::{Crew, Instance};
 use crate::supervisor::sockets::backend_address::BackendAddress;
 
-/// Why a child cannot be started as its settings say.
+/// Why a child cannot be started with its settings.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SpecError {
     /// The user is not known.
@@ -66,7 +66,7 @@ pub(crate) fn oneshot_label(service: &Service, release: ReleaseId, purpose: &Pur
     Label { release: release.0, purpose: Some(purpose.clone()), ..plain }
 }
 
-/// The place it was told.
+/// The address that the child was given to listen on.
 pub(crate) fn place_of(label: &Label) -> Option<BackendAddress> {
     let socket = label.socket.clone().map(BackendAddress::Socket);
     socket.or(label.port.map(BackendAddress::Port))
@@ -137,7 +137,7 @@ pub(crate) fn forward_spec(
     })
 }
 
-/// Whom the settings say to become.
+/// The user to run as, from the settings.
 ///
 /// # Errors
 /// When there is no such user.

@@ -1,12 +1,12 @@
 //! How a service is, beside what runs: what is wrong with it, one slot a source.
 //!
 //! Each source reports and resolves its own trouble and no other's. A release that is live and
-//! proven resolves what was said of the processes before it.
+//! proven resolves what was reported of the processes before it.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
-/// Who finds out that something is wrong. The order is the order in `status`.
+/// The part of the supervisor that detects a trouble. The order is the order in `status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Source {
     /// The data: a restore that could not be finished or undone.
@@ -32,8 +32,8 @@ pub(crate) struct Condition {
 }
 
 impl Condition {
-    /// A condition after a start of the supervisor; whether its users were told before that the
-    /// service is degraded is on the disk.
+    /// A condition after a start of the supervisor; whether its users were already notified
+    /// that the service is degraded is on the disk.
     pub(crate) fn new(is_told_degraded: bool) -> Self {
         Self { is_told_degraded: Cell::new(is_told_degraded), ..Self::default() }
     }
@@ -48,7 +48,7 @@ impl Condition {
         self.troubles.borrow_mut().remove(&source).is_some()
     }
 
-    /// The processes that serve are proven: what was said of them or of those before is over.
+    /// The processes that serve are proven: what was reported of them or of earlier ones is over.
     pub(crate) fn serves(&self) {
         for source in [Source::Start, Source::Restart, Source::Liveness] {
             self.resolve(source);
@@ -68,7 +68,8 @@ impl Condition {
         (!all.is_empty()).then(|| all.join("; "))
     }
 
-    /// Notes that users are told of a degraded service, or that it is over. Returns what they knew.
+    /// Notes that users are notified of a degraded service, or of its recovery. Returns the
+    /// previous note.
     pub(crate) fn tell_degraded(&self, is_degraded: bool) -> bool {
         self.is_told_degraded.replace(is_degraded)
     }

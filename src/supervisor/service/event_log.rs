@@ -11,13 +11,13 @@ use crate::api::Event;
 /// Events in order, and a signal at each new event.
 #[derive(Debug)]
 pub(crate) struct EventLog {
-    /// Each with its number, counted from 1 over all that were told.
+    /// Each with its number, counted from 1 over all published events.
     events: RefCell<Vec<(usize, Event)>>,
     n_told: watch::Sender<usize>,
 }
 
 impl EventLog {
-    /// An event for all who watch.
+    /// Publishes an event to all watchers.
     pub(crate) fn tell(&self, event: Event) {
         // Progress replaces progress: a late watcher needs the last number only.
         let mut events = self.events.borrow_mut();

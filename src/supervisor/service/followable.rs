@@ -4,7 +4,7 @@
 use crate::core::time::Tick;
 use crate::supervisor::service::event_log::EventLog;
 
-/// Something that tells events until its result.
+/// Something that publishes events until its result.
 pub(crate) trait Watched {
     /// Its events.
     fn events(&self) -> &EventLog;

@@ -1,7 +1,8 @@
 //! The processes of a service: generations, and the instances of each.
 //!
-//! These are nouns with their data; who starts, watches and stops them is in [`crate::supervisor::instances::start`],
-//! [`crate::supervisor::instances::restarter`] and [`crate::supervisor::instances::retire`].
+//! These are nouns with their data; the code that starts, watches and stops them is in
+//! [`crate::supervisor::instances::start`], [`crate::supervisor::instances::restarter`] and
+//! [`crate::supervisor::instances::retire`].
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -66,7 +67,7 @@ pub(crate) struct Instance {
     pub index: InstanceIndex,
     /// Its slot in each of the service's listeners, in their order.
     pub slots: Vec<SlotId>,
-    /// Where it listens when it is told its place.
+    /// The address it listens on, when it is given one.
     pub place: Option<BackendAddress>,
     /// The process that passes connections on to that place.
     pub forwarder: RefCell<Option<Run>>,
@@ -84,7 +85,7 @@ pub(crate) struct Instance {
     pub wanted: Cell<bool>,
     /// The last probe was good.
     pub ready: Cell<bool>,
-    /// It said `READY=1`.
+    /// It sent `READY=1`.
     pub said_ready: Cell<bool>,
     /// Reads its output.
     pub pump: RefCell<Option<JoinHandle<()>>>,
@@ -95,7 +96,7 @@ pub(crate) struct Instance {
 pub(crate) struct Run {
     /// Its number at the keeper.
     pub child: ChildId,
-    /// Who it is.
+    /// The identity of the process.
     pub identity: Identity,
     /// When it was started.
     pub started: Tick,
@@ -197,7 +198,7 @@ impl Crew {
     }
 
     /// Slots in one listener of its processes that run and have joined, each once; of all of them
-    /// when there is none such: their callers wait there.
+    /// when there is none such: connections wait there.
     pub(crate) fn slots(&self, listener: usize) -> Vec<SlotId> {
         let all = self.instances();
         let joined = |instance: &&Rc<Instance>| instance.joined.get() && instance.child().is_some();

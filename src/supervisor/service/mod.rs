@@ -62,9 +62,9 @@ pub(crate) struct Shared {
     pub boot_id: String,
     /// The configuration's path, for messages and reloads.
     pub config_path: PathBuf,
-    /// The next port to try for an instance that is told its port.
+    /// The next port to try for an instance that is given its port.
     pub next_port: Cell<u16>,
-    /// Who is told without asking.
+    /// The outbox of notifications.
     pub outbox: Rc<Outbox>,
     /// The stack is being taken down: nothing is started any more.
     pub stopping: Cell<bool>,
@@ -149,7 +149,7 @@ impl Service {
     }
 
     /// Steers every listener to this generation: to those of its processes that run, to all of
-    /// them when none does (their callers are held in the queues).
+    /// them when none does (their connections are held in the queues).
     ///
     /// # Errors
     /// When it cannot be done.
@@ -198,7 +198,7 @@ impl Service {
     /// Points the outside proxy at a generation, where there is one.
     ///
     /// # Errors
-    /// What the proxy says; then it points where it pointed.
+    /// The proxy's error; the proxy then keeps its previous upstreams.
     pub(crate) async fn point_proxy(&self, crew: &Crew) -> Result<(), String> {
         let config = self.config();
         let Some(proxy) = &config.proxy else { return Ok(()) };
@@ -215,7 +215,7 @@ impl Service {
         proxy::flip(proxy, &upstreams).await.map_err(|error| error.to_string())
     }
 
-    /// Sees to the slots that nobody has.
+    /// Takes care of the slots that no process owns.
     pub(crate) fn tend(&self) {
         self.slots.tend(|listener| self.owned_slots(listener));
     }

@@ -1,7 +1,7 @@
-//! A service that gets worse without an operation: it is told once, and once when it is well again.
+//! A service that degrades without an operation: one notification, and one when it has recovered.
 //!
-//! That it was told is a file, so that the supervisor after a crash or a reboot neither tells it
-//! again nor forgets to tell that it is over. A crash between the two tells it twice.
+//! A file records the notification, so that the supervisor after a crash or a reboot neither sends
+//! it again nor forgets the one for the recovery. A crash between the two sends it twice.
 
 use std::fs;
 
@@ -38,7 +38,7 @@ pub(crate) fn recovered(service: &Service) {
     drop(fs::remove_file(service.paths.degraded()));
 }
 
-/// Posts something nobody waits for.
+/// Posts a notification that no operation waits for.
 pub(crate) fn tell(service: &Service, notice: Notice, message: Message) {
     for warning in service.shared.outbox.post(notice, message) {
         tracing::warn!(service = %service.name, warning, "a notification is lost");
@@ -62,7 +62,7 @@ pub(crate) fn at_rest(service: &Service, what: &str, why: &str, next: Vec<String
     }
 }
 
-/// A running operation that somebody must know of.
+/// The message for a running operation that needs attention.
 pub(crate) fn of_operation(service: &Service, operation: &Operation, trouble: &Trouble) -> Message {
     let at = operation.at.borrow();
     let message = Message {

@@ -58,7 +58,7 @@ pub(crate) fn frozen(service: &Service, force: Force) -> Option<String> {
 /// Keeps operations out while something is done with the data by hand.
 ///
 /// # Errors
-/// Who is at it already.
+/// What prevents the work, such as an operation or a set that already runs.
 pub(crate) fn occupy(service: &Rc<Service>, work: &'static str) -> Result<Occupied, Trouble> {
     if let Some(obstacle) = obstacle(service).or_else(|| busy_with_set(service)) {
         return Err(obstacle);

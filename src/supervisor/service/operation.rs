@@ -24,7 +24,7 @@ pub(crate) struct Operation {
     pub id: OpId,
     /// What was asked for.
     pub kind: Kind,
-    /// Who asked.
+    /// The actor that requested it.
     pub actor: String,
     /// When, RFC 3339.
     pub at: RefCell<String>,
@@ -38,19 +38,19 @@ pub(crate) struct Operation {
     pub phase_started: Cell<Tick>,
     /// How it ended.
     pub outcome: RefCell<Option<Outcome>>,
-    /// What it has told.
+    /// The events it has published.
     pub events: EventLog,
     /// Why no rung of its way back held, once that has happened.
     stranded: RefCell<Option<String>>,
     orders: mpsc::UnboundedSender<Order>,
 }
 
-/// What somebody tells a running operation.
+/// A command to a running operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Order {
     /// End it and go back.
     Abort,
-    /// End the bake or the hold well.
+    /// Promote: end the bake or the hold as a success.
     Promote,
     /// Leave the field: another operation takes over a stranded one.
     Yield,
@@ -82,7 +82,7 @@ impl Operation {
         (Rc::new(operation), inbox)
     }
 
-    /// An operation that a supervisor before this one began, with what it had told.
+    /// An operation that a supervisor before this one began, with the events it had published.
     pub(crate) fn resumed(
         id: OpId,
         kind: Kind,
@@ -105,19 +105,19 @@ impl Operation {
         (operation, orders)
     }
 
-    /// Tells the operation something; it may be over.
+    /// Sends a command to the operation, which may be over.
     pub(crate) fn order(&self, order: Order) {
         if self.orders.send(order).is_err() {
             tracing::debug!(op = self.id.0, ?order, "the operation is over");
         }
     }
 
-    /// Tells all watchers.
+    /// Publishes an event to all watchers.
     pub(crate) fn tell(&self, event: Event) {
         self.events.tell(event);
     }
 
-    /// Tells watchers what it is, before anything else.
+    /// Announces the operation to watchers, before any other event.
     pub(crate) fn announce_to_watchers(&self, service: &ServiceName) {
         self.tell(self.announcement(service));
     }

@@ -42,7 +42,7 @@ impl NothingToDo {
     }
 }
 
-/// Somebody else is at it: who, with what, since when.
+/// Another operation is running: its actor, its kind, since when.
 pub(crate) fn busy(service: &Service, running: &Operation) -> Trouble {
     let now = clock::tick();
     let length = text::whole_seconds(now.since_ms(running.started));

@@ -22,7 +22,7 @@ use crate::text;
 pub(crate) struct ReleaseSet {
     /// Its number.
     pub id: SetId,
-    /// Who asked.
+    /// The actor that requested it.
     pub actor: String,
     /// When, RFC 3339.
     pub at: String,
@@ -34,7 +34,7 @@ pub(crate) struct ReleaseSet {
     pub place: Cell<Option<(usize, Kind)>>,
     /// The operation in flight.
     pub operation: RefCell<Option<Rc<Operation>>>,
-    /// The operation in flight waits for promote or abort, and watchers have been told.
+    /// The operation in flight waits for promote or abort, and watchers have been notified.
     pub(crate) is_held: Cell<bool>,
     /// How it ended.
     pub outcome: RefCell<Option<Outcome>>,
@@ -45,7 +45,7 @@ pub(crate) struct ReleaseSet {
 }
 
 impl ReleaseSet {
-    /// The set of this intent; its first event is told.
+    /// The set of this intent; its first event is published.
     pub(crate) fn new(intent: &Intent) -> Rc<Self> {
         let members = intent.members.iter().filter_map(|member| {
             let name = member.service.parse().ok()?;
@@ -91,7 +91,7 @@ impl ReleaseSet {
         self.pass_abort_on();
     }
 
-    /// Who said `abort`.
+    /// The actor that ordered `abort`.
     pub(crate) fn aborted_by(&self) -> Option<String> {
         self.aborted_by.borrow().clone()
     }
@@ -105,7 +105,7 @@ impl ReleaseSet {
         }
     }
 
-    /// Tells all watchers.
+    /// Publishes an event to all watchers.
     pub(crate) fn tell(&self, event: Event) {
         self.events.tell(event);
     }
@@ -151,7 +151,7 @@ pub(crate) fn announcement(intent: &Intent) -> Event {
 }
 
 impl ReleaseSet {
-    /// Who is at it, with what, since when.
+    /// Which set runs: its services, its actor, since when.
     pub(crate) fn busy_text(&self) -> String {
         let length = text::whole_seconds(clock::tick().since_ms(self.started));
         let (id, names, actor, at) = (self.id, self.names(), &self.actor, &self.at);

@@ -71,7 +71,7 @@ impl Stack {
         })
     }
 
-    /// A set begins: its members are nobody else's.
+    /// A set begins: its members are reserved for it.
     pub(crate) fn hold_for(&self, set: &Rc<ReleaseSet>) {
         self.set.replace(Some(Rc::clone(set)));
         for service in self.services.borrow().values() {
@@ -93,8 +93,8 @@ impl Stack {
         service.activity.join(set.filter(|set| set.has(&service.name)));
     }
 
-    /// Every service, those of the configuration first, in its order; and whom each one waits for
-    /// at its start.
+    /// Every service, those of the configuration first, in its order; and the services that
+    /// each one waits for at its start.
     pub(crate) fn in_order(&self) -> (Vec<Rc<Service>>, Vec<Vec<usize>>) {
         let services = self.services.borrow();
         let mut names: Vec<ServiceName> = self.order.borrow().clone();

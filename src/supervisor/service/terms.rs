@@ -5,7 +5,7 @@
 pub(crate) struct Terms {
     /// Also when it is frozen.
     pub force: Force,
-    /// Why nobody will want to go back from it.
+    /// Why a rollback from it will not be wanted.
     pub no_way_back: Option<String>,
     /// How far it goes.
     pub extent: Extent,
@@ -35,6 +35,6 @@ pub(crate) enum Force {
     /// It may not.
     #[default]
     No,
-    /// Somebody said `--force`.
+    /// `--force` was given.
     Yes,
 }

@@ -1,4 +1,4 @@
-//! An open operation whose journal has a word that this version does not know.
+//! An open operation whose journal has a value that this version does not know.
 //!
 //! What runs goes on serving. No operation begins until a human has closed the open one.
 
@@ -9,7 +9,7 @@ use crate::core::ids::OpId;
 pub(crate) struct Unresumed {
     /// Its number.
     pub op: OpId,
-    /// The journal, the line and the word.
+    /// The journal, the line and the value.
     pub why: String,
     /// Its migration was announced: what the data is like is not known.
     pub may_have_migrated: bool,

@@ -1,8 +1,8 @@
-//! Connections that arrive in a slot nobody accepts from any more: late, never lost.
+//! Connections that arrive in a slot that no process accepts from any more: late, never lost.
 //!
-//! A handshake that began before a flip, one that was queued when a process died, callers that were
-//! held: all of them are in an abandoned slot. They are not accepted here, for they would end with
-//! the supervisor: a watch waits until somebody is there, then has a passer take them.
+//! A handshake that began before a flip, one that was queued when a process died, connections that
+//! were held: all of them are in an abandoned slot. They are not accepted here, for they would end
+//! with the supervisor: a watch waits until a connection is there, then has a relay take it.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -24,10 +24,10 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// A slot of a listener.
 pub type BackendAddress = (usize, SlotId);
 
-/// Who looks after the abandoned slots of a service.
+/// Watches the abandoned slots of a service.
 #[derive(Debug)]
 pub struct Stragglers {
-    /// Who takes them.
+    /// The relays that take their connections.
     pub passers: Rc<Relays>,
     watches: RefCell<HashMap<BackendAddress, Watch>>,
 }
@@ -50,7 +50,7 @@ impl Stragglers {
     }
 
     /// Watches an abandoned slot, which the keeper has under the name `kept`, if it is not watched
-    /// yet. Nothing wakes up while nobody comes.
+    /// yet. Nothing wakes up while no connection arrives.
     pub fn watch(&self, place: BackendAddress, group: &Rc<RefCell<Group>>, kept: String) {
         let watch = || {
             let (group, passers) = (Rc::clone(group), Rc::clone(&self.passers));
@@ -82,9 +82,9 @@ impl Stragglers {
         }
     }
 
-    /// Makes an abandoned slot ready for a program. False when it cannot be opened yet, or somebody
-    /// waits there, or is being passed on from there: nobody is taken out of the queue here, and nobody may be taken out by
-    /// a passer once a program has the slot.
+    /// Makes an abandoned slot ready for a program. False when it cannot be opened yet, or
+    /// connections wait there, or are being relayed from there: no connection is taken out of the
+    /// queue here, and none may be taken out by a relay once a program has the slot.
     ///
     /// # Errors
     /// When the slot cannot be found in its group.
@@ -122,7 +122,7 @@ async fn look_after(
 ) -> io::Result<()> {
     let fd = || group.borrow().fd(id).and_then(|fd| fd.try_clone_to_owned().ok());
     while let Some(slot) = fd() {
-        // tokio tells of what arrives, not of what is there; a new registration tells of both, and
+        // tokio reports what arrives, not what is there; a new registration reports both, and
         // forgets a hang-up.
         let arrivals = ready::readable(slot)?;
         drop(arrivals.readable().await?);

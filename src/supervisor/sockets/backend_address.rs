@@ -1,4 +1,4 @@
-//! Where an instance listens that is told its place: a port, or a socket's path, of its own.
+//! Where an instance listens that is given an address: a port, or a socket's path, of its own.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -9,7 +9,7 @@ use crate::config::model::Settings;
 
 /// The first port that is given out. Below it are the well-known ones.
 const FIRST: u16 = 20_000;
-/// Where the kernel begins to take ports for outgoing connections, when it does not say.
+/// Where the kernel begins to take ports for outgoing connections, when that cannot be read.
 const EPHEMERAL: u16 = 32_768;
 /// What stands for the port in a program's arguments and environment.
 const PORT: &str = "{port}";
@@ -50,7 +50,7 @@ impl BackendAddress {
         }
     }
 
-    /// The variable that tells it.
+    /// The variable that carries it.
     #[must_use]
     pub fn variable(&self) -> (String, String) {
         match self {
@@ -66,9 +66,10 @@ pub fn wants_socket(settings: &Settings) -> bool {
     settings.command.iter().chain(settings.env.values()).any(|text| text.contains(SOCKET))
 }
 
-/// A port that nobody has: not the kernel, not a listener, not another instance. Ports go round,
-/// so that one that has just become free is not the next, and begin somewhere else for every
-/// supervisor, so that two of them side by side do not reach for the same one at the same moment.
+/// A port that is not in use: not by the kernel, not by a listener, not by another instance. Ports
+/// go round, so that one that has just become free is not the next, and begin somewhere else for
+/// every supervisor, so that two of them side by side do not reach for the same one at the same
+/// moment.
 ///
 /// # Errors
 /// When there is none left.

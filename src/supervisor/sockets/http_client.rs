@@ -1,7 +1,8 @@
 //! One HTTP/1.1 request on a connection of its own: health checks, metrics, admin APIs, webhooks.
 //!
-//! The connection is the caller's: to an address, to a unix socket, or a probe's to exactly one
-//! process. A request is never repeated, a redirect never followed, a connection never kept.
+//! The calling code supplies the connection: to an address, to a unix socket, or a probe's to
+//! exactly one process. A request is never repeated, a redirect never followed, a connection never
+//! kept.
 
 use std::future::Future;
 use std::io;
@@ -41,7 +42,7 @@ pub(crate) struct Answer {
     pub(crate) body: Vec<u8>,
 }
 
-/// Why there is no answer. `E` is the error of whoever made the connection.
+/// Why there is no answer. `E` is the error of the code that made the connection.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HttpError<E> {
     /// There is no connection.

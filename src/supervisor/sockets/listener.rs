@@ -74,7 +74,7 @@ pub enum ListenerError {
 }
 
 impl Listener {
-    /// A listener without slots: nobody listens yet.
+    /// A listener without slots: no socket listens yet.
     #[must_use]
     pub fn new(listen: &Listen, backlog: u32, file: &model::SocketFile) -> Self {
         let group = |kind, address: &std::net::SocketAddr| {
@@ -297,7 +297,7 @@ fn access(file: &model::SocketFile) -> Access {
     Access { mode: file.mode, owner: (user.map(|user| user.uid), group) }
 }
 
-/// Connects to exactly this slot. Callers bound the time.
+/// Connects to exactly this slot. There is no timeout here: the calling code bounds the time.
 ///
 /// # Errors
 /// When the connection is refused, or the slot cannot be reached.
@@ -344,7 +344,7 @@ pub struct Settled {
 }
 
 /// After a flip: waits until the left slots' queues are empty and every handshake that was half
-/// open is over, at most `limit`. Who comes later all the same is a straggler.
+/// open is over, at most `limit`. A connection that still arrives later is a straggler.
 pub async fn settle(listener: &Listener, left: &[SlotId], limit: Duration) -> Settled {
     let begun = clock::tick();
     let port = listener.stream_group().map(|group| group.borrow().address().port());

@@ -1,13 +1,13 @@
-//! Relays: processes that pass on who was left waiting in a slot that nobody accepts from.
+//! Relays: processes that pass on connections left waiting in a slot that no process accepts from.
 //!
 //! A connection that the supervisor accepted would end with it. So the keeper starts a process
 //! that empties the slot's queue, lets the slot go and leaves with its last connection; it outlives
 //! the supervisor, and the next one finds it by its label.
 //!
-//! A passer takes whoever comes as long as it has the slot. So a slot must never be given to a
-//! program, nor steered to, while [`Relays::are_at`] says that one may have it: the first would
-//! lose callers, the second would send them round in a circle. The kernel is asked, not our memory:
-//! who has a socket open is true after any crash.
+//! A relay takes every connection that arrives as long as it has the slot. So a slot must never be
+//! given to a program, nor steered to, while [`Relays::are_at`] reports that a relay may have it:
+//! the first would lose connections, the second would send them round in a circle. The kernel is
+//! asked, not our memory: which process has a socket open is true after any crash.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,7 +29,7 @@ use crate::supervisor::processes::keeper_client::{Found, Link, LinkError};
 /// connections whose programs have ended.
 const PARTING_MS: u64 = 2_000;
 
-/// Between two looks at who still has a slot: longer each time, up to the last.
+/// Pauses between two checks for processes that still have a slot: longer each time.
 const PAUSES: [Duration; 5] = [
     Duration::from_millis(2),
     Duration::from_millis(5),
@@ -43,7 +43,7 @@ const PAUSES: [Duration; 5] = [
 pub struct Relays {
     link: Rc<Link>,
     service: ServiceName,
-    /// Whom they run as: nobody who passes bytes on needs rights.
+    /// The user they run as: a relay needs no rights.
     user: Option<LaunchUser>,
     /// Those that run.
     running: RefCell<BTreeMap<ChildId, Identity>>,
@@ -84,7 +84,7 @@ impl Relays {
     /// Whether a passer has this socket or will have it in a moment.
     #[must_use]
     pub fn are_at(&self, slot: impl AsFd) -> bool {
-        // A socket that has no inode is nobody's.
+        // A socket that has no inode belongs to no process.
         listen::inode(slot).is_ok_and(|inode| self.have(inode))
     }
 
@@ -93,8 +93,8 @@ impl Relays {
             || self.running.borrow().values().any(|process| proc::has_socket(process, inode))
     }
 
-    /// Has everybody who waits in this slot passed on. It goes on to its end also when the caller
-    /// is cancelled: from this call on the slot counts as had by a passer.
+    /// Starts to relay all connections that wait in this slot. It goes on to its end also when the
+    /// calling task is cancelled: from this call on the slot counts as held by a relay.
     pub fn begin(self: &Rc<Self>, slot: impl AsFd, kept: String) {
         let Ok(inode) = listen::inode(slot) else { return };
         if !self.begun.borrow_mut().insert(inode) {
@@ -110,9 +110,9 @@ impl Relays {
         });
     }
 
-    /// Has a connection passed on that was taken out of a queue in the place of our own. A supervisor
-    /// that is killed before the keeper was asked for its passer takes it along. That takes a slot
-    /// that is not where it was thought to be, a late caller in that very moment, and the kill.
+    /// Relays a connection that was taken out of a queue in the place of our own. It is lost when
+    /// the supervisor is killed before the keeper was asked for the relay. That takes a slot that
+    /// is not where it was thought to be, a late connection in that very moment, and the kill.
     pub fn begin_with(self: &Rc<Self>, client: TcpStream) {
         let passers = Rc::clone(self);
         tokio::task::spawn_local(async move {
@@ -166,8 +166,8 @@ impl Relays {
         });
     }
 
-    /// Waits until no passer has this slot. Nobody is kept waiting by it but who else waits there:
-    /// a passer lets a slot go as soon as its queue is empty.
+    /// Waits until no relay has this slot. This delays no connections but those that wait there
+    /// too: a relay lets a slot go as soon as its queue is empty.
     pub async fn let_go(&self, inode: u64) {
         for pause in pauses() {
             if !self.have(inode) {
@@ -177,8 +177,8 @@ impl Relays {
         }
     }
 
-    /// Waits until none of them has any of these slots, which are about to be closed; ends who
-    /// does not let go.
+    /// Waits until no relay has any of these slots, which are about to be closed; ends the relays
+    /// that do not let go.
     pub async fn leave(&self, inodes: &BTreeSet<u64>) {
         let all_gone = async {
             for inode in inodes {

@@ -71,8 +71,8 @@ impl Group {
     }
 
     /// Takes over slots from the supervisor before, in the order that one noted. Slots it did not
-    /// come to open are opened now. Whom to steer to is the caller's next word; the kernel goes on
-    /// with the program it has.
+    /// come to open are opened now. The calling code sets the steering next; until then the kernel
+    /// goes on with the program it has.
     ///
     /// # Errors
     /// When a slot cannot be opened.
@@ -106,7 +106,7 @@ impl Group {
         self.address
     }
 
-    /// A new slot, bound and outside of the group. The first one proves that nobody else listens.
+    /// A new slot, bound and outside of the group. The first proves that no other process listens.
     ///
     /// # Errors
     /// When the address cannot be had.
@@ -320,8 +320,8 @@ impl Drop for RuleGuard {
     }
 }
 
-/// Connects to exactly this slot on the listener's real address. Nobody else's connection is
-/// touched: the rule names this one source. Callers bound the time.
+/// Connects to exactly this slot on the listener's real address. No other connection is touched:
+/// the rule names this one source. There is no timeout here: the calling code bounds the time.
 ///
 /// # Errors
 /// When the connection is refused or the rule cannot be set.
@@ -343,15 +343,15 @@ pub async fn probe_connect(
     let socket = tokio::net::TcpSocket::from_std_stream(std::net::TcpStream::from(fd));
     let stream = socket.connect(target).await.map_err(system)?;
     drop(guard);
-    // A slot that was shut meanwhile has moved the others: who knows whom this has reached.
+    // A slot that was shut meanwhile has moved the others: it is unknown which slot was reached.
     if !group.borrow().is_whole() {
         return Err(ListenerError::Shut { id, address: address.to_string() });
     }
     Ok(stream)
 }
 
-/// Repairs the group as soon as a program shuts a slot down (the kernel says `EPOLLHUP`): until
-/// then positions are wrong. `noted` is told when the order has changed. Nothing wakes up before.
+/// Repairs the group as soon as a program shuts a slot down (the kernel reports `EPOLLHUP`): until
+/// then positions are wrong. `noted` is called when the order has changed. Nothing wakes up before.
 pub async fn mend(group: &Rc<RefCell<Group>>, id: SlotId, noted: impl Fn()) {
     loop {
         // tokio holds a hang-up for final, so each one takes a registration of its own.
@@ -385,18 +385,18 @@ pub async fn connect(group: &Rc<RefCell<Group>>) -> io::Result<TcpStream> {
 #[derive(Debug)]
 #[must_use]
 pub enum Proof {
-    /// The slot is where the order says, and nobody waits in it.
+    /// The slot is at its position in the order, and no connection waits in it.
     Here,
-    /// Callers wait in the slot, late ones: it is not to be had. One of them may have been taken
-    /// out with our own connection's place.
+    /// Late connections wait in the slot, so it cannot be used. One of them may have been taken out
+    /// in place of our own connection.
     Occupied(Option<std::net::TcpStream>),
 }
 
-/// Shows that a slot is where the order says, before a program gets it: a connection sent there
-/// must lie in its queue. The slot must be idle. When it is elsewhere among the idle ones, the
-/// order is set right.
+/// Shows that a slot is at its position in the order, before a program gets it: a connection sent
+/// there must lie in its queue. The slot must be idle. When it is elsewhere among the idle ones,
+/// the order is set right.
 ///
-/// Nobody is taken out of the queue but our own connection, and that only where it lies alone.
+/// Only our own connection is taken out of the queue, and that only where it lies alone.
 ///
 /// # Errors
 /// [`ListenerError::Lost`] when it is at no position.
@@ -472,7 +472,8 @@ async fn arrives(
 }
 
 /// Takes the first connection out of an idle slot's queue, without ever waiting: a program that has
-/// gone may have left somebody behind who accepts there too. The slot is blocking afterwards.
+/// gone may have left another process behind that accepts there too. The slot is blocking
+/// afterwards.
 fn take_one(
     group: &Rc<RefCell<Group>>,
     id: SlotId,

@@ -1,4 +1,4 @@
-//! The listeners of a service and who has which of their slots.
+//! The listeners of a service and which process has which of their slots.
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
@@ -24,7 +24,7 @@ pub struct Slots {
     service: ServiceName,
     listeners: RefCell<Vec<Owned>>,
     stragglers: Stragglers,
-    /// Taken, and not yet anybody's: whoever comes there is not a straggler.
+    /// Taken, and not yet a process's: a connection that arrives there is not a straggler.
     reserved: RefCell<BTreeSet<(usize, SlotId)>>,
     menders: RefCell<HashMap<(usize, SlotId), JoinHandle<()>>>,
 }
@@ -37,12 +37,12 @@ struct Owned {
     order: Rc<Note>,
 }
 
-/// Whose queue it is that callers wait in.
+/// Which process gets the queue that connections wait in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Queue {
-    /// The one who serves empties it first.
+    /// The process that serves empties it first.
     Leaves,
-    /// It goes to whoever is started next.
+    /// It goes to the process that is started next.
     Stays,
 }
 
@@ -78,7 +78,7 @@ impl Slots {
         }
     }
 
-    /// Who passes on callers that were left waiting.
+    /// The relays for connections that were left waiting.
     pub fn passers(&self) -> &Rc<Relays> {
         &self.stragglers.passers
     }
@@ -88,8 +88,8 @@ impl Slots {
         self.listeners.borrow().iter().map(|owned| owned.listener.clone()).collect()
     }
 
-    /// Makes the listeners that are not there yet, each with one slot that nobody accepts from:
-    /// connections wait there until somebody serves.
+    /// Makes the listeners that are not there yet, each with one slot that no process accepts from:
+    /// connections wait there until a process serves.
     ///
     /// # Errors
     /// When an address cannot be had; the listeners before it stay.
@@ -161,7 +161,7 @@ impl Slots {
         Ok(taken)
     }
 
-    /// A slot that nobody has and nobody is steered to, and where nobody waits.
+    /// A slot that no process has, that is not steered to, and where no connection waits.
     async fn take_free(
         &self,
         link: &Link,
@@ -191,14 +191,14 @@ impl Slots {
                 self.note_order(index)?;
                 return Ok(id);
             }
-            // Its callers are passed on; it will be free another time.
+            // Its connections are passed on; it will be free another time.
             self.reserved.borrow_mut().remove(&(index, id));
             self.watch(index, id, &listener);
             occupied.insert(id);
         }
     }
 
-    /// Makes a slot that is to be taken ready. False when callers have it still.
+    /// Makes a slot that is to be taken ready. False when connections still wait in it.
     async fn claim(
         &self,
         index: usize,
@@ -213,7 +213,7 @@ impl Slots {
                 listener.set_blocking(id)?;
             }
             (Listener::Group(_), None) => {
-                // Left over from somebody who was stopped: their senders have long asked again.
+                // Left over from a stopped process: the senders have long since sent again.
                 if let Some(fd) = listener.fd(id) {
                     listen::discard(fd)?;
                 }
@@ -226,8 +226,8 @@ impl Slots {
         Ok(true)
     }
 
-    /// Behind a door the queue goes with its socket: who comes when nobody serves gets the slot
-    /// that callers wait in.
+    /// Behind a door the queue goes with its socket: a process that is started while none serves
+    /// gets the slot that connections wait in.
     async fn take_door(
         &self,
         link: &Link,
@@ -243,12 +243,12 @@ impl Slots {
         }
     }
 
-    /// Callers of every listener wait in a fresh slot from now on that nobody accepts from. Behind
-    /// a door they may be told to stay: who is not proven has a queue that somebody else shall get.
-    /// Performed again, they wait where they wait.
+    /// From now on the connections of every listener wait in a fresh slot that no process accepts
+    /// from. Behind a door `Queue::Stays` keeps them where they are: a process that is not proven
+    /// has a queue that another process shall get. Performed again, they wait where they wait.
     ///
     /// # Errors
-    /// When there is no such slot; who was steered to may be steered to in part.
+    /// When there is no such slot; the steering may then have changed for some listeners only.
     pub async fn hold(
         &self,
         link: &Link,
@@ -273,7 +273,7 @@ impl Slots {
         self.reserved.borrow_mut().clear();
     }
 
-    /// How many callers wait in slots that no process has.
+    /// How many connections wait in slots that no process has.
     pub fn n_held(&self, owned: impl Fn(usize) -> BTreeSet<SlotId>) -> u32 {
         let mut n = 0;
         for (index, listener) in self.listeners().iter().enumerate() {
@@ -346,7 +346,8 @@ impl Slots {
     }
 
     /// Steers every listener that leads nowhere to a slot that no process has, to the one where
-    /// callers wait already: they are held there. Where there is none, the kernel goes on as it is.
+    /// connections wait already: they are held there. Where there is none, the kernel goes on as it
+    /// is.
     ///
     /// # Errors
     /// When it cannot be done.
@@ -356,7 +357,7 @@ impl Slots {
                 continue;
             }
             let busy = owned(index);
-            // Where a passer is, nobody is steered to: it would call itself.
+            // A slot that a relay has is never steered to: the relay would connect to itself.
             let is_passed =
                 |id: &SlotId| listener.fd(*id).is_some_and(|s| self.passers().are_at(s));
             let free = listener.ids().into_iter().filter(|id| !busy.contains(id) && !is_passed(id));
@@ -379,8 +380,8 @@ impl Slots {
         Ok(())
     }
 
-    /// Watches exactly the slots that no program accepts from and nobody is steered to: who still
-    /// arrives there is passed on to where the others go.
+    /// Watches exactly the slots that no program accepts from and that are not steered to:
+    /// connections that still arrive there are passed on to where the others go.
     pub fn tend(&self, owned: impl Fn(usize) -> BTreeSet<SlotId>) {
         self.mend();
         for (index, listener) in self.listeners().iter().enumerate() {
@@ -435,7 +436,7 @@ impl Slots {
             mender.abort();
         }
         let closing = std::mem::take(&mut *self.listeners.borrow_mut());
-        // A socket listens as long as anybody has it.
+        // A socket listens as long as any process has it.
         let slots = closing.iter().flat_map(|owned| {
             owned.listener.ids().into_iter().filter_map(|id| owned.listener.fd(id))
         });

@@ -36,15 +36,15 @@ impl Stream {
         UnixStream::connect(path).await.map(Self::Unix)
     }
 
-    /// Whether somebody has taken this connection out of the accept queue, as the kernel tells it:
-    /// nobody has to ask the program.
+    /// Whether a process has taken this connection out of the accept queue, as the kernel reports
+    /// it: the program need not be asked.
     pub fn is_taken(&self) -> bool {
         let mut byte = [0];
         let read = match self {
             Self::Tcp(stream) => stream.try_read(&mut byte),
             Self::Unix(stream) => stream.try_read(&mut byte),
         };
-        // Something came, or the end: somebody had taken it.
+        // Data came, or the end: a process had taken it.
         if !matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock) {
             return true;
         }

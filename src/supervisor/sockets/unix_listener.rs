@@ -54,7 +54,7 @@ impl Door {
     /// A new slot, with its own path. The first one shows that the public path is free.
     ///
     /// # Errors
-    /// When somebody else has the path, or the system says no.
+    /// When another process has the path, or the system refuses.
     pub fn create(&self) -> Result<(SlotId, OwnedFd), ListenerError> {
         let system = |error| self.system(error);
         if self.slots.is_empty() {
@@ -116,8 +116,8 @@ impl Door {
         Ok(())
     }
 
-    /// Puts the public path back when somebody has taken it away: programs remove the path of
-    /// their socket when they end.
+    /// Puts the public path back when a program has removed it: programs remove the path of their
+    /// socket when they end.
     ///
     /// # Errors
     /// When it cannot be put back.
@@ -147,8 +147,8 @@ impl Door {
         }
     }
 
-    /// Connections that wait in a slot nobody accepts from are let go: to pass them on would lend
-    /// them our own identity, which programs go by (`SO_PEERCRED`).
+    /// Connections that wait in a slot that no process accepts from are dropped: to relay them
+    /// would lend them our own identity, which programs go by (`SO_PEERCRED`).
     ///
     /// # Errors
     /// `accept(2)`'s.

@@ -11,8 +11,8 @@ use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::Crew;
 use crate::supervisor::tasks::hook_run::{Call, at};
 
-/// Before a release that was replaced is asked to stop: its own, once. It is on its way out
-/// whatever they say. None are run of a release that turned bad, and none at a restart.
+/// Before a release that was replaced is asked to stop: its own hooks, once. It is retired whatever
+/// their result. None are run of a release that turned bad, and none at a restart.
 pub(crate) async fn run(service: &Rc<Service>, crew: &Crew) {
     let hooks = at(&crew.settings, Point::BeforeStop);
     let is_restart = service.serving() == Some(crew.release);

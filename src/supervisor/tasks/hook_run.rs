@@ -1,4 +1,4 @@
-//! A point's commands, with what they are told.
+//! A point's commands, with the variables they are given.
 
 use std::path::PathBuf;
 use std::rc::Rc;

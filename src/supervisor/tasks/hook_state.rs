@@ -20,14 +20,14 @@ pub(crate) struct HookState(BTreeMap<Point, Mark>);
 pub(crate) enum Mark {
     /// They may have run, in part or whole.
     Begun,
-    /// All went well.
+    /// All were successful.
     Good,
     /// One did not, for this reason.
     Failed(String),
 }
 
 impl HookState {
-    /// What a journal says of them.
+    /// The state that a journal records for them.
     pub(crate) fn of(records: &[Record]) -> Self {
         let mut marks = BTreeMap::new();
         for record in records {
@@ -62,7 +62,7 @@ impl HookState {
     }
 }
 
-/// Writes down how far a point's hooks have come, and tells it.
+/// Writes down how far a point's hooks have come, and reports it.
 pub(crate) struct Noting<'a> {
     operation: &'a Operation,
     journal: &'a mut Journal,

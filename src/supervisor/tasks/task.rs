@@ -1,8 +1,8 @@
 //! A command that is run once, to its end: a migration, a hook, a database's own tool.
 //!
-//! It is a child of the keeper, with the service's user and environment, without a shell. It
-//! writes into files, so that it is not disturbed when nobody reads for a while: a supervisor that
-//! dies leaves it running, and the next one either asks for its end ([`join`]) or ends it.
+//! It is a child of the keeper, with the service's user and environment, without a shell. It writes
+//! into files, so that it is not disturbed when its output is not read for a while: a supervisor
+//! that dies leaves it running, and the next one either asks for its end ([`join`]) or ends it.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -61,7 +61,7 @@ pub(crate) struct Ended {
 }
 
 impl Ended {
-    /// Whether it says that it went well.
+    /// Whether it reports success.
     #[must_use]
     pub(crate) fn is_good(&self) -> bool {
         self.end == End::Exited(0)
@@ -110,10 +110,10 @@ pub(crate) enum TaskError {
     },
 }
 
-/// Runs a command to its end. Whoever stops waiting ends it.
+/// Runs a command to its end. Cancelling the wait ends the command.
 ///
 /// # Errors
-/// [`TaskError`]; a command that ran and said no is not one.
+/// [`TaskError`]; a command that ran and reported a failure is not one.
 pub(crate) async fn run(service: &Rc<Service>, oneshot: Task) -> Result<Ended, TaskError> {
     let purpose = Purpose::Passing(oneshot.name.clone());
     run_through(service, oneshot, &purpose).await
@@ -260,7 +260,7 @@ async fn finish(
             begun.child.acknowledge().await;
             Some(end)
         }
-        // Its whole tree is gone before anybody acts on what it did.
+        // Its whole tree is gone before anything acts on its result.
         Waited::TooLate => {
             begun.child.kill().await;
             None

@@ -15,7 +15,7 @@ use crate::supervisor::service::stack::Stack;
 /// Rehearses a rollback now.
 ///
 /// # Errors
-/// Why one could not roll back, exit 14; or why it was not tried.
+/// Why a rollback would fail, exit 14; or why it was not tried.
 pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> Result<(), Trouble> {
     let service = &stack.find(&args.service)?;
     let running = service.activity.operation();

@@ -1,6 +1,6 @@
 //! Anything else, by commands: `take` fills `HALLEY_BACKUP_DIR`, `restore` brings it to
-//! `HALLEY_SHARED`, which is a scratch directory in a rehearsal, and `check` says whether what is
-//! there is whole.
+//! `HALLEY_SHARED`, which is a scratch directory in a rehearsal, and `check` reports whether the
+//! data there is whole.
 
 use std::path::Path;
 

@@ -73,7 +73,7 @@ async fn restore(
         durable::remove_tree(&beside)?;
         copy(&from, &beside)?;
         durable::sync_all_of(&beside)?;
-        // Two renames: whoever looks in between finds what was there under its other name.
+        // Two renames: between them, the previous data is under its other name.
         durable::remove_tree(&before)?;
         match fs::rename(&to, &before) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -140,7 +140,7 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
     for entry in entries(from)? {
         let target = to.join(entry.file_name().unwrap_or_default());
         let meta = match fs::symlink_metadata(&entry) {
-            // It was removed meanwhile: the stamps will tell.
+            // It was removed meanwhile: the stamps show it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             meta => meta?,
         };

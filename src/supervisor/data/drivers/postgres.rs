@@ -1,5 +1,6 @@
-//! PostgreSQL, with its own `pg_dump` and `pg_restore`. Where the server is and who asks comes from
-//! the service's URL, and goes to the tools by environment: nothing of it is in `ps` or in a log.
+//! PostgreSQL, with its own `pg_dump` and `pg_restore`. The server's address and the credentials
+//! come from the service's URL, and go to the tools by environment: nothing of them is in `ps` or
+//! in a log.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -221,7 +222,7 @@ fn scratch_database(context: &Context<'_>, site: &Site) -> Option<String> {
     Some(scratch_name(context.service.name.as_str(), &id))
 }
 
-/// What a connection URL says (libpq, 34.1.1.2).
+/// The contents of a connection URL (libpq, 34.1.1.2).
 #[derive(Debug, PartialEq, Eq)]
 struct Url {
     database: String,
@@ -272,7 +273,7 @@ impl Url {
         (!database.is_empty()).then_some(Self { database, env })
     }
 
-    /// Whoever asks.
+    /// Whether both URLs name the same database, for any user.
     fn is_same_database(&self, other: &Self) -> bool {
         let place = |url: &Self| {
             let get = |name: &str| url.env.get(name).cloned();

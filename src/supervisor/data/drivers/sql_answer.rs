@@ -6,7 +6,7 @@ pub(super) fn count(line: &str) -> Option<(String, u64)> {
     Some((table.to_owned(), rows.trim().parse().ok()?))
 }
 
-/// The configured query must say something.
+/// The configured query must return a value that is not empty, 0 or false.
 pub(super) fn answered(said: &str) -> Result<(), String> {
     match said.trim() {
         "" | "0" | "f" => Err(format!("backup.query: it returned {:?}", said.trim())),

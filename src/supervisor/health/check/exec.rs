@@ -1,4 +1,4 @@
-//! A command in the release says it by its exit status.
+//! Health check by the exit status of a command in the release.
 
 use crate::keeper::protocol::End;
 use crate::supervisor::health::checker::{Answer, Checker, Target};

@@ -1,4 +1,4 @@
-//! The program says that it is ready; from then on being alive is good.
+//! The program reports that it is ready; from then on being alive is good.
 
 use crate::supervisor::health::checker::{Answer, Checker, Target};
 use crate::supervisor::health::probe::Probe;

@@ -1,5 +1,5 @@
-//! In turn: what cannot run twice. Callers wait in the queue while the old one stops and the new
-//! one starts.
+//! In-turn rollout, for programs that allow only one instance. Connections wait in the queue while
+//! the old generation stops and the new one starts.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::supervisor::service::phase_result::PhaseResult;
 use crate::supervisor::sockets::slots::Queue;
 use crate::text::seconds;
 
-/// Callers wait from here on. The old one goes on with what it has.
+/// New connections wait from here on. The old generation goes on with the connections it has.
 pub(crate) async fn park(service: &Rc<Service>, job: &mut Job) -> PhaseResult {
     job.parked = Some(clock::tick());
     if service.slots.listeners().is_empty() {
@@ -37,7 +37,7 @@ pub(crate) async fn park(service: &Rc<Service>, job: &mut Job) -> PhaseResult {
     }
 }
 
-/// Why callers cannot be held: all that are connected now may come again at once.
+/// Why connections cannot be held: all clients connected now may reconnect at once.
 pub(crate) fn too_many(service: &Service) -> Option<String> {
     let config = service.config();
     let n_room = usize::try_from(config.backlog).unwrap_or(usize::MAX);
@@ -63,7 +63,7 @@ pub(crate) async fn stop_old(service: &Rc<Service>, job: &mut Job) -> PhaseResul
     PhaseResult::ok(format!("{} in {took}; {n_held} connections wait", stopped.join(", ")))
 }
 
-/// How long the gate of a candidate may take: no caller waits longer than `max_gap` for it.
+/// How long the gate of a candidate may take: no connection waits longer than `max_gap` for it.
 pub(crate) fn gate_limit(service: &Service, job: &Job, deadline: Duration) -> Duration {
     let config = service.config();
     match (job.parked, &config.strategy) {

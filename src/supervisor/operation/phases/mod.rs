@@ -215,7 +215,7 @@ async fn bake(service: &Rc<Service>, job: &mut Job, machine: &Machine) -> PhaseR
     }
 }
 
-/// A human decides; hard failures still count. A day without a word is a no.
+/// Waits for promote or abort; hard failures still count. Fails when not promoted within 24 h.
 async fn hold(service: &Rc<Service>, job: &mut Job) -> PhaseResult {
     const HOLD: std::time::Duration = std::time::Duration::from_secs(24 * 60 * 60);
     let Some(crew) = service.fleet.get(job.generation) else {
@@ -265,7 +265,7 @@ pub(crate) fn wrap_up(service: &Service, job: &mut Job) {
 
 /// Before any flip: the candidate goes, and what was staged.
 async fn undo(service: &Rc<Service>, job: &mut Job, machine: &Machine) -> PhaseResult {
-    // Callers that were held for it go where they went before.
+    // Connections held for the candidate go to the generation that was live before.
     let live = service.live_crew().filter(|live| live.is_alive());
     if let Some(live) = live.filter(|_| machine.plan().succession == Succession::InTurn) {
         if let Err(error) = service.steer_to(&live, Duty::Live) {

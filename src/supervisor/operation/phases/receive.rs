@@ -75,7 +75,7 @@ pub(crate) async fn receive(
     }
 }
 
-/// Unpacked, listed, and asked what it says of itself.
+/// Unpacks the artifact, lists its files and reads its `release.toml`.
 pub(crate) async fn verify(service: &Rc<Service>, job: &mut Job) -> PhaseResult {
     let Some(received) = job.received.clone() else {
         return PhaseResult::refused(Exit::ArtifactRejected, "nothing was received");

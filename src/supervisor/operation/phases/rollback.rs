@@ -233,7 +233,7 @@ fn blame(service: &Service, job: &Job, kind: Kind, back_at: ReleaseId) -> Blame 
     conclusion::blame(Left { kind, release, back_at, because })
 }
 
-/// What the state says about the generation that is kept warm.
+/// The state's record of the generation that is kept warm.
 pub(crate) fn standby_record(
     service: &Service,
     warm: Warm,
@@ -252,8 +252,8 @@ pub(crate) fn standby_record(
     })
 }
 
-/// No rung held. What still answers is left alone; if nothing does, callers are held in the queues
-/// of the live slots, and after a pause it is tried again from the top.
+/// No rung held. A generation that still answers is left alone; if none does, connections are held
+/// in the queues of the live slots, and after a pause the rollback is tried again from the top.
 pub(crate) async fn stranded(service: &Rc<Service>, job: &mut Job) -> PhaseResult {
     job.left_rung = job.left_rung.or(job.rung.take());
     discard_rung(service, job).await;
