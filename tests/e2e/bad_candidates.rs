@@ -139,14 +139,10 @@ fn one_that_shrinks_its_accept_queue_gets_the_configured_one_back() {
 fn one_that_turns_bad_in_the_bake_is_rolled_back_by_itself() {
     let text = "[service.web.keep]\nstandby = \"1m\"";
     let world = World::with(text);
-    world.configure(
+    world.reload(
         &crate::world::config(world.address, text)
             .replace("200ms\"\n[service.web.stop]", "5s\"\n[service.web.stop]"),
     );
-    crate::world::kill(world.keeper_pid(), libc::SIGHUP);
-    world.wait("the configuration is reloaded", |world| {
-        world.run_log().contains("configuration reloaded")
-    });
     let said = world.release(&[]);
     said.expect(0);
     let why = refused(&world, 21, |world| world.release(&["bad-after-ms=700"]));

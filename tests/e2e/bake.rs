@@ -10,7 +10,7 @@ use halley_sup::demo::load::Shape;
 use halley_sup::os::proc;
 use serde_json::Value;
 
-use crate::world::{Said, World, config, kill};
+use crate::world::{Said, World, config};
 
 /// Everything at once, with bounds that a healthy program keeps under load.
 const EVERYTHING: &str = r#"for = "4s"
@@ -41,11 +41,7 @@ const METRICS: &str = "metrics.bad = 'http_requests_total{code=~\"5..\"}'\n\
 fn world(behaviour: &[&str], bake: &str) -> World {
     let world = World::new();
     world.release(behaviour).expect(0);
-    world.configure(&config(world.address, "").replace("for = \"200ms\"", bake));
-    kill(world.keeper_pid(), libc::SIGHUP);
-    world.wait("the configuration is reloaded", |world| {
-        world.run_log().contains("configuration reloaded")
-    });
+    world.reload(&config(world.address, "").replace("for = \"200ms\"", bake));
     world
 }
 

@@ -5,7 +5,7 @@ use std::fs;
 use halley_sup::demo::load::Shape;
 use serde_json::Value;
 
-use crate::world::{Said, World, config, free_address, kill};
+use crate::world::{Said, World, config, free_address};
 
 /// A world with more lines, which may name its paths.
 fn world(more: impl Fn(&World) -> String) -> World {
@@ -46,12 +46,6 @@ fn all(world: &World, odd: &str, deed: &str) -> String {
     };
     let lines: String = POINTS.iter().map(line).collect();
     format!("[service.web.hooks]\n{lines}")
-}
-
-fn reload(world: &World, text: &str) {
-    world.configure(text);
-    kill(world.keeper_pid(), libc::SIGHUP);
-    world.wait("reloaded", |world| world.run_log().contains("configuration reloaded"));
 }
 
 fn release_detached(world: &World, behaviour: &[&str]) {
@@ -162,7 +156,7 @@ fn a_rollback_waits_for_no_hook_and_runs_none_of_the_bad_release() {
     world.wait("it is alone", World::is_alone);
     fs::remove_file(world.path("notes")).unwrap();
     let text = config(world.address, &all(&world, "after_flip", deed));
-    reload(&world, &text.replace("for = \"200ms\"", "for = \"20s\""));
+    world.reload(&text.replace("for = \"200ms\"", "for = \"20s\""));
     let load = world.load(Shape::Short);
     let said = world.release(&["bad-after-times=8"]).expect(21).result();
     assert_eq!((&said["serving"], &said["last_good"]), (&1.into(), &1.into()), "{said}");
@@ -293,7 +287,7 @@ fn in_turn_they_run_before_the_old_one_is_stopped() {
         let world = world(|world| all(world, point, deed));
         let text = config(world.address, &all(&world, point, deed))
             .replace("[service.web.health]", "strategy = \"hold\"\n[service.web.health]");
-        reload(&world, &text);
+        world.reload(&text);
         world.release(&["alone"]).expect(0);
         let why = stopped(&world, 10, |world| world.release(&["alone"]));
         assert!(why.contains(&format!("hook {point}")), "{why}");

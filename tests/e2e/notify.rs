@@ -348,9 +348,7 @@ fn rollbacks_and_what_waits_for_a_word_are_told() {
     let text = config(world.address, &format!("[notify.hook]\nhttp = \"{}\"\n", receiver.url()))
         .replace("for = \"200ms\"", "for = \"200ms\"\nmin_samples = 4000\ninconclusive = \"hold\"");
     world.release(&[]).expect(0);
-    world.configure(&text);
-    kill(world.keeper_pid(), libc::SIGHUP);
-    world.wait("reloaded", |world| world.run_log().contains("configuration reloaded"));
+    world.reload(&text);
     world.release(&[]).expect(22);
     world.wait("it is told", |_| receiver.events() == ["held"]);
     assert_eq!(receiver.all()[0]["next"][0], "halley-sup promote web");

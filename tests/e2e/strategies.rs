@@ -145,9 +145,7 @@ fn replace_never_runs_two() {
         "[service.web.health]",
         "strategy = \"overlap\"\nrehearse = \"off\"\n[service.web.health]",
     );
-    world.configure(&allowed);
-    kill(world.keeper_pid(), libc::SIGHUP);
-    world.wait("reloaded", |world| world.run_log().contains("configuration reloaded"));
+    world.reload(&allowed);
     world.release(&["alone", "works"]).expect(20);
     world.release(&["works"]).expect(0);
 }
@@ -249,8 +247,7 @@ fn instances_change_with_the_configuration_and_nobody_notices() {
     let n = |world: &World| world.status()["instances"].as_array().map_or(0, Vec::len);
     let text = fs::read_to_string(world.path("halley.toml")).unwrap();
     for wanted in [3, 2, 4, 1] {
-        world.configure(&text.replace("instances = 1", &format!("instances = {wanted}")));
-        kill(world.keeper_pid(), libc::SIGHUP);
+        world.reload(&text.replace("instances = 1", &format!("instances = {wanted}")));
         world.wait(&format!("{wanted} instances"), |world| n(world) == wanted);
         assert!(load.wait_for(40));
     }

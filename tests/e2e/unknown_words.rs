@@ -159,9 +159,7 @@ fn what_allows_only_one_instance_is_not_started_beside_another() {
     world.configure(&hold(&config(world.address, "")));
     world.wake();
     world.release(&["alone"]).expect(0);
-    world.configure(&hold(&text.replace("deadline = \"5s\"", "deadline = \"30s\"")));
-    kill(world.keeper_pid(), libc::SIGHUP);
-    world.wait("reloaded", |world| world.run_log().contains("configuration reloaded"));
+    world.reload(&hold(&text.replace("deadline = \"5s\"", "deadline = \"30s\"")));
     let build = world.build(&["alone"]);
     world.cli(&["release", "web", &build.to_string_lossy(), "--detach"]).expect(40);
     world.wait("it is at its gate", |world| world.status()["operation"]["phase"] == "gate");

@@ -172,12 +172,10 @@ fn ctrl_c_leaves_and_the_operation_goes_on() {
 #[test]
 fn several_instances_share_the_load_and_one_that_dies_is_started_again() {
     let world = World::with("[service.worker]\ncommand = [\"/bin/sleep\", \"1000\"]");
-    world.configure(
+    world.reload(
         &config(world.address, "")
             .replace("[service.web.health]", "instances = 3\n[service.web.health]"),
     );
-    kill(world.keeper_pid(), libc::SIGHUP);
-    world.wait("reloaded", |world| world.run_log().contains("configuration reloaded"));
     world.release(&[]).expect(0);
     let live = |world: &World| world.status()["instances"].as_array().unwrap().len();
     assert_eq!(live(&world), 3);
@@ -213,9 +211,7 @@ fn a_service_runs_as_its_user_and_writes_where_it_may() {
     let more = format!("user = \"{user}\"\nenv = {{ SECRET = \"s3cr3t\" }}\n[service.web.health]");
     // Its runtime may take a while to start.
     let text = config(world.address, "").replace("[service.web.health]", &more);
-    world.configure(&text.replace("deadline = \"5s\"", "deadline = \"20s\""));
-    kill(world.keeper_pid(), libc::SIGHUP);
-    world.wait("reloaded", |world| world.run_log().contains("configuration reloaded"));
+    world.reload(&text.replace("deadline = \"5s\"", "deadline = \"20s\""));
     let script = "id -un > \"$HALLEY_SHARED/who\"; touch ./denied; exec python3 -u app.py";
     let build = world.build_of(&["/bin/sh", "-c", script]);
     let app = "import http.server as h, socket
@@ -299,9 +295,7 @@ fn an_inconclusive_bake_does_what_the_configuration_says() {
         world.wake();
         world.release(&[]).expect(0);
         let bake = format!("for = \"200ms\"\nmin_samples = 1000\ninconclusive = \"{policy}\"");
-        world.configure(&config(world.address, "").replace("for = \"200ms\"", &bake));
-        kill(world.keeper_pid(), libc::SIGHUP);
-        world.wait("reloaded", |world| world.run_log().contains("configuration reloaded"));
+        world.reload(&config(world.address, "").replace("for = \"200ms\"", &bake));
         let said = world.release(&[]).expect(code).result();
         assert_eq!(said["outcome"], outcome, "{said}");
         if policy == "hold" {

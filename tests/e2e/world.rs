@@ -104,6 +104,15 @@ impl World {
         fs::write(self.path("halley.toml"), text).unwrap();
     }
 
+    /// Another configuration while it runs.
+    pub fn reload(&self, text: &str) {
+        let n_times = |world: &Self| world.run_log().matches("configuration reloaded").count();
+        let before = n_times(self);
+        self.configure(text);
+        kill(self.keeper_pid(), libc::SIGHUP);
+        self.wait("the configuration is reloaded", |world| n_times(world) > before);
+    }
+
     /// Starts `halley-sup run` and waits until it can be asked.
     pub fn wake(&mut self) {
         let log = fs::File::options().append(true).create(true).open(self.path("run.log")).unwrap();
