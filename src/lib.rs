@@ -63,6 +63,7 @@
 //! ```text
 //!  cli/release ──api──▶ control/verbs/release ──▶ operation/admission     refused, or numbered and journalled
 //!                                                  operation/runner       the loop: announce, perform, step
+//!                                                  operation/job          what it owns; hands each phase its values
 //!                         core/operation/machine ◀──▶ operation/phases    one function a phase
 //!    receive verify preflight stage      phases/receive, phases/preflight  store/intake: staging/ to releases/N
 //!    rehearse_old                        rollback_readiness/rehearsal

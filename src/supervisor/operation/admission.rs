@@ -14,19 +14,19 @@ use crate::core::retention;
 use crate::store::journal::{self, Intent, Journal};
 use crate::store::layout::ServiceLayout;
 use crate::store::release;
-use crate::supervisor::bake::usage_history::SharedCurve;
-use crate::supervisor::health::probe::Transcript;
-use crate::supervisor::operation::context::{Intake, Job};
+use crate::supervisor::operation::assignment::Assignment;
+use crate::supervisor::operation::intake::Intake;
+use crate::supervisor::operation::job::Job;
 use crate::supervisor::operation::phases::rollout_step;
 use crate::supervisor::operation::runner;
 use crate::supervisor::rollback_readiness::schema;
 use crate::supervisor::service::Service;
+use crate::supervisor::service::candidate::BegunBy;
 use crate::supervisor::service::occupied::{frozen, obstacle};
 use crate::supervisor::service::operation::{Operation, Order};
 use crate::supervisor::service::refusal;
 use crate::supervisor::service::refusal::{NothingToDo, refusal};
 use crate::supervisor::service::terms::{Extent, Force, Terms};
-use crate::supervisor::tasks::hook_state::HookState;
 
 /// The requested operation.
 #[derive(Debug)]
@@ -98,49 +98,36 @@ pub(crate) async fn begin_member(
     let mut older = retention::targets(&known, from);
     // What does not run on the data as it is would be a failed rollback.
     older.retain(|release| schema::misses(service, *release).is_none());
-    let mut job = Job {
+    let (generation, live) = (service.fleet.next_generation(), service.routing.live());
+    let begin = |release, ladder| Assignment {
         op,
         actor: actor.to_owned(),
-        release: ReleaseId(0),
-        generation: service.fleet.next_generation(),
-        source: None,
+        release,
+        generation,
         source_name: String::new(),
         terms: Terms::default(),
-        is_resumed: false,
-        old: service.routing.live(),
-        warm: service.routing.live(),
-        ladder: Vec::new(),
-        rung: None,
-        left_rung: None,
-        received: None,
-        staged: None,
-        receipt: None,
-        intake: Intake::default(),
-        parked: None,
-        hooks: HookState::default(),
-        transcript: Transcript::default(),
-        curve: SharedCurve::default(),
-        why: String::new(),
-        exit: None,
-        warnings: Vec::new(),
+        begun_by: BegunBy::Us,
+        old: live,
+        warm: live,
+        ladder,
     };
-    let kind = match wish {
+    let (kind, assignment, intake) = match wish {
         Wish::Release { source, name, terms } => {
-            job.release = next_release(service);
-            (job.source, job.source_name, job.terms) = (Some(source), name, terms);
-            job.ladder = ladder::of_release(from, &older);
-            Kind::Release
+            let begun = begin(next_release(service), ladder::of_release(from, &older));
+            let assignment = Assignment { source_name: name, terms, ..begun };
+            (Kind::Release, assignment, Intake::of(source))
         }
         Wish::Rollback { to } => {
             let (to, succession) = (to.map(ReleaseId), service.succession());
             let facts = Facts { serving, from, older: &older, known: &known, succession };
-            job.ladder = match rollback_ladder(service, to, &facts)? {
+            let rungs = match rollback_ladder(service, to, &facts)? {
                 Ok(rungs) => rungs,
                 Err(nothing) => return Ok(Begun::NothingToDo(nothing)),
             };
-            job.release = job.ladder[0];
-            job.warm = ladder::warm(job.release, &standbys(service), succession);
-            Kind::Rollback
+            let target = rungs[0];
+            let warm = ladder::warm(target, &standbys(service), succession);
+            let assignment = Assignment { warm, ..begin(target, rungs) };
+            (Kind::Rollback, assignment, Intake::default())
         }
         Wish::Restart => {
             let Some(serving) = serving else {
@@ -152,12 +139,11 @@ pub(crate) async fn begin_member(
                     &["start"],
                 ));
             };
-            job.release = serving;
-            job.ladder = ladder::of_restart(serving);
-            Kind::Restart
+            let assignment = begin(serving, ladder::of_restart(serving));
+            (Kind::Restart, assignment, Intake::default())
         }
     };
-    launch(service, kind, job).map(Begun::Operation)
+    launch(service, kind, assignment, intake).map(Begun::Operation)
 }
 
 /// A running operation keeps others out; a stranded one gives way.
@@ -219,61 +205,53 @@ fn standbys(service: &Service) -> Vec<Standby> {
     warm.map(|crew| Standby { generation: crew.generation, release: crew.release }).collect()
 }
 
-fn launch(service: &Rc<Service>, kind: Kind, job: Job) -> Result<Rc<Operation>, Trouble> {
-    let (operation, orders) = Operation::new(job.op, kind, job.actor.clone(), Some(job.release));
-    let plan = plan(service, kind, &job);
+fn launch(
+    service: &Rc<Service>,
+    kind: Kind,
+    assignment: Assignment,
+    intake: Intake,
+) -> Result<Rc<Operation>, Trouble> {
+    let Assignment { op, release, generation, old, warm, .. } = assignment;
+    let actor = assignment.actor.clone();
+    let (operation, orders) = Operation::new(op, kind, actor.clone(), Some(release));
+    let plan = plan(service, kind, &assignment.ladder);
     let intent = Intent {
         version: journal::version(),
-        op: job.op.0,
+        op: op.0,
         kind: kind.name().to_owned(),
-        actor: job.actor.clone(),
-        source: job.source_name.clone(),
+        actor,
+        source: assignment.source_name.clone(),
         at: operation.at.borrow().clone(),
         boot_id: service.shared.boot_id.clone(),
-        release: job.release.0,
-        generation: job.generation.0,
-        old: job.old.map(|generation| generation.0),
-        warm: job.warm.map(|generation| generation.0),
-        ladder: job.ladder.iter().map(|release| release.0).collect(),
+        release: release.0,
+        generation: generation.0,
+        old: old.map(|generation| generation.0),
+        warm: warm.map(|generation| generation.0),
+        ladder: assignment.ladder.iter().map(|release| release.0).collect(),
         inconclusive: plan.inconclusive.name().to_owned(),
         succession: plan.succession.name().to_owned(),
         n_steps: plan.n_steps,
-        force: job.terms.force == Force::Yes,
-        no_way_back: job.terms.no_way_back.clone(),
+        force: assignment.terms.force == Force::Yes,
+        no_way_back: assignment.terms.no_way_back.clone(),
     };
     let journal = Journal::create(&service.paths, &intent).map_err(|error| {
         refusal(service, "changed", &error.to_string(), Exit::NoSpace, &["status"])
     })?;
-    go(service, operation, Machine::begin(plan), job, journal, orders);
+    let job = Job::new(assignment, intake);
+    runner::begin(service, operation, Machine::begin(plan), job, journal, orders);
     let running = service.activity.operation();
     running
         .ok_or_else(|| refusal(service, "changed", "it ended at once", Exit::Internal, &["status"]))
 }
 
 /// The plan for the state machine.
-pub(crate) fn plan(service: &Service, kind: Kind, job: &Job) -> Plan {
+fn plan(service: &Service, kind: Kind, ladder: &[ReleaseId]) -> Plan {
     let inconclusive = match service.config().settings.bake.inconclusive {
         model::Inconclusive::Promote => Inconclusive::Promote,
         model::Inconclusive::Hold => Inconclusive::Hold,
         model::Inconclusive::Rollback => Inconclusive::Rollback,
     };
-    let n_cold = u8::try_from(job.ladder.len()).unwrap_or(u8::MAX);
+    let n_cold = u8::try_from(ladder.len()).unwrap_or(u8::MAX);
     let (succession, n_steps) = (service.succession(), rollout_step::count(service, kind));
     Plan { kind, n_cold, inconclusive, succession, n_steps }
-}
-
-/// Sets an operation running.
-pub(crate) fn go(
-    service: &Rc<Service>,
-    operation: Rc<Operation>,
-    machine: Machine,
-    job: Job,
-    journal: Journal,
-    orders: tokio::sync::mpsc::UnboundedReceiver<Order>,
-) {
-    operation.announce_to_watchers(&service.name);
-    let (own, running) = (Rc::clone(service), Rc::clone(&operation));
-    service.activity.begin(running, || {
-        tokio::task::spawn_local(runner::run(own, operation, machine, job, journal, orders))
-    });
 }

@@ -4,19 +4,20 @@ use std::rc::Rc;
 
 use crate::api::Trouble;
 use crate::core::exit::Exit;
+use crate::core::ids::OpId;
 use crate::core::notice::Notice;
 use crate::store::state::StateError;
-use crate::supervisor::operation::context::Job;
+use crate::supervisor::operation::findings::Findings;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::notices;
 use crate::supervisor::service::refusal::still;
 
 /// A rollback failed: raises an alarm that lasts until the next commit.
-pub(crate) fn raise_alarm(service: &Rc<Service>, job: &Job) {
+pub(crate) fn raise_alarm(service: &Rc<Service>, op: OpId, findings: &Findings) {
     if service.durable.state().alarm.is_some() {
         return;
     }
-    let alarm = alarm(service, job);
+    let alarm = alarm(service, op, findings);
     tracing::error!(service = %service.name, what = alarm.what, why = alarm.why, "ROLLBACK FAILED");
     let running = service.activity.operation();
     if let Some(running) = running {
@@ -30,15 +31,15 @@ pub(crate) fn raise_alarm(service: &Rc<Service>, job: &Job) {
 }
 
 /// The alarm's four lines.
-pub(crate) fn alarm(service: &Service, job: &Job) -> Trouble {
+pub(crate) fn alarm(service: &Service, op: OpId, findings: &Findings) -> Trouble {
     let name = &service.name;
-    let mut why = job.why.clone();
-    for warning in &job.warnings {
+    let mut why = findings.why.clone();
+    for warning in &findings.warnings {
         why.push('\n');
         why.push_str(warning);
     }
     Trouble {
-        what: format!("{name}: the rollback failed, operation {}", job.op),
+        what: format!("{name}: the rollback failed, operation {op}"),
         why,
         still: still(service),
         next: vec![

@@ -20,8 +20,10 @@ use crate::supervisor::instances::restarter::revive;
 use crate::supervisor::instances::retire;
 use crate::supervisor::notify::message::{Message, Subject};
 use crate::supervisor::operation::alarm;
-use crate::supervisor::operation::context::Job;
+use crate::supervisor::operation::assignment::Assignment;
+use crate::supervisor::operation::findings::Findings;
 use crate::supervisor::operation::postmortem;
+use crate::supervisor::operation::watching::Watching;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::notices;
 use crate::supervisor::service::operation::Operation;
@@ -36,20 +38,22 @@ pub(crate) async fn finish(
     service: &Rc<Service>,
     operation: &Rc<Operation>,
     journal: &mut Journal,
-    job: &mut Job,
+    assignment: &Assignment,
+    findings: &Findings,
+    watching: &Watching,
     ended: Ended,
 ) {
     if let Ended::NothingBehind(_) | Ended::RollbackFailed(_) = ended {
-        alarm::raise_alarm(service, job);
+        alarm::raise_alarm(service, assignment.op, findings);
         if let Some(crew) = service.live_crew() {
             // The best there is; from here on it is kept up like any other.
             crew.duty.set(Duty::Live);
             revive(service, &crew);
         }
     }
-    let mut outcome = outcome(service, operation, job, ended);
+    let mut outcome = outcome(service, operation.kind, assignment, findings, ended);
     if !outcome.is_good()
-        && let Some(path) = postmortem::write(service, job, &outcome)
+        && let Some(path) = postmortem::write(service, assignment, watching, &outcome)
     {
         outcome.next.push(format!("less {}", path.display()));
         if let Some(trouble) = &mut outcome.trouble {
@@ -121,12 +125,19 @@ fn close(
     }
 }
 
-fn outcome(service: &Rc<Service>, operation: &Operation, job: &Job, ended: Ended) -> Outcome {
-    let (word, exit) = table::of_operation(operation.kind, ended, facts(service, job));
-    let trouble = (exit != Exit::Done).then(|| trouble(service, job, operation.kind, ended, exit));
+fn outcome(
+    service: &Rc<Service>,
+    kind: Kind,
+    assignment: &Assignment,
+    findings: &Findings,
+    ended: Ended,
+) -> Outcome {
+    let (word, exit) = table::of_operation(kind, ended, facts(service, assignment, findings));
+    let trouble =
+        (exit != Exit::Done).then(|| trouble(service, kind, assignment, findings, ended, exit));
     let next = match (&trouble, service.durable.state().standby.as_ref()) {
         (Some(trouble), _) => trouble.next.clone(),
-        (None, Some(_)) if operation.kind == Kind::Release => {
+        (None, Some(_)) if kind == Kind::Release => {
             vec![format!("halley-sup rollback {}", service.name)]
         }
         _ => Vec::new(),
@@ -134,33 +145,41 @@ fn outcome(service: &Rc<Service>, operation: &Operation, job: &Job, ended: Ended
     Outcome {
         outcome: word.into(),
         service: service.name.to_string(),
-        op: operation.id.0,
-        release: Some(job.release.0),
+        op: assignment.op.0,
+        release: Some(assignment.release.0),
         serving: service.serving().map(|release| release.0),
         last_good: service.durable.last_good().map(|release| release.0),
         exit: exit.code(),
-        warnings: job.warnings.clone(),
+        warnings: findings.warnings.clone(),
         next,
         trouble,
         members: Vec::new(),
     }
 }
 
-fn facts(service: &Service, job: &Job) -> Facts {
+fn facts(service: &Service, assignment: &Assignment, findings: &Findings) -> Facts {
     let serving = service.serving();
     // In turn the last rung of a rollback is the release that it was to go back from.
     let is_in_turn = matches!(service.config().strategy, Strategy::Hold | Strategy::Replace);
-    let is_origin = serving != Some(job.release) && serving == job.ladder.last().copied();
+    let is_origin =
+        serving != Some(assignment.release) && serving == assignment.ladder.last().copied();
     Facts {
-        refusal: job.exit,
-        is_plan: job.terms.extent == Extent::Plan && job.why.is_empty(),
+        refusal: findings.exit,
+        is_plan: assignment.terms.extent == Extent::Plan && findings.why.is_empty(),
         is_back_where_it_began: is_in_turn && is_origin,
     }
 }
 
-fn trouble(service: &Rc<Service>, job: &Job, kind: Kind, ended: Ended, exit: Exit) -> Trouble {
+fn trouble(
+    service: &Rc<Service>,
+    kind: Kind,
+    assignment: &Assignment,
+    findings: &Findings,
+    ended: Ended,
+    exit: Exit,
+) -> Trouble {
     let name = &service.name;
-    let release = job.release;
+    let release = assignment.release;
     let what = match ended {
         Ended::RolledBack(_) => format!("{name}: release {release} was rolled back"),
         Ended::NothingBehind(_) => {
@@ -171,7 +190,9 @@ fn trouble(service: &Rc<Service>, job: &Job, kind: Kind, ended: Ended, exit: Exi
         _ => format!("{name}: release {release} did not go live"),
     };
     let mut next = match ended {
-        Ended::NothingBehind(_) | Ended::RollbackFailed(_) => alarm::alarm(service, job).next,
+        Ended::NothingBehind(_) | Ended::RollbackFailed(_) => {
+            alarm::alarm(service, assignment.op, findings).next
+        }
         Ended::Undone(Cause::Refused) => Vec::new(),
         _ => vec![format!("halley-sup logs {name} --release {release}")],
     };
@@ -180,9 +201,12 @@ fn trouble(service: &Rc<Service>, job: &Job, kind: Kind, ended: Ended, exit: Exi
     }
     let why = match ended {
         Ended::Undone(Cause::Interrupted) | Ended::RolledBack(Cause::Interrupted) => {
-            format!("the supervisor or the machine went down during the operation\n{}", job.why)
+            format!(
+                "the supervisor or the machine went down during the operation\n{}",
+                findings.why
+            )
         }
-        _ => job.why.clone(),
+        _ => findings.why.clone(),
     };
     Trouble {
         what,

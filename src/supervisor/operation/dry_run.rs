@@ -10,7 +10,7 @@ use crate::core::operation::phase::Phase;
 use crate::store::journal;
 use crate::store::layout::ServiceLayout;
 use crate::store::receipt;
-use crate::supervisor::operation::context::Job;
+use crate::supervisor::operation::assignment::Assignment;
 use crate::supervisor::rollback_readiness::readiness;
 use crate::supervisor::rollback_readiness::schema;
 use crate::supervisor::service::Service;
@@ -20,7 +20,12 @@ const N_LEARNED: usize = 5;
 
 /// The plan of a release with these settings.
 #[must_use]
-pub(crate) fn of(service: &Service, job: &Job, settings: &Settings, tree_bytes: u64) -> Plan {
+pub(crate) fn of(
+    service: &Service,
+    assignment: &Assignment,
+    settings: &Settings,
+    tree_bytes: u64,
+) -> Plan {
     let learned = learned(service);
     let step = |phase: Phase, what: String, bytes: Option<u64>| PlanStep {
         phase: phase.name(),
@@ -29,8 +34,9 @@ pub(crate) fn of(service: &Service, job: &Job, settings: &Settings, tree_bytes: 
         ms: median(&learned, phase),
     };
     let config = service.config();
-    let target = job.ladder.first().copied();
-    let mut steps = vec![step(Phase::Stage, format!("releases/{}", job.release), Some(tree_bytes))];
+    let target = assignment.back_to();
+    let mut steps =
+        vec![step(Phase::Stage, format!("releases/{}", assignment.release), Some(tree_bytes))];
     if let Some(target) = target.filter(|_| config.rehearse != Rehearse::Off) {
         let in_turn = service.succession() == Succession::InTurn;
         let how = match (config.rehearse, in_turn) {
@@ -39,28 +45,7 @@ pub(crate) fn of(service: &Service, job: &Job, settings: &Settings, tree_bytes: 
         };
         steps.push(step(Phase::RehearseOld, format!("release {target}: {how}"), None));
     }
-    match &config.backup {
-        Some(backup) => {
-            let last = receipt::list(&service.paths).first().map(|receipt| receipt.bytes);
-            let driver = backup.driver.name();
-            steps.push(step(Phase::Backup, format!("{driver}, as large as the last backup"), last));
-            let mut what = "restore it to scratch and check it".to_owned();
-            if settings.migrate.is_some() {
-                what.push_str(", migrate the copy, start both releases on it");
-            }
-            steps.push(step(Phase::RestoreRehearsal, what, last));
-        }
-        None if settings.migrate.is_some() => {
-            let what = "none is configured: the migration is not rehearsed".to_owned();
-            steps.push(step(Phase::Backup, what, None));
-        }
-        None => {}
-    }
-    if let Some(migrate) = &settings.migrate {
-        let words = migrate.command.join(" ");
-        let limit = duration::print(migrate.deadline);
-        steps.push(step(Phase::Migrate, format!("{words}, at most {limit}"), None));
-    }
+    steps.extend(data(service, settings).into_iter().map(|(phase, what, n)| step(phase, what, n)));
     if service.succession() == Succession::InTurn {
         steps.push(step(Phase::StopOld, "connections wait meanwhile".to_owned(), None));
     }
@@ -80,10 +65,10 @@ pub(crate) fn of(service: &Service, job: &Job, settings: &Settings, tree_bytes: 
         let what = format!("watch the new release for {}", duration::print(settings.bake.length));
         steps.push(step(Phase::Bake, what, None));
     }
-    let (rollback, because) = rollback(service, job, settings);
+    let (rollback, because) = rollback(service, assignment, settings);
     Plan {
         service: service.name.to_string(),
-        release: job.release.0,
+        release: assignment.release.0,
         steps,
         rollback,
         rollback_to: target.filter(|_| rollback).map(|target| target.0),
@@ -91,19 +76,45 @@ pub(crate) fn of(service: &Service, job: &Job, settings: &Settings, tree_bytes: 
     }
 }
 
+/// What is done with the data: each phase, what it does here, and how much it writes.
+fn data(service: &Service, settings: &Settings) -> Vec<(Phase, String, Option<u64>)> {
+    let mut steps = Vec::new();
+    match &service.config().backup {
+        Some(backup) => {
+            let last = receipt::list(&service.paths).first().map(|receipt| receipt.bytes);
+            let driver = backup.driver.name();
+            steps.push((Phase::Backup, format!("{driver}, as large as the last backup"), last));
+            let mut what = "restore it to scratch and check it".to_owned();
+            if settings.migrate.is_some() {
+                what.push_str(", migrate the copy, start both releases on it");
+            }
+            steps.push((Phase::RestoreRehearsal, what, last));
+        }
+        None if settings.migrate.is_some() => {
+            let what = "none is configured: the migration is not rehearsed".to_owned();
+            steps.push((Phase::Backup, what, None));
+        }
+        None => {}
+    }
+    if let Some(migrate) = &settings.migrate {
+        let words = migrate.command.join(" ");
+        let limit = duration::print(migrate.deadline);
+        steps.push((Phase::Migrate, format!("{words}, at most {limit}"), None));
+    }
+    steps
+}
+
 /// Whether a rollback is possible afterwards, and why.
-fn rollback(service: &Service, job: &Job, settings: &Settings) -> (bool, String) {
-    let Some(target) = job.ladder.first() else {
+fn rollback(service: &Service, assignment: &Assignment, settings: &Settings) -> (bool, String) {
+    let Some(target) = assignment.back_to() else {
         return (false, "it is the first release".to_owned());
     };
-    if let Some(why) = settings
-        .schema
-        .as_ref()
-        .and_then(|s| schema::way_back(service, job.ladder.first().copied(), s))
+    if let Some(why) =
+        settings.schema.as_ref().and_then(|s| schema::way_back(service, Some(target), s))
     {
         return (false, why);
     }
-    if let Some(reason) = &job.terms.no_way_back {
+    if let Some(reason) = &assignment.terms.no_way_back {
         return (false, format!("--no-way-back: {reason}"));
     }
     let standby = duration::print(service.config().keep.standby);

@@ -15,190 +15,173 @@ use std::rc::Rc;
 
 use crate::config::model::Settings;
 use crate::core::ids::ReleaseId;
-use crate::core::operation::machine::{Event as Step, Kind, Machine};
-use crate::core::operation::phase::Phase;
+use crate::core::operation::machine::{Event as Step, Kind};
 use crate::core::operation::point::Point;
-use crate::os::clock;
-use crate::store::journal::Journal;
+use crate::core::time::Tick;
 use crate::store::release;
-use crate::supervisor::operation::context::Job;
+use crate::supervisor::operation::assignment::Assignment;
 use crate::supervisor::operation::phases;
 use crate::supervisor::operation::phases::hold;
 use crate::supervisor::service::Service;
-use crate::supervisor::service::operation::Operation;
 use crate::supervisor::service::phase_result::PhaseResult;
 use crate::supervisor::tasks::hook_run::Call;
-use crate::supervisor::tasks::hook_state::{HookState, Mark, Noting};
-
-/// Performs a phase; a point's hooks are a phase, those after the flip are part of the bake.
-pub(crate) async fn perform(
-    service: &Rc<Service>,
-    operation: &Rc<Operation>,
-    job: &mut Job,
-    machine: &Machine,
-    journal: &mut Journal,
-) -> PhaseResult {
-    match (machine.phase(), machine.plan().kind) {
-        (Phase::Hook(point), kind) => at(service, operation, job, (kind, point), journal).await,
-        (Phase::Bake, Kind::Release) => bake(service, operation, job, machine, journal).await,
-        _ => phases::perform(service, operation, job, machine).await,
-    }
-}
+use crate::supervisor::tasks::hook_state::{Mark, Noting};
 
 /// Runs a point's hooks, unless they have been begun before.
-async fn at(
+pub(crate) async fn at(
     service: &Rc<Service>,
-    operation: &Operation,
-    job: &mut Job,
+    noting: &mut Noting<'_>,
+    assignment: &Assignment,
     (kind, point): (Kind, Point),
-    journal: &mut Journal,
+    parked: Option<Tick>,
 ) -> PhaseResult {
-    let ended = match outcome(&job.hooks, point) {
-        Some(ended) => ended,
-        None => run(service, operation, job, (kind, point), journal).await,
+    let mut warnings = Vec::new();
+    let ended = match noting.mark(point) {
+        Some(mark) => outcome(mark, point),
+        None => match call(service, assignment, kind, point) {
+            Ok(Some(call)) => run(service, noting, &call, parked, &mut warnings).await,
+            Ok(None) => Ok(()),
+            Err(why) => Err(why),
+        },
     };
-    let is_whole = || service.fleet.get(job.generation).is_some_and(|crew| crew.is_whole());
-    match (ended, point) {
-        (Ok(()), Point::BeforeFlip) if !is_whole() => {
-            phases::died(service, job.generation, job.release)
-        }
+    let Assignment { release, generation, .. } = *assignment;
+    let is_whole = || service.fleet.get(generation).is_some_and(|crew| crew.is_whole());
+    let result = match (ended, point) {
+        (Ok(()), Point::BeforeFlip) if !is_whole() => phases::died(service, generation, release),
         (Ok(()), _) => PhaseResult::ok(""),
         // What their failure means is in the warnings of the end.
         (Err(why), Point::AfterFlip | Point::AfterCommit | Point::AfterRollback) => {
             PhaseResult::not(Step::Failed, why)
         }
         (Err(why), _) => PhaseResult::failed(why),
-    }
+    };
+    result.with_warnings(warnings)
 }
 
-/// How the hooks of a point have ended, when they have been begun: they are not run again.
-pub(super) fn outcome(marks: &HookState, point: Point) -> Option<Result<(), String>> {
+/// How the hooks of a point have ended that have been begun: they are not run again.
+pub(super) fn outcome(mark: &Mark, point: Point) -> Result<(), String> {
     let name = point.name();
-    Some(match marks.get(point)? {
+    match mark {
         Mark::Good => Ok(()),
         Mark::Begun => Err(format!(
             "hook {name}: interrupted when the supervisor went down, and not run again"
         )),
         Mark::Failed(why) => Err(why.clone()),
-    })
+    }
 }
 
 async fn run(
     service: &Rc<Service>,
-    operation: &Operation,
-    job: &mut Job,
-    (kind, point): (Kind, Point),
-    journal: &mut Journal,
+    noting: &mut Noting<'_>,
+    call: &Call,
+    parked: Option<Tick>,
+    warnings: &mut Vec<String>,
 ) -> Result<(), String> {
-    let Some(call) = call(service, job, kind, point)? else { return Ok(()) };
-    let mut noting = Noting::new(operation, journal);
-    if let Err(why) = noting.begin(&mut job.hooks, point) {
+    let point = call.point;
+    if let Err(why) = noting.begin(point) {
         if point == Point::AfterCommit || point == Point::AfterRollback {
-            job.warnings.push(why.clone());
+            warnings.push(why.clone());
         }
         return Err(why);
     }
-    // What is waited for is seen in `status`.
-    operation.phase.set(Some(Phase::Hook(point)));
-    operation.phase_started.set(clock::tick());
+    noting.show(point);
     let ended = match point {
         Point::AfterFlip | Point::AfterCommit | Point::AfterRollback => {
             call.run_each(service).await
         }
         Point::BeforeMigrate | Point::BeforeStart | Point::BeforeFlip | Point::BeforeStop => {
-            let limit = |deadline| hold::gate_limit(service, job, deadline);
+            let limit = |deadline| hold::gate_limit(service, parked, deadline);
             call.run_all(service, limit).await
         }
     };
-    noting.end(&mut job.hooks, point, &ended.clone().map(|()| call.commands()));
+    noting.end(point, &ended.clone().map(|()| call.commands()));
     ended
 }
 
 /// A point's commands, in whose tree they run, and what they must know. None when it has none.
-fn call(service: &Service, job: &Job, kind: Kind, point: Point) -> Result<Option<Call>, String> {
+fn call(
+    service: &Service,
+    assignment: &Assignment,
+    kind: Kind,
+    point: Point,
+) -> Result<Option<Call>, String> {
     let live = || service.live_crew().map(|crew| (crew.release, crew.settings.clone()));
     let (of, before) = match point {
         Point::BeforeStop => (live(), None),
         Point::AfterRollback => {
-            let old = job.old.and_then(|generation| service.fleet.get(generation));
+            let old = assignment.old.and_then(|generation| service.fleet.get(generation));
             let left = match kind {
-                Kind::Release => Some(job.release),
+                Kind::Release => Some(assignment.release),
                 Kind::Rollback | Kind::Restart => old.map(|crew| crew.release),
             };
             (live(), left)
         }
         // Too late for a refusal: what is committed stays.
-        Point::AfterCommit => (candidate(service, job).ok(), before(job)),
+        Point::AfterCommit => (candidate(service, assignment).ok(), assignment.back_to()),
         Point::BeforeMigrate | Point::BeforeStart | Point::BeforeFlip | Point::AfterFlip => {
-            (Some(candidate(service, job)?), before(job))
+            (Some(candidate(service, assignment)?), assignment.back_to())
         }
     };
-    Ok(of.and_then(|of| Call::new(job.op, kind, point, of, before)))
+    Ok(of.and_then(|of| Call::new(assignment.op, kind, point, of, before)))
 }
 
 /// `abort` does not wait for hooks after the end.
-pub(crate) fn abort(operation: &Operation, job: &mut Job, journal: &mut Journal, point: Point) {
-    let ended = Err(format!("hook {}: ended by abort", point.name()));
-    Noting::new(operation, journal).end(&mut job.hooks, point, &ended);
+pub(crate) fn abort(noting: &mut Noting<'_>, point: Point) {
+    noting.end(point, &Err(format!("hook {}: ended by abort", point.name())));
 }
 
 /// The bake, with `after_flip` beside it: a candidate that turns bad meanwhile is left at once, and
-/// its hook is ended.
-async fn bake(
+/// its hook is ended. The bake's warnings count also when the wait for the hook is cut short.
+pub(crate) async fn beside_bake(
     service: &Rc<Service>,
-    operation: &Rc<Operation>,
-    job: &mut Job,
-    machine: &Machine,
-    journal: &mut Journal,
+    noting: &mut Noting<'_>,
+    assignment: &Assignment,
+    bake: impl Future<Output = PhaseResult>,
+    warnings: &mut Vec<String>,
 ) -> PhaseResult {
-    let of = candidate(service, job).ok();
-    let fresh = job.hooks.get(Point::AfterFlip).is_none();
-    let call = of
-        .filter(|_| fresh)
-        .and_then(|of| Call::new(job.op, Kind::Release, Point::AfterFlip, of, before(job)));
-    let (Some(call), Some(crew)) = (call, service.fleet.get(job.generation)) else {
-        return phases::perform(service, operation, job, machine).await;
+    let point = Point::AfterFlip;
+    let fresh = noting.mark(point).is_none();
+    let of = candidate(service, assignment).ok().filter(|_| fresh);
+    let back_to = assignment.back_to();
+    let call = of.and_then(|of| Call::new(assignment.op, Kind::Release, point, of, back_to));
+    let (Some(call), Some(crew)) = (call, service.fleet.get(assignment.generation)) else {
+        return bake.await;
     };
-    let mut noting = Noting::new(operation, journal);
-    if let Err(why) = noting.begin(&mut job.hooks, call.point) {
-        job.warnings.push(why);
-        return phases::perform(service, operation, job, machine).await;
+    if let Err(why) = noting.begin(point) {
+        warnings.push(why);
+        return bake.await;
     }
     let mut deaths = crew.n_ends.subscribe();
     let mut hooks = std::pin::pin!(call.run_each(service));
     let mut ended = None;
-    let performed = {
-        let mut baked = std::pin::pin!(phases::perform(service, operation, job, machine));
+    let mut baked = {
+        let mut bake = std::pin::pin!(bake);
         loop {
             tokio::select! {
                 biased;
-                performed = &mut baked => break performed,
+                baked = &mut bake => break baked,
                 said = &mut hooks, if ended.is_none() => ended = Some(said),
             }
         }
     };
-    if ended.is_none() && performed.step == Step::Ok {
+    warnings.append(&mut baked.warnings);
+    if ended.is_none() && baked.step == Step::Ok {
         tokio::select! {
             biased;
             _ = deaths.changed() => {
-                return phases::died(service, job.generation, job.release);
+                return phases::died(service, assignment.generation, assignment.release);
             }
             said = &mut hooks => ended = Some(said),
         }
     }
     if let Some(ended) = &ended {
-        noting.end(&mut job.hooks, call.point, &ended.clone().map(|()| call.commands()));
+        noting.end(point, &ended.clone().map(|()| call.commands()));
     }
-    performed
+    baked
 }
 
 /// The release that is brought in, with the settings it is sealed with.
-fn candidate(service: &Service, job: &Job) -> Result<(ReleaseId, Settings), String> {
-    let settings = release::settings(&service.paths, job.release);
-    settings.map(|settings| (job.release, settings)).map_err(|error| error.to_string())
-}
-
-/// What served when the release began.
-fn before(job: &Job) -> Option<ReleaseId> {
-    job.ladder.first().copied()
+fn candidate(service: &Service, assignment: &Assignment) -> Result<(ReleaseId, Settings), String> {
+    let settings = release::settings(&service.paths, assignment.release);
+    settings.map(|settings| (assignment.release, settings)).map_err(|error| error.to_string())
 }

@@ -2,13 +2,23 @@
 //!
 //! The core's machine decides; this room performs one phase at a time. It must never hold a second
 //! way back: a rollback is the same machine, entered elsewhere.
+//!
+//! What an operation owns is cut into values, one file each: what it set out to do
+//! ([`assignment`], which never changes), the artifact on its way in ([`intake`]), the rungs that
+//! are started cold ([`cold_rungs`]), what was seen of processes ([`watching`]), and what it has found
+//! out ([`findings`]). The [`job`] holds them and hands each phase those that the phase reads or
+//! writes; what a phase finds, it returns.
 
 pub(crate) mod admission;
 pub(crate) mod alarm;
+pub(crate) mod assignment;
+pub(crate) mod cold_rungs;
 pub(crate) mod conclude;
-pub(crate) mod context;
 pub(crate) mod dry_run;
+pub(crate) mod findings;
 pub(crate) mod hooks;
+pub(crate) mod intake;
+pub(crate) mod job;
 pub(crate) mod opened;
 pub(crate) mod phases;
 pub(crate) mod postmortem;
@@ -18,3 +28,4 @@ pub(crate) mod runner;
 pub(crate) mod start_last_good;
 pub(crate) mod stop;
 pub(crate) mod unresumed;
+pub(crate) mod watching;

@@ -11,10 +11,11 @@ use serde_json::Value;
 
 use crate::api::{Outcome, PhaseState};
 use crate::config::model::Settings;
-use crate::core::ids::ReleaseId;
+use crate::core::ids::{OpId, ReleaseId};
 use crate::os::fs;
 use crate::store::{journal, release};
-use crate::supervisor::operation::context::Job;
+use crate::supervisor::operation::assignment::Assignment;
+use crate::supervisor::operation::watching::Watching;
 use crate::supervisor::processes::log_files;
 use crate::supervisor::service::Service;
 
@@ -26,9 +27,14 @@ const N_OUTPUT_LINES: usize = 40;
 
 /// Writes the report of an operation that did not do what was wanted. A report that cannot be
 /// written is a warning, nothing else.
-pub(crate) fn write(service: &Service, job: &Job, outcome: &Outcome) -> Option<PathBuf> {
-    let path = service.paths.op(job.op).join(FILE);
-    match fs::replace(&path, text(service, job, outcome).as_bytes(), 0o600) {
+pub(crate) fn write(
+    service: &Service,
+    assignment: &Assignment,
+    watching: &Watching,
+    outcome: &Outcome,
+) -> Option<PathBuf> {
+    let path = service.paths.op(assignment.op).join(FILE);
+    match fs::replace(&path, text(service, assignment, watching, outcome).as_bytes(), 0o600) {
         Ok(()) => Some(path),
         Err(error) => {
             tracing::warn!(service = %service.name, %error, "writing a report");
@@ -37,19 +43,24 @@ pub(crate) fn write(service: &Service, job: &Job, outcome: &Outcome) -> Option<P
     }
 }
 
-fn text(service: &Service, job: &Job, outcome: &Outcome) -> String {
+fn text(
+    service: &Service,
+    assignment: &Assignment,
+    watching: &Watching,
+    outcome: &Outcome,
+) -> String {
     let mut text = String::new();
-    let release = job.release;
-    head(&mut text, service, job, outcome);
-    section(&mut text, "Phases", &phases(service, job));
-    let probes: Vec<&str> = job.transcript.lines().collect();
+    let release = assignment.release;
+    head(&mut text, service, assignment, outcome);
+    section(&mut text, "Phases", &phases(service, assignment.op));
+    let probes: Vec<&str> = watching.transcript.lines().collect();
     section(&mut text, "Last probes", &probes.join("\n"));
-    section(&mut text, "Resources of the processes", &job.curve.borrow().render());
+    section(&mut text, "Resources of the processes", &watching.curve.borrow().render());
     let log = log_files::tail(&service.logs.path(release), N_LOG_LINES);
     section(&mut text, &format!("Last lines of release {release}"), &log.join("\n"));
-    let output = log_files::tail(&service.paths.output(job.op), N_OUTPUT_LINES);
+    let output = log_files::tail(&service.paths.output(assignment.op), N_OUTPUT_LINES);
     section(&mut text, "Output of its commands", &output.join("\n"));
-    if let Some(before) = job.ladder.iter().find(|before| **before != release) {
+    if let Some(before) = assignment.ladder.iter().find(|before| **before != release) {
         let title = format!("Differences from release {before}");
         section(&mut text, &title, &differences(service, *before, release));
     }
@@ -60,7 +71,7 @@ fn text(service: &Service, job: &Job, outcome: &Outcome) -> String {
     text
 }
 
-fn head(text: &mut String, service: &Service, job: &Job, outcome: &Outcome) {
+fn head(text: &mut String, service: &Service, assignment: &Assignment, outcome: &Outcome) {
     let what = outcome.trouble.as_ref().map_or_else(
         || format!("{}: {}", service.name, outcome.outcome),
         |trouble| trouble.what.clone(),
@@ -68,9 +79,9 @@ fn head(text: &mut String, service: &Service, job: &Job, outcome: &Outcome) {
     push(text, format_args!("# {what}\n\n"));
     let number = |n: Option<u64>| n.map_or("none".to_owned(), |n| n.to_string());
     let rows = [
-        ("operation", format!("{} by {}", job.op, job.actor)),
-        ("release", job.release.to_string()),
-        ("source", job.source_name.clone()),
+        ("operation", format!("{} by {}", assignment.op, assignment.actor)),
+        ("release", assignment.release.to_string()),
+        ("source", assignment.source_name.clone()),
         ("outcome", format!("{} (exit {})", outcome.outcome, outcome.exit)),
         ("serving", number(outcome.serving)),
         ("last good", number(outcome.last_good)),
@@ -87,8 +98,8 @@ fn head(text: &mut String, service: &Service, job: &Job, outcome: &Outcome) {
     }
 }
 
-fn phases(service: &Service, job: &Job) -> String {
-    let Ok(Some((_, records))) = journal::read(&service.paths, job.op) else {
+fn phases(service: &Service, op: OpId) -> String {
+    let Ok(Some((_, records))) = journal::read(&service.paths, op) else {
         return String::new();
     };
     let over = records.into_iter().filter_map(|record| Some((record.state?, record)));

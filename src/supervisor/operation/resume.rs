@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use crate::api::PhaseState;
 use crate::core::duty::{Duty, Part, Traffic};
 use crate::core::ids::{Generation, OpId, ReleaseId};
 use crate::core::operation::live::{self, Facts, Live};
@@ -14,26 +15,28 @@ use crate::core::time::Tick;
 use crate::keeper::protocol::{ChildId, Reach};
 use crate::store::journal::{self, Intent, Journal, Record};
 use crate::store::{intake, release, trial};
-use crate::supervisor::bake::usage_history::SharedCurve;
 use crate::supervisor::data::backup;
-use crate::supervisor::health::probe::Transcript;
 use crate::supervisor::instances::restarter;
 use crate::supervisor::instances::scale;
 use crate::supervisor::instances::sd_notify;
 use crate::supervisor::service::child_spec;
 
 use crate::supervisor::instances::restarter::revive;
-use crate::supervisor::operation::admission;
+use crate::supervisor::operation::assignment::Assignment;
+use crate::supervisor::operation::cold_rungs::ColdRungs;
 use crate::supervisor::operation::conclude;
-use crate::supervisor::operation::context::{Intake, Job};
+use crate::supervisor::operation::findings::Findings;
 use crate::supervisor::operation::hooks;
+use crate::supervisor::operation::job::Job;
 use crate::supervisor::operation::opened::{self, Opened};
 use crate::supervisor::operation::phases;
+use crate::supervisor::operation::runner;
 use crate::supervisor::operation::unresumed;
 use crate::supervisor::processes::child_tag::{Label, Role};
 use crate::supervisor::processes::keeper_client::{Found, Inventory};
 use crate::supervisor::processes::log_files;
 use crate::supervisor::service::Service;
+use crate::supervisor::service::candidate::BegunBy;
 use crate::supervisor::service::instances::{Crew, Instance, Run};
 use crate::supervisor::service::occupied::may_start;
 use crate::supervisor::service::operation::Operation;
@@ -304,15 +307,17 @@ fn resume(
 ) -> Result<(), BootError> {
     let Opened { plan, last, cause } = opened;
     let (kind, op) = (plan.kind, OpId(intent.op));
-    let rung = opened::rung(records, last);
-    let mut job = job_of(intent, rung, records);
-    for generation in [Some(job.generation), job.rung].into_iter().flatten() {
+    let rungs = ColdRungs { present: opened::rung(records, last), left: None };
+    let assignment = assignment(intent);
+    for generation in [Some(assignment.generation), rungs.present].into_iter().flatten() {
         service.fleet.seen(generation);
     }
+    let hooks = HookState::of(records);
+    let mut findings = Findings { why: why(records), ..Findings::default() };
     let hook_passed = match last {
-        Phase::Hook(point) => match hooks::outcome(&job.hooks, point) {
+        Phase::Hook(point) => match hooks.get(point).map(|mark| hooks::outcome(mark, point)) {
             Some(Err(why)) if !point.is_afterwards() => {
-                job.blame(why);
+                findings.blame(why);
                 false
             }
             ended => ended == Some(Ok(())),
@@ -332,30 +337,50 @@ fn resume(
     let good = service.durable.state().last_good;
     let seen = Seen {
         same_boot: intent.boot_id == service.shared.boot_id,
-        candidate_alive: complete(Some(job.generation)),
+        candidate_alive: complete(Some(assignment.generation)),
         committed: good.is_some_and(|good| good.op == intent.op),
         n_tries_left,
-        rung_alive: complete(if last.rung() == Some(0) { job.warm } else { job.rung }),
+        rung_alive: complete(if last.rung() == Some(0) { assignment.warm } else { rungs.present }),
         hook_passed,
     };
     let machine = recover::recover(plan, last, cause, seen);
     tracing::info!(service = %service.name, op = op.0, last = last.name(),
         next = machine.phase().name(), ?seen, "resuming an operation");
-    give_duties(service, &job);
+    give_duties(service, assignment.generation);
     let is_committed = Phase::Done(Outcome::Committed) == machine.phase()
         || Phase::Hook(Point::AfterCommit) == machine.phase();
     if is_committed {
-        phases::wrap_up(service, &mut job);
+        findings.warnings.extend(phases::wrap_up(service, assignment.release));
     }
     let journal = Journal::reopen(&service.paths, op)?;
-    let (operation, orders) =
-        Operation::resumed(op, kind, intent.actor.clone(), intent.at.clone(), job.release, records);
-    admission::go(service, operation, machine, job, journal, orders);
+    let (actor, at) = (intent.actor.clone(), intent.at.clone());
+    let (operation, orders) = Operation::resumed(op, kind, actor, at, assignment.release, records);
+    let job = Job::resumed(assignment, rungs, hooks, findings);
+    runner::begin(service, operation, machine, job, journal, orders);
     Ok(())
 }
 
-fn job_of(intent: &Intent, rung: Option<Generation>, records: &[Record]) -> Job {
-    use crate::api::PhaseState;
+fn assignment(intent: &Intent) -> Assignment {
+    Assignment {
+        op: OpId(intent.op),
+        actor: intent.actor.clone(),
+        release: ReleaseId(intent.release),
+        generation: Generation(intent.generation),
+        source_name: intent.source.clone(),
+        terms: Terms {
+            force: if intent.force { Force::Yes } else { Force::No },
+            no_way_back: intent.no_way_back.clone(),
+            extent: Extent::Whole,
+        },
+        begun_by: BegunBy::Predecessor,
+        old: intent.old.map(Generation),
+        warm: intent.warm.map(Generation),
+        ladder: intent.ladder.iter().copied().map(ReleaseId).collect(),
+    }
+}
+
+/// Why the operation has left its way forward; empty when it has not.
+fn why(records: &[Record]) -> String {
     // A hook after the flip is no reason, whatever became of it.
     let is_reason = |record: &&Record| {
         let phase = Phase::parse(&record.phase);
@@ -363,42 +388,13 @@ fn job_of(intent: &Intent, rung: Option<Generation>, records: &[Record]) -> Job 
         record.state == Some(PhaseState::Fail) && phase.is_some_and(is_before)
     };
     let failed = records.iter().find(is_reason);
-    Job {
-        op: OpId(intent.op),
-        actor: intent.actor.clone(),
-        release: ReleaseId(intent.release),
-        generation: Generation(intent.generation),
-        source: None,
-        source_name: intent.source.clone(),
-        terms: Terms {
-            force: if intent.force { Force::Yes } else { Force::No },
-            no_way_back: intent.no_way_back.clone(),
-            extent: Extent::Whole,
-        },
-        is_resumed: true,
-        old: intent.old.map(Generation),
-        warm: intent.warm.map(Generation),
-        ladder: intent.ladder.iter().copied().map(ReleaseId).collect(),
-        rung,
-        left_rung: None,
-        received: None,
-        staged: None,
-        receipt: None,
-        intake: Intake::default(),
-        parked: None,
-        hooks: HookState::of(records),
-        transcript: Transcript::default(),
-        curve: SharedCurve::default(),
-        why: failed.map(|record| record.detail.clone()).unwrap_or_default(),
-        exit: None,
-        warnings: Vec::new(),
-    }
+    failed.map(|record| record.detail.clone()).unwrap_or_default()
 }
 
 /// Sets each generation's duty while an operation goes on.
-fn give_duties(service: &Service, job: &Job) {
+fn give_duties(service: &Service, candidate: Generation) {
     for crew in service.fleet.all() {
-        let is_candidate = crew.generation == job.generation;
+        let is_candidate = crew.generation == candidate;
         let is_steered = service.routing.live() == Some(crew.generation);
         let part = if is_candidate { Part::Candidate } else { Part::Bystander };
         let traffic = if is_steered { Traffic::Steered } else { Traffic::Away };

@@ -1,7 +1,8 @@
 //! A running operation: the machine of [`crate::core::operation::machine`], its journal, its watchers.
 //!
 //! The loop announces each phase, performs it, and hands the machine what came of it. What a phase
-//! does is in [`crate::supervisor::operation::phases`], with its hooks in [`crate::supervisor::operation::hooks`]; this file knows none of them.
+//! does is in [`phases`](super::phases), with its hooks in [`hooks`](super::hooks); the [`Job`] hands
+//! each of them the values that it needs, and this file knows none of them.
 
 use std::rc::Rc;
 
@@ -17,8 +18,7 @@ use crate::core::time::Tick;
 use crate::os::clock;
 use crate::store::journal::{Journal, Record};
 use crate::supervisor::operation::conclude;
-use crate::supervisor::operation::context::Job;
-use crate::supervisor::operation::hooks;
+use crate::supervisor::operation::job::Job;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::notices;
 use crate::supervisor::service::operation::{Operation, Order};
@@ -28,8 +28,24 @@ use crate::supervisor::service::phase_result::PhaseResult;
 /// Before a phase is tried again.
 const RETRIES: Pauses = Pauses::doubling(200, 10_000);
 
+/// Sets an operation running.
+pub(crate) fn begin(
+    service: &Rc<Service>,
+    operation: Rc<Operation>,
+    machine: Machine,
+    job: Job,
+    journal: Journal,
+    orders: mpsc::UnboundedReceiver<Order>,
+) {
+    operation.announce_to_watchers(&service.name);
+    let (own, running) = (Rc::clone(service), Rc::clone(&operation));
+    service.activity.begin(running, || {
+        tokio::task::spawn_local(run(own, operation, machine, job, journal, orders))
+    });
+}
+
 /// Runs an operation to its end.
-pub(crate) async fn run(
+async fn run(
     service: Rc<Service>,
     operation: Rc<Operation>,
     mut machine: Machine,
@@ -41,15 +57,13 @@ pub(crate) async fn run(
     loop {
         let phase = machine.phase();
         if let Phase::Done(outcome) = phase {
-            job.warnings.extend(job.hooks.warnings());
-            conclude::finish(&service, &operation, &mut journal, &mut job, outcome).await;
-            return;
+            return job.conclude(&service, &operation, &mut journal, outcome).await;
         }
         job.prepare(&service, phase);
         // Hooks announce themselves, where there are any.
         let is_hook = matches!(phase, Phase::Hook(_));
         if !is_hook {
-            announce(&operation, &mut journal, &job, &machine).await;
+            announce(&operation, &mut journal, job.number(phase), &machine);
         }
         if matches!(phase, Phase::Hold | Phase::StepHold(_)) {
             tell_held(&service, &operation);
@@ -57,7 +71,7 @@ pub(crate) async fn run(
         let begun = clock::tick();
         let step = tokio::select! {
             biased;
-            performed = hooks::perform(&service, &operation, &mut job, &machine, &mut journal) => {
+            performed = job.perform(&service, &operation, &machine, &mut journal) => {
                 job.note(&performed);
                 if !is_hook {
                     close(&operation, &mut journal, &performed, phase, begun);
@@ -86,9 +100,9 @@ pub(crate) async fn run(
 /// Notes that a phase was called off.
 fn abort(operation: &Operation, journal: &mut Journal, job: &mut Job, phase: Phase, begun: Tick) {
     if let Phase::Hook(point @ (Point::AfterCommit | Point::AfterRollback)) = phase {
-        return hooks::abort(operation, job, journal, point);
+        return job.abort_hook(operation, journal, point);
     }
-    job.why = format!("aborted in phase {}", phase.name());
+    job.abort(format!("aborted in phase {}", phase.name()));
     tell_phase(operation, phase, PhaseState::Fail, begun, "aborted".to_owned());
 }
 
@@ -124,11 +138,11 @@ async fn interrupted(
 /// Writes the phase down before it is performed. Probing leaves nothing behind, so those phases
 /// are noted without waiting for the disk; every other one waits. A journal that cannot be written
 /// does not stop a rollback: the error is reported, and the rollback goes on.
-async fn announce(operation: &Operation, journal: &mut Journal, job: &Job, machine: &Machine) {
+fn announce(operation: &Operation, journal: &mut Journal, number: Option<u64>, machine: &Machine) {
     let phase = machine.phase();
     operation.phase.set(Some(phase));
     operation.phase_started.set(clock::tick());
-    let record = Record::start(&phase.name(), machine.cause().name(), job.notes(phase));
+    let record = Record::start(&phase.name(), machine.cause().name(), number);
     let probing = matches!(phase, Phase::BackGate(_) | Phase::BackVerify(_));
     let written = if probing { journal.note(&record) } else { journal.announce(&record) };
     if let Err(error) = written {

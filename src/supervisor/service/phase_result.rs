@@ -61,9 +61,15 @@ impl PhaseResult {
         Self { exit: Some(exit), why: Some(why.clone()), ..Self::not(Step::Failed, why) }
     }
 
+    /// The same, with this reason to leave the way forward.
+    #[must_use]
+    pub(crate) fn with_reason(self, why: impl Into<String>) -> Self {
+        Self { why: Some(why.into()), ..self }
+    }
+
     /// The same with these warnings.
     #[must_use]
-    pub(crate) fn with_warnings(mut self, warnings: Vec<String>) -> Self {
+    pub(crate) fn with_warnings(mut self, warnings: impl IntoIterator<Item = String>) -> Self {
         self.warnings.extend(warnings);
         self
     }

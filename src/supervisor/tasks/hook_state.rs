@@ -66,38 +66,49 @@ impl HookState {
 pub(crate) struct Noting<'a> {
     operation: &'a Operation,
     journal: &'a mut Journal,
+    marks: &'a mut HookState,
     begun: Tick,
 }
 
 impl<'a> Noting<'a> {
-    pub(crate) fn new(operation: &'a Operation, journal: &'a mut Journal) -> Self {
-        Self { operation, journal, begun: clock::tick() }
+    pub(crate) fn new(
+        operation: &'a Operation,
+        journal: &'a mut Journal,
+        marks: &'a mut HookState,
+    ) -> Self {
+        Self { operation, journal, marks, begun: clock::tick() }
+    }
+
+    /// How far a point's have come; not at all when absent.
+    pub(crate) fn mark(&self, point: Point) -> Option<&Mark> {
+        self.marks.get(point)
+    }
+
+    /// Shows a point as the phase in `status`: the operation waits for its hooks.
+    pub(crate) fn show(&self, point: Point) {
+        self.operation.phase.set(Some(Phase::Hook(point)));
+        self.operation.phase_started.set(clock::tick());
     }
 
     /// On the disk before the first command begins: that is what makes it at most once.
-    pub(crate) fn begin(&mut self, marks: &mut HookState, point: Point) -> Result<(), String> {
+    pub(crate) fn begin(&mut self, point: Point) -> Result<(), String> {
         let name = Phase::Hook(point).name();
         self.begun = clock::tick();
         let written = self.journal.announce(&Record::start(&name, "", None));
         written.map_err(|error| format!("hook {}: not run: {error}", point.name()))?;
-        marks.0.insert(point, Mark::Begun);
+        self.marks.0.insert(point, Mark::Begun);
         self.tell(name, PhaseState::Start, String::new());
         Ok(())
     }
 
     /// How they ended: their commands, or why they did not.
-    pub(crate) fn end(
-        &mut self,
-        marks: &mut HookState,
-        point: Point,
-        ended: &Result<String, String>,
-    ) {
+    pub(crate) fn end(&mut self, point: Point, ended: &Result<String, String>) {
         let name = Phase::Hook(point).name();
         let (state, detail, mark) = match ended {
             Ok(commands) => (PhaseState::Ok, commands.clone(), Mark::Good),
             Err(why) => (PhaseState::Fail, why.clone(), Mark::Failed(why.clone())),
         };
-        marks.0.insert(point, mark);
+        self.marks.0.insert(point, mark);
         let ms = clock::tick().since_ms(self.begun);
         let record = Record::end(&name, state, ms, detail.clone());
         // On the disk before what follows begins: else a power cut in a migration would look like

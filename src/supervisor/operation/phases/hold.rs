@@ -7,32 +7,30 @@ use std::time::Duration;
 use crate::config::model::Strategy;
 use crate::core::exit::Exit;
 use crate::core::operation::machine::Event as Step;
+use crate::core::time::Tick;
 use crate::os::clock;
 use crate::supervisor::instances::connections;
 use crate::supervisor::instances::stop_all;
-use crate::supervisor::operation::context::Job;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::phase_result::PhaseResult;
 use crate::supervisor::sockets::slots::Queue;
 use crate::text::seconds;
 
 /// New connections wait from here on. The old generation goes on with the connections it has.
-pub(crate) async fn park(service: &Rc<Service>, job: &mut Job) -> PhaseResult {
-    job.parked = Some(clock::tick());
+pub(crate) async fn park(service: &Rc<Service>, parked: &mut Option<Tick>) -> PhaseResult {
+    *parked = Some(clock::tick());
     if service.slots.listeners().is_empty() {
         return PhaseResult::skip("the service has no listener");
     }
     if let Some(why) = too_many(service) {
-        job.exit.get_or_insert(Exit::PreflightRefused);
-        job.blame(why.clone());
-        return PhaseResult::not(Step::Failed, why);
+        return PhaseResult::refused(Exit::PreflightRefused, why);
     }
     let owned = |listener| service.owned_slots(listener);
     match service.slots.hold(service.link(), Queue::Leaves, owned).await {
         Ok(()) => PhaseResult::ok("connections wait in the queue"),
         Err(error) => {
-            job.blame(error.to_string());
-            PhaseResult::not(Step::Failed, error.to_string())
+            let why = error.to_string();
+            PhaseResult::not(Step::Failed, why.clone()).with_reason(why)
         }
     }
 }
@@ -51,8 +49,8 @@ pub(crate) fn too_many(service: &Service) -> Option<String> {
 }
 
 /// Stops the old one, to its end: what was begun here has no other way than through.
-pub(crate) async fn stop_old(service: &Rc<Service>, job: &mut Job) -> PhaseResult {
-    job.parked.get_or_insert_with(clock::tick);
+pub(crate) async fn stop_old(service: &Rc<Service>, parked: &mut Option<Tick>) -> PhaseResult {
+    parked.get_or_insert_with(clock::tick);
     let begun = clock::tick();
     let stopped = stop_all::stop_all(service).await;
     if stopped.is_empty() {
@@ -64,9 +62,9 @@ pub(crate) async fn stop_old(service: &Rc<Service>, job: &mut Job) -> PhaseResul
 }
 
 /// How long the gate of a candidate may take: no connection waits longer than `max_gap` for it.
-pub(crate) fn gate_limit(service: &Service, job: &Job, deadline: Duration) -> Duration {
+pub(crate) fn gate_limit(service: &Service, parked: Option<Tick>, deadline: Duration) -> Duration {
     let config = service.config();
-    match (job.parked, &config.strategy) {
+    match (parked, &config.strategy) {
         (Some(parked), Strategy::Hold) => {
             let waited = Duration::from_millis(clock::tick().since_ms(parked));
             deadline.min(config.max_gap.saturating_sub(waited))
@@ -76,8 +74,8 @@ pub(crate) fn gate_limit(service: &Service, job: &Job, deadline: Duration) -> Du
 }
 
 /// What the gap was, for people.
-pub(crate) fn gap_text(service: &Service, job: &Job) -> String {
-    let Some(parked) = job.parked.filter(|_| !service.slots.listeners().is_empty()) else {
+pub(crate) fn gap_text(service: &Service, parked: Option<Tick>) -> String {
+    let Some(parked) = parked.filter(|_| !service.slots.listeners().is_empty()) else {
         return String::new();
     };
     format!("; gap {} ms", clock::tick().since_ms(parked))

@@ -9,8 +9,9 @@ use crate::core::exit::Exit;
 use crate::core::operation::machine::Event as Step;
 use crate::os::{fs as disk, proc};
 use crate::supervisor::data::backup;
-use crate::supervisor::operation::context::Job;
+use crate::supervisor::operation::assignment::Assignment;
 use crate::supervisor::operation::dry_run;
+use crate::supervisor::operation::intake::Staged;
 use crate::supervisor::operation::phases::hold;
 use crate::supervisor::processes::program_check;
 use crate::supervisor::proxy;
@@ -31,17 +32,18 @@ const SPARE_INODES: u64 = 1_000;
 pub(crate) async fn preflight(
     service: &Rc<Service>,
     operation: &Rc<Operation>,
-    job: &mut Job,
+    assignment: &Assignment,
+    staged: Option<&Staged>,
 ) -> PhaseResult {
-    let Some(staged) = &job.staged else {
+    let Some(staged) = staged else {
         return PhaseResult::refused(Exit::ArtifactRejected, "nothing was staged");
     };
     let mut failures: Vec<(Exit, String)> = Vec::new();
-    if let Some(why) = frozen(service, job, &staged.listing.digest) {
+    if let Some(why) = frozen(service, assignment.terms.force, &staged.listing.digest) {
         failures.push((Exit::Busy, why));
     }
     failures.extend(
-        occupied::frozen(service, job.terms.force).into_iter().map(|why| (Exit::Busy, why)),
+        occupied::frozen(service, assignment.terms.force).into_iter().map(|why| (Exit::Busy, why)),
     );
     failures
         .extend(room(service, staged.listing.n_files).into_iter().map(|why| (Exit::NoSpace, why)));
@@ -78,16 +80,16 @@ pub(crate) async fn preflight(
         backup::obstacles(service).await.into_iter().map(|why| (Exit::PreflightRefused, why)),
     );
     failures.extend(
-        schema::contract(service, &job.candidate(), &staged.settings)
+        schema::contract(service, &assignment.candidate(), &staged.settings)
             .into_iter()
             .map(|w| (Exit::PreflightRefused, w)),
     );
     if failures.is_empty() {
-        let plan = dry_run::of(service, job, &staged.settings, staged.listing.size_bytes);
+        let plan = dry_run::of(service, assignment, &staged.settings, staged.listing.size_bytes);
         let detail = dry_run::text(&plan);
         operation.tell(Event::Plan(Box::new(plan)));
         // A dry run ends here.
-        return match job.terms.extent {
+        return match assignment.terms.extent {
             Extent::Plan => PhaseResult::not(Step::Abort, detail),
             Extent::Whole => PhaseResult::ok(detail),
         };
@@ -97,9 +99,9 @@ pub(crate) async fn preflight(
     PhaseResult::refused(exit, texts.join("\n"))
 }
 
-fn frozen(service: &Service, job: &Job, digest: &str) -> Option<String> {
+fn frozen(service: &Service, force: Force, digest: &str) -> Option<String> {
     let state = service.durable.state();
-    let frozen = state.frozen(digest).filter(|_| job.terms.force == Force::No)?;
+    let frozen = state.frozen(digest).filter(|_| force == Force::No)?;
     Some(format!(
         "this artifact was release {} and is frozen since {}: {}; --force releases it anyway",
         frozen.release, frozen.at, frozen.why

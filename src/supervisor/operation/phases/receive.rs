@@ -8,11 +8,13 @@ use std::sync::Arc;
 use crate::api::Event;
 use crate::config::model::Settings;
 use crate::core::exit::Exit;
+use crate::core::ids::OpId;
 use crate::os::clock;
-use crate::store::intake::{self, IntakeError, Limits, Received};
+use crate::store::intake::{self as artifact, IntakeError, Limits, Received};
 use crate::store::release::{self, Manifest};
 use crate::store::seal;
-use crate::supervisor::operation::context::{Job, Staged};
+use crate::supervisor::operation::assignment::Assignment;
+use crate::supervisor::operation::intake::{Intake, Staged};
 use crate::supervisor::service::Service;
 use crate::supervisor::service::operation::Operation;
 use crate::supervisor::service::phase_result::PhaseResult;
@@ -25,15 +27,15 @@ const PROGRESS_BYTES: u64 = 1024 * 1024;
 pub(crate) async fn receive(
     service: &Rc<Service>,
     operation: &Rc<Operation>,
-    job: &mut Job,
+    intake: &mut Intake,
 ) -> PhaseResult {
-    let Some(source) = job.source.take() else {
+    let Some(source) = intake.source.take() else {
         return PhaseResult::refused(Exit::ArtifactRejected, "the request has no artifact");
     };
-    let (paths, op) = (service.paths.clone(), job.op);
+    let (paths, op) = (service.paths.clone(), operation.id);
     let cap_bytes = service.config().artifact_bytes_max;
-    let cancelled = Arc::clone(&job.intake.cancelled);
-    let idle = Arc::clone(&job.intake.idle).lock_owned().await;
+    let cancelled = Arc::clone(&intake.cancelled);
+    let idle = Arc::clone(&intake.idle).lock_owned().await;
     let (progress, mut seen) = tokio::sync::watch::channel((0, None));
     let worker = tokio::task::spawn_blocking(move || {
         let mut n_told = 0;
@@ -44,7 +46,7 @@ pub(crate) async fn receive(
             }
         };
         let mut limits = Limits { cap_bytes, cancelled: &cancelled, progress: &mut report };
-        let received = intake::receive(source, &paths, op, &mut limits);
+        let received = artifact::receive(source, &paths, op, &mut limits);
         drop(idle);
         received
     });
@@ -67,7 +69,7 @@ pub(crate) async fn receive(
                 }
                 Received::Tree { n_bytes } => format!("{}, a directory", text::size(*n_bytes)),
             };
-            job.received = Some(received);
+            intake.received = Some(received);
             PhaseResult::ok(detail)
         }
         Ok(Err(error)) => refuse_intake(&error),
@@ -76,19 +78,20 @@ pub(crate) async fn receive(
 }
 
 /// Unpacks the artifact, lists its files and reads its `release.toml`.
-pub(crate) async fn verify(service: &Rc<Service>, job: &mut Job) -> PhaseResult {
-    let Some(received) = job.received.clone() else {
+pub(crate) async fn verify(service: &Rc<Service>, op: OpId, intake: &mut Intake) -> PhaseResult {
+    let Some(received) = intake.received.clone() else {
         return PhaseResult::refused(Exit::ArtifactRejected, "nothing was received");
     };
-    let (paths, op) = (service.paths.clone(), job.op);
+    let paths = service.paths.clone();
     let cap_bytes = service.config().artifact_bytes_max;
-    let cancelled = Arc::clone(&job.intake.cancelled);
-    let idle = Arc::clone(&job.intake.idle).lock_owned().await;
+    let cancelled = Arc::clone(&intake.cancelled);
+    let idle = Arc::clone(&intake.idle).lock_owned().await;
     let worker = tokio::task::spawn_blocking(move || {
-        let listed = intake::unpack(&received, &paths, op, cap_bytes, &cancelled).and_then(|dir| {
-            let listing = seal::list(&dir).map_err(|e| IntakeError::system(&dir, e))?;
-            Ok((dir, listing))
-        });
+        let listed =
+            artifact::unpack(&received, &paths, op, cap_bytes, &cancelled).and_then(|dir| {
+                let listing = seal::list(&dir).map_err(|e| IntakeError::system(&dir, e))?;
+                Ok((dir, listing))
+            });
         drop(idle);
         listed
     });
@@ -109,7 +112,7 @@ pub(crate) async fn verify(service: &Rc<Service>, job: &mut Job) -> PhaseResult 
         text::size(listing.size_bytes),
         &listing.digest[..12]
     );
-    job.staged = Some(Staged { dir, listing, settings, label });
+    intake.staged = Some(Staged { dir, listing, settings, label });
     PhaseResult::ok(detail)
 }
 
@@ -132,8 +135,12 @@ fn overlay(service: &Service, dir: &Path) -> Result<(Settings, Option<String>), 
 }
 
 /// Sealed, synced, named.
-pub(crate) async fn stage(service: &Rc<Service>, job: &mut Job) -> PhaseResult {
-    let Some(staged) = &job.staged else {
+pub(crate) async fn stage(
+    service: &Rc<Service>,
+    assignment: &Assignment,
+    intake: &Intake,
+) -> PhaseResult {
+    let Some(staged) = &intake.staged else {
         return PhaseResult::refused(Exit::ArtifactRejected, "nothing was staged");
     };
     let manifest = Manifest {
@@ -142,18 +149,18 @@ pub(crate) async fn stage(service: &Rc<Service>, job: &mut Job) -> PhaseResult {
         n_files: staged.listing.n_files,
         size_bytes: staged.listing.size_bytes,
         at: clock::now_rfc3339(),
-        source: job.source_name.clone(),
-        actor: job.actor.clone(),
+        source: assignment.source_name.clone(),
+        actor: assignment.actor.clone(),
         label: staged.label.clone(),
     };
     let (dir, listing, settings) =
         (staged.dir.clone(), staged.listing.clone(), staged.settings.clone());
-    let (paths, release) = (service.paths.clone(), job.release);
+    let (paths, release) = (service.paths.clone(), assignment.release);
     // A number is given out once, whatever becomes of it.
     if let Err(error) = service.durable.save(|state| state.next_release = release.0 + 1) {
         return PhaseResult::refused(Exit::NoSpace, error.to_string());
     }
-    let idle = Arc::clone(&job.intake.idle).lock_owned().await;
+    let idle = Arc::clone(&intake.idle).lock_owned().await;
     let worker = tokio::task::spawn_blocking(move || {
         let written = release::write(&paths, release, &manifest, &listing, &settings)
             .map_err(|error| IntakeError::system(&error.path, error.source))

@@ -4,10 +4,11 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::core::duty::Duty;
-use crate::core::ids::{Generation, ReleaseId};
+use crate::core::ids::{Generation, OpId, ReleaseId};
 use crate::core::operation::conclusion::{self, Because, Blame, Left, Warm, Way};
-use crate::core::operation::machine::{Event as Step, Kind, Machine, Succession};
+use crate::core::operation::machine::{Event as Step, Kind, Succession};
 use crate::core::retention::Verdict;
+use crate::core::time::Tick;
 use crate::os::clock;
 use crate::store::release;
 use crate::store::state::{Frozen, Served, Standby};
@@ -15,13 +16,16 @@ use crate::store::trial;
 use crate::supervisor::health::check;
 use crate::supervisor::health::diagnosis;
 use crate::supervisor::health::gate::{self, Gated, Rigour};
+use crate::supervisor::health::probe::Transcript;
 use crate::supervisor::health::probe_all::{Round, probe_all};
 use crate::supervisor::instances::restarter::revive;
 use crate::supervisor::instances::retire;
 use crate::supervisor::instances::start;
 use crate::supervisor::instances::stop_all;
 use crate::supervisor::operation::alarm;
-use crate::supervisor::operation::context::Job;
+use crate::supervisor::operation::assignment::Assignment;
+use crate::supervisor::operation::cold_rungs::ColdRungs;
+use crate::supervisor::operation::findings::Findings;
 use crate::supervisor::operation::phases::hold;
 use crate::supervisor::operation::phases::point_current;
 use crate::supervisor::service::Service;
@@ -32,53 +36,43 @@ use crate::text;
 /// Pause before the ladder is climbed again when nothing answers.
 const STRANDED_PAUSE: Duration = Duration::from_secs(5);
 
-/// The generation of a rung: rung 0 is the one that runs still, the others are started cold.
-fn crew_of(service: &Service, job: &Job, rung: u8) -> Option<Rc<Crew>> {
-    let generation = if rung == 0 { job.warm } else { job.rung };
-    service.fleet.get(generation?)
-}
-
-fn release_of(job: &Job, rung: u8) -> Option<ReleaseId> {
-    job.ladder.get(usize::from(rung).checked_sub(1)?).copied()
-}
-
 /// Starts a rung's release cold, with the settings it ran with.
 pub(crate) async fn start(
     service: &Rc<Service>,
-    job: &mut Job,
-    rung: u8,
-    machine: &Machine,
+    release: Option<ReleaseId>,
+    rungs: &mut ColdRungs,
+    succession: Succession,
+    parked: &mut Option<Tick>,
 ) -> PhaseResult {
-    if machine.plan().succession == Succession::InTurn {
-        job.parked.get_or_insert_with(clock::tick);
+    if succession == Succession::InTurn {
+        parked.get_or_insert_with(clock::tick);
         if let Err(why) = stop_all::clear(service).await {
             return PhaseResult::not(Step::Failed, why);
         }
     }
-    discard_rung(service, job).await;
-    let Some(release) = release_of(job, rung) else {
+    discard_rung(service, rungs.left.take()).await;
+    let Some(release) = release else {
         return PhaseResult::not(Step::Failed, "there is no such release");
     };
     let settings = match release::settings(&service.paths, release) {
         Ok(settings) => settings,
         Err(error) => return PhaseResult::not(Step::Failed, error.to_string()),
     };
-    let Some(generation) = job.rung else {
+    let Some(generation) = rungs.present else {
         return PhaseResult::not(Step::Failed, "no generation was set aside");
     };
     match start::start(service, generation, release, settings).await {
         Ok(_) => PhaseResult::ok(format!("release {release}")),
         Err(error) => {
             let why = format!("release {release}: {error}");
-            job.warnings.push(why.clone());
-            PhaseResult::not(Step::Failed, why)
+            PhaseResult::not(Step::Failed, why.clone()).with_warnings([why])
         }
     }
 }
 
 /// A rung that did not hold is stopped before the next one is started.
-async fn discard_rung(service: &Rc<Service>, job: &mut Job) {
-    let Some(generation) = job.left_rung.take() else { return };
+async fn discard_rung(service: &Rc<Service>, left: Option<Generation>) {
+    let Some(generation) = left else { return };
     if service.routing.live() == Some(generation) {
         return;
     }
@@ -88,8 +82,13 @@ async fn discard_rung(service: &Rc<Service>, job: &mut Job) {
 }
 
 /// Probes a rung: once when it served a moment ago, shortly when it was started cold.
-pub(crate) async fn gate(service: &Rc<Service>, job: &mut Job, rung: u8) -> PhaseResult {
-    let crew = crew_of(service, job, rung).filter(|crew| crew.is_whole());
+pub(crate) async fn gate(
+    service: &Rc<Service>,
+    crew: Option<Rc<Crew>>,
+    rung: u8,
+    transcript: &mut Transcript,
+) -> PhaseResult {
+    let crew = crew.filter(|crew| crew.is_whole());
     let Some(crew) = crew.filter(|crew| crew.duty.get() != Duty::Draining) else {
         return PhaseResult::not(Step::Failed, "it is no longer running");
     };
@@ -98,10 +97,10 @@ pub(crate) async fn gate(service: &Rc<Service>, job: &mut Job, rung: u8) -> Phas
         crew.duty.set(Duty::Candidate);
     }
     let gated = if rung == 0 {
-        at_once(service, &crew, job).await
+        at_once(service, &crew, transcript).await
     } else {
         let deadline = crew.settings.health.deadline;
-        gate::gate(service, &crew, Rigour::Short, deadline, &mut job.transcript).await
+        gate::gate(service, &crew, Rigour::Short, deadline, transcript).await
     };
     let why = match gated {
         Gated::Open(detail) => {
@@ -115,14 +114,14 @@ pub(crate) async fn gate(service: &Rc<Service>, job: &mut Job, rung: u8) -> Phas
         retire::begin(service, &crew, clock::tick());
     }
     let first = why.lines().next().unwrap_or_default();
-    job.warnings.push(format!("rollback to release {} failed: {first}", crew.release));
-    PhaseResult::not(Step::Failed, first)
+    let warning = format!("rollback to release {} failed: {first}", crew.release);
+    PhaseResult::not(Step::Failed, first).with_warnings([warning])
 }
 
 /// One look at each process; ends of a life long ago do not count.
-async fn at_once(service: &Rc<Service>, crew: &Rc<Crew>, job: &mut Job) -> Gated {
+async fn at_once(service: &Rc<Service>, crew: &Rc<Crew>, transcript: &mut Transcript) -> Gated {
     let probe = probe_all(service, crew, Round::Quick, |instance, probe| {
-        job.transcript.push(crew.release, instance.index, probe);
+        transcript.push(crew.release, instance.index, probe);
     });
     match probe.await.why() {
         Some(why) => Gated::Shut(why.to_owned()),
@@ -131,13 +130,16 @@ async fn at_once(service: &Rc<Service>, crew: &Rc<Crew>, job: &mut Job) -> Gated
 }
 
 /// Steers to a rung, points `current` at it.
-pub(crate) async fn flip(service: &Rc<Service>, job: &mut Job, rung: u8) -> PhaseResult {
-    let Some(crew) = crew_of(service, job, rung) else {
+pub(crate) async fn flip(
+    service: &Rc<Service>,
+    crew: Option<Rc<Crew>>,
+    parked: Option<Tick>,
+) -> PhaseResult {
+    let Some(crew) = crew else {
         return PhaseResult::not(Step::Failed, "its processes are gone");
     };
     if let Err(why) = service.point_proxy(&crew).await {
-        job.warnings.push(why.clone());
-        return PhaseResult::not(Step::Failed, why);
+        return PhaseResult::not(Step::Failed, why.clone()).with_warnings([why]);
     }
     let begun = clock::monotonic_ns();
     if let Err(error) = service.steer_to(&crew, Duty::Live) {
@@ -145,15 +147,16 @@ pub(crate) async fn flip(service: &Rc<Service>, job: &mut Job, rung: u8) -> Phas
     }
     let us = (clock::monotonic_ns() - begun) / 1000;
     revive(service, &crew);
-    point_current(service, crew.release, &mut job.warnings);
+    let warning = point_current(service, crew.release);
     service.tend();
-    let gap = hold::gap_text(service, job);
+    let gap = hold::gap_text(service, parked);
     PhaseResult::ok(format!("release {}, steered in {us} us{gap}", crew.release))
+        .with_warnings(warning)
 }
 
 /// Probes where users are.
-pub(crate) async fn verify(service: &Rc<Service>, job: &mut Job, rung: u8) -> PhaseResult {
-    let Some(crew) = crew_of(service, job, rung) else {
+pub(crate) async fn verify(service: &Rc<Service>, crew: Option<Rc<Crew>>) -> PhaseResult {
+    let Some(crew) = crew else {
         return PhaseResult::not(Step::Failed, "its processes are gone");
     };
     let probe = check::in_public(service, &crew.settings).await;
@@ -166,22 +169,23 @@ pub(crate) async fn verify(service: &Rc<Service>, job: &mut Job, rung: u8) -> Ph
 /// One rename: this rung's release is the last good one. Whatever was left is bad, and frozen.
 pub(crate) fn commit(
     service: &Rc<Service>,
-    job: &mut Job,
-    rung: u8,
-    machine: &Machine,
+    assignment: &Assignment,
+    crew: Option<Rc<Crew>>,
+    kind: Kind,
+    reason: Option<&str>,
 ) -> PhaseResult {
-    let Some(crew) = crew_of(service, job, rung) else {
+    let Some(crew) = crew else {
         return PhaseResult::not(Step::Failed, "its processes are gone");
     };
-    let kind = machine.plan().kind;
-    let blame = blame(service, job, kind, crew.release);
-    let served = Served { release: crew.release.0, generation: crew.generation.0, op: job.op.0 };
+    let blame = blame(service, assignment, kind, crew.release);
+    let served =
+        Served { release: crew.release.0, generation: crew.generation.0, op: assignment.op.0 };
     let why = match kind {
-        Kind::Rollback => format!("rolled back by {}", job.actor),
-        _ => job.why.lines().next().unwrap_or("it failed").to_owned(),
+        Kind::Rollback => format!("rolled back by {}", assignment.actor),
+        _ => reason.unwrap_or("it failed").to_owned(),
     };
     let frozen = blame.frozen().and_then(|release| release::known(&service.paths, release).ok());
-    let standby = standby_record(service, conclusion::warm(kind, Way::Back), job.old);
+    let standby = standby_record(service, conclusion::warm(kind, Way::Back), assignment.old);
     let standby = standby.filter(|standby| standby.generation != served.generation);
     let saved = service.durable.save(|state| {
         state.last_good = Some(served);
@@ -213,18 +217,15 @@ pub(crate) fn commit(
         release::set_verdict(&service.paths, crew.release, Verdict::Good, None)
             .map_err(|error| error.to_string())
     };
-    if let Err(error) = wrap_up() {
-        job.warnings.push(error);
-    }
-    PhaseResult::ok(format!("last good: {}", crew.release))
+    PhaseResult::ok(format!("last good: {}", crew.release)).with_warnings(wrap_up().err())
 }
 
 /// What is held against the release that was left.
-fn blame(service: &Service, job: &Job, kind: Kind, back_at: ReleaseId) -> Blame {
+fn blame(service: &Service, assignment: &Assignment, kind: Kind, back_at: ReleaseId) -> Blame {
     let release = match kind {
-        Kind::Release | Kind::Restart => Some(job.release),
+        Kind::Release | Kind::Restart => Some(assignment.release),
         Kind::Rollback => {
-            let old = job.old.and_then(|generation| service.fleet.get(generation));
+            let old = assignment.old.and_then(|generation| service.fleet.get(generation));
             old.map(|crew| crew.release).or_else(|| service.durable.last_good())
         }
     };
@@ -254,9 +255,13 @@ pub(crate) fn standby_record(
 
 /// No rung held. A generation that still answers is left alone; if none does, connections are held
 /// in the queues of the live slots, and after a pause the rollback is tried again from the top.
-pub(crate) async fn stranded(service: &Rc<Service>, job: &mut Job) -> PhaseResult {
-    job.left_rung = job.left_rung.or(job.rung.take());
-    discard_rung(service, job).await;
+pub(crate) async fn stranded(
+    service: &Rc<Service>,
+    op: OpId,
+    rungs: &mut ColdRungs,
+    findings: &Findings,
+) -> PhaseResult {
+    discard_rung(service, rungs.leave()).await;
     let mut crews = service.fleet.all();
     // The one that is steered to comes first, then the newest.
     crews.sort_by_key(|crew| {
@@ -266,12 +271,13 @@ pub(crate) async fn stranded(service: &Rc<Service>, job: &mut Job) -> PhaseResul
         let answers = probe_all(service, &crew, Round::Every, |_, _| {}).await.is_good();
         let pointed = service.point_proxy(&crew).await;
         if answers && pointed.is_ok() && service.steer_to(&crew, Duty::Live).is_ok() {
-            point_current(service, crew.release, &mut job.warnings);
+            let warning = point_current(service, crew.release);
             service.tend();
-            return PhaseResult::ok(format!("release {} answers and keeps running", crew.release));
+            return PhaseResult::ok(format!("release {} answers and keeps running", crew.release))
+                .with_warnings(warning);
         }
     }
-    alarm::raise_alarm(service, job);
+    alarm::raise_alarm(service, op, findings);
     tokio::time::sleep(STRANDED_PAUSE).await;
     PhaseResult::not(Step::Failed, "no release answers; connections wait, trying again")
 }

@@ -4,12 +4,13 @@
 use std::rc::Rc;
 
 use crate::config::model::Strategy;
-use crate::core::operation::machine::{Event as Outcome, Inconclusive, Kind, Machine};
+use crate::core::operation::machine::{Event as Outcome, Inconclusive, Kind, Plan};
 use crate::core::operation::rollout::Part;
 use crate::supervisor::bake::{self, Baked, Depth, Watch};
 use crate::supervisor::health::diagnosis;
-use crate::supervisor::operation::context::Job;
+use crate::supervisor::operation::assignment::Assignment;
 use crate::supervisor::operation::phases;
+use crate::supervisor::operation::watching::Watching;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::phase_result::PhaseResult;
 
@@ -45,18 +46,19 @@ fn part(service: &Service, kind: Kind, step: u8) -> Part {
 /// Steers a step's part to the candidate and watches it.
 pub(crate) async fn perform(
     service: &Rc<Service>,
-    job: &mut Job,
-    machine: &Machine,
+    assignment: &Assignment,
+    plan: Plan,
     step: u8,
+    watching: &mut Watching,
 ) -> PhaseResult {
-    let Some(crew) = service.fleet.get(job.generation) else {
-        return phases::died(service, job.generation, job.release);
+    let Assignment { release, generation, .. } = *assignment;
+    let Some(crew) = service.fleet.get(generation) else {
+        return phases::died(service, generation, release);
     };
-    let kind = machine.plan().kind;
-    if let Err(why) = phases::begin_trial(service, job, kind) {
+    if let Err(why) = phases::begin_trial(service, assignment, plan.kind) {
         return PhaseResult::failed(why);
     }
-    let part = part(service, kind, step);
+    let part = part(service, plan.kind, step);
     if let Err(error) = service.steer_part(&crew, part) {
         return PhaseResult::failed(error.to_string());
     }
@@ -70,24 +72,25 @@ pub(crate) async fn perform(
     let watch = Watch { depth, beside };
     let text = text(part, crew.instances().len());
     let report =
-        bake::watch(service, &crew, &watch, Rc::clone(&job.curve), &mut job.transcript).await;
-    job.warnings.extend(report.warnings);
-    match report.baked {
+        bake::watch(service, &crew, &watch, Rc::clone(&watching.curve), &mut watching.transcript)
+            .await;
+    let mut warnings: Vec<String> = report.warnings.into_iter().collect();
+    let result = match report.baked {
         Baked::Pass(detail) => PhaseResult::ok(format!("{text}: {detail}")),
-        Baked::Died => phases::died(service, job.generation, job.release),
+        Baked::Died => phases::died(service, generation, release),
         Baked::Fail(why) => {
             let lines = diagnosis::last_lines(service, &crew);
             PhaseResult::failed(format!("at {text}: {why}{lines}"))
         }
         Baked::Inconclusive(why) => {
             let doubt = format!("the step to {text} was inconclusive: {why}");
-            if machine.plan().inconclusive == Inconclusive::Promote {
-                job.warnings.push(doubt.clone());
+            if plan.inconclusive == Inconclusive::Promote {
+                warnings.push(doubt.clone());
             }
-            job.blame(doubt);
-            PhaseResult::not(Outcome::Inconclusive, format!("{text}: {why}"))
+            PhaseResult::not(Outcome::Inconclusive, format!("{text}: {why}")).with_reason(doubt)
         }
-    }
+    };
+    result.with_warnings(warnings)
 }
 
 fn text(part: Part, n_instances: usize) -> String {

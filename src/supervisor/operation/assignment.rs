@@ -1,0 +1,57 @@
+//! What an operation set out to do, as the first line of its journal has it. Nothing of it changes
+//! once the operation has begun; what a phase finds or makes is never here.
+
+use crate::core::ids::{Generation, OpId, ReleaseId};
+use crate::supervisor::service::candidate::{BegunBy, Candidate, WayBack};
+use crate::supervisor::service::terms::Terms;
+
+/// What an operation set out to do.
+#[derive(Debug)]
+pub(crate) struct Assignment {
+    /// The operation's number.
+    pub op: OpId,
+    /// The actor that requested it.
+    pub actor: String,
+    /// The release it is about.
+    pub release: ReleaseId,
+    /// The candidate's generation.
+    pub generation: Generation,
+    /// What was named as the artifact.
+    pub source_name: String,
+    /// On what terms it is wanted.
+    pub terms: Terms,
+    /// Which supervisor began it.
+    pub begun_by: BegunBy,
+    /// The generation that served when it began.
+    pub old: Option<Generation>,
+    /// The generation that is rung 0 of the way back.
+    pub warm: Option<Generation>,
+    /// Releases to start cold on the way back.
+    pub ladder: Vec<ReleaseId>,
+}
+
+impl Assignment {
+    /// The release that a rollback would start first.
+    pub(crate) fn back_to(&self) -> Option<ReleaseId> {
+        self.ladder.first().copied()
+    }
+
+    /// The release of a rung that is started cold.
+    pub(crate) fn cold(&self, rung: u8) -> Option<ReleaseId> {
+        self.ladder.get(usize::from(rung).checked_sub(1)?).copied()
+    }
+
+    /// What lower rooms must know of the release.
+    pub(crate) fn candidate(&self) -> Candidate {
+        Candidate {
+            op: self.op,
+            release: self.release,
+            back_to: self.back_to(),
+            way_back: match self.terms.no_way_back {
+                Some(_) => WayBack::Waived,
+                None => WayBack::Required,
+            },
+            begun_by: self.begun_by,
+        }
+    }
+}

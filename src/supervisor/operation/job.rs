@@ -1,0 +1,187 @@
+//! All that a running operation owns. [`runner`](super::runner) holds it, and hands each phase the
+//! values that the phase reads or writes. It must never be passed whole: its fields are its own.
+
+use std::rc::Rc;
+
+use crate::core::operation::machine::{Kind, Machine, Outcome};
+use crate::core::operation::phase::Phase;
+use crate::core::operation::point::Point;
+use crate::core::time::Tick;
+use crate::store::journal::Journal;
+use crate::store::receipt::Receipt;
+use crate::supervisor::data::migration;
+use crate::supervisor::operation::assignment::Assignment;
+use crate::supervisor::operation::cold_rungs::ColdRungs;
+use crate::supervisor::operation::conclude;
+use crate::supervisor::operation::findings::Findings;
+use crate::supervisor::operation::hooks;
+use crate::supervisor::operation::intake::Intake;
+use crate::supervisor::operation::phases::{
+    self, hold, preflight, receive, rollback, rollout_step,
+};
+use crate::supervisor::operation::watching::Watching;
+use crate::supervisor::rollback_readiness::rehearsal;
+use crate::supervisor::service::Service;
+use crate::supervisor::service::operation::Operation;
+use crate::supervisor::service::phase_result::PhaseResult;
+use crate::supervisor::tasks::hook_state::{HookState, Noting};
+
+/// All that a running operation owns.
+#[derive(Debug)]
+pub(crate) struct Job {
+    assignment: Assignment,
+    intake: Intake,
+    /// The backup that was taken.
+    receipt: Option<Receipt>,
+    /// Since when connections wait.
+    parked: Option<Tick>,
+    rungs: ColdRungs,
+    watching: Watching,
+    hooks: HookState,
+    findings: Findings,
+}
+
+impl Job {
+    /// A new operation's.
+    pub(crate) fn new(assignment: Assignment, intake: Intake) -> Self {
+        let (rungs, hooks, findings) = Default::default();
+        Self { intake, ..Self::resumed(assignment, rungs, hooks, findings) }
+    }
+
+    /// The job of an operation that a supervisor before this one began, as far as its journal has it.
+    pub(crate) fn resumed(
+        assignment: Assignment,
+        rungs: ColdRungs,
+        hooks: HookState,
+        findings: Findings,
+    ) -> Self {
+        Self {
+            assignment,
+            intake: Intake::default(),
+            receipt: None,
+            parked: None,
+            rungs,
+            watching: Watching::default(),
+            hooks,
+            findings,
+        }
+    }
+
+    /// Sets aside what a phase needs and its announcement must name: a cold rung's generation.
+    pub(super) fn prepare(&mut self, service: &Service, phase: Phase) {
+        if matches!(phase, Phase::BackStart(_)) {
+            self.rungs.advance(service.fleet.next_generation());
+        }
+    }
+
+    /// What the journal must know about a phase beside its name.
+    pub(super) fn number(&self, phase: Phase) -> Option<u64> {
+        self.rungs.number(phase)
+    }
+
+    /// Performs the machine's phase, with the values that are its own.
+    pub(super) async fn perform(
+        &mut self,
+        service: &Rc<Service>,
+        operation: &Rc<Operation>,
+        machine: &Machine,
+        journal: &mut Journal,
+    ) -> PhaseResult {
+        let Self { assignment, intake, receipt, parked, rungs, watching, hooks, findings } = self;
+        let (assignment, plan) = (&*assignment, machine.plan());
+        let candidate = assignment.candidate();
+        let crew = |rungs: &ColdRungs, rung| rungs.crew(service, assignment, rung);
+        let transcript = &mut watching.transcript;
+        match machine.phase() {
+            Phase::Receive => receive::receive(service, operation, intake).await,
+            Phase::Verify => receive::verify(service, assignment.op, intake).await,
+            Phase::Preflight => {
+                let staged = intake.staged.as_ref();
+                preflight::preflight(service, operation, assignment, staged).await
+            }
+            Phase::Stage => receive::stage(service, assignment, intake).await,
+            Phase::RehearseOld => rehearsal::old(service, &candidate, transcript).await,
+            Phase::Backup => phases::backup(service, assignment.op, receipt).await,
+            Phase::RestoreRehearsal => {
+                phases::rehearse_restore(service, &candidate, receipt.as_ref(), transcript).await
+            }
+            Phase::Migrate => migration::perform(service, &candidate, transcript).await,
+            Phase::Hook(point) => {
+                let mut noting = Noting::new(operation, journal, hooks);
+                hooks::at(service, &mut noting, assignment, (plan.kind, point), *parked).await
+            }
+            Phase::Park => hold::park(service, parked).await,
+            Phase::StopOld => hold::stop_old(service, parked).await,
+            Phase::Start => phases::start_candidate(service, assignment).await,
+            Phase::Gate => phases::gate_candidate(service, assignment, *parked, transcript).await,
+            Phase::Step(step) => {
+                rollout_step::perform(service, assignment, plan, step, watching).await
+            }
+            Phase::Flip => phases::flip(service, assignment, plan.kind, *parked).await,
+            Phase::Bake => {
+                let bake = phases::bake(service, assignment, plan, watching);
+                if plan.kind != Kind::Release {
+                    return bake.await;
+                }
+                let mut noting = Noting::new(operation, journal, hooks);
+                let warnings = &mut findings.warnings;
+                hooks::beside_bake(service, &mut noting, assignment, bake, warnings).await
+            }
+            Phase::StepHold(_) | Phase::Hold => phases::hold(service, assignment).await,
+            Phase::Commit => phases::commit(service, assignment, plan.kind),
+            Phase::Undo => {
+                let reason = findings.reason();
+                phases::undo(service, assignment, plan.succession, intake, reason).await
+            }
+            Phase::BackStart(rung) => {
+                rollback::start(service, assignment.cold(rung), rungs, plan.succession, parked)
+                    .await
+            }
+            Phase::BackGate(rung) => {
+                rollback::gate(service, crew(rungs, rung), rung, transcript).await
+            }
+            Phase::BackFlip(rung) => rollback::flip(service, crew(rungs, rung), *parked).await,
+            Phase::BackVerify(rung) => rollback::verify(service, crew(rungs, rung)).await,
+            Phase::BackCommit(rung) => {
+                let reason = findings.reason();
+                rollback::commit(service, assignment, crew(rungs, rung), plan.kind, reason)
+            }
+            Phase::Stranded => rollback::stranded(service, assignment.op, rungs, findings).await,
+            Phase::Done(_) => PhaseResult::skip(""),
+        }
+    }
+
+    /// Notes what came of a phase.
+    pub(super) fn note(&mut self, result: &PhaseResult) {
+        self.findings.note(result);
+    }
+
+    /// Leaves the way forward for this reason, whatever else was found.
+    pub(super) fn abort(&mut self, why: String) {
+        self.findings.why = why;
+    }
+
+    /// `abort` does not wait for hooks after the end.
+    pub(super) fn abort_hook(
+        &mut self,
+        operation: &Operation,
+        journal: &mut Journal,
+        point: Point,
+    ) {
+        hooks::abort(&mut Noting::new(operation, journal, &mut self.hooks), point);
+    }
+
+    /// Ends the operation.
+    pub(super) async fn conclude(
+        self,
+        service: &Rc<Service>,
+        operation: &Rc<Operation>,
+        journal: &mut Journal,
+        ended: Outcome,
+    ) {
+        let Self { assignment, watching, hooks, mut findings, .. } = self;
+        findings.warnings.extend(hooks.warnings());
+        conclude::finish(service, operation, journal, &assignment, &findings, &watching, ended)
+            .await;
+    }
+}
