@@ -10,6 +10,7 @@ mod arrows;
 mod code;
 mod docs;
 mod graph;
+mod job;
 mod paths;
 mod ratchets;
 mod rooms;
@@ -60,6 +61,11 @@ fn every_room_says_what_it_must_never_do() {
     let mut doors = source(&["src"]);
     doors.retain(|file| rooms::is_door(&file.path));
     complain(&doors, rooms::silent_door);
+}
+
+#[test]
+fn what_an_operation_owns_is_passed_nowhere_whole() {
+    complain(&source(&["src/supervisor"]), job::complaints);
 }
 
 #[test]
