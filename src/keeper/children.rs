@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 
 use crate::keeper::protocol::{ChildId, End, Identity, LaunchSpec, Reach};
+use crate::os::fence::Fence;
 use crate::os::launch::{self, Catch, LaunchError, Standard};
 use crate::os::proc;
 
@@ -27,8 +28,16 @@ pub struct Child {
     pub end: Option<End>,
     token: String,
     launch: Option<UnderWay>,
+    watched: Watched,
+}
+
+/// What calls of a program are answered by.
+#[derive(Debug, Default)]
+pub struct Watched {
     /// Sockets that its own `bind()` gets.
-    intercept: Vec<Catch>,
+    pub intercept: Vec<Catch>,
+    /// What it may reach.
+    pub fence: Option<Fence>,
 }
 
 #[derive(Debug)]
@@ -43,10 +52,12 @@ struct UnderWay {
 pub struct Launched {
     /// The request that asked for it.
     pub seq: u64,
+    /// The child.
+    pub child: ChildId,
     /// The process that runs, or why none does.
     pub result: Result<Identity, LaunchError>,
-    /// What it runs under, when its binds are intercepted.
-    pub filter: Option<(OwnedFd, Vec<Catch>)>,
+    /// What it runs under, when its calls are answered.
+    pub filter: Option<(OwnedFd, Watched)>,
 }
 
 impl Children {
@@ -90,8 +101,8 @@ impl Children {
         let pid = i32::try_from(begun.process.id()).unwrap_or(0);
         let identity = proc::identity(pid).map_err(system)?;
         let launch = Some(UnderWay { seq, errors: begun.errors, filter: begun.filter });
-        let intercept = spec.intercept;
-        self.by_id.insert(id, Child { label, identity, end: None, token, launch, intercept });
+        let watched = Watched { intercept: spec.intercept, fence: spec.fence };
+        self.by_id.insert(id, Child { label, identity, end: None, token, launch, watched });
         Ok(())
     }
 
@@ -116,7 +127,7 @@ impl Children {
             let filter = under_way.filter.as_ref().map(launch::filter_of);
             child.launch = None;
             let filter = match filter.transpose() {
-                Ok(filter) => filter.map(|filter| (filter, std::mem::take(&mut child.intercept))),
+                Ok(filter) => filter.map(|filter| (filter, std::mem::take(&mut child.watched))),
                 Err(error) if result.is_ok() => {
                     let step = "taking the filter over".to_owned();
                     result = Err(LaunchError { step, errno: 0, why: error.to_string() });
@@ -127,7 +138,7 @@ impl Children {
             if result.is_err() {
                 unborn.push(*id);
             }
-            launched.push(Launched { seq, result, filter });
+            launched.push(Launched { seq, child: *id, result, filter });
         }
         for id in unborn {
             self.by_id.remove(&id);

@@ -12,9 +12,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 
 use crate::core::time::Tick;
-use crate::keeper::catches::Catches;
+use crate::keeper::calls::Calls;
 use crate::keeper::children::Children;
-use crate::keeper::protocol::{Ask, ChildId, Reach, Request, Tell, VERSION};
+use crate::keeper::protocol::{Ask, ChildId, FENCES, Reach, Request, Tell, VERSION};
 use crate::keeper::supervised::Supervised;
 use crate::keeper::{KeeperError, Setup};
 use crate::os::{clock, notify, proc, scm};
@@ -28,7 +28,7 @@ pub struct Keeper {
     setup: Setup,
     kept: BTreeMap<String, OwnedFd>,
     children: Children,
-    catches: Catches,
+    calls: Calls,
     supervised: Supervised,
     signals: Signals,
     stop: Stop,
@@ -68,7 +68,7 @@ impl Keeper {
             setup,
             kept: BTreeMap::new(),
             children: Children::default(),
-            catches: Catches::default(),
+            calls: Calls::default(),
             supervised: Supervised::new(),
             signals,
             stop: Stop::No,
@@ -90,7 +90,7 @@ impl Keeper {
             self.take_signals();
             self.hear_supervisor();
             self.report_launches();
-            self.catches.answer(&self.kept);
+            self.answer_calls();
             self.report_ends();
             self.supervised.flush();
         }
@@ -118,7 +118,7 @@ impl Keeper {
         fds.extend(
             self.children.pipes().into_iter().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)),
         );
-        fds.extend(self.catches.filters().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+        fds.extend(self.calls.filters().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         match poll(&mut fds, timeout.as_ref()) {
             Err(rustix::io::Errno::INTR) => Ok(()),
             polled => Ok(polled.map(drop)?),
@@ -178,8 +178,8 @@ impl Keeper {
 
     fn report_launches(&mut self) {
         for launched in self.children.settle() {
-            if let Some((filter, catches)) = launched.filter {
-                self.catches.add(filter, catches);
+            if let Some((filter, watched)) = launched.filter {
+                self.calls.add(launched.child, filter, watched);
             }
             let tell = match launched.result {
                 Ok(identity) => Tell::Spawned { seq: launched.seq, identity },
@@ -191,6 +191,15 @@ impl Keeper {
                 },
             };
             self.supervised.tell(&tell, &[]);
+        }
+    }
+
+    fn answer_calls(&mut self) {
+        for (child, refused) in self.calls.answer(&self.kept) {
+            tracing::info!(child = child.0, pid = refused.pid, to = refused.to, "fenced off");
+            if self.supervised.knows(FENCES) {
+                self.supervised.tell(&Tell::FencedOff { child, refused }, &[]);
+            }
         }
     }
 
@@ -239,32 +248,32 @@ impl Keeper {
             why: why.to_owned(),
         };
         let tell = match request.ask {
-            Ask::Hello { version } if version != VERSION => {
+            Ask::Hello { version, .. } if version != VERSION => {
                 failed("hello", "the keeper speaks another version of the protocol")
             }
-            Ask::Hello { .. } => {
-                self.supervised.greeted();
+            Ask::Hello { revision, .. } => {
+                self.supervised.greeted(revision);
                 self.list();
-                Tell::Done { seq }
+                Tell::done(seq)
             }
             Ask::Ready => {
                 self.supervised.ready();
                 if !std::mem::replace(&mut self.told_ready, true) {
                     notify::notify("READY=1");
                 }
-                Tell::Done { seq }
+                Tell::done(seq)
             }
             Ask::Keep { name } => match (self.kept.contains_key(&name), fds.into_iter().next()) {
                 (true, _) => failed("keep", &format!("{name} is kept already")),
                 (false, None) => failed("keep", "no descriptor came with the request"),
                 (false, Some(fd)) => {
                     self.kept.insert(name, fd);
-                    Tell::Done { seq }
+                    Tell::done(seq)
                 }
             },
             Ask::Drop { name } => {
                 self.kept.remove(&name);
-                Tell::Done { seq }
+                Tell::done(seq)
             }
             Ask::Spawn { child, label, spec } => {
                 match self.children.launch(seq, child, label, *spec, &self.kept) {
@@ -279,7 +288,7 @@ impl Keeper {
             Ask::Acknowledge { child } => match self.children.forget(child) {
                 Ok(()) => {
                     self.supervised.answered(clock::tick());
-                    Tell::Done { seq }
+                    Tell::done(seq)
                 }
                 Err(why) => failed("acknowledge", why),
             },
@@ -287,7 +296,7 @@ impl Keeper {
                 if self.stop != Stop::No {
                     self.stop = self.end_what_is_left(clock::tick());
                 }
-                Tell::Done { seq }
+                Tell::done(seq)
             }
         };
         self.supervised.tell(&tell, &[]);
@@ -308,7 +317,7 @@ impl Keeper {
             return Tell::Refused { seq, dead: *dead };
         }
         match self.children.signal(child, number, reach) {
-            Ok(()) => Tell::Done { seq },
+            Ok(()) => Tell::done(seq),
             Err(error) => Tell::Failed {
                 seq,
                 step: format!("signal {number}"),

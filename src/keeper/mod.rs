@@ -7,7 +7,7 @@
 //! A panic would end it, so nothing here may index or slice, tests aside.
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::string_slice))]
 
-mod catches;
+mod calls;
 mod children;
 mod keeping;
 pub mod protocol;

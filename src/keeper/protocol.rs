@@ -3,17 +3,25 @@
 //!
 //! The keeper is the side that must not die, so it knows little: descriptors under names, children
 //! under numbers. The supervisor chooses both. Every request is answered once, by `seq`.
-//! A field may be added with a default; anything else is a new [`VERSION`].
+//! A field may be added with a default; anything else is a new [`VERSION`]. Both sides say in their
+//! greeting how many such additions they know ([`REVISION`]): a supervisor asks an older keeper for
+//! nothing that it would leave out without a word, and is told nothing that it does not know.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::os::fence::{Door, Fence, Otherwise, To, Via};
 pub use crate::os::launch::{Catch, CatchAt, LaunchSpec, LaunchUser, ListenFd};
 pub use crate::os::proc::Identity;
 
 /// The version of this protocol. The keeper refuses a supervisor with another one.
 pub const VERSION: u16 = 1;
+
+/// What was added within the version, counted.
+pub const REVISION: u16 = FENCES;
+/// The first revision with [`LaunchSpec::fence`] and [`Tell::FencedOff`].
+pub const FENCES: u16 = 1;
 
 /// The number a supervisor gives a child; unique as long as the keeper lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -38,6 +46,9 @@ pub enum Ask {
     Hello {
         /// [`VERSION`] of the supervisor.
         version: u16,
+        /// Its [`REVISION`]; 0 when it does not say.
+        #[serde(default)]
+        revision: u16,
     },
     /// The supervisor is up: the keeper sends systemd `READY=1` the first time.
     Ready,
@@ -118,6 +129,9 @@ pub enum Tell {
     Done {
         /// Which request.
         seq: u64,
+        /// The keeper's [`REVISION`]; 0 when it does not say.
+        #[serde(default)]
+        revision: u16,
     },
     /// The child runs its program.
     Spawned {
@@ -151,11 +165,39 @@ pub enum Tell {
         /// How.
         end: End,
     },
+    /// A child's fence has kept it, or a process that it started, from an address. Sent once for
+    /// each child and address, and only to a supervisor of revision [`FENCES`] or later.
+    FencedOff {
+        /// Which child.
+        child: ChildId,
+        /// What it was kept from.
+        #[serde(flatten)]
+        refused: Refused,
+    },
     /// The keeper was asked to stop (`SIGTERM`, `SIGINT`): take everything down, then send
     /// [`Ask::Stopped`].
     Stop,
     /// The keeper was asked to reload (`SIGHUP`).
     Reload,
+}
+
+impl Tell {
+    /// The request was carried out.
+    #[must_use]
+    pub fn done(seq: u64) -> Self {
+        Self::Done { seq, revision: REVISION }
+    }
+}
+
+/// An address that a fence kept a process from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// The process.
+    pub pid: i32,
+    /// Its name.
+    pub program: String,
+    /// The address, as it is written in a configuration.
+    pub to: String,
 }
 
 /// How a child ended.
@@ -181,5 +223,26 @@ impl fmt::Display for End {
             },
             Self::Unknown => f.write_str("unknown"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn either_side_may_be_the_older_one() {
+        let hello: Ask = serde_json::from_str(r#"{"ask":"hello","version":1}"#).unwrap();
+        assert_eq!(hello, Ask::Hello { version: 1, revision: 0 });
+        let done: Tell = serde_json::from_str(r#"{"tell":"done","seq":3}"#).unwrap();
+        assert_eq!(done, Tell::Done { seq: 3, revision: 0 });
+        // As they were before there was a revision.
+        #[derive(Debug, PartialEq, Deserialize)]
+        #[serde(rename_all = "snake_case", tag = "ask")]
+        enum Old {
+            Hello { version: u16 },
+        }
+        let hello = serde_json::to_vec(&Ask::Hello { version: 1, revision: REVISION }).unwrap();
+        assert_eq!(serde_json::from_slice::<Old>(&hello).unwrap(), Old::Hello { version: 1 });
     }
 }

@@ -48,6 +48,8 @@ struct Running {
     waiting: VecDeque<(Vec<u8>, Vec<OwnedFd>)>,
     started: Tick,
     greeted: bool,
+    /// The revision of the protocol that it greeted with.
+    revision: u16,
     is_ready: bool,
     /// Since when it owes an acknowledgement.
     owing: Option<Tick>,
@@ -137,11 +139,17 @@ impl Supervised {
         self.start_at = Some(now.after_ms(self.backoff.pause_ms()));
     }
 
-    /// It has sent its hello.
-    pub fn greeted(&mut self) {
+    /// It has sent its hello, with its revision of the protocol.
+    pub fn greeted(&mut self, revision: u16) {
         if let Some(running) = &mut self.running {
             running.greeted = true;
+            running.revision = revision;
         }
+    }
+
+    /// Whether it knows what came with this revision of the protocol.
+    pub fn knows(&self, revision: u16) -> bool {
+        self.running.as_ref().is_some_and(|running| running.revision >= revision)
     }
 
     /// It has come up whole.
@@ -221,6 +229,7 @@ fn start(setup: &Setup) -> io::Result<Running> {
         waiting: VecDeque::new(),
         started: clock::tick(),
         greeted: false,
+        revision: 0,
         is_ready: false,
         owing: None,
     })

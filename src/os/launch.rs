@@ -1,4 +1,5 @@
-//! The launcher: plain single-threaded code between `fork` and the program's own `execve`.
+//! The launcher: plain code between `fork` and the program's own `execve`, single-threaded but for
+//! the moment in which a filter is handed over.
 //!
 //! The keeper starts this same binary as a launcher; it takes its [`LaunchSpec`] from a memfd,
 //! puts descriptors, limits, user and directory in place and becomes the program. What goes wrong
@@ -19,7 +20,8 @@ use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 use rustix::pipe::{PipeFlags, pipe_with};
 use serde::{Deserialize, Serialize};
 
-use crate::os::intercept::{self, Report};
+use crate::os::call_filter::{self, Report};
+use crate::os::fence::Fence;
 use crate::os::scm;
 
 /// The hidden verb of the launcher.
@@ -47,6 +49,9 @@ pub struct LaunchSpec {
     /// Kept sockets that the program's own `bind()` gets.
     #[serde(default)]
     pub intercept: Vec<Catch>,
+    /// What it may reach over sockets; everything when absent.
+    #[serde(default)]
+    pub fence: Option<Fence>,
     /// Kept descriptor that becomes 1 and 2; `/dev/null` when absent.
     pub output: Option<String>,
     /// Kept descriptor that becomes 2, when it is not that of `output`.
@@ -87,6 +92,13 @@ pub enum CatchAt {
     Udp(SocketAddr),
     /// A path, with a stream socket.
     Unix(PathBuf),
+}
+
+impl LaunchSpec {
+    /// Whether the keeper answers calls of the program.
+    fn is_watched(&self) -> bool {
+        !self.intercept.is_empty() || self.fence.is_some()
+    }
 }
 
 impl CatchAt {
@@ -143,7 +155,7 @@ pub struct Launch {
     pub process: Child,
     /// Ends silently when the program runs; else a [`LaunchError`] comes out.
     pub errors: OwnedFd,
-    /// Brings the filter's descriptor when the program's binds are intercepted.
+    /// Brings the filter's descriptor when the keeper answers calls of the program.
     pub filter: Option<OwnedFd>,
 }
 
@@ -160,8 +172,7 @@ pub fn begin(
     let memory = memfd_create("launch spec", MemfdFlags::CLOEXEC)?;
     File::from(memory.try_clone()?).write_all(&serde_json::to_vec(spec)?)?;
     let (errors, errors_in) = pipe_with(PipeFlags::CLOEXEC)?;
-    let (filter, filter_in) =
-        if spec.intercept.is_empty() { None } else { Some(scm::pair()?) }.unzip();
+    let (filter, filter_in) = if spec.is_watched() { Some(scm::pair()?) } else { None }.unzip();
     let mut command = Command::new("/proc/self/exe");
     command.arg0("halley-sup").arg(VERB);
     command.arg(memory.as_raw_fd().to_string()).arg(errors_in.as_raw_fd().to_string());
@@ -257,7 +268,7 @@ fn prepare(
     let no_new_privs = spec.no_new_privs || (filter.is_some() && !is_root);
     // As root before the user changes: then the program may gain rights as it could without us.
     if let Some(socket) = filter.filter(|_| is_root) {
-        install(spec, socket).map_err(step("intercepting bind (seccomp)"))?;
+        install(spec, socket).map_err(step("intercepting calls (seccomp)"))?;
     }
     if let Some(user) = &spec.user {
         change_user(user).map_err(step("changing the user"))?;
@@ -268,7 +279,7 @@ fn prepare(
             .map_err(step("no_new_privs"))?;
     }
     if let Some(socket) = filter.filter(|_| !is_root) {
-        install(spec, socket).map_err(step("intercepting bind (seccomp)"))?;
+        install(spec, socket).map_err(step("intercepting calls (seccomp)"))?;
     }
     std::env::set_current_dir(&spec.cwd).map_err(|error| LaunchError {
         step: format!("entering {}", spec.cwd),
@@ -279,10 +290,8 @@ fn prepare(
 
 /// Puts this process under the filter and hands the filter to the keeper.
 fn install(spec: &LaunchSpec, socket: &OwnedFd) -> io::Result<()> {
-    let has_paths = spec.intercept.iter().any(|catch| matches!(catch.at, CatchAt::Unix(_)));
-    let report = if has_paths { Report::BindAndUnlink } else { Report::Bind };
-    let filter = intercept::install(report)?;
-    scm::send(socket, b"filter", &[filter.as_fd()])
+    let unlink = spec.intercept.iter().any(|catch| matches!(catch.at, CatchAt::Unix(_)));
+    call_filter::install(Report { unlink, reach: spec.fence.is_some() }, socket)
 }
 
 /// Rust ignores `SIGPIPE`, and ignored signals survive `execve`; a program expects the defaults.

@@ -3,8 +3,10 @@
 //! Small functions over owned descriptors, one job a file. This room must never know a service, a
 //! release or a configuration.
 
+pub mod call_filter;
 pub mod clock;
 pub mod diag;
+pub mod fence;
 pub mod fs;
 pub mod intercept;
 pub mod launch;
@@ -19,6 +21,7 @@ pub mod scm;
 pub mod sockets;
 pub mod steer;
 pub mod usage;
+pub mod wish;
 
 /// Internal failures are logged to stderr, one line each; time is the journal's business.
 pub fn log_to_stderr() {
@@ -45,7 +48,7 @@ pub fn abort_on_panic(message: &'static str) {
 #[must_use]
 pub fn kernel() -> crate::core::kernel::Kernel {
     crate::core::kernel::Kernel {
-        can_intercept: intercept::is_supported(),
+        can_intercept: call_filter::is_supported(),
         somaxconn: listen::somaxconn(),
     }
 }

@@ -13,7 +13,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::keeper::protocol::{
-    Ask, ChildId, End, Identity, LaunchSpec, Reach, Request, Tell, VERSION,
+    Ask, ChildId, End, FENCES, Identity, LaunchSpec, REVISION, Reach, Request, Tell, VERSION,
 };
 use crate::os::{ready, scm};
 
@@ -25,6 +25,8 @@ pub(crate) struct Link {
     next_child: Cell<u64>,
     waiting: RefCell<HashMap<u64, oneshot::Sender<Answer>>>,
     ends: RefCell<HashMap<ChildId, watch::Sender<Option<End>>>>,
+    /// What the keeper knows of the protocol.
+    revision: Cell<u16>,
 }
 
 type Answer = (Tell, Vec<OwnedFd>);
@@ -118,6 +120,7 @@ impl Link {
             next_child: Cell::new(1),
             waiting: RefCell::default(),
             ends: RefCell::default(),
+            revision: Cell::new(0),
         });
         let inventory = link.take_inventory().await?;
         let highest = inventory.children.iter().map(|found| found.child.0).max().unwrap_or(0);
@@ -128,7 +131,7 @@ impl Link {
     }
 
     async fn take_inventory(&self) -> Result<Inventory, LinkError> {
-        let seq = self.send(Ask::Hello { version: VERSION }, &[]).await?;
+        let seq = self.send(Ask::Hello { version: VERSION, revision: REVISION }, &[]).await?;
         let mut inventory = Inventory::default();
         loop {
             let (tell, mut fds) = self.receive().await?.ok_or(LinkError::Gone)?;
@@ -146,7 +149,10 @@ impl Link {
                         found.end = Some(end);
                     }
                 }
-                Tell::Done { seq: answered } if answered == seq => return Ok(inventory),
+                Tell::Done { seq: answered, revision } if answered == seq => {
+                    self.revision.set(revision);
+                    return Ok(inventory);
+                }
                 Tell::Failed { step, errno, why, .. } => {
                     return Err(LinkError::Failed { step, errno, why });
                 }
@@ -169,7 +175,10 @@ impl Link {
                 Tell::Ended { child, end } => self.child_ended(child, end),
                 Tell::Stop => pass_on(&news, News::Stop),
                 Tell::Reload => pass_on(&news, News::Reload),
-                Tell::Done { seq }
+                Tell::FencedOff { child, refused } => {
+                    tracing::debug!(child = child.0, to = refused.to, "fenced off");
+                }
+                Tell::Done { seq, .. }
                 | Tell::Spawned { seq, .. }
                 | Tell::Refused { seq, .. }
                 | Tell::Failed { seq, .. } => {
@@ -198,6 +207,12 @@ impl Link {
         self.ends.borrow_mut().entry(child).or_insert_with(|| watch::channel(None).0).subscribe()
     }
 
+    /// Whether the keeper puts children behind their fences. One that was started by an earlier
+    /// version of Halley starts them without.
+    pub(crate) fn can_fence(&self) -> bool {
+        self.revision.get() >= FENCES
+    }
+
     /// A number for a new child.
     pub(crate) fn new_child(&self) -> ChildId {
         let child = ChildId(self.next_child.get());
@@ -215,6 +230,10 @@ impl Link {
         label: String,
         spec: LaunchSpec,
     ) -> Result<Identity, LinkError> {
+        if spec.fence.is_some() && !self.can_fence() {
+            let why = "the keeper is of an earlier version: restart halley-sup run".to_owned();
+            return Err(LinkError::Failed { step: "fence".to_owned(), errno: 0, why });
+        }
         match self.ask(Ask::Spawn { child, label, spec: Box::new(spec) }, &[]).await? {
             (Tell::Spawned { identity, .. }, _) => Ok(identity),
             _ => Err(LinkError::Gone),

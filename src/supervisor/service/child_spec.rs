@@ -92,7 +92,6 @@ pub(crate) fn spec_of(
     let inherits = handoff == Handoff::Inherit;
     let intercepts = handoff == Handoff::Intercept;
     Ok(LaunchSpec {
-        name: None,
         program: fill(program),
         args: args.iter().map(fill).collect(),
         env: environment(service, crew, instance),
@@ -101,9 +100,7 @@ pub(crate) fn spec_of(
         listen: if inherits { listen_fds(service, instance) } else { Vec::new() },
         intercept: if intercepts { service.slots.catches(&instance.slots) } else { Vec::new() },
         output: Some(output),
-        errors: None,
-        input: None,
-        no_new_privs: false,
+        ..LaunchSpec::default()
     })
 }
 
@@ -133,6 +130,7 @@ pub(crate) fn forward_spec(
         cwd: "/".to_owned(),
         listen: listen_fds(service, instance),
         no_new_privs: true,
+        fence: None,
         ..program
     })
 }
