@@ -80,12 +80,35 @@ pub fn list(paths: &ServiceLayout) -> Vec<Receipt> {
 }
 
 /// Why a backup's files are not those that were written.
-#[must_use]
-pub fn damage(paths: &ServiceLayout, receipt: &Receipt) -> Option<String> {
-    match seal::list(&data_dir(paths, &receipt.id)) {
-        Ok(listing) if listing.digest == receipt.digest => None,
-        Ok(_) => Some(format!("backup {} is damaged: its digest differs", receipt.id)),
-        Err(error) => Some(format!("backup {}: {error}", receipt.id)),
+#[derive(Debug, thiserror::Error)]
+pub enum Damage {
+    /// There are others, or others are in them.
+    #[error("backup {id} is damaged: its digest differs")]
+    Differs {
+        /// The backup.
+        id: String,
+    },
+    /// They cannot be read.
+    #[error("backup {id}: {source}")]
+    Unreadable {
+        /// The backup.
+        id: String,
+        /// The error.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Whether a backup's files are those that were written.
+///
+/// # Errors
+/// [`Damage`].
+pub fn check(paths: &ServiceLayout, receipt: &Receipt) -> Result<(), Damage> {
+    let id = receipt.id.clone();
+    match seal::list(&data_dir(paths, &id)) {
+        Ok(listing) if listing.digest == receipt.digest => Ok(()),
+        Ok(_) => Err(Damage::Differs { id }),
+        Err(source) => Err(Damage::Unreadable { id, source }),
     }
 }
 
@@ -173,8 +196,10 @@ mod tests {
         sweep(&paths);
         assert_eq!(list(&paths), std::slice::from_ref(&whole));
         assert!(!data_dir(&paths, "2").exists());
-        assert_eq!(damage(&paths, &whole), None);
+        assert!(check(&paths, &whole).is_ok());
         std::fs::write(data_dir(&paths, "1").join("a"), "y").unwrap();
-        assert!(damage(&paths, &whole).unwrap().contains("is damaged"));
+        assert!(matches!(check(&paths, &whole), Err(Damage::Differs { .. })));
+        std::fs::remove_dir_all(data_dir(&paths, "1")).unwrap();
+        assert!(matches!(check(&paths, &whole), Err(Damage::Unreadable { .. })));
     }
 }

@@ -17,7 +17,7 @@ use crate::store::{release, seal};
 use crate::supervisor::data::context::{Context, on_thread};
 pub(crate) use crate::supervisor::data::driver::Counts;
 use crate::supervisor::data::driver::Driver;
-use crate::supervisor::data::drivers;
+use crate::supervisor::data::error::DataError;
 pub(crate) use crate::supervisor::data::site::Site;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::refusal;
@@ -68,7 +68,7 @@ impl<'a> Hand<'a> {
     ///
     /// # Errors
     /// The driver's.
-    pub(crate) async fn put(&self, from: &Path) -> Result<(), String> {
+    pub(crate) async fn put(&self, from: &Path) -> Result<(), DataError> {
         self.driver().restore(&self.context, from, &Site::Live).await
     }
 
@@ -76,12 +76,12 @@ impl<'a> Hand<'a> {
     ///
     /// # Errors
     /// Why it is not whole.
-    pub(crate) async fn inspect(&self, site: &Site) -> Result<Counts, String> {
+    pub(crate) async fn inspect(&self, site: &Site) -> Result<Counts, DataError> {
         self.driver().inspect(&self.context, site).await
     }
 
-    fn driver(&self) -> &dyn Driver {
-        drivers::of(&self.backup.driver)
+    fn driver(&self) -> &impl Driver {
+        &self.backup.driver
     }
 }
 
@@ -90,7 +90,7 @@ pub(crate) async fn obstacles(service: &Rc<Service>) -> Vec<String> {
     let Some(backup) = service.config().backup.clone() else { return Vec::new() };
     let path = std::env::var_os("PATH").unwrap_or_default();
     let is_there = |tool: &str| std::env::split_paths(&path).any(|dir| dir.join(tool).is_file());
-    let missing = drivers::of(&backup.driver).tools().iter().filter(|tool| !is_there(tool));
+    let missing = backup.driver.tools().iter().filter(|tool| !is_there(tool));
     let missing: Vec<String> =
         missing.map(|tool| format!("backup: {tool} is not installed")).collect();
     if !missing.is_empty() {
@@ -108,7 +108,7 @@ pub(crate) async fn obstacles(service: &Rc<Service>) -> Vec<String> {
 pub(crate) fn no_room(service: &Service) -> Option<String> {
     let backup = service.config().backup.clone()?;
     let last = receipt::list(&service.paths).first().map_or(0, |receipt| receipt.bytes);
-    let now = drivers::of(&backup.driver).live_bytes(&service.paths.shared());
+    let now = backup.driver.live_bytes(&service.paths.shared());
     let bytes = now.unwrap_or(0).max(last);
     let free = fs::free(service.paths.dir()).ok()?.bytes;
     (free < bytes.saturating_mul(2)).then(|| {
@@ -124,8 +124,8 @@ pub(crate) async fn prune(hand: &Hand<'_>) {
         receipt::prune(&paths, keep.keep, keep.keep_for);
         Ok(())
     });
-    if let Err(why) = pruned.await {
-        tracing::warn!(service = %hand.context.service.name, why, "removing old backups");
+    if let Err(error) = pruned.await {
+        tracing::warn!(service = %hand.context.service.name, %error, "removing old backups");
     }
 }
 
@@ -133,15 +133,15 @@ pub(crate) async fn prune(hand: &Hand<'_>) {
 ///
 /// # Errors
 /// Why there is none; nothing is left of it.
-pub(crate) async fn take(hand: &Hand<'_>, op: Option<OpId>) -> Result<Receipt, String> {
+pub(crate) async fn take(hand: &Hand<'_>, op: Option<OpId>) -> Result<Receipt, DataError> {
     let paths = &hand.context.service.paths;
     let begun = clock::tick();
     let at = clock::now_rfc3339();
     let by = op.map_or("by-hand".to_owned(), |op| format!("op-{:07}", op.0));
     let id = format!("{}-{by}", clock::now_rfc3339_ms().replace(['-', ':'], ""));
     let dir = receipt::data_dir(paths, &id);
-    let system = |error: std::io::Error| format!("{}: {error}", dir.display());
-    fs::create_dir(&paths.backups().join(&id), 0o711).map_err(system)?;
+    let system = DataError::at(&dir);
+    fs::create_dir(&paths.backups().join(&id), 0o711).map_err(&system)?;
     hand.context.own_dir(&dir)?;
     let made = async {
         hand.driver().take(&hand.context, &dir).await?;
@@ -152,11 +152,12 @@ pub(crate) async fn take(hand: &Hand<'_>, op: Option<OpId>) -> Result<Receipt, S
             Ok(listing)
         })
         .await
+        .map_err(&system)
     };
     let written = made.await.and_then(|listing| {
         if listing.size_bytes == 0 {
-            let name = hand.backup.driver.name();
-            return Err(format!("the {name} driver reported success, but wrote nothing"));
+            let tool = format!("the {} driver", hand.backup.driver.name());
+            return Err(DataError::Empty { tool, wrote: "nothing" });
         }
         let receipt = Receipt {
             version: 1,
@@ -171,7 +172,7 @@ pub(crate) async fn take(hand: &Hand<'_>, op: Option<OpId>) -> Result<Receipt, S
             schema: hand.context.service.durable.state().schema.clone(),
             rehearsed: None,
         };
-        receipt::write(paths, &receipt).map_err(system)?;
+        receipt::write(paths, &receipt).map_err(&system)?;
         Ok(receipt)
     });
     if written.is_err()
@@ -186,18 +187,17 @@ pub(crate) async fn take(hand: &Hand<'_>, op: Option<OpId>) -> Result<Receipt, S
 ///
 /// # Errors
 /// Why it is no backup.
-pub(crate) async fn copy(hand: &Hand<'_>, receipt: &mut Receipt) -> Result<Copied, String> {
+pub(crate) async fn copy(hand: &Hand<'_>, receipt: &mut Receipt) -> Result<Copied, DataError> {
     let service = hand.context.service;
     let begun = clock::tick();
     let paths = service.paths.clone();
+    let from = receipt::data_dir(&service.paths, &receipt.id);
     let looked = receipt.clone();
-    if let Some(why) = on_thread(move || Ok(receipt::damage(&paths, &looked))).await? {
-        return Err(why);
-    }
+    let checked = on_thread(move || Ok(receipt::check(&paths, &looked)));
+    checked.await.map_err(DataError::at(&from))??;
     let dir = service.paths.scratch().join(&receipt.id);
     hand.context.own_dir(&dir)?;
     let site = Site::Scratch { dir };
-    let from = receipt::data_dir(&service.paths, &receipt.id);
     let restored = match hand.driver().restore(&hand.context, &from, &site).await {
         Ok(()) => hand.inspect(&site).await,
         Err(why) => Err(why),
@@ -227,12 +227,12 @@ pub(crate) async fn discard(hand: &Hand<'_>, copied: Copied) {
 
 async fn drop_site(hand: &Hand<'_>, site: &Site) {
     let Site::Scratch { dir } = site else { return };
-    if let Err(why) = hand.driver().discard(&hand.context, site).await {
-        tracing::warn!(service = %hand.context.service.name, why, "removing a copy");
+    if let Err(error) = hand.driver().discard(&hand.context, site).await {
+        tracing::warn!(service = %hand.context.service.name, %error, "removing a copy");
     }
     let dir = dir.clone();
-    if let Err(why) = on_thread(move || fs::remove_tree(&dir)).await {
-        tracing::warn!(service = %hand.context.service.name, why, "removing a copy");
+    if let Err(error) = on_thread(move || fs::remove_tree(&dir)).await {
+        tracing::warn!(service = %hand.context.service.name, %error, "removing a copy");
     }
 }
 

@@ -1,6 +1,7 @@
 //! With what every driver works: the service, whose user and environment the driver's tools get,
 //! and where the data is.
 
+use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use crate::config::model::Settings;
 use crate::core::ids::ReleaseId;
 use crate::os::{fs, proc};
+use crate::supervisor::data::error::DataError;
 use crate::supervisor::data::site::Site;
 use crate::supervisor::service::Service;
 use crate::supervisor::tasks::task::{self, Ended, Task};
@@ -33,7 +35,7 @@ impl Context<'_> {
         words: &[&str],
         env: Env,
         input: Option<String>,
-    ) -> Result<Ended, String> {
+    ) -> Result<Ended, DataError> {
         let oneshot = Task {
             name: name.to_owned(),
             words: words.iter().map(|word| (*word).to_owned()).collect(),
@@ -44,8 +46,7 @@ impl Context<'_> {
             input: input.map(String::into_bytes),
             log: Some(self.log.clone()),
         };
-        let ended = task::run(self.service, oneshot).await.map_err(|error| error.to_string())?;
-        if ended.is_good() { Ok(ended) } else { Err(format!("{name}: {}", ended.why())) }
+        DataError::unless_good(name, task::run(self.service, oneshot).await?)
     }
 
     /// A file or directory of the driver's, where this site has it. An absolute path below
@@ -61,7 +62,7 @@ impl Context<'_> {
     }
 
     /// Gives what the driver's tools shall write into to the service's user.
-    pub(crate) fn give(&self, path: &Path) -> std::io::Result<()> {
+    pub(crate) fn give(&self, path: &Path) -> io::Result<()> {
         match self.settings.user.as_deref().and_then(proc::user) {
             Some(user) => fs::give_to(path, user.uid, user.gid),
             None => Ok(()),
@@ -69,9 +70,8 @@ impl Context<'_> {
     }
 
     /// A directory of the service's user, which no other user can read.
-    pub(crate) fn own_dir(&self, dir: &Path) -> Result<(), String> {
-        let made = fs::create_dir(dir, 0o700).and_then(|()| self.give(dir));
-        made.map_err(|error| format!("{}: {error}", dir.display()))
+    pub(crate) fn own_dir(&self, dir: &Path) -> Result<(), DataError> {
+        fs::create_dir(dir, 0o700).and_then(|()| self.give(dir)).map_err(DataError::at(dir))
     }
 
     /// What a program gets in its environment to work on a copy: variables of its settings in which
@@ -102,10 +102,9 @@ impl Context<'_> {
 
 /// Whatever takes as long as the data is great does not hold the supervisor up.
 pub(crate) async fn on_thread<T: Send + 'static>(
-    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
-) -> Result<T, String> {
-    let done = tokio::task::spawn_blocking(work).await.map_err(|error| error.to_string())?;
-    done.map_err(|error| error.to_string())
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
 /// A path below another; `.` is that one itself.

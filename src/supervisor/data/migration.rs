@@ -12,14 +12,15 @@ use crate::core::ids::ReleaseId;
 use crate::core::operation::machine::Succession;
 use crate::os::clock;
 use crate::store::migration::{self, Migration};
-use crate::store::release;
+use crate::store::release::{self, ReleaseError};
 use crate::store::state::Freeze;
+use crate::supervisor::data::error::DataError;
 use crate::supervisor::health::probe::Transcript;
 use crate::supervisor::health::probe_all::{Round, probe_all};
 use crate::supervisor::processes::child_tag::Purpose;
 use crate::supervisor::service::candidate::{BegunBy, Candidate, WayBack};
 
-use crate::supervisor::rollback_readiness::rehearsal;
+use crate::supervisor::rollback_readiness::rehearsal::{self, RehearsalError};
 use crate::supervisor::service::Service;
 use crate::supervisor::service::phase_result::PhaseResult;
 use crate::supervisor::service::refusal;
@@ -191,7 +192,7 @@ async fn judge(
             },
             _ => Left::Migrated { after },
         },
-        (None, Err(why)) => Left::Changed { why },
+        (None, Err(probe)) => Left::Changed { why: probe.to_string() },
         (Some(why), Ok(after)) if after.is_some() && after == before => Left::Unchanged { why },
         (Some(why), Ok(after)) => {
             Left::Changed { why: format!("{why}{}", schema_text(after.as_deref())) }
@@ -209,7 +210,7 @@ pub(crate) async fn version(
     release: ReleaseId,
     settings: &Settings,
     env: &[(String, String)],
-) -> Result<Option<String>, String> {
+) -> Result<Option<String>, DataError> {
     let Some(migrate) = &settings.migrate else { return Ok(None) };
     let Some(words) = &migrate.probe else { return Ok(None) };
     let probe = Task {
@@ -222,15 +223,10 @@ pub(crate) async fn version(
         input: None,
         log: None,
     };
-    let ended = task::run(service, probe).await.map_err(|error| error.to_string())?;
-    if !ended.is_good() {
-        return Err(format!("migrate.probe: {}", ended.why()));
-    }
+    let ended = DataError::unless_good("migrate.probe", task::run(service, probe).await?)?;
     match ended.output.trim() {
-        "" => Err("migrate.probe printed nothing".to_owned()),
-        version if version.lines().count() > 1 => {
-            Err("migrate.probe printed more than one line".to_owned())
-        }
+        "" => Err(DataError::NoVersion),
+        version if version.lines().count() > 1 => Err(DataError::ManyVersions),
         version => Ok(Some(version.to_owned())),
     }
 }
@@ -264,8 +260,9 @@ async fn conclude(
                     return PhaseResult::ok(format!("{to}{took}; {proof}"));
                 }
                 Err(unproven) if candidate.way_back == WayBack::Waived => {
-                    notes.warnings.push(unproven.clone());
+                    let unproven = unproven.to_string();
                     rehearsal::note(service, candidate.back_to, &unproven);
+                    notes.warnings.push(unproven.clone());
                     return PhaseResult::ok(format!("{took}; no way back: {unproven}"));
                 }
                 Err(unproven) => {
@@ -342,34 +339,58 @@ fn freeze(service: &Service, op: OpId, warnings: &mut Vec<String>, why: &str) {
     }
 }
 
+/// Why it is not known that the old release runs on the data as it is now.
+#[derive(Debug, thiserror::Error)]
+enum Unproven {
+    /// The live generation does not answer.
+    #[error("release {release} does not run on it: {why}")]
+    Silent {
+        /// The old release.
+        release: ReleaseId,
+        /// What its probes said.
+        why: String,
+    },
+    /// It does not start.
+    #[error("release {release} does not run on it: {source}")]
+    DoesNotRun {
+        /// The old release.
+        release: ReleaseId,
+        /// Why.
+        #[source]
+        source: RehearsalError,
+    },
+    /// Its settings cannot be read.
+    #[error(transparent)]
+    Settings(#[from] ReleaseError),
+}
+
 /// Whether the old release runs on the data as it is now: the live generation answers, and,
 /// if the program allows several instances, another instance can be started.
 async fn prove_old(
     service: &Rc<Service>,
     candidate: &Candidate,
     transcript: &mut Transcript,
-) -> Result<String, String> {
-    let Some(target) = candidate.back_to else {
+) -> Result<String, Unproven> {
+    let Some(release) = candidate.back_to else {
         return Ok("there is no release before it".to_owned());
     };
-    let on = |why: &str| format!("release {target} does not run on it: {why}");
     let live = service.live_crew().filter(|crew| crew.is_alive());
     if let Some(crew) = &live {
         let probe = probe_all(service, crew, Round::Quick, |instance, probe| {
             transcript.push(crew.release, instance.index, probe);
         });
         if let Some(why) = probe.await.why() {
-            return Err(on(why));
+            return Err(Unproven::Silent { release, why: why.to_owned() });
         }
     }
     let may_run_twice = service.succession() == Succession::Overlap;
     let starts = service.config().rehearse == Rehearse::Full && (may_run_twice || live.is_none());
     if !starts {
-        return Ok(format!("release {target} runs on it"));
+        return Ok(format!("release {release} runs on it"));
     }
-    let settings = release::settings(&service.paths, target).map_err(|error| error.to_string())?;
-    match rehearsal::run(service, target, settings, &[], transcript).await {
-        Ok(_) => Ok(format!("release {target} runs on it, and starts on it")),
-        Err(why) => Err(on(&why)),
+    let settings = release::settings(&service.paths, release)?;
+    match rehearsal::run(service, release, settings, &[], transcript).await {
+        Ok(_) => Ok(format!("release {release} runs on it, and starts on it")),
+        Err(source) => Err(Unproven::DoesNotRun { release, source }),
     }
 }

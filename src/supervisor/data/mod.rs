@@ -7,6 +7,7 @@ pub(crate) mod backup;
 mod context;
 mod driver;
 mod drivers;
+pub(crate) mod error;
 pub(crate) mod migration;
 mod site;
 pub(crate) mod trial_migration;

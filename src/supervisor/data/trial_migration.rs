@@ -12,6 +12,7 @@ use crate::os::clock;
 use crate::store::receipt::Receipt;
 use crate::store::release;
 use crate::supervisor::data::backup::{self, Copied, Hand};
+use crate::supervisor::data::error::DataError;
 use crate::supervisor::data::migration;
 use crate::supervisor::health::probe::Transcript;
 use crate::supervisor::service::candidate::{Candidate, WayBack};
@@ -26,7 +27,7 @@ use crate::text;
 ///
 /// # Errors
 /// Why there is none.
-pub(crate) async fn backup(service: &Rc<Service>, op: OpId) -> Result<Option<Receipt>, String> {
+pub(crate) async fn backup(service: &Rc<Service>, op: OpId) -> Result<Option<Receipt>, DataError> {
     match Hand::of(service, service.paths.output(op)) {
         Some(hand) => backup::take(&hand, Some(op)).await.map(Some),
         None => Ok(None),
@@ -89,7 +90,7 @@ async fn tried(
     let env = copied.env(hand, &new);
     let mut said = migrate_copy(service, candidate, &new, &env)
         .await
-        .map_err(|why| (Exit::MigrationFailed, why))?;
+        .map_err(|error| (Exit::MigrationFailed, error.to_string()))?;
     // Whether a program that allows only one instance runs on another copy of the data is unknown.
     if service.succession() == Succession::InTurn {
         return Ok(said);
@@ -122,7 +123,7 @@ async fn migrate_copy(
     candidate: &Candidate,
     new: &Settings,
     env: &[(String, String)],
-) -> Result<String, String> {
+) -> Result<String, DataError> {
     let Some(migrate) = &new.migrate else { return Ok(String::new()) };
     let begun = clock::tick();
     let run = Task {
@@ -135,16 +136,13 @@ async fn migrate_copy(
         input: None,
         log: Some(service.paths.output(candidate.op)),
     };
-    let ended = task::run(service, run).await.map_err(|error| error.to_string())?;
-    if !ended.is_good() {
-        return Err(format!("migrate: {}", ended.why()));
-    }
+    DataError::unless_good("migrate", task::run(service, run).await?)?;
     let after = migration::version(service, candidate.release, new, env).await?;
     let wanted = new.schema.as_ref().map(|schema| &schema.provides);
-    if let (Some(after), Some(wanted)) = (&after, wanted)
-        && after != wanted
+    if let (Some(after), Some(wanted)) = (after, wanted)
+        && after != *wanted
     {
-        return Err(format!("after its migration the schema is {after}, not {wanted}"));
+        return Err(DataError::WrongSchema { after, wanted: wanted.clone() });
     }
     let took = text::seconds(begun, clock::tick());
     Ok(format!("; migrated in {took}"))

@@ -23,6 +23,7 @@ pub(crate) mod opened;
 pub(crate) mod phases;
 pub(crate) mod postmortem;
 pub(crate) mod restore;
+pub(crate) mod restore_error;
 pub(crate) mod resume;
 pub(crate) mod runner;
 pub(crate) mod start_last_good;

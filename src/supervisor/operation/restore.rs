@@ -22,6 +22,7 @@ use crate::store::restoration::{self, Restoration};
 use crate::store::state::Served;
 use crate::store::{history, release};
 use crate::supervisor::data::backup::{self, Counts, Hand, Site};
+use crate::supervisor::data::error::DataError;
 use crate::supervisor::health::diagnosis;
 use crate::supervisor::health::gate::{self, Gated, Rigour};
 use crate::supervisor::health::probe::Transcript;
@@ -29,6 +30,7 @@ use crate::supervisor::instances::restarter::revive;
 use crate::supervisor::instances::retire;
 use crate::supervisor::instances::start;
 use crate::supervisor::instances::stop_all;
+use crate::supervisor::operation::restore_error::RestoreError;
 use crate::supervisor::operation::start_last_good;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::condition::Source;
@@ -76,7 +78,8 @@ pub(crate) async fn restore(
     let begun = clock::tick();
     let plan = match rehearse(service, &hand, &mut receipt).await {
         Ok(plan) => plan,
-        Err(why) => {
+        Err(error) => {
+            let why = error.to_string();
             tell(events, "restore_rehearsal", PhaseState::Fail, begun, &why);
             return Err(refusal::refusal(
                 service,
@@ -133,7 +136,7 @@ async fn rehearse(
     service: &Service,
     hand: &Hand<'_>,
     receipt: &mut Receipt,
-) -> Result<RestorePlan, String> {
+) -> Result<RestorePlan, DataError> {
     let copied = backup::copy(hand, receipt).await?;
     let counts = copied.counts.clone();
     backup::discard(hand, copied).await;
@@ -161,7 +164,7 @@ fn lost_text(plan: &RestorePlan) -> String {
 }
 
 /// The present, in a backup that was restored to scratch: what one may have to go back to.
-async fn saved(hand: &Hand<'_>) -> Result<Receipt, String> {
+async fn saved(hand: &Hand<'_>) -> Result<Receipt, DataError> {
     let mut receipt = backup::take(hand, None).await?;
     let copied = backup::copy(hand, &mut receipt).await?;
     backup::discard(hand, copied).await;
@@ -220,10 +223,11 @@ async fn replace(
     };
     let begun = clock::tick();
     let put = match restoration::begin(&service.paths, &restoration) {
-        Ok(()) => put_in_place(service, hand, &receipt.id).await,
-        Err(error) => Err(error.to_string()),
+        Ok(()) => put_in_place(service, hand, &receipt.id).await.map_err(RestoreError::from),
+        Err(error) => Err(RestoreError::Record(error)),
     };
-    if let Err(why) = put {
+    if let Err(error) = put {
+        let why = error.to_string();
         tell(events, "restore", PhaseState::Fail, begun, &why);
         let back = back_text(&restoration, undo_holding(service, hand, &restoration).await);
         drop(turn);
@@ -241,7 +245,8 @@ async fn replace(
             tell(events, "gate", PhaseState::Ok, begun, &detail);
             Ok(())
         }
-        Err(why) => {
+        Err(error) => {
+            let why = error.to_string();
             tell(events, "gate", PhaseState::Fail, begun, &why);
             let back = back_text(&restoration, undo_holding(service, hand, &restoration).await);
             drop(turn);
@@ -251,7 +256,7 @@ async fn replace(
     }
 }
 
-fn back_text(restoration: &Restoration, undone: Result<(), String>) -> String {
+fn back_text(restoration: &Restoration, undone: Result<(), RestoreError>) -> String {
     match (undone, &restoration.before) {
         (Ok(()), Some(_)) => "the previous data is back".to_owned(),
         (Ok(()), None) => {
@@ -260,21 +265,20 @@ fn back_text(restoration: &Restoration, undone: Result<(), String>) -> String {
                 restoration.backup
             )
         }
-        (Err(why), _) => why,
+        (Err(error), _) => error.to_string(),
     }
 }
 
-async fn put_in_place(service: &Service, hand: &Hand<'_>, id: &str) -> Result<(), String> {
+async fn put_in_place(service: &Service, hand: &Hand<'_>, id: &str) -> Result<(), DataError> {
     hand.put(&receipt::data_dir(&service.paths, id)).await
 }
 
 /// Starts the release on the restored data; connections reach it when its gate has opened.
-async fn prove(service: &Rc<Service>, hand: &Hand<'_>) -> Result<String, String> {
+async fn prove(service: &Rc<Service>, hand: &Hand<'_>) -> Result<String, RestoreError> {
     let target = hand.release();
-    let settings = release::settings(&service.paths, target).map_err(|error| error.to_string())?;
+    let settings = release::settings(&service.paths, target)?;
     let generation = service.fleet.next_generation();
-    let started = start::start(service, generation, target, settings).await;
-    let crew = started.map_err(|error| error.to_string())?;
+    let crew = start::start(service, generation, target, settings).await?;
     let mut transcript = Transcript::default();
     let limit = crew.settings.health.deadline;
     let why = match gate::gate(service, &crew, Rigour::Short, limit, &mut transcript).await {
@@ -291,7 +295,7 @@ async fn prove(service: &Rc<Service>, hand: &Hand<'_>) -> Result<String, String>
     };
     service.routing.clear();
     retire::stop_now(service, &crew).await;
-    Err(format!("release {target} does not run on it: {why}"))
+    Err(RestoreError::DoesNotRun { release: target, why })
 }
 
 /// The restored data is the data from here on; failures are now reported, not undone.
@@ -318,17 +322,15 @@ async fn go_forward(service: &Rc<Service>, crew: &Rc<Crew>, target: ReleaseId) {
 ///
 /// # Errors
 /// Why nothing may be started on the data as it is.
-pub(crate) async fn undo(service: &Rc<Service>) -> Result<(), String> {
+pub(crate) async fn undo(service: &Rc<Service>) -> Result<(), RestoreError> {
     let restoration = match restoration::read(&service.paths) {
         Ok(Some(restoration)) => restoration,
         Ok(None) => return Ok(()),
-        Err(error) => {
-            return Err(format!("the record of an unfinished restore cannot be read: {error}"));
-        }
+        Err(error) => return Err(RestoreError::Unreadable(error)),
     };
     let log = service.paths.logs().join("backup.log");
     let Some(hand) = Hand::of(service, log) else {
-        return Err("a restore is unfinished, and backup is no longer configured".to_owned());
+        return Err(RestoreError::NotConfigured);
     };
     if let Err(why) = stop_all::clear(service).await {
         tracing::error!(service = %service.name, why, "keeping connections waiting");
@@ -343,7 +345,7 @@ async fn undo_holding(
     service: &Rc<Service>,
     hand: &Hand<'_>,
     restoration: &Restoration,
-) -> Result<(), String> {
+) -> Result<(), RestoreError> {
     let id = restoration.before.as_ref().unwrap_or(&restoration.backup);
     match put_in_place(service, hand, id).await {
         Ok(()) => {
@@ -352,11 +354,11 @@ async fn undo_holding(
             end(service);
             Ok(())
         }
-        Err(why) => {
-            tracing::error!(service = %service.name, backup = id, why, "undoing a restore");
-            let why = format!("undoing a restore from backup {id}: {why}");
-            service.condition.report(Source::Restore, why.clone());
-            Err(why)
+        Err(source) => {
+            tracing::error!(service = %service.name, backup = id, why = %source, "undoing a restore");
+            let error = RestoreError::Undo { backup: id.clone(), source };
+            service.condition.report(Source::Restore, error.to_string());
+            Err(error)
         }
     }
 }

@@ -7,19 +7,21 @@ use std::time::Duration;
 use crate::core::backoff::Pauses;
 use crate::core::duty::Duty;
 use crate::core::ids::ReleaseId;
-use crate::store::release;
-use crate::store::state::Served;
+use crate::store::release::{self, ReleaseError};
+use crate::store::state::{Served, StateError};
 use crate::supervisor::health::gate::{self, Gated, Rigour};
 use crate::supervisor::health::probe::Transcript;
 use crate::supervisor::health::probe_all::{Round, probe_all};
 use crate::supervisor::instances::restarter::revive;
-use crate::supervisor::instances::start;
+use crate::supervisor::instances::start::{self, StartError};
 use crate::supervisor::operation::restore;
+use crate::supervisor::operation::restore_error::RestoreError;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::condition::Source;
 use crate::supervisor::service::instances::Crew;
 use crate::supervisor::service::notices;
 use crate::supervisor::service::occupied::may_start;
+use crate::supervisor::sockets::slots::SlotError;
 
 /// Between tries to start a release.
 const STARTS: Pauses = Pauses::doubling(200, 30_000);
@@ -38,7 +40,8 @@ pub(crate) async fn bring_up(service: &Rc<Service>) {
         match bring_up_once(service).await {
             Ok(Brought::Up) => return,
             Ok(Brought::Busy) => continue,
-            Err(why) => {
+            Err(error) => {
+                let why = error.to_string();
                 tracing::error!(service = %service.name, why, "starting the last good release");
                 notices::degraded(service, &why);
                 service.condition.report(Source::Start, why);
@@ -63,7 +66,41 @@ enum Brought {
     Busy,
 }
 
-async fn bring_up_once(service: &Rc<Service>) -> Result<Brought, String> {
+/// Why nothing runs.
+#[derive(Debug, thiserror::Error)]
+enum BringUpError {
+    /// The data is not as it was.
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
+    /// The release could not be brought to serve.
+    #[error("release {release}: {source}")]
+    Launch {
+        /// Which.
+        release: ReleaseId,
+        /// The reason.
+        #[source]
+        source: LaunchError,
+    },
+}
+
+/// Why a release was not brought to serve.
+#[derive(Debug, thiserror::Error)]
+enum LaunchError {
+    /// Its settings.
+    #[error(transparent)]
+    Release(#[from] ReleaseError),
+    /// Its start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// Its connections.
+    #[error(transparent)]
+    Steer(#[from] SlotError),
+    /// That it serves could not be written down.
+    #[error(transparent)]
+    Record(#[from] StateError),
+}
+
+async fn bring_up_once(service: &Rc<Service>) -> Result<Brought, BringUpError> {
     // From the check to the steering no other task starts or stops anything.
     let turn = service.activity.starting().await;
     if service.activity.operation().is_some() {
@@ -77,17 +114,10 @@ async fn bring_up_once(service: &Rc<Service>) -> Result<Brought, String> {
         return Ok(Brought::Up);
     };
     let release = ReleaseId(good.release);
-    let text = |error: &dyn std::fmt::Display| format!("release {release}: {error}");
-    let settings = release::settings(&service.paths, release).map_err(|error| text(&error))?;
-    let generation = service.fleet.next_generation();
-    let crew =
-        start::start(service, generation, release, settings).await.map_err(|error| text(&error))?;
-    service.steer_to(&crew, Duty::Live).map_err(|error| text(&error))?;
-    revive(service, &crew);
-    service.tend();
-    let served = Served { generation: generation.0, ..good };
-    service.durable.save(|state| state.last_good = Some(served)).map_err(|error| text(&error))?;
+    let launched = launch(service, release, good).await;
+    let crew = launched.map_err(|source| BringUpError::Launch { release, source })?;
     drop(turn);
+    let text = |why: &str| format!("release {release}: {why}");
     let mut transcript = Transcript::default();
     let deadline = crew.settings.health.deadline;
     match gate::gate(service, &crew, Rigour::Short, deadline, &mut transcript).await {
@@ -95,7 +125,7 @@ async fn bring_up_once(service: &Rc<Service>) -> Result<Brought, String> {
         // It is live and kept up by the guard all the same.
         Gated::Shut(why) => service.condition.report(Source::Start, text(&why)),
         Gated::Died => {
-            service.condition.report(Source::Start, text(&"its process ended"));
+            service.condition.report(Source::Start, text("its process ended"));
             if answers_within(service, &crew, deadline).await {
                 service.condition.serves();
             }
@@ -103,6 +133,23 @@ async fn bring_up_once(service: &Rc<Service>) -> Result<Brought, String> {
     }
     lead_in(service, &crew);
     Ok(Brought::Up)
+}
+
+/// Starts it and steers to it.
+async fn launch(
+    service: &Rc<Service>,
+    release: ReleaseId,
+    good: Served,
+) -> Result<Rc<Crew>, LaunchError> {
+    let settings = release::settings(&service.paths, release)?;
+    let generation = service.fleet.next_generation();
+    let crew = start::start(service, generation, release, settings).await?;
+    service.steer_to(&crew, Duty::Live)?;
+    revive(service, &crew);
+    service.tend();
+    let served = Served { generation: generation.0, ..good };
+    service.durable.save(|state| state.last_good = Some(served))?;
+    Ok(crew)
 }
 
 /// The guard starts it again; those after it wait until it answers, or its time is over.

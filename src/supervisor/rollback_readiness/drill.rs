@@ -11,7 +11,7 @@ use crate::core::ids::ReleaseId;
 use crate::core::notice::Notice;
 use crate::supervisor::health::probe::Transcript;
 use crate::supervisor::rollback_readiness::readiness;
-use crate::supervisor::rollback_readiness::rehearsal;
+use crate::supervisor::rollback_readiness::rehearsal::{self, RehearsalError};
 use crate::supervisor::service::Service;
 use crate::supervisor::service::notices;
 
@@ -25,8 +25,8 @@ pub(crate) enum DrillError {
     #[error("an operation began, and the drill was ended for it")]
     Superseded,
     /// A rollback would not work.
-    #[error("{0}")]
-    Failed(String),
+    #[error(transparent)]
+    Failed(#[from] RehearsalError),
 }
 
 /// Rehearses a rollback to `target`.
@@ -39,7 +39,7 @@ pub(crate) async fn run(service: &Rc<Service>, target: ReleaseId) -> Result<Stri
         biased;
         () = service.activity.began() => Err(DrillError::Superseded),
         tried = rehearsal::target_now(service, target, &mut transcript) => {
-            tried.map_err(DrillError::Failed)
+            tried.map_err(DrillError::from)
         }
     }
 }
@@ -75,6 +75,6 @@ fn notify(service: &Service, target: ReleaseId, error: &DrillError) {
         service.name
     );
     let next = vec![format!("halley-sup drill {}", service.name)];
-    let message = notices::at_rest(service, &what, why, next);
+    let message = notices::at_rest(service, &what, &why.to_string(), next);
     notices::tell(service, Notice::DrillFailed, message);
 }

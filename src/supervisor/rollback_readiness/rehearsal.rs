@@ -6,19 +6,21 @@
 
 use std::rc::Rc;
 
+use tokio::task::JoinError;
+
 use crate::config::model::{Rehearse, Settings};
 use crate::core::duty::Duty;
 use crate::core::exit::Exit;
 use crate::core::ids::ReleaseId;
 use crate::core::operation::machine::Succession;
 use crate::os::{clock, proc};
-use crate::store::release;
+use crate::store::release::{self, ReleaseError};
 use crate::store::state::Rehearsal;
 use crate::supervisor::health::diagnosis;
 use crate::supervisor::health::gate::{self, Gated, Rigour};
 use crate::supervisor::health::probe::Transcript;
 use crate::supervisor::instances::retire;
-use crate::supervisor::instances::start;
+use crate::supervisor::instances::start::{self, StartError};
 use crate::supervisor::processes::program_check;
 use crate::supervisor::rollback_readiness::schema;
 use crate::supervisor::service::Service;
@@ -29,6 +31,44 @@ use crate::text;
 
 /// Set for programs that are only rehearsed: they should not send mail, for example.
 const VARIABLE: &str = "HALLEY_REHEARSAL";
+
+/// Why a release does not run, or would not.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RehearsalError {
+    /// What is known about it cannot be read.
+    #[error(transparent)]
+    Release(#[from] ReleaseError),
+    /// Its tree is not the one that was sealed.
+    #[error("its tree differs from its hashes: {first}{}", more(*n_more))]
+    Tree {
+        /// The first place that differs.
+        first: String,
+        /// How many others there are.
+        n_more: usize,
+    },
+    /// Its program cannot be run.
+    #[error("{0}")]
+    Program(String),
+    /// The look at it came to no end.
+    #[error(transparent)]
+    Look(#[from] JoinError),
+    /// The user that it runs as is gone.
+    #[error("there is no user {0:?} any more")]
+    NoUser(String),
+    /// It does not run on the data's schema.
+    #[error("{0}")]
+    Schema(String),
+    /// It could not be started.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// It was started, and its gate did not open.
+    #[error("{0}")]
+    Shut(String),
+}
+
+fn more(n: usize) -> String {
+    if n == 0 { String::new() } else { format!(" and {n} more") }
+}
 
 /// Whether a rollback from the release that is about to begin would work.
 pub(crate) async fn old(
@@ -60,7 +100,7 @@ pub(crate) async fn target_now(
     service: &Rc<Service>,
     target: ReleaseId,
     transcript: &mut Transcript,
-) -> Result<String, String> {
+) -> Result<String, RehearsalError> {
     let (depth, note) = depth(service);
     let begun = clock::tick();
     let tried = match light(service, target).await {
@@ -75,7 +115,7 @@ pub(crate) async fn target_now(
         release: target.0,
         at: clock::now_rfc3339(),
         depth: word.to_owned(),
-        why: tried.as_ref().err().map(|why| why.lines().next().unwrap_or_default().to_owned()),
+        why: tried.as_ref().err().map(|error| first_line(&error.to_string())),
     };
     if let Err(error) = service.durable.save(|state| state.rehearsal = Some(rehearsal)) {
         tracing::warn!(service = %service.name, %error, "recording a rehearsal");
@@ -91,11 +131,15 @@ pub(crate) fn note(service: &Service, target: Option<ReleaseId>, why: &str) {
         release: target.0,
         at: clock::now_rfc3339(),
         depth: "full".to_owned(),
-        why: Some(why.lines().next().unwrap_or_default().to_owned()),
+        why: Some(first_line(why)),
     };
     if let Err(error) = service.durable.save(|state| state.rehearsal = Some(rehearsal)) {
         tracing::warn!(service = %service.name, %error, "recording a rehearsal");
     }
+}
+
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().to_owned()
 }
 
 /// What cannot run twice is not started a second time on the same data.
@@ -107,28 +151,26 @@ fn depth(service: &Service) -> (Rehearse, &'static str) {
 }
 
 /// All that a cold start needs and that can be seen without one.
-async fn light(service: &Rc<Service>, target: ReleaseId) -> Result<Settings, String> {
+async fn light(service: &Rc<Service>, target: ReleaseId) -> Result<Settings, RehearsalError> {
     let paths = service.paths.clone();
     let looked = tokio::task::spawn_blocking(move || {
-        let settings = release::settings(&paths, target).map_err(|error| error.to_string())?;
-        let damaged = release::damage(&paths, target).map_err(|error| error.to_string())?;
-        if let Some(first) = damaged.first() {
-            let more = damaged.len() - 1;
-            let more = if more == 0 { String::new() } else { format!(" and {more} more") };
-            return Err(format!("its tree differs from its hashes: {first}{more}"));
+        let settings = release::settings(&paths, target)?;
+        let mut damaged = release::damage(&paths, target)?.into_iter();
+        if let Some(first) = damaged.next() {
+            return Err(RehearsalError::Tree { first, n_more: damaged.len() });
         }
         let wrong = program_check::program(&paths.release(target), &settings);
         match wrong.into_iter().next() {
-            Some(why) => Err(why),
+            Some(why) => Err(RehearsalError::Program(why)),
             None => Ok(settings),
         }
     });
-    let settings = looked.await.map_err(|error| error.to_string())??;
+    let settings = looked.await??;
     if let Some(user) = settings.user.as_deref().filter(|user| proc::user(user).is_none()) {
-        return Err(format!("there is no user {user:?} any more"));
+        return Err(RehearsalError::NoUser(user.to_owned()));
     }
     if let Some(why) = schema::misses(service, target) {
-        return Err(why);
+        return Err(RehearsalError::Schema(why));
     }
     Ok(settings)
 }
@@ -143,23 +185,24 @@ pub(crate) async fn run(
     settings: Settings,
     env: &[(String, String)],
     transcript: &mut Transcript,
-) -> Result<String, String> {
+) -> Result<String, RehearsalError> {
     let mut settings = settings;
     settings.instances = 1;
     settings.env.extend(env.iter().cloned());
     settings.env.insert(VARIABLE.to_owned(), "1".to_owned());
     let generation = service.fleet.next_generation();
     let started = start::start_as(service, generation, release, settings, Duty::Rehearsal).await;
-    let crew = started.map_err(|error| error.to_string())?;
+    let crew = started?;
     let mut guard = StopOnDrop { service: Rc::clone(service), crew: Some(Rc::clone(&crew)) };
     let limit = crew.settings.health.deadline;
     let gated = gate::gate(service, &crew, Rigour::Short, limit, transcript).await;
     let said = match gated {
         Gated::Open(detail) => Ok(detail),
-        Gated::Died => Err(diagnosis::death(service, generation, release)),
+        Gated::Died => Err(RehearsalError::Shut(diagnosis::death(service, generation, release))),
         Gated::Shut(why) => {
             let hint = diagnosis::diagnose(service, &crew);
-            Err(format!("{why}{hint}{}", diagnosis::last_lines(service, &crew)))
+            let last = diagnosis::last_lines(service, &crew);
+            Err(RehearsalError::Shut(format!("{why}{hint}{last}")))
         }
     };
     guard.crew = None;

@@ -45,7 +45,8 @@ async fn take(service: &Rc<Service>, client: &mut Client) -> Result<(), Trouble>
         |why: &str| refusal::refusal(service, "backed up", why, Exit::BackupFailed, &["status"]);
     let mut receipt = match backup::take(&hand, None).await {
         Ok(receipt) => receipt,
-        Err(why) => {
+        Err(error) => {
+            let why = error.to_string();
             client.tell(&outcome::phase_event("backup", PhaseState::Fail, begun, &why)).await;
             return Err(failed(&why));
         }
@@ -68,7 +69,8 @@ async fn take(service: &Rc<Service>, client: &mut Client) -> Result<(), Trouble>
                 .tell(&outcome::phase_event("restore_rehearsal", PhaseState::Ok, begun, &said))
                 .await;
         }
-        Err(why) => {
+        Err(error) => {
+            let why = error.to_string();
             client
                 .tell(&outcome::phase_event("restore_rehearsal", PhaseState::Fail, begun, &why))
                 .await;

@@ -6,58 +6,32 @@ use std::path::Path;
 
 use crate::config::backup::command::Command;
 use crate::supervisor::data::context::{Context, Env};
-use crate::supervisor::data::driver::{Counts, Driver, Work};
+use crate::supervisor::data::driver::{Counts, Done, Driver};
 use crate::supervisor::data::site::Site;
 
 const DIR: &str = "HALLEY_BACKUP_DIR";
 
 impl Driver for Command {
-    fn take<'a>(&'a self, context: &'a Context<'_>, dir: &'a Path) -> Work<'a, ()> {
-        Box::pin(take(context, &self.take, dir))
+    async fn take(&self, context: &Context<'_>, dir: &Path) -> Done {
+        run(context, "backup.take", &self.take, vec![variable(dir)]).await
     }
 
-    fn restore<'a>(
-        &'a self,
-        context: &'a Context<'_>,
-        from: &'a Path,
-        site: &'a Site,
-    ) -> Work<'a, ()> {
-        Box::pin(restore(context, &self.restore, from, site))
+    async fn restore(&self, context: &Context<'_>, from: &Path, site: &Site) -> Done {
+        let mut env = context.env(site, &context.settings, None, Env::new());
+        env.push(variable(from));
+        run(context, "backup.restore", &self.restore, env).await
     }
 
-    fn inspect<'a>(&'a self, context: &'a Context<'_>, site: &'a Site) -> Work<'a, Counts> {
-        Box::pin(inspect(context, self.check.as_deref(), site))
+    async fn inspect(&self, context: &Context<'_>, site: &Site) -> Done<Counts> {
+        if let Some(words) = &self.check {
+            let env = context.env(site, &context.settings, None, Env::new());
+            run(context, "backup.check", words, env).await?;
+        }
+        Ok(Counts::new())
     }
 }
 
-async fn take(context: &Context<'_>, words: &[String], dir: &Path) -> Result<(), String> {
-    run(context, "backup.take", words, vec![variable(dir)]).await
-}
-
-async fn restore(
-    context: &Context<'_>,
-    words: &[String],
-    from: &Path,
-    site: &Site,
-) -> Result<(), String> {
-    let mut env = context.env(site, &context.settings, None, Env::new());
-    env.push(variable(from));
-    run(context, "backup.restore", words, env).await
-}
-
-async fn inspect(
-    context: &Context<'_>,
-    words: Option<&[String]>,
-    site: &Site,
-) -> Result<Counts, String> {
-    if let Some(words) = words {
-        let env = context.env(site, &context.settings, None, Env::new());
-        run(context, "backup.check", words, env).await?;
-    }
-    Ok(Counts::new())
-}
-
-async fn run(context: &Context<'_>, name: &str, words: &[String], env: Env) -> Result<(), String> {
+async fn run(context: &Context<'_>, name: &str, words: &[String], env: Env) -> Done {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     context.run(name, &words, env, None).await.map(drop)
 }

@@ -10,7 +10,8 @@ use crate::config::backup::files::Files;
 use crate::config::model::Settings;
 use crate::os::fs as durable;
 use crate::supervisor::data::context::{Context, Env, on_thread};
-use crate::supervisor::data::driver::{Counts, Driver, Work};
+use crate::supervisor::data::driver::{Counts, Done, Driver};
+use crate::supervisor::data::error::DataError;
 use crate::supervisor::data::site::Site;
 
 /// How often files that change while they are copied are copied again.
@@ -18,21 +19,37 @@ const N_ROUNDS: u32 = 3;
 const TREE: &str = "tree";
 
 impl Driver for Files {
-    fn take<'a>(&'a self, context: &'a Context<'_>, dir: &'a Path) -> Work<'a, ()> {
-        Box::pin(take(context, &self.path, dir))
+    async fn take(&self, context: &Context<'_>, dir: &Path) -> Done {
+        let (from, to) = (context.path(&Site::Live, &self.path), dir.join(TREE));
+        let copied = on_thread(move || {
+            for _ in 0..N_ROUNDS {
+                durable::remove_tree(&to)?;
+                let before = stamps(&from)?;
+                copy(&from, &to)?;
+                if stamps(&from)? == before {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        });
+        let is_steady = copied.await.map_err(DataError::Tree)?;
+        if is_steady { Ok(()) } else { Err(DataError::Unsteady) }
     }
 
-    fn restore<'a>(
-        &'a self,
-        context: &'a Context<'_>,
-        from: &'a Path,
-        site: &'a Site,
-    ) -> Work<'a, ()> {
-        Box::pin(restore(context, &self.path, from, site))
+    async fn restore(&self, context: &Context<'_>, from: &Path, site: &Site) -> Done {
+        let (from, to) = (from.join(TREE), context.path(site, &self.path));
+        on_thread(move || replace(&from, &to)).await.map_err(DataError::Tree)
     }
 
-    fn inspect<'a>(&'a self, context: &'a Context<'_>, site: &'a Site) -> Work<'a, Counts> {
-        Box::pin(inspect(context, &self.path, site))
+    async fn inspect(&self, context: &Context<'_>, site: &Site) -> Done<Counts> {
+        let dir = context.path(site, &self.path);
+        let counted = on_thread(move || {
+            let files = stamps(&dir)?;
+            let n = files.len() as u64;
+            let bytes = files.iter().map(|(_, stamp)| stamp.2).sum();
+            Ok(Counts::from([("files".to_owned(), n), ("bytes".to_owned(), bytes)]))
+        });
+        counted.await.map_err(DataError::Tree)
     }
 
     fn env(&self, context: &Context<'_>, site: &Site, settings: &Settings) -> Env {
@@ -40,61 +57,24 @@ impl Driver for Files {
     }
 }
 
-async fn take(context: &Context<'_>, path: &Path, dir: &Path) -> Result<(), String> {
-    let (from, to) = (context.path(&Site::Live, path), dir.join(TREE));
-    on_thread(move || {
-        for _ in 0..N_ROUNDS {
-            durable::remove_tree(&to)?;
-            let before = stamps(&from)?;
-            copy(&from, &to)?;
-            if stamps(&from)? == before {
-                return Ok(());
-            }
-        }
-        Err(io::Error::other("its files change faster than they can be copied"))
-    })
-    .await
-    .map_err(|why| format!("files: {why}"))
-}
-
-async fn restore(
-    context: &Context<'_>,
-    path: &Path,
-    from: &Path,
-    site: &Site,
-) -> Result<(), String> {
-    let (from, to) = (from.join(TREE), context.path(site, path));
-    on_thread(move || {
-        if let Some(parent) = to.parent() {
-            fs::create_dir_all(parent)?;
-        }
-        let beside = beside(&to, "restored");
-        let before = beside.with_extension("before");
-        durable::remove_tree(&beside)?;
-        copy(&from, &beside)?;
-        durable::sync_all_of(&beside)?;
-        // Two renames: between them, the previous data is under its other name.
-        durable::remove_tree(&before)?;
-        match fs::rename(&to, &before) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        fs::rename(&beside, &to)?;
-        durable::remove_tree(&before)
-    })
-    .await
-    .map_err(|why| format!("files: {why}"))
-}
-
-async fn inspect(context: &Context<'_>, path: &Path, site: &Site) -> Result<Counts, String> {
-    let dir = context.path(site, path);
-    let counted = on_thread(move || {
-        let files = stamps(&dir)?;
-        let n = files.len() as u64;
-        let bytes = files.iter().map(|(_, stamp)| stamp.2).sum();
-        Ok(Counts::from([("files".to_owned(), n), ("bytes".to_owned(), bytes)]))
-    });
-    counted.await.map_err(|why| format!("files: {why}"))
+/// Puts a copy of one tree in the place of another.
+fn replace(from: &Path, to: &Path) -> io::Result<()> {
+    if let Some(parent) = to.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    let beside = beside(to, "restored");
+    let before = beside.with_extension("before");
+    durable::remove_tree(&beside)?;
+    copy(from, &beside)?;
+    durable::sync_all_of(&beside)?;
+    // Two renames: between them, the previous data is under its other name.
+    durable::remove_tree(&before)?;
+    match fs::rename(to, &before) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    fs::rename(&beside, to)?;
+    durable::remove_tree(&before)
 }
 
 fn beside(path: &Path, suffix: &str) -> PathBuf {

@@ -6,15 +6,55 @@ mod postgres;
 mod sql_answer;
 mod sqlite;
 
-use crate::config::model::Driver as Configured;
-use crate::supervisor::data::driver::Driver;
+use std::path::Path;
 
-/// The driver of each kind.
-pub(super) fn of(configured: &Configured) -> &dyn Driver {
-    match configured {
-        Configured::Sqlite(sqlite) => sqlite,
-        Configured::Postgres(postgres) => postgres,
-        Configured::Files(files) => files,
-        Configured::Command(command) => command,
+use crate::config::model::{Driver as Configured, Settings};
+use crate::supervisor::data::context::{Context, Env};
+use crate::supervisor::data::driver::{Counts, Done, Driver};
+use crate::supervisor::data::site::Site;
+
+/// Asks the driver that is configured.
+macro_rules! ask {
+    ($configured:expr, $driver:ident => $asked:expr) => {
+        match $configured {
+            Configured::Sqlite($driver) => $asked,
+            Configured::Postgres($driver) => $asked,
+            Configured::Files($driver) => $asked,
+            Configured::Command($driver) => $asked,
+        }
+    };
+}
+
+impl Driver for Configured {
+    fn tools(&self) -> &'static [&'static str] {
+        ask!(self, driver => driver.tools())
+    }
+
+    async fn ready(&self, context: &Context<'_>) -> Done {
+        ask!(self, driver => driver.ready(context).await)
+    }
+
+    fn live_bytes(&self, shared: &Path) -> Option<u64> {
+        ask!(self, driver => driver.live_bytes(shared))
+    }
+
+    async fn take(&self, context: &Context<'_>, dir: &Path) -> Done {
+        ask!(self, driver => driver.take(context, dir).await)
+    }
+
+    async fn restore(&self, context: &Context<'_>, from: &Path, site: &Site) -> Done {
+        ask!(self, driver => driver.restore(context, from, site).await)
+    }
+
+    async fn inspect(&self, context: &Context<'_>, site: &Site) -> Done<Counts> {
+        ask!(self, driver => driver.inspect(context, site).await)
+    }
+
+    fn env(&self, context: &Context<'_>, site: &Site, settings: &Settings) -> Env {
+        ask!(self, driver => driver.env(context, site, settings))
+    }
+
+    async fn discard(&self, context: &Context<'_>, site: &Site) -> Done {
+        ask!(self, driver => driver.discard(context, site).await)
     }
 }

@@ -8,8 +8,9 @@ use std::path::Path;
 use crate::config::backup::postgres::Postgres;
 use crate::config::model::Settings;
 use crate::supervisor::data::context::{Context, Env};
-use crate::supervisor::data::driver::{Counts, Driver, Work};
+use crate::supervisor::data::driver::{Counts, Done, Driver};
 use crate::supervisor::data::drivers::sql_answer::{answered, count};
+use crate::supervisor::data::error::DataError;
 use crate::supervisor::data::site::Site;
 
 const DUMP: &str = "dump.pgc";
@@ -21,25 +22,42 @@ impl Driver for Postgres {
         &["pg_dump", "pg_restore", "createdb", "dropdb", "psql"]
     }
 
-    fn ready<'a>(&'a self, context: &'a Context<'_>) -> Work<'a, ()> {
-        Box::pin(may_copy(context, &self.url_env))
+    /// Whether the server is there, and lets the service's role make databases.
+    async fn ready(&self, context: &Context<'_>) -> Done {
+        let url = Url::of(context, &self.url_env)?;
+        let query = "SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user";
+        match psql(context, &url, &url.database, "querying PostgreSQL", query).await?.trim() {
+            "t" => Ok(()),
+            _ => Err(DataError::MayNotCopy),
+        }
     }
 
-    fn take<'a>(&'a self, context: &'a Context<'_>, dir: &'a Path) -> Work<'a, ()> {
-        Box::pin(take(context, &self.url_env, dir))
+    async fn take(&self, context: &Context<'_>, dir: &Path) -> Done {
+        let url = Url::of(context, &self.url_env)?;
+        let file = format!("--file={}", dir.join(DUMP).display());
+        let words = ["pg_dump", "--format=custom", &file];
+        context.run("pg_dump", &words, url.env(&url.database), None).await.map(drop)
     }
 
-    fn restore<'a>(
-        &'a self,
-        context: &'a Context<'_>,
-        from: &'a Path,
-        site: &'a Site,
-    ) -> Work<'a, ()> {
-        Box::pin(restore(context, &self.url_env, from, site))
+    async fn restore(&self, context: &Context<'_>, from: &Path, site: &Site) -> Done {
+        let url = Url::of(context, &self.url_env)?;
+        match scratch_database(context, site) {
+            Some(database) => fill(context, &url, from, &database).await,
+            None => replace(context, &url, from).await,
+        }
     }
 
-    fn inspect<'a>(&'a self, context: &'a Context<'_>, site: &'a Site) -> Work<'a, Counts> {
-        Box::pin(inspect(context, &self.url_env, self.query.as_deref(), site))
+    async fn inspect(&self, context: &Context<'_>, site: &Site) -> Done<Counts> {
+        let url = Url::of(context, &self.url_env)?;
+        let database = scratch_database(context, site).unwrap_or_else(|| url.database.clone());
+        let list = "SELECT format('SELECT %L || ''|'' || count(*) FROM %I.%I', schemaname || '.' \
+                    || tablename, schemaname, tablename) FROM pg_tables WHERE schemaname NOT IN \
+                    ('pg_catalog', 'information_schema') ORDER BY 1 \\gexec\n";
+        let counted = psql(context, &url, &database, "counting rows", list).await?;
+        if let Some(query) = &self.query {
+            answered(&psql(context, &url, &database, "backup.query", query).await?)?;
+        }
+        Ok(counted.lines().filter_map(count).collect())
     }
 
     fn env(&self, context: &Context<'_>, site: &Site, settings: &Settings) -> Env {
@@ -47,11 +65,9 @@ impl Driver for Postgres {
         context.env(site, settings, None, own)
     }
 
-    fn discard<'a>(&'a self, context: &'a Context<'_>, site: &'a Site) -> Work<'a, ()> {
-        Box::pin(async move {
-            let Some(database) = scratch_database(context, site) else { return Ok(()) };
-            discard(context, &self.url_env, &database).await
-        })
+    async fn discard(&self, context: &Context<'_>, site: &Site) -> Done {
+        let Some(database) = scratch_database(context, site) else { return Ok(()) };
+        discard(context, &Url::of(context, &self.url_env)?, &database).await
     }
 }
 
@@ -71,42 +87,23 @@ fn scratch_name(service: &str, id: &str) -> String {
     format!("halley_scratch_{:08x}_{}", crc.sum(), &plain(id)[..plain(id).len().min(32)])
 }
 
-async fn take(context: &Context<'_>, url_env: &str, dir: &Path) -> Result<(), String> {
-    let url = Url::of(context, url_env)?;
-    let file = format!("--file={}", dir.join(DUMP).display());
-    context
-        .run("pg_dump", &["pg_dump", "--format=custom", &file], url.env(&url.database), None)
-        .await
-        .map(drop)
-}
-
-async fn restore(
-    context: &Context<'_>,
-    url_env: &str,
-    from: &Path,
-    site: &Site,
-) -> Result<(), String> {
-    let url = Url::of(context, url_env)?;
-    match scratch_database(context, site) {
-        Some(database) => fill(context, &url, from, &database).await,
-        None => {
-            // Beside the live one first: what fails here has touched nothing.
-            let id = from.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
-            let beside = scratch_name(context.service.name.as_str(), &id);
-            discard(context, url_env, &beside).await?;
-            // A crash from here on: the sweep finds the database by this directory's name.
-            let mark = context.service.paths.scratch().join(id.as_ref());
-            context.own_dir(&mark)?;
-            fill(context, &url, from, &beside).await?;
-            let swap = swap(&url.database, &beside);
-            psql(context, &url, "postgres", "replacing the live database", &swap).await?;
-            std::fs::remove_dir_all(&mark).map_err(|error| format!("{}: {error}", mark.display()))
-        }
-    }
+/// Puts a backup in the place of the live database.
+async fn replace(context: &Context<'_>, url: &Url, from: &Path) -> Done {
+    // Beside the live one first: what fails here has touched nothing.
+    let id = from.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
+    let beside = scratch_name(context.service.name.as_str(), &id);
+    discard(context, url, &beside).await?;
+    // A crash from here on: the sweep finds the database by this directory's name.
+    let mark = context.service.paths.scratch().join(id.as_ref());
+    context.own_dir(&mark)?;
+    fill(context, url, from, &beside).await?;
+    let swap = swap(&url.database, &beside);
+    psql(context, url, "postgres", "replacing the live database", &swap).await?;
+    std::fs::remove_dir_all(&mark).map_err(DataError::at(&mark))
 }
 
 /// A new database with what a dump holds.
-async fn fill(context: &Context<'_>, url: &Url, from: &Path, database: &str) -> Result<(), String> {
+async fn fill(context: &Context<'_>, url: &Url, from: &Path, database: &str) -> Done {
     let dump = from.join(DUMP);
     let dump = dump.to_string_lossy();
     let locale = "SELECT pg_encoding_to_char(encoding), datcollate, datctype FROM pg_database \
@@ -148,49 +145,20 @@ fn swap(live: &str, new: &str) -> String {
     )
 }
 
-async fn inspect(
-    context: &Context<'_>,
-    url_env: &str,
-    query: Option<&str>,
-    site: &Site,
-) -> Result<Counts, String> {
-    let url = Url::of(context, url_env)?;
-    let database = database(context, &url, site);
-    let list = "SELECT format('SELECT %L || ''|'' || count(*) FROM %I.%I', schemaname || '.' || \
-                tablename, schemaname, tablename) FROM pg_tables WHERE schemaname NOT IN \
-                ('pg_catalog', 'information_schema') ORDER BY 1 \\gexec\n";
-    let counted = psql(context, &url, &database, "counting rows", list).await?;
-    if let Some(query) = query {
-        answered(&psql(context, &url, &database, "backup.query", query).await?)?;
-    }
-    Ok(counted.lines().filter_map(count).collect())
-}
-
 async fn psql(
     context: &Context<'_>,
     url: &Url,
     database: &str,
     name: &str,
     script: &str,
-) -> Result<String, String> {
+) -> Done<String> {
     let words = ["psql", "-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1"];
     let ended = context.run(name, &words, url.env(database), Some(script.to_owned())).await?;
     Ok(ended.output)
 }
 
-/// Whether the server is there, and lets the service's role make databases.
-async fn may_copy(context: &Context<'_>, url_env: &str) -> Result<(), String> {
-    let url = Url::of(context, url_env)?;
-    let query = "SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user";
-    match psql(context, &url, &url.database, "querying PostgreSQL", query).await?.trim() {
-        "t" => Ok(()),
-        _ => Err("the role may not create databases: ALTER ROLE ... CREATEDB".to_owned()),
-    }
-}
-
 /// Removes the database of a copy; also when it is not there.
-async fn discard(context: &Context<'_>, url_env: &str, database: &str) -> Result<(), String> {
-    let url = Url::of(context, url_env)?;
+async fn discard(context: &Context<'_>, url: &Url, database: &str) -> Done {
     let words = ["dropdb", "--if-exists", "--force", database];
     context.run("dropdb", &words, url.env("postgres"), None).await.map(drop)
 }
@@ -211,10 +179,6 @@ fn env(context: &Context<'_>, settings: &Settings, url_env: &str, site: &Site) -
     settings.env.iter().filter_map(copied).collect()
 }
 
-fn database(context: &Context<'_>, url: &Url, site: &Site) -> String {
-    scratch_database(context, site).unwrap_or_else(|| url.database.clone())
-}
-
 /// The database of a copy, by the name of the copy's directory.
 fn scratch_database(context: &Context<'_>, site: &Site) -> Option<String> {
     let Site::Scratch { dir } = site else { return None };
@@ -231,11 +195,13 @@ struct Url {
 }
 
 impl Url {
-    fn of(context: &Context<'_>, url_env: &str) -> Result<Self, String> {
-        let text = context.settings.env.get(url_env);
-        let text = text.ok_or_else(|| format!("{url_env} is not in the service's environment"))?;
-        // The reason never holds the URL: it is a secret.
-        Self::parse(text).ok_or_else(|| format!("{url_env} is not postgres://USER@HOST/DATABASE"))
+    fn of(context: &Context<'_>, url_env: &str) -> Done<Self> {
+        let variable = url_env.to_owned();
+        match context.settings.env.get(url_env).map(|text| Self::parse(text)) {
+            Some(Some(url)) => Ok(url),
+            Some(None) => Err(DataError::BadUrl { variable }),
+            None => Err(DataError::NoUrl { variable }),
+        }
     }
 
     fn parse(text: &str) -> Option<Self> {

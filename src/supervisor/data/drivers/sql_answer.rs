@@ -1,5 +1,8 @@
 //! What the tools of a database print.
 
+use crate::supervisor::data::driver::Done;
+use crate::supervisor::data::error::DataError;
+
 /// `table|rows`
 pub(super) fn count(line: &str) -> Option<(String, u64)> {
     let (table, rows) = line.rsplit_once('|')?;
@@ -7,9 +10,9 @@ pub(super) fn count(line: &str) -> Option<(String, u64)> {
 }
 
 /// The configured query must return a value that is not empty, 0 or false.
-pub(super) fn answered(said: &str) -> Result<(), String> {
+pub(super) fn answered(said: &str) -> Done {
     match said.trim() {
-        "" | "0" | "f" => Err(format!("backup.query: it returned {:?}", said.trim())),
+        said @ ("" | "0" | "f") => Err(DataError::Query { said: said.to_owned() }),
         _ => Ok(()),
     }
 }

@@ -1,0 +1,126 @@
+//! Why something could not be done with data.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::store::receipt::Damage;
+use crate::supervisor::tasks::task::{Ended, TaskError};
+
+/// Why something could not be done with data, or with a copy of it.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DataError {
+    /// A file or a directory.
+    #[error("{path}: {source}", path = path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// The error.
+        #[source]
+        source: io::Error,
+    },
+    /// Something in the tree of the driver `files`.
+    #[error("files: {0}")]
+    Tree(#[source] io::Error),
+    /// It changed each time that it was copied.
+    #[error("files: its files change faster than they can be copied")]
+    Unsteady,
+    /// There is no data where the configuration says.
+    #[error("{path}: there is no database (backup.path)", path = path.display())]
+    Missing {
+        /// Where.
+        path: PathBuf,
+    },
+    /// The configuration names a variable that the service does not have.
+    #[error("{variable} is not in the service's environment")]
+    NoUrl {
+        /// Its name.
+        variable: String,
+    },
+    /// Its value is not given: it is a secret.
+    #[error("{variable} is not postgres://USER@HOST/DATABASE")]
+    BadUrl {
+        /// Its name.
+        variable: String,
+    },
+    /// The server lets the service's role make no copy.
+    #[error("the role may not create databases: ALTER ROLE ... CREATEDB")]
+    MayNotCopy,
+    /// A tool or a command was not run to its end; its deadline is one of the reasons.
+    #[error(transparent)]
+    Task(#[from] TaskError),
+    /// It was, and reported a failure.
+    #[error("{name}: {}", ended.why())]
+    Command {
+        /// What it is.
+        name: String,
+        /// How it ended.
+        ended: Ended,
+    },
+    /// It reported success, and its work is not there.
+    #[error("{tool} reported success, but wrote {wrote}")]
+    Empty {
+        /// What it is.
+        tool: String,
+        /// What is there instead.
+        wrote: &'static str,
+    },
+    /// A backup is not what was written.
+    #[error(transparent)]
+    Damaged(#[from] Damage),
+    /// The database does not find itself whole.
+    #[error("integrity_check: {said}")]
+    NotWhole {
+        /// The first line that it printed.
+        said: String,
+    },
+    /// The configured query does not find it good.
+    #[error("backup.query: it returned {said:?}")]
+    Query {
+        /// Its answer.
+        said: String,
+    },
+    /// The schema's probe says nothing.
+    #[error("migrate.probe printed nothing")]
+    NoVersion,
+    /// The schema's probe says more than a version.
+    #[error("migrate.probe printed more than one line")]
+    ManyVersions,
+    /// The migration made another schema than the release provides.
+    #[error("after its migration the schema is {after}, not {wanted}")]
+    WrongSchema {
+        /// What the probe says.
+        after: String,
+        /// What the release says.
+        wanted: String,
+    },
+}
+
+impl DataError {
+    /// For the errors of one file or directory.
+    pub(super) fn at(path: &Path) -> impl Fn(io::Error) -> Self + '_ {
+        |source| Self::Io { path: path.to_owned(), source }
+    }
+
+    /// What a command that ended left behind, if it reports success.
+    pub(super) fn unless_good(name: &str, ended: Ended) -> Result<Ended, Self> {
+        if ended.is_good() {
+            Ok(ended)
+        } else {
+            Err(Self::Command { name: name.to_owned(), ended })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keeper::protocol::End;
+
+    #[test]
+    fn a_command_that_reports_a_failure_is_named_with_its_last_lines() {
+        let ended = |end| Ended { end, output: String::new(), errors: "no space\n".to_owned() };
+        assert!(DataError::unless_good("pg_dump", ended(End::Exited(0))).is_ok());
+        let error = DataError::unless_good("pg_dump", ended(End::Exited(1))).unwrap_err();
+        assert_eq!(error.to_string(), "pg_dump: exit 1: no space");
+    }
+}

@@ -1,0 +1,48 @@
+//! Why data was not restored, or nothing may be started on it.
+
+use std::io;
+
+use crate::core::ids::ReleaseId;
+use crate::store::release::ReleaseError;
+use crate::supervisor::data::error::DataError;
+use crate::supervisor::instances::start::StartError;
+
+/// Why data was not restored, or nothing may be started on it.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RestoreError {
+    /// The backup could not be put in place.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// That it was begun, or is over, could not be written down.
+    #[error(transparent)]
+    Record(io::Error),
+    /// What was written down by one that did not end.
+    #[error("the record of an unfinished restore cannot be read: {0}")]
+    Unreadable(#[source] io::Error),
+    /// One did not end, and there is nothing to end it with.
+    #[error("a restore is unfinished, and backup is no longer configured")]
+    NotConfigured,
+    /// What was there before could not be put back.
+    #[error("undoing a restore from backup {backup}: {source}")]
+    Undo {
+        /// The backup that holds it.
+        backup: String,
+        /// The reason.
+        #[source]
+        source: DataError,
+    },
+    /// The settings of the release that served.
+    #[error(transparent)]
+    Release(#[from] ReleaseError),
+    /// It could not be started.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// It was started, and its gate did not open.
+    #[error("release {release} does not run on it: {why}")]
+    DoesNotRun {
+        /// The release.
+        release: ReleaseId,
+        /// What its probes or its last lines said.
+        why: String,
+    },
+}
