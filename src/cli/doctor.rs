@@ -1,5 +1,6 @@
 //! `doctor`: kernel and host support, and what to do without it.
 
+use std::error::Error;
 use std::fs;
 use std::process::ExitCode;
 
@@ -74,21 +75,19 @@ fn finding(grade: Grade, what: impl Into<String>, next: &str) -> Finding {
 
 /// Steering is tried, not looked up: two sockets, a program, a connection.
 fn steering() -> Finding {
-    let tried = || -> Result<bool, String> {
-        let text = |error: &dyn std::fmt::Display| error.to_string();
-        let any = "127.0.0.1:0".parse().map_err(|error: std::net::AddrParseError| text(&error))?;
-        let first = listen::tcp_slot(any).map_err(|error| text(&error))?;
-        listen::listen(&first, 64).map_err(|error| text(&error))?;
-        let address = listen::address_of(&first).map_err(|error| text(&error))?;
-        let second = listen::tcp_slot(address).map_err(|error| text(&error))?;
-        listen::listen(&second, 64).map_err(|error| text(&error))?;
+    let tried = || -> Result<bool, Box<dyn Error>> {
+        let first = listen::tcp_slot("127.0.0.1:0".parse()?)?;
+        listen::listen(&first, 64)?;
+        let address = listen::address_of(&first)?;
+        let second = listen::tcp_slot(address)?;
+        listen::listen(&second, 64)?;
         let share = [steer::Share { position: 1, weight: 1 }];
-        let program = steer::program(&[], &share, 2).map_err(|error| text(&error))?;
-        steer::attach(&first, &program).map_err(|error| text(&error))?;
+        let program = steer::program(&[], &share, 2)?;
+        steer::attach(&first, &program)?;
         for _ in 0..16 {
-            let _client = std::net::TcpStream::connect(address).map_err(|error| text(&error))?;
+            let _client = std::net::TcpStream::connect(address)?;
         }
-        let state = listen::slot_state(&first).map_err(|error| text(&error))?;
+        let state = listen::slot_state(&first)?;
         Ok(state.n_queued == 0)
     };
     match tried() {

@@ -60,10 +60,10 @@ impl Release {
     fn one(self, service: String, source: String) -> ExitCode {
         let opened = match open(&source) {
             Ok(opened) => opened,
-            Err(why) => {
+            Err(error) => {
                 return out::trouble(&Trouble {
                     what: format!("{service}: nothing was released"),
-                    why,
+                    why: error.to_string(),
                     still: "nothing was changed".to_owned(),
                     next: vec![format!("halley-sup release {service} SOURCE")],
                     exit: Exit::Usage.code(),
@@ -83,7 +83,7 @@ impl Release {
         let pairs = match pairs(&self.set) {
             Ok(pairs) if pairs.len() <= scm::N_FDS_MAX => pairs,
             Ok(_) => return unclear(&format!("at most {} services in a set", scm::N_FDS_MAX)),
-            Err(why) => return unclear(&why),
+            Err(error) => return unclear(&error.to_string()),
         };
         let mut opened = Vec::new();
         let mut has_stdin = false;
@@ -91,7 +91,7 @@ impl Release {
         for (service, source) in pairs {
             let taken = source == "-" && std::mem::replace(&mut has_stdin, true);
             let result = match taken {
-                true => Err("- reads stdin, so it can be used for one service only".to_owned()),
+                true => Err(OpenError::Taken),
                 false => open(&source),
             };
             let missing = match result {
@@ -99,7 +99,7 @@ impl Release {
                     opened.push(fd);
                     None
                 }
-                Err(why) => Some(why),
+                Err(error) => Some(error.to_string()),
             };
             members.push(Part { service, source, missing });
         }
@@ -118,9 +118,14 @@ fn unclear(why: &str) -> ExitCode {
     })
 }
 
+/// What is no service with its source.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} is not SERVICE=SOURCE")]
+struct NoPair(String);
+
 /// Services and sources. A comma begins another pair only when a name and `=` follow: a path may
 /// hold commas.
-fn pairs(arguments: &[String]) -> Result<Vec<(String, String)>, String> {
+fn pairs(arguments: &[String]) -> Result<Vec<(String, String)>, NoPair> {
     let mut pairs: Vec<(String, String)> = Vec::new();
     for argument in arguments {
         let mut is_first = true;
@@ -133,7 +138,7 @@ fn pairs(arguments: &[String]) -> Result<Vec<(String, String)>, String> {
                     source.push(',');
                     source.push_str(piece);
                 }
-                (None, _) => return Err(format!("{piece:?} is not SERVICE=SOURCE")),
+                (None, _) => return Err(NoPair(piece.to_owned())),
             }
             is_first = false;
         }
@@ -141,16 +146,42 @@ fn pairs(arguments: &[String]) -> Result<Vec<(String, String)>, String> {
     Ok(pairs)
 }
 
-fn open(source: &str) -> Result<OwnedFd, String> {
+/// Why there is nothing to send.
+#[derive(Debug, thiserror::Error)]
+enum OpenError {
+    /// Nobody would type an archive.
+    #[error(
+        "- reads the artifact from stdin, but stdin is a terminal: \
+         tar c -C build . | halley-sup release SERVICE -"
+    )]
+    Terminal,
+    /// It is another service's.
+    #[error("- reads stdin, so it can be used for one service only")]
+    Taken,
+    /// The system's reason.
+    #[error("{name}: {source}")]
+    Io {
+        /// The file.
+        name: String,
+        /// The error.
+        #[source]
+        source: io::Error,
+    },
+}
+
+fn open(source: &str) -> Result<OwnedFd, OpenError> {
+    let system = |name: &str| {
+        let name = name.to_owned();
+        move |source| OpenError::Io { name, source }
+    };
     if source == "-" {
         let stdin = io::stdin();
         if stdin.is_terminal() {
-            let how = "tar c -C build . | halley-sup release SERVICE -";
-            return Err(format!("- reads the artifact from stdin, but stdin is a terminal: {how}"));
+            return Err(OpenError::Terminal);
         }
-        return stdin.as_fd().try_clone_to_owned().map_err(|error| format!("stdin: {error}"));
+        return stdin.as_fd().try_clone_to_owned().map_err(system("stdin"));
     }
-    File::open(source).map(OwnedFd::from).map_err(|error| format!("{source}: {error}"))
+    File::open(source).map(OwnedFd::from).map_err(system(source))
 }
 
 #[cfg(test)]
@@ -162,7 +193,7 @@ mod tests {
         let arguments: Vec<String> = arguments.iter().map(|text| (*text).to_owned()).collect();
         let told = match pairs(&arguments) {
             Ok(pairs) => pairs.iter().map(|(name, source)| format!("{name}:{source} ")).collect(),
-            Err(why) => why,
+            Err(error) => error.to_string(),
         };
         assert_eq!(told, expected);
     }

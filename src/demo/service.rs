@@ -79,8 +79,17 @@ struct Behaviour {
     ailment: Ailment,
 }
 
+/// Why an argument says nothing.
+#[derive(Debug, thiserror::Error)]
+enum BehaviourError {
+    #[error("{0}: not a number")]
+    NotANumber(String),
+    #[error("{0}: no such behaviour")]
+    Unknown(String),
+}
+
 impl Behaviour {
-    fn from(args: &[OsString]) -> Result<Self, String> {
+    fn from(args: &[OsString]) -> Result<Self, BehaviourError> {
         let mut behaviour = Self::default();
         for arg in args {
             let arg = arg.to_string_lossy();
@@ -89,7 +98,8 @@ impl Behaviour {
                 behaviour.bind = Some(value.to_owned());
                 continue;
             }
-            let number: u64 = value.parse().map_err(|_| format!("{arg}: not a number"))?;
+            let number: u64 =
+                value.parse().map_err(|_| BehaviourError::NotANumber(arg.to_string()))?;
             let ms = Some(Duration::from_millis(number));
             match name {
                 "unhealthy" => behaviour.unhealthy = true,
@@ -111,7 +121,7 @@ impl Behaviour {
                 "unwanted" => behaviour.unwanted = true,
                 "shares-fate" => behaviour.shares_fate = true,
                 _ if behaviour.ailment.take(name, number) => {}
-                _ => return Err(format!("{arg}: no such behaviour")),
+                _ => return Err(BehaviourError::Unknown(arg.to_string())),
             }
         }
         Ok(behaviour)
@@ -179,14 +189,14 @@ pub fn main(args: &[OsString]) -> ExitCode {
 }
 
 /// A lock that only one of it can have.
-fn is_alone(behaviour: &Behaviour) -> Result<Option<std::fs::File>, String> {
+fn is_alone(behaviour: &Behaviour) -> io::Result<Option<std::fs::File>> {
     if !behaviour.alone {
         return Ok(None);
     }
     let path =
         std::path::Path::new(&std::env::var("HALLEY_SHARED").unwrap_or_default()).join("alone");
-    let file = std::fs::File::create(path).map_err(|error| error.to_string())?;
-    file.try_lock().map_err(|_| "another one of me runs".to_owned())?;
+    let file = std::fs::File::create(path)?;
+    file.try_lock().map_err(|_| io::Error::other("another one of me runs"))?;
     Ok(Some(file))
 }
 

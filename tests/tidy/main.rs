@@ -126,6 +126,12 @@ fn functions_of_src_over_70_lines_only_fall() {
 }
 
 #[test]
+fn results_whose_error_is_a_text_only_fall() {
+    let errors: Vec<_> = source(&["src"]).iter().flat_map(ratchets::text_errors).collect();
+    hold(&ratchets::TEXT_ERRORS, &errors);
+}
+
+#[test]
 fn public_items_of_the_supervisor_only_fall() {
     let public: Vec<_> =
         source(&["src/supervisor"]).iter().flat_map(ratchets::public_items).collect();

@@ -24,6 +24,9 @@ pub const LONG: Ratchet = ratchet("functions over 70 lines", 1);
 pub const PUBLIC: Ratchet =
     Ratchet { what: "items that are pub, where pub(crate) or less would do", most: 155, slack: 30 };
 
+/// Results of `src`, its tests left out, whose error is a text: a caller can only print it.
+pub const TEXT_ERRORS: Ratchet = ratchet("results whose error is a String", 3);
+
 /// What a function of `src` may have.
 pub const LONG_LINES: usize = 70;
 
@@ -78,6 +81,46 @@ pub fn public_items(file: &File) -> Vec<String> {
     items
 }
 
+/// `Result<_, String>`, also over several lines.
+pub fn text_errors(file: &File) -> Vec<String> {
+    let code = without_tests(file.code.text());
+    let is_text =
+        |(at, _): &(usize, &str)| last_argument(&code[at + "Result<".len()..]) == "String";
+    let found = code.match_indices("Result<").filter(is_text);
+    found
+        .map(|(at, _)| {
+            let line = code[..at].matches('\n').count();
+            let text = code.lines().nth(line).unwrap_or_default().trim();
+            format!("{}:{}: {text}", file.path, line + 1)
+        })
+        .collect()
+}
+
+/// The last of several arguments of a type, whose list `text` begins in; empty when there is one.
+fn last_argument(text: &str) -> &str {
+    let mut depth = 0_usize;
+    let mut from = None;
+    let mut before = ' ';
+    for (at, c) in text.char_indices() {
+        match c {
+            '<' | '(' | '[' => depth += 1,
+            '>' if before == '-' => {}
+            '>' | ')' | ']' if depth == 0 => {
+                let last = from.map_or("", |from| &text[from..at]);
+                return last.trim().trim_end_matches(',');
+            }
+            '>' | ')' | ']' => depth -= 1,
+            // A comma may also stand behind the last one.
+            ',' if depth == 0 && !text[at + 1..].trim_start().starts_with('>') => {
+                from = Some(at + 1)
+            }
+            _ => {}
+        }
+        before = c;
+    }
+    ""
+}
+
 #[test]
 fn a_ratchet_holds_in_both_directions() {
     let found = |n: usize| vec!["a.rs -> b.rs".to_owned(); n];
@@ -110,4 +153,15 @@ fn public_items_are_counted_without_fields_and_limits() {
     let expected =
         ["src/a.rs:1: pub mod a;", "src/a.rs:4: pub struct S {", "src/a.rs:8: pub async fn f() {}"];
     assert_eq!(public_items(&file), expected);
+}
+
+#[test]
+fn a_result_whose_error_is_a_text_is_seen_in_every_spelling() {
+    let text = "fn a() -> Result<(), String> {\n}\nfn b() -> Result<Vec<(u8, String)>, E> {\n}\n\
+                // Result<u8, String>\ntype C = Result<\n    Box<dyn Fn(u8) -> u8>,\n    String,\n>;\n\
+                fn d() -> io::Result<String> {\n}\nfn e() -> Result<u8, (u8, String)> {\n}\n\
+                mod tests {\n    fn f() -> Result<u8, String> {\n    }\n}\n";
+    let file = super::example(&[("src/a.rs", text)]).remove(0);
+    let expected = ["src/a.rs:1: fn a() -> Result<(), String> {", "src/a.rs:6: type C = Result<"];
+    assert_eq!(text_errors(&file), expected);
 }

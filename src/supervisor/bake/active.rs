@@ -61,14 +61,14 @@ async fn read(
     own: &mut Counters,
     beside: &mut Counters,
 ) -> Finding {
-    if let Err(why) = own.read(&book.service, &book.crew, metrics).await {
-        return Finding::new(Sample::Unclear, why);
+    if let Err(error) = own.read(&book.service, &book.crew, metrics).await {
+        return Finding::new(Sample::Unclear, error.to_string());
     }
     let old = match book.beside.as_ref().filter(|beside| beside.is_alive()) {
         Some(crew) => {
             // An old release that cannot be read now is represented by its last counters.
-            if let Err(why) = beside.read(&book.service, crew, metrics).await {
-                tracing::debug!(service = %book.service.name, why, "the old release's metrics");
+            if let Err(error) = beside.read(&book.service, crew, metrics).await {
+                tracing::debug!(service = %book.service.name, why = %error, "the old release's metrics");
             }
             Some(&*beside)
         }

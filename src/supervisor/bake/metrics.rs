@@ -5,13 +5,30 @@ use std::rc::Rc;
 
 use crate::config::bake::Metrics;
 use crate::config::selector::Selector;
-use crate::core::analysis::exposition::{self, Series};
+use crate::core::analysis::exposition::{self, BadLine, Series};
 use crate::core::analysis::ratio::Increase;
 use crate::core::health::Sample;
 use crate::supervisor::bake::finding::Finding;
-use crate::supervisor::health::connection;
+use crate::supervisor::health::connection::{self, TextError};
 use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::Crew;
+
+/// Why the counters of a generation cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum MetricsError {
+    /// There is no text.
+    #[error(transparent)]
+    Text(#[from] TextError),
+    /// The text is not in the format.
+    #[error("GET {path}: {source}")]
+    Line {
+        /// What was asked for.
+        path: String,
+        /// The first such line.
+        #[source]
+        source: BadLine,
+    },
+}
 
 /// The counters of one generation.
 #[derive(Debug, Default)]
@@ -26,19 +43,20 @@ impl Counters {
     /// Reads all instances, through their own slots.
     ///
     /// # Errors
-    /// Why one of them could not be read; then nothing is counted.
+    /// [`MetricsError`], of the first that could not be read; then nothing is counted.
     pub(crate) async fn read(
         &mut self,
         service: &Rc<Service>,
         crew: &Rc<Crew>,
         metrics: &Metrics,
-    ) -> Result<(), String> {
+    ) -> Result<(), MetricsError> {
         let (mut bad, mut total) = (Vec::new(), Vec::new());
         for instance in &crew.instances() {
             let text = connection::text_at(service, crew, instance, &metrics.path).await?;
             let process = format!("{}/{}", instance.index, instance.pid().unwrap_or(0));
             for series in exposition::parse(&text) {
-                let series = series.map_err(|error| format!("GET {}: {error}", metrics.path))?;
+                let series = series
+                    .map_err(|source| MetricsError::Line { path: metrics.path.clone(), source })?;
                 take(&mut bad, &metrics.bad, &process, &series);
                 take(&mut total, &metrics.total, &process, &series);
             }

@@ -50,7 +50,7 @@ pub(crate) async fn run(
     let child = service.link().new_child();
     let way = match Route::open(service, instance, child.0).await {
         Ok(way) => way,
-        Err(why) => return Ran::NotRun(why),
+        Err(error) => return Ran::NotRun(error.to_string()),
     };
     way.tell(&mut spec);
     let label = child_spec::label_of(service, crew, instance, Role::Probe).print();

@@ -1,6 +1,8 @@
 //! Connections to exactly one process, through its own slot, and what is asked over them.
 
+use std::io;
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::config::model::Listen;
 use crate::supervisor::health::probe::{self, FetchError, Probe};
@@ -8,11 +10,59 @@ use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::{Crew, Instance};
 use crate::supervisor::sockets::backend_address::BackendAddress;
 use crate::supervisor::sockets::http_client::{BodyLimit, Limits};
-use crate::supervisor::sockets::listener;
+use crate::supervisor::sockets::listener::{self, ListenerError};
 use crate::supervisor::sockets::stream::Stream;
 
 /// Most that is read of a text.
 const TEXT_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Why there is no connection to a process.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConnectError {
+    /// Through a slot.
+    #[error(transparent)]
+    Listener(#[from] ListenerError),
+    /// At the process's own place.
+    #[error("{place}: {source}")]
+    Place {
+        /// Where.
+        place: String,
+        /// The error.
+        #[source]
+        source: io::Error,
+    },
+    /// It has neither.
+    #[error("the service has no listener to probe")]
+    NoListener,
+}
+
+/// Why a process's answer cannot be read as a text.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TextError {
+    /// There was no answer in time.
+    #[error("GET {path}: {}", probe::too_late(*limit))]
+    Late {
+        /// What was asked for.
+        path: String,
+        /// How long it had.
+        limit: Duration,
+    },
+    /// There was none, or not a good one.
+    #[error("{0}")]
+    Failed(String),
+    /// More than is read.
+    #[error("GET {path}: the answer is longer than {TEXT_BYTES_MAX} bytes")]
+    TooLong {
+        /// What was asked for.
+        path: String,
+    },
+    /// Something else than text.
+    #[error("GET {path}: the answer is not UTF-8")]
+    NotText {
+        /// What was asked for.
+        path: String,
+    },
+}
 
 /// Whether an instance answers this path successfully, in its own slot.
 pub(crate) async fn path_at(
@@ -28,24 +78,23 @@ pub(crate) async fn path_at(
 /// What an instance answers at this path, in its own slot.
 ///
 /// # Errors
-/// Why there is no answer, for people.
+/// [`TextError`].
 pub(crate) async fn text_at(
     service: &Rc<Service>,
     crew: &Rc<Crew>,
     instance: &Rc<Instance>,
     path: &str,
-) -> Result<String, String> {
+) -> Result<String, TextError> {
     let limit = crew.settings.health.timeout;
     let limits = Limits { deadline: limit, body: BodyLimit::First(TEXT_BYTES_MAX) };
     let body = probe::fetch(connect(service, instance), &authority(service), path, limits).await;
-    let body = body.map_err(|error| match error {
-        FetchError::Late => format!("GET {path}: {}", probe::too_late(limit)),
-        FetchError::Failed(why) => why,
-    })?;
-    if body.len() > TEXT_BYTES_MAX {
-        return Err(format!("GET {path}: the answer is longer than {TEXT_BYTES_MAX} bytes"));
+    let path = path.to_owned();
+    match body {
+        Ok(body) if body.len() > TEXT_BYTES_MAX => Err(TextError::TooLong { path }),
+        Ok(body) => String::from_utf8(body).map_err(|_| TextError::NotText { path }),
+        Err(FetchError::Late) => Err(TextError::Late { path, limit }),
+        Err(FetchError::Failed(why)) => Err(TextError::Failed(why)),
     }
-    String::from_utf8(body).map_err(|_| format!("GET {path}: the answer is not UTF-8"))
 }
 
 /// Whether the instance takes a connection out of its own slot's queue.
@@ -57,7 +106,7 @@ pub(super) async fn taken(
     let look = async {
         match connect(service, instance).await {
             Ok(wire) => probe::taken(&wire).await,
-            Err(why) => Probe::bad(why),
+            Err(error) => Probe::bad(error.to_string()),
         }
     };
     probe::within(crew.settings.health.timeout, look).await
@@ -65,24 +114,28 @@ pub(super) async fn taken(
 
 /// Through the instance's slot in the first listener that takes connections, or, behind a proxy, at
 /// its own place.
-pub(crate) async fn connect(service: &Service, instance: &Instance) -> Result<Stream, String> {
+///
+/// # Errors
+/// [`ConnectError`].
+pub(crate) async fn connect(
+    service: &Service,
+    instance: &Instance,
+) -> Result<Stream, ConnectError> {
     let listeners = service.slots.listeners();
     let mut slots = listeners.iter().zip(&instance.slots);
     if let Some((listener, slot)) = slots.find(|(listener, _)| listener.is_stream()) {
-        let connected = listener::probe_connect(listener, *slot).await;
-        return connected.map_err(|error| error.to_string());
+        return Ok(listener::probe_connect(listener, *slot).await?);
     }
+    let at = |place: String| move |source| ConnectError::Place { place, source };
     match &instance.place {
         Some(BackendAddress::Port(port)) => {
             let address = BackendAddress::address(*port);
-            let connected = Stream::tcp(address).await;
-            connected.map_err(|error| format!("{address}: {error}"))
+            Stream::tcp(address).await.map_err(at(address.to_string()))
         }
         Some(BackendAddress::Socket(path)) => {
-            let connected = Stream::unix(path).await;
-            connected.map_err(|error| format!("{}: {error}", path.display()))
+            Stream::unix(path).await.map_err(at(path.display().to_string()))
         }
-        None => Err("the service has no listener to probe".to_owned()),
+        None => Err(ConnectError::NoListener),
     }
 }
 

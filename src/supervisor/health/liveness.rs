@@ -17,8 +17,8 @@ async fn remind_proxy(service: &Rc<Service>, crew: &Crew) {
     if !config.proxy.as_ref().is_some_and(proxy::forgets) || crew.duty.get() != Duty::Live {
         return;
     }
-    if let Err(why) = service.point_proxy(crew).await {
-        tracing::error!(service = %service.name, why, "the proxy does not send connections to the live release");
+    if let Err(error) = service.point_proxy(crew).await {
+        tracing::error!(service = %service.name, why = %error, "the proxy does not send connections to the live release");
     }
 }
 

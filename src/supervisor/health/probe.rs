@@ -1,6 +1,7 @@
 //! Probes: their results, and how they ask.
 
 use std::collections::VecDeque;
+use std::fmt::Display;
 use std::future::Future;
 use std::time::Duration;
 
@@ -89,7 +90,7 @@ pub(crate) fn too_late(limit: Duration) -> String {
 
 /// `GET` over the connection that `connect` makes; 200 to 399 is good.
 pub(crate) async fn http(
-    connect: impl Future<Output = Result<Stream, String>>,
+    connect: impl Future<Output = Result<Stream, impl Display>>,
     authority: &str,
     path: &str,
     limit: Duration,
@@ -116,7 +117,7 @@ pub(crate) enum FetchError {
 /// # Errors
 /// [`FetchError`].
 pub(crate) async fn fetch(
-    connect: impl Future<Output = Result<Stream, String>>,
+    connect: impl Future<Output = Result<Stream, impl Display>>,
     authority: &str,
     path: &str,
     limits: Limits,
@@ -127,7 +128,7 @@ pub(crate) async fn fetch(
     let answer = http_client::exchange(connect, request, limits).await;
     let answer = answer.map_err(|error| match error {
         HttpError::Late => FetchError::Late,
-        HttpError::Connect(why) => FetchError::Failed(why),
+        HttpError::Connect(error) => FetchError::Failed(error.to_string()),
         HttpError::Exchange(error) => failed(format!(": {}", http_text(&error))),
         HttpError::TooLong => failed(format!(": {error}")),
     })?;
@@ -165,7 +166,7 @@ mod tests {
     async fn probe(answer: &'static [u8]) -> Probe {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let connect = async { Ok(Stream::tcp(address).await.unwrap()) };
+        let connect = Stream::tcp(address);
         let serve = async {
             let (mut client, _) = listener.accept().await.unwrap();
             let mut buffer = [0; 1024];

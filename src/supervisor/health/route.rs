@@ -5,6 +5,7 @@
 //! and what it sends to one port is passed on to it (`pg_isready -p {probe_port}`).
 
 use std::cell::RefCell;
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 
@@ -15,8 +16,19 @@ use crate::keeper::protocol::LaunchSpec;
 use crate::supervisor::health::connection;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::Instance;
-use crate::supervisor::sockets::listener::Listener;
+use crate::supervisor::sockets::listener::{Listener, ListenerError};
 use crate::supervisor::sockets::reuseport_group::Group;
+
+/// Why there is no such way.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RouteError {
+    /// An address could not be led to the process.
+    #[error(transparent)]
+    Rule(#[from] ListenerError),
+    /// A port could not be opened.
+    #[error("a port for a check: {0}")]
+    Port(#[source] io::Error),
+}
 
 /// The way to one process.
 #[derive(Debug)]
@@ -30,25 +42,24 @@ impl Route {
     /// Opens the way; `number` makes it another than any at the same time.
     ///
     /// # Errors
-    /// What could not be had.
+    /// [`RouteError`].
     pub(crate) async fn open(
         service: &Rc<Service>,
         instance: &Rc<Instance>,
         number: u64,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, RouteError> {
         let [.., high, low] = number.to_be_bytes();
         let ip = Ipv4Addr::new(127, 83, high, low.max(1));
         let mut way =
             Self { source: SocketAddr::new(ip.into(), 0), groups: Vec::new(), port: None };
         for (listener, slot) in service.slots.listeners().iter().zip(&instance.slots) {
             let Listener::Group(group) = listener else { continue };
-            let added = group.borrow_mut().add_rule(way.source, *slot);
-            added.map_err(|error| error.to_string())?;
+            group.borrow_mut().add_rule(way.source, *slot)?;
             way.groups.push(Rc::clone(group));
         }
         if service.config().is_called_by_streams() {
             let opened = pass_on(service, instance).await;
-            way.port = Some(opened.map_err(|error| format!("a port for a check: {error}"))?);
+            way.port = Some(opened.map_err(RouteError::Port)?);
         }
         Ok(way)
     }
@@ -79,7 +90,7 @@ impl Drop for Route {
 async fn pass_on(
     service: &Rc<Service>,
     instance: &Rc<Instance>,
-) -> std::io::Result<(u16, JoinHandle<()>)> {
+) -> io::Result<(u16, JoinHandle<()>)> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let port = listener.local_addr()?.port();
     let (service, instance) = (Rc::clone(service), Rc::clone(instance));

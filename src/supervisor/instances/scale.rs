@@ -8,10 +8,12 @@ use crate::core::ids::InstanceIndex;
 use crate::os::clock;
 use crate::supervisor::health::check;
 use crate::supervisor::instances::retire;
-use crate::supervisor::instances::start;
+use crate::supervisor::instances::start::{self, StartError};
+use crate::supervisor::proxy::EntryError;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::condition::Source;
 use crate::supervisor::service::instances::{Crew, Instance};
+use crate::supervisor::sockets::slots::SlotError;
 use crate::text;
 
 /// How often it is looked whether an operation is over.
@@ -32,7 +34,8 @@ pub(crate) fn begin(service: &Rc<Service>) {
             }
             match one_step(&service, &crew).await {
                 Ok(()) => drop(service.condition.resolve(Source::Scale)),
-                Err(why) => {
+                Err(error) => {
+                    let why = error.to_string();
                     tracing::error!(service = %service.name, why, "changing the number of instances");
                     service.condition.report(Source::Scale, why);
                     break;
@@ -51,7 +54,35 @@ fn due(service: &Service) -> Option<Rc<Crew>> {
     is_due.then_some(crew)
 }
 
-async fn one_step(service: &Rc<Service>, crew: &Rc<Crew>) -> Result<(), String> {
+/// Why there are not as many instances as the configuration asks for.
+#[derive(Debug, thiserror::Error)]
+enum ScaleError {
+    /// Another one could not be started.
+    #[error("instance {index}: {source}")]
+    Start {
+        /// Which.
+        index: InstanceIndex,
+        /// The reason.
+        #[source]
+        source: StartError,
+    },
+    /// It was started, and did not answer in time.
+    #[error("instance {index} did not come up: {why}")]
+    Silent {
+        /// Which.
+        index: InstanceIndex,
+        /// What its last probe said.
+        why: String,
+    },
+    /// Connections could not be steered.
+    #[error(transparent)]
+    Steer(#[from] SlotError),
+    /// The outside proxy could not be pointed at them.
+    #[error(transparent)]
+    Proxy(#[from] EntryError),
+}
+
+async fn one_step(service: &Rc<Service>, crew: &Rc<Crew>) -> Result<(), ScaleError> {
     let wanted = usize::from(service.config().settings.instances);
     let mut instances = crew.instances();
     instances.sort_by_key(|instance| instance.index);
@@ -67,10 +98,14 @@ async fn one_step(service: &Rc<Service>, crew: &Rc<Crew>) -> Result<(), String> 
 }
 
 /// One more: it gets connections once it answers.
-async fn more(service: &Rc<Service>, crew: &Rc<Crew>, index: InstanceIndex) -> Result<(), String> {
+async fn more(
+    service: &Rc<Service>,
+    crew: &Rc<Crew>,
+    index: InstanceIndex,
+) -> Result<(), ScaleError> {
     let health = &crew.settings.health;
     let started = start::start_one(service, crew, index).await;
-    let instance = started.map_err(|error| format!("instance {index}: {error}"))?;
+    let instance = started.map_err(|source| ScaleError::Start { index, source })?;
     let until = clock::tick().after_ms(text::ms(health.deadline));
     let mut n_good = 0;
     while n_good < health.rise {
@@ -80,7 +115,7 @@ async fn more(service: &Rc<Service>, crew: &Rc<Crew>, index: InstanceIndex) -> R
         if clock::tick() >= until {
             let why = probe.why().unwrap_or("its probes").to_owned();
             fewer(service, crew, &instance).await;
-            return Err(format!("instance {index} did not come up: {why}"));
+            return Err(ScaleError::Silent { index, why });
         }
     }
     instance.ready.set(true);
@@ -92,14 +127,14 @@ async fn more(service: &Rc<Service>, crew: &Rc<Crew>, index: InstanceIndex) -> R
 async fn fewer(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instance>) {
     instance.joined.set(false);
     instance.wanted.set(false);
-    if let Err(why) = lead(service, crew).await {
-        tracing::error!(service = %service.name, why, "steering away from an instance");
+    if let Err(error) = lead(service, crew).await {
+        tracing::error!(service = %service.name, why = %error, "steering away from an instance");
     }
     retire::stop_one(service, crew, instance).await;
 }
 
-async fn lead(service: &Rc<Service>, crew: &Rc<Crew>) -> Result<(), String> {
-    service.steer_again().map_err(|error| error.to_string())?;
+async fn lead(service: &Rc<Service>, crew: &Rc<Crew>) -> Result<(), ScaleError> {
+    service.steer_again()?;
     service.point_proxy(crew).await?;
     service.tend();
     Ok(())

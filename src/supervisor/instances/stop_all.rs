@@ -5,16 +5,15 @@ use std::rc::Rc;
 
 use crate::supervisor::instances::retire;
 use crate::supervisor::service::Service;
-use crate::supervisor::sockets::slots::Queue;
+use crate::supervisor::sockets::slots::{Queue, SlotError};
 
 /// Holds new connections and stops all instances, for a cold start of a single-instance program.
 ///
 /// # Errors
 /// When the connections could not be held.
-pub(crate) async fn clear(service: &Rc<Service>) -> Result<(), String> {
+pub(crate) async fn clear(service: &Rc<Service>) -> Result<(), SlotError> {
     let owned = |listener| service.owned_slots(listener);
-    let held = service.slots.hold(service.link(), Queue::Stays, owned).await;
-    held.map_err(|error| error.to_string())?;
+    service.slots.hold(service.link(), Queue::Stays, owned).await?;
     stop_all(service).await;
     Ok(())
 }

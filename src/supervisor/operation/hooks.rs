@@ -18,12 +18,13 @@ use crate::core::ids::ReleaseId;
 use crate::core::operation::machine::{Event as Step, Kind};
 use crate::core::operation::point::Point;
 use crate::core::time::Tick;
-use crate::store::release;
+use crate::store::release::{self, ReleaseError};
 use crate::supervisor::operation::assignment::Assignment;
 use crate::supervisor::operation::phases;
 use crate::supervisor::operation::phases::hold;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::phase_result::PhaseResult;
+use crate::supervisor::tasks::hook_error::HookError;
 use crate::supervisor::tasks::hook_run::Call;
 use crate::supervisor::tasks::hook_state::{Mark, Noting};
 
@@ -41,7 +42,7 @@ pub(crate) async fn at(
         None => match call(service, assignment, kind, point) {
             Ok(Some(call)) => run(service, noting, &call, parked, &mut warnings).await,
             Ok(None) => Ok(()),
-            Err(why) => Err(why),
+            Err(error) => Err(error.into()),
         },
     };
     let Assignment { release, generation, .. } = *assignment;
@@ -50,23 +51,20 @@ pub(crate) async fn at(
         (Ok(()), Point::BeforeFlip) if !is_whole() => phases::died(service, generation, release),
         (Ok(()), _) => PhaseResult::ok(""),
         // What their failure means is in the warnings of the end.
-        (Err(why), Point::AfterFlip | Point::AfterCommit | Point::AfterRollback) => {
-            PhaseResult::not(Step::Failed, why)
+        (Err(error), Point::AfterFlip | Point::AfterCommit | Point::AfterRollback) => {
+            PhaseResult::not(Step::Failed, error.to_string())
         }
-        (Err(why), _) => PhaseResult::failed(why),
+        (Err(error), _) => PhaseResult::failed(error.to_string()),
     };
     result.with_warnings(warnings)
 }
 
 /// How the hooks of a point have ended that have been begun: they are not run again.
-pub(super) fn outcome(mark: &Mark, point: Point) -> Result<(), String> {
-    let name = point.name();
+pub(super) fn outcome(mark: &Mark, point: Point) -> Result<(), HookError> {
     match mark {
         Mark::Good => Ok(()),
-        Mark::Begun => Err(format!(
-            "hook {name}: interrupted when the supervisor went down, and not run again"
-        )),
-        Mark::Failed(why) => Err(why.clone()),
+        Mark::Begun => Err(HookError::Interrupted { point }),
+        Mark::Failed(why) => Err(HookError::Recorded(why.clone())),
     }
 }
 
@@ -76,13 +74,13 @@ async fn run(
     call: &Call,
     parked: Option<Tick>,
     warnings: &mut Vec<String>,
-) -> Result<(), String> {
+) -> Result<(), HookError> {
     let point = call.point;
-    if let Err(why) = noting.begin(point) {
+    if let Err(error) = noting.begin(point) {
         if point == Point::AfterCommit || point == Point::AfterRollback {
-            warnings.push(why.clone());
+            warnings.push(error.to_string());
         }
-        return Err(why);
+        return Err(error);
     }
     noting.show(point);
     let ended = match point {
@@ -94,7 +92,7 @@ async fn run(
             call.run_all(service, limit).await
         }
     };
-    noting.end(point, &ended.clone().map(|()| call.commands()));
+    noting.end(point, ended.as_ref().map(|()| call.commands()));
     ended
 }
 
@@ -104,7 +102,7 @@ fn call(
     assignment: &Assignment,
     kind: Kind,
     point: Point,
-) -> Result<Option<Call>, String> {
+) -> Result<Option<Call>, ReleaseError> {
     let live = || service.live_crew().map(|crew| (crew.release, crew.settings.clone()));
     let (of, before) = match point {
         Point::BeforeStop => (live(), None),
@@ -127,7 +125,7 @@ fn call(
 
 /// `abort` does not wait for hooks after the end.
 pub(crate) fn abort(noting: &mut Noting<'_>, point: Point) {
-    noting.end(point, &Err(format!("hook {}: ended by abort", point.name())));
+    noting.end(point, Err(&HookError::Aborted { point }));
 }
 
 /// The bake, with `after_flip` beside it: a candidate that turns bad meanwhile is left at once, and
@@ -147,8 +145,8 @@ pub(crate) async fn beside_bake(
     let (Some(call), Some(crew)) = (call, service.fleet.get(assignment.generation)) else {
         return bake.await;
     };
-    if let Err(why) = noting.begin(point) {
-        warnings.push(why);
+    if let Err(error) = noting.begin(point) {
+        warnings.push(error.to_string());
         return bake.await;
     }
     let mut deaths = crew.n_ends.subscribe();
@@ -175,13 +173,15 @@ pub(crate) async fn beside_bake(
         }
     }
     if let Some(ended) = &ended {
-        noting.end(point, &ended.clone().map(|()| call.commands()));
+        noting.end(point, ended.as_ref().map(|()| call.commands()));
     }
     baked
 }
 
 /// The release that is brought in, with the settings it is sealed with.
-fn candidate(service: &Service, assignment: &Assignment) -> Result<(ReleaseId, Settings), String> {
-    let settings = release::settings(&service.paths, assignment.release);
-    settings.map(|settings| (assignment.release, settings)).map_err(|error| error.to_string())
+fn candidate(
+    service: &Service,
+    assignment: &Assignment,
+) -> Result<(ReleaseId, Settings), ReleaseError> {
+    Ok((assignment.release, release::settings(&service.paths, assignment.release)?))
 }

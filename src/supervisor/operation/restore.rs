@@ -300,8 +300,9 @@ async fn prove(service: &Rc<Service>, hand: &Hand<'_>) -> Result<String, Restore
 
 /// The restored data is the data from here on; failures are now reported, not undone.
 async fn go_forward(service: &Rc<Service>, crew: &Rc<Crew>, target: ReleaseId) {
-    let steered = service.steer_to(crew, Duty::Live).map_err(|error| error.to_string());
-    let pointed = service.point_proxy(crew).await;
+    let text = |error: &dyn std::error::Error| error.to_string();
+    let steered = service.steer_to(crew, Duty::Live).map_err(|error| text(&error));
+    let pointed = service.point_proxy(crew).await.map_err(|error| text(&error));
     revive(service, crew);
     service.tend();
     let op = service.durable.state().last_good.map_or(0, |good| good.op);
@@ -310,7 +311,8 @@ async fn go_forward(service: &Rc<Service>, crew: &Rc<Crew>, target: ReleaseId) {
         state.last_good = Some(served);
         state.standby = None;
     });
-    let trouble = steered.err().or(pointed.err()).or(saved.err().map(|error| error.to_string()));
+    let saved = saved.map_err(|error| text(&error));
+    let trouble = steered.and(pointed).and(saved).err();
     service.condition.serves();
     match trouble {
         Some(why) => service.condition.report(Source::Restore, why),
@@ -332,8 +334,8 @@ pub(crate) async fn undo(service: &Rc<Service>) -> Result<(), RestoreError> {
     let Some(hand) = Hand::of(service, log) else {
         return Err(RestoreError::NotConfigured);
     };
-    if let Err(why) = stop_all::clear(service).await {
-        tracing::error!(service = %service.name, why, "keeping connections waiting");
+    if let Err(error) = stop_all::clear(service).await {
+        tracing::error!(service = %service.name, why = %error, "keeping connections waiting");
     }
     service.routing.clear();
     undo_holding(service, &hand, &restoration).await

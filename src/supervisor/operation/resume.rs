@@ -316,11 +316,11 @@ fn resume(
     let mut findings = Findings { why: why(records), ..Findings::default() };
     let hook_passed = match last {
         Phase::Hook(point) => match hooks.get(point).map(|mark| hooks::outcome(mark, point)) {
-            Some(Err(why)) if !point.is_afterwards() => {
-                findings.blame(why);
+            Some(Err(error)) if !point.is_afterwards() => {
+                findings.blame(error.to_string());
                 false
             }
-            ended => ended == Some(Ok(())),
+            ended => matches!(ended, Some(Ok(()))),
         },
         _ => false,
     };

@@ -185,7 +185,7 @@ fn lead_in(service: &Rc<Service>, crew: &Rc<Crew>) {
                     service.condition.resolve(Source::Proxy);
                     return;
                 }
-                Err(why) => service.condition.report(Source::Proxy, why),
+                Err(error) => service.condition.report(Source::Proxy, error.to_string()),
             };
             tokio::time::sleep(backoff.pause()).await;
         }

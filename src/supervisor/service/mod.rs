@@ -199,7 +199,7 @@ impl Service {
     ///
     /// # Errors
     /// The proxy's error; the proxy then keeps its previous upstreams.
-    pub(crate) async fn point_proxy(&self, crew: &Crew) -> Result<(), String> {
+    pub(crate) async fn point_proxy(&self, crew: &Crew) -> Result<(), proxy::EntryError> {
         let config = self.config();
         let Some(proxy) = &config.proxy else { return Ok(()) };
         let upstreams: Vec<proxy::Upstream> = crew
@@ -212,7 +212,7 @@ impl Service {
                 BackendAddress::Socket(path) => Some(proxy::Upstream::Unix(path.clone())),
             })
             .collect();
-        proxy::flip(proxy, &upstreams).await.map_err(|error| error.to_string())
+        proxy::flip(proxy, &upstreams).await
     }
 
     /// Takes care of the slots that no process owns.

@@ -31,8 +31,8 @@ pub(crate) async fn run(service: &Rc<Service>, crew: &Crew) {
             settings: crew.settings.clone(),
             before: None,
         };
-        if let Err(why) = call.run_each(service).await {
-            tracing::warn!(service = %service.name, release = %crew.release, why, "stopped all the same");
+        if let Err(error) = call.run_each(service).await {
+            tracing::warn!(service = %service.name, release = %crew.release, why = %error, "stopped all the same");
         }
     }
 }

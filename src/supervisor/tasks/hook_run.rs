@@ -9,6 +9,7 @@ use crate::core::ids::{OpId, ReleaseId};
 use crate::core::operation::machine::Kind;
 use crate::core::operation::point::Point;
 use crate::supervisor::service::Service;
+use crate::supervisor::tasks::hook_error::HookError;
 use crate::supervisor::tasks::task::{self, Task};
 
 /// A point's hooks, ready to be run.
@@ -67,15 +68,15 @@ impl Call {
         service: &Rc<Service>,
         hook: &Hook,
         limit: Duration,
-    ) -> Result<(), String> {
+    ) -> Result<(), HookError> {
         let oneshot = self.oneshot(service, hook, limit);
-        let what = format!("{} ({})", oneshot.name, hook.command.join(" "));
-        let why = match task::run(service, oneshot).await {
-            Ok(ended) if ended.is_good() => return Ok(()),
-            Ok(ended) => format!("{what}: {}", ended.why()),
-            Err(error) => error.to_string(),
-        };
-        Err(format!("{why}\nits output: {}", self.log(service).display()))
+        let hook = format!("{} ({})", oneshot.name, hook.command.join(" "));
+        let output = self.log(service);
+        match task::run(service, oneshot).await {
+            Ok(ended) if ended.is_good() => Ok(()),
+            Ok(ended) => Err(HookError::Command { hook, ended, output }),
+            Err(source) => Err(HookError::Task { source, output }),
+        }
     }
 
     /// All of them, to the first that fails.
@@ -83,7 +84,7 @@ impl Call {
         &self,
         service: &Rc<Service>,
         limit: impl Fn(Duration) -> Duration,
-    ) -> Result<(), String> {
+    ) -> Result<(), HookError> {
         for hook in &self.hooks {
             self.run_one(service, hook, limit(hook.deadline)).await?;
         }
@@ -91,12 +92,12 @@ impl Call {
     }
 
     /// Each of them, whatever becomes of the others.
-    pub(crate) async fn run_each(&self, service: &Rc<Service>) -> Result<(), String> {
-        let mut whys = Vec::new();
+    pub(crate) async fn run_each(&self, service: &Rc<Service>) -> Result<(), HookError> {
+        let mut errors = Vec::new();
         for hook in &self.hooks {
-            whys.extend(self.run_one(service, hook, hook.deadline).await.err());
+            errors.extend(self.run_one(service, hook, hook.deadline).await.err());
         }
-        if whys.is_empty() { Ok(()) } else { Err(whys.join("\n")) }
+        if errors.is_empty() { Ok(()) } else { Err(HookError::Several(errors)) }
     }
 
     pub(crate) fn commands(&self) -> String {

@@ -10,6 +10,7 @@ use crate::core::time::Tick;
 use crate::os::clock;
 use crate::store::journal::{Journal, Record};
 use crate::supervisor::service::operation::Operation;
+use crate::supervisor::tasks::hook_error::HookError;
 
 /// How far the hooks of each point have come.
 #[derive(Debug, Default)]
@@ -91,22 +92,25 @@ impl<'a> Noting<'a> {
     }
 
     /// On the disk before the first command begins: that is what makes it at most once.
-    pub(crate) fn begin(&mut self, point: Point) -> Result<(), String> {
+    pub(crate) fn begin(&mut self, point: Point) -> Result<(), HookError> {
         let name = Phase::Hook(point).name();
         self.begun = clock::tick();
         let written = self.journal.announce(&Record::start(&name, "", None));
-        written.map_err(|error| format!("hook {}: not run: {error}", point.name()))?;
+        written.map_err(|source| HookError::NotRun { point, source })?;
         self.marks.0.insert(point, Mark::Begun);
         self.tell(name, PhaseState::Start, String::new());
         Ok(())
     }
 
     /// How they ended: their commands, or why they did not.
-    pub(crate) fn end(&mut self, point: Point, ended: &Result<String, String>) {
+    pub(crate) fn end(&mut self, point: Point, ended: Result<String, &HookError>) {
         let name = Phase::Hook(point).name();
         let (state, detail, mark) = match ended {
-            Ok(commands) => (PhaseState::Ok, commands.clone(), Mark::Good),
-            Err(why) => (PhaseState::Fail, why.clone(), Mark::Failed(why.clone())),
+            Ok(commands) => (PhaseState::Ok, commands, Mark::Good),
+            Err(error) => {
+                let why = error.to_string();
+                (PhaseState::Fail, why.clone(), Mark::Failed(why))
+            }
         };
         self.marks.0.insert(point, mark);
         let ms = clock::tick().since_ms(self.begun);

@@ -32,6 +32,5 @@ async fn public(service: &Rc<Service>, path: &str, timeout: Duration) -> Probe {
     let Some(listener) = listeners.iter().find(|listener| listener.is_stream()) else {
         return Probe::good();
     };
-    let connect = async { listener::connect(listener).await.map_err(|error| error.to_string()) };
-    probe::http(connect, &connection::authority(service), path, timeout).await
+    probe::http(listener::connect(listener), &connection::authority(service), path, timeout).await
 }

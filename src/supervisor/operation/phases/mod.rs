@@ -150,8 +150,8 @@ pub(super) async fn flip(
     if let Err(why) = begin_trial(service, assignment, kind) {
         return PhaseResult::failed(why);
     }
-    if let Err(why) = service.point_proxy(&crew).await {
-        return PhaseResult::failed(why);
+    if let Err(error) = service.point_proxy(&crew).await {
+        return PhaseResult::failed(error.to_string());
     }
     let begun = clock::monotonic_ns();
     if let Err(error) = service.steer_to(&crew, Duty::Trial) {

@@ -46,8 +46,8 @@ pub(crate) async fn start(
 ) -> PhaseResult {
     if succession == Succession::InTurn {
         parked.get_or_insert_with(clock::tick);
-        if let Err(why) = stop_all::clear(service).await {
-            return PhaseResult::not(Step::Failed, why);
+        if let Err(error) = stop_all::clear(service).await {
+            return PhaseResult::not(Step::Failed, error.to_string());
         }
     }
     discard_rung(service, rungs.left.take()).await;
@@ -138,7 +138,8 @@ pub(crate) async fn flip(
     let Some(crew) = crew else {
         return PhaseResult::not(Step::Failed, "its processes are gone");
     };
-    if let Err(why) = service.point_proxy(&crew).await {
+    if let Err(error) = service.point_proxy(&crew).await {
+        let why = error.to_string();
         return PhaseResult::not(Step::Failed, why.clone()).with_warnings([why]);
     }
     let begun = clock::monotonic_ns();
