@@ -18,7 +18,7 @@ pub const CIRCLE: Ratchet = ratchet("files in the largest circle", 3);
 /// Arrows from a room of the supervisor to one above it.
 pub const UPWARD: Ratchet = ratchet("upward arrows", 0);
 /// Functions of `src`, its tests left out, with more lines than [`LONG_LINES`].
-pub const LONG: Ratchet = ratchet("functions over 70 lines", 1);
+pub const LONG: Ratchet = ratchet("functions over 70 lines", 0);
 /// Items of the supervisor that are `pub` without a limit. It has slack, so that not every change
 /// of a few items has to touch it.
 pub const PUBLIC: Ratchet =

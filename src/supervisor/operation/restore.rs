@@ -175,7 +175,14 @@ fn tell(events: &Events, name: &str, state: PhaseState, begun: Tick, detail: &st
     tell_event(events, phase_event(name, state, begun, detail));
 }
 
-/// From the hold of the connections to a proven release on the restored data.
+/// Why the data is as it was.
+struct Refused {
+    why: String,
+    exit: Exit,
+}
+
+/// From the hold of the connections to a proven release on the restored data. Where that is refused,
+/// the last good release is started on the data as it is.
 async fn replace(
     service: &Rc<Service>,
     hand: &Hand<'_>,
@@ -184,40 +191,34 @@ async fn replace(
     unsaved: bool,
     events: &Events,
 ) -> Result<(), Trouble> {
-    let refused =
-        |why: &str, exit| refusal::refusal(service, "restored", why, exit, &["status", "logs"]);
     // No other task starts the release meanwhile.
     let turn = service.activity.starting().await;
+    let replaced = replace_alone(service, hand, receipt, actor, unsaved, events).await;
+    drop(turn);
+    let Err(Refused { why, exit }) = replaced else { return Ok(()) };
+    start_last_good::bring_up(service).await;
+    Err(refusal::refusal(service, "restored", &why, exit, &["status", "logs"]))
+}
+
+async fn replace_alone(
+    service: &Rc<Service>,
+    hand: &Hand<'_>,
+    receipt: &Receipt,
+    actor: &str,
+    unsaved: bool,
+    events: &Events,
+) -> Result<(), Refused> {
     let begun = clock::tick();
-    if let Err(why) = stop_all::clear(service).await {
-        drop(turn);
-        start_last_good::bring_up(service).await;
-        return Err(refused(&format!("connections cannot be kept waiting: {why}"), Exit::Internal));
+    if let Err(error) = stop_all::clear(service).await {
+        let why = format!("connections cannot be kept waiting: {error}");
+        return Err(Refused { why, exit: Exit::Internal });
     }
     service.routing.clear();
     tell(events, "stop_old", PhaseState::Ok, begun, "connections wait");
-    let begun = clock::tick();
-    let before = match saved(hand).await {
-        Ok(before) => Some(before),
-        Err(why) if unsaved => {
-            tell(events, "backup", PhaseState::Fail, begun, &format!("{why}; ignored (--unsaved)"));
-            None
-        }
-        Err(why) => {
-            drop(turn);
-            start_last_good::bring_up(service).await;
-            let why =
-                format!("the live data cannot be backed up: {why}; --unsaved restores without");
-            return Err(refused(&why, Exit::BackupFailed));
-        }
-    };
-    if let Some(before) = &before {
-        tell(events, "backup", PhaseState::Ok, begun, &before.id);
-    }
     let restoration = Restoration {
         version: 1,
         backup: receipt.id.clone(),
-        before: before.map(|before| before.id),
+        before: save_present(hand, unsaved, events).await?,
         actor: actor.to_owned(),
         at: clock::now_rfc3339(),
     };
@@ -227,12 +228,9 @@ async fn replace(
         Err(error) => Err(RestoreError::Record(error)),
     };
     if let Err(error) = put {
-        let why = error.to_string();
-        tell(events, "restore", PhaseState::Fail, begun, &why);
-        let back = back_text(&restoration, undo_holding(service, hand, &restoration).await);
-        drop(turn);
-        start_last_good::bring_up(service).await;
-        return Err(refused(&format!("{why}\n{back}"), Exit::BackupFailed));
+        tell(events, "restore", PhaseState::Fail, begun, &error.to_string());
+        let why = undo_text(service, hand, &restoration, &error).await;
+        return Err(Refused { why, exit: Exit::BackupFailed });
     }
     tell(events, "restore", PhaseState::Ok, begun, "");
     let begun = clock::tick();
@@ -246,14 +244,47 @@ async fn replace(
             Ok(())
         }
         Err(error) => {
-            let why = error.to_string();
-            tell(events, "gate", PhaseState::Fail, begun, &why);
-            let back = back_text(&restoration, undo_holding(service, hand, &restoration).await);
-            drop(turn);
-            start_last_good::bring_up(service).await;
-            Err(refused(&format!("{why}\n{back}"), Exit::GateFailed))
+            tell(events, "gate", PhaseState::Fail, begun, &error.to_string());
+            let why = undo_text(service, hand, &restoration, &error).await;
+            Err(Refused { why, exit: Exit::GateFailed })
         }
     }
+}
+
+/// Saves the present data, and returns the backup that holds it: none when it cannot be saved and
+/// need not be.
+async fn save_present(
+    hand: &Hand<'_>,
+    unsaved: bool,
+    events: &Events,
+) -> Result<Option<String>, Refused> {
+    let begun = clock::tick();
+    match saved(hand).await {
+        Ok(before) => {
+            tell(events, "backup", PhaseState::Ok, begun, &before.id);
+            Ok(Some(before.id))
+        }
+        Err(why) if unsaved => {
+            tell(events, "backup", PhaseState::Fail, begun, &format!("{why}; ignored (--unsaved)"));
+            Ok(None)
+        }
+        Err(why) => {
+            let why =
+                format!("the live data cannot be backed up: {why}; --unsaved restores without");
+            Err(Refused { why, exit: Exit::BackupFailed })
+        }
+    }
+}
+
+/// Undoes a restore that failed for this reason, and says what the data is.
+async fn undo_text(
+    service: &Rc<Service>,
+    hand: &Hand<'_>,
+    restoration: &Restoration,
+    error: &RestoreError,
+) -> String {
+    let back = back_text(restoration, undo_holding(service, hand, restoration).await);
+    format!("{error}\n{back}")
 }
 
 fn back_text(restoration: &Restoration, undone: Result<(), RestoreError>) -> String {
