@@ -7,6 +7,9 @@ fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().skip(1).collect();
     match args.first().and_then(|verb| verb.to_str()) {
         Some(halley_sup::os::launch::VERB) => halley_sup::os::launch::main(&args[1..]),
+        Some(halley_sup::os::isolate::TRIAL_VERB) => {
+            halley_sup::os::isolate::trial_main(&args[1..])
+        }
         Some(halley_sup::supervisor::VERB) => halley_sup::supervisor::main(&args[1..]),
         Some(halley_sup::forward::VERB) => halley_sup::forward::main(&args[1..]),
         Some(halley_sup::demo::service::VERB) => halley_sup::demo::service::main(&args[1..]),

@@ -11,7 +11,7 @@ use crate::cli::{Common, Own, exit, out};
 use crate::config;
 use crate::config::model::{Config, Listen};
 use crate::core::exit::Exit;
-use crate::os::{listen, steer};
+use crate::os::{isolate, listen, steer};
 
 /// Check kernel and host support
 #[derive(Debug, Args)]
@@ -38,7 +38,7 @@ struct Finding {
 impl Own for Doctor {
     fn perform(self) -> ExitCode {
         let path = config::locate(self.common.config);
-        let mut findings = vec![steering(), interception()];
+        let mut findings = vec![steering(), interception(), isolation()];
         findings.extend(kernel());
         findings.push(migration());
         match config::load(&path) {
@@ -107,6 +107,26 @@ fn interception() -> Finding {
     } else {
         let next = "use inherit where a program takes sockets (LISTEN_FDS), else port";
         finding(Grade::Warn, "this kernel does not report bind(): no handoff intercept", next)
+    }
+}
+
+/// Tried as well, for the user that asks.
+fn isolation() -> Finding {
+    let tried = tempfile::tempdir().map_err(|error| error.to_string());
+    match tried.and_then(|dir| isolate::attempt(dir.path()).map_err(|why| why.to_string())) {
+        Ok(()) => {
+            finding(Grade::Ok, "isolation works: rehearsals see a copy in the place of data", "")
+        }
+        Err(why) if isolate::has_landlock() => {
+            let what =
+                format!("no mounts of its own for a rehearsal ({why}): Landlock protects data");
+            finding(Grade::Warn, what, "name data by variables, or run as root")
+        }
+        Err(why) => {
+            let what =
+                format!("rehearsals cannot be isolated ({why}): nothing is started on a copy");
+            finding(Grade::Warn, what, "run as root, or allow user namespaces")
+        }
     }
 }
 

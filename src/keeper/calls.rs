@@ -10,7 +10,7 @@ use crate::keeper::children::Watched;
 use crate::keeper::protocol::{ChildId, Refused};
 use crate::os::fence::{self, Destination, Passage};
 use crate::os::intercept::{self, Call};
-use crate::os::launch::{Catch, CatchAt};
+use crate::os::launch_spec::{Catch, CatchAt};
 use crate::os::wish::{Wanted, Wish};
 
 /// Calls of one program that are answered before the others have their turn.

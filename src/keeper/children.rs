@@ -8,7 +8,8 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 
 use crate::keeper::protocol::{ChildId, End, Identity, LaunchSpec, Reach};
 use crate::os::fence::Fence;
-use crate::os::launch::{self, Catch, LaunchError, Standard};
+use crate::os::launch::{self, LaunchError, Standard};
+use crate::os::launch_spec::Catch;
 use crate::os::proc;
 
 /// All children that are not forgotten.

@@ -12,7 +12,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use crate::os::fence::{Door, Fence, Otherwise, To, Via};
-pub use crate::os::launch::{Catch, CatchAt, LaunchSpec, LaunchUser, ListenFd};
+pub use crate::os::launch_spec::{Catch, CatchAt, LaunchSpec, LaunchUser, ListenFd};
 pub use crate::os::proc::Identity;
 
 /// The version of this protocol. The keeper refuses a supervisor with another one.

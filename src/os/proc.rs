@@ -15,7 +15,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use serde::{Deserialize, Serialize};
 
-use crate::os::launch::LaunchUser;
+use crate::os::launch_spec::LaunchUser;
 
 /// The environment name that marks every process of a child.
 pub const TOKEN: &str = "HALLEY_CHILD";

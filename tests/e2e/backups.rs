@@ -139,9 +139,9 @@ fn what_does_not_run_on_a_restored_state_gets_its_own_back() {
 #[test]
 fn a_crash_in_a_restore_brings_back_what_was_there() {
     // Its restore of live data waits until it is told to go on.
-    let restore = "case $HALLEY_SHARED in */scratch/*) ;; *) if [ -e $HALLEY_SHARED/hold ]; then \
-                   echo x > $HALLEY_SHARED/app.db; touch $HALLEY_SHARED/../half; sleep 1000; fi;; \
-                   esac; cp $HALLEY_BACKUP_DIR/dump $HALLEY_SHARED/app.db";
+    let restore = "if [ -z \"$HALLEY_REHEARSAL\" ] && [ -e $HALLEY_SHARED/hold ]; then \
+                   echo x > $HALLEY_SHARED/app.db; touch $HALLEY_SHARED/../half; sleep 1000; fi; \
+                   cp $HALLEY_BACKUP_DIR/dump $HALLEY_SHARED/app.db";
     let take = "cp $HALLEY_SHARED/app.db $HALLEY_BACKUP_DIR/dump";
     let config = format!(
         "[service.web.backup]\ndriver = \"command\"\ntake = [\"/bin/sh\", \"-c\", {take:?}]\n\
@@ -221,7 +221,7 @@ fn without_a_driver_there_is_nothing_to_back_up() {
 #[test]
 fn a_crash_in_a_backup_leaves_no_copy_and_no_command() {
     let take = "cp $HALLEY_SHARED/app.db $HALLEY_BACKUP_DIR/dump";
-    let restore = "if [ -e $HALLEY_BACKUP_DIR/../../../shared/hold ]; then \
+    let restore = "if [ -e $HALLEY_BACKUP_DIR/../../../hold ]; then \
                    touch $HALLEY_SHARED/half; exec sleep 1000; fi; \
                    cp $HALLEY_BACKUP_DIR/dump $HALLEY_SHARED/app.db";
     let config = format!(
@@ -231,7 +231,7 @@ fn a_crash_in_a_backup_leaves_no_copy_and_no_command() {
     let world = world(&config);
     world.release_path(&Build::default().write(&world)).expect(0);
     add(&world, 1);
-    fs::write(world.service_path("shared/hold"), "").unwrap();
+    fs::write(world.service_path("hold"), "").unwrap();
     let mut command = world.command(&["backup", "web"]);
     let mut client = command.stderr(std::process::Stdio::null()).spawn().unwrap();
     let scratch = world.service_path("scratch");
@@ -241,7 +241,7 @@ fn a_crash_in_a_backup_leaves_no_copy_and_no_command() {
     });
     // While it lasts nobody else is at the data.
     world.release(&[]).expect(9);
-    fs::remove_file(world.service_path("shared/hold")).unwrap();
+    fs::remove_file(world.service_path("hold")).unwrap();
     world.kill_supervisor();
     world.wait("scratch is swept", is_swept);
     drop(client.kill());

@@ -52,7 +52,7 @@ server.server_close()
 const MIGRATE: &str = r#"
 import db, os, sys, time
 shared = os.environ["HALLEY_SHARED"]
-on_copy = "/scratch/" in shared
+on_copy = "HALLEY_REHEARSAL" in os.environ
 for word in sys.argv[2:]:
     where, _, what = word.rpartition(":")
     if where and (where == "copy") != on_copy: continue

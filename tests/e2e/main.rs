@@ -13,6 +13,7 @@ mod five_minutes;
 mod handoffs;
 mod hooks;
 mod intercept;
+mod isolation;
 mod ledger_app;
 mod main_path;
 mod modes;

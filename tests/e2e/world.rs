@@ -115,9 +115,15 @@ impl World {
 
     /// Starts `halley-sup run` and waits until it can be asked.
     pub fn wake(&mut self) {
+        self.wake_under(&[]);
+    }
+
+    /// The same, started by another program that becomes it.
+    pub fn wake_under(&mut self, wrapper: &[&str]) {
         let log = fs::File::options().append(true).create(true).open(self.path("run.log")).unwrap();
-        let keeper = Command::new(BINARY)
-            .args(["run", "--config"])
+        let words = [wrapper, &[BINARY, "run", "--config"]].concat();
+        let keeper = Command::new(words[0])
+            .args(&words[1..])
             .arg(self.path("halley.toml"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())

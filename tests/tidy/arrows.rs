@@ -47,7 +47,10 @@ const ARROWS: &[Row] = &[
         exceptions: &[("supervisor::VERB", "the demo finds the supervisor's process to kill it")],
         ..row("demo", &["cli::out", "os", "text"])
     },
-    row("main", &["cli::main", "demo::service", "forward", "os::launch", "supervisor"]),
+    row(
+        "main",
+        &["cli::main", "demo::service", "forward", "os::isolate", "os::launch", "supervisor"],
+    ),
     row("lib", &[]),
 ];
 

@@ -18,8 +18,10 @@ use crate::supervisor::data::context::{Context, on_thread};
 pub(crate) use crate::supervisor::data::driver::Counts;
 use crate::supervisor::data::driver::Driver;
 use crate::supervisor::data::error::DataError;
-pub(crate) use crate::supervisor::data::site::Site;
+use crate::supervisor::data::isolation;
+pub(crate) use crate::supervisor::data::site::{Means, Site};
 use crate::supervisor::service::Service;
+use crate::supervisor::service::confinement::Confinement;
 use crate::supervisor::service::refusal;
 use crate::text;
 
@@ -38,10 +40,25 @@ pub(crate) struct Copied {
 }
 
 impl Copied {
-    /// What a program with these settings gets in its environment to work on it.
-    #[must_use]
-    pub(crate) fn env(&self, hand: &Hand<'_>, settings: &Settings) -> Vec<(String, String)> {
-        hand.driver().env(&hand.context, &self.site, settings)
+    /// By what programs are kept to it.
+    pub(crate) fn means(&self) -> &Means {
+        match &self.site {
+            Site::Scratch { means, .. } => means,
+            Site::Live => &Means::Mounts,
+        }
+    }
+
+    /// What programs of a release with these settings are kept to on it.
+    ///
+    /// # Errors
+    /// When that cannot be prepared.
+    pub(crate) fn confinement(
+        &self,
+        hand: &Hand<'_>,
+        release: ReleaseId,
+        settings: &Settings,
+    ) -> Result<Confinement, DataError> {
+        isolation::programs(&hand.context, hand.driver(), &self.site, release, settings)
     }
 }
 
@@ -101,6 +118,12 @@ pub(crate) async fn obstacles(service: &Rc<Service>) -> Vec<String> {
     };
     let refused = hand.driver().ready(&hand.context).await;
     refused.err().map(|why| format!("backup: {why}")).into_iter().collect()
+}
+
+/// By what programs are kept to a copy of the data here; nothing where no backup is configured.
+pub(crate) async fn means(service: &Rc<Service>) -> Option<Means> {
+    service.config().backup.as_ref()?;
+    Some(isolation::means(service).await)
 }
 
 /// Why there is no room for a backup and a copy of it.
@@ -197,7 +220,7 @@ pub(crate) async fn copy(hand: &Hand<'_>, receipt: &mut Receipt) -> Result<Copie
     checked.await.map_err(DataError::at(&from))??;
     let dir = service.paths.scratch().join(&receipt.id);
     hand.context.own_dir(&dir)?;
-    let site = Site::Scratch { dir };
+    let site = Site::Scratch { dir, means: isolation::means(service).await };
     let restored = match hand.driver().restore(&hand.context, &from, &site).await {
         Ok(()) => hand.inspect(&site).await,
         Err(why) => Err(why),
@@ -226,12 +249,12 @@ pub(crate) async fn discard(hand: &Hand<'_>, copied: Copied) {
 }
 
 async fn drop_site(hand: &Hand<'_>, site: &Site) {
-    let Site::Scratch { dir } = site else { return };
+    let Site::Scratch { dir, .. } = site else { return };
     if let Err(error) = hand.driver().discard(&hand.context, site).await {
         tracing::warn!(service = %hand.context.service.name, %error, "removing a copy");
     }
     let dir = dir.clone();
-    if let Err(error) = on_thread(move || fs::remove_tree(&dir)).await {
+    if let Err(error) = on_thread(move || isolation::discard(&dir)).await {
         tracing::warn!(service = %hand.context.service.name, %error, "removing a copy");
     }
 }
@@ -250,8 +273,8 @@ pub(crate) fn sweep(service: &Rc<Service>) {
         let hand = Hand::of(&service, service.paths.run().join("sweep.log"));
         for dir in left {
             match &hand {
-                Some(hand) => drop_site(hand, &Site::Scratch { dir }).await,
-                None => drop(fs::remove_tree(&dir)),
+                Some(hand) => drop_site(hand, &Site::Scratch { dir, means: Means::Mounts }).await,
+                None => drop(isolation::discard(&dir)),
             }
         }
     });

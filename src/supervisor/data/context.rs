@@ -12,6 +12,7 @@ use crate::os::{fs, proc};
 use crate::supervisor::data::error::DataError;
 use crate::supervisor::data::site::Site;
 use crate::supervisor::service::Service;
+use crate::supervisor::service::confinement::Confinement;
 use crate::supervisor::tasks::task::{self, Ended, Task};
 
 /// Variables with their values.
@@ -36,10 +37,23 @@ impl Context<'_> {
         env: Env,
         input: Option<String>,
     ) -> Result<Ended, DataError> {
+        self.run_confined(name, words, env, input, Confinement::default()).await
+    }
+
+    /// Runs one of the driver's tools, kept to what is given.
+    pub(crate) async fn run_confined(
+        &self,
+        name: &str,
+        words: &[&str],
+        env: Env,
+        input: Option<String>,
+        confinement: Confinement,
+    ) -> Result<Ended, DataError> {
         let oneshot = Task {
             name: name.to_owned(),
             words: words.iter().map(|word| (*word).to_owned()).collect(),
             env,
+            confinement,
             release: self.release,
             settings: self.settings.clone(),
             limit: self.limit,
@@ -50,14 +64,18 @@ impl Context<'_> {
     }
 
     /// A file or directory of the driver's, where this site has it. An absolute path below
-    /// `shared/` is one below `shared/`.
+    /// `shared/` is one below `shared/`; a link is followed, so that the copy has the place of what is
+    /// really there.
     pub(crate) fn path(&self, site: &Site, path: &Path) -> PathBuf {
-        let shared = self.service.paths.shared();
+        let shared = resolved(&self.service.paths.shared());
         let plain: PathBuf = path.components().filter(|part| *part != Component::CurDir).collect();
-        let path = plain.strip_prefix(&shared).unwrap_or(&plain);
+        let live = resolved(&joined(&shared, &plain));
         match site {
-            Site::Live => joined(&shared, path),
-            Site::Scratch { dir } => joined(dir, path.strip_prefix("/").unwrap_or(path)),
+            Site::Live => live,
+            Site::Scratch { dir, .. } => {
+                let below = live.strip_prefix(&shared).or(live.strip_prefix("/"));
+                joined(dir, below.unwrap_or(&live))
+            }
         }
     }
 
@@ -84,7 +102,7 @@ impl Context<'_> {
         path: Option<&Path>,
         own: Env,
     ) -> Env {
-        let Site::Scratch { dir } = site else { return Vec::new() };
+        let Site::Scratch { dir, .. } = site else { return Vec::new() };
         let mut moves = vec![(self.service.paths.shared(), dir.clone())];
         moves.extend(path.map(|path| (self.path(&Site::Live, path), self.path(site, path))));
         let mut env = settings.env.clone();
@@ -105,6 +123,12 @@ pub(crate) async fn on_thread<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
+/// A path without links; what is not there yet has those of its directory resolved.
+fn resolved(path: &Path) -> PathBuf {
+    let parent = || Some(path.parent()?.canonicalize().ok()?.join(path.file_name()?));
+    path.canonicalize().ok().or_else(parent).unwrap_or_else(|| path.to_owned())
 }
 
 /// A path below another; `.` is that one itself.

@@ -14,6 +14,24 @@ pub(crate) type Counts = BTreeMap<String, u64>;
 /// What comes of a driver's work.
 pub(super) type Done<T = ()> = Result<T, DataError>;
 
+/// What a driver keeps, with the path of its configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place<'a> {
+    /// A database in a file, with its journals beside it.
+    File(&'a Path),
+    /// A directory with all that is in it.
+    Directory(&'a Path),
+}
+
+impl<'a> Place<'a> {
+    /// The path of its configuration.
+    pub(crate) fn path(self) -> &'a Path {
+        match self {
+            Self::File(path) | Self::Directory(path) => path,
+        }
+    }
+}
+
 /// A kind of driver, with the settings of its section.
 pub(super) trait Driver {
     /// Programs that must be installed.
@@ -40,9 +58,14 @@ pub(super) trait Driver {
     /// Checks the data at a site and counts what is in it.
     async fn inspect(&self, context: &Context<'_>, site: &Site) -> Done<Counts>;
 
-    /// What a program with these settings gets in its environment to work on a copy.
-    fn env(&self, context: &Context<'_>, site: &Site, settings: &Settings) -> Env {
-        context.env(site, settings, None, Env::new())
+    /// What it keeps, when that has a path of its own.
+    fn place(&self) -> Option<Place<'_>> {
+        None
+    }
+
+    /// Variables of a program with these settings that lead it to a copy which has no path.
+    fn variables(&self, _context: &Context<'_>, _site: &Site, _settings: &Settings) -> Env {
+        Env::new()
     }
 
     /// Removes what a copy has beside its directory; also when it is not there.

@@ -30,6 +30,12 @@ pub(crate) enum DataError {
         /// Where.
         path: PathBuf,
     },
+    /// No other directory can lie over that of the database.
+    #[error("{path}: a database at the root of the file system cannot be isolated", path = path.display())]
+    AtTheRoot {
+        /// Where.
+        path: PathBuf,
+    },
     /// The configuration names a variable that the service does not have.
     #[error("{variable} is not in the service's environment")]
     NoUrl {

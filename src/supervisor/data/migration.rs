@@ -22,6 +22,7 @@ use crate::supervisor::service::candidate::{BegunBy, Candidate, WayBack};
 
 use crate::supervisor::rollback_readiness::rehearsal::{self, RehearsalError};
 use crate::supervisor::service::Service;
+use crate::supervisor::service::confinement::Confinement;
 use crate::supervisor::service::phase_result::PhaseResult;
 use crate::supervisor::service::refusal;
 use crate::supervisor::tasks::task::{self, Task};
@@ -78,15 +79,17 @@ pub(crate) async fn perform(
             );
         }
         None => {
-            let before = match version(service, candidate.release, &settings, &[]).await {
-                Ok(before) => before,
-                Err(why) => {
-                    return PhaseResult::refused(
-                        Exit::MigrationFailed,
-                        format!("nothing was migrated: {why}"),
-                    );
-                }
-            };
+            let before =
+                match version(service, candidate.release, &settings, &Confinement::default()).await
+                {
+                    Ok(before) => before,
+                    Err(why) => {
+                        return PhaseResult::refused(
+                            Exit::MigrationFailed,
+                            format!("nothing was migrated: {why}"),
+                        );
+                    }
+                };
             let wanted = settings.schema.as_ref().map(|schema| &schema.provides);
             if before.is_some() && before.as_ref() == wanted {
                 note_schema(service, &mut warnings, before.as_deref());
@@ -128,6 +131,7 @@ fn command(
         name: "migrate".to_owned(),
         words: migrate.command.clone(),
         env: Vec::new(),
+        confinement: Confinement::default(),
         release: candidate.release,
         settings: settings.clone(),
         limit: migrate.deadline,
@@ -149,7 +153,7 @@ async fn found(
         return judge(service, candidate, settings, before, ended).await;
     }
     let why = "the machine went down during the migration, and it is not run again";
-    match version(service, candidate.release, settings, &[]).await {
+    match version(service, candidate.release, settings, &Confinement::default()).await {
         Ok(Some(after)) if Some(&after) == provided(settings) => {
             Left::Migrated { after: Some(after) }
         }
@@ -184,7 +188,7 @@ async fn judge(
         Ok(ended) => Some(format!("migrate: {}", ended.why())),
         Err(error) => Some(error.to_string()),
     };
-    let after = version(service, candidate.release, settings, &[]).await;
+    let after = version(service, candidate.release, settings, &Confinement::default()).await;
     match (failed, after) {
         (None, Ok(after)) => match (provided(settings), &after) {
             (Some(wanted), Some(has)) if wanted != has => Left::Changed {
@@ -201,7 +205,7 @@ async fn judge(
     }
 }
 
-/// What the schema's probe prints, with these variables. `None` without a probe.
+/// What the schema's probe prints, kept to what is given. `None` without a probe.
 ///
 /// # Errors
 /// When the probe fails or does not print exactly one line.
@@ -209,14 +213,15 @@ pub(crate) async fn version(
     service: &Rc<Service>,
     release: ReleaseId,
     settings: &Settings,
-    env: &[(String, String)],
+    confinement: &Confinement,
 ) -> Result<Option<String>, DataError> {
     let Some(migrate) = &settings.migrate else { return Ok(None) };
     let Some(words) = &migrate.probe else { return Ok(None) };
     let probe = Task {
         name: "migrate.probe".to_owned(),
         words: words.clone(),
-        env: env.to_vec(),
+        env: Vec::new(),
+        confinement: confinement.clone(),
         release,
         settings: settings.clone(),
         limit: migrate.deadline,
@@ -389,7 +394,7 @@ async fn prove_old(
         return Ok(format!("release {release} runs on it"));
     }
     let settings = release::settings(&service.paths, release)?;
-    match rehearsal::run(service, release, settings, &[], transcript).await {
+    match rehearsal::run(service, release, settings, &Confinement::default(), transcript).await {
         Ok(_) => Ok(format!("release {release} runs on it, and starts on it")),
         Err(source) => Err(Unproven::DoesNotRun { release, source }),
     }

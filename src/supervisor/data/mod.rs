@@ -8,6 +8,7 @@ mod context;
 mod driver;
 mod drivers;
 pub(crate) mod error;
+mod isolation;
 pub(crate) mod migration;
 mod site;
 pub(crate) mod trial_migration;

@@ -14,8 +14,10 @@ use crate::store::release;
 use crate::supervisor::data::backup::{self, Copied, Hand};
 use crate::supervisor::data::error::DataError;
 use crate::supervisor::data::migration;
+use crate::supervisor::data::site::Means;
 use crate::supervisor::health::probe::Transcript;
 use crate::supervisor::service::candidate::{Candidate, WayBack};
+use crate::supervisor::service::confinement::Confinement;
 
 use crate::supervisor::rollback_readiness::rehearsal;
 use crate::supervisor::service::Service;
@@ -87,22 +89,30 @@ async fn tried(
 ) -> Result<String, (Exit, String)> {
     let new = release::settings(&service.paths, candidate.release);
     let new = new.map_err(|error| (Exit::PreflightRefused, error.to_string()))?;
-    let env = copied.env(hand, &new);
-    let mut said = migrate_copy(service, candidate, &new, &env)
+    if let Means::None { why } = copied.means() {
+        warnings.push(format!("no program is tried on a copy of the data here: {why}"));
+        return Ok("; no program is tried on it".to_owned());
+    }
+    let confinement = copied
+        .confinement(hand, candidate.release, &new)
+        .map_err(|error| (Exit::BackupFailed, error.to_string()))?;
+    let mut said = migrate_copy(service, candidate, &new, &confinement)
         .await
         .map_err(|error| (Exit::MigrationFailed, error.to_string()))?;
     // Whether a program that allows only one instance runs on another copy of the data is unknown.
     if service.succession() == Succession::InTurn {
         return Ok(said);
     }
-    let started = rehearsal::run(service, candidate.release, new, &env, transcript).await;
+    let started = rehearsal::run(service, candidate.release, new, &confinement, transcript).await;
     started.map_err(|why| (Exit::BackupFailed, format!("the new release does not run: {why}")))?;
     said.push_str("; the new release runs on it");
     let Some(target) = candidate.back_to else { return Ok(said) };
     let old = release::settings(&service.paths, target);
     let old = old.map_err(|error| (Exit::RehearsalFailed, error.to_string()))?;
-    let env = copied.env(hand, &old);
-    let back = rehearsal::run(service, target, old, &env, transcript).await;
+    let confinement = copied
+        .confinement(hand, target, &old)
+        .map_err(|error| (Exit::BackupFailed, error.to_string()))?;
+    let back = rehearsal::run(service, target, old, &confinement, transcript).await;
     match (back, candidate.way_back) {
         (Ok(_), _) => said.push_str(&format!(", so does release {target}")),
         (Err(why), WayBack::Waived) => {
@@ -122,14 +132,15 @@ async fn migrate_copy(
     service: &Rc<Service>,
     candidate: &Candidate,
     new: &Settings,
-    env: &[(String, String)],
+    confinement: &Confinement,
 ) -> Result<String, DataError> {
     let Some(migrate) = &new.migrate else { return Ok(String::new()) };
     let begun = clock::tick();
     let run = Task {
         name: "migrate (on a copy)".to_owned(),
         words: migrate.command.clone(),
-        env: env.to_vec(),
+        env: Vec::new(),
+        confinement: confinement.clone(),
         release: candidate.release,
         settings: new.clone(),
         limit: migrate.deadline,
@@ -137,7 +148,7 @@ async fn migrate_copy(
         log: Some(service.paths.output(candidate.op)),
     };
     DataError::unless_good("migrate", task::run(service, run).await?)?;
-    let after = migration::version(service, candidate.release, new, env).await?;
+    let after = migration::version(service, candidate.release, new, confinement).await?;
     let wanted = new.schema.as_ref().map(|schema| &schema.provides);
     if let (Some(after), Some(wanted)) = (after, wanted)
         && after != *wanted

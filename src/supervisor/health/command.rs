@@ -46,6 +46,9 @@ pub(crate) async fn run(
     spec.args = args.iter().map(fill).collect();
     spec.listen.clear();
     spec.intercept.clear();
+    if spec.isolation.take().is_some() {
+        spec.beside = instance.run.borrow().as_ref().map(|run| run.identity.pid);
+    }
     spec.env.retain(|(name, _)| name != "NOTIFY_SOCKET");
     let child = service.link().new_child();
     let way = match Route::open(service, instance, child.0).await {

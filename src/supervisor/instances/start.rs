@@ -16,6 +16,7 @@ use crate::supervisor::processes::keeper_client::LinkError;
 use crate::supervisor::processes::log_files;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::child_spec::{self, SpecError};
+use crate::supervisor::service::confinement::Confinement;
 use crate::supervisor::service::instances::{Crew, Instance, Run};
 use crate::supervisor::sockets::backend_address::{self, BackendAddress};
 use crate::supervisor::sockets::slots::SlotError;
@@ -53,10 +54,11 @@ pub(crate) async fn start(
     mut settings: Settings,
 ) -> Result<Rc<Crew>, StartError> {
     settings.instances = service.config().settings.instances;
-    start_as(service, generation, release, settings, Duty::Candidate).await
+    let confinement = Confinement::default();
+    start_as(service, generation, release, settings, Duty::Candidate, confinement).await
 }
 
-/// Starts a generation with as many instances as the settings ask for.
+/// Starts a generation with as many instances as the settings ask for, kept to what is given.
 ///
 /// # Errors
 /// As [`start`].
@@ -66,6 +68,7 @@ pub(crate) async fn start_as(
     release: ReleaseId,
     settings: Settings,
     duty: Duty,
+    confinement: Confinement,
 ) -> Result<Rc<Crew>, StartError> {
     let config = service.config();
     service.slots.open(service.link(), &config).await?;
@@ -74,7 +77,7 @@ pub(crate) async fn start_as(
         fs::give_to(&service.paths.shared(), user.uid, user.gid)?;
     }
     let n = settings.instances;
-    let crew = Crew::new(generation, release, settings, service.now(), duty);
+    let crew = Crew::confined(generation, release, settings, service.now(), duty, confinement);
     service.fleet.insert(Rc::clone(&crew));
     for index in 0..n {
         match start_one(service, &crew, InstanceIndex(index)).await {

@@ -10,6 +10,7 @@ use crate::core::operation::phase::Phase;
 use crate::store::journal;
 use crate::store::layout::ServiceLayout;
 use crate::store::receipt;
+use crate::supervisor::data::backup::Means;
 use crate::supervisor::operation::assignment::Assignment;
 use crate::supervisor::rollback_readiness::readiness;
 use crate::supervisor::rollback_readiness::schema;
@@ -25,6 +26,7 @@ pub(crate) fn of(
     assignment: &Assignment,
     settings: &Settings,
     tree_bytes: u64,
+    means: Option<&Means>,
 ) -> Plan {
     let learned = learned(service);
     let step = |phase: Phase, what: String, bytes: Option<u64>| PlanStep {
@@ -45,7 +47,9 @@ pub(crate) fn of(
         };
         steps.push(step(Phase::RehearseOld, format!("release {target}: {how}"), None));
     }
-    steps.extend(data(service, settings).into_iter().map(|(phase, what, n)| step(phase, what, n)));
+    steps.extend(
+        data(service, settings, means).into_iter().map(|(phase, what, n)| step(phase, what, n)),
+    );
     if service.succession() == Succession::InTurn {
         steps.push(step(Phase::StopOld, "connections wait meanwhile".to_owned(), None));
     }
@@ -77,7 +81,11 @@ pub(crate) fn of(
 }
 
 /// What is done with the data: each phase, what it does here, and how much it writes.
-fn data(service: &Service, settings: &Settings) -> Vec<(Phase, String, Option<u64>)> {
+fn data(
+    service: &Service,
+    settings: &Settings,
+    means: Option<&Means>,
+) -> Vec<(Phase, String, Option<u64>)> {
     let mut steps = Vec::new();
     match &service.config().backup {
         Some(backup) => {
@@ -85,8 +93,15 @@ fn data(service: &Service, settings: &Settings) -> Vec<(Phase, String, Option<u6
             let driver = backup.driver.name();
             steps.push((Phase::Backup, format!("{driver}, as large as the last backup"), last));
             let mut what = "restore it to scratch and check it".to_owned();
-            if settings.migrate.is_some() {
-                what.push_str(", migrate the copy, start both releases on it");
+            match means {
+                Some(Means::None { .. }) | None => {}
+                Some(_) if settings.migrate.is_some() => {
+                    what.push_str(", migrate the copy, start both releases on it");
+                }
+                Some(_) => what.push_str(", start both releases on it"),
+            }
+            if let Some(means) = means {
+                what.push_str(&format!("; {}", means.text()));
             }
             steps.push((Phase::RestoreRehearsal, what, last));
         }

@@ -25,12 +25,10 @@ use crate::supervisor::processes::program_check;
 use crate::supervisor::rollback_readiness::schema;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::candidate::Candidate;
+use crate::supervisor::service::confinement::{self, Confinement};
 use crate::supervisor::service::instances::Crew;
 use crate::supervisor::service::phase_result::PhaseResult;
 use crate::text;
-
-/// Set for programs that are only rehearsed: they should not send mail, for example.
-const VARIABLE: &str = "HALLEY_REHEARSAL";
 
 /// Why a release does not run, or would not.
 #[derive(Debug, thiserror::Error)]
@@ -105,7 +103,7 @@ pub(crate) async fn target_now(
     let begun = clock::tick();
     let tried = match light(service, target).await {
         Ok(settings) if depth == Rehearse::Full => {
-            run(service, target, settings, &[], transcript).await
+            run(service, target, settings, &Confinement::default(), transcript).await
         }
         Ok(_) => Ok("tree and settings are complete".to_owned()),
         Err(why) => Err(why),
@@ -175,7 +173,7 @@ async fn light(service: &Rc<Service>, target: ReleaseId) -> Result<Settings, Reh
     Ok(settings)
 }
 
-/// Starts one instance of a release with these variables, probes it in its own slots, stops it.
+/// Starts one instance of a release, kept to what is given, probes it in its own slots, stops it.
 ///
 /// # Errors
 /// Why its gate did not open.
@@ -183,15 +181,17 @@ pub(crate) async fn run(
     service: &Rc<Service>,
     release: ReleaseId,
     settings: Settings,
-    env: &[(String, String)],
+    kept_to: &Confinement,
     transcript: &mut Transcript,
 ) -> Result<String, RehearsalError> {
     let mut settings = settings;
     settings.instances = 1;
-    settings.env.extend(env.iter().cloned());
-    settings.env.insert(VARIABLE.to_owned(), "1".to_owned());
+    settings.env.extend(kept_to.env.iter().cloned());
+    settings.env.insert(confinement::VARIABLE.to_owned(), "1".to_owned());
     let generation = service.fleet.next_generation();
-    let started = start::start_as(service, generation, release, settings, Duty::Rehearsal).await;
+    let started =
+        start::start_as(service, generation, release, settings, Duty::Rehearsal, kept_to.clone())
+            .await;
     let crew = started?;
     let mut guard = StopOnDrop { service: Rc::clone(service), crew: Some(Rc::clone(&crew)) };
     let limit = crew.settings.health.deadline;

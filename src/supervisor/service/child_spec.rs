@@ -91,7 +91,7 @@ pub(crate) fn spec_of(
     };
     let inherits = handoff == Handoff::Inherit;
     let intercepts = handoff == Handoff::Intercept;
-    Ok(LaunchSpec {
+    let mut spec = LaunchSpec {
         program: fill(program),
         args: args.iter().map(fill).collect(),
         env: environment(service, crew, instance),
@@ -101,7 +101,9 @@ pub(crate) fn spec_of(
         intercept: if intercepts { service.slots.catches(&instance.slots) } else { Vec::new() },
         output: Some(output),
         ..LaunchSpec::default()
-    })
+    };
+    crew.confinement.apply(&mut spec);
+    Ok(spec)
 }
 
 /// What a launcher does for the process that passes connections on to this instance.
@@ -131,6 +133,8 @@ pub(crate) fn forward_spec(
         listen: listen_fds(service, instance),
         no_new_privs: true,
         fence: None,
+        isolation: None,
+        writes: None,
         ..program
     })
 }

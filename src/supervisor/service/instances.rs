@@ -17,6 +17,7 @@ use crate::core::duty::Duty;
 use crate::core::ids::{Generation, InstanceIndex, ReleaseId, SlotId};
 use crate::core::time::Tick;
 use crate::keeper::protocol::{ChildId, End, Identity};
+use crate::supervisor::service::confinement::Confinement;
 use crate::supervisor::sockets::backend_address::BackendAddress;
 
 /// All generations of a service that have processes, by number.
@@ -35,6 +36,8 @@ pub(crate) struct Crew {
     pub release: ReleaseId,
     /// The settings it runs with.
     pub settings: Settings,
+    /// What its processes are kept to.
+    pub confinement: Confinement,
     /// When it was started.
     pub started: Tick,
     /// Its processes.
@@ -168,10 +171,23 @@ impl Crew {
         started: Tick,
         duty: Duty,
     ) -> Rc<Self> {
+        Self::confined(generation, release, settings, started, duty, Confinement::default())
+    }
+
+    /// One that begins, and is kept to this.
+    pub(crate) fn confined(
+        generation: Generation,
+        release: ReleaseId,
+        settings: Settings,
+        started: Tick,
+        duty: Duty,
+        confinement: Confinement,
+    ) -> Rc<Self> {
         Rc::new(Self {
             generation,
             release,
             settings,
+            confinement,
             started,
             instances: RefCell::default(),
             n_ends: watch::channel(0).0,

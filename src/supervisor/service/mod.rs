@@ -7,6 +7,7 @@ pub(crate) mod activity;
 pub(crate) mod candidate;
 pub(crate) mod child_spec;
 pub(crate) mod condition;
+pub(crate) mod confinement;
 pub(crate) mod durable;
 pub(crate) mod event_log;
 pub(crate) mod followable;

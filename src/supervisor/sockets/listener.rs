@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::config::model::{self, Listen};
 use crate::core::ids::SlotId;
-use crate::os::launch::CatchAt;
+use crate::os::launch_spec::CatchAt;
 use crate::os::listen::{self, ListenError, SlotState};
 use crate::os::local::Access;
 use crate::os::steer::ProgramError;

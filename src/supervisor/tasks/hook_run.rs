@@ -9,6 +9,7 @@ use crate::core::ids::{OpId, ReleaseId};
 use crate::core::operation::machine::Kind;
 use crate::core::operation::point::Point;
 use crate::supervisor::service::Service;
+use crate::supervisor::service::confinement::Confinement;
 use crate::supervisor::tasks::hook_error::HookError;
 use crate::supervisor::tasks::task::{self, Task};
 
@@ -50,6 +51,7 @@ impl Call {
         Task {
             name: format!("hook {}", self.point.name()),
             words: hook.command.clone(),
+            confinement: Confinement::default(),
             env: env.map(|(name, value)| (name.to_owned(), value)).into(),
             release: self.release,
             settings: self.settings.clone(),

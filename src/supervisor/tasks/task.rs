@@ -22,6 +22,7 @@ use crate::supervisor::service::child_spec;
 use crate::supervisor::processes::keeper_client::LinkError;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::child_spec::SpecError;
+use crate::supervisor::service::confinement::Confinement;
 
 /// Bytes of what it printed that are looked at: counts of many tables are long.
 const SAID_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -37,6 +38,8 @@ pub(crate) struct Task {
     pub words: Vec<String>,
     /// Laid over the environment of the settings.
     pub env: Vec<(String, String)>,
+    /// What it is kept to.
+    pub confinement: Confinement,
     /// In whose tree it runs.
     pub release: ReleaseId,
     /// Whose user and environment it gets.
@@ -192,11 +195,12 @@ async fn begin(
     let child = service.link().new_child();
     let files = Files::of(service, child);
     let mut env = child_spec::environment_of(service, oneshot.release, &oneshot.settings);
+    env.extend(oneshot.confinement.env.iter().cloned());
     env.extend(oneshot.env.iter().cloned());
     let user =
         child_spec::user_of(&oneshot.settings).map_err(|e: SpecError| failed(e.to_string()))?;
     let kept = |what: &str| format!("oneshot/{}/{}/{what}", service.name, child.0);
-    let spec = LaunchSpec {
+    let mut spec = LaunchSpec {
         program: program.clone(),
         args: args.to_vec(),
         env: env.into_iter().collect(),
@@ -207,6 +211,7 @@ async fn begin(
         input: oneshot.input.is_some().then(|| kept("in")),
         ..LaunchSpec::default()
     };
+    oneshot.confinement.apply(&mut spec);
     let mut names = Vec::new();
     for (path, what) in [(&files.output, "out"), (&files.errors, "err")] {
         let file = File::options().append(true).create(true).truncate(false).open(path);

@@ -1,39 +1,49 @@
 //! Anything else, by commands: `take` fills `HALLEY_BACKUP_DIR`, `restore` brings it to
-//! `HALLEY_SHARED`, which is a scratch directory in a rehearsal, and `check` reports whether the
-//! data there is whole.
+//! `HALLEY_SHARED`, in whose place a scratch directory is seen in a rehearsal, and `check` reports
+//! whether the data there is whole.
 
 use std::path::Path;
 
 use crate::config::backup::command::Command;
 use crate::supervisor::data::context::{Context, Env};
 use crate::supervisor::data::driver::{Counts, Done, Driver};
+use crate::supervisor::data::error::DataError;
+use crate::supervisor::data::isolation;
 use crate::supervisor::data::site::Site;
 
 const DIR: &str = "HALLEY_BACKUP_DIR";
 
 impl Driver for Command {
     async fn take(&self, context: &Context<'_>, dir: &Path) -> Done {
-        run(context, "backup.take", &self.take, vec![variable(dir)]).await
+        run(context, "backup.take", &self.take, &Site::Live, vec![variable(dir)]).await
     }
 
     async fn restore(&self, context: &Context<'_>, from: &Path, site: &Site) -> Done {
-        let mut env = context.env(site, &context.settings, None, Env::new());
-        env.push(variable(from));
-        run(context, "backup.restore", &self.restore, env).await
+        run(context, "backup.restore", &self.restore, site, vec![variable(from)]).await?;
+        match site {
+            Site::Scratch { dir, .. } if is_empty(dir) => {
+                Err(DataError::Empty { tool: "backup.restore".to_owned(), wrote: "nothing" })
+            }
+            Site::Scratch { .. } | Site::Live => Ok(()),
+        }
     }
 
     async fn inspect(&self, context: &Context<'_>, site: &Site) -> Done<Counts> {
         if let Some(words) = &self.check {
-            let env = context.env(site, &context.settings, None, Env::new());
-            run(context, "backup.check", words, env).await?;
+            run(context, "backup.check", words, site, Env::new()).await?;
         }
         Ok(Counts::new())
     }
 }
 
-async fn run(context: &Context<'_>, name: &str, words: &[String], env: Env) -> Done {
+async fn run(context: &Context<'_>, name: &str, words: &[String], site: &Site, env: Env) -> Done {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    context.run(name, &words, env, None).await.map(drop)
+    let confinement = isolation::commands(context, site)?;
+    context.run_confined(name, &words, env, None, confinement).await.map(drop)
+}
+
+fn is_empty(dir: &Path) -> bool {
+    std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none())
 }
 
 fn variable(dir: &Path) -> (String, String) {

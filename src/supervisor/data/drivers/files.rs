@@ -7,10 +7,9 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::config::backup::files::Files;
-use crate::config::model::Settings;
 use crate::os::fs as durable;
-use crate::supervisor::data::context::{Context, Env, on_thread};
-use crate::supervisor::data::driver::{Counts, Done, Driver};
+use crate::supervisor::data::context::{Context, on_thread};
+use crate::supervisor::data::driver::{Counts, Done, Driver, Place};
 use crate::supervisor::data::error::DataError;
 use crate::supervisor::data::site::Site;
 
@@ -52,8 +51,8 @@ impl Driver for Files {
         counted.await.map_err(DataError::Tree)
     }
 
-    fn env(&self, context: &Context<'_>, site: &Site, settings: &Settings) -> Env {
-        context.env(site, settings, Some(&self.path), Env::new())
+    fn place(&self) -> Option<Place<'_>> {
+        Some(Place::Directory(&self.path))
     }
 }
 

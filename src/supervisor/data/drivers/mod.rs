@@ -10,7 +10,7 @@ use std::path::Path;
 
 use crate::config::model::{Driver as Configured, Settings};
 use crate::supervisor::data::context::{Context, Env};
-use crate::supervisor::data::driver::{Counts, Done, Driver};
+use crate::supervisor::data::driver::{Counts, Done, Driver, Place};
 use crate::supervisor::data::site::Site;
 
 /// Asks the driver that is configured.
@@ -50,8 +50,12 @@ impl Driver for Configured {
         ask!(self, driver => driver.inspect(context, site).await)
     }
 
-    fn env(&self, context: &Context<'_>, site: &Site, settings: &Settings) -> Env {
-        ask!(self, driver => driver.env(context, site, settings))
+    fn place(&self) -> Option<Place<'_>> {
+        ask!(self, driver => driver.place())
+    }
+
+    fn variables(&self, context: &Context<'_>, site: &Site, settings: &Settings) -> Env {
+        ask!(self, driver => driver.variables(context, site, settings))
     }
 
     async fn discard(&self, context: &Context<'_>, site: &Site) -> Done {

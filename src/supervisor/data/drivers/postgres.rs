@@ -60,9 +60,8 @@ impl Driver for Postgres {
         Ok(counted.lines().filter_map(count).collect())
     }
 
-    fn env(&self, context: &Context<'_>, site: &Site, settings: &Settings) -> Env {
-        let own = env(context, settings, &self.url_env, site);
-        context.env(site, settings, None, own)
+    fn variables(&self, context: &Context<'_>, site: &Site, settings: &Settings) -> Env {
+        env(context, settings, &self.url_env, site)
     }
 
     async fn discard(&self, context: &Context<'_>, site: &Site) -> Done {
@@ -181,7 +180,7 @@ fn env(context: &Context<'_>, settings: &Settings, url_env: &str, site: &Site) -
 
 /// The database of a copy, by the name of the copy's directory.
 fn scratch_database(context: &Context<'_>, site: &Site) -> Option<String> {
-    let Site::Scratch { dir } = site else { return None };
+    let Site::Scratch { dir, .. } = site else { return None };
     let id = dir.file_name().unwrap_or_default().to_string_lossy();
     Some(scratch_name(context.service.name.as_str(), &id))
 }

@@ -5,10 +5,9 @@
 use std::path::{Path, PathBuf};
 
 use crate::config::backup::sqlite::Sqlite;
-use crate::config::model::Settings;
 use crate::os::fs;
-use crate::supervisor::data::context::{Context, Env, on_thread};
-use crate::supervisor::data::driver::{Counts, Done, Driver};
+use crate::supervisor::data::context::{Context, on_thread};
+use crate::supervisor::data::driver::{Counts, Done, Driver, Place};
 use crate::supervisor::data::drivers::sql_answer;
 use crate::supervisor::data::error::DataError;
 use crate::supervisor::data::site::Site;
@@ -100,14 +99,14 @@ impl Driver for Sqlite {
         Ok(counts)
     }
 
-    fn env(&self, context: &Context<'_>, site: &Site, settings: &Settings) -> Env {
-        context.env(site, settings, Some(&self.path), Env::new())
+    fn place(&self) -> Option<Place<'_>> {
+        Some(Place::File(&self.path))
     }
 }
 
 /// Directories of a copy belong to the service's user.
 fn own_dirs(context: &Context<'_>, site: &Site, dir: &Path) -> std::io::Result<()> {
-    let Site::Scratch { dir: top } = site else { return Ok(()) };
+    let Site::Scratch { dir: top, .. } = site else { return Ok(()) };
     std::fs::create_dir_all(dir)?;
     let mut below = dir.ancestors().take_while(|above| above.starts_with(top));
     below.try_for_each(|above| context.give(above))

@@ -3,7 +3,7 @@
 use std::fs::{self};
 use std::rc::Rc;
 
-use crate::api::Event;
+use crate::api::{Event, Plan};
 use crate::config::model::Strategy;
 use crate::core::exit::Exit;
 use crate::core::operation::machine::Event as Step;
@@ -85,7 +85,7 @@ pub(crate) async fn preflight(
             .map(|w| (Exit::PreflightRefused, w)),
     );
     if failures.is_empty() {
-        let plan = dry_run::of(service, assignment, &staged.settings, staged.listing.size_bytes);
+        let plan = plan(service, assignment, staged).await;
         let detail = dry_run::text(&plan);
         operation.tell(Event::Plan(Box::new(plan)));
         // A dry run ends here.
@@ -97,6 +97,12 @@ pub(crate) async fn preflight(
     let exit = Exit::of_all(failures.iter().map(|(exit, _)| *exit));
     let texts: Vec<String> = failures.into_iter().map(|(_, why)| why).collect();
     PhaseResult::refused(exit, texts.join("\n"))
+}
+
+async fn plan(service: &Rc<Service>, assignment: &Assignment, staged: &Staged) -> Plan {
+    let means = backup::means(service).await;
+    let size = staged.listing.size_bytes;
+    dry_run::of(service, assignment, &staged.settings, size, means.as_ref())
 }
 
 fn frozen(service: &Service, force: Force, digest: &str) -> Option<String> {

@@ -1,0 +1,340 @@
+//! A mount namespace in which a copy lies over what is live (`mount_namespaces(7)`).
+//!
+//! The launcher enters it before the program is executed: whatever name the program uses for its
+//! data, it gets the copy. All else can be read and not be written (`mount_setattr(2)`, Linux 5.12).
+//! Without root it is made in a user namespace, where the kernel allows one (`user_namespaces(7)`;
+//! an overlay in it came with 5.11).
+
+use std::ffi::{CString, OsString};
+use std::fs::{self, Permissions};
+use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+use landlock::{
+    ABI, AccessFs, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus,
+    path_beneath_rules,
+};
+use rustix::fs::{CWD, Mode, OFlags, open};
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount, mount_bind,
+    mount_change, move_mount, open_tree,
+};
+use rustix::process::{getegid, geteuid};
+use rustix::thread::UnshareFlags;
+use serde::{Deserialize, Serialize};
+
+/// The hidden verb that tries whether a namespace can be made here.
+pub const TRIAL_VERB: &str = "try-isolation";
+
+/// The newest rights that are asked for; an older kernel enforces those that it knows.
+const LANDLOCK: ABI = ABI::V5;
+
+/// Shared memory of programs that know the same name (`shm_open(3)`).
+const SHARED_MEMORY: &str = "/dev/shm";
+
+/// What a program sees instead of what is live. Every path is absolute and has no link in it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Isolation {
+    /// Directories that are seen with changes over them, outer ones first.
+    pub layers: Vec<Layer>,
+    /// Directories in whose place another one is seen.
+    pub replaced: Vec<Replaced>,
+    /// Directories that may be written to as they are.
+    pub writable: Vec<PathBuf>,
+    /// Directories for temporary files, of the program's own.
+    pub temporary: Vec<Replaced>,
+    /// Directories below such a one that stay visible.
+    pub visible: Vec<PathBuf>,
+}
+
+/// A directory that is seen as it is, with another one over it that takes what is written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Layer {
+    /// What lies below.
+    pub at: PathBuf,
+    /// What lies above it, and is written to.
+    pub upper: PathBuf,
+    /// An empty directory of the kernel's own, on the file system of `upper`.
+    pub work: PathBuf,
+    /// Files of below that are not seen, unless `upper` has them too.
+    pub hidden: Vec<PathBuf>,
+}
+
+/// A directory that is seen in the place of another one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replaced {
+    /// The place.
+    pub at: PathBuf,
+    /// What is seen there.
+    pub by: PathBuf,
+}
+
+/// What stands in the way.
+#[derive(Debug)]
+pub struct Failed {
+    /// The step.
+    pub step: String,
+    /// The system's error.
+    pub error: io::Error,
+}
+
+fn step<T>(
+    result: Result<T, impl Into<io::Error>>,
+    step: impl FnOnce() -> String,
+) -> Result<T, Failed> {
+    result.map_err(|error| Failed { step: step(), error: error.into() })
+}
+
+/// Puts this process, which must have one thread, into a namespace of its own. Its directory is to
+/// be entered anew afterwards.
+///
+/// # Errors
+/// The first step that failed; the process is of no use then.
+pub fn enter(isolation: &Isolation) -> Result<(), Failed> {
+    let as_root = geteuid().is_root();
+    unshare(as_root)?;
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    step(mount_change("/", private), || "making the mounts private".to_owned())?;
+    for layer in &isolation.layers {
+        lay(layer, as_root)?;
+    }
+    for Replaced { at, by } in &isolation.replaced {
+        step(mount_bind(by, at), || format!("mounting {} on {}", by.display(), at.display()))?;
+    }
+    for dir in &isolation.writable {
+        step(mount_bind(dir, dir), || format!("mounting {}", dir.display()))?;
+    }
+    temporary(isolation)?;
+    step(set_read_only("/".as_ref(), true), || "making the mounts read-only".to_owned())?;
+    let layers = isolation.layers.iter().map(|layer| &layer.at);
+    let replaced = isolation.replaced.iter().chain(&isolation.temporary).map(|entry| &entry.at);
+    for dir in layers.chain(replaced).chain(&isolation.writable) {
+        step(set_read_only(dir, false), || format!("making {} writable", dir.display()))?;
+    }
+    let memory = MountFlags::NOSUID | MountFlags::NODEV;
+    if Path::new(SHARED_MEMORY).is_dir() {
+        step(mount("tmpfs", SHARED_MEMORY, "tmpfs", memory, None), || {
+            format!("mounting {SHARED_MEMORY}")
+        })?;
+    }
+    Ok(())
+}
+
+/// System V queues and shared memory are its own too.
+fn unshare(as_root: bool) -> Result<(), Failed> {
+    let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
+    let own = UnshareFlags::NEWNS | UnshareFlags::NEWIPC;
+    let flags = if as_root { own } else { own | UnshareFlags::NEWUSER };
+    // SAFETY: no descriptor table is unshared, so no owner of a descriptor is affected.
+    let unshared = unsafe { rustix::thread::unshare_unsafe(flags) };
+    step(unshared, || "making a mount namespace".to_owned())?;
+    if as_root {
+        return Ok(());
+    }
+    // The same user inside as outside.
+    let files = [
+        ("/proc/self/setgroups", "deny".to_owned()),
+        ("/proc/self/uid_map", format!("{uid} {uid} 1")),
+        ("/proc/self/gid_map", format!("{gid} {gid} 1")),
+    ];
+    for (path, text) in files {
+        step(fs::write(path, text), || format!("writing {path}"))?;
+    }
+    Ok(())
+}
+
+fn lay(layer: &Layer, as_root: bool) -> Result<(), Failed> {
+    let at = layer.at.display();
+    let dir = |path: &Path| -> Result<OwnedFd, Failed> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        step(open(path, flags, Mode::empty()), || format!("opening {}", path.display()))
+    };
+    let (lower, upper, work) = (dir(&layer.at)?, dir(&layer.upper)?, dir(&layer.work)?);
+    // By descriptors: the options know no way to write every path.
+    let place = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
+    let (lower, upper, work) = (place(&lower), place(&upper), place(&work));
+    let own = if as_root { "" } else { ",userxattr" };
+    let options = format!("lowerdir={lower},upperdir={upper},workdir={work}{own}");
+    let options = step(CString::new(options).map_err(|_| io::ErrorKind::InvalidInput), || {
+        format!("the layer over {at}")
+    })?;
+    let flags = MountFlags::NODEV;
+    let mounted = mount("overlay", &layer.at, "overlay", flags, options.as_c_str());
+    step(mounted, || format!("laying the copy over {at}"))?;
+    for path in &layer.hidden {
+        let is_in_upper = path
+            .strip_prefix(&layer.at)
+            .is_ok_and(|path| layer.upper.join(path).symlink_metadata().is_ok());
+        if is_in_upper {
+            continue;
+        }
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(Failed { step: format!("hiding {}", path.display()), error });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// What must stay visible below a temporary directory is taken out first and put in again.
+fn temporary(isolation: &Isolation) -> Result<(), Failed> {
+    let clone = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_RECURSIVE;
+    for Replaced { at, by } in &isolation.temporary {
+        let mut taken = Vec::new();
+        for dir in isolation.visible.iter().filter(|dir| dir.starts_with(at)) {
+            let tree = step(open_tree(CWD, dir, clone), || format!("taking {}", dir.display()))?;
+            taken.push((dir, tree));
+        }
+        step(mount_bind(by, at), || format!("mounting {} on {}", by.display(), at.display()))?;
+        for (dir, tree) in taken {
+            let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+            let put = fs::create_dir_all(dir).and_then(|()| {
+                fs::set_permissions(dir, Permissions::from_mode(0o755))?;
+                Ok(move_mount(tree.as_fd(), "", CWD, dir, flags)?)
+            });
+            step(put, || format!("putting {} back", dir.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// A mount, and those below it when they become read-only.
+fn set_read_only(dir: &Path, is_read_only: bool) -> io::Result<()> {
+    let path = CString::new(dir.as_os_str().as_encoded_bytes())?;
+    let read_only = libc::MOUNT_ATTR_RDONLY;
+    let attr = libc::mount_attr {
+        attr_set: if is_read_only { read_only } else { 0 },
+        attr_clr: if is_read_only { 0 } else { read_only },
+        propagation: 0,
+        userns_fd: 0,
+    };
+    let flags = if is_read_only { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: the kernel reads one `mount_attr` of the size that is passed, and a C string.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            flags,
+            &raw const attr,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Puts this process into the namespace that another one was put into.
+///
+/// # Errors
+/// The step that failed.
+pub fn join(pid: i32) -> Result<(), Failed> {
+    let process = step(crate::os::proc::pidfd(pid), || format!("process {pid}"))?;
+    let own = libc::CLONE_NEWNS | libc::CLONE_NEWIPC;
+    let flags = if geteuid().is_root() { own } else { own | libc::CLONE_NEWUSER };
+    // SAFETY: setns(2) with a pidfd (Linux 5.8); no memory is shared with the caller.
+    let result = unsafe { libc::setns(process.as_raw_fd(), flags) };
+    let joined = if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) };
+    step(joined, || format!("entering the mounts of process {pid}"))
+}
+
+/// Lets this process write below these directories alone, for ever and with all its descendants
+/// (`landlock(7)`, Linux 5.13).
+///
+/// # Errors
+/// When the kernel does not enforce it.
+pub fn write_below(dirs: &[PathBuf]) -> Result<(), Failed> {
+    let enforced = restrict(dirs).map_err(|error| io::Error::other(error.to_string()));
+    match step(enforced, || "restricting writes (Landlock)".to_owned())? {
+        RulesetStatus::NotEnforced => Err(Failed {
+            step: "restricting writes".to_owned(),
+            error: io::Error::other("this kernel has no Landlock"),
+        }),
+        RulesetStatus::PartiallyEnforced | RulesetStatus::FullyEnforced => Ok(()),
+    }
+}
+
+fn restrict(dirs: &[PathBuf]) -> Result<RulesetStatus, RulesetError> {
+    let writes = AccessFs::from_write(LANDLOCK);
+    let ruleset = Ruleset::default().handle_access(writes)?.create()?;
+    let ruleset = ruleset.add_rules(path_beneath_rules(dirs, writes))?;
+    Ok(ruleset.restrict_self()?.ruleset)
+}
+
+/// Whether the kernel has Landlock: asked for its version.
+#[must_use]
+pub fn has_landlock() -> bool {
+    const VERSION: libc::c_ulong = 1;
+    // SAFETY: with this flag the call reads no memory.
+    let version = unsafe {
+        libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<u8>(), 0_usize, VERSION)
+    };
+    version >= 1
+}
+
+/// Why it cannot be done here, in words.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Refused(String);
+
+/// Tries in a process of its own whether it can be done here, with all its parts.
+///
+/// # Errors
+/// What stands in the way.
+pub fn attempt(dir: &Path) -> Result<(), Refused> {
+    let ran = Command::new("/proc/self/exe")
+        .arg0("halley-sup")
+        .arg(TRIAL_VERB)
+        .arg(dir)
+        .stdin(Stdio::null())
+        .output();
+    match ran {
+        Ok(ran) if ran.status.success() => Ok(()),
+        Ok(ran) => Err(Refused(String::from_utf8_lossy(&ran.stdout).trim().to_owned())),
+        Err(error) => Err(Refused(error.to_string())),
+    }
+}
+
+/// The hidden verb's `main`.
+#[must_use]
+pub fn trial_main(args: &[OsString]) -> ExitCode {
+    let Some(dir) = args.first() else { return ExitCode::from(2) };
+    match tried(dir.as_ref()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failed { step, error }) => {
+            drop(writeln!(io::stdout(), "{step}: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn tried(dir: &Path) -> Result<(), Failed> {
+    let made = |name: &str| -> Result<PathBuf, Failed> {
+        let path = dir.join(name);
+        step(fs::create_dir_all(&path), || format!("making {}", path.display()))?;
+        Ok(path)
+    };
+    let [at, upper, work, other] = [made("at")?, made("upper")?, made("work")?, made("other")?];
+    let isolation = Isolation {
+        layers: vec![Layer { at: at.clone(), upper, work, hidden: Vec::new() }],
+        writable: vec![other],
+        ..Isolation::default()
+    };
+    enter(&isolation)?;
+    let written = at.join("written");
+    step(fs::write(&written, "x"), || format!("writing {}", written.display()))?;
+    match fs::write(dir.join("outside"), "x") {
+        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => Ok(()),
+        result => Err(Failed {
+            step: "what should be read-only".to_owned(),
+            error: result.err().unwrap_or_else(|| io::Error::other("could be written")),
+        }),
+    }
+}

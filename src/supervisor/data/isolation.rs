@@ -1,0 +1,207 @@
+//! What a process sees when it is tried out on a copy of the data: the copy lies over the live place,
+//! so that every name leads to it; beside it everything is there, and what is written is thrown away.
+//!
+//! A layer over `shared/` and one over the directory of a database elsewhere take what is written; the
+//! release's tree has one too, because programs write beside their code. What lies in no layer cannot
+//! be written to.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use crate::config::model::Settings;
+use crate::core::ids::ReleaseId;
+use crate::os::fs;
+use crate::os::isolate::{self, Isolation, Layer, Replaced};
+use crate::supervisor::data::context::{Context, Env, on_thread};
+use crate::supervisor::data::driver::{Done, Driver, Place};
+use crate::supervisor::data::error::DataError;
+use crate::supervisor::data::site::{Means, Site};
+use crate::supervisor::service::Service;
+use crate::supervisor::service::confinement::{self, Confinement};
+
+/// Directories for temporary files that every program may write to.
+const TEMPORARY: [&str; 2] = ["/tmp", "/var/tmp"];
+/// What SQLite keeps beside a database.
+const JOURNALS: [&str; 3] = ["-wal", "-shm", "-journal"];
+
+/// What this kernel allows this user.
+pub(crate) async fn means(service: &Rc<Service>) -> Means {
+    let dir = service.paths.scratch().join("trial.work");
+    let tried = on_thread(move || {
+        fs::remove_tree(&dir)?;
+        fs::create_dir(&dir, 0o700)?;
+        let tried = isolate::attempt(&dir);
+        remove(&dir)?;
+        Ok((tried, isolate::has_landlock()))
+    });
+    match tried.await {
+        Ok((Ok(()), _)) => Means::Mounts,
+        Ok((Err(refused), true)) => Means::Landlock { why: refused.to_string() },
+        Ok((Err(refused), false)) => Means::None { why: format!("{refused}; no Landlock") },
+        Err(why) => Means::None { why: why.to_string() },
+    }
+}
+
+/// What programs of a release are kept to on a copy.
+pub(crate) fn programs(
+    context: &Context<'_>,
+    driver: &impl Driver,
+    site: &Site,
+    release: ReleaseId,
+    settings: &Settings,
+) -> Done<Confinement> {
+    let mut env = driver.variables(context, site, settings);
+    env.push(variable());
+    let Site::Scratch { dir, means } = site else { return Ok(Confinement::default()) };
+    match means {
+        Means::Mounts => {
+            let mut isolation = common(context, dir)?;
+            let tree = context.service.paths.release(release);
+            let upper = made(&work(dir).join(format!("tree-{release}")))?;
+            context.give(&upper).map_err(DataError::at(&upper))?;
+            isolation.layers.push(layer(&tree, &upper, &made(&work(dir).join("tree-work"))?));
+            cover(context, driver.place(), dir, &mut isolation)?;
+            // Each rehearsed process has a socket of its own there.
+            isolation.writable.extend(real(&context.service.paths.sockets()).ok());
+            Ok(Confinement { env, isolation: Some(isolation), writes: None })
+        }
+        Means::Landlock { .. } | Means::None { .. } => {
+            let mut writes = vec![dir.clone(), PathBuf::from("/dev"), temporary(dir, "tmp")?];
+            writes.extend(real(&context.service.paths.sockets()).ok());
+            let tmp = temporary(dir, "tmp")?.to_string_lossy().into_owned();
+            let path = driver.place().map(Place::path);
+            let mut env = context.env(site, settings, path, env);
+            env.push(("TMPDIR".to_owned(), tmp));
+            Ok(Confinement { writes: Some(writes), env, ..Confinement::default() })
+        }
+    }
+}
+
+/// What the driver's own commands are kept to on a copy. They see nothing in the place of `shared/` but
+/// the copy: what they restore must come from the backup.
+pub(crate) fn commands(context: &Context<'_>, site: &Site) -> Done<Confinement> {
+    let Site::Scratch { dir, means } = site else { return Ok(Confinement::default()) };
+    if *means != Means::Mounts {
+        let writes = Some(vec![dir.clone(), PathBuf::from("/dev"), temporary(dir, "tmp")?]);
+        let mut env = context.env(site, &context.settings, None, Env::new());
+        env.push(variable());
+        return Ok(Confinement { env, writes, ..Confinement::default() });
+    }
+    let mut isolation = common(context, dir)?;
+    isolation.layers.clear();
+    let at = real(&context.service.paths.shared())?;
+    isolation.replaced.push(Replaced { at, by: dir.clone() });
+    Ok(Confinement { env: vec![variable()], isolation: Some(isolation), writes: None })
+}
+
+fn variable() -> (String, String) {
+    (confinement::VARIABLE.to_owned(), "1".to_owned())
+}
+
+/// The layer over `shared/`, and directories for temporary files.
+fn common(context: &Context<'_>, dir: &Path) -> Done<Isolation> {
+    let shared = real(&context.service.paths.shared())?;
+    let mut isolation = Isolation {
+        layers: vec![layer(&shared, dir, &made(&work(dir).join("shared-work"))?)],
+        writable: vec![dir.to_owned()],
+        ..Isolation::default()
+    };
+    for (at, name) in TEMPORARY.into_iter().zip(["tmp", "var-tmp"]) {
+        let Ok(at) = real(at.as_ref()) else { continue };
+        // Whoever keeps everything below such a directory still gets to it.
+        let root = real(context.service.shared.layout.root())?;
+        if let Ok(below) = root.strip_prefix(&at) {
+            let first = below.components().next().map(|first| at.join(first));
+            isolation.visible.extend(first);
+        }
+        isolation.temporary.push(Replaced { at, by: temporary(dir, name)? });
+    }
+    Ok(isolation)
+}
+
+/// Lays the copy over the place that the driver keeps, wherever it is.
+fn cover(
+    context: &Context<'_>,
+    place: Option<Place<'_>>,
+    dir: &Path,
+    isolation: &mut Isolation,
+) -> Done {
+    let site = Site::Scratch { dir: dir.to_owned(), means: Means::Mounts };
+    match place {
+        None => Ok(()),
+        Some(Place::Directory(path)) => {
+            let (at, by) = (context.path(&Site::Live, path), context.path(&site, path));
+            if by != dir {
+                isolation.replaced.push(Replaced { at: real(&at)?, by });
+            }
+            Ok(())
+        }
+        Some(Place::File(path)) => {
+            let (live, copy) = (context.path(&Site::Live, path), context.path(&site, path));
+            let Some(parent) = live.parent() else { return Ok(()) };
+            let parent = real(parent)?;
+            let hidden = JOURNALS.iter().map(|suffix| with_suffix(&live, suffix)).collect();
+            if let Some(layer) = isolation.layers.iter_mut().find(|l| parent.starts_with(&l.at)) {
+                layer.hidden = hidden;
+                return Ok(());
+            }
+            let Some(upper) = copy.parent() else { return Ok(()) };
+            if parent == Path::new("/") {
+                return Err(DataError::AtTheRoot { path: live });
+            }
+            let own = layer(&parent, upper, &made(&work(dir).join("data-work"))?);
+            isolation.layers.push(Layer { hidden, ..own });
+            Ok(())
+        }
+    }
+}
+
+fn layer(at: &Path, upper: &Path, work: &Path) -> Layer {
+    Layer { at: at.to_owned(), upper: upper.to_owned(), work: work.to_owned(), hidden: Vec::new() }
+}
+
+/// Where everything of a copy is that is not the copy itself.
+fn work(dir: &Path) -> PathBuf {
+    with_suffix(dir, ".work")
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name: OsString = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+fn real(path: &Path) -> Done<PathBuf> {
+    path.canonicalize().map_err(DataError::at(path))
+}
+
+fn made(dir: &Path) -> Done<PathBuf> {
+    fs::create_dir(dir, 0o711).map_err(DataError::at(dir))?;
+    Ok(dir.to_owned())
+}
+
+fn temporary(dir: &Path, name: &str) -> Done<PathBuf> {
+    let dir = made(&work(dir).join(name))?;
+    std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o1777))
+        .map_err(DataError::at(&dir))?;
+    Ok(dir)
+}
+
+/// Removes a copy and all that was made for it.
+pub(crate) fn discard(dir: &Path) -> io::Result<()> {
+    remove(&work(dir))?;
+    remove(dir)
+}
+
+/// The kernel leaves a directory that nobody may enter, in each work directory of a layer.
+fn remove(dir: &Path) -> io::Result<()> {
+    let closed = std::fs::Permissions::from_mode(0o700);
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        drop(std::fs::set_permissions(entry.path().join("work"), closed.clone()));
+    }
+    drop(std::fs::set_permissions(dir.join("work"), closed));
+    fs::remove_tree(dir)
+}
