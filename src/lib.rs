@@ -53,7 +53,7 @@
 //!  service             the nouns: durable state, routing, activity, condition
 //!  notify · proxy      messages to people; an outside reverse proxy
 //!  sockets             listeners, slots, steering
-//!  processes           what is asked of the keeper or the host
+//!  processes           what is asked of the keeper; the one runner of commands
 //! ```
 //!
 //! Tests hold all of these arrows, with a list of the exceptions and their reasons.
@@ -88,6 +88,7 @@
 //! - A health check: [`supervisor::health`]; a round of them: `health/probe_all.rs`.
 //! - A stop of a process: [`core::drain`] decides, `instances/drain.rs` performs, each kind of stop
 //!   is a function of [`supervisor::instances::retire`].
+//! - A command that is run for the user, of whatever kind: `processes/host_command.rs`.
 //! - What is wrong with a service, for `status`: [`supervisor::service::condition`].
 //! - How to add one: `halley-sup help contributing`.
 //!

@@ -19,6 +19,8 @@ use crate::supervisor::notify::queue::Outbox;
 use crate::supervisor::operation;
 use crate::supervisor::operation::start_last_good;
 use crate::supervisor::operation::stop::take_down;
+use crate::supervisor::processes::child_tag::Label;
+use crate::supervisor::processes::host_command;
 use crate::supervisor::processes::keeper_client::{Inventory, Link, LinkError, News};
 use crate::supervisor::release_set::resume;
 use crate::supervisor::rollback_readiness::drill;
@@ -53,7 +55,8 @@ pub(crate) async fn run(config_path: PathBuf) -> Result<(), StackError> {
     })?;
     let (link, mut inventory, news) = Link::connect(socket).await?;
     let layout = Layout::new(&config.root);
-    let outbox = Outbox::open(&layout.outbox(), &config.notify);
+    end_own_commands(&link, &mut inventory).await;
+    let outbox = Outbox::open(&layout.outbox(), &config.notify, Rc::clone(&link));
     let shared = Rc::new(Shared {
         link,
         layout,
@@ -116,6 +119,24 @@ async fn take_over(stack: &Rc<Stack>, config: config::model::Service, inventory:
         Err(why) => {
             tracing::error!(service = %name, why, "not taken over; its processes keep running");
             stack.broken.borrow_mut().insert(name, why);
+        }
+    }
+}
+
+/// Ends commands of the stack itself that a supervisor before this one ran: notifications, which
+/// this one delivers again.
+async fn end_own_commands(link: &Rc<Link>, inventory: &mut Inventory) {
+    let is_own = |label: &str| Label::read(label).is_some_and(|label| label.is_of_no_service());
+    let (own, others): (Vec<_>, Vec<_>) =
+        std::mem::take(&mut inventory.children).into_iter().partition(|found| is_own(&found.label));
+    inventory.children = others;
+    host_command::end_all(link, own.into_iter().map(|found| (found.child, found.end)).collect())
+        .await;
+    let names: Vec<String> = inventory.kept.keys().cloned().collect();
+    for name in names.into_iter().filter(|name| host_command::is_kept_for(name, "")) {
+        inventory.kept.remove(&name);
+        if let Err(error) = link.forget(name).await {
+            tracing::warn!(%error, "closing a command's files");
         }
     }
 }

@@ -378,3 +378,73 @@ fn who_tries_a_target_out_hears_what_came_of_it() {
     assert!(said.contains("did you mean hook?"), "{said}");
     assert_eq!(waiting(&world), 0);
 }
+
+/// A target whose command is this script.
+fn scripted(name: &str, script: &str) -> String {
+    format!("[notify.{name}]\ncommand = [\"/bin/sh\", \"-c\", {script:?}]\ndeadline = \"1s\"\n")
+}
+
+#[test]
+fn how_a_command_ends_is_told_with_its_last_lines() {
+    let scripts = [
+        ("good", "grep -q '\"event\":\"test\"' && test $HALLEY_EVENT = test"),
+        ("background", "sleep 1000 & exit 0"),
+        ("code", "echo out; echo err >&2; exit 3"),
+        ("signal", "kill -9 $$"),
+        ("many", "seq 1 99999; exit 1"),
+        ("endless", "yes"),
+        ("hangs", "sleep 1001 & echo out; sleep 1001"),
+    ];
+    let mut more: String = scripts.iter().map(|(name, script)| scripted(name, script)).collect();
+    more.push_str("[notify.absent]\ncommand = [\"/no/such\"]\n");
+    let world = World::with(&more);
+    let why = |name: &str, code: i32| {
+        let said = world.cli(&["notify", name, "--json"]).expect(code).result();
+        text(&said, "why")
+    };
+    assert_eq!((why("good", 0), why("background", 0)), (String::new(), String::new()));
+    for (name, end) in [
+        ("code", ": exit 3: err"),
+        ("signal", ": killed by SIGKILL"),
+        ("many", ": exit 1: 99992\n99993\n99994\n99995\n99996\n99997\n99998\n99999"),
+        ("endless", ": killed: it ran longer than 1s\ny\ny\ny\ny\ny\ny\ny\ny"),
+        ("hangs", ": killed: it ran longer than 1s\nout"),
+        ("absent", "/no/such: no such file; is it installed?"),
+    ] {
+        let why = why(name, 1);
+        assert!(why.ends_with(end), "{name}: {why}");
+    }
+    let sleeping = |seconds: &str| {
+        let is_it = |pid: &i32| {
+            fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|l| l.contains(seconds))
+        };
+        world.left_behind().into_iter().find(is_it)
+    };
+    assert_eq!(sleeping("1001"), None, "what hangs is killed with its children");
+    // What a good command leaves in the background goes on.
+    kill(sleeping("1000").unwrap(), libc::SIGKILL);
+    world.wait("it is gone", |_| sleeping("1000").is_none());
+}
+
+#[test]
+fn a_supervisor_killed_in_a_delivery_leaves_no_command_behind() {
+    let mut world = World::asleep(free_address());
+    let path = |name: &str| world.path(name).display().to_string();
+    let (hang, told) = (path("hang"), path("told"));
+    let script = format!(
+        "cat >> {told}.begun; if rm {hang}; then sleep 1002 & sleep 1002; fi; echo $HALLEY_ID >> {told}"
+    );
+    let more = format!("[notify.x]\ncommand = [\"/bin/sh\", \"-c\", {script:?}]\n{EVENTS}\n");
+    world.configure(&config(world.address, &more));
+    world.wake();
+    fs::write(world.path("hang"), "").unwrap();
+    world.release(&[]).expect(0);
+    world.wait("it hangs", |world| !world.path("hang").exists());
+    world.kill_supervisor();
+    world.wait("it is delivered again", |world| world.path("told").exists() && waiting(world) == 0);
+    assert_eq!(fs::read_to_string(world.path("told")).unwrap().lines().count(), 1);
+    let is_left = world.left_behind().into_iter().any(|pid| {
+        fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains("1002"))
+    });
+    assert!(!is_left, "a child of the command is left");
+}

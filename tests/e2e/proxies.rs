@@ -195,6 +195,59 @@ fn any_other_by_command() {
     assert_eq!(said["serving"], 1, "{said}");
 }
 
+/// A world whose proxy's flip is this script.
+fn flipped_by(script: impl Fn(&World) -> String) -> World {
+    behind(|world| format!("kind = \"command\"\nflip = [\"/bin/sh\", \"-c\", {:?}]", script(world)))
+}
+
+/// Whether a `sleep 1000` of the world's runs.
+fn is_hanging(world: &World) -> bool {
+    let is_sleep = |pid: i32| {
+        fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains("1000"))
+    };
+    world.left_behind().into_iter().any(is_sleep)
+}
+
+#[test]
+fn a_flip_that_hangs_is_killed_with_its_children_at_its_deadline() {
+    let world = flipped_by(|world| {
+        let hang = world.path("hang").display().to_string();
+        format!("if rm {hang}; then sleep 1000 & echo no answer >&2; sleep 1000; fi")
+    });
+    world.release(&[]).expect(0);
+    fs::write(world.path("hang"), "").unwrap();
+    let said = world.release(&[]).expect(21).result();
+    let why = said["trouble"]["why"].as_str().unwrap_or_default();
+    assert!(why.contains("killed: it ran longer than 10s\nno answer"), "{why}");
+    assert_eq!((&said["serving"], &said["last_good"]), (&1.into(), &1.into()), "{said}");
+    assert!(!is_hanging(&world), "a child of the flip is left");
+}
+
+/// The next supervisor flips again, and never while the command of the one before it runs.
+#[test]
+fn a_supervisor_killed_in_a_flip_leaves_no_command_behind() {
+    let world = flipped_by(|world| {
+        let path = |name: &str| world.path(name).display().to_string();
+        let (pid, notes, hang) = (path("pid"), path("notes"), path("hang"));
+        format!(
+            "kill -0 $(cat {pid}) && echo two at a time >> {notes}; echo $$ > {pid}; \
+             if rm {hang}; then sleep 1000 & echo begun >> {notes}; sleep 1000; fi; \
+             echo done >> {notes}; rm {pid}"
+        )
+    });
+    let notes = || fs::read_to_string(world.path("notes")).unwrap_or_default();
+    world.release(&[]).expect(0);
+    fs::write(world.path("notes"), "").unwrap();
+    fs::write(world.path("hang"), "").unwrap();
+    let build = world.build(&[]);
+    world.cli(&["release", "web", &build.to_string_lossy(), "--detach"]).expect(40);
+    world.wait("the flip hangs", |_| notes().contains("begun"));
+    world.kill_supervisor();
+    world.wait("it is over", |world| world.status()["operation"].is_null());
+    assert_eq!(notes(), "begun\ndone\n");
+    assert!(!is_hanging(&world), "a child of the flip is left");
+}
+
 /// The machine boots, and the proxy comes up later than the service.
 #[test]
 fn a_proxy_that_comes_up_late_is_led_all_the_same() {

@@ -47,7 +47,7 @@ fn a_broken_configuration_is_told_and_the_old_file_comes_back() {
     let config = fs::read_to_string(world.path("nginx.conf")).unwrap();
     fs::write(world.path("nginx.conf"), format!("{config}nonsense;\n")).unwrap();
     for error in [world.check(1).unwrap_err(), world.flip(&[2]).unwrap_err()] {
-        assert!(error.contains("exit 1\n"), "{error}");
+        assert!(error.contains("exit 1: "), "{error}");
         assert!(error.contains("unknown directive \"nonsense\""), "{error}");
     }
     assert_eq!(fs::read_to_string(world.path("web.conf")).unwrap(), before);
@@ -64,7 +64,7 @@ fn a_directory_that_is_not_there_and_an_nginx_that_is_not_are_told() {
     let reload = vec!["/no/such/nginx".to_owned()];
     let proxy = Proxy::Nginx(Nginx { file: file.clone(), test: test.clone(), reload });
     let error = flip(&proxy, &world.upstreams(&[2])).unwrap_err();
-    assert!(error.starts_with("/no/such/nginx: no such file or directory"), "{error}");
+    assert!(error.starts_with("/no/such/nginx: No such file or directory"), "{error}");
     assert_eq!(fs::read_to_string(&file).unwrap(), format!("server {};\n", world.backends[0]));
     let file = PathBuf::from("/no/such/web.conf");
     let proxy = Proxy::Nginx(Nginx { file, test, reload: vec!["true".to_owned()] });

@@ -14,7 +14,8 @@ use halley_sup::config::proxy::haproxy::HaProxy;
 use halley_sup::config::proxy::nginx::Nginx;
 use halley_sup::config::proxy::{Admin, Proxy};
 use halley_sup::demo::load::{Load, Shape};
-use halley_sup::supervisor::proxy::{self, Upstream};
+use halley_sup::supervisor::proxy::driver::Work;
+use halley_sup::supervisor::proxy::{self, EntryError, Host, Upstream};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// How long a condition may take to come true.
@@ -214,12 +215,32 @@ impl Drop for World {
 
 /// [`proxy::check`] on the supervisor's kind of runtime.
 pub fn check(proxy: &Proxy, n_upstreams: usize) -> Result<String, String> {
-    run(proxy::check(proxy, n_upstreams)).map_err(|error| error.to_string())
+    run(proxy::check(proxy, n_upstreams, &Here)).map_err(|error| error.to_string())
 }
 
 /// [`proxy::flip`] on the supervisor's kind of runtime.
 pub fn flip(proxy: &Proxy, upstreams: &[Upstream]) -> Result<(), String> {
-    run(proxy::flip(proxy, upstreams)).map_err(|error| error.to_string())
+    run(proxy::flip(proxy, upstreams, &Here)).map_err(|error| error.to_string())
+}
+
+/// Runs a proxy's commands as children of the test: no keeper runs here.
+struct Here;
+
+impl Host for Here {
+    fn run<'a>(&'a self, words: &'a [String], env: &'a [(&'a str, String)]) -> Work<'a, ()> {
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).envs(env.iter().map(|(name, value)| (name, value)));
+        let failure = match command.output() {
+            Ok(output) if output.status.success() => None,
+            Ok(output) => {
+                let said = String::from_utf8_lossy(&output.stderr).into_owned();
+                Some(format!("exit {}: {said}", output.status.code().unwrap_or(-1)))
+            }
+            Err(error) => Some(error.to_string()),
+        };
+        let failure = failure.map(|why| format!("{}: {why}", words.join(" ")));
+        Box::pin(async move { failure.map_or(Ok(()), |text| Err(EntryError::Command(text))) })
+    }
 }
 
 fn run<T>(what: impl Future<Output = T>) -> T {

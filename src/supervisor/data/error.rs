@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::store::receipt::Damage;
-use crate::supervisor::tasks::task::{Ended, TaskError};
+use crate::supervisor::tasks::task::{CommandError, Ended};
 
 /// Why something could not be done with data, or with a copy of it.
 #[derive(Debug, thiserror::Error)]
@@ -53,7 +53,7 @@ pub(crate) enum DataError {
     MayNotCopy,
     /// A tool or a command was not run to its end; its deadline is one of the reasons.
     #[error(transparent)]
-    Task(#[from] TaskError),
+    Task(#[from] CommandError),
     /// It was, and reported a failure.
     #[error("{name}: {}", ended.why())]
     Command {

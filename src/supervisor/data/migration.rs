@@ -181,7 +181,7 @@ async fn judge(
     candidate: &Candidate,
     settings: &Settings,
     before: Option<String>,
-    ended: Result<task::Ended, task::TaskError>,
+    ended: Result<task::Ended, task::CommandError>,
 ) -> Left {
     let failed = match &ended {
         Ok(ended) if ended.is_good() => None,

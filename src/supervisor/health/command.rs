@@ -6,7 +6,9 @@ use std::time::Duration;
 use crate::keeper::protocol::End;
 use crate::supervisor::health::route::Route;
 use crate::supervisor::processes::child_tag::Role;
-use crate::supervisor::processes::keeper_child::{KeeperChild, Waited};
+use crate::supervisor::processes::host_command::{
+    self, Background, CommandError, HostCommand, Output,
+};
 use crate::supervisor::service::Service;
 use crate::supervisor::service::child_spec;
 use crate::supervisor::service::instances::{Crew, Instance};
@@ -32,42 +34,46 @@ pub(crate) async fn run(
     limit: Duration,
     env: &[(String, String)],
 ) -> Ran {
-    let Some((program, args)) = command.split_first() else {
-        return Ran::NotRun("there is no command".to_owned());
-    };
     let output = child_spec::output_name(service, crew.generation, instance.index);
-    let mut spec = match child_spec::spec_of(service, crew, instance, output) {
+    let mut launch = match child_spec::spec_of(service, crew, instance, output) {
         Ok(spec) => spec,
         Err(error) => return Ran::NotRun(error.to_string()),
     };
-    spec.env.extend_from_slice(env);
-    spec.program.clone_from(program);
-    let fill = |arg: &String| instance.place.as_ref().map_or(arg.clone(), |place| place.fill(arg));
-    spec.args = args.iter().map(fill).collect();
-    spec.listen.clear();
-    spec.intercept.clear();
-    if spec.isolation.take().is_some() {
-        spec.beside = instance.run.borrow().as_ref().map(|run| run.identity.pid);
+    launch.env.extend_from_slice(env);
+    launch.listen.clear();
+    launch.intercept.clear();
+    if launch.isolation.take().is_some() {
+        launch.beside = instance.run.borrow().as_ref().map(|run| run.identity.pid);
     }
-    spec.env.retain(|(name, _)| name != "NOTIFY_SOCKET");
+    launch.env.retain(|(name, _)| name != "NOTIFY_SOCKET");
+    let fill = |(n, arg): (usize, &String)| match &instance.place {
+        Some(place) if n > 0 => place.fill(arg),
+        _ => arg.clone(),
+    };
     let child = service.link().new_child();
     let way = match Route::open(service, instance, child.0).await {
         Ok(way) => way,
         Err(error) => return Ran::NotRun(error.to_string()),
     };
-    way.tell(&mut spec);
-    let label = child_spec::label_of(service, crew, instance, Role::Probe).print();
-    // A check's command never outlives its probe, also when the probe is cancelled; what it left in
-    // the background is ended with it.
-    let mut child = match KeeperChild::spawn(&service.shared.link, child, label, spec).await {
-        Ok(child) => child,
-        Err(error) => return Ran::NotRun(error.to_string()),
+    let mut words: Vec<String> = command.iter().enumerate().map(fill).collect();
+    way.tell(&mut words, &mut launch.env);
+    let command = HostCommand {
+        name: command.first().cloned().unwrap_or_default(),
+        words,
+        launch,
+        input: None,
+        output: Output::Launch,
+        // A check's command never outlives its probe.
+        background: Background::Killed,
+        limit,
+        label: child_spec::label_of(service, crew, instance, Role::Probe),
     };
-    let waited = child.wait(limit).await;
-    drop(child);
+    let ran = host_command::run_as(&service.shared.link, child, command).await;
     drop(way);
-    match waited {
-        Waited::Ended(end) => Ran::Ended(end),
-        Waited::TooLate => Ran::TooLate(limit),
+    match ran {
+        Ok(ended) => Ran::Ended(ended.end),
+        Err(CommandError::Deadline { .. }) => Ran::TooLate(limit),
+        Err(CommandError::Start { why, .. }) => Ran::NotRun(why),
+        Err(error) => Ran::NotRun(error.to_string()),
     }
 }

@@ -12,7 +12,6 @@ use std::rc::Rc;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-use crate::keeper::protocol::LaunchSpec;
 use crate::supervisor::health::connection;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::Instance;
@@ -65,14 +64,14 @@ impl Route {
     }
 
     /// Passes it to a command: in its arguments and in its environment.
-    pub(crate) fn tell(&self, spec: &mut LaunchSpec) {
+    pub(crate) fn tell(&self, words: &mut [String], env: &mut Vec<(String, String)>) {
         let source = self.source.ip().to_string();
         let port = self.port.as_ref().map(|(port, _)| port.to_string()).unwrap_or_default();
-        for arg in &mut spec.args {
+        for arg in words.iter_mut().skip(1) {
             *arg = arg.replace("{probe_source}", &source).replace("{probe_port}", &port);
         }
-        spec.env.push(("HALLEY_PROBE_SOURCE".to_owned(), source));
-        spec.env.push(("HALLEY_PROBE_PORT".to_owned(), port));
+        env.push(("HALLEY_PROBE_SOURCE".to_owned(), source));
+        env.push(("HALLEY_PROBE_PORT".to_owned(), port));
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Duration;
 
 use http_body_util::Full;
@@ -13,7 +14,8 @@ use hyper::{Method, Request, StatusCode};
 use crate::config::duration;
 use crate::config::model::{Target, Way, Webhook};
 use crate::store::outbox::Notification;
-use crate::supervisor::processes::host_command::{self, ProgramError};
+use crate::supervisor::processes::host_command::{self, CommandError, HostCommand};
+use crate::supervisor::processes::keeper_client::Link;
 use crate::supervisor::sockets::http_client::{self, BodyLimit, HttpError, Limits};
 use crate::supervisor::sockets::stream::Stream;
 
@@ -25,7 +27,7 @@ const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 pub(crate) enum DeliverError {
     /// The command did not end successfully.
     #[error(transparent)]
-    Command(#[from] ProgramError),
+    Command(#[from] CommandError),
     /// It could not be reached, or broke off.
     #[error("{place}: {source}")]
     Stream {
@@ -79,6 +81,7 @@ impl DeliverError {
 /// # Errors
 /// [`DeliverError`].
 pub(crate) async fn deliver(
+    link: &Rc<Link>,
     target: &Target,
     notification: &Notification,
 ) -> Result<(), DeliverError> {
@@ -91,7 +94,8 @@ pub(crate) async fn deliver(
                 ("HALLEY_SERVICE", notification.service.clone()),
                 ("HALLEY_ID", notification.id.clone()),
             ];
-            Ok(host_command::run(words, &env, &body, target.deadline).await?)
+            let command = HostCommand::of_host("", words, &env, target.deadline);
+            Ok(host_command::succeed(link, HostCommand { input: Some(body), ..command }).await?)
         }
         Way::Http(hook) => post(hook, &notification.id, body, target.deadline).await,
     }

@@ -23,6 +23,7 @@ use crate::core::time::Tick;
 use crate::os::clock;
 use crate::store::outbox::{self as store, Letter, Notification};
 use crate::supervisor::notify::{deliver, message::Message};
+use crate::supervisor::processes::keeper_client::Link;
 
 /// No pause is longer.
 const LAST_MS: u64 = 15 * 60 * 1000;
@@ -39,6 +40,7 @@ const N_RECENT: usize = 256;
 #[derive(Debug)]
 pub(crate) struct Outbox {
     files: store::Outbox,
+    link: Rc<Link>,
     host: String,
     /// What makes ids differ from those of another Halley.
     seed: String,
@@ -80,7 +82,7 @@ pub(crate) enum TestError {
 
 impl Outbox {
     /// The outbox below a root, with what a supervisor before this one has left in it.
-    pub(crate) fn open(dir: &Path, targets: &[Target]) -> Rc<Self> {
+    pub(crate) fn open(dir: &Path, targets: &[Target], link: Rc<Link>) -> Rc<Self> {
         let files = store::Outbox::at(dir);
         if let Err(error) = files.prepare() {
             tracing::error!(path = %dir.display(), %error, "notifications cannot be stored");
@@ -89,6 +91,7 @@ impl Outbox {
         let outbox = Rc::new(Self {
             seed: format!("{host}\n{}", dir.display()),
             host,
+            link,
             next: Cell::new(files.next_number()),
             lanes: RefCell::default(),
             recent: RefCell::default(),
@@ -209,7 +212,7 @@ impl Outbox {
         let target = lane.map(|lane| Rc::clone(&lane.target.borrow()));
         let target = target.ok_or(TestError::NoTarget)?;
         let notification = self.notification(Notice::Test, &Message::test(name));
-        deliver::deliver(&target, &notification).await.map_err(TestError::Delivery)
+        deliver::deliver(&self.link, &target, &notification).await.map_err(TestError::Delivery)
     }
 
     /// The targets' names.
@@ -256,7 +259,7 @@ impl Outbox {
                 }
             };
             let target = Rc::clone(&lane.target.borrow());
-            match deliver::deliver(&target, &notification).await {
+            match deliver::deliver(&self.link, &target, &notification).await {
                 Ok(()) => {
                     if let Err(error) = self.files.remove(first.number) {
                         tracing::warn!(number = first.number, %error, "removing what was delivered");
@@ -320,7 +323,7 @@ impl Outbox {
     fn notification(&self, notice: Notice, message: &Message) -> Notification {
         Notification {
             version: store::VERSION,
-            id: self.id(notice, message),
+            id: id(&self.seed, notice, message),
             at: clock::now_rfc3339(),
             host: self.host.clone(),
             event: notice.name().to_owned(),
@@ -335,14 +338,6 @@ impl Outbox {
             still: message.still.clone(),
             next: message.next.clone(),
         }
-    }
-
-    /// The same for the same thing, also when a supervisor after a crash posts it again.
-    fn id(&self, notice: Notice, message: &Message) -> String {
-        let text =
-            format!("{}\n{}\n{}\n{}", self.seed, message.service, message.key, notice.name());
-        let digest = Sha256::digest(text.as_bytes());
-        digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
     }
 }
 
@@ -365,6 +360,13 @@ impl Lane {
     }
 }
 
+/// The same for the same thing, also when a supervisor after a crash posts it again.
+fn id(seed: &str, notice: Notice, message: &Message) -> String {
+    let text = format!("{seed}\n{}\n{}\n{}", message.service, message.key, notice.name());
+    let digest = Sha256::digest(text.as_bytes());
+    digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+}
+
 fn pause(n_tries: u32, chance: u64) -> Duration {
     let pause_ms = PAUSES.nth_ms(n_tries.saturating_sub(1));
     Duration::from_millis(backoff::spread(pause_ms, chance))
@@ -384,12 +386,11 @@ mod tests {
         assert!(pause(99, 999).as_millis() < u128::from(LAST_MS));
     }
 
-    #[tokio::test]
-    async fn an_id_is_the_same_for_the_same_thing() {
-        let dir = tempfile::tempdir().unwrap();
+    #[test]
+    fn an_id_is_the_same_for_the_same_thing() {
         let id = |notice, key: &str| {
             let message = Message { key: key.to_owned(), ..Message::test("x") };
-            Outbox::open(dir.path(), &[]).id(notice, &message)
+            id("host", notice, &message)
         };
         assert_eq!(id(Notice::Failed, "1"), id(Notice::Failed, "1"));
         assert_ne!(id(Notice::Failed, "1"), id(Notice::Failed, "2"));

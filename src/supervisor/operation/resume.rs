@@ -12,7 +12,7 @@ use crate::core::operation::phase::Phase;
 use crate::core::operation::point::Point;
 use crate::core::operation::recover::{self, Seen};
 use crate::core::time::Tick;
-use crate::keeper::protocol::{ChildId, Reach};
+use crate::keeper::protocol::{ChildId, End};
 use crate::store::journal::{self, Intent, Journal, Record};
 use crate::store::{intake, release, trial};
 use crate::supervisor::data::backup;
@@ -33,6 +33,7 @@ use crate::supervisor::operation::phases;
 use crate::supervisor::operation::runner;
 use crate::supervisor::operation::unresumed;
 use crate::supervisor::processes::child_tag::{Label, Role};
+use crate::supervisor::processes::host_command;
 use crate::supervisor::processes::keeper_client::{Found, Inventory};
 use crate::supervisor::processes::log_files;
 use crate::supervisor::service::Service;
@@ -75,7 +76,8 @@ pub(crate) async fn take_over(
     service.slots.adopt(&config, &mut inventory.kept)?;
     let socket = inventory.kept.remove(&format!("notify/{}", service.name));
     sd_notify::open(service, socket).await?;
-    let mine = take_mine(service, inventory);
+    let (mine, others) = take_mine(service, inventory);
+    host_command::end_all(&service.shared.link, others).await;
     task::sweep(service);
     backup::sweep(service);
     let ends = adopt_crews(service, mine, inventory);
@@ -130,9 +132,16 @@ fn forget_the_rest(service: &Rc<Service>, inventory: &mut Inventory) {
     }
 }
 
-/// This service's children that belong to a generation. Commands of probes are ended, because
-/// nothing waits for them any more; processes that relay connections go on.
-fn take_mine(service: &Rc<Service>, inventory: &mut Inventory) -> Vec<(Label, Found)> {
+/// A child, and how it has ended.
+type Child = (ChildId, Option<End>);
+
+/// This service's children that belong to a generation, and those that are to be ended: commands,
+/// because nothing waits for them any more, and rehearsed instances. Processes that relay
+/// connections go on.
+fn take_mine(
+    service: &Rc<Service>,
+    inventory: &mut Inventory,
+) -> (Vec<(Label, Found)>, Vec<Child>) {
     let (mine, others): (Vec<_>, Vec<_>) = std::mem::take(&mut inventory.children)
         .into_iter()
         .map(|found| (Label::read(&found.label), found))
@@ -140,7 +149,7 @@ fn take_mine(service: &Rc<Service>, inventory: &mut Inventory) -> Vec<(Label, Fo
             label.as_ref().is_some_and(|label| label.service == service.name.as_str())
         });
     inventory.children = others.into_iter().map(|(_, found)| found).collect();
-    let mut instances = Vec::new();
+    let (mut instances, mut others) = (Vec::new(), Vec::new());
     for (label, found) in mine {
         let Some(label) = label else { continue };
         match (label.role, &label.purpose) {
@@ -154,27 +163,11 @@ fn take_mine(service: &Rc<Service>, inventory: &mut Inventory) -> Vec<(Label, Fo
                 service.activity.leave_over(purpose.clone(), found.child);
             }
             (Role::Probe | Role::Oneshot, _) | (Role::Instance | Role::Forwarder, Some(_)) => {
-                let (service, child, end) = (Rc::clone(service), found.child, found.end);
-                tokio::task::spawn_local(async move { end_probe(&service, child, end).await });
+                others.push((found.child, found.end));
             }
         }
     }
-    instances
-}
-
-async fn end_probe(
-    service: &Rc<Service>,
-    child: ChildId,
-    end: Option<crate::keeper::protocol::End>,
-) {
-    let link = service.link();
-    if end.is_none() {
-        let mut ended = link.end_of(child);
-        if link.signal(child, libc::SIGKILL, Reach::Tree, Vec::new()).await.is_ok() {
-            drop(ended.wait_for(Option::is_some).await);
-        }
-    }
-    link.acknowledge(child).await;
+    (instances, others)
 }
 
 /// Whose end is to be followed.

@@ -108,14 +108,25 @@ pub(crate) enum Role {
 impl Label {
     /// The label of a process that relays connections left waiting in a slot.
     pub(crate) fn passer(service: &ServiceName, now: Tick) -> Self {
-        Self::outside(service, now, Role::Passer)
+        Self::outside(service.as_str(), now, Role::Passer)
+    }
+
+    /// The label of a command that runs once, to its end. The service is empty for one that belongs
+    /// to none.
+    pub(crate) fn command(service: &str, now: Tick, purpose: Purpose) -> Self {
+        Self { purpose: Some(purpose), ..Self::outside(service, now, Role::Oneshot) }
+    }
+
+    /// Whether it belongs to the stack, not to one of its services.
+    pub(crate) fn is_of_no_service(&self) -> bool {
+        self.service.is_empty()
     }
 
     /// A process that belongs to no generation.
-    pub(crate) fn outside(service: &ServiceName, now: Tick, role: Role) -> Self {
+    fn outside(service: &str, now: Tick, role: Role) -> Self {
         Self {
             version: 1,
-            service: service.to_string(),
+            service: service.to_owned(),
             release: 0,
             generation: 0,
             instance: 0,

@@ -1,241 +1,374 @@
-//! A command of the administrator's: it tests, reloads or flips a proxy, or sends a notification.
+//! The runner of every command that Halley runs for the user: hooks, checks, migrations, backups,
+//! and the commands of proxies and notifications.
 //!
-//! It is a child of the supervisor, not of the keeper: it ends with the call, and a repeated call
-//! runs it again. Its end is seen by a pidfd (Linux 5.3), so that nothing here handles `SIGCHLD`.
+//! A command is a child of the keeper, in a session of its own, without a shell. At its deadline,
+//! or when the wait for it is cancelled, it is killed with all that it has started. A supervisor
+//! that dies leaves it running; the next one ends it ([`end_all`]) before it runs the same again,
+//! or asks for its end ([`join`]).
 
-use std::collections::VecDeque;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Seek, Write};
-use std::os::fd::OwnedFd;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::io::AsyncReadExt;
-use tokio::net::unix::pipe::Receiver;
-
 use crate::config::duration;
-use crate::os::{proc, ready};
-use crate::text;
+use crate::keeper::protocol::{ChildId, End, LaunchSpec};
+use crate::os::clock;
+use crate::supervisor::processes::child_tag::{Label, Purpose};
+use crate::supervisor::processes::keeper_child::{KeeperChild, Waited};
+use crate::supervisor::processes::keeper_client::{Link, LinkError};
+use crate::supervisor::processes::printed::{Printed, last_lines};
 
-/// Lines of a command's output that an error holds.
-const N_LINES: usize = 8;
-/// Bytes of it that are kept at all.
-const SAID_BYTES_MAX: usize = 8 * 1024;
+/// Variables that are about the supervisor itself.
+const OWN_VARIABLES: [&str; 2] = ["NOTIFY_SOCKET", "HALLEY_KEEPER_FD"];
+/// The names of what the keeper holds for commands begin with this.
+const KEPT: &str = "oneshot/";
+/// Commands of a supervisor before this one are waited for so long: a killed process can hang in
+/// the kernel, and the services must come up all the same.
+const ENDING: Duration = Duration::from_secs(5);
 
-/// A command that did not end successfully.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{command}: {why}{}{said}", if said.is_empty() { "" } else { "\n" })]
-pub(crate) struct ProgramError {
-    /// The command.
-    pub command: String,
-    /// How it ended, or why it was not begun.
-    pub why: String,
-    /// The last lines of its output.
-    pub said: String,
+/// A command to be run, all of it resolved.
+pub(crate) struct HostCommand {
+    /// What it is, for messages.
+    pub name: String,
+    /// Program and arguments.
+    pub words: Vec<String>,
+    /// Its environment, user and directory.
+    pub launch: LaunchSpec,
+    /// What it reads.
+    pub input: Option<Vec<u8>>,
+    /// Where it prints.
+    pub output: Output,
+    /// What becomes of processes that it leaves in the background.
+    pub background: Background,
+    /// It is killed after this.
+    pub limit: Duration,
+    /// What the next supervisor must know about it.
+    pub label: Label,
 }
 
-/// Runs a program without a shell; exit 0 is good. It reads `input`. When the limit is over, or the
-/// wait for it is cancelled, it is killed with its process group.
+/// Where a command prints.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Output {
+    /// Into pipes that the supervisor reads; the end of the text is kept in memory.
+    Pipes,
+    /// Into files of this folder, for a command that goes on when the supervisor dies.
+    Files(PathBuf),
+    /// Where its [`LaunchSpec`] says.
+    Launch,
+}
+
+/// What becomes of processes that a command leaves in the background when it ends by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Background {
+    /// They go on.
+    GoesOn,
+    /// They are killed.
+    Killed,
+}
+
+/// A command that has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Ended {
+    /// How.
+    pub end: End,
+    /// The end of what it wrote to its standard output.
+    pub output: String,
+    /// The end of what it wrote to its standard error.
+    pub errors: String,
+}
+
+impl Ended {
+    /// Whether it reports success.
+    #[must_use]
+    pub(crate) fn is_good(&self) -> bool {
+        self.end == End::Exited(0)
+    }
+
+    /// How it ended, with its last lines.
+    #[must_use]
+    pub(crate) fn why(&self) -> String {
+        let (end, last) = (&self.end, last_lines(&self.output, &self.errors));
+        if last.is_empty() { end.to_string() } else { format!("{end}: {last}") }
+    }
+
+    /// Its last lines, on lines of their own.
+    fn below(&self) -> String {
+        let last = last_lines(&self.output, &self.errors);
+        if last.is_empty() { last } else { format!("\n{last}") }
+    }
+}
+
+/// Why a command did not come to a good end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CommandError {
+    /// It could not be started.
+    #[error("{name}: {why}")]
+    Start {
+        /// What it is.
+        name: String,
+        /// The step and the reason.
+        why: String,
+    },
+    /// It was killed, with all that it had started.
+    #[error("{name}: killed: it ran longer than {}{}", duration::print(*limit), printed.below())]
+    Deadline {
+        /// What it is.
+        name: String,
+        /// How long it had.
+        limit: Duration,
+        /// What it printed.
+        printed: Box<Ended>,
+    },
+    /// It ran and reported a failure.
+    #[error("{name}: {why}")]
+    Failed {
+        /// What it is.
+        name: String,
+        /// How it ended, with its last lines.
+        why: String,
+    },
+    /// Its files.
+    #[error("{path}: {source}")]
+    System {
+        /// Which.
+        path: PathBuf,
+        /// The error.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl HostCommand {
+    /// A command of the administrator's that is no part of a release: it has the supervisor's user,
+    /// environment and directory. The service is empty for one that belongs to none.
+    pub(crate) fn of_host(
+        service: &str,
+        words: &[String],
+        env: &[(&str, String)],
+        limit: Duration,
+    ) -> Self {
+        let text = |text: OsString| text.into_string().ok();
+        let own = std::env::vars_os().filter_map(|(name, value)| Some((text(name)?, text(value)?)));
+        let mut all: Vec<_> =
+            own.filter(|(name, _)| !OWN_VARIABLES.contains(&name.as_str())).collect();
+        all.extend(env.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
+        let cwd = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
+        let cwd = cwd.to_string_lossy().into_owned();
+        let purpose = Purpose::Passing(words.join(" "));
+        Self {
+            name: words.join(" "),
+            words: words.to_vec(),
+            launch: LaunchSpec { env: all, cwd, ..LaunchSpec::default() },
+            input: None,
+            output: Output::Pipes,
+            background: Background::GoesOn,
+            limit,
+            label: Label::command(service, clock::tick(), purpose),
+        }
+    }
+}
+
+/// Runs a command to its end. Cancelling the wait ends the command.
 ///
 /// # Errors
-/// [`ProgramError`] with the last lines of its output.
-pub(crate) async fn run(
-    words: &[String],
-    env: &[(&str, String)],
-    input: &[u8],
-    limit: Duration,
-) -> Result<(), ProgramError> {
-    let mut said = Said::default();
-    let why = match begin(words, env, input) {
-        Err(error) => format!("{}; is it installed?", text::system_error(&error)),
-        Ok((running, output)) => {
-            match tokio::time::timeout(limit, finish(running, output, &mut said)).await {
-                Ok(Ok(status)) if status.success() => return Ok(()),
-                Ok(Ok(status)) => end_text(status),
-                Ok(Err(error)) => error.to_string(),
-                Err(_) => format!("killed: it ran longer than {}", duration::print(limit)),
-            }
-        }
-    };
-    Err(ProgramError { command: words.join(" "), why, said: said.last_lines() })
+/// [`CommandError`]; a command that ran and reported a failure is not one.
+pub(crate) async fn run(link: &Rc<Link>, command: HostCommand) -> Result<Ended, CommandError> {
+    run_as(link, link.new_child(), command).await
 }
 
-fn begin(
-    words: &[String],
-    env: &[(&str, String)],
-    input: &[u8],
-) -> io::Result<(Running, Receiver)> {
-    let (program, args) = words.split_first().ok_or(io::ErrorKind::InvalidInput)?;
-    let (reader, writer) = io::pipe()?;
-    let mut command = Command::new(program);
-    command.args(args).envs(env.iter().map(|(name, value)| (name, value)));
-    // Its messages to the service manager are not about the supervisor.
-    command.env_remove("NOTIFY_SOCKET").process_group(0);
-    command.stdin(stdin(input)?).stdout(writer.try_clone()?).stderr(writer);
-    // A repeated call runs the command again, and two must not run at a time.
-    proc::die_with_parent(&mut command);
-    let child = command.spawn()?;
-    let running = Running(Some(child));
-    Ok((running, Receiver::from_owned_fd(OwnedFd::from(reader))?))
+/// The same, under a number that the caller has taken for it.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) async fn run_as(
+    link: &Rc<Link>,
+    id: ChildId,
+    command: HostCommand,
+) -> Result<Ended, CommandError> {
+    let HostCommand { name, background, limit, .. } = &command;
+    let (name, background, limit) = (name.clone(), *background, *limit);
+    let (child, printed) = begin(link, id, command).await?;
+    finish(child, printed, &name, limit, background).await
+}
+
+/// Runs a command that has to end with exit code 0.
+///
+/// # Errors
+/// [`CommandError`].
+pub(crate) async fn succeed(link: &Rc<Link>, command: HostCommand) -> Result<(), CommandError> {
+    let name = command.name.clone();
+    let ended = run(link, command).await?;
+    if ended.is_good() { Ok(()) } else { Err(CommandError::Failed { name, why: ended.why() }) }
+}
+
+/// Waits for a command that a supervisor before this one ran, with its output in files of `dir`.
+///
+/// # Errors
+/// As [`run`]; its deadline begins again, once per supervisor.
+pub(crate) async fn join(
+    link: &Rc<Link>,
+    child: ChildId,
+    name: &str,
+    dir: &Path,
+    limit: Duration,
+) -> Result<Ended, CommandError> {
+    let printed = Printed::found(dir, child);
+    finish(KeeperChild::adopt(link, child), printed, name, limit, Background::GoesOn).await
+}
+
+/// Ends commands that a supervisor before this one ran, with all that they started. Returns when
+/// they are gone. What one that has ended by itself left in the background goes on.
+pub(crate) async fn end_all(link: &Rc<Link>, commands: Vec<(ChildId, Option<End>)>) {
+    let mut ending = tokio::task::JoinSet::new();
+    for (id, end) in commands {
+        let child = KeeperChild::adopt(link, id);
+        ending.spawn_local(async move {
+            match end {
+                Some(_) => child.acknowledge().await,
+                None => child.kill().await,
+            }
+        });
+    }
+    let all = async { while ending.join_next().await.is_some() {} };
+    if tokio::time::timeout(ENDING, all).await.is_err() {
+        tracing::error!("a killed command does not end");
+        ending.detach_all();
+    }
+}
+
+/// Whether the keeper holds this for a command of this service, or of none.
+pub(crate) fn is_kept_for(name: &str, service: &str) -> bool {
+    let rest = name.strip_prefix(KEPT);
+    rest.is_some_and(|rest| rest.split('/').next() == Some(service))
+}
+
+async fn begin(
+    link: &Rc<Link>,
+    id: ChildId,
+    command: HostCommand,
+) -> Result<(KeeperChild, Printed), CommandError> {
+    let HostCommand { name, words, launch, input, output, label, .. } = command;
+    let failed = |why: String| CommandError::Start { name: name.clone(), why };
+    let no_keeper = |error: LinkError| failed(error.to_string());
+    let (program, args) =
+        words.split_first().ok_or_else(|| failed("it names no program".to_owned()))?;
+    let mut spec = LaunchSpec { program: program.clone(), args: args.to_vec(), ..launch };
+    let (printed, writers) = Printed::open(&output, id)?;
+    let mut kept = Vec::new();
+    if let Some((output, errors)) = writers {
+        let kept = &mut kept;
+        spec.output = Some(keep(link, &label, id, "out", output, kept).await.map_err(no_keeper)?);
+        spec.errors = Some(keep(link, &label, id, "err", errors, kept).await.map_err(no_keeper)?);
+    }
+    if let Some(input) = input {
+        let file = in_memory(&input).map_err(|error| failed(error.to_string()))?;
+        spec.input = Some(keep(link, &label, id, "in", file, &mut kept).await.map_err(no_keeper)?);
+    }
+    let spawned = KeeperChild::spawn(link, id, label.print(), spec).await;
+    for name in kept {
+        if let Err(error) = link.forget(name).await {
+            tracing::warn!(%error, "closing a command's files");
+        }
+    }
+    match spawned {
+        Ok(child) => Ok((child, printed)),
+        Err(error) => {
+            printed.remove();
+            Err(failed(start_text(&error)))
+        }
+    }
+}
+
+fn start_text(error: &LinkError) -> String {
+    match error {
+        LinkError::Failed { errno: libc::ENOENT, .. } => format!("{error}; is it installed?"),
+        error => error.to_string(),
+    }
+}
+
+/// Has the keeper hold a file of the command's until it is started.
+async fn keep(
+    link: &Link,
+    label: &Label,
+    id: ChildId,
+    what: &str,
+    file: impl AsFd,
+    kept: &mut Vec<String>,
+) -> Result<String, LinkError> {
+    let name = format!("{KEPT}{}/{}/{what}", label.service, id.0);
+    link.keep(name.clone(), file.as_fd()).await?;
+    kept.push(name.clone());
+    Ok(name)
 }
 
 /// Its input lies in memory: no process waits for another, and it is on no disk.
-fn stdin(input: &[u8]) -> io::Result<Stdio> {
-    if input.is_empty() {
-        return Ok(Stdio::null());
-    }
+fn in_memory(input: &[u8]) -> io::Result<File> {
     let flags = rustix::fs::MemfdFlags::CLOEXEC;
     let mut file = File::from(rustix::fs::memfd_create("halley-input", flags)?);
     file.write_all(input)?;
     file.rewind()?;
-    Ok(file.into())
+    Ok(file)
 }
 
-/// Waits for the end, and reads meanwhile: a program that fills its pipe would wait for us. What
-/// it leaves in the background may hold the pipe open, so the end of the output is not waited for.
 async fn finish(
-    mut running: Running,
-    mut output: Receiver,
-    said: &mut Said,
-) -> io::Result<ExitStatus> {
-    let ended = ready::readable(proc::pidfd(running.pid()?.as_raw_nonzero().get())?)?;
-    let mut bytes = [0; 4096];
-    let mut is_open = true;
-    loop {
-        tokio::select! {
-            read = output.read(&mut bytes), if is_open => match read {
-                Ok(n) if n > 0 => said.push(&bytes[..n]),
-                _ => is_open = false,
-            },
-            ended = ended.readable() => {
-                ended?.retain_ready();
-                break;
-            }
+    mut child: KeeperChild,
+    mut printed: Printed,
+    name: &str,
+    limit: Duration,
+    background: Background,
+) -> Result<Ended, CommandError> {
+    let waited = tokio::select! {
+        waited = child.wait(limit) => waited,
+        never = printed.read() => match never {},
+    };
+    // Its whole tree is gone before anything acts on its result.
+    match (waited, background) {
+        (Waited::Ended(_), Background::GoesOn) => child.acknowledge().await,
+        (Waited::Ended(_), Background::Killed) | (Waited::TooLate, _) => child.kill().await,
+    }
+    let (output, errors) = printed.take();
+    match waited {
+        Waited::Ended(end) => Ok(Ended { end, output, errors }),
+        Waited::TooLate => {
+            let printed = Box::new(Ended { end: End::Unknown, output, errors });
+            Err(CommandError::Deadline { name: name.to_owned(), limit, printed })
         }
-    }
-    while let Ok(n) = output.try_read(&mut bytes)
-        && n > 0
-    {
-        said.push(&bytes[..n]);
-    }
-    running.reap()
-}
-
-/// A child that does not outlive its guard.
-struct Running(Option<Child>);
-
-impl Running {
-    fn pid(&self) -> io::Result<Pid> {
-        let id = self.0.as_ref().and_then(|child| i32::try_from(child.id()).ok());
-        id.and_then(Pid::from_raw).ok_or(io::ErrorKind::NotFound.into())
-    }
-
-    /// Takes the status of a child that has ended.
-    fn reap(&mut self) -> io::Result<ExitStatus> {
-        let mut child = self.0.take().ok_or(io::ErrorKind::NotFound)?;
-        child.wait()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // The child has not been waited for yet, so the number is still its own.
-        if let Ok(pid) = self.pid() {
-            kill_process_group(pid, Signal::KILL).ok();
-        }
-        if let Some(mut child) = self.0.take() {
-            drop(tokio::task::spawn_blocking(move || child.wait()));
-        }
-    }
-}
-
-/// The end of a command's output.
-#[derive(Default)]
-struct Said(VecDeque<u8>);
-
-impl Said {
-    fn push(&mut self, bytes: &[u8]) {
-        self.0.extend(bytes);
-        let n_over = self.0.len().saturating_sub(SAID_BYTES_MAX);
-        self.0.drain(..n_over);
-    }
-
-    fn last_lines(mut self) -> String {
-        let text = String::from_utf8_lossy(self.0.make_contiguous()).into_owned();
-        let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();
-        lines[lines.len().saturating_sub(N_LINES)..].join("\n")
-    }
-}
-
-fn end_text(status: ExitStatus) -> String {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("exit {code}"),
-        (None, signal) => format!("ended by signal {}", signal.unwrap_or_default()),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::*;
 
-    async fn sh(script: &str, limit: Duration) -> Result<(), String> {
-        let words = ["sh", "-c", script].map(str::to_owned);
-        let env = [("A", "one".to_owned())];
-        let ended = run(&words, &env, b"in", limit).await.map_err(|error| error.to_string());
-        ended.map_err(|text| text.replace(&format!("sh -c {script}"), "sh"))
+    fn why(end: End, output: &str, errors: &str) -> String {
+        Ended { end, output: output.to_owned(), errors: errors.to_owned() }.why()
     }
 
-    #[tokio::test]
-    async fn an_end_other_than_exit_0_is_told_with_the_last_lines() {
-        let long = Duration::from_secs(10);
-        for (script, expected) in [
-            ("exit 0", Ok(())),
-            ("test $A = one", Ok(())),
-            ("test \"$(cat)\" = in", Ok(())),
-            ("exit 3", Err("sh: exit 3")),
-            ("kill -9 $$", Err("sh: ended by signal 9")),
-            ("echo out; echo err >&2; exit 1", Err("sh: exit 1\nout\nerr")),
-            ("seq 1 99999; exit 1", Err("sh: exit 1\n99992\n99993")),
-        ] {
-            let ended = sh(script, long).await;
-            match (&ended, expected) {
-                (Ok(()), Ok(())) => {}
-                (Err(text), Err(start)) if text.starts_with(start) => {}
-                _ => panic!("{script}: {ended:?}"),
-            }
-        }
+    #[test]
+    fn a_reason_holds_the_last_lines_of_what_was_printed() {
+        assert_eq!(why(End::Exited(3), "out", ""), "exit 3: out");
+        assert_eq!(why(End::Exited(3), "out", "a\nb\n"), "exit 3: a\nb");
+        assert_eq!(why(End::Killed(9), "", ""), "killed by SIGKILL");
+        let many: String = (0..20).map(|n| format!("{n}\n")).collect();
+        assert!(why(End::Exited(1), &many, "").starts_with("exit 1: 12\n"));
     }
 
-    #[tokio::test]
-    async fn a_program_that_is_not_there_is_named() {
-        let error =
-            run(&["/no/such".to_owned()], &[], &[], Duration::from_secs(1)).await.unwrap_err();
-        assert_eq!(error.to_string(), "/no/such: no such file or directory; is it installed?");
-    }
-
-    #[tokio::test]
-    async fn one_that_takes_too_long_is_killed_with_what_it_started() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("pid");
-        let script = format!("sleep 77 & echo $! > {}; wait", file.display());
-        let ended = sh(&script, Duration::from_millis(300)).await;
-        assert_eq!(ended, Err("sh: killed: it ran longer than 300ms".to_owned()));
-        let pid: i32 = std::fs::read_to_string(&file).unwrap().trim().parse().unwrap();
-        let begun = Instant::now();
-        while proc::start_ticks(pid).is_ok() && !proc::is_zombie(pid) {
-            assert!(begun.elapsed() < Duration::from_secs(10), "{pid} lives");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    }
-
-    #[tokio::test]
-    async fn what_it_leaves_in_the_background_is_not_waited_for() {
-        let begun = Instant::now();
-        sh("sleep 20 & exit 0", Duration::from_secs(10)).await.unwrap();
-        assert!(begun.elapsed() < Duration::from_secs(10));
+    #[test]
+    fn a_command_of_the_hosts_has_the_supervisors_environment_and_more() {
+        let words = ["a".to_owned(), "b".to_owned()];
+        let env = [("HALLEY_ID", "7".to_owned())];
+        let command = HostCommand::of_host("web", &words, &env, Duration::from_secs(1));
+        let value = |name: &str| {
+            let found = command.launch.env.iter().find(|(known, _)| known == name);
+            found.map(|(_, value)| value.clone())
+        };
+        assert_eq!(value("PATH"), std::env::var("PATH").ok());
+        assert_eq!(value("HALLEY_ID").as_deref(), Some("7"));
+        assert!(OWN_VARIABLES.iter().all(|name| value(name).is_none()));
+        assert_eq!((command.name.as_str(), command.label.service.as_str()), ("a b", "web"));
     }
 }

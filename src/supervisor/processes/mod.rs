@@ -1,6 +1,6 @@
-//! Processes as the keeper runs them, and commands on the host.
+//! Processes as the keeper runs them, and the runner of commands.
 //!
-//! This room asks the keeper or the host for a process and reads its output. It must never know a
+//! This room asks the keeper for a process and reads its output. It must never know a
 //! service, a release or an operation.
 
 pub(crate) mod child_tag;
@@ -8,4 +8,5 @@ pub(crate) mod host_command;
 pub(crate) mod keeper_child;
 pub(crate) mod keeper_client;
 pub(crate) mod log_files;
+pub(crate) mod printed;
 pub(crate) mod program_check;

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::config::proxy::Admin;
 use crate::config::proxy::caddy::Caddy;
 use crate::supervisor::proxy::admin::{Place, connect};
-use crate::supervisor::proxy::driver::{Driver, Upstream, Work};
+use crate::supervisor::proxy::driver::{Driver, Host, Upstream, Work};
 use crate::supervisor::proxy::error::{DEADLINE, EntryError};
 use crate::supervisor::sockets::http_client::{self, Answer, BodyLimit, HttpError, Limits};
 
@@ -26,11 +26,11 @@ const MIGRATE: &str = "/proc/sys/net/ipv4/tcp_migrate_req";
 const LIMITS: Limits = Limits { deadline: DEADLINE, body: BodyLimit::Whole(1024 * 1024) };
 
 impl Driver for Caddy {
-    fn check(&self, _n_upstreams: usize) -> Work<'_, String> {
+    fn check<'a>(&'a self, _n_upstreams: usize, _host: &'a dyn Host) -> Work<'a, String> {
         Box::pin(check(&self.admin, &self.id))
     }
 
-    fn flip<'a>(&'a self, upstreams: &'a [Upstream]) -> Work<'a, ()> {
+    fn flip<'a>(&'a self, upstreams: &'a [Upstream], _host: &'a dyn Host) -> Work<'a, ()> {
         Box::pin(flip(&self.admin, &self.id, upstreams))
     }
 

@@ -3,9 +3,8 @@
 //! Whether a failed flip left the proxy as it was is the command's own affair.
 
 use crate::config::proxy::command::Command;
-use crate::supervisor::processes::host_command;
-use crate::supervisor::proxy::driver::{Driver, Upstream, Work};
-use crate::supervisor::proxy::error::{DEADLINE, EntryError};
+use crate::supervisor::proxy::driver::{Driver, Host, Upstream, Work};
+use crate::supervisor::proxy::error::EntryError;
 
 /// Where a command finds the upstreams in its environment.
 const VARIABLE: &str = "HALLEY_UPSTREAMS";
@@ -13,12 +12,12 @@ const VARIABLE: &str = "HALLEY_UPSTREAMS";
 const PLACEHOLDER: &str = "{upstreams}";
 
 impl Driver for Command {
-    fn check(&self, _n_upstreams: usize) -> Work<'_, String> {
-        Box::pin(check(self.check.as_deref()))
+    fn check<'a>(&'a self, _n_upstreams: usize, host: &'a dyn Host) -> Work<'a, String> {
+        Box::pin(check(self.check.as_deref(), host))
     }
 
-    fn flip<'a>(&'a self, upstreams: &'a [Upstream]) -> Work<'a, ()> {
-        Box::pin(flip(&self.flip, upstreams))
+    fn flip<'a>(&'a self, upstreams: &'a [Upstream], host: &'a dyn Host) -> Work<'a, ()> {
+        Box::pin(flip(&self.flip, upstreams, host))
     }
 }
 
@@ -26,11 +25,11 @@ impl Driver for Command {
 ///
 /// # Errors
 /// [`EntryError::Command`].
-async fn check(check: Option<&[String]>) -> Result<String, EntryError> {
+async fn check(check: Option<&[String]>, host: &dyn Host) -> Result<String, EntryError> {
     let Some(words) = check else {
         return Ok("command: no check is configured".to_owned());
     };
-    host_command::run(words, &[], &[], DEADLINE).await?;
+    host.run(words, &[]).await?;
     Ok(format!("command: {} exited with 0", words.join(" ")))
 }
 
@@ -38,9 +37,9 @@ async fn check(check: Option<&[String]>) -> Result<String, EntryError> {
 ///
 /// # Errors
 /// [`EntryError::Command`].
-async fn flip(words: &[String], upstreams: &[Upstream]) -> Result<(), EntryError> {
+async fn flip(words: &[String], upstreams: &[Upstream], host: &dyn Host) -> Result<(), EntryError> {
     let list = upstreams.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
-    Ok(host_command::run(&filled(words, &list), &[(VARIABLE, list)], &[], DEADLINE).await?)
+    host.run(&filled(words, &list), &[(VARIABLE, list)]).await
 }
 
 /// The command's arguments with the upstreams filled in.
@@ -53,6 +52,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
+    use crate::supervisor::proxy::test_host::TestHost;
 
     fn upstreams() -> [Upstream; 2] {
         let tcp = Upstream::Tcp("127.0.0.1:8001".parse().unwrap());
@@ -64,16 +64,16 @@ mod tests {
         let list = "127.0.0.1:8001 unix:/run/a.sock";
         let script = format!("test \"$HALLEY_UPSTREAMS\" = '{list}' && test \"$0\" = 'to={list}'");
         let words = ["sh".to_owned(), "-c".to_owned(), script, "to={upstreams}".to_owned()];
-        flip(&words, &upstreams()).await.unwrap();
+        flip(&words, &upstreams(), &TestHost).await.unwrap();
     }
 
     #[tokio::test]
     async fn a_command_that_says_no_is_quoted() {
         let words = ["sh", "-c", "echo no such pool >&2; exit 4"].map(str::to_owned);
-        let error = flip(&words, &upstreams()).await.unwrap_err().to_string();
-        assert!(error.ends_with("exit 4\nno such pool"), "{error}");
-        let error = check(Some(&words)).await.unwrap_err().to_string();
-        assert!(error.ends_with("exit 4\nno such pool"), "{error}");
-        assert!(check(None).await.unwrap().contains("no check"));
+        let error = flip(&words, &upstreams(), &TestHost).await.unwrap_err().to_string();
+        assert!(error.ends_with("exit 4: no such pool"), "{error}");
+        let error = check(Some(&words), &TestHost).await.unwrap_err().to_string();
+        assert!(error.ends_with("exit 4: no such pool"), "{error}");
+        assert!(check(None, &TestHost).await.unwrap().contains("no check"));
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::duration;
-use crate::supervisor::processes::host_command::ProgramError;
+use crate::supervisor::processes::host_command::CommandError;
 use crate::text;
 
 /// A proxy that does not answer within this is not waited for: on the way there, and once more on
@@ -63,8 +63,8 @@ pub enum EntryError {
     NoUpstream,
 }
 
-impl From<ProgramError> for EntryError {
-    fn from(error: ProgramError) -> Self {
+impl From<CommandError> for EntryError {
+    fn from(error: CommandError) -> Self {
         Self::Command(error.to_string())
     }
 }
@@ -89,12 +89,11 @@ mod tests {
                 "caddy at 127.0.0.1:2019: no answer within 10s (curl http://127.0.0.1:2019/config/)",
             ),
             (
-                EntryError::from(ProgramError {
-                    command: "nginx -t".to_owned(),
-                    why: "exit 1".to_owned(),
-                    said: "bad".to_owned(),
+                EntryError::from(CommandError::Failed {
+                    name: "nginx -t".to_owned(),
+                    why: "exit 1: bad".to_owned(),
                 }),
-                "nginx -t: exit 1\nbad",
+                "nginx -t: exit 1: bad",
             ),
         ] {
             assert_eq!(error.to_string(), text);

@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::config::proxy::Admin;
 use crate::config::proxy::haproxy::HaProxy;
 use crate::supervisor::proxy::admin::{Place, connect};
-use crate::supervisor::proxy::driver::{Driver, Upstream, Work};
+use crate::supervisor::proxy::driver::{Driver, Host, Upstream, Work};
 use crate::supervisor::proxy::error::{DEADLINE, EntryError};
 use crate::supervisor::proxy::haproxy_server::{self, Server};
 
@@ -22,11 +22,11 @@ const ANSWER_BYTES_MAX: u64 = 1024 * 1024;
 const LEVEL: &str = "write level admin behind the address of `stats socket` in haproxy.cfg";
 
 impl Driver for HaProxy {
-    fn check(&self, n_upstreams: usize) -> Work<'_, String> {
+    fn check<'a>(&'a self, n_upstreams: usize, _host: &'a dyn Host) -> Work<'a, String> {
         Box::pin(check(&self.admin, &self.backend, &self.server, n_upstreams))
     }
 
-    fn flip<'a>(&'a self, upstreams: &'a [Upstream]) -> Work<'a, ()> {
+    fn flip<'a>(&'a self, upstreams: &'a [Upstream], _host: &'a dyn Host) -> Work<'a, ()> {
         Box::pin(flip(&self.admin, &self.backend, &self.server, upstreams))
     }
 

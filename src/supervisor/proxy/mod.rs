@@ -18,13 +18,16 @@ pub mod driver;
 pub mod error;
 mod haproxy;
 mod haproxy_server;
+pub(crate) mod keeper_host;
 mod nginx;
 mod nginx_include;
+#[cfg(test)]
+mod test_host;
 
 use crate::config::model::Proxy;
 
 use self::driver::Driver;
-pub use self::driver::Upstream;
+pub use self::driver::{Host, Upstream};
 pub use self::error::EntryError;
 
 /// The driver of each kind.
@@ -41,19 +44,27 @@ fn driver(proxy: &Proxy) -> &dyn Driver {
 ///
 /// # Errors
 /// [`EntryError`] with what is missing.
-pub async fn check(proxy: &Proxy, n_upstreams: usize) -> Result<String, EntryError> {
-    driver(proxy).check(n_upstreams).await
+pub async fn check(
+    proxy: &Proxy,
+    n_upstreams: usize,
+    host: &dyn Host,
+) -> Result<String, EntryError> {
+    driver(proxy).check(n_upstreams, host).await
 }
 
 /// Points the proxy at these upstreams and at no others. Done again it changes nothing.
 ///
 /// # Errors
 /// [`EntryError`]; the proxy is as it was, unless the error text states otherwise.
-pub async fn flip(proxy: &Proxy, upstreams: &[Upstream]) -> Result<(), EntryError> {
+pub async fn flip(
+    proxy: &Proxy,
+    upstreams: &[Upstream],
+    host: &dyn Host,
+) -> Result<(), EntryError> {
     if upstreams.is_empty() {
         return Err(EntryError::NoUpstream);
     }
-    driver(proxy).flip(upstreams).await
+    driver(proxy).flip(upstreams, host).await
 }
 
 /// Whether a proxy that was started again has forgotten its upstreams, and may be flipped again and

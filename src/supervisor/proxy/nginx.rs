@@ -7,21 +7,20 @@ use std::io;
 use std::path::Path;
 
 use crate::config::proxy::nginx::Nginx;
-use crate::supervisor::processes::host_command;
-use crate::supervisor::proxy::driver::{Driver, Upstream, Work};
-use crate::supervisor::proxy::error::{DEADLINE, EntryError};
+use crate::supervisor::proxy::driver::{Driver, Host, Upstream, Work};
+use crate::supervisor::proxy::error::EntryError;
 use crate::supervisor::proxy::nginx_include::{Include, file_error};
 
 /// The include file's first line.
 const HEAD: &str = "# Written by halley-sup at each flip; what is changed here is lost.\n";
 
 impl Driver for Nginx {
-    fn check(&self, _n_upstreams: usize) -> Work<'_, String> {
-        Box::pin(check(&self.file, &self.test))
+    fn check<'a>(&'a self, _n_upstreams: usize, host: &'a dyn Host) -> Work<'a, String> {
+        Box::pin(check(&self.file, &self.test, host))
     }
 
-    fn flip<'a>(&'a self, upstreams: &'a [Upstream]) -> Work<'a, ()> {
-        Box::pin(flip(&self.file, &self.test, &self.reload, upstreams))
+    fn flip<'a>(&'a self, upstreams: &'a [Upstream], host: &'a dyn Host) -> Work<'a, ()> {
+        Box::pin(flip(self, upstreams, host))
     }
 }
 
@@ -29,7 +28,7 @@ impl Driver for Nginx {
 ///
 /// # Errors
 /// [`EntryError`].
-async fn check(file: &Path, test: &[String]) -> Result<String, EntryError> {
+async fn check(file: &Path, test: &[String], host: &dyn Host) -> Result<String, EntryError> {
     let include = Include::of(file);
     let dir = include.file.parent().unwrap_or(Path::new("/")).to_owned();
     tempfile::NamedTempFile::new_in(&dir).map_err(|error| {
@@ -43,7 +42,7 @@ async fn check(file: &Path, test: &[String]) -> Result<String, EntryError> {
         );
         file_error(&include.file, io::ErrorKind::NotFound.into(), next)
     })?;
-    host_command::run(test, &[], &[], DEADLINE).await?;
+    host.run(test, &[]).await?;
     Ok(format!("nginx: {} may be written, and {} passes", include.file.display(), test.join(" ")))
 }
 
@@ -51,12 +50,8 @@ async fn check(file: &Path, test: &[String]) -> Result<String, EntryError> {
 ///
 /// # Errors
 /// [`EntryError`]; the old file is back, and after a failed reload the reload was run once more.
-async fn flip(
-    file: &Path,
-    test: &[String],
-    reload: &[String],
-    upstreams: &[Upstream],
-) -> Result<(), EntryError> {
+async fn flip(nginx: &Nginx, upstreams: &[Upstream], host: &dyn Host) -> Result<(), EntryError> {
+    let Nginx { file, test, reload } = nginx;
     let include = Include::of(file);
     let wanted = render(upstreams);
     let now = include.content()?;
@@ -67,14 +62,14 @@ async fn flip(
     // From here on a failure leads back.
     let mut done = include.replace(&wanted);
     if done.is_ok() {
-        done = host_command::run(test, &[], &[], DEADLINE).await.map_err(EntryError::from);
+        done = host.run(test, &[]).await;
     }
     if done.is_ok() {
-        done = host_command::run(reload, &[], &[], DEADLINE).await.map_err(EntryError::from);
+        done = host.run(reload, &[]).await;
         if done.is_err() {
             include.restore()?;
             // It may be that nginx read the new file and the command failed afterwards.
-            drop(host_command::run(reload, &[], &[], DEADLINE).await);
+            drop(host.run(reload, &[]).await);
         }
     }
     match done {
@@ -103,6 +98,7 @@ mod tests {
 
     use super::*;
     use crate::supervisor::proxy::nginx_include::{read, remove};
+    use crate::supervisor::proxy::test_host::TestHost;
 
     /// A directory with an include file, and commands that note that they were run.
     struct World {
@@ -130,7 +126,8 @@ mod tests {
             };
             let upstream = Upstream::Tcp(([127, 0, 0, 1], port).into());
             let (test, reload) = (command("test", test), command("reload", reload));
-            flip(&self.file(), &test, &reload, &[upstream]).await.map_err(|error| error.to_string())
+            let nginx = Nginx { file: self.file(), test: test.into(), reload: reload.into() };
+            flip(&nginx, &[upstream], &TestHost).await.map_err(|error| error.to_string())
         }
 
         /// What ran since the last look, and the file.
@@ -171,10 +168,10 @@ mod tests {
         let world = World::new();
         let old = Some("server 127.0.0.1:1;\n".to_owned());
         let error = world.flip(2, 1, 0).await.unwrap_err();
-        assert!(error.ends_with("exit 1\ntest"), "{error}");
+        assert!(error.ends_with("exit 1: test"), "{error}");
         assert_eq!(world.look(), ("test".to_owned(), old.clone()));
         let error = world.flip(2, 0, 1).await.unwrap_err();
-        assert!(error.ends_with("exit 1\nreload"), "{error}");
+        assert!(error.ends_with("exit 1: reload"), "{error}");
         assert_eq!(world.look(), ("test reload reload".to_owned(), old));
         remove(&world.file()).unwrap();
         world.flip(2, 1, 0).await.unwrap_err();
@@ -201,13 +198,16 @@ mod tests {
 
     #[tokio::test]
     async fn a_directory_that_is_not_there_and_a_missing_file_are_named() {
-        let error = check(Path::new("/no/such/web.conf"), &["true".to_owned()]).await.unwrap_err();
+        let error = check(Path::new("/no/such/web.conf"), &["true".to_owned()], &TestHost)
+            .await
+            .unwrap_err();
         assert!(error.to_string().starts_with("/no/such: no such file"), "{error}");
         let world = World::new();
-        assert!(check(&world.file(), &["true".to_owned()]).await.is_ok());
-        assert!(check(&world.file(), &["false".to_owned()]).await.is_err());
+        assert!(check(&world.file(), &["true".to_owned()], &TestHost).await.is_ok());
+        assert!(check(&world.file(), &["false".to_owned()], &TestHost).await.is_err());
         remove(&world.file()).unwrap();
-        let error = check(&world.file(), &["true".to_owned()]).await.unwrap_err().to_string();
+        let error =
+            check(&world.file(), &["true".to_owned()], &TestHost).await.unwrap_err().to_string();
         assert!(error.contains("begin with: echo 'server 127.0.0.1:9;'"), "{error}");
     }
 }

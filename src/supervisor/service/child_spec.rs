@@ -62,8 +62,8 @@ pub(crate) fn label_of(service: &Service, crew: &Crew, instance: &Instance, role
 
 /// The label of a command that runs once.
 pub(crate) fn oneshot_label(service: &Service, release: ReleaseId, purpose: &Purpose) -> Label {
-    let plain = Label::outside(&service.name, service.now(), Role::Oneshot);
-    Label { release: release.0, purpose: Some(purpose.clone()), ..plain }
+    let plain = Label::command(service.name.as_str(), service.now(), purpose.clone());
+    Label { release: release.0, ..plain }
 }
 
 /// The address that the child was given to listen on.

@@ -43,6 +43,7 @@ use crate::supervisor::notify::queue::Outbox;
 use crate::supervisor::processes::keeper_client::Link;
 use crate::supervisor::processes::log_files::LogFiles;
 use crate::supervisor::proxy;
+use crate::supervisor::proxy::keeper_host::KeeperHost;
 use crate::supervisor::service::activity::Activity;
 use crate::supervisor::service::condition::Condition;
 use crate::supervisor::service::durable::Durable;
@@ -213,7 +214,12 @@ impl Service {
                 BackendAddress::Socket(path) => Some(proxy::Upstream::Unix(path.clone())),
             })
             .collect();
-        proxy::flip(proxy, &upstreams).await
+        proxy::flip(proxy, &upstreams, &self.proxy_host()).await
+    }
+
+    /// Runs commands of its outside proxy.
+    pub(crate) fn proxy_host(&self) -> KeeperHost<'_> {
+        KeeperHost { link: &self.shared.link, service: &self.name }
     }
 
     /// Takes care of the slots that no process owns.

@@ -40,7 +40,7 @@ const PAUSES: [Duration; 5] = [
 
 /// The passers of one service.
 #[derive(Debug)]
-pub struct Relays {
+pub(crate) struct Relays {
     link: Rc<Link>,
     service: ServiceName,
     /// The user they run as: a relay needs no rights.
@@ -56,7 +56,7 @@ pub struct Relays {
 impl Relays {
     /// None yet.
     #[must_use]
-    pub fn new(link: Rc<Link>, service: ServiceName, user: Option<&str>) -> Rc<Self> {
+    pub(crate) fn new(link: Rc<Link>, service: ServiceName, user: Option<&str>) -> Rc<Self> {
         Rc::new(Self {
             link,
             service,
@@ -68,7 +68,7 @@ impl Relays {
     }
 
     /// Takes over one that a supervisor before this one has started.
-    pub fn adopt(self: &Rc<Self>, found: Found) {
+    pub(crate) fn adopt(self: &Rc<Self>, found: Found) {
         if let Some(end) = found.end {
             self.link.child_ended(found.child, end);
         }
@@ -77,13 +77,13 @@ impl Relays {
 
     /// Whether there are none.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.running.borrow().is_empty() && self.begun.borrow().is_empty()
     }
 
     /// Whether a passer has this socket or will have it in a moment.
     #[must_use]
-    pub fn are_at(&self, slot: impl AsFd) -> bool {
+    pub(crate) fn are_at(&self, slot: impl AsFd) -> bool {
         // A socket that has no inode belongs to no process.
         listen::inode(slot).is_ok_and(|inode| self.have(inode))
     }
@@ -95,7 +95,7 @@ impl Relays {
 
     /// Starts to relay all connections that wait in this slot. It goes on to its end also when the
     /// calling task is cancelled: from this call on the slot counts as held by a relay.
-    pub fn begin(self: &Rc<Self>, slot: impl AsFd, kept: String) {
+    pub(crate) fn begin(self: &Rc<Self>, slot: impl AsFd, kept: String) {
         let Ok(inode) = listen::inode(slot) else { return };
         if !self.begun.borrow_mut().insert(inode) {
             return;
@@ -113,7 +113,7 @@ impl Relays {
     /// Relays a connection that was taken out of a queue in the place of our own. It is lost when
     /// the supervisor is killed before the keeper was asked for the relay. That takes a slot that
     /// is not where it was thought to be, a late connection in that very moment, and the kill.
-    pub fn begin_with(self: &Rc<Self>, client: TcpStream) {
+    pub(crate) fn begin_with(self: &Rc<Self>, client: TcpStream) {
         let passers = Rc::clone(self);
         tokio::task::spawn_local(async move {
             let name = format!("caller/{}/{}", passers.service, clock::monotonic_ns());
@@ -168,7 +168,7 @@ impl Relays {
 
     /// Waits until no relay has this slot. This delays no connections but those that wait there
     /// too: a relay lets a slot go as soon as its queue is empty.
-    pub async fn let_go(&self, inode: u64) {
+    pub(crate) async fn let_go(&self, inode: u64) {
         for pause in pauses() {
             if !self.have(inode) {
                 return;
@@ -179,7 +179,7 @@ impl Relays {
 
     /// Waits until no relay has any of these slots, which are about to be closed; ends the relays
     /// that do not let go.
-    pub async fn leave(&self, inodes: &BTreeSet<u64>) {
+    pub(crate) async fn leave(&self, inodes: &BTreeSet<u64>) {
         let all_gone = async {
             for inode in inodes {
                 self.let_go(*inode).await;
@@ -193,7 +193,7 @@ impl Relays {
 
     /// The programs have ended: so do those that pass connections on to them, once they have
     /// passed that on, or without it.
-    pub async fn end(&self) {
+    pub(crate) async fn end(&self) {
         let mut ends = self.n_ends.subscribe();
         let all = async { while !self.is_empty() && ends.changed().await.is_ok() {} };
         if tokio::time::timeout(Duration::from_millis(PARTING_MS), all).await.is_ok() {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::core::operation::point::Point;
 use crate::store::journal::JournalError;
 use crate::store::release::ReleaseError;
-use crate::supervisor::tasks::task::{Ended, TaskError};
+use crate::supervisor::tasks::task::{CommandError, Ended};
 
 /// Why the hooks of a point have not done their work.
 #[derive(Debug, thiserror::Error)]
@@ -15,7 +15,7 @@ pub(crate) enum HookError {
     Task {
         /// The reason.
         #[source]
-        source: TaskError,
+        source: CommandError,
         /// Where its output is.
         output: PathBuf,
     },

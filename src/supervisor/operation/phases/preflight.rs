@@ -71,7 +71,8 @@ pub(crate) async fn preflight(
             .extend(hold::too_many(service).into_iter().map(|why| (Exit::PreflightRefused, why)));
     }
     if let Some(proxy) = &config.proxy
-        && let Err(error) = proxy::check(proxy, usize::from(config.settings.instances)).await
+        && let Err(error) =
+            proxy::check(proxy, usize::from(config.settings.instances), &service.proxy_host()).await
     {
         failures.push((Exit::PreflightRefused, error.to_string()));
     }
