@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::api;
 use crate::api::{Event, Request, Trouble, VERSION, Verb};
-use crate::cli::render::Renderer;
+use crate::cli::render::{self, Renderer};
 use crate::cli::{Common, actor, exit, out};
 use crate::config;
 use crate::core::backoff::Pauses;
@@ -49,17 +49,19 @@ pub fn ask_with(common: &Common, verb: Verb, sources: &[OwnedFd], stay: Stay) ->
         Ok(config) => config.socket,
         Err(problems) => {
             let why: Vec<String> = problems.iter().map(ToString::to_string).collect();
-            return out::trouble(&Trouble {
+            let trouble = Trouble {
                 what: "the configuration cannot be used".to_owned(),
                 why: why.join("\n"),
                 still: "nothing was changed".to_owned(),
                 next: vec![format!("halley-sup check --config {}", path.display())],
                 exit: Exit::Usage.code(),
-            });
+            };
+            return render::refused(common.json, &trouble);
         }
     };
     let mut conversation = Conversation {
         socket,
+        json: common.json,
         renderer: Renderer::new(common.json, &verb),
         interrupted: on_interrupt(),
         watched: None,
@@ -80,6 +82,7 @@ fn on_interrupt() -> Arc<AtomicBool> {
 
 struct Conversation {
     socket: PathBuf,
+    json: bool,
     renderer: Renderer,
     interrupted: Arc<AtomicBool>,
     watched: Option<Watched>,
@@ -106,7 +109,7 @@ impl Watched {
         }
     }
 
-    /// What is told to who leaves.
+    /// The line that is printed when the client leaves and the operation continues.
     fn farewell(&self) -> String {
         match self {
             Self::Operation { service, op } => {
@@ -123,7 +126,7 @@ enum Left {
     Over(ExitCode),
     /// The supervisor went away.
     Cut,
-    /// Somebody pressed Ctrl-C, or asked for no more.
+    /// Ctrl-C was pressed, or `--detach` was given and the operation has begun.
     Detached,
 }
 
@@ -131,10 +134,10 @@ impl Conversation {
     fn hold(&mut self, verb: Verb, sources: &[OwnedFd]) -> ExitCode {
         let stream = match self.connect() {
             Ok(stream) => stream,
-            Err(error) => return out::trouble(&self.unreachable(&error)),
+            Err(error) => return self.unreachable(&error),
         };
         if let Err(error) = send(&stream, verb, sources) {
-            return out::trouble(&self.unreachable(&error));
+            return self.unreachable(&error);
         }
         let mut left = self.listen(stream);
         let since = Instant::now();
@@ -145,12 +148,12 @@ impl Conversation {
                 Left::Detached => return self.detached(),
                 Left::Cut if since.elapsed() > RETURN_LIMIT => {
                     let error = io::Error::from(io::ErrorKind::ConnectionReset);
-                    return out::trouble(&self.unreachable(&error));
+                    return self.unreachable(&error);
                 }
                 Left::Cut => {
                     let Some(watched) = self.watched.clone() else {
                         let error = io::Error::from(io::ErrorKind::ConnectionReset);
-                        return out::trouble(&self.unreachable(&error));
+                        return self.unreachable(&error);
                     };
                     wait(backoff.pause(), &self.interrupted);
                     left = self.watch_again(&watched);
@@ -238,9 +241,9 @@ impl Conversation {
         }
     }
 
-    fn unreachable(&self, error: &io::Error) -> Trouble {
+    fn unreachable(&self, error: &io::Error) -> ExitCode {
         let denied = error.kind() == io::ErrorKind::PermissionDenied;
-        Trouble {
+        let trouble = Trouble {
             what: if denied {
                 "not allowed to use the supervisor".to_owned()
             } else {
@@ -254,7 +257,8 @@ impl Conversation {
                 vec!["systemctl status halley-sup".to_owned(), "halley-sup run".to_owned()]
             },
             exit: if denied { Exit::Forbidden } else { Exit::Unreachable }.code(),
-        }
+        };
+        render::refused(self.json, &trouble)
     }
 }
 
@@ -269,7 +273,7 @@ fn is_pause(error: &io::Error) -> bool {
     )
 }
 
-/// Waits, but not for somebody in a hurry.
+/// Waits until the pause is over or Ctrl-C is pressed.
 fn wait(pause: Duration, interrupted: &AtomicBool) {
     let until = Instant::now() + pause;
     while Instant::now() < until && !interrupted.load(Ordering::Relaxed) {

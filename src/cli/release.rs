@@ -10,7 +10,7 @@ use clap::Args;
 
 use crate::api::{self, Part, Trouble, Verb};
 use crate::cli::client::{self, Stay};
-use crate::cli::{Common, Own, out};
+use crate::cli::{Common, Own, render};
 use crate::core::exit::Exit;
 use crate::core::ids::ServiceName;
 use crate::os::scm;
@@ -43,7 +43,8 @@ pub struct Release {
 }
 
 impl Own for Release {
-    /// Does it. The artifact is opened here, with the rights of who asks, and handed over open.
+    /// Opens the artifact with the rights of the user who runs the command, and sends the open
+    /// descriptor to the supervisor.
     fn perform(mut self) -> ExitCode {
         match (self.service.take(), self.source.take()) {
             (Some(service), Some(source)) => self.one(service, source),
@@ -61,13 +62,14 @@ impl Release {
         let opened = match open(&source) {
             Ok(opened) => opened,
             Err(error) => {
-                return out::trouble(&Trouble {
+                let trouble = Trouble {
                     what: format!("{service}: nothing was released"),
                     why: error.to_string(),
                     still: "nothing was changed".to_owned(),
                     next: vec![format!("halley-sup release {service} SOURCE")],
                     exit: Exit::Usage.code(),
-                });
+                };
+                return render::refused(self.common.json, &trouble);
             }
         };
         let stay = self.stay();
@@ -77,13 +79,16 @@ impl Release {
         client::ask(&self.common, verb, Some(opened), stay)
     }
 
-    /// What cannot be opened goes along as its reason: all that stands against a set is told at
-    /// once, by the one who knows the rest.
+    /// A source that cannot be opened is sent as its error: the supervisor lists all problems of a
+    /// set in one answer.
     fn several(self) -> ExitCode {
+        let json = self.common.json;
         let pairs = match pairs(&self.set) {
             Ok(pairs) if pairs.len() <= scm::N_FDS_MAX => pairs,
-            Ok(_) => return unclear(&format!("at most {} services in a set", scm::N_FDS_MAX)),
-            Err(error) => return unclear(&error.to_string()),
+            Ok(_) => {
+                return unclear(json, &format!("at most {} services in a set", scm::N_FDS_MAX));
+            }
+            Err(error) => return unclear(json, &error.to_string()),
         };
         let mut opened = Vec::new();
         let mut has_stdin = false;
@@ -108,14 +113,15 @@ impl Release {
     }
 }
 
-fn unclear(why: &str) -> ExitCode {
-    out::trouble(&Trouble {
+fn unclear(json: bool, why: &str) -> ExitCode {
+    let trouble = Trouble {
         what: "the set was not started".to_owned(),
         why: why.to_owned(),
         still: "nothing was changed".to_owned(),
         next: vec!["halley-sup release --set SERVICE=SOURCE,SERVICE=SOURCE".to_owned()],
         exit: Exit::Usage.code(),
-    })
+    };
+    render::refused(json, &trouble)
 }
 
 /// What is no service with its source.

@@ -1,6 +1,9 @@
 //! What is refused before anything changes, and why.
 
 use std::fs;
+use std::process::Stdio;
+
+use serde_json::Value;
 
 use crate::redact::redacted;
 use crate::world::{World, free_address};
@@ -57,6 +60,72 @@ fn without_a_supervisor_each_command_says_what_runs_and_how_to_start_it() {
     world.configure(&crate::world::config(world.address, ""));
     let texts = [ran(&world, &["status"]), ran(&world, &["status", "--json"])];
     hold(&world, "not_reachable", &texts);
+}
+
+/// Commands that are no question to the supervisor.
+const ALONE: [&str; 5] = ["run", "check", "doctor", "demo", "help"];
+
+#[test]
+fn without_a_supervisor_json_ends_with_a_result_for_every_command() {
+    let world = World::asleep(free_address());
+    world.configure(&crate::world::config(world.address, ""));
+    let build = world.build(&[]).to_string_lossy().into_owned();
+    let pair = format!("web={build}");
+    let runs: &[&[&str]] = &[
+        &["release", "web", &build],
+        &["release", "--set", &pair],
+        &["rollback", "web"],
+        &["status"],
+        &["history"],
+        &["releases", "web"],
+        &["logs", "web"],
+        &["start", "web"],
+        &["stop", "web"],
+        &["restart", "web"],
+        &["notify", "pager"],
+        &["promote", "web"],
+        &["abort", "web"],
+        &["freeze", "web"],
+        &["thaw", "web"],
+        &["drill", "web"],
+        &["backup", "web"],
+        &["restore", "web", "--yes"],
+        &["watch", "web", "1"],
+        &["watch", "--set", "1"],
+    ];
+    let help = String::from_utf8(crate::halley(&["--help"]).output().unwrap().stdout).unwrap();
+    let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    for verb in listed.map_while(|line| line.split_whitespace().next()) {
+        let is_run = runs.iter().any(|args| args[0] == verb);
+        assert!(is_run || ALONE.contains(&verb), "{verb} is not tried");
+    }
+    // Each waits a moment for a supervisor that is just being replaced: all at the same time.
+    let clients: Vec<_> = runs
+        .iter()
+        .map(|args| {
+            let mut command = world.command(args);
+            command.arg("--json").stdout(Stdio::piped()).stderr(Stdio::piped());
+            (args, command.spawn().unwrap())
+        })
+        .collect();
+    for (args, client) in clients {
+        let output = client.wait_with_output().unwrap();
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        assert_eq!((output.status.code(), stdout.lines().count()), (Some(3), 1), "{args:?}");
+        let said: Value = serde_json::from_str(&stdout).unwrap();
+        assert_eq!((&said["event"], &said["exit"]), (&"result".into(), &3.into()), "{said}");
+        assert_eq!((&said["outcome"], said["next"][0].is_string()), (&"refused".into(), true));
+        assert!(["what", "why", "still"].iter().all(|key| said[key].is_string()), "{said}");
+    }
+}
+
+#[test]
+fn an_artifact_that_cannot_be_opened_is_a_result_in_json() {
+    let world = World::asleep(free_address());
+    let said = world.cli(&["release", "web", "no-such-file", "--json"]).expect(2).result();
+    assert_eq!((&said["outcome"], &said["exit"]), (&"refused".into(), &2.into()), "{said}");
+    let said = world.cli(&["release", "--set", "web", "--json"]).expect(2).result();
+    assert_eq!(said["why"], "\"web\" is not SERVICE=SOURCE");
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use regex_lite::Regex;
+
 use crate::redact::redacted;
 use crate::world::{World, config, free_address};
 use crate::{ran, snapshot};
@@ -76,4 +78,37 @@ fn the_plan_of_a_release() {
     world.release(&[]).expect(0);
     let second = ran(&world, &["release", "web", &build, "--dry-run"]);
     hold(&world, "plan", &[first, second]);
+}
+
+/// What `doctor` finds out about the machine, in words that stand for either answer.
+const MACHINE: &[(&str, &str)] = &[
+    (r"(?m)^(ok +intercept works.*|warn +this kernel does not report.*\n +next: .*)$", "INTERCEPT"),
+    (
+        r"(?m)^(ok +isolation works.*|warn +(no mounts of its own|rehearsals cannot).*\n +next: .*)$",
+        "ISOLATION",
+    ),
+    (r"(?m)^ok +Linux \S+: ", "KERNEL "),
+    (r"(?m)^(warn|bad) +Linux \S+ is older than \S+: (.*)\n +next: .*$", "KERNEL $2"),
+    (r"(?m)^(ok +the kernel moves no.*|warn +net\.ipv4\.tcp_migrate.*\n +next: .*)$", "MIGRATION"),
+    (r"(?m)^warn +web: (backlog|port) .*\n +next: .*\n", ""),
+];
+
+#[test]
+fn doctor_checks_the_kernel_the_configuration_and_the_supervisor() {
+    let mut world = World::asleep(free_address());
+    world.configure("root = \"root\"\nservice = 1\n");
+    let bad = |text: String| {
+        let lines: Vec<_> = text.lines().filter(|line| !line.contains("\"ok\"")).collect();
+        lines.join("\n")
+    };
+    let mut texts = vec![ran(&world, &["doctor"]), bad(ran(&world, &["doctor", "--json"]))];
+    world.configure(&config(world.address, ""));
+    texts.push(ran(&world, &["doctor"]));
+    world.wake();
+    texts.push(ran(&world, &["doctor"]));
+    let mut text = texts.join("\n");
+    for (pattern, stand_in) in MACHINE {
+        text = Regex::new(pattern).unwrap().replace_all(&text, *stand_in).into_owned();
+    }
+    hold(&world, "doctor", &[text]);
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::api::Event;
+use crate::api::{Event, Trouble};
 use crate::cli::out;
 use crate::cli::render::Seen;
 
@@ -47,12 +47,7 @@ impl Json {
                 Some(outcome.exit)
             }
             Event::Error(trouble) => {
-                let mut value = serde_json::to_value(trouble).unwrap_or(Value::Null);
-                if let Value::Object(fields) = &mut value {
-                    fields.insert("event".to_owned(), json!("result"));
-                    fields.insert("outcome".to_owned(), json!("refused"));
-                }
-                print(&value);
+                refused(trouble);
                 Some(trouble.exit)
             }
             Event::Operation { .. }
@@ -70,6 +65,16 @@ impl Json {
             }
         }
     }
+}
+
+/// The result of a request that was not accepted.
+pub fn refused(trouble: &Trouble) {
+    let mut value = serde_json::to_value(trouble).unwrap_or(Value::Null);
+    if let Value::Object(fields) = &mut value {
+        fields.insert("event".to_owned(), json!("result"));
+        fields.insert("outcome".to_owned(), json!("refused"));
+    }
+    print(&value);
 }
 
 fn print(value: &impl serde::Serialize) {

@@ -4,7 +4,10 @@ mod human;
 mod json;
 mod tables;
 
-use crate::api::{Event, Verb};
+use std::process::ExitCode;
+
+use crate::api::{Event, Trouble, Verb};
+use crate::cli::{exit, out};
 
 /// Shows events as they come.
 pub enum Renderer {
@@ -35,6 +38,16 @@ impl Renderer {
             Self::Json(json) => json.reconnected(),
         }
     }
+}
+
+/// An error of the client itself, as the supervisor's own are shown, and its exit code.
+pub fn refused(json: bool, trouble: &Trouble) -> ExitCode {
+    if json {
+        json::refused(trouble);
+    } else {
+        out::say(out::four_lines(trouble));
+    }
+    exit::of_answer(trouble.exit)
 }
 
 /// Tells phases that were shown from those that were not, over a change of supervisors.
