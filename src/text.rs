@@ -2,6 +2,7 @@
 //!
 //! Nothing else: text about Halley's own nouns is with those nouns.
 
+use std::fmt::Display;
 use std::io;
 use std::time::Duration;
 
@@ -16,6 +17,28 @@ pub fn size(bytes: u64) -> String {
         1_000_000..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
         _ => format!("{:.1} GB", bytes as f64 / 1e9),
     }
+}
+
+/// A number of things, with the noun as the number asks: `1 service`, `2 services`.
+#[must_use]
+pub fn count(n: impl Display, noun: &str) -> String {
+    let n = n.to_string();
+    match (n.as_str(), noun.strip_suffix('y')) {
+        ("1", _) => format!("1 {noun}"),
+        (_, Some(stem)) => format!("{n} {stem}ies"),
+        (_, None) if noun.ends_with('s') => format!("{n} {noun}es"),
+        (_, None) => format!("{n} {noun}s"),
+    }
+}
+
+/// A phase for people: `rehearse_old` is `rehearse old`. On the way back the rung is shown where
+/// there is a choice: `back_gate:0` is `rollback gate`, `back_gate:1` is `rollback gate 1`.
+#[must_use]
+pub fn phase(name: &str) -> String {
+    let name = name.strip_prefix("back_").map_or(name.to_owned(), |rest| {
+        format!("rollback {}", rest.strip_suffix(":0").unwrap_or(rest))
+    });
+    name.replace(['_', ':'], " ")
 }
 
 /// The time between two ticks: [`tenths`].
@@ -85,6 +108,34 @@ mod tests {
             [(0, "0 B"), (999, "999 B"), (1_500, "1.5 kB"), (18_200_000, "18.2 MB")]
         {
             assert_eq!(size(bytes), text);
+        }
+    }
+
+    #[test]
+    fn one_thing_is_singular() {
+        for (n, noun, text) in [
+            (0, "service", "0 services"),
+            (1, "service", "1 service"),
+            (2, "service", "2 services"),
+            (1, "process", "1 process"),
+            (2, "process", "2 processes"),
+            (2, "entry", "2 entries"),
+            (11, "good probe", "11 good probes"),
+        ] {
+            assert_eq!(count(n, noun), text);
+        }
+    }
+
+    #[test]
+    fn a_phase_is_in_words() {
+        for (name, text) in [
+            ("bake", "bake"),
+            ("rehearse_old", "rehearse old"),
+            ("hook:before_flip", "hook before flip"),
+            ("back_gate:0", "rollback gate"),
+            ("back_verify:2", "rollback verify 2"),
+        ] {
+            assert_eq!(phase(name), text);
         }
     }
 

@@ -8,6 +8,7 @@ use crate::cli::{Common, Own, exit, out};
 use crate::config;
 use crate::core::exit::Exit;
 use crate::os;
+use crate::text;
 
 /// Check the configuration and report all errors at once
 #[derive(Debug, Args)]
@@ -24,13 +25,16 @@ impl Own for Check {
                 for warning in config::warnings(&config) {
                     out::say(format!("warning: {warning}"));
                 }
-                let n = config.services.len();
-                out::result(format!("{}: ok, {n} services", path.display()));
+                let n = text::count(config.services.len(), "service");
+                out::result(format!("{}: ok, {n}", path.display()));
                 exit::code(Exit::Done)
             }
             Err(problems) => {
                 problems.iter().for_each(out::say);
-                out::say(format!("{} problems; nothing was changed", problems.len()));
+                out::say(format!(
+                    "{}; nothing was changed",
+                    text::count(problems.len(), "problem")
+                ));
                 exit::code(Exit::Usage)
             }
         }

@@ -13,6 +13,7 @@ use crate::keeper::Setup;
 use crate::os;
 use crate::os::fs::{self, LockError};
 use crate::store::layout::Layout;
+use crate::text;
 
 /// Longer than any stop takes by default; the keeper ends by itself what is left then.
 const STOP_DEADLINE: Duration = Duration::from_secs(85);
@@ -46,10 +47,10 @@ impl Own for Run {
             Ok(lock) => lock,
             Err(error) => return out::trouble(&refused(&layout, &error)),
         };
-        let n = config.services.len();
+        let n = text::count(config.services.len(), "service");
         let socket = config.socket.display();
         let version = env!("CARGO_PKG_VERSION");
-        out::say(format!("halley-sup {version}: {n} services, control socket {socket}"));
+        out::say(format!("halley-sup {version}: {n}, control socket {socket}"));
         let setup = Setup {
             supervisor: None,
             supervisor_args: vec![crate::supervisor::VERB.into(), path.into()],

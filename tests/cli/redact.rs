@@ -16,7 +16,7 @@ const PATTERNS: &[(&str, &str)] = &[
     (r"\b(pid|process) \d+", "$1 N"),
     // A row of the table of processes: release, instance, pid.
     (r"(?m)^( +\d+ +\d+ +)\d+( +[a-z])", "${1}N$2"),
-    (r"\b\d+ (steps?|probes|bad probes) in ", "N $1 in "),
+    (r"\b\d+ (step|probe|bad probe)s? in ", "N ${1}s in "),
     (r"\b\d+(\.\d+)? (us|ms|s|min|h|days)\b", "DURATION"),
     (r"\b\d+(\.\d+)? (B|kB|MB|GB|TB)\b", "SIZE"),
     (r"(?m) +$", ""),

@@ -139,7 +139,7 @@ fn descriptors_near_their_limit_end_a_bake_that_was_told_nothing_of_them() {
     let script = format!("ulimit -n 64; exec {} demo-service leak-fds=1", crate::world::BINARY);
     let build = world.build_of(&["/bin/sh", "-c", &script]);
     let why = rolled_back(&world, |world| world.release_path(&build), "file limit: release 2 ");
-    assert!(why.contains("files open, its limit is 64"), "{why}");
+    assert!(why.contains("open files, its limit is 64"), "{why}");
 }
 
 #[test]

@@ -193,7 +193,9 @@ fn what_waits_outlives_the_supervisor_and_the_machine() {
     assert_eq!(waiting(&world), 1);
     let file = world.path("root/outbox/0000001.json");
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
-    world.wait("it is said", |world| warnings(world).contains("notify hook: 1 wait"));
+    world.wait("it is said", |world| {
+        warnings(world).contains("notify hook: 1 notification waiting")
+    });
     world.kill_supervisor();
     world.wait("another supervisor", |world| world.cli(&["status"]).code == 0);
     assert_eq!(waiting(&world), 1);
@@ -241,7 +243,7 @@ fn what_is_never_taken_is_laid_aside_and_said() {
     assert_eq!(receiver.ids().len(), 2);
     assert!(world.path("root/outbox/dead/0000001.json").is_file());
     let said = world.cli(&["status"]).expect(0).stdout;
-    assert!(said.contains("! 1 notifications were never delivered: "), "{said}");
+    assert!(said.contains("! 1 notification never delivered: "), "{said}");
     // Removed by hand, nothing is said any more.
     fs::remove_file(world.path("root/outbox/dead/0000001.json")).unwrap();
     assert_eq!(warnings(&world), "null");

@@ -154,7 +154,7 @@ fn members_of_a_running_set_are_nobody_elses() {
     let running = trio.running();
     assert_eq!((&running["set"], &running["member"]), (&2.into(), &"api".into()), "{running}");
     let shown = world.cli(&["status"]).stdout;
-    assert!(shown.contains("set 2 (core, api, web by tester) runs since"), "{shown}");
+    assert!(shown.contains("set 2 (core, api, web by tester) has run since"), "{shown}");
     let build = world.build(&[]).display().to_string();
     for arguments in [
         ["release", "core", build.as_str()].as_slice(),

@@ -43,7 +43,7 @@ fn a_second_release_is_told_who_is_at_it() {
     detach(&world);
     let said = world.release(&[]).expect(9).result();
     let why = said["why"].as_str().unwrap().to_owned();
-    assert!(why.contains("operation 2 (release by tester) runs since"), "{why}");
+    assert!(why.contains("operation 2 (release by tester) has run since"), "{why}");
     assert!(why.contains("in phase bake"), "{why}");
     world.cli(&["abort", "web"]).expect(23);
 }

@@ -14,10 +14,10 @@ use crate::text;
 pub struct Human {
     seen: Seen,
     bar: Option<ProgressBar>,
-    /// Quarters of the artifact that plain lines have told.
+    /// Quarters of the artifact whose receipt was printed, without a terminal.
     n_quarters: u64,
     follows_log: bool,
-    /// Of a set: the member that phases are of, as long as the longest name.
+    /// In a set: the member whose phases follow, padded to the longest name.
     member: Option<String>,
     width: usize,
     plan: Option<Plan>,
@@ -61,7 +61,7 @@ impl Human {
             Event::Member(member) => {
                 let why = member.why.as_deref().and_then(|why| why.lines().next());
                 let why = why.map_or(String::new(), |why| format!(": {why}"));
-                let outcome = words(member.outcome.name());
+                let outcome = member.outcome.name().replace('_', " ");
                 out::say(format!("       {:<1$}  {outcome}{why}", member.service, self.width));
             }
             Event::Phase { phase, state, ms, detail } => self.phase(phase, *state, *ms, detail),
@@ -69,7 +69,7 @@ impl Human {
             Event::Heartbeat { phase, ms } => {
                 let member = self.member.as_deref().unwrap_or_default();
                 let length = text::whole_seconds(*ms);
-                out::say(format!("       … {member}{} for {length}", words(phase)));
+                out::say(format!("       … {member}{} for {length}", text::phase(phase)));
             }
             Event::Status(status) => {
                 out::result(tables::status(status));
@@ -113,7 +113,7 @@ impl Human {
             PhaseState::Ok => "ok",
             PhaseState::Fail => "FAILED",
         };
-        let name = words(phase);
+        let name = text::phase(phase);
         let detail = detail.lines().next().unwrap_or_default();
         let member = self.member.as_deref().unwrap_or_default();
         out::say(format!("       {member}{name:<18} {state:<7} {:>8}  {detail}", text::took(ms)));
@@ -167,7 +167,9 @@ fn good(outcome: &Outcome) -> String {
     let release = |n: Option<u64>| n.map_or("no release".to_owned(), |n| format!("release {n}"));
     let undo = outcome.next.first().map_or(String::new(), |next| format!("; undo: {next}"));
     match outcome.outcome.known() {
-        Some(Word::Frozen) => format!("{name}: no releases until halley-sup thaw {name}"),
+        Some(Word::Frozen) => {
+            format!("{name}: frozen; releases are refused until halley-sup thaw {name}")
+        }
         Some(Word::Thawed) => format!("{name}: releases are allowed again"),
         Some(Word::Restored) => {
             format!("{name}: the backup is restored, {} runs on it", release(outcome.serving))
@@ -197,9 +199,4 @@ fn new_bar(total: Option<u64>) -> ProgressBar {
         Ok(style) => bar.with_style(style),
         Err(_) => bar,
     }
-}
-
-/// A phase's name for people: `back_gate:1` is `back gate 1`.
-fn words(phase: &str) -> String {
-    phase.replace(['_', ':'], " ")
 }

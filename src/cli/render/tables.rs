@@ -28,7 +28,7 @@ fn running_set(set: &SetStatus) -> String {
         _ => String::new(),
     };
     format!(
-        "set {} ({} by {}) runs since {}{at}",
+        "set {} ({} by {}) has run since {}{at}",
         set.set,
         set.members.join(", "),
         set.actor,
@@ -83,12 +83,15 @@ fn service(service: &ServiceStatus) -> String {
         _ => format!("\n  rollback: NOT READY: {}", rollback.why.as_deref().unwrap_or("unknown")),
     });
     if let Some(frozen) = &service.frozen {
-        text.push_str(&format!("\n  no releases: {frozen}"));
+        text.push_str(&format!("\n  {frozen}"));
     }
     if let Some(operation) = &service.operation {
         text.push_str(&format!(
             "\n  operation {}: {} by {}, in phase {}",
-            operation.op, operation.kind, operation.actor, operation.phase
+            operation.op,
+            operation.kind,
+            operation.actor,
+            text::phase(&operation.phase)
         ));
     }
     if !service.instances.is_empty() {
@@ -136,7 +139,7 @@ pub fn plan(plan: &Plan) -> String {
     let mut table = table(&["phase", "what", "size", "took before"]);
     for step in &plan.steps {
         table.add_row([
-            step.phase.replace('_', " "),
+            text::phase(&step.phase),
             step.what.clone(),
             step.bytes.map_or(String::new(), size),
             step.ms.map_or(String::new(), text::tenths),
@@ -170,10 +173,9 @@ pub fn backups(backups: &[BackupEntry]) -> String {
             backup.op.map_or("manual".to_owned(), |n| n.to_string()),
             backup.rehearsed.as_deref().map_or("never".to_owned(), ago),
             match (backup.counts.get("files"), rows) {
-                (Some(files), 2) => format!("{files} files"),
+                (Some(files), 2) => text::count(files, "file"),
                 (_, 0) => "-".to_owned(),
-                (_, 1) => format!("{holds} rows in 1 table"),
-                _ => format!("{holds} rows in {rows} tables"),
+                _ => format!("{} in {}", text::count(holds, "row"), text::count(rows, "table")),
             },
         ]);
     }

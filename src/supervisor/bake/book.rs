@@ -16,7 +16,7 @@ use crate::supervisor::bake::usage_history::SharedCurve;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::Crew;
 use crate::text;
-use crate::text::seconds;
+use crate::text::{count, seconds};
 
 /// What came of a bake.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,7 +119,7 @@ impl Book {
     /// The result to report when it ends now; nothing as long as it goes on.
     pub(super) fn end(&self, now: Tick, n_probes: u32) -> Option<Baked> {
         let verdict = self.verdict.borrow();
-        let looked = format!("{n_probes} probes in {}", seconds(self.begun, now));
+        let looked = format!("{} in {}", count(n_probes, "probe"), seconds(self.begun, now));
         Some(match verdict.verdict(now) {
             Verdict::Watching => return None,
             Verdict::Pass => {
@@ -152,10 +152,10 @@ impl Book {
         let said = self.said.borrow().get(&name).cloned();
         let why = match (doubt, said) {
             (Doubt::TooFew { n_samples, min_samples }, None) => {
-                format!("{n_samples} samples, {min_samples} needed")
+                format!("{}, {min_samples} needed", count(n_samples, "sample"))
             }
             (Doubt::TooFew { n_samples, min_samples }, Some(said)) => {
-                format!("{said} ({n_samples} samples, {min_samples} needed)")
+                format!("{said} ({}, {min_samples} needed)", count(n_samples, "sample"))
             }
             (Doubt::Unclear | Doubt::Bad, said) => said.unwrap_or_else(|| "unclear".to_owned()),
         };

@@ -12,6 +12,7 @@ use crate::supervisor::bake::finding::Finding;
 use crate::supervisor::health::connection::{self, TextError};
 use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::Crew;
+use crate::text::count;
 
 /// Why the counters of a generation cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -96,7 +97,7 @@ pub(crate) fn judge(metrics: &Metrics, own: &Counters, beside: Option<&Counters>
     });
     let text = match sample {
         Sample::Good => return Finding::good(),
-        Sample::Unclear => format!("{total} events, {} needed", metrics.min_total),
+        Sample::Unclear => format!("{}, {} needed", count(total, "event"), metrics.min_total),
         Sample::Bad => {
             let most = f64::from(metrics.max_ratio_ppm) / 1e4;
             format!("{bad} of {total} are bad ({}), limit {most} %", percent(bad, total))

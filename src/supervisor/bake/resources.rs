@@ -11,7 +11,7 @@ use crate::core::ids::InstanceIndex;
 use crate::os::usage::{self, Files, Usage};
 use crate::supervisor::bake::finding::Finding;
 use crate::supervisor::service::instances::Crew;
-use crate::text::size;
+use crate::text::{count, size};
 
 /// A process that uses more than this share of its open-file limit will soon refuse connections.
 const FILES_PERCENT_MAX: u64 = 90;
@@ -95,7 +95,7 @@ impl Resources {
         let found = held.iter().find_map(|one| Some((one, one.usage.fullest.filter(near)?)));
         let Some((one, Files { n_open, limit })) = found else { return Finding::good() };
         let who = format!("release {} instance {}", self.crew.release, one.index);
-        let text = format!("{who} has {n_open} files open, its limit is {limit}");
+        let text = format!("{who} has {}, its limit is {limit}", count(n_open, "open file"));
         Finding::new(Sample::Bad, text)
     }
 }

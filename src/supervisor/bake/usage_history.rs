@@ -11,7 +11,7 @@ use std::rc::Rc;
 use crate::core::ids::{InstanceIndex, ReleaseId};
 use crate::core::time::Tick;
 use crate::os::usage::Usage;
-use crate::text::{seconds, size};
+use crate::text::{count, seconds, size};
 
 /// Points that a process has at most.
 const N_POINTS_MAX: usize = 120;
@@ -78,9 +78,9 @@ impl Curve {
                 continue;
             };
             let span = seconds(first.at, last.at);
-            let n = series.n_seen;
+            let n = count(series.n_seen, "sample");
             // Writing to a String cannot go wrong.
-            let _ = writeln!(text, "release {release} instance {instance}, {n} samples in {span}");
+            let _ = writeln!(text, "release {release} instance {instance}, {n} in {span}");
             row(&mut text, "memory", series, size, |point| Some(point.usage.rss_bytes));
             row(&mut text, "descriptors", series, plain, |point| point.usage.n_fds);
             row(&mut text, "threads", series, plain, |point| Some(point.usage.n_threads));

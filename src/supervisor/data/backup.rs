@@ -285,13 +285,12 @@ pub(crate) fn sweep(service: &Rc<Service>) {
 pub(crate) fn summary(counts: &Counts) -> String {
     match (counts.get("files"), counts.get("bytes")) {
         (Some(files), Some(bytes)) if counts.len() == 2 => {
-            format!("{files} files, {}", text::size(*bytes))
+            format!("{}, {}", text::count(files, "file"), text::size(*bytes))
         }
         _ if counts.is_empty() => "checked".to_owned(),
         _ => {
             let n: u64 = counts.values().sum();
-            let tables = if counts.len() == 1 { "table" } else { "tables" };
-            format!("{n} rows in {} {tables}", counts.len())
+            format!("{} in {}", text::count(n, "row"), text::count(counts.len(), "table"))
         }
     }
 }

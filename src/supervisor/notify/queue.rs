@@ -24,6 +24,7 @@ use crate::os::clock;
 use crate::store::outbox::{self as store, Letter, Notification};
 use crate::supervisor::notify::{deliver, message::Message};
 use crate::supervisor::processes::keeper_client::Link;
+use crate::text::count;
 
 /// No pause is longer.
 const LAST_MS: u64 = 15 * 60 * 1000;
@@ -225,13 +226,17 @@ impl Outbox {
         let of = |(name, lane): (&String, &Rc<Lane>)| {
             let trouble = lane.trouble.borrow().clone()?;
             let n = lane.waiting.borrow().len();
-            Some(format!("notify {name}: {n} wait for delivery; the last try: {trouble}"))
+            Some(format!(
+                "notify {name}: {} waiting for delivery; last error: {trouble}",
+                count(n, "notification")
+            ))
         };
         let mut warnings: Vec<String> = self.lanes.borrow().iter().filter_map(of).collect();
         let n_dead = self.files.n_dead();
         if n_dead > 0 {
             let place = self.files.dead();
-            let text = format!("{n_dead} notifications were never delivered: {}", place.display());
+            let n_dead = count(n_dead, "notification");
+            let text = format!("{n_dead} never delivered: {}", place.display());
             warnings.push(text);
         }
         warnings

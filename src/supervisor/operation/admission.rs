@@ -19,6 +19,7 @@ use crate::supervisor::operation::intake::Intake;
 use crate::supervisor::operation::job::Job;
 use crate::supervisor::operation::phases::rollout_step;
 use crate::supervisor::operation::runner;
+use crate::supervisor::rollback_readiness::readiness;
 use crate::supervisor::rollback_readiness::schema;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::candidate::BegunBy;
@@ -184,12 +185,10 @@ fn rollback_ladder(
     let why = match ladder::of_rollback(to, facts) {
         Ok(rungs) => return Ok(Ok(rungs)),
         Err(NoWay::ServesAlready) => {
-            let why = "that release serves already".to_owned();
+            let why = "that release is already serving".to_owned();
             return Ok(Err(NothingToDo { done: "rolled back", why }));
         }
-        Err(NoWay::NothingOlder) => {
-            "there is no good release before the one that serves".to_owned()
-        }
+        Err(NoWay::NothingOlder) => readiness::NOTHING_OLDER.to_owned(),
         Err(NoWay::NeverServed(verdict)) => {
             format!("release {to_text} never served (it is {})", verdict.name())
         }

@@ -15,6 +15,7 @@ use crate::supervisor::operation::assignment::Assignment;
 use crate::supervisor::rollback_readiness::readiness;
 use crate::supervisor::rollback_readiness::schema;
 use crate::supervisor::service::Service;
+use crate::text::count;
 
 /// Operations that times are learned from.
 const N_LEARNED: usize = 5;
@@ -56,7 +57,7 @@ pub(crate) fn of(
     let n = config.settings.instances;
     steps.push(step(Phase::Start, format!("instances: {n}"), None));
     let limit = duration::print(settings.health.deadline);
-    let gate = format!("{} good probes in a row within {limit}", settings.health.rise);
+    let gate = format!("{} in a row within {limit}", count(settings.health.rise, "good probe"));
     steps.push(step(Phase::Gate, gate, None));
     if let Strategy::Canary(shares) = &config.strategy {
         for (n, share) in (0..=u8::MAX).zip(shares) {

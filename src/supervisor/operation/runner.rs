@@ -24,6 +24,7 @@ use crate::supervisor::service::notices;
 use crate::supervisor::service::operation::{Operation, Order};
 use crate::supervisor::service::outcome;
 use crate::supervisor::service::phase_result::PhaseResult;
+use crate::text;
 
 /// Before a phase is tried again.
 const RETRIES: Pauses = Pauses::doubling(200, 10_000);
@@ -102,7 +103,7 @@ fn abort(operation: &Operation, journal: &mut Journal, job: &mut Job, phase: Pha
     if let Phase::Hook(point @ (Point::AfterCommit | Point::AfterRollback)) = phase {
         return job.abort_hook(operation, journal, point);
     }
-    job.abort(format!("aborted in phase {}", phase.name()));
+    job.abort(format!("aborted in phase {}", text::phase(&phase.name())));
     tell_phase(operation, phase, PhaseState::Fail, begun, "aborted".to_owned());
 }
 

@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 
 use crate::core::ids::ReleaseId;
 use crate::os::{clock, ready};
+use crate::text::count;
 
 /// A file that grows beyond this becomes `N.log.1`, in the place of the one before.
 const ROTATE_BYTES: u64 = 8 * 1024 * 1024;
@@ -140,7 +141,7 @@ impl Writer {
     pub(crate) fn append(&mut self, instance: u16, chunk: &[u8]) {
         let text = self.format(instance, chunk);
         if self.n_dropped_bytes > 0 {
-            let text = format!("halley: {} bytes of output were lost\n", self.n_dropped_bytes);
+            let text = format!("halley: {} of output lost\n", count(self.n_dropped_bytes, "byte"));
             if self.write(text.as_bytes()).is_ok() {
                 self.n_dropped_bytes = 0;
             }

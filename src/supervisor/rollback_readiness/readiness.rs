@@ -20,6 +20,9 @@ use crate::supervisor::service::notices;
 /// this part of the interval before its time.
 const JITTER: u32 = 10;
 
+/// Why there is no release to go back to.
+pub(crate) const NOTHING_OLDER: &str = "no earlier good release exists";
+
 /// The release that a rollback would go to.
 #[must_use]
 pub(crate) fn target(service: &Service) -> Option<ReleaseId> {
@@ -35,7 +38,7 @@ pub(crate) fn target(service: &Service) -> Option<ReleaseId> {
 #[must_use]
 pub(crate) fn status(service: &Service) -> RollbackStatus {
     let Some(target) = target(service) else {
-        let why = "there is no good release before the one that serves".to_owned();
+        let why = NOTHING_OLDER.to_owned();
         return RollbackStatus { why: Some(why), ..RollbackStatus::default() };
     };
     let crews = service.fleet.all();

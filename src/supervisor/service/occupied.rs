@@ -52,7 +52,7 @@ pub(crate) fn may_start(service: &Service) -> bool {
 pub(crate) fn frozen(service: &Service, force: Force) -> Option<String> {
     let state = service.durable.state();
     let freeze = state.freeze.as_ref().filter(|_| force == Force::No)?;
-    Some(format!("it is frozen since {} by {}: {}", freeze.at, freeze.actor, freeze.why))
+    Some(format!("frozen since {} by {}: {}", freeze.at, freeze.actor, freeze.why))
 }
 
 /// Keeps operations out while something is done with the data by hand.

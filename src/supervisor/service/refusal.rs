@@ -50,12 +50,12 @@ pub(crate) fn busy(service: &Service, running: &Operation) -> Trouble {
     Trouble {
         what: format!("{name}: busy"),
         why: format!(
-            "operation {} ({} by {}) runs since {} ({length}), in phase {}",
+            "operation {} ({} by {}) has run since {} ({length}), in phase {}",
             running.id,
             running.kind.name(),
             running.actor,
             running.at.borrow(),
-            running.phase_name()
+            text::phase(&running.phase_name())
         ),
         still: still(service),
         next: vec![
@@ -68,7 +68,7 @@ pub(crate) fn busy(service: &Service, running: &Operation) -> Trouble {
 
 /// Nothing runs that an order could be given to.
 pub(crate) fn idle(service: &Service) -> Trouble {
-    refusal(service, "changed", "no operation runs", Exit::Usage, &["status"])
+    refusal(service, "changed", "no operation is running", Exit::Usage, &["status"])
 }
 
 /// An operation is not resumed: the alarm, and what every verb is refused with that would begin

@@ -155,6 +155,6 @@ impl ReleaseSet {
     pub(crate) fn busy_text(&self) -> String {
         let length = text::whole_seconds(clock::tick().since_ms(self.started));
         let (id, names, actor, at) = (self.id, self.names(), &self.actor, &self.at);
-        format!("set {id} ({names} by {actor}) runs since {at} ({length})")
+        format!("set {id} ({names} by {actor}) has run since {at} ({length})")
     }
 }

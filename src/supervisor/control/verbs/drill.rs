@@ -23,8 +23,9 @@ pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> R
         return Err(refusal::busy(service, &running));
     }
     let none = || {
-        let why = "there is no good release before the one that serves";
-        refusal::refusal(service, "drilled", why, Exit::NoTarget, &["releases"])
+        let what = format!("{}: no rollback can be rehearsed", service.name);
+        let none = readiness::NOTHING_OLDER;
+        Trouble { what, ..refusal::refusal(service, "", none, Exit::NoTarget, &["releases"]) }
     };
     let target = readiness::target(service).ok_or_else(none)?;
     let phase = |state, ms, detail: &str| Event::Phase {
@@ -52,7 +53,9 @@ pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> R
                 DrillError::Failed(_) => Exit::RehearsalFailed,
             };
             let why = format!("release {target}: {error}");
-            Err(refusal::refusal(service, "drilled", &why, exit, &["releases", "status"]))
+            let what = format!("{}: the rollback rehearsal failed", service.name);
+            let next = &["releases", "status"];
+            Err(Trouble { what, ..refusal::refusal(service, "", &why, exit, next) })
         }
     }
 }

@@ -20,8 +20,10 @@ pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> R
     let release = args.release.map(ReleaseId).or(service.serving()).or(service.durable.last_good());
     let path = release.map(|release| (release, service.logs.path(release)));
     let Some((release, path)) = path.filter(|(_, path)| path.is_file()) else {
+        let what = format!("{}: no log can be shown", service.name);
         let why = "there is no log of that release";
-        return Err(refusal::refusal(service, "read", why, Exit::Usage, &["releases"]));
+        let next = &["releases"];
+        return Err(Trouble { what, ..refusal::refusal(service, "", why, Exit::Usage, next) });
     };
     let writer = service.logs.open_writer(release);
     let grew = writer.as_ref().map(|writer| writer.borrow().watch());

@@ -24,7 +24,7 @@ pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> R
         refusal::refusal(service, "started", &e.to_string(), Exit::NoSpace, &["status"])
     })?;
     if service.durable.state().last_good.is_none() {
-        let why = "it has no good release yet: release one";
+        let why = "there is no good release yet: release one";
         let mut trouble = refusal::refusal(service, "started", why, Exit::NoTarget, &[]);
         trouble.next = vec![format!("halley-sup release {} SOURCE", service.name)];
         return Err(trouble);

@@ -68,7 +68,7 @@ fn of_service(service: &Rc<Service>) -> ServiceStatus {
         None if service.activity.operation().is_some() && state.last_good.is_some() => {
             ("degraded", some("connections wait in the queue while its operation runs"))
         }
-        None if state.last_good.is_none() => ("down", some("it has no good release yet")),
+        None if state.last_good.is_none() => ("down", some("no good release yet")),
         None => ("down", trouble),
     };
     ServiceStatus {

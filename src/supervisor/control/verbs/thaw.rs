@@ -33,7 +33,7 @@ pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> R
     if !found {
         let why = match of {
             Some(of) => format!("the artifact of release {of} is not frozen"),
-            None => "it is not frozen".to_owned(),
+            None => format!("{} is not frozen", service.name),
         };
         client.tell(&NothingToDo { done: "thawed", why }.answer(service)).await;
         return Ok(());

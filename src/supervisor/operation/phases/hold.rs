@@ -14,7 +14,7 @@ use crate::supervisor::instances::stop_all;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::phase_result::PhaseResult;
 use crate::supervisor::sockets::slots::Queue;
-use crate::text::seconds;
+use crate::text::{count, seconds};
 
 /// New connections wait from here on. The old generation goes on with the connections it has.
 pub(crate) async fn park(service: &Rc<Service>, parked: &mut Option<Tick>) -> PhaseResult {
@@ -42,8 +42,9 @@ pub(crate) fn too_many(service: &Service) -> Option<String> {
     let most = service.live_crew().map_or(0, |live| connections::of(service, &live));
     (most > n_room).then(|| {
         format!(
-            "{most} connections are open and the queue holds {n_room}: all of them may connect \
-             again while connections wait; raise backlog (and net.core.somaxconn)"
+            "the queue holds {n_room}, and the clients of {} may all connect again while \
+             connections wait; raise backlog (and net.core.somaxconn)",
+            count(most, "open connection")
         )
     })
 }
@@ -58,7 +59,11 @@ pub(crate) async fn stop_old(service: &Rc<Service>, parked: &mut Option<Tick>) -
     }
     let n_held = service.slots.n_held(|listener| service.owned_slots(listener));
     let took = seconds(begun, clock::tick());
-    PhaseResult::ok(format!("{} in {took}; {n_held} connections wait", stopped.join(", ")))
+    PhaseResult::ok(format!(
+        "{} in {took}; {} waiting",
+        stopped.join(", "),
+        count(n_held, "connection")
+    ))
 }
 
 /// How long the gate of a candidate may take: no connection waits longer than `max_gap` for it.

@@ -107,8 +107,8 @@ pub(crate) async fn verify(service: &Rc<Service>, op: OpId, intake: &mut Intake)
         Err(why) => return PhaseResult::refused(Exit::ArtifactRejected, why),
     };
     let detail = format!(
-        "{} files, {}, tree {}",
-        listing.n_files,
+        "{}, {}, tree {}",
+        text::count(listing.n_files, "file"),
         text::size(listing.size_bytes),
         &listing.digest[..12]
     );
