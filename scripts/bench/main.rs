@@ -5,10 +5,16 @@
     clippy::print_stdout,
     clippy::print_stderr,
     dead_code,
+    unused_imports,
     reason = "a script; the world it shares with the tests has more than it uses"
 )]
 
 mod any_program;
+mod data;
+#[path = "../../tests/e2e/ledger_app.rs"]
+mod ledger_app;
+#[path = "../../tests/e2e/postgres.rs"]
+mod postgres;
 #[path = "../../tests/e2e/world.rs"]
 mod world;
 
@@ -26,7 +32,7 @@ use world::{BINARY, World, config, free_address, kill};
 
 fn main() {
     let asked: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
-    let all: [(&str, fn()); 10] = [
+    let all: [(&str, fn()); 11] = [
         ("releases", || releases(Shape::Short)),
         ("keep-alive", || releases(Shape::KeepAlive)),
         ("overhead", overhead),
@@ -37,6 +43,7 @@ fn main() {
         ("intercept", any_program::intercept),
         ("forward", any_program::forward),
         ("hold", any_program::hold),
+        ("data", data::kills),
     ];
     for (name, measure) in all {
         if asked.is_empty() || asked.iter().any(|word| word == name) {

@@ -69,8 +69,13 @@ impl Server {
 
     /// What a query says, as the server's own user.
     pub fn sql(&self, query: &str) -> Result<String, String> {
+        self.sql_in("postgres", query)
+    }
+
+    /// The same in another database.
+    pub fn sql_in(&self, database: &str, query: &str) -> Result<String, String> {
         let said = Command::new("psql")
-            .args(["-X", "-A", "-t", "-h", "127.0.0.1", "-U", "postgres", "-d", "postgres"])
+            .args(["-X", "-A", "-t", "-h", "127.0.0.1", "-U", "postgres", "-d", database])
             .args(["-p", &self.port.to_string(), "-c", query])
             .env("PGPASSWORD", "super")
             .output()
@@ -103,7 +108,7 @@ impl Drop for Server {
     }
 }
 
-fn world(server: &Server) -> World {
+pub fn world(server: &Server) -> World {
     let more = |world: &World| {
         let url = format!("postgres://web:{ENCODED}@127.0.0.1:{}/app", server.port);
         fs::write(world.path("web.env"), format!("DATABASE_URL={url}\n")).unwrap();
