@@ -29,7 +29,7 @@
 //! | [`api`] | what client and supervisor send each other, one file a verb | core |
 //! | [`config`] | what was typed in, checked as a whole, valid by construction | core |
 //! | [`store`] | what is on disk: every path, journal, state, trial, releases, intake, history | api, core, os's files |
-//! | [`os`] | the kernel fence: the only `unsafe`, the only raw descriptors | core's time |
+//! | [`os`] | the kernel fence: the only `unsafe`, the only raw descriptors; `beneath` is how root works in directories of other users | core's time |
 //! | [`keeper`] | holds descriptors, is the parent of every process, answers intercepted calls | os, core's time and backoff |
 //! | [`forward`] | a process that passes connections on: to a program that was told its port, or from an abandoned slot | os, core's backoff |
 //! | [`supervisor`] | performs what the core decides | api, core, config, store, os, text, the keeper's protocol |

@@ -3,11 +3,13 @@
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, PermissionsExt};
-use std::path::{Component, Path};
+use std::path::Path;
 
-use rustix::fs::{Mode, OFlags, RawMode, ResolveFlags, mkfifoat, open, openat, openat2, statvfs};
+use rustix::fs::{Mode, OFlags, RawMode, mkfifoat, open, statvfs};
+
+pub use crate::os::beneath::remove_tree;
 
 /// Replaces a file: whole and old, or whole and new, also after a power cut.
 ///
@@ -154,64 +156,12 @@ pub fn free(path: &Path) -> io::Result<Free> {
     Ok(Free { bytes: stat.f_bavail.saturating_mul(stat.f_frsize), inodes })
 }
 
-/// Opens a path below `dir` that leads through no symlink and never out of it (`openat2(2)`, Linux
-/// 5.6; on older kernels each component by itself).
-///
-/// # Errors
-/// The system's; `ELOOP` for a symlink, `EXDEV` for a way out.
-pub fn open_beneath(dir: impl AsFd, path: &Path, flags: OFlags, mode: u32) -> io::Result<OwnedFd> {
-    let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let mode = Mode::from_raw_mode(mode as RawMode);
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    match openat2(&dir, path, flags, mode, resolve) {
-        Err(rustix::io::Errno::NOSYS) => {}
-        opened => return Ok(opened?),
-    }
-    let parts: Vec<&OsStr> = path
-        .components()
-        .map(|part| match part {
-            Component::Normal(name) => Ok(name),
-            _ => Err(io::Error::from_raw_os_error(libc::EXDEV)),
-        })
-        .collect::<io::Result<_>>()?;
-    let Some((last, above)) = parts.split_last() else {
-        return Err(io::ErrorKind::InvalidInput.into());
-    };
-    let mut at = dir.as_fd().try_clone_to_owned()?;
-    let step = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
-    for name in above {
-        at = openat(&at, *name, step, Mode::empty())?;
-    }
-    Ok(openat(&at, *last, flags, mode)?)
-}
-
 /// Opens a directory for the `*at` calls.
 ///
 /// # Errors
 /// `open(2)`'s.
 pub fn open_dir(path: &Path) -> io::Result<OwnedFd> {
     Ok(open(path, OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY, Mode::empty())?)
-}
-
-/// Removes a tree, sealed directories too; follows no symlink. A tree that is not there is fine.
-///
-/// # Errors
-/// The system's.
-pub fn remove_tree(path: &Path) -> io::Result<()> {
-    let Ok(meta) = fs::symlink_metadata(path) else { return Ok(()) };
-    if !meta.is_dir() {
-        return fs::remove_file(path);
-    }
-    fs::set_permissions(path, Permissions::from_mode(0o700))?;
-    for entry in fs::read_dir(path)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            remove_tree(&entry.path())?;
-        } else {
-            fs::remove_file(entry.path())?;
-        }
-    }
-    fs::remove_dir(path)
 }
 
 /// Makes a FIFO; one that is there already is used again.
@@ -262,19 +212,6 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_opened_through_a_symlink_or_outside() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::create_dir(dir.path().join("in")).unwrap();
-        std::os::unix::fs::symlink("/etc", dir.path().join("out")).unwrap();
-        let root = open_dir(dir.path()).unwrap();
-        let create = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY;
-        open_beneath(&root, Path::new("in/file"), create, 0o644).unwrap();
-        for path in ["../evil", "out/evil", "/tmp/evil"] {
-            assert!(open_beneath(&root, Path::new(path), create, 0o644).is_err(), "{path}");
-        }
-    }
-
-    #[test]
     fn a_symlink_is_swapped_over_the_leftover_of_a_crash() {
         let dir = tempfile::tempdir().unwrap();
         let link = dir.path().join("current");
@@ -283,20 +220,5 @@ mod tests {
         swap_symlink(&link, Path::new("releases/2")).unwrap();
         assert_eq!(fs::read_link(&link).unwrap(), Path::new("releases/2"));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn a_sealed_tree_is_removed_and_what_its_links_point_at_is_not() {
-        let dir = tempfile::tempdir().unwrap();
-        let outside = dir.path().join("outside");
-        fs::write(&outside, "stays").unwrap();
-        let tree = dir.path().join("tree");
-        fs::create_dir_all(tree.join("a/b")).unwrap();
-        fs::write(tree.join("a/b/f"), "x").unwrap();
-        std::os::unix::fs::symlink(&outside, tree.join("a/link")).unwrap();
-        fs::set_permissions(tree.join("a/b"), Permissions::from_mode(0o555)).unwrap();
-        fs::set_permissions(tree.join("a"), Permissions::from_mode(0o555)).unwrap();
-        remove_tree(&tree).unwrap();
-        assert!(!tree.exists() && outside.exists());
     }
 }

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{AtFlags, Mode, OFlags, linkat, mkdirat, symlinkat};
 
-use crate::os::fs;
+use crate::os::{beneath, fs};
 use crate::store::intake::IntakeError;
 
 const N_ENTRIES_MAX: usize = 200_000;
@@ -90,7 +90,7 @@ impl<'a> Staging<'a> {
         let mode = if mode & 0o111 == 0 { 0o644 } else { 0o755 };
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY;
         let system = |source| IntakeError::system(&path, source);
-        let fd = fs::open_beneath(&self.root, &path, flags, mode).map_err(system)?;
+        let fd = beneath::open_beneath(&self.root, &path, flags, mode).map_err(system)?;
         let mut file = File::from(fd);
         let mut chunk = vec![0; CHUNK_BYTES];
         loop {

@@ -22,7 +22,7 @@ const ARROWS: &[Row] = &[
             ("config::model::Settings", "a release keeps the settings of its installation"),
             ("os::clock", "records are stamped with the time of their writing"),
         ],
-        ..row("store", &["api", "core", "os::fs"])
+        ..row("store", &["api", "core", "os::beneath", "os::fs"])
     },
     row("keeper", &["os", "core::time", "core::backoff"]),
     row("docs", &[]),
