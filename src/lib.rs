@@ -27,7 +27,7 @@
 //! | [`core`] | every decision; pure: `operation` is one release or rollback, `analysis` what samples mean, `drain` how processes are stopped, `release_set` several releases as one | nothing |
 //! | [`text`] | values as text | core's time |
 //! | [`api`] | what client and supervisor send each other, one file a verb | core |
-//! | [`config`] | what was typed in, checked as a whole, valid by construction | core |
+//! | [`config`] | what was typed in, checked as a whole, valid by construction; `kinds` lists the families of drivers, each kind in a file of its own | core |
 //! | [`store`] | what is on disk: every path, journal, state, trial, releases, intake, history | api, core, os's files |
 //! | [`os`] | the kernel fence: the only `unsafe`, the only raw descriptors; `beneath` is how root works in directories of other users | core's time |
 //! | [`keeper`] | holds descriptors, is the parent of every process, answers intercepted calls | os, core's time and backoff |

@@ -7,6 +7,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 
 use halley_sup::demo::load::{Load, Shape};
+use halley_sup::os::diag::{self, ESTABLISHED, LISTEN};
+use halley_sup::os::proc;
 use serde_json::Value;
 
 use crate::modes::{world, world_with};
@@ -25,6 +27,12 @@ fn get(address: SocketAddr, path: &str) -> (String, SocketAddr) {
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
     (text, ours)
+}
+
+/// Sockets of the service's address in a state.
+fn sockets(world: &World, state: u8) -> Vec<diag::Row> {
+    let local_port = Some(world.address.port());
+    diag::rows(diag::Wanted { states: &[state], local_port, ..diag::Wanted::default() })
 }
 
 fn why(said: &Value) -> String {
@@ -98,10 +106,14 @@ fn a_bind_is_answered_while_no_supervisor_runs() {
     let mut command = world.command(&["release", "web", &build.to_string_lossy(), "--json"]);
     let mut client = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
     world.wait("it starts", |world| world.status()["operation"]["phase"] == "gate");
+    let program = world.status()["instances"][0]["pid"].as_i64().unwrap();
     // Stopped, not killed: nobody takes its place, and the program binds meanwhile.
     let supervisor = world.supervisor_pid().unwrap();
     kill(supervisor, libc::SIGSTOP);
-    std::thread::sleep(std::time::Duration::from_millis(900));
+    world.wait("the program has a listening socket", |world| {
+        let own = proc::socket_inodes(i32::try_from(program).unwrap());
+        sockets(world, LISTEN).iter().any(|row| own.contains(&row.inode))
+    });
     kill(supervisor, libc::SIGKILL);
     assert!(client.wait().unwrap().success());
     assert_eq!(world.answering(), Some(1));
@@ -172,7 +184,12 @@ fn a_limit_of_clients_lets_the_others_wait() {
     world.release(&[]).expect(0);
     let idle: Vec<TcpStream> = (0..2).map(|_| TcpStream::connect(world.address).unwrap()).collect();
     let load = Load::start(world.address, Shape::Short, 1);
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    // A connection belongs to no process as long as it waits in the queue.
+    world.wait("two are taken and one waits in the queue", |world| {
+        let rows = sockets(world, ESTABLISHED);
+        let n_waiting = rows.iter().filter(|row| row.inode == 0).count();
+        (rows.len(), n_waiting) == (3, 1)
+    });
     assert_eq!(load.n_done(), 0, "it waits in the queue");
     drop(idle);
     assert!(load.wait_for(5));
