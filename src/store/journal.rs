@@ -15,6 +15,7 @@ use crate::api::{Event, Outcome, PhaseState};
 use crate::core::ids::OpId;
 use crate::os::{clock, fs as durable};
 use crate::store::layout::ServiceLayout;
+use crate::store::state_word::StateWord;
 
 /// The version of this format.
 const VERSION: u16 = 1;
@@ -72,7 +73,7 @@ pub struct Record {
     /// The phase's name.
     pub phase: String,
     /// Where it stands; absent in the last line.
-    pub state: Option<PhaseState>,
+    pub state: Option<StateWord>,
     /// How long it took.
     #[serde(default)]
     pub ms: u64,
@@ -110,10 +111,16 @@ impl Record {
         Self { outcome: Some(outcome), ..Self::of("done", None) }
     }
 
+    /// Where the phase stands, when this version knows the word.
+    #[must_use]
+    pub fn state(&self) -> Option<PhaseState> {
+        self.state.as_ref().and_then(StateWord::known)
+    }
+
     /// The event that was sent to watching clients for this entry.
     #[must_use]
     pub fn event(&self) -> Option<Event> {
-        match (&self.outcome, self.state) {
+        match (&self.outcome, self.state()) {
             (Some(outcome), _) => Some(Event::Result(Box::new(outcome.clone()))),
             (None, Some(state)) => Some(Event::Phase {
                 phase: self.phase.clone(),
@@ -129,7 +136,7 @@ impl Record {
         Self {
             at: clock::now_rfc3339(),
             phase: phase.to_owned(),
-            state,
+            state: state.map(StateWord::Known),
             ms: 0,
             detail: String::new(),
             cause: String::new(),

@@ -17,5 +17,6 @@ pub mod restoration;
 pub mod seal;
 pub mod set;
 pub mod state;
+pub mod state_word;
 pub mod tree;
 pub mod trial;

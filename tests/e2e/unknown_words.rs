@@ -5,6 +5,7 @@ use halley_sup::core::ids::OpId;
 use halley_sup::demo::load::Shape;
 use halley_sup::store::journal::{self, Intent, Journal, Record};
 use halley_sup::store::layout::{Layout, ServiceLayout};
+use halley_sup::store::state_word::StateWord;
 use serde_json::Value;
 
 use crate::world::{World, config, kill};
@@ -122,13 +123,16 @@ fn an_operation_with_an_unknown_word_is_left_open_and_its_processes_serve_on() {
 fn no_word_of_a_journal_has_a_default() {
     let odd = || "sideways".to_owned();
     type Change = fn(&mut Intent, &mut Vec<Record>, String);
-    let changes: [(&str, Change); 4] = [
+    let changes: [(&str, Change); 5] = [
         ("unknown kind \"sideways\"", |intent, _, odd| intent.kind = odd),
         ("unknown inconclusive \"sideways\"", |intent, _, odd| intent.inconclusive = odd),
         ("unknown phase \"sideways\"", |_, records, odd| {
             records.push(Record::start(&odd, "", None));
         }),
         ("unknown cause \"sideways\"", |_, records, odd| records[0].cause = odd),
+        ("unknown state \"sideways\"", |_, records, odd| {
+            records[0].state = Some(StateWord::Newer(odd));
+        }),
     ];
     let world = baking();
     let before = pids(&world.status());

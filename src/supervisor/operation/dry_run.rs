@@ -161,7 +161,7 @@ fn learned(service: &Service) -> Vec<(Phase, u64)> {
     let mut found = Vec::new();
     for op in ops.into_iter().rev().take(N_LEARNED) {
         let Ok(Some((_, records))) = journal::read(&service.paths, OpId(op)) else { continue };
-        let done = records.into_iter().filter(|record| record.state == Some(PhaseState::Ok));
+        let done = records.into_iter().filter(|record| record.state() == Some(PhaseState::Ok));
         found.extend(done.filter_map(|record| Some((Phase::parse(&record.phase)?, record.ms))));
     }
     found

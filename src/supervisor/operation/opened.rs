@@ -10,6 +10,7 @@ use crate::core::operation::machine::{Cause, Inconclusive, Kind, Machine, Plan, 
 use crate::core::operation::phase::{HOOK, Phase};
 use crate::core::operation::point::Point;
 use crate::store::journal::{Intent, Record};
+use crate::store::state_word::StateWord;
 
 /// A value in a journal that this version does not know.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +60,9 @@ pub(crate) fn read(intent: &Intent, records: &[Record]) -> Result<Opened, Unknow
             None if record.phase == after_flip => {}
             None => return Err(unknown("phase", &record.phase)),
         }
+        if let Some(StateWord::Newer(word)) = &record.state {
+            return Err(unknown("state", word));
+        }
         if !record.cause.is_empty() {
             let word = &record.cause;
             cause = Cause::parse(word).ok_or_else(|| unknown("cause", word))?;
@@ -92,6 +96,10 @@ impl fmt::Display for UnknownWord {
 mod tests {
     use super::*;
     use crate::api::PhaseState;
+    use crate::core::ids::OpId;
+    use crate::store::journal;
+    use crate::store::layout::Layout;
+    use crate::supervisor::tasks::hook_state::HookState;
 
     fn intent(change: impl FnOnce(&mut Intent)) -> Intent {
         let intent = serde_json::json!({
@@ -131,6 +139,36 @@ mod tests {
         assert_eq!(read(&old, &[]).unwrap().plan.succession, Succession::Overlap);
     }
 
+    /// Hooks had their lines inside those of the phase that they belong to.
+    #[test]
+    fn a_journal_with_hooks_inside_of_phases_loads_for_ever() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Layout::new(dir.path()).service(&"web".parse().unwrap());
+        paths.create().unwrap();
+        std::fs::create_dir(paths.op(OpId(107))).unwrap();
+        let fixture = include_str!("../../../tests/data/journal-v1-hooks.ndjson");
+        let lines: Vec<&str> = fixture.lines().collect();
+        // A supervisor may have died after any of the lines.
+        for (n_lines, last, n_hooks) in [
+            (3, Phase::Hook(Point::BeforeMigrate), 1),
+            (5, Phase::Migrate, 1),
+            (7, Phase::Hook(Point::BeforeStart), 2),
+            (9, Phase::Start, 2),
+            (11, Phase::Hook(Point::BeforeFlip), 3),
+            (13, Phase::Gate, 3),
+            (15, Phase::Flip, 3),
+            (17, Phase::Bake, 4),
+        ] {
+            let text = format!("{}\n", lines[..n_lines].join("\n"));
+            std::fs::write(journal::path(&paths, OpId(107)), text).unwrap();
+            let (intent, records) = journal::read(&paths, OpId(107)).unwrap().unwrap();
+            assert_eq!(read(&intent, &records).unwrap().last, last, "{n_lines} lines");
+            let hooks = HookState::of(&records);
+            let n_known = Point::ALL.into_iter().filter(|point| hooks.get(*point).is_some());
+            assert_eq!(n_known.count(), n_hooks, "{n_lines} lines");
+        }
+    }
+
     #[test]
     fn no_unknown_word_is_a_default() {
         let odd = || "sideways".to_owned();
@@ -143,6 +181,9 @@ mod tests {
         check(|_| {}, &line("hook:at_noon", ""), Err("line 3: unknown phase \"hook:at_noon\""));
         check(|_| {}, &line("done", ""), Err("line 3: unknown phase \"done\""));
         check(|_| {}, &line("bake", "envy"), Err("line 3: unknown cause \"envy\""));
+        let state = Some(StateWord::Newer(odd()));
+        let records = [start.clone(), Record { state, ..start.clone() }];
+        check(|_| {}, &records, Err("line 3: unknown state \"sideways\""));
     }
 
     #[test]

@@ -102,7 +102,7 @@ fn phases(service: &Service, op: OpId) -> String {
     let Ok(Some((_, records))) = journal::read(&service.paths, op) else {
         return String::new();
     };
-    let over = records.into_iter().filter_map(|record| Some((record.state?, record)));
+    let over = records.into_iter().filter_map(|record| Some((record.state()?, record)));
     let lines = over.filter(|(state, _)| *state != PhaseState::Start).map(|(state, record)| {
         let state = format!("{state:?}").to_lowercase();
         let detail = record.detail.lines().next().unwrap_or_default().to_owned();

@@ -378,7 +378,7 @@ fn why(records: &[Record]) -> String {
     let is_reason = |record: &&Record| {
         let phase = Phase::parse(&record.phase);
         let is_before = |phase| !matches!(phase, Phase::Hook(point) if point.is_afterwards());
-        record.state == Some(PhaseState::Fail) && phase.is_some_and(is_before)
+        record.state() == Some(PhaseState::Fail) && phase.is_some_and(is_before)
     };
     let failed = records.iter().find(is_reason);
     failed.map(|record| record.detail.clone()).unwrap_or_default()

@@ -95,7 +95,7 @@ impl Operation {
         operation.at.replace(at);
         for record in records {
             let is_stranded = Phase::parse(&record.phase) == Some(Phase::Stranded);
-            if is_stranded && record.state == Some(PhaseState::Fail) {
+            if is_stranded && record.state() == Some(PhaseState::Fail) {
                 operation.strand(record.detail.clone());
             }
             if let Some(event) = record.event() {

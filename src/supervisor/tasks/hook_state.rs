@@ -36,7 +36,7 @@ impl HookState {
             let Some(point) = Point::ALL.into_iter().find(|p| Some(p.name()) == name) else {
                 continue;
             };
-            let mark = match record.state {
+            let mark = match record.state() {
                 Some(PhaseState::Start) => Mark::Begun,
                 Some(PhaseState::Fail) => Mark::Failed(record.detail.clone()),
                 _ => Mark::Good,
