@@ -11,7 +11,7 @@ use crate::cli::{Common, Own, exit, out};
 use crate::config;
 use crate::config::model::{Config, Listen};
 use crate::core::exit::Exit;
-use crate::os::{isolate, listen, steer};
+use crate::os::{call_filter, isolate, listen, steer};
 
 /// Check kernel and host support
 #[derive(Debug, Args)]
@@ -38,7 +38,7 @@ struct Finding {
 impl Own for Doctor {
     fn perform(self) -> ExitCode {
         let path = config::locate(self.common.config);
-        let mut findings = vec![steering(), interception(), isolation()];
+        let mut findings = vec![steering(), interception(), fence(), isolation()];
         findings.extend(kernel());
         findings.push(migration());
         match config::load(&path) {
@@ -107,6 +107,17 @@ fn interception() -> Finding {
     } else {
         let next = "use inherit where a program takes sockets (LISTEN_FDS), else port";
         finding(Grade::Warn, "this kernel does not report bind(): no handoff intercept", next)
+    }
+}
+
+/// Programs that are tried out on a copy of the data stand behind a fence.
+fn fence() -> Finding {
+    if crate::os::kernel().can_intercept && call_filter::is_known_machine() {
+        finding(Grade::Ok, "the fence works: a rehearsal on a copy reaches nothing live", "")
+    } else {
+        let what =
+            "this kernel does not report connect(): no program is tried on a copy of the data";
+        finding(Grade::Warn, what, "use Linux 5.9 or later on x86_64, aarch64 or arm")
     }
 }
 

@@ -11,7 +11,8 @@ use std::path::Path;
 use super::model::{Handoff, Keep, Listen, ReleaseKey, Service, Settings};
 use super::raw::{Found, Section};
 use super::{
-    backup, bake, data, env_file, health, hooks, listen, proxy, sections, settings, takeover,
+    backup, bake, connect, data, env_file, health, hooks, listen, proxy, sections, settings,
+    takeover,
 };
 use crate::core::ids::ServiceName;
 
@@ -59,6 +60,7 @@ fn service(name: ServiceName, section: &Section<'_>, base: &Path) -> Draft {
         pinned: pinned(section),
         keep: keep(section),
         rehearse: data::rehearse(section),
+        rehearse_connect: connect::read(section),
         drill: data::drill(section),
         backup: section.section("backup", backup::KEYS).and_then(|table| backup::backup(&table)),
         settings: service_settings(section, base, &listen),

@@ -6,6 +6,7 @@
 
 pub mod backup;
 pub mod bake;
+pub mod connect;
 pub mod duration;
 pub mod env_file;
 pub mod health;

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 pub use super::backup::{Backup, Driver};
 pub use super::bake::{Bake, Inconclusive};
+pub use super::connect::{Endpoint, RehearseConnect};
 pub use super::health::{Check, Health};
 pub use super::hooks::Hook;
 pub use super::notify::{Target, Way, Webhook};
@@ -65,6 +66,8 @@ pub struct Service {
     pub keep: Keep,
     /// How a rollback is rehearsed before each release.
     pub rehearse: Rehearse,
+    /// What a program may connect to when it is tried out on a copy of the data.
+    pub rehearse_connect: RehearseConnect,
     /// How its data is backed up.
     pub backup: Option<Backup>,
     /// How often it is rehearsed without one; never when absent.

@@ -73,6 +73,11 @@ impl<'a> Section<'a> {
         self.find(key).is_some()
     }
 
+    /// Whether a key has a text, and no list.
+    pub(super) fn is_text(&self, key: &str) -> bool {
+        self.find(key).is_some_and(|(_, value)| matches!(value.get_ref(), DeValue::String(_)))
+    }
+
     pub(super) fn keys(&self) -> Vec<&'a str> {
         self.table.iter().map(|(key, _)| key.get_ref().as_ref()).collect()
     }

@@ -48,6 +48,7 @@ pub(super) const SERVICE: &[&str] = &[
     "forward",
     "proxy",
     "rehearse",
+    "rehearse_connect",
     "drill",
     "migrate",
     "backup",

@@ -5,12 +5,15 @@ use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, bind, connect,
     netlink, socket_with,
 };
+
+use crate::os::launch_spec::LaunchUser;
 
 /// Mode and owner of a socket's file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +85,40 @@ pub fn is_same(one: &Path, other: &Path) -> bool {
     id(one).is_some_and(|one| id(other) == Some(one))
 }
 
+/// The calls that take ids of 32 bits.
+#[cfg(not(any(target_arch = "x86", target_arch = "arm")))]
+const SET_IDS: [libc::c_long; 3] = [libc::SYS_setgroups, libc::SYS_setresgid, libc::SYS_setresuid];
+#[cfg(any(target_arch = "x86", target_arch = "arm"))]
+const SET_IDS: [libc::c_long; 3] =
+    [libc::SYS_setgroups32, libc::SYS_setresgid32, libc::SYS_setresuid32];
+
+/// Connects to a stream socket as this user: the other side looks at the user of the thread that
+/// calls `connect(2)` (`SO_PEERCRED`). Only root can do so as somebody else.
+///
+/// # Errors
+/// The system's.
+pub fn connect_as(path: &Path, user: Option<&LaunchUser>) -> io::Result<UnixStream> {
+    let other = user.filter(|user| {
+        let me = rustix::process::geteuid();
+        me.is_root() && user.uid != me.as_raw()
+    });
+    let Some(user) = other else { return UnixStream::connect(path) };
+    // A thread of its own, which ends with the other user.
+    let as_user = || {
+        let groups = user.groups.as_ptr();
+        let [set_groups, set_group, set_user] = SET_IDS;
+        // SAFETY: plain system calls, which change this thread alone; `groups` has the length given.
+        let changed = unsafe {
+            libc::syscall(set_groups, user.groups.len(), groups) == 0
+                && libc::syscall(set_group, user.gid, user.gid, user.gid) == 0
+                && libc::syscall(set_user, user.uid, user.uid, user.uid) == 0
+        };
+        if changed { UnixStream::connect(path) } else { Err(io::Error::last_os_error()) }
+    };
+    std::thread::scope(|scope| scope.spawn(as_user).join())
+        .unwrap_or_else(|_| Err(io::Error::other("the connecting thread ended early")))
+}
+
 /// What is at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Occupant {
@@ -131,6 +168,22 @@ pub fn n_connections(paths: &[PathBuf], inodes: &BTreeSet<u64>) -> usize {
             && path.is_some_and(|path| paths.iter().any(|ours| ours.as_os_str() == path))
     };
     text.lines().filter(is_ours).count()
+}
+
+/// Paths with this file name at which a process listens (`/proc/net/unix`).
+#[must_use]
+pub fn listeners_named(name: &str) -> Vec<PathBuf> {
+    // __SO_ACCEPTCON of linux/net.h.
+    const LISTENS: &str = "00010000";
+    let text = std::fs::read_to_string("/proc/net/unix").unwrap_or_default();
+    let path = |line: &str| {
+        let mut fields = line.split_ascii_whitespace();
+        let flags = fields.nth(3)?;
+        let path = Path::new(fields.nth(3)?);
+        let is_it = flags == LISTENS && path.is_absolute() && path.ends_with(name);
+        is_it.then(|| path.to_owned())
+    };
+    text.lines().filter_map(path).collect()
 }
 
 /// Asks the kernel about one of our sockets.
@@ -203,8 +256,6 @@ pub fn slot_path(public: &Path, slot: &str) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::net::UnixStream;
-
     use super::*;
 
     const ACCESS: Access = Access { mode: 0o640, owner: (None, None) };
@@ -269,5 +320,34 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         std::fs::write(&path, "").unwrap();
         assert_eq!(occupant(&path).unwrap(), Occupant::Other);
+    }
+
+    #[test]
+    fn a_listener_is_found_by_its_file_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(".s.TEST.1");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        assert_eq!(listeners_named(".s.TEST.1"), std::slice::from_ref(&path));
+        drop(listener);
+        assert_eq!(listeners_named(".s.TEST.1"), [""; 0].map(PathBuf::from));
+    }
+
+    #[test]
+    fn the_other_side_sees_the_user() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
+        let path = dir.path().join("s");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o666)).unwrap();
+        let me = rustix::process::geteuid();
+        let nobody = LaunchUser { uid: 65_534, gid: 65_534, groups: vec![65_534] };
+        for user in [None, Some(&nobody)] {
+            let _client = connect_as(&path, user).unwrap();
+            let seen = rustix::net::sockopt::socket_peercred(listener.accept().unwrap().0).unwrap();
+            let other = user.filter(|_| me.is_root()).map(|user| user.uid);
+            assert_eq!(seen.uid.as_raw(), other.unwrap_or(me.as_raw()));
+        }
+        // Only that thread was somebody else.
+        assert_eq!(rustix::process::geteuid(), me);
     }
 }

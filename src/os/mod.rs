@@ -3,6 +3,7 @@
 //! Small functions over owned descriptors, one job a file. This room must never know a service, a
 //! release or a configuration.
 
+pub mod addresses;
 pub mod beneath;
 pub mod call_filter;
 pub mod clock;

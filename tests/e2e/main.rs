@@ -9,6 +9,7 @@ mod crash;
 mod data;
 mod databases;
 mod datagrams;
+mod fenced;
 mod five_minutes;
 mod handoffs;
 mod hooks;

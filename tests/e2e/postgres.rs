@@ -9,18 +9,52 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::ledger_app::{Build, Store, Writers, entries, get, is_swept, world_of};
 use crate::world::{World, free_address, kill};
 
-const PASSWORD: &str = "s3cr@t";
-const ENCODED: &str = "s3cr%40t";
+pub const PASSWORD: &str = "s3cr@t";
+pub const ENCODED: &str = "s3cr%40t";
 
 /// A server that ends with the test.
 pub struct Server {
     child: Child,
-    port: u16,
+    pub port: u16,
+    home: Option<tempfile::TempDir>,
     _dir: tempfile::TempDir,
 }
 
 impl Server {
     pub fn start() -> Self {
+        Self::start_with(&["-h", "127.0.0.1", "-k", ""])
+    }
+
+    /// One that is found by every address of this host, at a path, and by TLS.
+    pub fn start_everywhere() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+        fs::set_permissions(dir.path(), open).unwrap();
+        let [key, cert] = ["key", "cert"].map(|name| dir.path().join(name).display().to_string());
+        let made = Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"])
+            .args(["-nodes", "-subj", "/CN=db", "-keyout", &key, "-out", &cert])
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let user = halley_sup::os::proc::user("postgres").unwrap();
+        std::os::unix::fs::chown(&key, Some(user.uid), Some(user.gid)).unwrap();
+        let secret = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        fs::set_permissions(&key, secret).unwrap();
+        let [key, cert] = [format!("ssl_key_file={key}"), format!("ssl_cert_file={cert}")];
+        let home = dir.path().to_string_lossy().into_owned();
+        let args = ["-h", "*", "-k", &home, "-c", "ssl=on", "-c", &key, "-c", &cert];
+        let mut server = Self::start_with(&args);
+        server.home = Some(dir);
+        server
+    }
+
+    /// The directory with its socket.
+    pub fn home(&self) -> String {
+        self.home.as_ref().unwrap().path().to_string_lossy().into_owned()
+    }
+
+    fn start_with(args: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         fs::set_permissions(dir.path(), open).unwrap();
@@ -41,13 +75,14 @@ impl Server {
         let child = Self::as_postgres("postgres")
             .arg("-D")
             .arg(&data)
-            .args(["-h", "127.0.0.1", "-k", "", "-p", &port.to_string(), "-c", "fsync=off"])
+            .args(args)
+            .args(["-p", &port.to_string(), "-c", "fsync=off"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let server = Self { child, port, _dir: dir };
+        let server = Self { child, port, _dir: dir, home: None };
         let begun = std::time::Instant::now();
         while server.sql("SELECT 1").is_err() {
             assert!(begun.elapsed().as_secs() < 60, "the server never came up");
@@ -84,12 +119,12 @@ impl Server {
         if said.status.success() { Ok(text(&said.stdout)) } else { Err(text(&said.stderr)) }
     }
 
-    fn databases(&self) -> String {
+    pub fn databases(&self) -> String {
         self.sql("SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_database").unwrap()
     }
 
     /// Everything in the live database, as text.
-    fn dump(&self) -> String {
+    pub fn dump(&self) -> String {
         let said = Command::new("pg_dump")
             .args(["-h", "127.0.0.1", "-U", "postgres", "-d", "app", "-p", &self.port.to_string()])
             .env("PGPASSWORD", "super")

@@ -11,6 +11,7 @@ use crate::api::{BackupEntry, Trouble};
 use crate::config::model::{Backup, Settings};
 use crate::core::exit::Exit;
 use crate::core::ids::{OpId, ReleaseId};
+use crate::keeper::protocol::To;
 use crate::os::{clock, fs};
 use crate::store::receipt::{self, Receipt, Rehearsed};
 use crate::store::{release, seal};
@@ -19,6 +20,7 @@ pub(crate) use crate::supervisor::data::driver::Counts;
 use crate::supervisor::data::driver::Driver;
 use crate::supervisor::data::error::DataError;
 use crate::supervisor::data::isolation;
+use crate::supervisor::data::relay::Guard;
 pub(crate) use crate::supervisor::data::site::{Means, Site};
 use crate::supervisor::service::Service;
 use crate::supervisor::service::confinement::Confinement;
@@ -95,6 +97,20 @@ impl<'a> Hand<'a> {
     /// Why it is not whole.
     pub(crate) async fn inspect(&self, site: &Site) -> Result<Counts, DataError> {
         self.driver().inspect(&self.context, site).await
+    }
+
+    /// Addresses by which programs could find the live data.
+    pub(super) async fn addresses(&self) -> Result<Vec<To>, DataError> {
+        self.driver().addresses(&self.context).await
+    }
+
+    /// What stands there while programs are tried out on a copy.
+    pub(super) async fn guard(
+        &self,
+        copied: &Copied,
+        dir: &Path,
+    ) -> Result<Option<Guard>, DataError> {
+        self.driver().guard(&self.context, &copied.site, dir).await
     }
 
     fn driver(&self) -> &impl Driver {

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::config::model::Settings;
+use crate::keeper::protocol::To;
 use crate::supervisor::data::context::{Context, Env};
 use crate::supervisor::data::error::DataError;
+use crate::supervisor::data::relay::Guard;
 use crate::supervisor::data::site::Site;
 
 /// What was counted: rows by table, or files and bytes.
@@ -66,6 +68,22 @@ pub(super) trait Driver {
     /// Variables of a program with these settings that lead it to a copy which has no path.
     fn variables(&self, _context: &Context<'_>, _site: &Site, _settings: &Settings) -> Env {
         Env::new()
+    }
+
+    /// Addresses by which programs could find the live data.
+    async fn addresses(&self, _context: &Context<'_>) -> Done<Vec<To>> {
+        Ok(Vec::new())
+    }
+
+    /// What stands at those addresses while programs are tried out on a copy; `dir` is a directory
+    /// for its sockets.
+    async fn guard(
+        &self,
+        _context: &Context<'_>,
+        _site: &Site,
+        _dir: &Path,
+    ) -> Done<Option<Guard>> {
+        Ok(None)
     }
 
     /// Removes what a copy has beside its directory; also when it is not there.

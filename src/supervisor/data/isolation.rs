@@ -66,7 +66,7 @@ pub(crate) fn programs(
             cover(context, driver.place(), dir, &mut isolation)?;
             // Each rehearsed process has a socket of its own there.
             isolation.writable.extend(real(&context.service.paths.sockets()).ok());
-            Ok(Confinement { env, isolation: Some(isolation), writes: None })
+            Ok(Confinement { env, isolation: Some(isolation), ..Confinement::default() })
         }
         Means::Landlock { .. } | Means::None { .. } => {
             let mut writes = vec![dir.clone(), PathBuf::from("/dev"), temporary(dir, "tmp")?];
@@ -94,7 +94,8 @@ pub(crate) fn commands(context: &Context<'_>, site: &Site) -> Done<Confinement> 
     isolation.layers.clear();
     let at = real(&context.service.paths.shared())?;
     isolation.replaced.push(Replaced { at, by: dir.clone() });
-    Ok(Confinement { env: vec![variable()], isolation: Some(isolation), writes: None })
+    let env = vec![variable()];
+    Ok(Confinement { env, isolation: Some(isolation), ..Confinement::default() })
 }
 
 fn variable() -> (String, String) {

@@ -6,13 +6,14 @@ use std::rc::Rc;
 
 use crate::config::model::Settings;
 use crate::core::exit::Exit;
-use crate::core::ids::OpId;
+use crate::core::ids::{OpId, ReleaseId};
 use crate::core::operation::machine::Succession;
 use crate::os::clock;
 use crate::store::receipt::Receipt;
 use crate::store::release;
 use crate::supervisor::data::backup::{self, Copied, Hand};
 use crate::supervisor::data::error::DataError;
+use crate::supervisor::data::fencing::{self, Fencing};
 use crate::supervisor::data::migration;
 use crate::supervisor::data::site::Means;
 use crate::supervisor::health::probe::Transcript;
@@ -66,7 +67,7 @@ pub(crate) async fn rehearse(
     };
     let summary = backup::summary(&copied.counts);
     let mut warnings = Vec::new();
-    let tried = tried(service, candidate, &hand, &copied, transcript, &mut warnings).await;
+    let tried = fenced(service, candidate, &hand, &copied, transcript, &mut warnings).await;
     backup::discard(&hand, copied).await;
     backup::prune(&hand).await;
     match tried {
@@ -78,8 +79,8 @@ pub(crate) async fn rehearse(
     }
 }
 
-/// What the release does with a copy.
-async fn tried(
+/// What the release does with a copy, behind a fence; what it was kept from is told beside it.
+async fn fenced(
     service: &Rc<Service>,
     candidate: &Candidate,
     hand: &Hand<'_>,
@@ -87,15 +88,65 @@ async fn tried(
     transcript: &mut Transcript,
     warnings: &mut Vec<String>,
 ) -> Result<String, (Exit, String)> {
-    let new = release::settings(&service.paths, candidate.release);
-    let new = new.map_err(|error| (Exit::PreflightRefused, error.to_string()))?;
-    if let Means::None { why } = copied.means() {
+    let not_possible = fencing::fence_is_possible(service).err().map(str::to_owned);
+    let not_isolated = match copied.means() {
+        Means::None { why } => Some(why.clone()),
+        Means::Mounts | Means::Landlock { .. } => None,
+    };
+    if let Some(why) = not_possible.or(not_isolated) {
         warnings.push(format!("no program is tried on a copy of the data here: {why}"));
         return Ok("; no program is tried on it".to_owned());
     }
-    let confinement = copied
-        .confinement(hand, candidate.release, &new)
-        .map_err(|error| (Exit::BackupFailed, error.to_string()))?;
+    let fencing = Fencing::open(service, hand, copied).await;
+    let fencing = fencing.map_err(|error| (Exit::BackupFailed, error.to_string()))?;
+    let trial = Trial { service, candidate, hand, copied, fencing: &fencing };
+    let tried = tried(&trial, transcript, warnings).await;
+    let report = fencing.report();
+    match (tried, fencing.breach()) {
+        (Ok(_), Some(breach)) => Err((Exit::BackupFailed, breach)),
+        (Err((exit, why)), breach) => {
+            let lines: Vec<String> = breach.into_iter().chain([why]).chain(report).collect();
+            Err((exit, lines.join("\n")))
+        }
+        (Ok(said), None) => {
+            warnings.extend(report);
+            Ok(said)
+        }
+    }
+}
+
+/// A release that is tried on a copy.
+struct Trial<'a> {
+    service: &'a Rc<Service>,
+    candidate: &'a Candidate,
+    hand: &'a Hand<'a>,
+    copied: &'a Copied,
+    fencing: &'a Fencing,
+}
+
+impl Trial<'_> {
+    /// What programs of a release with these settings are kept to.
+    fn confinement(
+        &self,
+        release: ReleaseId,
+        settings: &Settings,
+    ) -> Result<Confinement, (Exit, String)> {
+        let kept_to = self.copied.confinement(self.hand, release, settings);
+        let kept_to = kept_to.map_err(|error| (Exit::BackupFailed, error.to_string()))?;
+        Ok(self.fencing.around(kept_to))
+    }
+}
+
+/// What the release does with a copy.
+async fn tried(
+    trial: &Trial<'_>,
+    transcript: &mut Transcript,
+    warnings: &mut Vec<String>,
+) -> Result<String, (Exit, String)> {
+    let Trial { service, candidate, .. } = *trial;
+    let new = release::settings(&service.paths, candidate.release);
+    let new = new.map_err(|error| (Exit::PreflightRefused, error.to_string()))?;
+    let confinement = trial.confinement(candidate.release, &new)?;
     let mut said = migrate_copy(service, candidate, &new, &confinement)
         .await
         .map_err(|error| (Exit::MigrationFailed, error.to_string()))?;
@@ -109,9 +160,7 @@ async fn tried(
     let Some(target) = candidate.back_to else { return Ok(said) };
     let old = release::settings(&service.paths, target);
     let old = old.map_err(|error| (Exit::RehearsalFailed, error.to_string()))?;
-    let confinement = copied
-        .confinement(hand, target, &old)
-        .map_err(|error| (Exit::BackupFailed, error.to_string()))?;
+    let confinement = trial.confinement(target, &old)?;
     let back = rehearsal::run(service, target, old, &confinement, transcript).await;
     match (back, candidate.way_back) {
         (Ok(_), _) => said.push_str(&format!(", so does release {target}")),

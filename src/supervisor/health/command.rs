@@ -57,6 +57,7 @@ pub(crate) async fn run(
     };
     let mut words: Vec<String> = command.iter().enumerate().map(fill).collect();
     way.tell(&mut words, &mut launch.env);
+    way.surround(&crew.confinement, service, child, &mut launch);
     let command = HostCommand {
         name: command.first().cloned().unwrap_or_default(),
         words,

@@ -12,8 +12,12 @@ use std::rc::Rc;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
+use crate::config::model::Listen;
+use crate::keeper::protocol::{ChildId, Door, LaunchSpec, To};
+use crate::os::listen;
 use crate::supervisor::health::connection;
 use crate::supervisor::service::Service;
+use crate::supervisor::service::confinement::Confinement;
 use crate::supervisor::service::instances::Instance;
 use crate::supervisor::sockets::listener::{Listener, ListenerError};
 use crate::supervisor::sockets::reuseport_group::Group;
@@ -72,6 +76,31 @@ impl Route {
         }
         env.push(("HALLEY_PROBE_SOURCE".to_owned(), source));
         env.push(("HALLEY_PROBE_PORT".to_owned(), port));
+    }
+
+    /// A command that looks at a fenced program is behind the same fence, but for this way.
+    pub(crate) fn surround(
+        &self,
+        kept_to: &Confinement,
+        service: &Service,
+        child: ChildId,
+        spec: &mut LaunchSpec,
+    ) {
+        kept_to.surround(service.link(), child, spec);
+        let Some(fence) = &mut spec.fence else { return };
+        let own = self.port.as_ref().map(|(port, _)| To::Loopback(*port));
+        let config = service.config();
+        let listen = config.listen.iter().filter_map(|listen| match listen {
+            Listen::Tcp(address) | Listen::Udp(address) => {
+                let address = listen::reachable(*address);
+                let is_loopback = address.ip().is_loopback();
+                let port = To::Loopback(address.port());
+                Some(if is_loopback { port } else { To::Inet(address) })
+            }
+            Listen::Unix(_) => None,
+        });
+        let ways = own.into_iter().chain(listen).map(|to| Door { to, via: None });
+        fence.doors.splice(..0, ways);
     }
 }
 

@@ -189,9 +189,12 @@ async fn spawn(
     crew: &Rc<Crew>,
     instance: &Rc<Instance>,
     label: Label,
-    spec: LaunchSpec,
+    mut spec: LaunchSpec,
 ) -> Result<Run, StartError> {
     let child = service.link().new_child();
+    if label.role == Role::Instance {
+        crew.confinement.surround(service.link(), child, &mut spec);
+    }
     let end = service.link().end_of(child);
     let identity = service.link().spawn(child, label.print(), spec).await?;
     restarter::follow(service, crew, instance, label.role, end);

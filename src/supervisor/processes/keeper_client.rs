@@ -13,7 +13,8 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::keeper::protocol::{
-    Ask, ChildId, End, FENCES, Identity, LaunchSpec, REVISION, Reach, Request, Tell, VERSION,
+    Ask, ChildId, End, FENCES, Identity, LaunchSpec, REVISION, Reach, Refused, Request, Tell,
+    VERSION,
 };
 use crate::os::{ready, scm};
 
@@ -25,9 +26,14 @@ pub(crate) struct Link {
     next_child: Cell<u64>,
     waiting: RefCell<HashMap<u64, oneshot::Sender<Answer>>>,
     ends: RefCell<HashMap<ChildId, watch::Sender<Option<End>>>>,
+    /// Where it is written down what a fence keeps a child from.
+    refused: RefCell<HashMap<ChildId, RefusedList>>,
     /// What the keeper knows of the protocol.
     revision: Cell<u16>,
 }
+
+/// What fences have kept programs from.
+pub(crate) type RefusedList = Rc<RefCell<Vec<Refused>>>;
 
 type Answer = (Tell, Vec<OwnedFd>);
 
@@ -120,6 +126,7 @@ impl Link {
             next_child: Cell::new(1),
             waiting: RefCell::default(),
             ends: RefCell::default(),
+            refused: RefCell::default(),
             revision: Cell::new(0),
         });
         let inventory = link.take_inventory().await?;
@@ -176,7 +183,9 @@ impl Link {
                 Tell::Stop => pass_on(&news, News::Stop),
                 Tell::Reload => pass_on(&news, News::Reload),
                 Tell::FencedOff { child, refused } => {
-                    tracing::debug!(child = child.0, to = refused.to, "fenced off");
+                    if let Some(list) = self.refused.borrow().get(&child) {
+                        list.borrow_mut().push(refused);
+                    }
                 }
                 Tell::Done { seq, .. }
                 | Tell::Spawned { seq, .. }
@@ -213,6 +222,11 @@ impl Link {
         self.revision.get() >= FENCES
     }
 
+    /// Has it written down what the child's fence keeps it from, until its end is noted.
+    pub(crate) fn note_refused(&self, child: ChildId, list: RefusedList) {
+        self.refused.borrow_mut().insert(child, list);
+    }
+
     /// A number for a new child.
     pub(crate) fn new_child(&self) -> ChildId {
         let child = ChildId(self.next_child.get());
@@ -230,9 +244,11 @@ impl Link {
         label: String,
         spec: LaunchSpec,
     ) -> Result<Identity, LinkError> {
-        if spec.fence.is_some() && !self.can_fence() {
+        // An earlier keeper would leave it out without a word.
+        let is_kept = spec.fence.is_some() || spec.isolation.is_some() || spec.writes.is_some();
+        if is_kept && !self.can_fence() {
             let why = "the keeper is of an earlier version: restart halley-sup run".to_owned();
-            return Err(LinkError::Failed { step: "fence".to_owned(), errno: 0, why });
+            return Err(LinkError::Failed { step: "rehearsing".to_owned(), errno: 0, why });
         }
         match self.ask(Ask::Spawn { child, label, spec: Box::new(spec) }, &[]).await? {
             (Tell::Spawned { identity, .. }, _) => Ok(identity),
@@ -279,6 +295,7 @@ impl Link {
             tracing::warn!(%error, "acknowledging an end");
         }
         self.ends.borrow_mut().remove(&child);
+        self.refused.borrow_mut().remove(&child);
     }
 
     /// Reports to the keeper that the supervisor is up.

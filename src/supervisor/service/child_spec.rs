@@ -132,7 +132,6 @@ pub(crate) fn forward_spec(
         cwd: "/".to_owned(),
         listen: listen_fds(service, instance),
         no_new_privs: true,
-        fence: None,
         isolation: None,
         writes: None,
         ..program

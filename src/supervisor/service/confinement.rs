@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
-use crate::keeper::protocol::LaunchSpec;
+use crate::keeper::protocol::{ChildId, LaunchSpec};
 use crate::os::isolate::Isolation;
+use crate::supervisor::processes::fenced::Fenced;
+use crate::supervisor::processes::keeper_client::Link;
 
 /// Set for programs that are only tried out: they should not send mail, for example.
 pub(crate) const VARIABLE: &str = "HALLEY_REHEARSAL";
@@ -17,6 +19,8 @@ pub(crate) struct Confinement {
     pub(crate) isolation: Option<Isolation>,
     /// It may write below these directories alone.
     pub(crate) writes: Option<Vec<PathBuf>>,
+    /// What it may reach over sockets.
+    pub(crate) fenced: Option<Fenced>,
 }
 
 impl Confinement {
@@ -25,5 +29,12 @@ impl Confinement {
     pub(crate) fn apply(&self, spec: &mut LaunchSpec) {
         spec.isolation.clone_from(&self.isolation);
         spec.writes.clone_from(&self.writes);
+    }
+
+    /// Puts a process behind its fence that is about to be started as this child.
+    pub(crate) fn surround(&self, link: &Link, child: ChildId, spec: &mut LaunchSpec) {
+        if let Some(fenced) = &self.fenced {
+            fenced.surround(link, child, spec);
+        }
     }
 }

@@ -112,17 +112,22 @@ async fn run_with(
         ..LaunchSpec::default()
     };
     task.confinement.apply(&mut launch);
+    let child = service.link().new_child();
+    task.confinement.surround(service.link(), child, &mut launch);
+    // What is only tried out leaves nothing behind.
+    let is_tried = task.confinement.fenced.is_some();
+    let background = if is_tried { Background::Killed } else { Background::GoesOn };
     let command = HostCommand {
         name: task.name.clone(),
         words: task.words,
         launch,
         input: task.input,
         output,
-        background: Background::GoesOn,
+        background,
         limit: task.limit,
         label: child_spec::oneshot_label(service, task.release, purpose),
     };
-    let ended = host_command::run(&service.shared.link, command).await;
+    let ended = host_command::run_as(&service.shared.link, child, command).await;
     record(service, task.log.as_deref(), &task.name, &ended);
     ended
 }

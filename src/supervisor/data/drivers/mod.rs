@@ -3,14 +3,18 @@
 mod command;
 mod files;
 mod postgres;
+mod postgres_guard;
+mod postgres_url;
 mod sql_answer;
 mod sqlite;
 
 use std::path::Path;
 
 use crate::config::model::{Driver as Configured, Settings};
+use crate::keeper::protocol::To;
 use crate::supervisor::data::context::{Context, Env};
 use crate::supervisor::data::driver::{Counts, Done, Driver, Place};
+use crate::supervisor::data::relay::Guard;
 use crate::supervisor::data::site::Site;
 
 /// Asks the driver that is configured.
@@ -56,6 +60,14 @@ impl Driver for Configured {
 
     fn variables(&self, context: &Context<'_>, site: &Site, settings: &Settings) -> Env {
         ask!(self, driver => driver.variables(context, site, settings))
+    }
+
+    async fn addresses(&self, context: &Context<'_>) -> Done<Vec<To>> {
+        ask!(self, driver => driver.addresses(context).await)
+    }
+
+    async fn guard(&self, context: &Context<'_>, site: &Site, dir: &Path) -> Done<Option<Guard>> {
+        ask!(self, driver => driver.guard(context, site, dir).await)
     }
 
     async fn discard(&self, context: &Context<'_>, site: &Site) -> Done {

@@ -2,15 +2,18 @@
 //! come from the service's URL, and go to the tools by environment: nothing of them is in `ps` or
 //! in a log.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::config::backup::postgres::Postgres;
 use crate::config::model::Settings;
+use crate::keeper::protocol::To;
 use crate::supervisor::data::context::{Context, Env};
 use crate::supervisor::data::driver::{Counts, Done, Driver};
+use crate::supervisor::data::drivers::postgres_guard;
+use crate::supervisor::data::drivers::postgres_url::{Url, with_database};
 use crate::supervisor::data::drivers::sql_answer::{answered, count};
 use crate::supervisor::data::error::DataError;
+use crate::supervisor::data::relay::Guard;
 use crate::supervisor::data::site::Site;
 
 const DUMP: &str = "dump.pgc";
@@ -62,6 +65,15 @@ impl Driver for Postgres {
 
     fn variables(&self, context: &Context<'_>, site: &Site, settings: &Settings) -> Env {
         env(context, settings, &self.url_env, site)
+    }
+
+    async fn addresses(&self, context: &Context<'_>) -> Done<Vec<To>> {
+        postgres_guard::addresses(context, &self.url_env).await
+    }
+
+    async fn guard(&self, context: &Context<'_>, site: &Site, dir: &Path) -> Done<Option<Guard>> {
+        let Some(scratch) = scratch_database(context, site) else { return Ok(None) };
+        postgres_guard::guard(context, &self.url_env, scratch, dir).await.map(Some)
     }
 
     async fn discard(&self, context: &Context<'_>, site: &Site) -> Done {
@@ -144,7 +156,7 @@ fn swap(live: &str, new: &str) -> String {
     )
 }
 
-async fn psql(
+pub(super) async fn psql(
     context: &Context<'_>,
     url: &Url,
     database: &str,
@@ -185,144 +197,12 @@ fn scratch_database(context: &Context<'_>, site: &Site) -> Option<String> {
     Some(scratch_name(context.service.name.as_str(), &id))
 }
 
-/// The contents of a connection URL (libpq, 34.1.1.2).
-#[derive(Debug, PartialEq, Eq)]
-struct Url {
-    database: String,
-    /// Variables that libpq reads.
-    env: BTreeMap<String, String>,
-}
-
-impl Url {
-    fn of(context: &Context<'_>, url_env: &str) -> Done<Self> {
-        let variable = url_env.to_owned();
-        match context.settings.env.get(url_env).map(|text| Self::parse(text)) {
-            Some(Some(url)) => Ok(url),
-            Some(None) => Err(DataError::BadUrl { variable }),
-            None => Err(DataError::NoUrl { variable }),
-        }
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        let rest = after_scheme(text)?;
-        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let (authority, database) = rest.split_once('/')?;
-        let (user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
-        let (user, password) = user.split_once(':').unwrap_or((user, ""));
-        let (host, port) = match host.rsplit_once(':') {
-            Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => (host, port),
-            _ => (host, ""),
-        };
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        let mut env = BTreeMap::new();
-        let named =
-            [("PGUSER", user), ("PGPASSWORD", password), ("PGHOST", host), ("PGPORT", port)];
-        for (name, value) in named.into_iter().filter(|(_, value)| !value.is_empty()) {
-            env.insert(name.to_owned(), decoded(value)?);
-        }
-        for (key, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
-            let name = match key {
-                "host" => "PGHOST",
-                "port" => "PGPORT",
-                "user" => "PGUSER",
-                "password" => "PGPASSWORD",
-                "sslmode" => "PGSSLMODE",
-                "sslrootcert" => "PGSSLROOTCERT",
-                "sslcert" => "PGSSLCERT",
-                "sslkey" => "PGSSLKEY",
-                _ => continue,
-            };
-            env.insert(name.to_owned(), decoded(value)?);
-        }
-        let database = decoded(database)?;
-        (!database.is_empty()).then_some(Self { database, env })
-    }
-
-    /// Whether both URLs name the same database, for any user.
-    fn is_same_database(&self, other: &Self) -> bool {
-        let place = |url: &Self| {
-            let get = |name: &str| url.env.get(name).cloned();
-            (get("PGHOST"), get("PGPORT").unwrap_or_else(|| "5432".to_owned()))
-        };
-        self.database == other.database && place(self) == place(other)
-    }
-
-    fn env(&self, database: &str) -> Vec<(String, String)> {
-        let mut env = self.env.clone();
-        env.insert("PGDATABASE".to_owned(), database.to_owned());
-        env.into_iter().collect()
-    }
-}
-
-fn after_scheme(text: &str) -> Option<&str> {
-    // SQLAlchemy and its like name their driver behind a plus.
-    let (scheme, rest) = text.split_once("://")?;
-    let plain = scheme.split('+').next()?;
-    matches!(plain, "postgres" | "postgresql").then_some(rest)
-}
-
-/// The URL of another database on the same server.
-fn with_database(text: &str, database: &str) -> Option<String> {
-    let rest = after_scheme(text)?;
-    let before = &text[..text.len() - rest.len()];
-    let (rest, query) = rest.split_once('?').map_or((rest, None), |(r, q)| (r, Some(q)));
-    let (authority, _) = rest.split_once('/')?;
-    let query = query.map_or(String::new(), |query| format!("?{query}"));
-    Some(format!("{before}{authority}/{database}{query}"))
-}
-
-/// Percent-encoding undone (RFC 3986, 2.1).
-fn decoded(text: &str) -> Option<String> {
-    let mut bytes = Vec::new();
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let digits = [rest.next()?, rest.next()?];
-        bytes.push(u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?);
-    }
-    String::from_utf8(bytes).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[track_caller]
-    fn check(text: &str, database: &str, expected: &[(&str, &str)]) {
-        let url = Url::parse(text).unwrap();
-        let env: Vec<_> = url.env.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
-        assert_eq!((url.database.as_str(), env.as_slice()), (database, expected));
-    }
-
     #[test]
-    fn a_url_says_where_the_server_is_and_who_asks() {
-        check(
-            "postgres://web:p%40ss@db.lan:6432/app?sslmode=require",
-            "app",
-            &[
-                ("PGHOST", "db.lan"),
-                ("PGPASSWORD", "p@ss"),
-                ("PGPORT", "6432"),
-                ("PGSSLMODE", "require"),
-                ("PGUSER", "web"),
-            ],
-        );
-        check("postgresql+psycopg://u@[::1]/app", "app", &[("PGHOST", "::1"), ("PGUSER", "u")]);
-        check("postgres:///app?host=/run/pg", "app", &[("PGHOST", "/run/pg")]);
-        for bad in ["mysql://a/b", "postgres://a", "postgres://a/", "app", "postgres://a/%f"] {
-            assert_eq!(Url::parse(bad), None, "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_copy_is_another_database_of_the_same_server() {
-        assert_eq!(
-            with_database("postgres://u:p@h:1/app?x=y", "copy").unwrap(),
-            "postgres://u:p@h:1/copy?x=y"
-        );
+    fn a_copy_has_a_name_of_its_own() {
         let name = scratch_name("my-web", "20261123T191500.123Z-op-0000007");
         assert_eq!(name, "halley_scratch_myweb_20261123t191500123zop0000007");
         let long =

@@ -8,7 +8,7 @@ use crate::config::model::Strategy;
 use crate::core::exit::Exit;
 use crate::core::operation::machine::Event as Step;
 use crate::os::{fs as disk, proc};
-use crate::supervisor::data::backup;
+use crate::supervisor::data::{backup, fencing};
 use crate::supervisor::operation::assignment::Assignment;
 use crate::supervisor::operation::dry_run;
 use crate::supervisor::operation::intake::Staged;
@@ -86,14 +86,7 @@ pub(crate) async fn preflight(
             .map(|w| (Exit::PreflightRefused, w)),
     );
     if failures.is_empty() {
-        let plan = plan(service, assignment, staged).await;
-        let detail = dry_run::text(&plan);
-        operation.tell(Event::Plan(Box::new(plan)));
-        // A dry run ends here.
-        return match assignment.terms.extent {
-            Extent::Plan => PhaseResult::not(Step::Abort, detail),
-            Extent::Whole => PhaseResult::ok(detail),
-        };
+        return planned(service, operation, assignment, staged).await;
     }
     let exit = Exit::of_all(failures.iter().map(|(exit, _)| *exit));
     let texts: Vec<String> = failures.into_iter().map(|(_, why)| why).collect();
@@ -104,6 +97,23 @@ async fn plan(service: &Rc<Service>, assignment: &Assignment, staged: &Staged) -
     let means = backup::means(service).await;
     let size = staged.listing.size_bytes;
     dry_run::of(service, assignment, &staged.settings, size, means.as_ref())
+}
+
+/// Nothing stands against it. A dry run ends here.
+async fn planned(
+    service: &Rc<Service>,
+    operation: &Rc<Operation>,
+    assignment: &Assignment,
+    staged: &Staged,
+) -> PhaseResult {
+    let plan = plan(service, assignment, staged).await;
+    let detail = dry_run::text(&plan);
+    operation.tell(Event::Plan(Box::new(plan)));
+    let result = match assignment.terms.extent {
+        Extent::Plan => PhaseResult::not(Step::Abort, detail),
+        Extent::Whole => PhaseResult::ok(detail),
+    };
+    result.with_warnings(fencing::foreseen(service).await)
 }
 
 fn frozen(service: &Service, force: Force, digest: &str) -> Option<String> {

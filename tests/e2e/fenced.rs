@@ -1,0 +1,239 @@
+//! What is tried out on a copy of the data reaches nothing that is live, whatever address it uses.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use crate::ledger_app::{BACKUP, Build, Store, get, is_swept, world, world_of};
+use crate::postgres::{ENCODED, PASSWORD, Server};
+use crate::world::{Said, World, free_address, kill};
+
+fn postgres_world(server: &Server, query: &str, more: &str) -> World {
+    let backup = |world: &World| {
+        let url = format!("postgres://web:{ENCODED}@127.0.0.1:{}/app{query}", server.port);
+        fs::write(world.path("web.env"), format!("DATABASE_URL={url}\n")).unwrap();
+        "[service.web.backup]\ndriver = \"postgres\"\nurl_env = \"DATABASE_URL\"".to_owned()
+    };
+    world_of(backup, "25s", &format!("env_file = \"web.env\"\n{more}"))
+}
+
+fn first() -> Build<'static> {
+    Build { store: Store::Postgres, ..Build::default() }
+}
+
+/// A release whose migration is a script; the script's own files are written by `files`.
+fn migrating(world: &World, script: &str, files: &[(&str, String)]) -> PathBuf {
+    let dir = first().write(world);
+    let text = fs::read_to_string(dir.join("release.toml")).unwrap();
+    let migrate = "[migrate]\ncommand = [\"/bin/sh\", \"-e\", \"migrate.sh\"]\n";
+    fs::write(dir.join("release.toml"), format!("{text}{migrate}")).unwrap();
+    fs::write(dir.join("migrate.sh"), script).unwrap();
+    for (name, text) in files {
+        fs::write(dir.join(name), text).unwrap();
+    }
+    dir
+}
+
+fn why(said: &Said) -> String {
+    said.result()["trouble"]["why"].as_str().unwrap_or_default().to_owned()
+}
+
+/// Writes through psql, tells where, and is no good in a rehearsal.
+const WRITE: &str = "psql -X -A -t -q -v ON_ERROR_STOP=1 -c \"INSERT INTO rows (note) VALUES ('no')\" \
+                     -c \"SELECT 'wrote to ' || current_database()\"";
+
+#[test]
+fn whatever_names_the_live_database_gets_the_copy() {
+    let server = Server::start_everywhere();
+    let world = postgres_world(&server, "", "");
+    world.release_path(&first().write(&world)).expect(0);
+    get(world.address, "/add").unwrap();
+    let before = server.dump();
+    let (port, home) = (server.port, server.home());
+    let login = format!("export PGPASSWORD='{PASSWORD}' PGUSER=web PGPORT={port}");
+    let service =
+        format!("[live]\nhost=localhost\nport={port}\nuser=web\npassword={PASSWORD}\ndbname=app\n");
+    let jdbc = format!("spring.datasource.url=jdbc:postgresql://localhost:{port}/app\n");
+    let ways: &[(&str, String)] = &[
+        ("parts", format!("{login} PGHOST=127.0.0.1 PGDATABASE=app\n{WRITE}")),
+        ("name", format!("{login} DB_HOST=localhost DB_NAME=app\n{WRITE} -h $DB_HOST -d $DB_NAME")),
+        ("IPv6", format!("{login}\n{WRITE} -h ::1 -d app")),
+        ("other loopback", format!("{login}\n{WRITE} -h 127.0.0.9 -d app")),
+        ("socket", format!("{login}\n{WRITE} -h {home} -d app")),
+        ("service", format!("export PGSERVICEFILE=./pg_service.conf PGSERVICE=live\n{WRITE}")),
+        (
+            "jdbc",
+            format!(
+                "{login}\nurl=$(sed -n 's/.*jdbc://p' application.properties)\n{WRITE} -d $url"
+            ),
+        ),
+        ("own URL", format!("{WRITE} -d postgres://web:{ENCODED}@localhost:{port}/app")),
+        ("TLS if it can be", format!("{login} PGSSLMODE=prefer\n{WRITE} -h 127.0.0.1 -d app")),
+    ];
+    for (name, script) in ways {
+        let script = format!("{script}\nexit 3\n");
+        let files =
+            [("pg_service.conf", service.clone()), ("application.properties", jdbc.clone())];
+        let said = world.release_path(&migrating(&world, &script, &files)).expect(16);
+        let why = why(&said);
+        assert!(why.contains("wrote to halley_scratch_"), "{name}: {why}");
+        assert_eq!(server.dump(), before, "{name}");
+        assert!(is_swept(&world), "{name}");
+    }
+    assert_eq!(server.databases(), "app postgres template0 template1");
+}
+
+#[test]
+fn another_database_is_refused_in_plain_words() {
+    let server = Server::start_everywhere();
+    let world = postgres_world(&server, "", "");
+    world.release_path(&first().write(&world)).expect(0);
+    let before = server.dump();
+    let script = format!(
+        "export PGPASSWORD='{PASSWORD}' PGUSER=web PGPORT={}\npsql -h 127.0.0.1 -d postgres -c 'SELECT 1'\n",
+        server.port
+    );
+    let said = world.release_path(&migrating(&world, &script, &[])).expect(16);
+    let why = why(&said);
+    assert!(why.contains("this is a rehearsal on a copy of the data"), "{why}");
+    assert!(why.contains("Take the URL of the copy from DATABASE_URL"), "{why}");
+    assert!(why.contains("asked PostgreSQL for database \"postgres\""), "{why}");
+    assert!(why.contains("psql (pid "), "{why}");
+    assert_eq!(server.dump(), before);
+}
+
+/// The program migrates when it starts, with an address of its own.
+#[test]
+fn a_program_that_migrates_at_its_start_migrates_the_copy() {
+    let server = Server::start_everywhere();
+    let world = postgres_world(&server, "", "");
+    world.release_path(&first().write(&world)).expect(0);
+    get(world.address, "/add").unwrap();
+    let before = server.dump();
+    let dir = first().write(&world);
+    let db = fs::read_to_string(dir.join("db.py")).unwrap();
+    let live = format!("\"postgres://web:{ENCODED}@localhost:{}/app\"", server.port);
+    let db = db.replace("os.environ[\"DATABASE_URL\"]", &live);
+    fs::write(dir.join("db.py"), db).unwrap();
+    let main = fs::read_to_string(dir.join("main.py")).unwrap();
+    let start = "db.create()\ndb.run(\"DELETE FROM rows\")\n\
+                 sys.exit(\"migrated \" + db.run(\"SELECT current_database()\")[0][0])\n";
+    fs::write(dir.join("main.py"), main.replace("db.create()\n", start)).unwrap();
+    let said = world.release_path(&dir).expect(15);
+    assert!(why(&said).contains("migrated halley_scratch_"), "{}", said.stdout);
+    assert_eq!(server.dump(), before);
+}
+
+/// Nobody can look into TLS: the server says which database was opened, before the first statement.
+#[test]
+fn the_live_database_by_tls_is_seen_and_refuses_the_release() {
+    let server = Server::start_everywhere();
+    let world = postgres_world(&server, "?sslmode=require", "");
+    let build = |world: &World| {
+        let dir = first().write(world);
+        let db = fs::read_to_string(dir.join("db.py")).unwrap();
+        let tls = "import ssl\nTLS = ssl.create_default_context()\nTLS.check_hostname = False\n\
+                   TLS.verify_mode = ssl.CERT_NONE\n";
+        let db = db.replace("database=URL.path[1:],", "database=URL.path[1:], ssl_context=TLS,");
+        fs::write(dir.join("db.py"), format!("{tls}{db}")).unwrap();
+        dir
+    };
+    world.release_path(&build(&world)).expect(0);
+    get(world.address, "/add").unwrap();
+    let before = server.dump();
+    // By its URL it works on the copy, end to end encrypted.
+    let good = migrating(&world, &format!("{WRITE} -d $DATABASE_URL\nexit 3\n"), &[]);
+    let said = world.release_path(&good).expect(16);
+    assert!(why(&said).contains("wrote to halley_scratch_"), "{}", why(&said));
+    let url = format!("postgres://web:{ENCODED}@localhost:{}/app?sslmode=require", server.port);
+    let bad = migrating(&world, &format!("{WRITE} -d '{url}' || true\n"), &[]);
+    let said = world.release_path(&bad).expect(15);
+    let why = why(&said);
+    assert!(why.contains("psql (pid "), "{why}");
+    assert!(why.contains("opened database \"app\" over TLS instead of the copy"), "{why}");
+    assert!(why.contains("it must take its URL from DATABASE_URL"), "{why}");
+    assert_eq!(server.dump(), before);
+    assert_eq!(server.databases(), "app postgres template0 template1");
+}
+
+/// A Redis server that ends with the test.
+struct Redis {
+    child: Child,
+    port: u16,
+}
+
+impl Redis {
+    fn start() -> Self {
+        let port = free_address().port();
+        let child = Command::new("redis-server")
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let redis = Self { child, port };
+        let begun = std::time::Instant::now();
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(begun.elapsed().as_secs() < 60, "the server never came up");
+            std::thread::park_timeout(std::time::Duration::from_millis(50));
+        }
+        redis
+    }
+
+    fn ask(&self, command: &str) -> String {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        stream.write_all(format!("{command}\r\nQUIT\r\n").as_bytes()).unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text.lines().next().unwrap_or_default().to_owned()
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        kill(i32::try_from(self.child.id()).unwrap(), libc::SIGKILL);
+        drop(self.child.wait());
+    }
+}
+
+/// Takes a job when it starts.
+fn worker(world: &World, port: u16) -> PathBuf {
+    let dir = Build::default().write(world);
+    let main = fs::read_to_string(dir.join("main.py")).unwrap();
+    let start = format!(
+        "db.create()\nqueue = socket.create_connection((\"127.0.0.1\", {port}))\n\
+         queue.sendall(b\"LPOP jobs\\r\\n\")\nqueue.recv(100)\n"
+    );
+    fs::write(dir.join("main.py"), main.replace("db.create()\n", &start)).unwrap();
+    dir
+}
+
+#[test]
+fn a_job_of_the_live_queue_is_not_taken_by_a_rehearsal() {
+    let redis = Redis::start();
+    let world = world(BACKUP);
+    world.release_path(&Build::default().write(&world)).expect(0);
+    redis.ask("RPUSH jobs one two");
+    let said = world.release_path(&worker(&world, redis.port)).expect(15);
+    let why = why(&said);
+    let (port, line) = (redis.port, format!("rehearse_connect = [\"127.0.0.1:{}\"]", redis.port));
+    assert!(why.contains("python3"), "{why}");
+    assert!(why.contains(&format!("was kept from 127.0.0.1:{port}")), "{why}");
+    assert!(why.contains(&line), "{why}");
+    assert_eq!(redis.ask("LLEN jobs"), ":2");
+    // The line as it was told.
+    let text = fs::read_to_string(world.path("halley.toml")).unwrap();
+    let allowed =
+        text.replacen("[service.web.health]", &format!("{line}\n[service.web.health]"), 1);
+    world.reload(&allowed);
+    let said = world.release_path(&worker(&world, redis.port)).expect(0);
+    assert!(!said.stdout.contains("was kept from"), "{}", said.stdout);
+    // The rehearsal's own, and the release's.
+    assert_eq!(redis.ask("LLEN jobs"), ":0");
+    // What the serving release is connected to is known beforehand.
+    world.reload(&text);
+    let said = world.release_path(&worker(&world, redis.port)).expect(15);
+    let expected = format!("the serving release is connected to 127.0.0.1:{port}");
+    assert!(said.stdout.contains(&expected), "{}", said.stdout);
+}
