@@ -6,7 +6,7 @@
 
 use std::rc::Rc;
 
-use tokio::task::JoinError;
+use tokio::task::{JoinError, JoinHandle};
 
 use crate::config::model::{Rehearse, Settings};
 use crate::core::duty::Duty;
@@ -189,11 +189,13 @@ pub(crate) async fn run(
     settings.env.extend(kept_to.env.iter().cloned());
     settings.env.insert(confinement::VARIABLE.to_owned(), "1".to_owned());
     let generation = service.fleet.next_generation();
-    let started =
-        start::start_as(service, generation, release, settings, Duty::Rehearsal, kept_to.clone())
-            .await;
-    let crew = started?;
-    let mut guard = StopOnDrop { service: Rc::clone(service), crew: Some(Rc::clone(&crew)) };
+    let (own, kept_to) = (Rc::clone(service), kept_to.clone());
+    // Called off in the middle of its start, it must be known whose process it is.
+    let starting = tokio::task::spawn_local(async move {
+        start::start_as(&own, generation, release, settings, Duty::Rehearsal, kept_to).await
+    });
+    let mut guard = StopOnDrop { service: Rc::clone(service), starting: None, crew: None };
+    let crew = guard.started(starting).await?;
     let limit = crew.settings.health.deadline;
     let gated = gate::gate(service, &crew, Rigour::Short, limit, transcript).await;
     let said = match gated {
@@ -205,22 +207,49 @@ pub(crate) async fn run(
             Err(RehearsalError::Shut(format!("{why}{hint}{last}")))
         }
     };
-    guard.crew = None;
     retire::stop_now(service, &crew).await;
+    guard.crew = None;
     said
 }
+
+type Starting = JoinHandle<Result<Rc<Crew>, StartError>>;
 
 /// A rehearsed release never outlives the task that waits for it. A supervisor that dies leaves it
 /// to the next one, which finds it by its label and ends it.
 struct StopOnDrop {
     service: Rc<Service>,
+    /// Its start, until that is over.
+    starting: Option<Starting>,
+    /// Its processes, until they are stopped.
     crew: Option<Rc<Crew>>,
+}
+
+impl StopOnDrop {
+    /// Waits for the start, and has what was started from then on.
+    async fn started(&mut self, starting: Starting) -> Result<Rc<Crew>, RehearsalError> {
+        let started = self.starting.insert(starting).await;
+        self.starting = None;
+        let crew = started??;
+        self.crew = Some(Rc::clone(&crew));
+        Ok(crew)
+    }
 }
 
 impl Drop for StopOnDrop {
     fn drop(&mut self) {
-        let Some(crew) = self.crew.take() else { return };
-        let service = Rc::clone(&self.service);
-        tokio::task::spawn_local(async move { retire::stop_now(&service, &crew).await });
+        let (service, starting, crew) =
+            (Rc::clone(&self.service), self.starting.take(), self.crew.take());
+        if starting.is_none() && crew.is_none() {
+            return;
+        }
+        tokio::task::spawn_local(async move {
+            let started = match starting {
+                Some(starting) => starting.await.ok().and_then(Result::ok),
+                None => crew,
+            };
+            if let Some(crew) = started {
+                retire::stop_now(&service, &crew).await;
+            }
+        });
     }
 }
