@@ -34,4 +34,7 @@ pub struct BackupEntry {
     pub rehearsed: Option<String>,
     /// What was counted in the copy.
     pub counts: BTreeMap<String, u64>,
+    /// Why it is kept whatever else is pruned; absent when it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pinned: Option<String>,
 }

@@ -20,8 +20,12 @@ const DATA: &str = "data";
 pub struct Receipt {
     /// Version of this format, now 1.
     pub version: u16,
-    /// Its name; names sort by time.
+    /// Its name, with the time of the clock as it was then.
     pub id: String,
+    /// Its place in the order of all backups, from 1 on; 0 in receipts of before there was one. The
+    /// clock may have been put back meanwhile.
+    #[serde(default)]
+    pub seq: u64,
     /// `sqlite`, `postgres`, `files` or `command`.
     pub driver: String,
     /// The release that served.
@@ -40,6 +44,9 @@ pub struct Receipt {
     pub schema: Option<String>,
     /// That it was restored to scratch, and checked.
     pub rehearsed: Option<Rehearsed>,
+    /// Why it is kept whatever else is pruned; absent when it is not.
+    #[serde(default)]
+    pub pinned: Option<String>,
 }
 
 /// A backup was restored to scratch, and checked.
@@ -75,8 +82,38 @@ pub fn list(paths: &ServiceLayout) -> Vec<Receipt> {
     let texts = entries.flatten().filter_map(|entry| std::fs::read(entry.path().join(FILE)).ok());
     let mut receipts: Vec<Receipt> =
         texts.filter_map(|text| serde_json::from_slice(&text).ok()).collect();
-    receipts.sort_by(|a, b| b.id.cmp(&a.id));
+    receipts.sort_by(|a, b| (b.seq, &b.id).cmp(&(a.seq, &a.id)));
     receipts
+}
+
+/// The place of the next backup in the order of all.
+#[must_use]
+pub fn next_seq(paths: &ServiceLayout) -> u64 {
+    list(paths).first().map_or(0, |newest| newest.seq) + 1
+}
+
+/// Keeps a backup whatever else is pruned, unless one is kept so already: that one is of an earlier
+/// state. Returns the one that is kept.
+///
+/// # Errors
+/// The system's.
+pub fn pin(paths: &ServiceLayout, id: &str, why: &str) -> io::Result<Option<String>> {
+    let all = list(paths);
+    if let Some(pinned) = all.iter().find(|receipt| receipt.pinned.is_some()) {
+        return Ok(Some(pinned.id.clone()));
+    }
+    let Some(receipt) = all.into_iter().find(|receipt| receipt.id == id) else { return Ok(None) };
+    write(paths, &Receipt { pinned: Some(why.to_owned()), ..receipt })?;
+    Ok(Some(id.to_owned()))
+}
+
+/// From here on every backup is pruned like the others.
+///
+/// # Errors
+/// The system's.
+pub fn unpin(paths: &ServiceLayout) -> io::Result<()> {
+    let pinned = list(paths).into_iter().filter(|receipt| receipt.pinned.is_some());
+    pinned.map(|receipt| Receipt { pinned: None, ..receipt }).try_for_each(|it| write(paths, &it))
 }
 
 /// Why a backup's files are not those that were written.
@@ -124,7 +161,7 @@ pub fn sweep(paths: &ServiceLayout) {
     }
 }
 
-/// Removes backups that are too many or too old; the newest stays.
+/// Removes backups that are too many or too old; the newest stays, and what is pinned.
 pub fn prune(paths: &ServiceLayout, keep: u32, keep_for: Duration) {
     for receipt in superfluous(&list(paths), keep, keep_for) {
         let dir = paths.backups().join(&receipt);
@@ -139,9 +176,10 @@ pub fn prune(paths: &ServiceLayout, keep: u32, keep_for: Duration) {
 /// The newest that was rehearsed stays, whatever came after it; without one, the newest.
 fn superfluous(newest_first: &[Receipt], keep: u32, keep_for: Duration) -> Vec<String> {
     let keep = usize::try_from(keep).unwrap_or(usize::MAX);
-    let best = newest_first.iter().position(|receipt| receipt.rehearsed.is_some()).unwrap_or(0);
     let is_old = |receipt: &Receipt| clock::age(&receipt.at).is_some_and(|age| age > keep_for);
-    let all = newest_first.iter().enumerate().filter(|(n, _)| *n != best);
+    let free: Vec<_> = newest_first.iter().filter(|receipt| receipt.pinned.is_none()).collect();
+    let best = free.iter().position(|receipt| receipt.rehearsed.is_some()).unwrap_or(0);
+    let all = free.into_iter().enumerate().filter(|(n, _)| *n != best);
     all.filter(|(n, receipt)| *n >= keep || is_old(receipt)).map(|(_, r)| r.id.clone()).collect()
 }
 
@@ -154,6 +192,7 @@ mod tests {
         Receipt {
             version: 1,
             id: id.to_owned(),
+            seq: 0,
             driver: "files".to_owned(),
             release: None,
             op: None,
@@ -163,6 +202,7 @@ mod tests {
             digest: "d".to_owned(),
             schema: None,
             rehearsed: None,
+            pinned: None,
         }
     }
 
@@ -180,6 +220,38 @@ mod tests {
         let rehearsed = Rehearsed { at: now, took_ms: 1, counts: BTreeMap::new() };
         all[2].rehearsed = Some(rehearsed);
         assert_eq!(superfluous(&all, 1, day), ["3", "1"]);
+        // What is pinned stays, and takes no other's place.
+        all[3].pinned = Some("a migration failed".to_owned());
+        assert_eq!(superfluous(&all, 1, day), ["3"]);
+    }
+
+    #[test]
+    fn a_receipt_of_version_1_loads_for_ever() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let text = std::fs::read(path.join("tests/data/receipt-v1.json")).unwrap();
+        let old: Receipt = serde_json::from_slice(&text).unwrap();
+        assert_eq!((old.seq, old.pinned, old.release), (0, None, Some(41)));
+        assert_eq!(old.rehearsed.unwrap().counts["rows"], 1_000);
+    }
+
+    #[test]
+    fn the_order_is_that_in_which_they_were_taken_whatever_the_clock_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Layout::new(dir.path()).service(&"web".parse().unwrap());
+        assert_eq!(next_seq(&paths), 1);
+        for (id, seq) in [("2026", 0), ("2027", 0), ("1970", 1), ("1971", 2)] {
+            std::fs::create_dir_all(data_dir(&paths, id)).unwrap();
+            write(&paths, &Receipt { seq, ..receipt(id, "") }).unwrap();
+        }
+        let ids: Vec<_> = list(&paths).into_iter().map(|receipt| receipt.id).collect();
+        assert_eq!(ids, ["1971", "1970", "2027", "2026"]);
+        assert_eq!(next_seq(&paths), 3);
+        // The first state that something went wrong with is the one to keep.
+        assert_eq!(pin(&paths, "1970", "why").unwrap().as_deref(), Some("1970"));
+        assert_eq!(pin(&paths, "1971", "why").unwrap().as_deref(), Some("1970"));
+        unpin(&paths).unwrap();
+        assert_eq!(pin(&paths, "1971", "why").unwrap().as_deref(), Some("1971"));
+        assert_eq!(pin(&paths, "none", "why").unwrap().as_deref(), Some("1971"));
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod intercept;
 mod isolation;
 mod ledger_app;
 mod main_path;
+mod migrations;
 mod modes;
 mod notify;
 mod order;

@@ -166,7 +166,10 @@ pub fn backups(backups: &[BackupEntry]) -> String {
         let holds: u64 = backup.counts.values().sum();
         let rows = backup.counts.len();
         table.add_row([
-            backup.id.clone(),
+            match backup.pinned {
+                Some(_) => format!("{} (pinned)", backup.id),
+                None => backup.id.clone(),
+            },
             backup.driver.clone(),
             size(backup.bytes),
             backup.release.map_or("-".to_owned(), |n| n.to_string()),

@@ -68,9 +68,27 @@ impl<'a> Hand<'a> {
     /// For a service that has backups configured and a release that runs on the data.
     #[must_use]
     pub(crate) fn of(service: &'a Rc<Service>, log: PathBuf) -> Option<Self> {
+        Self::with(service, present(service)?, log)
+    }
+
+    /// For a service that brings a release: with none before it, the data may be there already.
+    #[must_use]
+    pub(crate) fn bringing(
+        service: &'a Rc<Service>,
+        candidate: ReleaseId,
+        log: PathBuf,
+    ) -> Option<Self> {
+        Self::with(service, present(service).unwrap_or(candidate), log)
+    }
+
+    /// For a service of which a release is on the disk, also when none made it.
+    fn by_any(service: &'a Rc<Service>, log: PathBuf) -> Option<Self> {
+        let newest = || Some(release::all(&service.paths).last()?.release);
+        Self::with(service, present(service).or_else(newest)?, log)
+    }
+
+    fn with(service: &'a Rc<Service>, release: ReleaseId, log: PathBuf) -> Option<Self> {
         let backup = service.config().backup.clone()?;
-        let release =
-            service.live_crew().map(|crew| crew.release).or(service.durable.last_good())?;
         let settings = release::settings(&service.paths, release);
         let settings = settings.unwrap_or_else(|_| service.config().settings.clone());
         let limit = backup.deadline;
@@ -116,6 +134,11 @@ impl<'a> Hand<'a> {
     fn driver(&self) -> &impl Driver {
         &self.backup.driver
     }
+}
+
+/// The release that runs on the data.
+pub(crate) fn present(service: &Service) -> Option<ReleaseId> {
+    service.live_crew().map(|crew| crew.release).or(service.durable.last_good())
 }
 
 /// What stands against a backup now: tools that are not there, data that is not there.
@@ -194,13 +217,14 @@ pub(crate) async fn take(hand: &Hand<'_>, op: Option<OpId>) -> Result<Receipt, D
         .map_err(&system)
     };
     let written = made.await.and_then(|listing| {
-        if listing.size_bytes == 0 {
+        if listing.size_bytes == 0 && !hand.driver().may_be_empty() {
             let tool = format!("the {} driver", hand.backup.driver.name());
             return Err(DataError::Empty { tool, wrote: "nothing" });
         }
         let receipt = Receipt {
             version: 1,
             id: id.clone(),
+            seq: receipt::next_seq(paths),
             driver: hand.backup.driver.name().to_owned(),
             release: Some(hand.context.release.0),
             op: op.map(|op| op.0),
@@ -210,6 +234,7 @@ pub(crate) async fn take(hand: &Hand<'_>, op: Option<OpId>) -> Result<Receipt, D
             digest: listing.digest,
             schema: hand.context.service.durable.state().schema.clone(),
             rehearsed: None,
+            pinned: None,
         };
         receipt::write(paths, &receipt).map_err(&system)?;
         Ok(receipt)
@@ -286,7 +311,7 @@ pub(crate) fn sweep(service: &Rc<Service>) {
         return;
     }
     tokio::task::spawn_local(async move {
-        let hand = Hand::of(&service, service.paths.run().join("sweep.log"));
+        let hand = Hand::by_any(&service, service.paths.run().join("sweep.log"));
         for dir in left {
             match &hand {
                 Some(hand) => drop_site(hand, &Site::Scratch { dir, means: Means::Mounts }).await,
@@ -328,6 +353,7 @@ pub(crate) fn entry(receipt: Receipt) -> BackupEntry {
         op: receipt.op,
         rehearsed,
         counts,
+        pinned: receipt.pinned,
     }
 }
 
@@ -342,7 +368,7 @@ pub(crate) fn by_hand<'a>(service: &'a Rc<Service>, done: &str) -> Result<Hand<'
     }
     let why = "no release has made any data yet";
     let none = || refusal::refusal(service, done, why, Exit::NoTarget, &[]);
-    Hand::of(service, service.paths.logs().join("backup.log")).ok_or_else(none)
+    Hand::by_any(service, service.paths.logs().join("backup.log")).ok_or_else(none)
 }
 
 #[cfg(test)]

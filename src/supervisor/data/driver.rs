@@ -51,6 +51,11 @@ pub(super) trait Driver {
         None
     }
 
+    /// Whether a backup without a byte may be one.
+    fn may_be_empty(&self) -> bool {
+        false
+    }
+
     /// Writes a backup of the live data into an empty directory, which belongs to the service's user.
     async fn take(&self, context: &Context<'_>, dir: &Path) -> Done;
 

@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use crate::store::receipt::Damage;
 use crate::supervisor::tasks::task::{CommandError, Ended};
 
+/// With this code `backup.take` says that there is no data yet (`EX_NOINPUT`, sysexits.h).
+pub(super) const NO_DATA: i32 = 66;
+
 /// Why something could not be done with data, or with a copy of it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DataError {
@@ -30,6 +33,27 @@ pub(crate) enum DataError {
         /// Where.
         path: PathBuf,
     },
+    /// There is a database, and nothing is in it.
+    #[error("{path}: the database has no tables (backup.path)", path = path.display())]
+    NoTables {
+        /// Where.
+        path: PathBuf,
+    },
+    /// The same on a server.
+    #[error("the database {database} has no tables")]
+    NoTablesIn {
+        /// Its name.
+        database: String,
+    },
+    /// There is no directory where the configuration says.
+    #[error("{path}: there is no directory (backup.path)", path = path.display())]
+    NoDirectory {
+        /// Where.
+        path: PathBuf,
+    },
+    /// The configured command says so.
+    #[error("backup.take: exit {}: there is no data", NO_DATA)]
+    SaidNone,
     /// No other directory can lie over that of the database.
     #[error("{path}: a database at the root of the file system cannot be isolated", path = path.display())]
     AtTheRoot {
@@ -102,6 +126,18 @@ pub(crate) enum DataError {
 }
 
 impl DataError {
+    /// Whether the reason is that there is no data.
+    pub(crate) fn is_no_data(&self) -> bool {
+        matches!(
+            self,
+            Self::Missing { .. }
+                | Self::NoTables { .. }
+                | Self::NoTablesIn { .. }
+                | Self::NoDirectory { .. }
+                | Self::SaidNone
+        )
+    }
+
     /// For the errors of one file or directory.
     pub(super) fn at(path: &Path) -> impl Fn(io::Error) -> Self + '_ {
         |source| Self::Io { path: path.to_owned(), source }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use crate::config::model::Settings;
 use crate::core::exit::Exit;
-use crate::core::ids::{OpId, ReleaseId};
+use crate::core::ids::ReleaseId;
 use crate::core::operation::machine::Succession;
 use crate::os::clock;
 use crate::store::receipt::Receipt;
@@ -26,15 +26,46 @@ use crate::supervisor::service::phase_result::PhaseResult;
 use crate::supervisor::tasks::task::{self, Task};
 use crate::text;
 
-/// Takes a backup of the present; none when there is no data, or no backup is configured.
+/// What came of the backup before a release.
+pub(crate) enum Taken {
+    /// It was taken.
+    Backup(Receipt),
+    /// It is the first release, and there is no data before it.
+    NoData(DataError),
+    /// None is configured.
+    Off,
+}
+
+/// Takes a backup of the present. The first release may find data that others made.
 ///
 /// # Errors
 /// Why there is none.
-pub(crate) async fn backup(service: &Rc<Service>, op: OpId) -> Result<Option<Receipt>, DataError> {
-    match Hand::of(service, service.paths.output(op)) {
-        Some(hand) => backup::take(&hand, Some(op)).await.map(Some),
-        None => Ok(None),
+pub(crate) async fn backup(
+    service: &Rc<Service>,
+    candidate: &Candidate,
+) -> Result<Taken, DataError> {
+    let log = service.paths.output(candidate.op);
+    let Some(hand) = Hand::bringing(service, candidate.release, log) else {
+        return Ok(Taken::Off);
+    };
+    let is_first = backup::present(service).is_none();
+    match backup::take(&hand, Some(candidate.op)).await {
+        Ok(receipt) => Ok(Taken::Backup(receipt)),
+        Err(why) if is_first && (why.is_no_data() || is_blank(service, candidate, &why)) => {
+            Ok(Taken::NoData(why))
+        }
+        Err(why) => Err(why),
     }
+}
+
+/// Whether a command that made no backup is explained by a `shared/` with nothing in it. Its data may
+/// be elsewhere, so that this is no reason to migrate.
+fn is_blank(service: &Service, candidate: &Candidate, why: &DataError) -> bool {
+    let shared = std::fs::read_dir(service.paths.shared());
+    let settings = release::settings(&service.paths, candidate.release);
+    matches!(why, DataError::Command { .. })
+        && shared.is_ok_and(|mut entries| entries.next().is_none())
+        && settings.is_ok_and(|settings| settings.migrate.is_none())
 }
 
 /// A backup in one line.
@@ -51,13 +82,15 @@ pub(crate) async fn rehearse(
     mut receipt: Receipt,
     transcript: &mut Transcript,
 ) -> PhaseResult {
-    let Some(hand) = Hand::of(service, service.paths.output(candidate.op)) else {
+    let log = service.paths.output(candidate.op);
+    let Some(hand) = Hand::bringing(service, candidate.release, log) else {
         return PhaseResult::skip("there is no backup");
     };
     let begun = clock::tick();
     let copied = match backup::copy(&hand, &mut receipt).await {
         Ok(copied) => copied,
         Err(why) => {
+            backup::prune(&hand).await;
             let id = receipt.id;
             return PhaseResult::refused(
                 Exit::BackupFailed,
@@ -184,6 +217,11 @@ async fn migrate_copy(
     confinement: &Confinement,
 ) -> Result<String, DataError> {
     let Some(migrate) = &new.migrate else { return Ok(String::new()) };
+    let wanted = new.schema.as_ref().map(|schema| &schema.provides);
+    let before = migration::version(service, candidate.release, new, confinement).await?;
+    if let Some(has) = before.filter(|before| Some(before) == wanted) {
+        return Ok(format!("; it has schema {has} already"));
+    }
     let begun = clock::tick();
     let run = Task {
         name: "migrate (on a copy)".to_owned(),
@@ -198,7 +236,6 @@ async fn migrate_copy(
     };
     DataError::unless_good("migrate", task::run(service, run).await?)?;
     let after = migration::version(service, candidate.release, new, confinement).await?;
-    let wanted = new.schema.as_ref().map(|schema| &schema.provides);
     if let (Some(after), Some(wanted)) = (after, wanted)
         && after != *wanted
     {

@@ -101,7 +101,7 @@ impl Job {
             }
             Phase::Stage => receive::stage(service, assignment, intake).await,
             Phase::RehearseOld => rehearsal::old(service, &candidate, transcript).await,
-            Phase::Backup => phases::backup(service, assignment.op, receipt).await,
+            Phase::Backup => phases::backup(service, &candidate, receipt).await,
             Phase::RestoreRehearsal => {
                 phases::rehearse_restore(service, &candidate, receipt.as_ref(), transcript).await
             }

@@ -1,13 +1,15 @@
-//! Anything else, by commands: `take` fills `HALLEY_BACKUP_DIR`, `restore` brings it to
+//! Anything else, by commands: `take` fills `HALLEY_BACKUP_DIR` or says by its exit code that there is
+//! no data yet, `restore` brings it to
 //! `HALLEY_SHARED`, in whose place a scratch directory is seen in a rehearsal, and `check` reports
 //! whether the data there is whole.
 
 use std::path::Path;
 
 use crate::config::backup::command::Command;
+use crate::keeper::protocol::End;
 use crate::supervisor::data::context::{Context, Env};
 use crate::supervisor::data::driver::{Counts, Done, Driver};
-use crate::supervisor::data::error::DataError;
+use crate::supervisor::data::error::{DataError, NO_DATA};
 use crate::supervisor::data::isolation;
 use crate::supervisor::data::site::Site;
 
@@ -15,7 +17,13 @@ const DIR: &str = "HALLEY_BACKUP_DIR";
 
 impl Driver for Command {
     async fn take(&self, context: &Context<'_>, dir: &Path) -> Done {
-        run(context, "backup.take", &self.take, &Site::Live, vec![variable(dir)]).await
+        let env = vec![variable(dir)];
+        match run(context, "backup.take", &self.take, &Site::Live, env).await {
+            Err(DataError::Command { ended, .. }) if ended.end == End::Exited(NO_DATA) => {
+                Err(DataError::SaidNone)
+            }
+            taken => taken,
+        }
     }
 
     async fn restore(&self, context: &Context<'_>, from: &Path, site: &Site) -> Done {

@@ -20,6 +20,9 @@ const TREE: &str = "tree";
 impl Driver for Files {
     async fn take(&self, context: &Context<'_>, dir: &Path) -> Done {
         let (from, to) = (context.path(&Site::Live, &self.path), dir.join(TREE));
+        if !from.is_dir() {
+            return Err(DataError::NoDirectory { path: from });
+        }
         let copied = on_thread(move || {
             for _ in 0..N_ROUNDS {
                 durable::remove_tree(&to)?;
@@ -49,6 +52,10 @@ impl Driver for Files {
             Ok(Counts::from([("files".to_owned(), n), ("bytes".to_owned(), bytes)]))
         });
         counted.await.map_err(DataError::Tree)
+    }
+
+    fn may_be_empty(&self) -> bool {
+        true
     }
 
     fn place(&self) -> Option<Place<'_>> {

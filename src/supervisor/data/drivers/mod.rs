@@ -42,6 +42,10 @@ impl Driver for Configured {
         ask!(self, driver => driver.live_bytes(shared))
     }
 
+    fn may_be_empty(&self) -> bool {
+        ask!(self, driver => driver.may_be_empty())
+    }
+
     async fn take(&self, context: &Context<'_>, dir: &Path) -> Done {
         ask!(self, driver => driver.take(context, dir).await)
     }

@@ -17,6 +17,8 @@ use crate::supervisor::data::relay::Guard;
 use crate::supervisor::data::site::Site;
 
 const DUMP: &str = "dump.pgc";
+/// Tables that are not the server's.
+const OWN_TABLES: &str = "schemaname NOT IN ('pg_catalog', 'information_schema')";
 /// Names that PostgreSQL does not cut.
 const NAME_BYTES_MAX: usize = 63;
 
@@ -37,6 +39,10 @@ impl Driver for Postgres {
 
     async fn take(&self, context: &Context<'_>, dir: &Path) -> Done {
         let url = Url::of(context, &self.url_env)?;
+        let tables = format!("SELECT count(*) FROM pg_tables WHERE {OWN_TABLES}");
+        if psql(context, &url, &url.database, "counting tables", &tables).await?.trim() == "0" {
+            return Err(DataError::NoTablesIn { database: url.database });
+        }
         let file = format!("--file={}", dir.join(DUMP).display());
         let words = ["pg_dump", "--format=custom", &file];
         context.run("pg_dump", &words, url.env(&url.database), None).await.map(drop)
@@ -53,10 +59,12 @@ impl Driver for Postgres {
     async fn inspect(&self, context: &Context<'_>, site: &Site) -> Done<Counts> {
         let url = Url::of(context, &self.url_env)?;
         let database = scratch_database(context, site).unwrap_or_else(|| url.database.clone());
-        let list = "SELECT format('SELECT %L || ''|'' || count(*) FROM %I.%I', schemaname || '.' \
-                    || tablename, schemaname, tablename) FROM pg_tables WHERE schemaname NOT IN \
-                    ('pg_catalog', 'information_schema') ORDER BY 1 \\gexec\n";
-        let counted = psql(context, &url, &database, "counting rows", list).await?;
+        let list = format!(
+            "SELECT format('SELECT %L || ''|'' || count(*) FROM %I.%I', schemaname || '.' || \
+             tablename, schemaname, tablename) FROM pg_tables WHERE {OWN_TABLES} ORDER BY 1 \
+             \\gexec\n"
+        );
+        let counted = psql(context, &url, &database, "counting rows", &list).await?;
         if let Some(query) = &self.query {
             answered(&psql(context, &url, &database, "backup.query", query).await?)?;
         }

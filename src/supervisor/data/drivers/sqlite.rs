@@ -38,7 +38,10 @@ impl Driver for Sqlite {
              COMMIT;\n",
             copy.display()
         );
-        sqlite(context, "backup", &live, script).await?;
+        let n_tables = sqlite(context, "backup", &live, script).await?;
+        if n_tables.trim() == "0" {
+            return Err(DataError::NoTables { path: live });
+        }
         let mut start = [0; MAGIC.len()];
         let read = std::fs::File::open(&copy)
             .and_then(|mut file| std::io::Read::read_exact(&mut file, &mut start));

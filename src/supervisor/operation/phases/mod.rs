@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 use crate::core::duty::Duty;
 use crate::core::exit::Exit;
-use crate::core::ids::{Generation, OpId, ReleaseId};
+use crate::core::ids::{Generation, ReleaseId};
 use crate::core::operation::conclusion::{self, Way};
 use crate::core::operation::machine::{Event as Step, Inconclusive, Kind, Plan, Succession};
 use crate::core::retention::Verdict;
@@ -23,7 +23,7 @@ use crate::store::trial::{self, Trial};
 use crate::store::{intake as artifact, release};
 use crate::supervisor::bake::{self as baking, Baked, Depth, Watch};
 use crate::supervisor::data::backup;
-use crate::supervisor::data::trial_migration;
+use crate::supervisor::data::trial_migration::{self, Taken};
 use crate::supervisor::health::diagnosis;
 use crate::supervisor::health::gate::{self, Gated, Rigour};
 use crate::supervisor::health::probe::Transcript;
@@ -41,17 +41,24 @@ use crate::supervisor::service::phase_result::PhaseResult;
 /// Takes a backup and keeps its receipt.
 pub(super) async fn backup(
     service: &Rc<Service>,
-    op: OpId,
+    candidate: &Candidate,
     kept: &mut Option<Receipt>,
 ) -> PhaseResult {
-    match trial_migration::backup(service, op).await {
-        Ok(Some(receipt)) => {
+    match trial_migration::backup(service, candidate).await {
+        Ok(Taken::Backup(receipt)) => {
             let detail = trial_migration::receipt_text(&receipt);
             *kept = Some(receipt);
             PhaseResult::ok(detail)
         }
-        Ok(None) if service.config().backup.is_none() => PhaseResult::skip("none is configured"),
-        Ok(None) => PhaseResult::skip("no release has made any data yet"),
+        Ok(Taken::Off) => PhaseResult::skip("none is configured"),
+        Ok(Taken::NoData(why)) => {
+            let said = format!(
+                "there is no data yet, so no backup ({why}); the first one is taken when the next \
+                 release begins, or by halley-sup backup {}",
+                service.name
+            );
+            PhaseResult::skip(said.clone()).with_warnings([said])
+        }
         Err(why) => PhaseResult::refused(Exit::BackupFailed, format!("no backup: {why}")),
     }
 }

@@ -1,0 +1,232 @@
+//! What a release does to data, from its first contact on: nothing before there is a way back, and
+//! what became of it is known.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::ledger_app::{BACKUP, Build, database, entries, get, is_swept, world};
+use crate::world::{Said, World};
+
+fn why(said: &Said) -> String {
+    said.result()["trouble"]["why"].as_str().unwrap_or_default().to_owned()
+}
+
+/// What is left of a phase in `--json`.
+#[track_caller]
+fn detail(said: &Said, phase: &str) -> String {
+    let events = said.stdout.lines().filter_map(|line| serde_json::from_str(line).ok());
+    let of_phase = events
+        .filter(|event: &serde_json::Value| event["phase"] == phase && event["state"] != "start");
+    let ends: Vec<serde_json::Value> = of_phase.collect();
+    assert!(!ends.is_empty(), "no {phase}: {}", said.stdout);
+    let event = &ends[0];
+    format!("{}: {}", event["state"].as_str().unwrap(), event["detail"].as_str().unwrap())
+}
+
+fn sqlite(file: &Path, script: &str) -> String {
+    let said = Command::new("sqlite3").arg(file).arg(script).output().unwrap();
+    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+    String::from_utf8_lossy(&said.stdout).trim().to_owned()
+}
+
+/// Data that another program has made.
+fn with_rows(world: &World, n: u32) {
+    fs::create_dir_all(world.service_path("shared")).unwrap();
+    let script = format!(
+        "CREATE TABLE rows (id INTEGER PRIMARY KEY, note TEXT); WITH RECURSIVE n(i) AS \
+         (VALUES(1) UNION ALL SELECT i + 1 FROM n WHERE i < {n}) \
+         INSERT INTO rows (note) SELECT 'x' FROM n;"
+    );
+    sqlite(&database(world), &script);
+}
+
+fn backups(world: &World) -> serde_json::Value {
+    let listed = world.cli(&["backup", "web", "--list", "--json"]).expect(0);
+    let backups = listed.stdout.lines().filter_map(|line| serde_json::from_str(line).ok());
+    let all: Vec<serde_json::Value> = backups.collect();
+    all.iter().find_map(|line| line.get("backups").cloned()).unwrap_or_else(|| all.into())
+}
+
+#[test]
+fn the_first_release_backs_up_and_rehearses_what_is_there_already() {
+    let world = world(BACKUP);
+    with_rows(&world, 1000);
+    let before = fs::read(database(&world)).unwrap();
+    let fails = Build { version: 1, quirks: &["copy:fail"], ..Build::default() };
+    let said = world.release_path(&fails.write(&world)).expect(16);
+    assert!(why(&said).contains("on a copy of the data"), "{}", why(&said));
+    assert_eq!(fs::read(database(&world)).unwrap(), before);
+    // Nothing serves, and there is a backup to go back to all the same.
+    let held = backups(&world)[0].clone();
+    assert_eq!(held["counts"]["rows"], 1000, "{held}");
+    let said =
+        world.release_path(&Build { version: 1, ..Build::default() }.write(&world)).expect(0);
+    assert!(detail(&said, "restore_rehearsal").contains("ok: 1000 rows in 1 table; migrated in"));
+    assert_eq!(get(world.address, "/count").unwrap(), "1000");
+    assert_eq!(entries(&world.service_path("backups")), 2);
+    assert!(is_swept(&world));
+}
+
+#[test]
+fn a_first_release_without_data_says_so_and_the_next_one_has_a_backup() {
+    for is_there in [false, true] {
+        let world = world(BACKUP);
+        if is_there {
+            // What a program leaves that has only opened it.
+            fs::write(database(&world), "").unwrap();
+        }
+        let build = Build::default().write(&world);
+        let said = world.release_path(&build).expect(0);
+        let told = detail(&said, "backup");
+        assert!(told.starts_with("skip: there is no data yet, so no backup"), "{told}");
+        assert!(told.contains("shared/app.db"), "{told}");
+        assert!(told.contains("the first one is taken when the next release begins"), "{told}");
+        assert!(said.result()["warnings"].to_string().contains("no data yet"), "{}", said.stdout);
+        assert_eq!(entries(&world.service_path("backups")), 0);
+        let next = Build { version: 1, ..Build::default() }.write(&world);
+        let said = world.release_path(&next).expect(0);
+        assert!(detail(&said, "backup").starts_with("ok: "), "{}", said.stdout);
+        // Where there was data, none is no backup.
+        fs::remove_file(database(&world)).unwrap();
+        fs::write(database(&world), "").unwrap();
+        let said = world.cli(&["backup", "web"]).expect(15);
+        assert!(
+            said.stderr.contains("shared/app.db: the database has no tables"),
+            "{}",
+            said.stderr
+        );
+    }
+}
+
+#[test]
+fn an_empty_folder_is_a_backup_and_one_that_is_not_there_is_named() {
+    let world = world("[service.web.backup]\ndriver = \"files\"\npath = \"uploads\"");
+    let said = world.release_path(&Build::default().write(&world)).expect(0);
+    assert!(detail(&said, "backup").contains("shared/uploads: there is no directory"));
+    let said = world.release_path(&Build::default().write(&world)).expect(15);
+    assert!(why(&said).contains("shared/uploads: there is no directory"), "{}", why(&said));
+    fs::create_dir(world.service_path("shared/uploads")).unwrap();
+    let said = world.release_path(&Build::default().write(&world)).expect(0);
+    assert!(detail(&said, "restore_rehearsal").contains("0 files"), "{}", said.stdout);
+}
+
+#[test]
+fn a_command_says_that_there_is_no_data_or_has_failed() {
+    let backup = |take: &str| {
+        format!(
+            "[service.web.backup]\ndriver = \"command\"\ntake = [\"/bin/sh\", \"-c\", {take:?}]\n\
+             restore = [\"/bin/sh\", \"-c\", \"cp $HALLEY_BACKUP_DIR/dump $HALLEY_SHARED/app.db\"]"
+        )
+    };
+    // Its data may be anywhere: what migrates needs more than an empty `shared/`.
+    for (take, version, exit, expected) in [
+        ("exit 66", 1, 0, "skip: there is no data yet"),
+        ("echo no route; exit 1", 0, 0, "skip: there is no data yet"),
+        ("echo no route; exit 1", 1, 15, "fail: no backup: backup.take: exit 1: no route"),
+    ] {
+        let world = world(&backup(take));
+        let build = Build { version, ..Build::default() }.write(&world);
+        if version > 0 {
+            // Its migration makes its table.
+            let text = fs::read_to_string(build.join("migrate.py")).unwrap();
+            fs::write(build.join("migrate.py"), text.replace("shared =", "db.create()\nshared ="))
+                .unwrap();
+        }
+        let said = world.release_path(&build).expect(exit);
+        assert!(detail(&said, "backup").starts_with(expected), "{}", detail(&said, "backup"));
+    }
+}
+
+#[test]
+fn a_clock_that_was_put_back_makes_no_backup_the_oldest() {
+    let world = world(&BACKUP.replace("keep = 3", "keep = 1"));
+    world.release_path(&Build::default().write(&world)).expect(0);
+    get(world.address, "/add").unwrap();
+    world.cli(&["backup", "web"]).expect(0);
+    // As if the clock had been ahead then.
+    let id = backups(&world)[0]["id"].as_str().unwrap().to_owned();
+    let ahead = format!("2099{}", &id[4..]);
+    let dir = world.service_path("backups");
+    fs::rename(dir.join(&id), dir.join(&ahead)).unwrap();
+    let receipt = dir.join(&ahead).join("receipt.json");
+    let text = fs::read_to_string(&receipt).unwrap();
+    fs::write(&receipt, text.replace(&id, &ahead)).unwrap();
+    get(world.address, "/add").unwrap();
+    world.release_path(&Build { version: 1, ..Build::default() }.write(&world)).expect(0);
+    let listed = backups(&world);
+    assert_eq!(listed.as_array().map(Vec::len), Some(1), "{listed}");
+    assert_eq!(
+        (&listed[0]["op"], &listed[0]["counts"]["rows"]),
+        (&2.into(), &2.into()),
+        "{listed}"
+    );
+}
+
+#[test]
+fn backups_of_refused_releases_are_pruned_like_others() {
+    let take = "cp $HALLEY_SHARED/app.db $HALLEY_BACKUP_DIR/dump";
+    let restore = "cp $HALLEY_BACKUP_DIR/dump $HALLEY_SHARED/app.db";
+    // A damaged one of 2 rows: what is in the copy is looked at.
+    let check = "test $(sqlite3 $HALLEY_SHARED/app.db 'SELECT count(*) FROM rows') -lt 2";
+    let world = world(&format!(
+        "[service.web.backup]\ndriver = \"command\"\nkeep = 2\n\
+         take = [\"/bin/sh\", \"-c\", {take:?}]\nrestore = [\"/bin/sh\", \"-c\", {restore:?}]\n\
+         check = [\"/bin/sh\", \"-c\", {check:?}]"
+    ));
+    world.release_path(&Build::default().write(&world)).expect(0);
+    get(world.address, "/add").unwrap();
+    world.cli(&["backup", "web"]).expect(0);
+    let good = backups(&world)[0]["id"].clone();
+    get(world.address, "/add").unwrap();
+    for _ in 0..4 {
+        world.release_path(&Build::default().write(&world)).expect(15);
+    }
+    let listed = backups(&world);
+    // Two, and the newest that could be restored.
+    assert_eq!(listed.as_array().map(Vec::len), Some(3), "{listed}");
+    assert_eq!(listed[2]["id"], good, "{listed}");
+}
+
+#[test]
+fn a_release_of_the_schema_that_is_there_migrates_no_copy_either() {
+    let world = world(BACKUP);
+    world.release_path(&Build::default().write(&world)).expect(0);
+    get(world.address, "/add").unwrap();
+    let build = Build { version: 1, ..Build::default() };
+    world.release_path(&build.write(&world)).expect(0);
+    // Its migration would fail: the column is there.
+    let said = world.release_path(&build.write(&world)).expect(0);
+    assert!(detail(&said, "restore_rehearsal").contains("; it has schema 1 already"));
+    assert_eq!(detail(&said, "migrate"), "skip: the data has schema 1 already");
+}
+
+#[test]
+fn an_abort_at_any_moment_of_a_rehearsal_leaves_no_process_in_status() {
+    let world = world(BACKUP);
+    world.release_path(&Build::default().write(&world)).expect(0);
+    get(world.address, "/add").unwrap();
+    let of = |world: &World, role: &str| {
+        let status = world.status();
+        let all = status["instances"].as_array().cloned().unwrap_or_default();
+        all.iter().filter(|instance| role.is_empty() || instance["role"] == role).count()
+    };
+    // While its gate is shut, and while it takes its time to stop.
+    for (needs, role) in [("id,nowhere", "rehearsal"), ("id,note", "draining")] {
+        let build = Build { version: 1, needs, ..Build::default() }.write(&world);
+        let text = fs::read_to_string(build.join("main.py")).unwrap();
+        let slowly = "import time\nsignal.signal(signal.SIGTERM, lambda *a: time.sleep(1) or ";
+        let text = text.replace("signal.signal(signal.SIGTERM, lambda *a: ", slowly);
+        fs::write(build.join("main.py"), text).unwrap();
+        let path = build.to_string_lossy().into_owned();
+        world.cli(&["release", "web", &path, "--detach"]).expect(40);
+        world.wait("it is rehearsed", |world| {
+            world.status()["operation"]["phase"] == "restore_rehearsal" && of(world, role) > 0
+        });
+        world.cli(&["abort", "web"]).expect(23);
+        world.wait("nothing is left of it", |world| of(world, "") == 1);
+        world.wait("scratch is swept", is_swept);
+    }
+    let begun = halley_sup::os::proc::tree(world.keeper_pid()).len();
+    assert!(begun <= 3, "keeper, supervisor, program: {begun}");
+}
