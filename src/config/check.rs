@@ -11,8 +11,8 @@ use std::path::Path;
 use super::model::{Handoff, Keep, Listen, ReleaseKey, Service, Settings};
 use super::raw::{Found, Section};
 use super::{
-    backup, bake, connect, data, env_file, health, hooks, listen, proxy, sections, settings,
-    takeover,
+    backup, bake, connect, data, env_file, health, hooks, listen, proxy, rehearse_write, sections,
+    settings, takeover,
 };
 use crate::core::ids::ServiceName;
 
@@ -61,6 +61,7 @@ fn service(name: ServiceName, section: &Section<'_>, base: &Path) -> Draft {
         keep: keep(section),
         rehearse: data::rehearse(section),
         rehearse_connect: connect::read(section),
+        rehearse_write: rehearse_write::read(section),
         drill: data::drill(section),
         backup: section.section("backup", backup::KEYS).and_then(|table| backup::backup(&table)),
         settings: service_settings(section, base, &listen),

@@ -18,6 +18,7 @@ pub mod pattern;
 pub mod proxy;
 pub mod rate;
 pub mod raw;
+pub mod rehearse_write;
 pub mod release;
 pub mod selector;
 pub mod size;

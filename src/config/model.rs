@@ -68,6 +68,8 @@ pub struct Service {
     pub rehearse: Rehearse,
     /// What a program may connect to when it is tried out on a copy of the data.
     pub rehearse_connect: RehearseConnect,
+    /// Directories that it may write to then; what it writes is thrown away.
+    pub rehearse_write: Vec<PathBuf>,
     /// How its data is backed up.
     pub backup: Option<Backup>,
     /// How often it is rehearsed without one; never when absent.

@@ -49,6 +49,7 @@ pub(super) const SERVICE: &[&str] = &[
     "proxy",
     "rehearse",
     "rehearse_connect",
+    "rehearse_write",
     "drill",
     "migrate",
     "backup",

@@ -226,22 +226,24 @@ fn what_a_rehearsal_writes_elsewhere_is_refused_or_thrown_away() {
     let outside = held.world.path("outside");
     fs::create_dir(&outside).unwrap();
     let tmp = std::env::temp_dir().join(format!("halley-rehearsal-{}", std::process::id()));
+    let memory = Path::new("/dev/shm").join(tmp.file_name().unwrap());
     let script = format!(
         "import os, sys\n\
          open('{tmp}', 'w').write('x')\n\
-         open('/dev/shm/halley-rehearsal', 'w').write('x')\n\
+         open('{memory}', 'w').write('x')\n\
          open(os.environ['HALLEY_SHARED'] + '/new', 'w').write('x')\n\
          os.remove(os.environ['HALLEY_SHARED'] + '/keep')\n\
          try: open('{outside}/x', 'w')\n\
          except OSError as error: sys.exit(f'refused: {{error.errno}}')\n",
         tmp = tmp.display(),
+        memory = memory.display(),
         outside = outside.display()
     );
     fs::write(held.world.service_path("shared/keep"), "kept").unwrap();
     let said = held.release("", |build| fs::write(build.join("damage.py"), &script).unwrap());
     let why = said.expect(16).result()["trouble"]["why"].to_string();
     assert!(why.contains(&format!("refused: {}", libc::EROFS)), "{why}");
-    for path in [tmp, "/dev/shm/halley-rehearsal".into(), outside.join("x")] {
+    for path in [tmp, memory, outside.join("x")] {
         assert!(!path.exists(), "{}", path.display());
     }
     assert!(!held.world.service_path("shared/new").exists());
@@ -390,4 +392,30 @@ fn a_command_that_checks_a_rehearsed_program_sees_what_the_program_sees() {
         said.stdout
     );
     assert_eq!(fs::read_to_string(&live).unwrap(), "old");
+}
+
+#[test]
+fn a_refused_write_is_told_with_the_line_that_throws_it_away() {
+    let held = Held::new("root/web/shared/app.db", "");
+    let logs = held.world.path("logs");
+    fs::create_dir(&logs).unwrap();
+    fs::write(logs.join("old"), "old").unwrap();
+    let script = format!("open('{0}/new', 'w').write(open('{0}/old').read())\n", logs.display());
+    let release = || held.release("", |build| fs::write(build.join("damage.py"), &script).unwrap());
+    let why = release().expect(16).result()["trouble"]["why"].as_str().unwrap().to_owned();
+    let line = format!("rehearse_write = [{:?}]", logs.to_string_lossy());
+    assert!(why.contains(&line), "{why}");
+    assert_eq!(fs::read_dir(&logs).unwrap().count(), 1);
+    // As it says; what the migration of live data writes there stays.
+    let text = fs::read_to_string(held.world.path("halley.toml")).unwrap();
+    let allowed = text.replace("[service.web.health]", &format!("{line}\n[service.web.health]"));
+    held.world.reload(&allowed);
+    let kept = script.clone()
+        + "import os, sys\n\
+        if 'HALLEY_REHEARSAL' in os.environ: sys.exit('written: ' + open('LOGS/new').read())\n";
+    let kept = kept.replace("LOGS", &logs.to_string_lossy());
+    let said = held.release("", |build| fs::write(build.join("damage.py"), &kept).unwrap());
+    let why = said.expect(16).result()["trouble"]["why"].to_string();
+    assert!(why.contains("written: old"), "{why}");
+    assert_eq!(fs::read_dir(&logs).unwrap().count(), 1, "it was thrown away");
 }

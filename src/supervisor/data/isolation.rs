@@ -7,7 +7,7 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -64,6 +64,9 @@ pub(crate) fn programs(
             context.give(&upper).map_err(DataError::at(&upper))?;
             isolation.layers.push(layer(&tree, &upper, &made(&work(dir).join("tree-work"))?));
             cover(context, driver.place(), dir, &mut isolation)?;
+            for (n, at) in context.service.config().rehearse_write.iter().enumerate() {
+                isolation.layers.extend(thrown_away(dir, n, at)?);
+            }
             // Each rehearsed process has a socket of its own there.
             isolation.writable.extend(real(&context.service.paths.sockets()).ok());
             Ok(Confinement { env, isolation: Some(isolation), ..Confinement::default() })
@@ -121,6 +124,19 @@ fn common(context: &Context<'_>, dir: &Path) -> Done<Isolation> {
         isolation.temporary.push(Replaced { at, by: temporary(dir, name)? });
     }
     Ok(isolation)
+}
+
+/// A layer over a directory of the host; nothing over one that is not there.
+fn thrown_away(dir: &Path, n: usize, at: &Path) -> Done<Option<Layer>> {
+    let Ok(at) = at.canonicalize() else { return Ok(None) };
+    let upper = made(&work(dir).join(format!("written-{n}")))?;
+    let meta = at.metadata().map_err(DataError::at(&at))?;
+    // Who may write there is who may write to what lies below.
+    fs::give_to(&upper, meta.uid(), meta.gid())
+        .and_then(|()| std::fs::set_permissions(&upper, meta.permissions()))
+        .map_err(DataError::at(&upper))?;
+    let own = made(&work(dir).join(format!("written-{n}-work")))?;
+    Ok(Some(layer(&at, &upper, &own)))
 }
 
 /// Lays the copy over the place that the driver keeps, wherever it is.

@@ -8,6 +8,7 @@ use crate::config::model::Settings;
 use crate::core::exit::Exit;
 use crate::core::ids::ReleaseId;
 use crate::core::operation::machine::Succession;
+use crate::core::refused_write;
 use crate::os::clock;
 use crate::store::receipt::Receipt;
 use crate::store::release;
@@ -138,7 +139,9 @@ async fn fenced(
     match (tried, fencing.breach()) {
         (Ok(_), Some(breach)) => Err((Exit::BackupFailed, breach)),
         (Err((exit, why)), breach) => {
-            let lines: Vec<String> = breach.into_iter().chain([why]).chain(report).collect();
+            let hint = write_hint(service, &why);
+            let lines: Vec<String> =
+                breach.into_iter().chain([why]).chain(hint).chain(report).collect();
             Err((exit, lines.join("\n")))
         }
         (Ok(said), None) => {
@@ -146,6 +149,22 @@ async fn fenced(
             Ok(said)
         }
     }
+}
+
+/// The line that lets a program write where it said that it could not.
+fn write_hint(service: &Service, why: &str) -> Option<String> {
+    if !refused_write::is_said(why) {
+        return None;
+    }
+    let dir = refused_write::dir(why).unwrap_or("DIRECTORY");
+    let listed = service.config().rehearse_write.clone();
+    let all = listed.iter().map(|dir| dir.to_string_lossy().into_owned()).chain([dir.to_owned()]);
+    let all: Vec<String> = all.map(|dir| format!("{dir:?}")).collect();
+    Some(format!(
+        "if it may write there, write rehearse_write = [{}] in the service's section; what a \
+         rehearsal writes is thrown away",
+        all.join(", ")
+    ))
 }
 
 /// A release that is tried on a copy.
