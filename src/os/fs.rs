@@ -9,7 +9,7 @@ use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, RawMode, mkfifoat, open, statvfs};
 
-pub use crate::os::beneath::remove_tree;
+pub use crate::os::beneath::{give_to, remove_tree};
 
 /// Replaces a file: whole and old, or whole and new, also after a power cut.
 ///
@@ -183,17 +183,6 @@ pub fn make_fifo(path: &Path, mode: u32) -> io::Result<()> {
 /// `open(2)`'s.
 pub fn open_fifo(path: &Path) -> io::Result<OwnedFd> {
     Ok(open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?)
-}
-
-/// Gives a file to a user and group; for others than root this is not possible and not needed.
-///
-/// # Errors
-/// `chown(2)`'s.
-pub fn give_to(path: &Path, uid: u32, gid: u32) -> io::Result<()> {
-    if rustix::process::geteuid().is_root() {
-        std::os::unix::fs::lchown(path, Some(uid), Some(gid))?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 use std::ffi::{CString, OsString};
 use std::fs::{self, Permissions};
 use std::io::{self, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use landlock::{
     ABI, AccessFs, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus,
     path_beneath_rules,
 };
-use rustix::fs::{CWD, Mode, OFlags, open};
+use rustix::fs::CWD;
 use rustix::mount::{
     MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount, mount_bind,
     mount_change, move_mount, open_tree,
@@ -26,6 +26,8 @@ use rustix::mount::{
 use rustix::process::{getegid, geteuid};
 use rustix::thread::UnshareFlags;
 use serde::{Deserialize, Serialize};
+
+use crate::os::beneath::{self, Dir};
 
 /// The hidden verb that tries whether a namespace can be made here.
 pub const TRIAL_VERB: &str = "try-isolation";
@@ -103,10 +105,10 @@ pub fn enter(isolation: &Isolation) -> Result<(), Failed> {
         lay(layer, as_root)?;
     }
     for Replaced { at, by } in &isolation.replaced {
-        step(mount_bind(by, at), || format!("mounting {} on {}", by.display(), at.display()))?;
+        bind(by, at)?;
     }
     for dir in &isolation.writable {
-        step(mount_bind(dir, dir), || format!("mounting {}", dir.display()))?;
+        bind(dir, dir)?;
     }
     temporary(isolation)?;
     step(set_read_only("/".as_ref(), true), || "making the mounts read-only".to_owned())?;
@@ -147,39 +149,65 @@ fn unshare(as_root: bool) -> Result<(), Failed> {
     Ok(())
 }
 
+/// A directory that is at this path, and not behind a link that its user has put on the way since
+/// the path was looked at: a mount over another place would put that user's files there.
+fn held(path: &Path) -> Result<Dir, Failed> {
+    let held = || {
+        if beneath::real(path)? != path {
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "a link is on its way"));
+        }
+        let dir = Dir::open(path)?;
+        let is_there = fs::read_link(place(&dir))? == path;
+        if is_there { Ok(dir) } else { Err(io::ErrorKind::NotFound.into()) }
+    };
+    step(held(), || format!("opening {}", path.display()))
+}
+
+fn place(dir: &Dir) -> String {
+    format!("/proc/self/fd/{}", dir.as_fd().as_raw_fd())
+}
+
+fn bind(by: &Path, at: &Path) -> Result<(), Failed> {
+    let (from, to) = (held(by)?, held(at)?);
+    step(mount_bind(place(&from), place(&to)), || {
+        format!("mounting {} on {}", by.display(), at.display())
+    })
+}
+
 fn lay(layer: &Layer, as_root: bool) -> Result<(), Failed> {
     let at = layer.at.display();
-    let dir = |path: &Path| -> Result<OwnedFd, Failed> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        step(open(path, flags, Mode::empty()), || format!("opening {}", path.display()))
-    };
-    let (lower, upper, work) = (dir(&layer.at)?, dir(&layer.upper)?, dir(&layer.work)?);
     // By descriptors: the options know no way to write every path.
-    let place = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
-    let (lower, upper, work) = (place(&lower), place(&upper), place(&work));
+    let (lower_dir, upper_dir, work_dir) =
+        (held(&layer.at)?, held(&layer.upper)?, held(&layer.work)?);
+    let (lower, upper, work) = (place(&lower_dir), place(&upper_dir), place(&work_dir));
     let own = if as_root { "" } else { ",userxattr" };
     let options = format!("lowerdir={lower},upperdir={upper},workdir={work}{own}");
     let options = step(CString::new(options).map_err(|_| io::ErrorKind::InvalidInput), || {
         format!("the layer over {at}")
     })?;
     let flags = MountFlags::NODEV;
-    let mounted = mount("overlay", &layer.at, "overlay", flags, options.as_c_str());
+    let mounted = mount("overlay", &lower, "overlay", flags, options.as_c_str());
     step(mounted, || format!("laying the copy over {at}"))?;
+    let laid = held(&layer.at)?;
     for path in &layer.hidden {
-        let is_in_upper = path
-            .strip_prefix(&layer.at)
-            .is_ok_and(|path| layer.upper.join(path).symlink_metadata().is_ok());
-        if is_in_upper {
-            continue;
-        }
-        match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(Failed { step: format!("hiding {}", path.display()), error });
-            }
-            _ => {}
-        }
+        step(hide(&laid, layer, path), || format!("hiding {}", path.display()))?;
     }
     Ok(())
+}
+
+fn hide(laid: &Dir, layer: &Layer, path: &Path) -> io::Result<()> {
+    let Ok(below) = path.strip_prefix(&layer.at) else { return Ok(()) };
+    let (Some(parent), Some(name)) = (below.parent(), below.file_name()) else { return Ok(()) };
+    if layer.upper.join(below).symlink_metadata().is_ok() {
+        return Ok(());
+    }
+    if parent.as_os_str().is_empty() {
+        return laid.remove_file(name);
+    }
+    match laid.dir(parent) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        dir => dir?.remove_file(name),
+    }
 }
 
 /// What must stay visible below a temporary directory is taken out first and put in again.
@@ -193,7 +221,7 @@ fn temporary(isolation: &Isolation) -> Result<(), Failed> {
             let tree = step(open_tree(CWD, dir, clone), || format!("taking {}", dir.display()))?;
             taken.push((dir, tree));
         }
-        step(mount_bind(by, at), || format!("mounting {} on {}", by.display(), at.display()))?;
+        bind(by, at)?;
         for (dir, tree) in taken {
             let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
             let put = fs::create_dir_all(dir).and_then(|()| {
@@ -206,12 +234,13 @@ fn temporary(isolation: &Isolation) -> Result<(), Failed> {
     Ok(())
 }
 
-/// A mount, and those below it when they become read-only.
+/// A mount, and those below it when they become read-only. No program gains rights from what is seen
+/// then: its user may have made it.
 fn set_read_only(dir: &Path, is_read_only: bool) -> io::Result<()> {
     let path = CString::new(dir.as_os_str().as_encoded_bytes())?;
     let read_only = libc::MOUNT_ATTR_RDONLY;
     let attr = libc::mount_attr {
-        attr_set: if is_read_only { read_only } else { 0 },
+        attr_set: if is_read_only { read_only | libc::MOUNT_ATTR_NOSUID } else { 0 },
         attr_clr: if is_read_only { 0 } else { read_only },
         propagation: 0,
         userns_fd: 0,

@@ -2,9 +2,11 @@
 //! about through the kernel's `sock_diag(7)`.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
@@ -13,6 +15,7 @@ use rustix::net::{
     netlink, socket_with,
 };
 
+use crate::os::beneath::{self, Dir};
 use crate::os::launch_spec::LaunchUser;
 
 /// Mode and owner of a socket's file.
@@ -35,25 +38,44 @@ pub struct Told {
 
 /// Makes a stream socket with a path, in the place of a stale one. It is bound under another name
 /// and renamed: a program that removes "its" path when it ends, as `getsockname(2)` reports it,
-/// removes nothing.
+/// removes nothing. The directory may be another user's: the name is bound in the directory that is
+/// held, and what is given away is what was bound.
+///
+/// # Errors
+/// The system's; `PermissionDenied` when something else has taken the name meanwhile.
+pub fn make(path: &Path, access: Access) -> io::Result<OwnedFd> {
+    let (dir, name) = Dir::parent(path)?;
+    let mut born = name.clone();
+    born.push("~");
+    let born = beneath::unguessable(&born)?;
+    let fd = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    bind(&fd, &SocketAddrUnix::new(dir.path_to(&born))?)?;
+    let placed = place(&dir, &born, access).and_then(|()| dir.rename(&born, &dir, &name));
+    if placed.is_err() {
+        drop(dir.remove_file(&born));
+    }
+    placed.map(|()| fd)
+}
+
+/// Gives what was just bound its owner and mode, and nothing else that has its name by now.
+fn place(dir: &Dir, born: &OsStr, access: Access) -> io::Result<()> {
+    let held = dir.pin(born)?;
+    let meta = held.metadata()?;
+    let is_own = meta.uid() == rustix::process::geteuid().as_raw() && meta.nlink() == 1;
+    if !held.is_socket() || !is_own {
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, "another file has its name"));
+    }
+    held.own(access.owner)?;
+    held.set_mode(access.mode)
+}
+
+/// Removes a socket's name; one that is not there is fine.
 ///
 /// # Errors
 /// The system's.
-pub fn make(path: &Path, access: Access) -> io::Result<OwnedFd> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push("~");
-    let born = path.with_file_name(name);
-    match std::fs::remove_file(&born) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let fd = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-    bind(&fd, &SocketAddrUnix::new(&born)?)?;
-    let (user, group) = access.owner;
-    std::os::unix::fs::chown(&born, user, group)?;
-    std::fs::set_permissions(&born, std::fs::Permissions::from_mode(access.mode))?;
-    std::fs::rename(&born, path)?;
-    Ok(fd)
+pub fn remove(path: &Path) -> io::Result<()> {
+    let (dir, name) = Dir::parent(path)?;
+    dir.remove_file(&name)
 }
 
 /// Lets the public path lead to the socket at `own`, atomically (`link(2)`, `rename(2)`): at every
@@ -62,26 +84,24 @@ pub fn make(path: &Path, access: Access) -> io::Result<OwnedFd> {
 /// # Errors
 /// The system's.
 pub fn publish(own: &Path, public: &Path) -> io::Result<()> {
-    let mut name = own.file_name().unwrap_or_default().to_owned();
-    name.push("+");
-    let temporary = own.with_file_name(name);
-    match std::fs::remove_file(&temporary) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    std::fs::hard_link(own, &temporary)?;
-    std::fs::rename(&temporary, public)?;
+    let (dir, name) = Dir::parent(own)?;
+    let (public_dir, public) = Dir::parent(public)?;
+    let mut temporary = name.clone();
+    temporary.push("+");
+    dir.remove_file(&temporary)?;
+    dir.link(&dir.pin(&name)?, &temporary)?;
+    dir.rename(&temporary, &public_dir, &public)?;
     // Two names of one file: rename(2) does nothing then, and reports no error.
-    match std::fs::remove_file(&temporary) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+    dir.remove_file(&temporary)
 }
 
 /// Whether both paths lead to the same socket.
 #[must_use]
 pub fn is_same(one: &Path, other: &Path) -> bool {
-    let id = |path: &Path| std::fs::symlink_metadata(path).ok().map(|m| (m.dev(), m.ino()));
+    let id = |path: &Path| {
+        let (dir, name) = Dir::parent(path).ok()?;
+        dir.look(&name).ok().map(|meta| (meta.dev(), meta.ino()))
+    };
     id(one).is_some_and(|one| id(other) == Some(one))
 }
 
@@ -135,15 +155,17 @@ pub enum Occupant {
 /// # Errors
 /// The system's.
 pub fn occupant(path: &Path) -> io::Result<Occupant> {
-    match std::fs::symlink_metadata(path) {
+    let (dir, name) = Dir::parent(path)?;
+    let held = match dir.pin(&name) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Occupant::Free),
-        Err(error) => return Err(error),
-        Ok(metadata) if !metadata.file_type().is_socket() => return Ok(Occupant::Other),
-        Ok(_) => {}
+        held => held?,
+    };
+    if !held.is_socket() {
+        return Ok(Occupant::Other);
     }
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let fd = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    match connect(&fd, &SocketAddrUnix::new(path)?) {
+    match connect(&fd, &SocketAddrUnix::new(held.path())?) {
         // Full is not free.
         Ok(()) | Err(rustix::io::Errno::AGAIN) => Ok(Occupant::Listener),
         Err(_) => Ok(Occupant::Free),
@@ -247,6 +269,13 @@ fn told(mut attributes: &[u8]) -> Told {
     told
 }
 
+/// The path that a socket was bound to, as `/proc/net/unix` has it for it and for its connections.
+#[must_use]
+pub fn bound_path(socket: impl AsFd) -> Option<PathBuf> {
+    let address = SocketAddrUnix::try_from(rustix::net::getsockname(socket).ok()?).ok()?;
+    Some(PathBuf::from(OsStr::from_bytes(address.path()?.to_bytes())))
+}
+
 /// The path of a slot of the listener at `public`.
 #[must_use]
 pub fn slot_path(public: &Path, slot: &str) -> PathBuf {
@@ -256,7 +285,10 @@ pub fn slot_path(public: &Path, slot: &str) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
+    use crate::os::beneath::tests::{Exchanger, N_TRIES, UID, World};
 
     const ACCESS: Access = Access { mode: 0o640, owner: (None, None) };
 
@@ -305,7 +337,53 @@ mod tests {
         let told = SocketAddrUnix::try_from(told).unwrap();
         let told = Path::new(told.path().unwrap().to_str().unwrap()).to_owned();
         assert!(path.exists() && !told.exists(), "{}", told.display());
+        assert_eq!(bound_path(&slot), Some(told));
+        let _client = UnixStream::connect(&path).unwrap();
+        let accepted = rustix::net::accept(&slot).unwrap();
+        let inodes = BTreeSet::from([rustix::fs::fstat(&accepted).unwrap().st_ino]);
+        assert_eq!(n_connections(&[bound_path(&slot).unwrap()], &inodes), 1);
         assert!(UnixStream::connect(&path).is_ok());
+    }
+
+    /// The user exchanges whatever is new in the directory with a link to a file of root's.
+    #[test]
+    fn only_what_was_bound_is_given_away() {
+        let Some(world) = World::new() else { return };
+        world.link("link", &world.roots.join("secret"));
+        let users = Dir::open(&world.users).unwrap();
+        let exchange = |name: &OsStr| drop(users.exchange(name, &users, OsStr::new("link")));
+        let guess = || (0..50).for_each(|_| exchange(OsStr::new("web.sock~")));
+        let look = || {
+            let names = users.names().unwrap_or_default();
+            names.iter().filter(|name| name.as_bytes().contains(&b'~')).for_each(|n| exchange(n));
+        };
+        let _guessing = Exchanger::doing(guess);
+        let _looking = Exchanger::doing(look);
+        let access = Access { mode: 0o666, owner: (Some(UID), Some(UID)) };
+        let path = world.users.join("web.sock");
+        let mut n_made = 0;
+        for _ in 0..10 * N_TRIES {
+            n_made += usize::from(make(&path, access).is_ok());
+            for name in users.names().unwrap() {
+                users.remove_file(&name).unwrap();
+            }
+            world.link("link", &world.roots.join("secret"));
+            assert!(world.is_untouched());
+        }
+        assert!(n_made > 0);
+    }
+
+    #[test]
+    fn a_planted_link_is_neither_bound_through_nor_published_nor_asked() {
+        let Some(world) = World::new() else { return };
+        let listener = world.roots.join("s");
+        let _listening = listening(&listener);
+        world.link("dir", &world.roots);
+        world.link("s", &listener);
+        assert!(make(&world.users.join("dir/new"), ACCESS).is_err());
+        assert!(!world.roots.join("new").exists());
+        assert_eq!(occupant(&world.users.join("s")).unwrap(), Occupant::Other);
+        assert!(!is_same(&world.users.join("s"), &listener));
     }
 
     #[test]

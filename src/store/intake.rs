@@ -6,15 +6,17 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{Dir, FileType, Mode, OFlags, fstat, openat, readlinkat};
+use rustix::fs::{FileType, fstat};
 use sha2::{Digest, Sha256};
 
 use crate::core::exit::Exit;
 use crate::core::ids::OpId;
+use crate::os::beneath::Dir;
 use crate::os::fs as durable;
 use crate::store::archive;
 use crate::store::layout::ServiceLayout;
@@ -171,7 +173,7 @@ pub fn receive(
             let dir = staging_dir(paths, op);
             let mut staging = Staging::begin(&dir, limits.cap_bytes, limits.cancelled)?;
             let mut n_bytes = 0;
-            copy_directory(&source, Path::new(""), &mut staging, &mut n_bytes, limits)?;
+            copy_directory(&Dir::from(source), Path::new(""), &mut staging, &mut n_bytes, limits)?;
             Ok(Received::Tree { n_bytes: staging.finish()? })
         }
         kind => {
@@ -236,53 +238,37 @@ fn wait_readable(source: &File, cancelled: &AtomicBool) -> Result<(), IntakeErro
 }
 
 fn copy_directory(
-    dir: &OwnedFd,
+    dir: &Dir,
     name: &Path,
     staging: &mut Staging<'_>,
     n_bytes: &mut u64,
     limits: &mut Limits<'_>,
 ) -> Result<(), IntakeError> {
-    let reading = |error: rustix::io::Errno| IntakeError::reading(name, error.into());
-    let mut entries = Vec::new();
-    for entry in Dir::read_from(dir).map_err(reading)? {
-        let entry = entry.map_err(reading)?;
-        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
-            entries.push(entry.file_name().to_owned());
-        }
-    }
-    entries.sort();
-    for entry in entries {
-        let path = name.join(entry.to_str().map_err(|_| IntakeError::Refused {
+    for entry in dir.names().map_err(|error| IntakeError::reading(name, error))? {
+        let path = name.join(entry.to_str().ok_or_else(|| IntakeError::Refused {
             path: name.join("?"),
             why: "its name is not UTF-8".to_owned(),
         })?);
-        let reading = |error: rustix::io::Errno| IntakeError::reading(&path, error.into());
-        let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
-        let stat = rustix::fs::statat(dir, &entry, flags).map_err(reading)?;
-        // O_NONBLOCK: what was a file a moment ago may be a FIFO by the time it is opened.
-        let open = || {
-            let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY | OFlags::NONBLOCK;
-            openat(dir, &entry, flags, Mode::empty()).map_err(reading)
-        };
-        match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Directory => {
-                staging.directory(&path)?;
-                copy_directory(&open()?, &path, staging, n_bytes, limits)?;
-            }
-            FileType::RegularFile => {
-                let mut file = File::from(open()?);
-                staging.file(&path, stat.st_mode, &mut file)?;
-                *n_bytes += u64::try_from(stat.st_size).unwrap_or(0);
-                (limits.progress)(*n_bytes, None);
-            }
-            FileType::Symlink => {
-                let target = readlinkat(dir, &entry, Vec::new()).map_err(reading)?;
-                let target = PathBuf::from(String::from_utf8_lossy(target.to_bytes()).as_ref());
-                staging.symlink(&path, &target)?;
-            }
-            FileType::Fifo => return Err(refused(path, "it is a FIFO")),
-            FileType::Socket => return Err(refused(path, "it is a socket")),
-            _ => return Err(refused(path, "it is a device")),
+        let reading = |error| IntakeError::reading(&path, error);
+        let meta = dir.look(&entry).map_err(reading)?;
+        if meta.is_dir() {
+            staging.directory(&path)?;
+            copy_directory(&dir.dir(&entry).map_err(reading)?, &path, staging, n_bytes, limits)?;
+        } else if meta.is_file() {
+            let mut file = dir.file(&entry).map_err(reading)?;
+            let meta = file.metadata().map_err(reading)?;
+            staging.file(&path, meta.mode(), &mut file)?;
+            *n_bytes += meta.len();
+            (limits.progress)(*n_bytes, None);
+        } else if meta.is_symlink() {
+            let target = dir.target(&entry).map_err(reading)?;
+            staging.symlink(&path, Path::new(target.to_string_lossy().as_ref()))?;
+        } else if meta.file_type().is_fifo() {
+            return Err(refused(path, "it is a FIFO"));
+        } else if meta.file_type().is_socket() {
+            return Err(refused(path, "it is a socket"));
+        } else {
+            return Err(refused(path, "it is a device"));
         }
     }
     Ok(())

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::core::ids::ReleaseId;
+use crate::os::beneath::{Dir, Met};
 use crate::os::fs as durable;
 use crate::store::intake::hex;
 use crate::store::layout::ServiceLayout;
@@ -32,7 +33,8 @@ pub struct Listing {
 pub struct Entry {
     /// Its path within the tree.
     pub path: String,
-    /// `file`, `program`, `directory` or `symlink`.
+    /// `file`, `program`, `directory` or `symlink`; `special` for what holds no content: a FIFO, a
+    /// socket, a device.
     pub kind: String,
     /// sha256 of a file; a symlink's target.
     pub content: String,
@@ -45,7 +47,7 @@ pub struct Entry {
 pub fn list(dir: &Path) -> io::Result<Listing> {
     let mut listing =
         Listing { digest: String::new(), n_files: 0, size_bytes: 0, entries: Vec::new() };
-    walk(dir, "", &mut listing)?;
+    Dir::open(dir)?.walk(&mut |met| add(&mut listing, met))?;
     listing.entries.sort_by(|a, b| a.path.cmp(&b.path));
     let mut digest = Sha256::new();
     for entry in &listing.entries {
@@ -58,27 +60,25 @@ pub fn list(dir: &Path) -> io::Result<Listing> {
     Ok(listing)
 }
 
-fn walk(dir: &Path, name: &str, listing: &mut Listing) -> io::Result<()> {
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        let own = entry.file_name().to_string_lossy().into_owned();
-        let path = if name.is_empty() { own } else { format!("{name}/{own}") };
-        let meta = entry.metadata()?;
-        let (kind, content) = if meta.is_dir() {
-            walk(&entry.path(), &path, listing)?;
-            ("directory", String::new())
-        } else if meta.is_symlink() {
-            ("symlink", fs::read_link(entry.path())?.to_string_lossy().into_owned())
-        } else {
-            listing.n_files += 1;
-            listing.size_bytes += meta.len();
-            let mut digest = Sha256::new();
-            io::copy(&mut fs::File::open(entry.path())?, &mut digest)?;
-            let program = meta.permissions().mode() & 0o111 != 0;
-            (if program { "program" } else { "file" }, hex(&digest.finalize()))
-        };
-        listing.entries.push(Entry { path, kind: kind.to_owned(), content });
-    }
+fn add(listing: &mut Listing, met: &Met<'_>) -> io::Result<()> {
+    let (kind, content) = if met.meta.is_dir() {
+        ("directory", String::new())
+    } else if met.meta.is_symlink() {
+        ("symlink", met.dir.target(met.name)?.to_string_lossy().into_owned())
+    } else if met.meta.is_file() {
+        let mut file = met.dir.file(met.name)?;
+        let meta = file.metadata()?;
+        listing.n_files += 1;
+        listing.size_bytes += meta.len();
+        let mut digest = Sha256::new();
+        io::copy(&mut file, &mut digest)?;
+        let program = meta.permissions().mode() & 0o111 != 0;
+        (if program { "program" } else { "file" }, hex(&digest.finalize()))
+    } else {
+        ("special", String::new())
+    };
+    let path = met.path.to_string_lossy().into_owned();
+    listing.entries.push(Entry { path, kind: kind.to_owned(), content });
     Ok(())
 }
 
@@ -116,6 +116,17 @@ fn make_read_only(dir: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
     use crate::store::layout::Layout;
+
+    #[test]
+    fn a_fifo_is_listed_and_nobody_waits_for_its_writer() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("a"), "x").unwrap();
+        let without = list(dir.path()).unwrap();
+        durable::make_fifo(&dir.path().join("fifo"), 0o600).unwrap();
+        let with = list(dir.path()).unwrap();
+        assert_eq!((with.n_files, with.entries[1].kind.as_str()), (1, "special"));
+        assert_ne!(with.digest, without.digest);
+    }
 
     #[test]
     fn the_digest_names_content_and_a_sealed_tree_is_read_only() {

@@ -6,17 +6,17 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::fs::{File, Metadata};
+use std::fs::Metadata;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, futimens, linkat, utimensat};
+use rustix::fs::{AtFlags, OFlags, Timespec, Timestamps, futimens, utimensat};
 
 use super::walk::check_depth;
-use super::{Dir, content, has_changed, open_beneath, own, set_mode, through};
+use super::{Dir, Pinned, content, has_changed, open_beneath, own, set_mode};
 
 /// What a copy of a tree has come to.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -112,13 +112,10 @@ impl Copy<'_> {
 
     /// Gives a file of the copy another name. By its descriptor: the name may lead elsewhere by now.
     fn link(&self, first: &Path, made: (u64, u64), to: &Dir, name: &OsStr) -> io::Result<bool> {
-        let held = File::from(open_beneath(self.top, first, rustix::fs::OFlags::PATH, 0)?);
+        let held = Pinned(open_beneath(self.top, first, OFlags::PATH, 0)?);
         let meta = held.metadata()?;
-        if (meta.dev(), meta.ino()) != made {
-            return Ok(false);
-        }
-        linkat(CWD, through(held.as_fd()), to, name, AtFlags::SYMLINK_FOLLOW)?;
-        Ok(true)
+        let is_same = (meta.dev(), meta.ino()) == made;
+        if is_same { to.link(&held, name).map(|()| true) } else { Ok(false) }
     }
 }
 

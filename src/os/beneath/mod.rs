@@ -4,7 +4,8 @@
 //! Between two calls that take the same path its owner may exchange any part of it, and root then
 //! reads, writes, gives away or removes a file that was never meant. Here a path is walked once
 //! ([`way`]); what is done afterwards is done to descriptors, by single names, and follows no link.
-//! This room must never hand out a path.
+//! This room must never
+//! follow a link that another user could have put there out of that user's own directories.
 
 mod content;
 mod copy;
@@ -60,6 +61,19 @@ impl Dir {
     /// As [`Dir::open`].
     pub fn holder(path: &Path) -> io::Result<(Self, OsString)> {
         way::to_holder(path)
+    }
+
+    /// The directory at a path; what is missing of it is made.
+    ///
+    /// # Errors
+    /// As [`Dir::open`].
+    pub fn have(path: &Path, mode: u32) -> io::Result<Self> {
+        match (Self::open(path), path.parent(), path.file_name()) {
+            (Err(error), Some(parent), Some(name)) if error.kind() == io::ErrorKind::NotFound => {
+                Self::have(parent, mode)?.have_dir(name, mode)
+            }
+            (opened, ..) => opened,
+        }
     }
 
     /// The directory of a path, with the path's last name: what is there is not looked at.
@@ -176,6 +190,13 @@ impl Dir {
         self.pin(name)?.metadata()
     }
 
+    /// A path to a name in this very directory, for calls that take no descriptor. It is good in
+    /// this process, as long as this is held.
+    #[must_use]
+    pub fn path_to(&self, name: &OsStr) -> PathBuf {
+        through(self.as_fd()).join(name)
+    }
+
     /// This directory's own.
     ///
     /// # Errors
@@ -225,6 +246,15 @@ impl Dir {
         Ok(renameat_with(self, single(name)?, with, single(other)?, RenameFlags::EXCHANGE)?)
     }
 
+    /// Gives what is held another name, in this directory.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn link(&self, held: &Pinned, name: &OsStr) -> io::Result<()> {
+        let flags = AtFlags::SYMLINK_FOLLOW;
+        Ok(rustix::fs::linkat(rustix::fs::CWD, held.path(), self, single(name)?, flags)?)
+    }
+
     /// Removes a name that is no directory; one that is not there is fine.
     ///
     /// # Errors
@@ -269,7 +299,20 @@ impl Dir {
     }
 }
 
+/// One that somebody else has opened.
+impl From<OwnedFd> for Dir {
+    fn from(dir: OwnedFd) -> Self {
+        Self(dir)
+    }
+}
+
 impl AsFd for Dir {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl AsFd for Pinned {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
@@ -282,6 +325,13 @@ impl Pinned {
     /// The system's.
     pub fn metadata(&self) -> io::Result<Metadata> {
         File::from(self.0.try_clone()?).metadata()
+    }
+
+    /// A path to this very file, for calls that take no descriptor. It is good in this process, as
+    /// long as this is held.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        through(self.0.as_fd())
     }
 
     /// Whether it is a socket.
@@ -316,6 +366,27 @@ pub fn give(fd: impl AsFd, owner: (Option<u32>, Option<u32>)) -> io::Result<()> 
     if rustix::process::geteuid().is_root() { own(fd, owner) } else { Ok(()) }
 }
 
+/// Gives what has a path to a user and group, a link itself if it is one; see [`give`].
+///
+/// # Errors
+/// As [`Dir::open`].
+pub fn give_to(path: &Path, uid: u32, gid: u32) -> io::Result<()> {
+    let (dir, name) = Dir::parent(path)?;
+    give(&dir.pin(&name)?.0, (Some(uid), Some(gid)))
+}
+
+/// A path as it is without links, followed as in [`Dir::holder`]. The last name may be missing.
+///
+/// # Errors
+/// As [`Dir::open`].
+pub fn real(path: &Path) -> io::Result<PathBuf> {
+    if !matches!(path.components().next_back(), Some(Component::Normal(_))) {
+        return std::fs::read_link(through(Dir::open(path)?.as_fd()));
+    }
+    let (dir, name) = Dir::holder(path)?;
+    Ok(std::fs::read_link(through(dir.as_fd()))?.join(name))
+}
+
 fn own(fd: impl AsFd, (uid, gid): (Option<u32>, Option<u32>)) -> io::Result<()> {
     let (uid, gid) = (uid.map(Uid::from_raw), gid.map(Gid::from_raw));
     Ok(chownat(fd, "", uid, gid, AtFlags::EMPTY_PATH)?)
@@ -332,7 +403,10 @@ fn through(fd: BorrowedFd<'_>) -> PathBuf {
 }
 
 /// A name that no other user can guess.
-fn unguessable(before: &OsStr) -> io::Result<OsString> {
+///
+/// # Errors
+/// `getrandom(2)`'s.
+pub fn unguessable(before: &OsStr) -> io::Result<OsString> {
     let mut random = [0_u8; 8];
     // SAFETY: getrandom(2) writes at most the bytes of the array.
     if unsafe { libc::getrandom(random.as_mut_ptr().cast(), random.len(), 0) } != 8 {
@@ -394,4 +468,4 @@ fn has_changed(error: &io::Error) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -11,34 +11,39 @@ use nix::unistd::{ForkResult, Gid, Pid, Uid, fork, setgid, setgroups, setuid};
 use super::*;
 
 /// A user that owns nothing on this machine.
-const UID: u32 = 65_533;
+pub(crate) const UID: u32 = 65_533;
 /// How often root works while the user exchanges names.
-const N_TRIES: usize = 300;
+pub(crate) const N_TRIES: usize = 300;
 
 /// Files that a removal gone astray finds.
 const N_OTHERS: usize = 100;
 
 /// A process of the user's that lets two names change places for as long as it lives.
-struct Exchanger(Pid);
+pub(crate) struct Exchanger(Pid);
 
 impl Exchanger {
-    fn of(dir: &Path, one: &str, other: &str) -> Self {
+    pub(crate) fn of(dir: &Path, one: &str, other: &str) -> Self {
         let held = Dir::open(dir).unwrap();
         let (one, other) = (OsStr::new(one), OsStr::new(other));
         let before = held.look(one).unwrap().ino();
-        // SAFETY: the child makes system calls and nothing else.
+        let exchanger = Self::doing(|| drop(held.exchange(one, &held, other)));
+        while held.look(one).is_ok_and(|meta| meta.ino() == before) {
+            std::thread::yield_now();
+        }
+        exchanger
+    }
+
+    /// Does it as the user, for as long as it lives.
+    pub(crate) fn doing(mut act: impl FnMut()) -> Self {
+        // SAFETY: the child makes system calls and allocates, which glibc lets it do; it starts no
+        // thread and returns to nobody.
         match unsafe { fork() }.unwrap() {
-            ForkResult::Parent { child } => {
-                while held.look(one).is_ok_and(|meta| meta.ino() == before) {
-                    std::thread::yield_now();
-                }
-                Self(child)
-            }
+            ForkResult::Parent { child } => Self(child),
             ForkResult::Child => {
                 let (uid, gid) = (Uid::from_raw(UID), Gid::from_raw(UID));
                 let is_user = setgroups(&[]).and(setgid(gid)).and(setuid(uid)).is_ok();
                 while is_user && nix::unistd::getppid().as_raw() > 1 {
-                    drop(held.exchange(one, &held, other));
+                    act();
                 }
                 // SAFETY: ends this process at once.
                 unsafe { libc::_exit(0) }
@@ -55,15 +60,15 @@ impl Drop for Exchanger {
 }
 
 /// Two directories: one of root's, and one of the user's.
-struct World {
+pub(crate) struct World {
     _dir: tempfile::TempDir,
-    roots: PathBuf,
-    users: PathBuf,
+    pub(crate) roots: PathBuf,
+    pub(crate) users: PathBuf,
 }
 
 impl World {
     /// Nothing without root: there is no other user then.
-    fn new() -> Option<Self> {
+    pub(crate) fn new() -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
             return None;
         }
@@ -79,17 +84,17 @@ impl World {
         Some(world)
     }
 
-    fn given(&self, path: &Path) {
+    pub(crate) fn given(&self, path: &Path) {
         std::os::unix::fs::lchown(path, Some(UID), Some(UID)).unwrap();
     }
 
     /// A link of the user's.
-    fn link(&self, name: &str, target: &Path) {
+    pub(crate) fn link(&self, name: &str, target: &Path) {
         symlink(target, self.users.join(name)).unwrap();
         self.given(&self.users.join(name));
     }
 
-    fn is_untouched(&self) -> bool {
+    pub(crate) fn is_untouched(&self) -> bool {
         let meta = fs::metadata(self.roots.join("secret")).unwrap();
         let whole = fs::read_to_string(self.roots.join("secret")).unwrap() == "secret";
         whole && (meta.uid(), meta.mode() & 0o7777) == (0, 0o600)

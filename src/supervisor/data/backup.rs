@@ -12,6 +12,7 @@ use crate::config::model::{Backup, Settings};
 use crate::core::exit::Exit;
 use crate::core::ids::{OpId, ReleaseId};
 use crate::keeper::protocol::To;
+use crate::os::beneath::Dir;
 use crate::os::{clock, fs};
 use crate::store::receipt::{self, Receipt, Rehearsed};
 use crate::store::{release, seal};
@@ -260,6 +261,9 @@ pub(crate) async fn copy(hand: &Hand<'_>, receipt: &mut Receipt) -> Result<Copie
     let checked = on_thread(move || Ok(receipt::check(&paths, &looked)));
     checked.await.map_err(DataError::at(&from))??;
     let dir = service.paths.scratch().join(&receipt.id);
+    // What its user may have put into one that a crash has left is no part of it.
+    let left = dir.clone();
+    on_thread(move || isolation::discard(&left)).await.map_err(DataError::at(&dir))?;
     hand.context.own_dir(&dir)?;
     let site = Site::Scratch { dir, means: isolation::means(service).await };
     let restored = match hand.driver().restore(&hand.context, &from, &site).await {
@@ -304,9 +308,10 @@ async fn drop_site(hand: &Hand<'_>, site: &Site) {
 /// database, so that a crash in between forgets neither.
 pub(crate) fn sweep(service: &Rc<Service>) {
     receipt::sweep(&service.paths);
-    let Ok(entries) = std::fs::read_dir(service.paths.scratch()) else { return };
+    let scratch = service.paths.scratch();
+    let Ok(names) = Dir::open(&scratch).and_then(|dir| dir.names()) else { return };
     let service = Rc::clone(service);
-    let left: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    let left: Vec<PathBuf> = names.into_iter().map(|name| scratch.join(name)).collect();
     if left.is_empty() {
         return;
     }

@@ -2,13 +2,15 @@
 //! and where the data is.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
 use crate::config::model::Settings;
 use crate::core::ids::ReleaseId;
-use crate::os::{fs, proc};
+use crate::os::beneath::{self, Dir};
+use crate::os::proc;
 use crate::supervisor::data::error::DataError;
 use crate::supervisor::data::site::Site;
 use crate::supervisor::service::Service;
@@ -81,15 +83,44 @@ impl Context<'_> {
 
     /// Gives what the driver's tools shall write into to the service's user.
     pub(crate) fn give(&self, path: &Path) -> io::Result<()> {
-        match self.settings.user.as_deref().and_then(proc::user) {
-            Some(user) => fs::give_to(path, user.uid, user.gid),
+        let (dir, name) = Dir::parent(path)?;
+        self.give_held(dir.pin(&name)?)
+    }
+
+    /// The same of what is held open.
+    pub(crate) fn give_held(&self, held: impl AsFd) -> io::Result<()> {
+        match self.owner() {
+            Some((user, group)) => beneath::give(held, (Some(user), Some(group))),
             None => Ok(()),
         }
     }
 
+    /// The service's user and group.
+    pub(crate) fn owner(&self) -> Option<(u32, u32)> {
+        let user = self.settings.user.as_deref().and_then(proc::user)?;
+        Some((user.uid, user.gid))
+    }
+
     /// A directory of the service's user, which no other user can read.
     pub(crate) fn own_dir(&self, dir: &Path) -> Result<(), DataError> {
-        fs::create_dir(dir, 0o700).and_then(|()| self.give(dir)).map_err(DataError::at(dir))
+        let own = || {
+            let (parent, name) = Dir::parent(dir)?;
+            let own = parent.have_dir(&name, 0o700)?;
+            own.set_mode(0o700)?;
+            self.give_held(&own)
+        };
+        own().map_err(DataError::at(dir))
+    }
+
+    /// A directory at or below one of the service's user, who owns all on the way to it.
+    pub(crate) fn own_below(&self, top: &Path, dir: &Path) -> io::Result<Dir> {
+        let mut at = Dir::open(top)?;
+        let below = dir.strip_prefix(top).map_err(|_| io::ErrorKind::InvalidInput)?;
+        for name in below {
+            at = at.have_dir(name, 0o755)?;
+            self.give_held(&at)?;
+        }
+        Ok(at)
     }
 
     /// What a program gets in its environment to work on a copy: variables of its settings in which
@@ -125,10 +156,9 @@ pub(crate) async fn on_thread<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
-/// A path without links; what is not there yet has those of its directory resolved.
+/// A path without links. A link that may not be followed stays in it: whoever opens it is refused.
 fn resolved(path: &Path) -> PathBuf {
-    let parent = || Some(path.parent()?.canonicalize().ok()?.join(path.file_name()?));
-    path.canonicalize().ok().or_else(parent).unwrap_or_else(|| path.to_owned())
+    beneath::real(path).unwrap_or_else(|_| path.to_owned())
 }
 
 /// A path below another; `.` is that one itself.

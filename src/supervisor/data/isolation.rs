@@ -7,12 +7,13 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use crate::config::model::Settings;
 use crate::core::ids::ReleaseId;
+use crate::os::beneath::{self, Dir};
 use crate::os::fs;
 use crate::os::isolate::{self, Isolation, Layer, Replaced};
 use crate::supervisor::data::context::{Context, Env, on_thread};
@@ -34,7 +35,7 @@ pub(crate) async fn means(service: &Rc<Service>) -> Means {
         fs::remove_tree(&dir)?;
         fs::create_dir(&dir, 0o700)?;
         let tried = isolate::attempt(&dir);
-        remove(&dir)?;
+        fs::remove_tree(&dir)?;
         Ok((tried, isolate::has_landlock()))
     });
     match tried.await {
@@ -128,13 +129,15 @@ fn common(context: &Context<'_>, dir: &Path) -> Done<Isolation> {
 
 /// A layer over a directory of the host; nothing over one that is not there.
 fn thrown_away(dir: &Path, n: usize, at: &Path) -> Done<Option<Layer>> {
-    let Ok(at) = at.canonicalize() else { return Ok(None) };
+    let Ok(at) = real(at) else { return Ok(None) };
     let upper = made(&work(dir).join(format!("written-{n}")))?;
-    let meta = at.metadata().map_err(DataError::at(&at))?;
     // Who may write there is who may write to what lies below.
-    fs::give_to(&upper, meta.uid(), meta.gid())
-        .and_then(|()| std::fs::set_permissions(&upper, meta.permissions()))
-        .map_err(DataError::at(&upper))?;
+    let like_below = || {
+        let (meta, upper) = (Dir::open(&at)?.metadata()?, Dir::open(&upper)?);
+        upper.give_to(meta.uid(), meta.gid())?;
+        upper.set_mode(meta.mode())
+    };
+    like_below().map_err(DataError::at(&upper))?;
     let own = made(&work(dir).join(format!("written-{n}-work")))?;
     Ok(Some(layer(&at, &upper, &own)))
 }
@@ -192,7 +195,11 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 }
 
 fn real(path: &Path) -> Done<PathBuf> {
-    path.canonicalize().map_err(DataError::at(path))
+    let real = || {
+        let real = beneath::real(path)?;
+        Dir::open(&real).map(|_| real)
+    };
+    real().map_err(DataError::at(path))
 }
 
 fn made(dir: &Path) -> Done<PathBuf> {
@@ -202,23 +209,39 @@ fn made(dir: &Path) -> Done<PathBuf> {
 
 fn temporary(dir: &Path, name: &str) -> Done<PathBuf> {
     let dir = made(&work(dir).join(name))?;
-    std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o1777))
-        .map_err(DataError::at(&dir))?;
+    Dir::open(&dir).and_then(|dir| dir.set_mode(0o1777)).map_err(DataError::at(&dir))?;
     Ok(dir)
 }
 
 /// Removes a copy and all that was made for it.
 pub(crate) fn discard(dir: &Path) -> io::Result<()> {
-    remove(&work(dir))?;
-    remove(dir)
+    fs::remove_tree(&work(dir))?;
+    fs::remove_tree(dir)
 }
 
-/// The kernel leaves a directory that nobody may enter, in each work directory of a layer.
-fn remove(dir: &Path) -> io::Result<()> {
-    let closed = std::fs::Permissions::from_mode(0o700);
-    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
-        drop(std::fs::set_permissions(entry.path().join("work"), closed.clone()));
+#[cfg(test)]
+mod tests {
+    use std::fs::{create_dir_all, metadata, set_permissions};
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn what_was_planted_in_a_copy_is_not_followed_when_it_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (outside, copy) = (dir.path().join("outside"), dir.path().join("copy"));
+        create_dir_all(&outside).unwrap();
+        set_permissions(&outside, PermissionsExt::from_mode(0o755)).unwrap();
+        for planted in [work(&copy).join("tmp"), copy.clone()] {
+            create_dir_all(&planted).unwrap();
+            std::os::unix::fs::symlink(&outside, planted.join("work")).unwrap();
+        }
+        // The kernel leaves one that nobody may enter.
+        let closed = work(&copy).join("shared-work/work");
+        create_dir_all(closed.join("work")).unwrap();
+        set_permissions(&closed, PermissionsExt::from_mode(0o000)).unwrap();
+        discard(&copy).unwrap();
+        assert_eq!(metadata(&outside).unwrap().permissions().mode() & 0o777, 0o755);
+        assert!(!copy.exists() && !work(&copy).exists());
     }
-    drop(std::fs::set_permissions(dir.join("work"), closed));
-    fs::remove_tree(dir)
 }

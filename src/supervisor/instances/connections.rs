@@ -50,7 +50,7 @@ pub(crate) fn of_instances(service: &Service, instances: &[Rc<Instance>]) -> usi
         if let Listener::Door(door) = listener {
             let slots: BTreeSet<_> =
                 instances.iter().filter_map(|instance| instance.slots.get(index)).collect();
-            paths.extend(slots.into_iter().map(|id| door.borrow().path_of(*id)));
+            paths.extend(slots.into_iter().filter_map(|id| door.borrow().bound_path(*id)));
         }
     }
     listen::n_connections(&ports, &inodes) + local::n_connections(&paths, &inodes)

@@ -14,7 +14,7 @@ use crate::core::drain::{Drain, Effect, Event, Phase, Times};
 use crate::core::duty::Duty;
 use crate::core::ids::SlotId;
 use crate::keeper::protocol::{ChildId, Reach};
-use crate::os::clock;
+use crate::os::{clock, local};
 use crate::supervisor::instances::connections;
 use crate::supervisor::processes::keeper_client::Signalled;
 use crate::supervisor::processes::log_files;
@@ -316,13 +316,13 @@ pub(crate) async fn dismiss(service: &Rc<Service>, crew: &Rc<Crew>) {
 
 async fn let_go_of(service: &Rc<Service>, crew: &Crew, instance: &Instance) {
     if let Some(BackendAddress::Socket(path)) = &instance.place {
-        drop(std::fs::remove_file(path));
+        drop(local::remove(path));
     }
     if let Some(pump) = instance.pump.take() {
         pump.abort();
         let path = service.paths.fifo(crew.generation, instance.index);
         log_files::drain(&path, instance.index.0, &service.logs.writer(crew.release));
-        drop(std::fs::remove_file(path));
+        drop(local::remove(&path));
     }
     let name = child_spec::output_name(service, crew.generation, instance.index);
     if let Err(error) = service.link().forget(name).await {

@@ -9,6 +9,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::rc::Rc;
 
+use crate::os::beneath::Dir;
 use crate::os::{fs, proc, ready};
 use crate::supervisor::service::Service;
 
@@ -39,14 +40,12 @@ pub(crate) async fn open(service: &Rc<Service>, kept: Option<OwnedFd>) -> io::Re
 }
 
 fn bind(path: &Path) -> io::Result<OwnedFd> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+    let (run, name) = Dir::parent(path)?;
+    run.remove_file(&name)?;
     let socket = UnixDatagram::bind(path)?;
     socket.set_nonblocking(true)?;
     rustix::net::sockopt::set_socket_passcred(&socket, true)?;
-    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+    run.pin(&name)?.set_mode(0o600)?;
     Ok(socket.into())
 }
 

@@ -8,7 +8,8 @@ use crate::config::model::{Handoff, Listen, Settings};
 use crate::core::duty::Duty;
 use crate::core::ids::{Generation, InstanceIndex, ReleaseId};
 use crate::keeper::protocol::LaunchSpec;
-use crate::os::{fs, proc};
+use crate::os::beneath::Dir;
+use crate::os::{fs, local, proc};
 use crate::supervisor::instances::restarter;
 use crate::supervisor::instances::retire;
 use crate::supervisor::processes::child_tag::{Label, Role};
@@ -128,9 +129,9 @@ fn place_of(
         return Ok(None);
     }
     if backend_address::wants_socket(&crew.settings) {
-        std::fs::create_dir_all(service.paths.sockets())?;
+        let sockets = Dir::have(&service.paths.sockets(), 0o755)?;
         if let Some(user) = crew.settings.user.as_deref().and_then(proc::user) {
-            fs::give_to(&service.paths.sockets(), user.uid, user.gid)?;
+            sockets.give_to(user.uid, user.gid)?;
         }
         return Ok(Some(BackendAddress::Socket(service.paths.own_socket(crew.generation, index))));
     }
@@ -151,7 +152,7 @@ pub(crate) async fn launch(
         service.slots.refit(&instance.slots).await?;
     }
     if let Some(BackendAddress::Socket(path)) = &instance.place {
-        drop(std::fs::remove_file(path));
+        drop(local::remove(path));
     }
     let output = output_of(service, crew, instance).await?;
     let spec = child_spec::spec_of(service, crew, instance, output)?;

@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use crate::core::ids::SlotId;
+use crate::os::beneath::Dir;
 use crate::os::listen::{self, SlotState};
 use crate::os::local::{self, Access, Occupant};
 use crate::supervisor::sockets::listener::ListenerError;
@@ -42,6 +43,12 @@ impl Door {
         local::slot_path(&self.public, &id.to_string())
     }
 
+    /// The path that a slot's connections are reported with.
+    #[must_use]
+    pub fn bound_path(&self, id: SlotId) -> Option<PathBuf> {
+        self.slots.get(&id).and_then(local::bound_path)
+    }
+
     /// Takes over slots from the supervisor before; where the path leads, the file system knows.
     pub fn adopt(&mut self, slots: Vec<(SlotId, OwnedFd)>) {
         self.slots = slots.into_iter().collect();
@@ -59,7 +66,7 @@ impl Door {
         let system = |error| self.system(error);
         if self.slots.is_empty() {
             if let Some(parent) = self.public.parent() {
-                std::fs::create_dir_all(parent).map_err(system)?;
+                Dir::have(parent, 0o755).map_err(system)?;
             }
             match local::occupant(&self.public).map_err(system)? {
                 Occupant::Free => {}
@@ -167,7 +174,7 @@ impl Door {
         let own = self.ids().into_iter().map(|id| self.path_of(id));
         let paths: Vec<PathBuf> = own.chain(ours.then(|| self.public.clone())).collect();
         for path in paths {
-            drop(std::fs::remove_file(path));
+            drop(local::remove(&path));
         }
         self.slots.clear();
         self.target = None;

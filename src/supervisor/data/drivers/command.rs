@@ -7,6 +7,7 @@ use std::path::Path;
 
 use crate::config::backup::command::Command;
 use crate::keeper::protocol::End;
+use crate::os::beneath::Dir;
 use crate::supervisor::data::context::{Context, Env};
 use crate::supervisor::data::driver::{Counts, Done, Driver};
 use crate::supervisor::data::error::{DataError, NO_DATA};
@@ -51,7 +52,7 @@ async fn run(context: &Context<'_>, name: &str, words: &[String], site: &Site, e
 }
 
 fn is_empty(dir: &Path) -> bool {
-    std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none())
+    Dir::open(dir).and_then(|dir| dir.names()).is_ok_and(|names| names.is_empty())
 }
 
 fn variable(dir: &Path) -> (String, String) {

@@ -1,12 +1,13 @@
 //! A tree of files: copied file by file. It is as consistent as its writers leave it: what changed
 //! while it was copied is copied again, a few times; then it is an error.
 
-use std::fs::{self, Metadata};
+use std::fs::Metadata;
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::config::backup::files::Files;
+use crate::os::beneath::Dir;
 use crate::os::fs as durable;
 use crate::supervisor::data::context::{Context, on_thread};
 use crate::supervisor::data::driver::{Counts, Done, Driver, Place};
@@ -66,7 +67,7 @@ impl Driver for Files {
 /// Puts a copy of one tree in the place of another.
 fn replace(from: &Path, to: &Path) -> io::Result<()> {
     if let Some(parent) = to.parent() {
-        fs::create_dir_all(parent)?;
+        Dir::have(parent, 0o755)?;
     }
     let beside = beside(to, "restored");
     let before = beside.with_extension("before");
@@ -75,12 +76,18 @@ fn replace(from: &Path, to: &Path) -> io::Result<()> {
     durable::sync_all_of(&beside)?;
     // Two renames: between them, the previous data is under its other name.
     durable::remove_tree(&before)?;
-    match fs::rename(to, &before) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    fs::rename(&beside, to)?;
+    rename(to, &before)?;
+    rename(&beside, to)?;
     durable::remove_tree(&before)
+}
+
+/// One name of a directory to another; one that is not there is fine.
+fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    let (dir, name) = Dir::parent(from)?;
+    match dir.rename(&name, &dir, to.file_name().unwrap_or_default()) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        renamed => renamed,
+    }
 }
 
 fn beside(path: &Path, suffix: &str) -> PathBuf {
@@ -95,14 +102,12 @@ type Stamp = (i64, i64, u64, i64, i64, u64);
 /// Every plain file with its stamp, by path.
 fn stamps(dir: &Path) -> io::Result<Vec<(PathBuf, Stamp)>> {
     let mut stamps = Vec::new();
-    for entry in entries(dir)? {
-        let meta = fs::symlink_metadata(&entry)?;
-        if meta.is_dir() {
-            stamps.extend(self::stamps(&entry)?);
-        } else if meta.is_file() {
-            stamps.push((entry, stamp(&meta)));
+    Dir::open(dir)?.walk(&mut |met| {
+        if met.meta.is_file() {
+            stamps.push((met.path.to_owned(), stamp(met.meta)));
         }
-    }
+        Ok(())
+    })?;
     Ok(stamps)
 }
 
@@ -111,71 +116,29 @@ fn stamp(meta: &Metadata) -> Stamp {
     (meta.mtime(), meta.mtime_nsec(), meta.len(), changed.0, changed.1, meta.ino())
 }
 
-fn entries(dir: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut paths = Vec::new();
-    for entry in fs::read_dir(dir)? {
-        paths.push(entry?.path());
-    }
-    paths.sort();
-    Ok(paths)
-}
-
-/// Copies a directory with modes, owners and symlinks. Sockets, pipes and devices are no data.
+/// Copies a directory as it is. Sockets, pipes and devices are no data.
 fn copy(from: &Path, to: &Path) -> io::Result<()> {
-    fs::create_dir(to)?;
-    for entry in entries(from)? {
-        let target = to.join(entry.file_name().unwrap_or_default());
-        let meta = match fs::symlink_metadata(&entry) {
-            // It was removed meanwhile: the stamps show it.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            meta => meta?,
-        };
-        if meta.is_dir() {
-            copy(&entry, &target)?;
-        } else if meta.is_symlink() {
-            std::os::unix::fs::symlink(fs::read_link(&entry)?, &target)?;
-        } else if meta.is_file() {
-            match fs::copy(&entry, &target) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                copied => copied?,
-            };
-            own(&target, &meta)?;
-        }
-    }
-    let meta = fs::metadata(from)?;
-    own(to, &meta)
-}
-
-fn own(path: &Path, meta: &Metadata) -> io::Result<()> {
-    // The owner first: to change it takes special bits of the mode away.
-    match durable::give_to(path, meta.uid(), meta.gid()) {
-        // Without root everything is our own anyway.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
-        given => given?,
-    }
-    fs::set_permissions(path, fs::Permissions::from_mode(meta.mode() & 0o7777))
+    let (parent, name) = Dir::parent(to)?;
+    Dir::open(from)?.copy_to(&parent, &name).map(drop)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
-    fn a_tree_is_copied_with_its_modes_and_links() {
+    fn a_copy_of_a_tree_shows_that_the_tree_has_changed() {
         let dir = tempfile::tempdir().unwrap();
-        let from = dir.path().join("from");
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
         fs::create_dir_all(from.join("sub")).unwrap();
         fs::write(from.join("sub/a"), "x").unwrap();
-        fs::set_permissions(from.join("sub/a"), fs::Permissions::from_mode(0o640)).unwrap();
-        std::os::unix::fs::symlink("sub/a", from.join("link")).unwrap();
-        let to = dir.path().join("to");
+        let before = stamps(&from).unwrap();
         copy(&from, &to).unwrap();
-        assert_eq!(fs::read_to_string(to.join("link")).unwrap(), "x");
-        assert!(fs::symlink_metadata(to.join("link")).unwrap().is_symlink());
-        assert_eq!(fs::metadata(to.join("sub/a")).unwrap().mode() & 0o777, 0o640);
-        // Independent files: a write here is not seen there.
+        assert_eq!(stamps(&from).unwrap(), before);
         fs::write(from.join("sub/a"), "y").unwrap();
         assert_eq!(fs::read_to_string(to.join("sub/a")).unwrap(), "x");
-        assert_ne!(stamps(&from).unwrap(), stamps(&to).unwrap());
+        assert_ne!(stamps(&from).unwrap(), before);
     }
 }

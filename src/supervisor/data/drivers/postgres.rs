@@ -7,6 +7,7 @@ use std::path::Path;
 use crate::config::backup::postgres::Postgres;
 use crate::config::model::Settings;
 use crate::keeper::protocol::To;
+use crate::os::beneath;
 use crate::supervisor::data::context::{Context, Env};
 use crate::supervisor::data::driver::{Counts, Done, Driver};
 use crate::supervisor::data::drivers::postgres_guard;
@@ -118,7 +119,7 @@ async fn replace(context: &Context<'_>, url: &Url, from: &Path) -> Done {
     fill(context, url, from, &beside).await?;
     let swap = swap(&url.database, &beside);
     psql(context, url, "postgres", "replacing the live database", &swap).await?;
-    std::fs::remove_dir_all(&mark).map_err(DataError::at(&mark))
+    beneath::remove_tree(&mark).map_err(DataError::at(&mark))
 }
 
 /// A new database with what a dump holds.

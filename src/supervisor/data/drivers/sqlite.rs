@@ -2,10 +2,11 @@
 //! that it is of one moment and comes to an end however much is written meanwhile (without the
 //! transaction every write by another process begins the copy again).
 
-use std::path::{Path, PathBuf};
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
 
 use crate::config::backup::sqlite::Sqlite;
-use crate::os::fs;
+use crate::os::beneath::{self, Dir};
 use crate::supervisor::data::context::{Context, on_thread};
 use crate::supervisor::data::driver::{Counts, Done, Driver, Place};
 use crate::supervisor::data::drivers::sql_answer;
@@ -43,7 +44,8 @@ impl Driver for Sqlite {
             return Err(DataError::NoTables { path: live });
         }
         let mut start = [0; MAGIC.len()];
-        let read = std::fs::File::open(&copy)
+        let read = Dir::open(dir)
+            .and_then(|dir| dir.file(COPY))
             .and_then(|mut file| std::io::Read::read_exact(&mut file, &mut start));
         match read {
             Ok(()) if start == MAGIC => Ok(()),
@@ -55,31 +57,12 @@ impl Driver for Sqlite {
         let to = context.path(site, &self.path);
         let from = from.join(COPY);
         let system = DataError::at(&to);
-        if let Some(parent) = to.parent() {
-            own_dirs(context, site, parent).map_err(&system)?;
+        if let (Site::Scratch { dir, .. }, Some(parent)) = (site, to.parent()) {
+            context.own_below(dir, parent).map_err(&system)?;
         }
-        let beside = named(&to, ".restored");
-        let (copy, live) = (beside.clone(), to.clone());
-        let copied = on_thread(move || {
-            std::fs::copy(&from, &copy)?;
-            if let Ok(meta) = live.metadata() {
-                std::fs::set_permissions(&copy, meta.permissions())?;
-            }
-            std::fs::File::open(&copy)?.sync_all()
-        });
-        copied.await.map_err(&system)?;
-        context.give(&beside).map_err(&system)?;
-        // A journal that belongs to the database before would be played into this one.
-        for suffix in ["-wal", "-shm", "-journal"] {
-            match std::fs::remove_file(named(&to, suffix)) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(system(error));
-                }
-                _ => {}
-            }
-        }
-        std::fs::rename(&beside, &to).map_err(&system)?;
-        to.parent().map_or(Ok(()), fs::sync_dir).map_err(&system)
+        let owner = context.owner();
+        let live = to.clone();
+        on_thread(move || put(&from, &live, owner)).await.map_err(&system)
     }
 
     async fn inspect(&self, context: &Context<'_>, site: &Site) -> Done<Counts> {
@@ -107,22 +90,76 @@ impl Driver for Sqlite {
     }
 }
 
-/// Directories of a copy belong to the service's user.
-fn own_dirs(context: &Context<'_>, site: &Site, dir: &Path) -> std::io::Result<()> {
-    let Site::Scratch { dir: top, .. } = site else { return Ok(()) };
-    std::fs::create_dir_all(dir)?;
-    let mut below = dir.ancestors().take_while(|above| above.starts_with(top));
-    below.try_for_each(|above| context.give(above))
+/// Puts a copy of a file in the place of another, durably, with that one's mode. It is written to a
+/// name that is new and cannot be guessed, and given away before it has the name that is known.
+fn put(from: &Path, to: &Path, owner: Option<(u32, u32)>) -> std::io::Result<()> {
+    let (backup, copy) = Dir::parent(from)?;
+    let (dir, name) = Dir::holder(to)?;
+    let (made, file) = dir.create_unguessable(&joined(&joined(".".as_ref(), &name), "."), 0o600)?;
+    let filled = || {
+        beneath::fill(&file, &backup.file(&copy)?)?;
+        if let Ok(live) = dir.file(&name) {
+            file.set_permissions(live.metadata()?.permissions())?;
+        }
+        if let Some((user, group)) = owner {
+            beneath::give(&file, (Some(user), Some(group)))?;
+        }
+        file.sync_all()?;
+        // A journal that belongs to the database before would be played into this one.
+        for suffix in ["-wal", "-shm", "-journal"] {
+            dir.remove_file(&joined(&name, suffix))?;
+        }
+        dir.rename(&made, &dir, &name)?;
+        dir.sync()
+    };
+    filled().inspect_err(|_| drop(dir.remove_file(&made)))
 }
 
-fn named(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    PathBuf::from(name)
+fn joined(name: &OsStr, ending: impl AsRef<OsStr>) -> OsString {
+    let mut name = name.to_owned();
+    name.push(ending);
+    name
 }
 
 async fn sqlite(context: &Context<'_>, name: &str, file: &Path, script: String) -> Done<String> {
     let file = file.to_string_lossy();
     let words = ["sqlite3", "-batch", "-bail", "-noheader", "-list", file.as_ref()];
     context.run(name, &words, Vec::new(), Some(script)).await.map(|ended| ended.output)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::os::beneath::tests::{UID, World};
+
+    #[test]
+    fn a_restore_writes_through_nothing_that_its_user_planted() {
+        let Some(world) = World::new() else { return };
+        let secret = world.roots.join("secret");
+        for name in [COPY, "app.db", "app.db.restored", ".app.db.restored", "app.db-wal"] {
+            world.link(name, &secret);
+        }
+        world.link("moved", &world.roots);
+        std::fs::write(world.roots.join(COPY), "data").unwrap();
+        let (from, owner) = (world.roots.join(COPY), Some((UID, UID)));
+        // The name is a link to root's file; the directory is one to root's directory; and the
+        // backup itself was exchanged.
+        for (from, to) in [
+            (&from, world.users.join("app.db")),
+            (&from, world.users.join("moved/app.db")),
+            (&world.users.join(COPY), world.users.join("new.db")),
+        ] {
+            assert!(put(from, &to, owner).is_err(), "{}", to.display());
+        }
+        let to = world.users.join("live.db");
+        for suffix in [".restored", "-wal", "-journal"] {
+            world.link(&format!("live.db{suffix}"), &secret);
+        }
+        put(&from, &to, owner).unwrap();
+        assert_eq!(std::fs::read_to_string(&to).unwrap(), "data");
+        assert!(std::fs::symlink_metadata(world.users.join("live.db-wal")).is_err());
+        assert!(world.is_untouched() && !world.roots.join("app.db").exists());
+        let left = std::fs::read_dir(&world.users).unwrap().flatten();
+        assert_eq!(left.filter(|e| e.file_name().len() > 18).count(), 0, "no copy is left");
+    }
 }
