@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on must stop")]
 
 mod arrows;
+mod beneath;
 mod code;
 mod docs;
 mod graph;
@@ -66,6 +67,13 @@ fn every_room_says_what_it_must_never_do() {
 #[test]
 fn what_an_operation_owns_is_passed_nowhere_whole() {
     complain(&source(&["src/supervisor"]), job::complaints);
+}
+
+#[test]
+fn no_path_is_followed_where_another_user_may_exchange_it() {
+    let files = source(beneath::ROOMS);
+    complain(&files, beneath::complaints);
+    assert_eq!(beneath::unused(&files), [""; 0]);
 }
 
 #[test]

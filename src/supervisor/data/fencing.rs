@@ -15,7 +15,7 @@ use crate::config::model::{Endpoint, RehearseConnect};
 use crate::keeper::protocol::{Door, Fence, Otherwise, To};
 use crate::os::fence::{Destination, Passage};
 use crate::os::isolate::Isolation;
-use crate::os::{addresses, call_filter, diag, proc};
+use crate::os::{addresses, beneath, call_filter, diag, proc};
 use crate::supervisor::data::backup::{Copied, Hand};
 use crate::supervisor::data::error::DataError;
 use crate::supervisor::data::relay::Relay;
@@ -213,7 +213,7 @@ async fn addresses_of(endpoint: &Endpoint) -> io::Result<Vec<To>> {
     match endpoint {
         // Programs may name it by its own path or by a link's.
         Endpoint::Unix(path) => {
-            let real = path.canonicalize().unwrap_or_else(|_| path.clone());
+            let real = beneath::real(path).unwrap_or_else(|_| path.clone());
             Ok([path.clone(), real].map(To::Unix).into())
         }
         Endpoint::Host(host, port) => {

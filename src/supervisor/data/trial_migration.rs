@@ -9,6 +9,7 @@ use crate::core::exit::Exit;
 use crate::core::ids::ReleaseId;
 use crate::core::operation::machine::Succession;
 use crate::core::refused_write;
+use crate::os::beneath::Dir;
 use crate::os::clock;
 use crate::store::receipt::Receipt;
 use crate::store::release;
@@ -62,10 +63,10 @@ pub(crate) async fn backup(
 /// Whether a command that made no backup is explained by a `shared/` with nothing in it. Its data may
 /// be elsewhere, so that this is no reason to migrate.
 fn is_blank(service: &Service, candidate: &Candidate, why: &DataError) -> bool {
-    let shared = std::fs::read_dir(service.paths.shared());
+    let shared = Dir::open(&service.paths.shared()).and_then(|shared| shared.names());
     let settings = release::settings(&service.paths, candidate.release);
     matches!(why, DataError::Command { .. })
-        && shared.is_ok_and(|mut entries| entries.next().is_none())
+        && shared.is_ok_and(|names| names.is_empty())
         && settings.is_ok_and(|settings| settings.migrate.is_none())
 }
 

@@ -21,7 +21,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::keeper::protocol::{Door, Via};
-use crate::os::{diag, proc};
+use crate::os::{diag, local, proc};
 use crate::supervisor::sockets::stream::Stream;
 
 pub(crate) use self::session::Server;
@@ -112,7 +112,7 @@ impl Relay {
     /// # Errors
     /// The system's.
     pub(crate) fn listen_at(&mut self, path: &Path, server: Server) -> io::Result<Via> {
-        drop(std::fs::remove_file(path));
+        drop(local::remove(path));
         let listener = UnixListener::bind(path)?;
         self.paths.push(path.to_owned());
         let hub = Rc::clone(&self.hub);
@@ -140,7 +140,7 @@ impl Drop for Relay {
             task.abort();
         }
         for path in &self.paths {
-            drop(std::fs::remove_file(path));
+            drop(local::remove(path));
         }
     }
 }

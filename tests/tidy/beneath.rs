@@ -1,0 +1,96 @@
+//! Where root works in directories that other users can write to, no function of the standard
+//! library that follows a path is used: `os::beneath` does it by descriptors.
+
+use super::File;
+use super::code::has_word;
+use super::paths::without_tests;
+
+/// Where such directories are worked in, or what is taken for their paths.
+pub const ROOMS: &[&str] =
+    &["src/supervisor/data", "src/supervisor/instances", "src/supervisor/sockets", "src/store"];
+
+/// Each follows its path anew.
+const FOLLOWING: &[&str] = &[
+    "File::open",
+    "File::create",
+    "File::options",
+    "OpenOptions",
+    "read_dir",
+    "canonicalize",
+    "chown",
+    "lchown",
+    "create_dir_all",
+    "remove_dir_all",
+    "fs::copy",
+    "fs::hard_link",
+    "fs::metadata",
+    "fs::read",
+    "fs::read_link",
+    "fs::read_to_string",
+    "fs::remove_dir",
+    "fs::remove_file",
+    "fs::rename",
+    "fs::set_permissions",
+    "fs::symlink_metadata",
+    "fs::write",
+];
+
+/// Files that may, with the reason: what they work in belongs to Halley alone.
+const EXCEPTIONS: &[(&str, &str)] = &[
+    ("src/store/archive.rs", "an archive in incoming/"),
+    ("src/store/history.rs", "the history, in the root"),
+    ("src/store/intake.rs", "incoming/ and staging/; a tree that comes in is read by descriptors"),
+    ("src/store/journal.rs", "ops/ and the reserve"),
+    ("src/store/layout.rs", "the names in a directory of the root"),
+    ("src/store/migration.rs", "ops/"),
+    ("src/store/outbox.rs", "the outbox, in the root"),
+    ("src/store/receipt.rs", "backups/ and the receipts in it; data/ is read by descriptors"),
+    ("src/store/release.rs", "meta/"),
+    ("src/store/restoration.rs", "the service's own directory"),
+    ("src/store/seal.rs", "sealing a tree in staging/; other trees are read by descriptors"),
+    ("src/store/state.rs", "the service's own directory"),
+    ("src/store/trial.rs", "the service's own directory"),
+    ("src/supervisor/sockets/backend_address.rs", "/proc"),
+];
+
+/// Functions that follow a path where none may.
+pub fn complaints(file: &File) -> Vec<String> {
+    let is_excepted = EXCEPTIONS.iter().any(|(path, _)| *path == file.path);
+    if is_excepted { Vec::new() } else { following(file) }
+}
+
+/// Exceptions that no file needs.
+pub fn unused(files: &[File]) -> Vec<String> {
+    let needs =
+        |path: &str| files.iter().any(|file| file.path == path && !following(file).is_empty());
+    let idle = EXCEPTIONS.iter().filter(|(path, _)| !needs(path));
+    idle.map(|(path, _)| format!("{path} follows no path")).collect()
+}
+
+fn following(file: &File) -> Vec<String> {
+    let mut found = Vec::new();
+    for (index, line) in without_tests(file.code.text()).lines().enumerate() {
+        let here = FOLLOWING.iter().filter(|word| has_word(line, word));
+        found.extend(here.map(|word| {
+            format!("{}: {word} follows a path: another user may exchange it", index + 1)
+        }));
+    }
+    found
+}
+
+#[test]
+fn a_function_that_follows_a_path_is_seen() {
+    let files = super::example(&[
+        ("src/supervisor/data/a.rs", "fn f() { std::fs::copy(a, b); }"),
+        ("src/supervisor/data/b.rs", "use std::fs;\nfn f() { fs::rename(a, b) }"),
+        ("src/supervisor/data/c.rs", "fn f() { dir.rename(a, b); fs::copy_tree(a) } // fs::copy"),
+        ("src/supervisor/data/d.rs", "mod tests {\n fn f() { std::fs::write(a, b) }\n}"),
+        ("src/store/journal.rs", "fn f() { File::open(a) }"),
+    ]);
+    let found: Vec<_> = files.iter().map(complaints).collect();
+    let n_found: Vec<_> = found.iter().map(Vec::len).collect();
+    assert_eq!(n_found, [1, 1, 0, 0, 0], "{found:?}");
+    assert!(found[1][0].starts_with("2: fs::rename follows a path"), "{found:?}");
+    let unused = unused(&files);
+    assert_eq!(unused.len(), EXCEPTIONS.len() - 1, "{unused:?}");
+}
