@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::cli::{Common, Own, exit, out};
+use crate::cli::verb::{Common, Own};
+use crate::cli::{exit, out};
 use crate::config;
 use crate::core::exit::Exit;
 use crate::os;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::cli::Own;
+use crate::cli::verb::Own;
 use crate::demo;
 
 /// Show a release and a rollback under load, on real processes

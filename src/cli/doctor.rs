@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::json;
 
-use crate::cli::{Common, Own, exit, out};
+use crate::cli::verb::{Common, Own};
+use crate::cli::{exit, out};
 use crate::config;
 use crate::config::model::{Config, Listen};
 use crate::core::exit::Exit;

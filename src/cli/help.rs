@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::api::Trouble;
-use crate::cli::{Own, command, exit, markdown, out, pager};
+use crate::cli::verb::Own;
+use crate::cli::{command, exit, markdown, out, pager};
 use crate::config;
 use crate::core::exit::Exit;
 use crate::docs::{TOPICS, Topic};

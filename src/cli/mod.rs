@@ -32,29 +32,16 @@ mod start;
 mod status;
 mod stop;
 mod thaw;
+mod verb;
 mod watch;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{ArgMatches, Args, Command, FromArgMatches};
+use clap::{ArgMatches, Args as _, Command, FromArgMatches as _};
 
-use crate::api;
 use crate::cli::client::Stay;
+use crate::cli::verb::{Ask, Common, Own};
 use crate::core::exit::Exit;
-
-/// A verb that asks the supervisor one thing and shows the answer. The doc comment on the type is
-/// its help.
-pub trait Ask: Args {
-    /// What it asks.
-    fn request(self) -> api::Verb;
-}
-
-/// A verb that does more than ask, or something else.
-pub trait Own: Args {
-    /// Does it.
-    fn perform(self) -> ExitCode;
-}
 
 /// Every verb, in the order of the help.
 const VERBS: &[Row] = &[
@@ -102,17 +89,6 @@ const fn asks<V: Ask>(name: &'static str) -> Row {
 const fn own<V: Own>(name: &'static str) -> Row {
     let perform = |matches: &ArgMatches| Ok(V::from_arg_matches(matches)?.perform());
     Row { name, arguments: V::augment_args, perform }
-}
-
-// What every verb takes that talks to the supervisor. A doc comment would become the verb's help.
-#[derive(Debug, Args)]
-pub(crate) struct Common {
-    /// Configuration file [default: $HALLEY_CONFIG, else /etc/halley/halley.toml]
-    #[arg(long, value_name = "FILE", global = true)]
-    config: Option<PathBuf>,
-    /// Print JSON, one object a line, the result last
-    #[arg(long, global = true)]
-    json: bool,
 }
 
 /// The command line as a whole.

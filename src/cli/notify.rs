@@ -3,7 +3,7 @@
 use clap::Args;
 
 use crate::api::{self, Verb};
-use crate::cli::Ask;
+use crate::cli::verb::Ask;
 
 /// Send a test notification
 #[derive(Debug, Args)]

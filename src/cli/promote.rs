@@ -3,7 +3,7 @@
 use clap::Args;
 
 use crate::api::{self, Verb};
-use crate::cli::Ask;
+use crate::cli::verb::Ask;
 
 /// End a canary step, a bake or a hold as a success
 #[derive(Debug, Args)]

@@ -10,7 +10,8 @@ use clap::Args;
 
 use crate::api::{self, Part, Trouble, Verb};
 use crate::cli::client::{self, Stay};
-use crate::cli::{Common, Own, render};
+use crate::cli::render;
+use crate::cli::verb::{Common, Own};
 use crate::core::exit::Exit;
 use crate::core::ids::ServiceName;
 use crate::os::scm;

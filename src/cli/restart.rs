@@ -3,7 +3,7 @@
 use clap::Args;
 
 use crate::api::{self, Verb};
-use crate::cli::Ask;
+use crate::cli::verb::Ask;
 
 /// Replace the processes by new ones of the same release, without losing a connection
 #[derive(Debug, Args)]

@@ -6,7 +6,8 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::api::Trouble;
-use crate::cli::{Common, Own, exit, out};
+use crate::cli::verb::{Common, Own};
+use crate::cli::{exit, out};
 use crate::config;
 use crate::core::exit::Exit;
 use crate::keeper::Setup;

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use crate::api::{self, Verb};
-use crate::cli::Ask;
+use crate::cli::verb::Ask;
 
 /// Stop a service; it stays down, also after a reboot
 #[derive(Debug, Args)]

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use crate::api::{self, Verb};
-use crate::cli::Ask;
+use crate::cli::verb::Ask;
 
 /// Allow releases again
 #[derive(Debug, Args)]

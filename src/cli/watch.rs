@@ -6,7 +6,8 @@ use clap::Args;
 
 use crate::api::{self, Verb};
 use crate::cli::client::{self, Stay};
-use crate::cli::{Common, Own, exit, out};
+use crate::cli::verb::{Common, Own};
+use crate::cli::{exit, out};
 use crate::core::exit::Exit;
 
 /// Follow an operation to its result

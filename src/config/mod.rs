@@ -26,6 +26,7 @@ pub mod size;
 mod across;
 mod check;
 mod data;
+mod document;
 mod hooks;
 mod kinds;
 mod notify;
@@ -39,9 +40,6 @@ mod takeover;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-
-use toml::Spanned;
-use toml::de::DeTable;
 
 use crate::core::kernel::Kernel;
 
@@ -144,7 +142,7 @@ struct Reading {
 
 impl Reading {
     fn file(&mut self, path: &Path, read: impl FnOnce(&Section<'_>) -> Vec<Draft>) {
-        let text = match read_text(path) {
+        let text = match document::read(path) {
             Ok(text) => text,
             Err(problem) => {
                 self.problems.push(problem);
@@ -153,7 +151,7 @@ impl Reading {
             }
         };
         let report = Report::new(path, &text).of_sections(KEYS);
-        let table = parse(&text, &report);
+        let table = document::parse(&text, &report);
         let top = Section::of("", &(0..0), table.get_ref(), sections::TOP, &report);
         let drafts = read(&top);
         if report.has_syntax_errors() {
@@ -186,30 +184,6 @@ impl Reading {
         files.sort();
         files
     }
-}
-
-/// The table of a text. What is not TOML is reported, and the rest is read as far as possible.
-fn parse<'a>(text: &'a str, report: &Report<'_>) -> Spanned<DeTable<'a>> {
-    let (table, errors) = DeTable::parse_recoverable(text);
-    for error in errors {
-        report.add_syntax_error(&error.span().unwrap_or(0..0), error.message());
-    }
-    table
-}
-
-fn read_text(path: &Path) -> Result<String, Problem> {
-    let bytes = fs::read(path).map_err(|error| {
-        let problem = Problem::of_file(path, error.to_string());
-        match error.kind() {
-            ErrorKind::NotFound => problem.hint("use another file with --config or HALLEY_CONFIG"),
-            _ => problem,
-        }
-    })?;
-    String::from_utf8(bytes).map_err(|error| {
-        let n_good = error.utf8_error().valid_up_to();
-        let n_lines = error.as_bytes()[..n_good].iter().filter(|&&byte| byte == b'\n').count();
-        Problem { line: Some(n_lines + 1), ..Problem::of_file(path, "is not UTF-8") }
-    })
 }
 
 /// Editors leave `.web.toml.swp` and the like.

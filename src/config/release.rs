@@ -10,7 +10,7 @@ use super::model::{ReleaseKey, Settings};
 use super::problem::{Problem, Report};
 use super::raw::Section;
 use super::sections::{KEYS, RELEASE};
-use super::{data, health, hooks, parse, settings};
+use super::{data, document, health, hooks, settings};
 
 /// The settings a release runs with.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,7 +36,7 @@ pub fn overlay(
     text: &str,
 ) -> Result<Overlay, Vec<Problem>> {
     let report = Report::new(file, text).of_sections(KEYS);
-    let table = parse(text, &report);
+    let table = document::parse(text, &report);
     let top = Section::of("", &(0..0), table.get_ref(), RELEASE, &report);
     refuse(&top, pinned);
     let overlay = read(&top, base, usize::from(has_listener));

@@ -21,15 +21,16 @@ pub fn without_tests(code: &str) -> &str {
     &code[..code.find("mod tests {").unwrap_or(code.len())]
 }
 
-/// Every path from `crate`, from `super` or from the library's name. Groups are taken apart. A path
-/// from `self` leads to the file's own children, as their `mod` line does, and is left out.
+/// Every path from `crate`, from `super`, from the library's name, from `self`, or from the name of a
+/// child of the file. Groups are taken apart.
 pub fn named(code: &str, module: &[String]) -> Vec<Named> {
     let n_code = without_tests(code).len();
-    let mut named = Vec::new();
+    let mut named = children(without_tests(code), module);
     for root in ["crate::", "halley_sup::", "super::"] {
         for (at, _) in code.match_indices(root) {
-            let is_inside = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
-            if code[..at].ends_with(is_inside) {
+            // What may see an item is no use of it.
+            let is_limit = code[..at].ends_with("pub(in ");
+            if is_limit || code[..at].ends_with(is_inside_a_path) {
                 continue;
             }
             let mut from = if root == "super::" { module.to_vec() } else { Vec::new() };
@@ -45,6 +46,32 @@ pub fn named(code: &str, module: &[String]) -> Vec<Named> {
             let text = text.strip_prefix(root).unwrap_or(text);
             named.extend(expand(text).into_iter().map(|below| {
                 let names = from.iter().map(String::as_str).chain(below);
+                Named { line, names: names.map(str::to_owned).collect() }
+            }));
+        }
+    }
+    named
+}
+
+fn is_inside_a_path(c: char) -> bool {
+    c.is_alphanumeric() || c == '_' || c == ':'
+}
+
+/// Paths that begin with `self` or with a child that a `mod` line of this file names.
+fn children(code: &str, module: &[String]) -> Vec<Named> {
+    let lines = code.lines().filter_map(|line| line.trim().strip_suffix(';'));
+    let declared = lines.filter_map(|line| line.rsplit_once("mod ").map(|(_, name)| name));
+    let mut named = Vec::new();
+    for (root, is_self) in declared.map(|name| (name, false)).chain([("self", true)]) {
+        for (at, _) in code.match_indices(&format!("{root}::")) {
+            if code[..at].ends_with(is_inside_a_path) {
+                continue;
+            }
+            let text = &code[at..];
+            let text = if is_self { &text["self::".len()..] } else { text };
+            let line = code[..at].matches('\n').count() + 1;
+            named.extend(expand(text).into_iter().map(|below| {
+                let names = module.iter().map(String::as_str).chain(below);
                 Named { line, names: names.map(str::to_owned).collect() }
             }));
         }
@@ -102,7 +129,9 @@ fn a_path_is_resolved_in_every_spelling() {
         ("use crate::{x, y::{self, Z as W}};", "1 x, 1 y, 1 y::Z"),
         ("use crate::x::{\n    y,\n    z::*,\n};", "1 x::y, 1 x::z"),
         ("use halley_sup::x;", "1 x"),
-        ("use self::x::Y; mod z; pub(crate) fn my_crate() {}", ""),
+        ("pub(in crate::x) fn f() {}", ""),
+        ("use self::x::Y; pub(crate) fn my_crate() {}", "1 a::b::x::Y"),
+        ("mod z;\nfn f(y: z::Y) { xz::f() }", "2 a::b::z::Y"),
         ("fn f() {}\nmod tests {\n    use super::*;\n}", "3 a::b"),
     ] {
         let module = module_of("src/a/b.rs");
