@@ -31,6 +31,16 @@ pub struct Identity {
     pub boot_id: String,
 }
 
+impl Identity {
+    /// Whether it is this process that has the number, and has not ended.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        start_ticks(self.pid).is_ok_and(|start| start == self.start_ticks)
+            && !is_zombie(self.pid)
+            && boot_id().is_ok_and(|boot_id| boot_id == self.boot_id)
+    }
+}
+
 /// The kernel's name of this boot.
 ///
 /// # Errors
@@ -147,7 +157,28 @@ pub fn tree_in(parents: &[(i32, i32)], root: i32) -> BTreeSet<i32> {
 /// Processes that carry this token in their environment, however far they ran.
 #[must_use]
 pub fn with_token(token: &str) -> BTreeSet<i32> {
-    let wanted = format!("{TOKEN}={token}");
+    with_variable(TOKEN, token)
+}
+
+/// Processes of the session that this one began (`setsid(2)`); none once its number is another's.
+#[must_use]
+pub fn session(leader: &Identity) -> BTreeSet<i32> {
+    let is_another = start_ticks(leader.pid).is_ok_and(|start| start != leader.start_ticks);
+    if is_another || boot_id().ok().as_ref() != Some(&leader.boot_id) {
+        return BTreeSet::new();
+    }
+    let number = leader.pid.to_string();
+    let is_member = |pid: &i32| {
+        field(*pid, 6).is_ok_and(|session| session == number)
+            && start_ticks(*pid).is_ok_and(|start| start >= leader.start_ticks)
+    };
+    all().into_iter().filter(is_member).collect()
+}
+
+/// Processes with this variable in their environment.
+#[must_use]
+pub fn with_variable(name: &str, value: &str) -> BTreeSet<i32> {
+    let wanted = format!("{name}={value}");
     let holds = |pid: &i32| {
         fs::read(format!("/proc/{pid}/environ"))
             .is_ok_and(|env| env.split(|b| *b == 0).any(|entry| entry == wanted.as_bytes()))

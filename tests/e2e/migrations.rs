@@ -230,3 +230,166 @@ fn an_abort_at_any_moment_of_a_rehearsal_leaves_no_process_in_status() {
     let begun = halley_sup::os::proc::tree(world.keeper_pid()).len();
     assert!(begun <= 3, "keeper, supervisor, program: {begun}");
 }
+
+/// Another migration: it is told whether it is on a copy.
+fn migrates_by(build: &Path, script: &str) {
+    let text = format!(
+        "import db, os, subprocess, sys, time\non_copy = 'HALLEY_REHEARSAL' in os.environ\n{script}"
+    );
+    fs::write(build.join("migrate.py"), text).unwrap();
+}
+
+const ADD_COLUMN: &str = "db.migrate(1, 'ALTER TABLE rows ADD COLUMN c1 TEXT')";
+
+#[test]
+fn a_failed_migration_that_changed_rows_freezes_and_its_backup_outlives_retries() {
+    let world = world(&BACKUP.replace("keep = 3", "keep = 1"));
+    world.release_path(&Build::default().write(&world)).expect(0);
+    for _ in 0..9 {
+        get(world.address, "/add").unwrap();
+    }
+    let purges = || {
+        let build = Build { version: 1, ..Build::default() }.write(&world);
+        let purge = format!(
+            "if on_copy: {ADD_COLUMN}; sys.exit()\n\
+             db.connect().execute('DELETE FROM rows WHERE id IN (SELECT id FROM rows LIMIT 2)')\n\
+             sys.exit('half way')\n"
+        );
+        migrates_by(&build, &purge);
+        build
+    };
+    let said = world.release_path(&purges()).expect(16);
+    let told = why(&said);
+    assert!(
+        told.contains(
+            "the schema is 0, as before; the data is not: rows: 2 fewer (9 before, 7 now)"
+        ),
+        "{told}"
+    );
+    let good = backups(&world)[0].clone();
+    let id = good["id"].as_str().unwrap();
+    assert!(told.contains(&format!("is kept: halley-sup restore web --backup {id}")), "{told}");
+    assert!(good["pinned"].as_str().unwrap().contains("operation 2"), "{good}");
+    let frozen = world.status()["frozen"].to_string();
+    assert!(frozen.contains("the data changed: rows: 2 fewer"), "{frozen}");
+    let next = purges().to_string_lossy().into_owned();
+    world.cli(&["release", "web", &next]).expect(9);
+    for n in 1..=3 {
+        world.cli(&["thaw", "web"]).expect(0);
+        let said = world.release_path(&purges()).expect(16);
+        assert!(why(&said).contains(&format!(
+            "that of before the first failure is kept: halley-sup restore web --backup {id}"
+        )));
+        assert_eq!(get(world.address, "/count").unwrap(), (7 - 2 * n).to_string());
+    }
+    world.cli(&["thaw", "web"]).expect(0);
+    world.cli(&["restore", "web", "--backup", id, "--yes"]).expect(0);
+    assert_eq!(get(world.address, "/count").unwrap(), "9");
+    // All is well again: from here on it is pruned like the others.
+    world.release_path(&Build { version: 1, ..Build::default() }.write(&world)).expect(0);
+    let listed = backups(&world).to_string();
+    assert!(!listed.contains("pinned"), "{listed}");
+}
+
+#[test]
+fn a_migration_that_takes_rows_away_says_so() {
+    let world = world(BACKUP);
+    world.release_path(&Build::default().write(&world)).expect(0);
+    for _ in 0..3 {
+        get(world.address, "/add").unwrap();
+    }
+    let build = Build { version: 1, ..Build::default() }.write(&world);
+    migrates_by(
+        &build,
+        &format!("db.connect().execute('DELETE FROM rows WHERE id = 1')\n{ADD_COLUMN}"),
+    );
+    let said = world.release_path(&build).expect(0);
+    let warnings = said.result()["warnings"].to_string();
+    assert!(warnings.contains("there is less data: rows: 1 fewer (3 before, 2 now)"), "{warnings}");
+    assert!(world.status()["frozen"].is_null());
+}
+
+/// Goes on in the background, in a session of its own and without a word in its environment.
+const IN_BACKGROUND: &str = "subprocess.Popen(['/bin/sh', '-c', f'sleep {after}; {sys.executable} -c \\'import db; \
+     db.migrate(1, \"ALTER TABLE rows ADD COLUMN c1 TEXT\")\\''], stdin=subprocess.DEVNULL, \
+     stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=leaves)\n";
+
+#[test]
+fn what_a_migration_leaves_in_the_background_is_waited_for() {
+    for leaves in ["True", "False"] {
+        let world = world(BACKUP);
+        world.release_path(&Build::default().write(&world)).expect(0);
+        get(world.address, "/add").unwrap();
+        let build = Build { version: 1, ..Build::default() }.write(&world);
+        migrates_by(&build, &format!("after = 1\nleaves = {leaves}\n{IN_BACKGROUND}"));
+        let said = world.release_path(&build).expect(0);
+        assert!(detail(&said, "migrate").contains("schema 0 to 1"), "{}", detail(&said, "migrate"));
+        assert_eq!(sqlite(&database(&world), "PRAGMA user_version"), "1");
+    }
+}
+
+#[test]
+fn what_goes_on_for_too_long_is_ended_and_commits_nothing() {
+    let world = world(BACKUP);
+    world.release_path(&Build::default().write(&world)).expect(0);
+    get(world.address, "/add").unwrap();
+    for (on_copy, where_) in [(true, "on a copy of the data: "), (false, "")] {
+        let build = Build { version: 1, deadline: "3s", ..Build::default() }.write(&world);
+        // Without a mark it is known by its session.
+        let script = format!(
+            "if on_copy and not {}: {ADD_COLUMN}; sys.exit()\n\
+             subprocess.Popen(['/usr/bin/env', '-i', '/bin/sleep', '100'], stdin=subprocess.DEVNULL, \
+             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)\n",
+            if on_copy { "True" } else { "False" }
+        );
+        migrates_by(&build, &script);
+        let said = world.release_path(&build).expect(16);
+        let told = why(&said);
+        assert!(told.starts_with(&format!("{where_}migrate")), "{told}");
+        assert!(
+            told.contains("sleep (pid ") && told.contains("in its background for longer than 3s"),
+            "{told}"
+        );
+        let sleeping = Command::new("pgrep").args(["-f", "^/bin/sleep 100$"]).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&sleeping.stdout), "");
+    }
+}
+
+#[test]
+fn a_migration_that_outlives_halley_is_waited_for_or_ended() {
+    for (goes_on, serving, version) in [(true, 2, "1"), (false, 1, "0")] {
+        let mut world = world(BACKUP);
+        world.release_path(&Build::default().write(&world)).expect(0);
+        get(world.address, "/add").unwrap();
+        let deadline = if goes_on { "60s" } else { "3s" };
+        let build = Build { version: 1, quirks: &["live:wait"], deadline, ..Build::default() };
+        let path = build.write(&world).to_string_lossy().into_owned();
+        world.cli(&["release", "web", &path, "--detach"]).expect(40);
+        let begun = world.service_path("shared/migrating");
+        world.wait("the migration runs", |_| begun.is_file());
+        world.power_cut_sparing(|line| line.contains("migrate.py"));
+        world.wake();
+        world.wait("it is known", |world| world.status()["operation"]["phase"] == "migrate");
+        if goes_on {
+            fs::write(world.service_path("shared/go"), "").unwrap();
+        }
+        world.wait("it is settled", |world| world.status()["operation"].is_null());
+        // Whatever it could still do, it has done by then.
+        fs::write(world.service_path("shared/go"), "").unwrap();
+        let left = world.left_behind().into_iter().filter(|pid| {
+            fs::read_to_string(format!("/proc/{pid}/cmdline"))
+                .is_ok_and(|line| line.contains("migrate.py"))
+        });
+        assert_eq!(left.count(), 0, "the migration goes on");
+        assert_eq!(sqlite(&database(&world), "PRAGMA user_version"), version);
+        assert_eq!(fs::read_to_string(begun).unwrap(), "begun\n");
+        world.wait("it answers", |world| get(world.address, "/count").is_ok());
+        assert_eq!(world.status()["serving"], serving, "{}", world.run_log());
+        let report = fs::read_to_string(world.service_path("ops/0000002/report.md"));
+        if !goes_on {
+            let report = report.unwrap();
+            assert!(report.contains("Halley was killed during the migration;"), "{report}");
+            assert!(report.contains("ran longer than 3s"), "{report}");
+        }
+    }
+}

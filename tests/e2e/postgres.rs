@@ -267,3 +267,25 @@ fn a_power_cut_in_a_rehearsal_leaves_no_scratch_database() {
     assert_eq!(get(world.address, "/count").unwrap(), "1");
     assert!(entries(&world.service_path("backups")) <= 1);
 }
+
+#[test]
+fn a_statement_of_a_migration_that_was_killed_commits_nothing_later() {
+    let server = Server::start();
+    let world = world(&server);
+    world.release_path(&build(0).write(&world)).expect(0);
+    get(world.address, "/add").unwrap();
+    let before = server.dump();
+    let slow = Build { deadline: "3s", ..build(1) }.write(&world);
+    let script = "import db, os\n\
+                  wait = 0 if 'HALLEY_REHEARSAL' in os.environ else 8\n\
+                  db.run(f'DO $$ BEGIN PERFORM pg_sleep({wait}); ALTER TABLE rows ADD COLUMN c1 TEXT; \
+                  INSERT INTO schema_version VALUES (1); END $$')\n";
+    fs::write(slow.join("migrate.py"), script).unwrap();
+    let said = world.release_path(&slow).expect(16);
+    assert!(said.stdout.contains("killed: it ran longer than 3s"), "{}", said.stdout);
+    assert!(said.stdout.contains("the schema is 0, as before, and the counts"), "{}", said.stdout);
+    let working =
+        "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'DO $$%' AND state = 'active'";
+    world.wait("the server is at rest", |_| server.sql(working).unwrap() == "0");
+    assert_eq!(server.dump(), before);
+}

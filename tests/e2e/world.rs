@@ -295,19 +295,29 @@ impl World {
 
     /// A power cut as processes see it: everything is gone at once.
     pub fn power_cut(&mut self) {
+        self.power_cut_sparing(|_| false);
+    }
+
+    /// The same, but for processes whose command line is spared.
+    pub fn power_cut_sparing(&mut self, is_spared: impl Fn(&str) -> bool) {
         let Some(mut keeper) = self.keeper.take() else { return };
+        let is_spared = |pid: &i32| {
+            let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            is_spared(&line)
+        };
         // Stopped it starts nobody any more, so that the list is all there is.
         kill(i32::try_from(keeper.id()).unwrap(), libc::SIGSTOP);
         let all = proc::tree(i32::try_from(keeper.id()).unwrap());
         // The keeper first, so that nobody starts anybody again.
         kill(i32::try_from(keeper.id()).unwrap(), libc::SIGKILL);
-        for pid in all {
+        for pid in all.into_iter().filter(|pid| !is_spared(pid)) {
             kill(pid, libc::SIGKILL);
         }
         drop(keeper.wait());
         // One that was between its fork and its exec shows its mark only now.
         self.wait("everything is gone", |world| {
-            let left = world.left_behind();
+            let left: Vec<i32> =
+                world.left_behind().into_iter().filter(|pid| !is_spared(pid)).collect();
             left.iter().for_each(|pid| kill(*pid, libc::SIGKILL));
             left.is_empty()
         });

@@ -132,6 +132,19 @@ impl<'a> Hand<'a> {
         self.driver().guard(&self.context, &copied.site, dir).await
     }
 
+    /// Variables by which a server knows the clients of this name.
+    pub(crate) fn signature(&self, name: &str) -> Vec<(String, String)> {
+        self.driver().signature(name)
+    }
+
+    /// Ends what a server still does for clients of this name, and for clients that are gone.
+    ///
+    /// # Errors
+    /// When that is not known.
+    pub(crate) async fn settle(&self, name: &str) -> Result<(), DataError> {
+        self.driver().settle(&self.context, name).await
+    }
+
     fn driver(&self) -> &impl Driver {
         &self.backup.driver
     }

@@ -15,7 +15,7 @@ use crate::supervisor::data::error::DataError;
 use crate::supervisor::data::site::Site;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::confinement::Confinement;
-use crate::supervisor::tasks::task::{self, Ended, Task};
+use crate::supervisor::tasks::task::{self, Background, Ended, Task};
 
 /// Variables with their values.
 pub(crate) type Env = Vec<(String, String)>;
@@ -59,6 +59,7 @@ impl Context<'_> {
             release: self.release,
             settings: self.settings.clone(),
             limit: self.limit,
+            background: Background::GoesOn,
             input: input.map(String::into_bytes),
             log: Some(self.log.clone()),
         };

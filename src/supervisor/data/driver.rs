@@ -91,6 +91,16 @@ pub(super) trait Driver {
         Ok(None)
     }
 
+    /// Variables by which a server knows the clients of this name.
+    fn signature(&self, _name: &str) -> Env {
+        Env::new()
+    }
+
+    /// Ends what a server still does for clients of this name, and for clients that are gone.
+    async fn settle(&self, _context: &Context<'_>, _name: &str) -> Done {
+        Ok(())
+    }
+
     /// Removes what a copy has beside its directory; also when it is not there.
     async fn discard(&self, _context: &Context<'_>, _site: &Site) -> Done {
         Ok(())

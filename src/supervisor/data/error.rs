@@ -72,6 +72,12 @@ pub(crate) enum DataError {
         /// Its name.
         variable: String,
     },
+    /// A statement of a client that is gone does not end.
+    #[error("PostgreSQL still works for a client that is gone (pg_stat_activity, pid {pids})")]
+    StillWorks {
+        /// Its processes.
+        pids: String,
+    },
     /// The server lets the service's role make no copy.
     #[error("the role may not create databases: ALTER ROLE ... CREATEDB")]
     MayNotCopy,

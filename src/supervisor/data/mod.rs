@@ -3,7 +3,9 @@
 //! This room is the only one that reads or replaces a service's data. It must never begin, end or
 //! roll back a release.
 
+mod aftermath;
 pub(crate) mod backup;
+mod census;
 mod context;
 mod driver;
 mod drivers;

@@ -25,7 +25,7 @@ use crate::supervisor::service::confinement::Confinement;
 use crate::supervisor::rollback_readiness::rehearsal;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::phase_result::PhaseResult;
-use crate::supervisor::tasks::task::{self, Task};
+use crate::supervisor::tasks::task::{self, Background, Task};
 use crate::text;
 
 /// What came of the backup before a release.
@@ -251,6 +251,7 @@ async fn migrate_copy(
         release: candidate.release,
         settings: new.clone(),
         limit: migrate.deadline,
+        background: Background::Awaited(migration::mark(service, candidate.op, "copy")),
         input: None,
         log: Some(service.paths.output(candidate.op)),
     };

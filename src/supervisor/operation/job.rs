@@ -89,7 +89,7 @@ impl Job {
     ) -> PhaseResult {
         let Self { assignment, intake, receipt, parked, rungs, watching, hooks, findings } = self;
         let (assignment, plan) = (&*assignment, machine.plan());
-        let candidate = assignment.candidate();
+        let (candidate, held) = (assignment.candidate(), receipt.as_ref());
         let crew = |rungs: &ColdRungs, rung| rungs.crew(service, assignment, rung);
         let transcript = &mut watching.transcript;
         match machine.phase() {
@@ -103,9 +103,9 @@ impl Job {
             Phase::RehearseOld => rehearsal::old(service, &candidate, transcript).await,
             Phase::Backup => phases::backup(service, &candidate, receipt).await,
             Phase::RestoreRehearsal => {
-                phases::rehearse_restore(service, &candidate, receipt.as_ref(), transcript).await
+                phases::rehearse_restore(service, &candidate, held, transcript).await
             }
-            Phase::Migrate => migration::perform(service, &candidate, transcript).await,
+            Phase::Migrate => migration::perform(service, &candidate, held, transcript).await,
             Phase::Hook(point) => {
                 let mut noting = Noting::new(operation, journal, hooks);
                 hooks::at(service, &mut noting, assignment, (plan.kind, point), *parked).await

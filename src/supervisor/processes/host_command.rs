@@ -14,13 +14,16 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::config::duration;
-use crate::keeper::protocol::{ChildId, End, LaunchSpec};
+use crate::keeper::protocol::{ChildId, End, Identity, LaunchSpec};
 use crate::os::clock;
 use crate::supervisor::processes::child_tag::{Label, Purpose};
 use crate::supervisor::processes::keeper_child::{KeeperChild, Waited};
 use crate::supervisor::processes::keeper_client::{Link, LinkError};
 use crate::supervisor::processes::printed::{Printed, last_lines};
+use crate::supervisor::processes::whole_tree::{self, WholeTree};
 
 /// Variables that are about the supervisor itself.
 const OWN_VARIABLES: [&str; 2] = ["NOTIFY_SOCKET", "HALLEY_KEEPER_FD"];
@@ -28,7 +31,7 @@ const OWN_VARIABLES: [&str; 2] = ["NOTIFY_SOCKET", "HALLEY_KEEPER_FD"];
 const KEPT: &str = "oneshot/";
 /// Commands of a supervisor before this one are waited for so long: a killed process can hang in
 /// the kernel, and the services must come up all the same.
-const ENDING: Duration = Duration::from_secs(5);
+pub(crate) const ENDING: Duration = Duration::from_secs(5);
 
 /// A command to be run, all of it resolved.
 pub(crate) struct HostCommand {
@@ -62,12 +65,15 @@ pub(crate) enum Output {
 }
 
 /// What becomes of processes that a command leaves in the background when it ends by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Background {
     /// They go on.
     GoesOn,
     /// They are killed.
     Killed,
+    /// They are waited for, and at the command's deadline killed. All of them are known by this
+    /// mark, which no other command ever has.
+    Awaited(String),
 }
 
 /// A command that has ended.
@@ -118,6 +124,23 @@ pub(crate) enum CommandError {
     Deadline {
         /// What it is.
         name: String,
+        /// How long it had.
+        limit: Duration,
+        /// What it printed.
+        printed: Box<Ended>,
+    },
+    /// It ended, and what it had left in the background was killed.
+    #[error(
+        "{name}: {left} went on in its background for longer than {}, and was killed: it has to wait \
+         for what it starts{}",
+        duration::print(*limit),
+        printed.below()
+    )]
+    Background {
+        /// What it is.
+        name: String,
+        /// What it had left.
+        left: String,
         /// How long it had.
         limit: Duration,
         /// What it printed.
@@ -180,6 +203,25 @@ pub(crate) async fn run(link: &Rc<Link>, command: HostCommand) -> Result<Ended, 
     run_as(link, link.new_child(), command).await
 }
 
+/// The same, under a number that the caller has taken; whose process it is, is told as soon as it runs.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) async fn run_telling(
+    link: &Rc<Link>,
+    id: ChildId,
+    command: HostCommand,
+    started: impl FnOnce(&Identity),
+) -> Result<Ended, CommandError> {
+    let HostCommand { name, background, limit, .. } = &command;
+    let (name, background, limit) = (name.clone(), background.clone(), *limit);
+    let (child, printed) = begin(link, id, command).await?;
+    if let Some(identity) = child.identity() {
+        started(identity);
+    }
+    finish(child, printed, &name, limit, background).await
+}
+
 /// The same, under a number that the caller has taken for it.
 ///
 /// # Errors
@@ -190,7 +232,7 @@ pub(crate) async fn run_as(
     command: HostCommand,
 ) -> Result<Ended, CommandError> {
     let HostCommand { name, background, limit, .. } = &command;
-    let (name, background, limit) = (name.clone(), *background, *limit);
+    let (name, background, limit) = (name.clone(), background.clone(), *limit);
     let (child, printed) = begin(link, id, command).await?;
     finish(child, printed, &name, limit, background).await
 }
@@ -215,9 +257,10 @@ pub(crate) async fn join(
     name: &str,
     dir: &Path,
     limit: Duration,
+    background: Background,
 ) -> Result<Ended, CommandError> {
     let printed = Printed::found(dir, child);
-    finish(KeeperChild::adopt(link, child), printed, name, limit, Background::GoesOn).await
+    finish(KeeperChild::adopt(link, child), printed, name, limit, background).await
 }
 
 /// Ends commands that a supervisor before this one ran, with all that they started. Returns when
@@ -251,12 +294,15 @@ async fn begin(
     id: ChildId,
     command: HostCommand,
 ) -> Result<(KeeperChild, Printed), CommandError> {
-    let HostCommand { name, words, launch, input, output, label, .. } = command;
+    let HostCommand { name, words, launch, input, output, label, background, .. } = command;
     let failed = |why: String| CommandError::Start { name: name.clone(), why };
     let no_keeper = |error: LinkError| failed(error.to_string());
     let (program, args) =
         words.split_first().ok_or_else(|| failed("it names no program".to_owned()))?;
     let mut spec = LaunchSpec { program: program.clone(), args: args.to_vec(), ..launch };
+    if let Background::Awaited(mark) = background {
+        spec.env.push((whole_tree::MARK.to_owned(), mark));
+    }
     let (printed, writers) = Printed::open(&output, id)?;
     let mut kept = Vec::new();
     if let Some((output, errors)) = writers {
@@ -321,16 +367,42 @@ async fn finish(
     limit: Duration,
     background: Background,
 ) -> Result<Ended, CommandError> {
+    let begun = Instant::now();
     let waited = tokio::select! {
         waited = child.wait(limit) => waited,
         never = printed.read() => match never {},
     };
+    let tree = match &background {
+        Background::Awaited(mark) => {
+            Some(WholeTree { mark: mark.clone(), leader: child.identity().cloned() })
+        }
+        Background::GoesOn | Background::Killed => None,
+    };
+    let mut left = None;
+    if let (Some(tree), Waited::Ended(_)) = (&tree, waited) {
+        let rest = limit.saturating_sub(begun.elapsed());
+        let over = tokio::select! {
+            over = tree.over(rest) => over,
+            never = printed.read() => match never {},
+        };
+        left = over.err().map(|left| whole_tree::named(&left));
+    }
     // Its whole tree is gone before anything acts on its result.
     match (waited, background) {
         (Waited::Ended(_), Background::GoesOn) => child.acknowledge().await,
-        (Waited::Ended(_), Background::Killed) | (Waited::TooLate, _) => child.kill().await,
+        (Waited::Ended(_), Background::Awaited(_)) if left.is_none() => child.acknowledge().await,
+        (Waited::Ended(_), Background::Killed | Background::Awaited(_)) | (Waited::TooLate, _) => {
+            child.kill().await;
+            if let Some(tree) = tree {
+                tree.kill(ENDING).await;
+            }
+        }
     }
     let (output, errors) = printed.take();
+    if let (Some(left), Waited::Ended(end)) = (left, waited) {
+        let printed = Box::new(Ended { end, output, errors });
+        return Err(CommandError::Background { name: name.to_owned(), left, limit, printed });
+    }
     match waited {
         Waited::Ended(end) => Ok(Ended { end, output, errors }),
         Waited::TooLate => {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::keeper::protocol::{ChildId, End, LaunchSpec, Reach};
+use crate::keeper::protocol::{ChildId, End, Identity, LaunchSpec, Reach};
 use crate::supervisor::processes::keeper_client::{Link, LinkError};
 
 /// What a wait came to.
@@ -22,6 +22,8 @@ pub(crate) struct KeeperChild {
     link: Rc<Link>,
     child: Option<ChildId>,
     end: watch::Receiver<Option<End>>,
+    /// Its process, when it was started here.
+    identity: Option<Identity>,
 }
 
 impl KeeperChild {
@@ -35,9 +37,12 @@ impl KeeperChild {
         label: String,
         spec: LaunchSpec,
     ) -> Result<Self, LinkError> {
-        let started = Self::adopt(link, child);
+        let mut started = Self::adopt(link, child);
         match link.spawn(child, label, spec).await {
-            Ok(_) => Ok(started),
+            Ok(identity) => {
+                started.identity = Some(identity);
+                Ok(started)
+            }
             Err(error) => {
                 started.forget();
                 Err(error)
@@ -47,7 +52,13 @@ impl KeeperChild {
 
     /// One that the keeper runs already.
     pub(crate) fn adopt(link: &Rc<Link>, child: ChildId) -> Self {
-        Self { link: Rc::clone(link), child: Some(child), end: link.end_of(child) }
+        let end = link.end_of(child);
+        Self { link: Rc::clone(link), child: Some(child), end, identity: None }
+    }
+
+    /// Its process; nothing for one that was adopted.
+    pub(crate) fn identity(&self) -> Option<&Identity> {
+        self.identity.as_ref()
     }
 
     /// Waits for its end, so long.

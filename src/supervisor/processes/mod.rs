@@ -11,3 +11,4 @@ pub(crate) mod keeper_client;
 pub(crate) mod log_files;
 pub(crate) mod printed;
 pub(crate) mod program_check;
+pub(crate) mod whole_tree;

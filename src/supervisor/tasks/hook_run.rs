@@ -11,7 +11,7 @@ use crate::core::operation::point::Point;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::confinement::Confinement;
 use crate::supervisor::tasks::hook_error::HookError;
-use crate::supervisor::tasks::task::{self, Task};
+use crate::supervisor::tasks::task::{self, Background, Task};
 
 /// A point's hooks, ready to be run.
 pub(crate) struct Call {
@@ -56,6 +56,7 @@ impl Call {
             release: self.release,
             settings: self.settings.clone(),
             limit,
+            background: Background::GoesOn,
             input: None,
             log: Some(self.log(service)),
         }

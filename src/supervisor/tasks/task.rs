@@ -10,15 +10,15 @@ use std::time::Duration;
 
 use crate::config::model::Settings;
 use crate::core::ids::ReleaseId;
-use crate::keeper::protocol::LaunchSpec;
+use crate::keeper::protocol::{Identity, LaunchSpec};
 use crate::supervisor::processes::child_tag::Purpose;
-use crate::supervisor::processes::host_command::{self, Background, HostCommand, Output};
+use crate::supervisor::processes::host_command::{self, HostCommand, Output};
 use crate::supervisor::processes::printed;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::child_spec;
 use crate::supervisor::service::confinement::Confinement;
 
-pub(crate) use crate::supervisor::processes::host_command::{CommandError, Ended};
+pub(crate) use crate::supervisor::processes::host_command::{Background, CommandError, Ended};
 
 /// A command to be run.
 #[derive(Debug, Clone)]
@@ -37,6 +37,8 @@ pub(crate) struct Task {
     pub settings: Settings,
     /// It is killed after this.
     pub limit: Duration,
+    /// What becomes of what it leaves in the background.
+    pub background: Background,
     /// What it reads.
     pub input: Option<Vec<u8>>,
     /// What it prints is added to this file as well.
@@ -49,10 +51,11 @@ pub(crate) struct Task {
 /// [`CommandError`]; a command that ran and reported a failure is not one.
 pub(crate) async fn run(service: &Rc<Service>, task: Task) -> Result<Ended, CommandError> {
     let purpose = Purpose::Passing(task.name.clone());
-    run_with(service, task, &purpose, Output::Pipes).await
+    run_with(service, task, &purpose, Output::Pipes, |_| ()).await
 }
 
-/// Runs a command that goes on when the supervisor dies: the next one joins it by its purpose.
+/// Runs a command that goes on when the supervisor dies: the next one joins it by its purpose. Whose
+/// process it is, is told as soon as it runs.
 ///
 /// # Errors
 /// As [`run`].
@@ -60,8 +63,9 @@ pub(crate) async fn run_through(
     service: &Rc<Service>,
     task: Task,
     purpose: &Purpose,
+    started: impl FnOnce(&Identity),
 ) -> Result<Ended, CommandError> {
-    run_with(service, task, purpose, Output::Files(service.paths.oneshots())).await
+    run_with(service, task, purpose, Output::Files(service.paths.oneshots()), started).await
 }
 
 /// Waits for a command that a supervisor before this one ran. `None`: the keeper knows of none.
@@ -75,7 +79,9 @@ pub(crate) async fn join(
 ) -> Option<Result<Ended, CommandError>> {
     let child = service.activity.take_left_over(purpose)?;
     let (link, dir) = (&service.shared.link, service.paths.oneshots());
-    let ended = host_command::join(link, child, &task.name, &dir, task.limit).await;
+    let ended =
+        host_command::join(link, child, &task.name, &dir, task.limit, task.background.clone())
+            .await;
     record(service, task.log.as_deref(), &task.name, &ended);
     Some(ended)
 }
@@ -99,6 +105,7 @@ async fn run_with(
     task: Task,
     purpose: &Purpose,
     output: Output,
+    started: impl FnOnce(&Identity),
 ) -> Result<Ended, CommandError> {
     let mut env = child_spec::environment_of(service, task.release, &task.settings);
     env.extend(task.confinement.env.iter().cloned());
@@ -116,7 +123,10 @@ async fn run_with(
     task.confinement.surround(service.link(), child, &mut launch);
     // What is only tried out leaves nothing behind.
     let is_tried = task.confinement.fenced.is_some();
-    let background = if is_tried { Background::Killed } else { Background::GoesOn };
+    let background = match task.background {
+        Background::GoesOn if is_tried => Background::Killed,
+        wanted => wanted,
+    };
     let command = HostCommand {
         name: task.name.clone(),
         words: task.words,
@@ -127,7 +137,7 @@ async fn run_with(
         limit: task.limit,
         label: child_spec::oneshot_label(service, task.release, purpose),
     };
-    let ended = host_command::run_as(&service.shared.link, child, command).await;
+    let ended = host_command::run_telling(&service.shared.link, child, command, started).await;
     record(service, task.log.as_deref(), &task.name, &ended);
     ended
 }
@@ -136,7 +146,9 @@ async fn run_with(
 fn record(service: &Service, log: Option<&Path>, name: &str, ended: &Result<Ended, CommandError>) {
     let printed = match ended {
         Ok(ended) => ended,
-        Err(CommandError::Deadline { printed, .. }) => printed,
+        Err(CommandError::Deadline { printed, .. } | CommandError::Background { printed, .. }) => {
+            printed
+        }
         Err(_) => return,
     };
     let Some(log) = log else { return };

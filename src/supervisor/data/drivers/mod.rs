@@ -3,6 +3,7 @@
 mod command;
 mod files;
 mod postgres;
+mod postgres_backends;
 mod postgres_guard;
 mod postgres_url;
 mod sql_answer;
@@ -72,6 +73,14 @@ impl Driver for Configured {
 
     async fn guard(&self, context: &Context<'_>, site: &Site, dir: &Path) -> Done<Option<Guard>> {
         ask!(self, driver => driver.guard(context, site, dir).await)
+    }
+
+    fn signature(&self, name: &str) -> Env {
+        ask!(self, driver => driver.signature(name))
+    }
+
+    async fn settle(&self, context: &Context<'_>, name: &str) -> Done {
+        ask!(self, driver => driver.settle(context, name).await)
     }
 
     async fn discard(&self, context: &Context<'_>, site: &Site) -> Done {

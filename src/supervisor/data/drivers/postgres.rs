@@ -10,9 +10,9 @@ use crate::keeper::protocol::To;
 use crate::os::beneath;
 use crate::supervisor::data::context::{Context, Env};
 use crate::supervisor::data::driver::{Counts, Done, Driver};
-use crate::supervisor::data::drivers::postgres_guard;
 use crate::supervisor::data::drivers::postgres_url::{Url, with_database};
 use crate::supervisor::data::drivers::sql_answer::{answered, count};
+use crate::supervisor::data::drivers::{postgres_backends, postgres_guard};
 use crate::supervisor::data::error::DataError;
 use crate::supervisor::data::relay::Guard;
 use crate::supervisor::data::site::Site;
@@ -83,6 +83,14 @@ impl Driver for Postgres {
     async fn guard(&self, context: &Context<'_>, site: &Site, dir: &Path) -> Done<Option<Guard>> {
         let Some(scratch) = scratch_database(context, site) else { return Ok(None) };
         postgres_guard::guard(context, &self.url_env, scratch, dir).await.map(Some)
+    }
+
+    fn signature(&self, name: &str) -> Env {
+        vec![("PGAPPNAME".to_owned(), name.to_owned())]
+    }
+
+    async fn settle(&self, context: &Context<'_>, name: &str) -> Done {
+        postgres_backends::settle(context, &Url::of(context, &self.url_env)?, name).await
     }
 
     async fn discard(&self, context: &Context<'_>, site: &Site) -> Done {
