@@ -30,6 +30,10 @@ impl Own for Run {
     /// Does it; returns when the stack is down.
     fn perform(self) -> ExitCode {
         crate::os::log_to_stderr();
+        if let Err(error) = os::keep_private() {
+            out::say(format!("error: {error}"));
+            return exit::code(Exit::Internal);
+        }
         let path = config::locate(self.common.config);
         let path = std::path::absolute(&path).unwrap_or(path);
         let config = match config::load_for(&path, os::kernel()) {

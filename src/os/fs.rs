@@ -4,11 +4,12 @@ use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, RawMode, mkfifoat, open, statvfs};
 
+use crate::os::beneath::Dir;
 pub use crate::os::beneath::{give_to, remove_tree};
 
 /// Replaces a file: whole and old, or whole and new, also after a power cut.
@@ -63,7 +64,8 @@ fn parent(path: &Path) -> io::Result<&Path> {
     path.parent().ok_or_else(|| io::ErrorKind::InvalidInput.into())
 }
 
-/// Creates a directory and what is missing above it, with this mode, and makes its name durable.
+/// Creates a directory and what is missing above it, with this mode whatever the umask, and makes its
+/// name durable.
 ///
 /// # Errors
 /// The system's.
@@ -71,8 +73,7 @@ pub fn create_dir(dir: &Path, mode: u32) -> io::Result<()> {
     if dir.is_dir() {
         return Ok(());
     }
-    fs::create_dir_all(dir)?;
-    fs::set_permissions(dir, Permissions::from_mode(mode))?;
+    Dir::have(dir, mode)?.sync()?;
     sync_dir(parent(dir)?)
 }
 
@@ -95,12 +96,17 @@ pub enum LockError {
 }
 
 /// Takes an open-file-description lock (`fcntl(2)`, `F_OFD_SETLK`, Linux 3.15). It never needs
-/// removing by hand: the file may lie around for ever.
+/// removing by hand: the file may lie around for ever. No other user can open it: whoever can may
+/// lock it, if only for reading, and keep us out.
 ///
 /// # Errors
 /// [`LockError`].
 pub fn lock(path: &Path, holder: &str) -> Result<Lock, LockError> {
-    let file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
+    let mut options = File::options();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    let file = options.open(path)?;
+    // One of an earlier version may be open to others.
+    file.set_permissions(Permissions::from_mode(0o600))?;
     match ofd_lock(&file) {
         Ok(()) => {
             file.set_len(0)?;

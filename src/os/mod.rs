@@ -39,6 +39,18 @@ pub fn log_to_stderr() {
     drop(told);
 }
 
+/// Keeps what this process makes and knows from other users: its files are its own whatever umask it
+/// was started with, other processes of its user cannot trace it, and it leaves no core
+/// (`PR_SET_DUMPABLE`). A program that it executes begins without that.
+///
+/// # Errors
+/// `prctl(2)`'s.
+pub fn keep_private() -> std::io::Result<()> {
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    let not = rustix::process::DumpableBehavior::NotDumpable;
+    Ok(rustix::process::set_dumpable_behavior(not)?)
+}
+
 /// Ends the whole process at the first panic of any of its threads and tasks, in builds that unwind
 /// too; `message` reports on stderr what follows from it.
 pub fn abort_on_panic(message: &'static str) {

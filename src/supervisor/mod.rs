@@ -40,6 +40,10 @@ pub fn main(args: &[OsString]) -> ExitCode {
         tracing::error!("the keeper starts the supervisor; use halley-sup run");
         return ExitCode::from(2);
     };
+    if let Err(error) = crate::os::keep_private() {
+        tracing::error!(%error, "keeping files and memory from other users");
+        return ExitCode::from(1);
+    }
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

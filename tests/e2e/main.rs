@@ -30,6 +30,7 @@ mod sets;
 mod strategies;
 mod trio;
 mod unknown_words;
+mod user;
 mod verbs;
 mod way_back;
 mod world;

@@ -9,6 +9,7 @@ use tokio::net::{UnixListener, UnixStream};
 
 use crate::api::{Request, VERSION};
 use crate::core::exit::Exit;
+use crate::os::beneath::Dir;
 use crate::supervisor::control::client::Client;
 use crate::supervisor::control::dispatch;
 use crate::supervisor::service::stack::Stack;
@@ -19,7 +20,7 @@ use crate::supervisor::service::stack::Stack;
 /// When it cannot be opened.
 pub(crate) fn serve(stack: &Rc<Stack>, path: &Path) -> io::Result<()> {
     if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent)?;
+        Dir::have(parent, 0o755)?;
     }
     // The root's lock excludes any other supervisor: a socket here is left from an earlier one.
     match std::fs::remove_file(path) {

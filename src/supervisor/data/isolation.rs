@@ -57,6 +57,7 @@ pub(crate) fn programs(
     let mut env = driver.variables(context, site, settings);
     env.push(variable());
     let Site::Scratch { dir, means } = site else { return Ok(Confinement::default()) };
+    begin(context, dir)?;
     match means {
         Means::Mounts => {
             let mut isolation = common(context, dir)?;
@@ -88,6 +89,7 @@ pub(crate) fn programs(
 /// the copy: what they restore must come from the backup.
 pub(crate) fn commands(context: &Context<'_>, site: &Site) -> Done<Confinement> {
     let Site::Scratch { dir, means } = site else { return Ok(Confinement::default()) };
+    begin(context, dir)?;
     if *means != Means::Mounts {
         let writes = Some(vec![dir.clone(), PathBuf::from("/dev"), temporary(dir, "tmp")?]);
         let mut env = context.env(site, &context.settings, None, Env::new());
@@ -200,6 +202,18 @@ fn real(path: &Path) -> Done<PathBuf> {
         Dir::open(&real).map(|_| real)
     };
     real().map_err(DataError::at(path))
+}
+
+/// The service's user gets through it to its own; nobody else does.
+fn begin(context: &Context<'_>, dir: &Path) -> Done {
+    let work = work(dir);
+    let closed = || {
+        let held = Dir::have(&work, 0o710)?;
+        let group = context.owner().map(|(_, group)| group);
+        beneath::give(&held, (None, group))?;
+        held.set_mode(0o710)
+    };
+    closed().map_err(DataError::at(&work))
 }
 
 fn made(dir: &Path) -> Done<PathBuf> {
