@@ -43,7 +43,7 @@ pub(crate) async fn run(
     launch.listen.clear();
     launch.intercept.clear();
     if launch.isolation.take().is_some() {
-        launch.beside = instance.run.borrow().as_ref().map(|run| run.identity.pid);
+        launch.beside = instance.pid();
     }
     launch.env.retain(|(name, _)| name != "NOTIFY_SOCKET");
     let fill = |(n, arg): (usize, &String)| match &instance.place {

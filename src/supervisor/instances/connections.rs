@@ -20,7 +20,7 @@ pub(crate) fn of(service: &Service, crew: &Crew) -> usize {
 pub(crate) fn of_instances(service: &Service, instances: &[Rc<Instance>]) -> usize {
     let mut inodes = BTreeSet::new();
     for instance in instances {
-        let forwarder = instance.forwarder.borrow().as_ref().map(|run| run.identity.pid);
+        let forwarder = instance.forwarder.run().map(|run| run.identity.pid);
         // What a forwarder has is what users have; the program's side of it is the same again.
         let pid = forwarder.or(instance.pid());
         for pid in pid.into_iter().flat_map(|pid| proc::tree(pid).into_iter().chain([pid])) {

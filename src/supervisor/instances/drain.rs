@@ -166,9 +166,7 @@ impl Leaver {
     }
 
     fn is_gone(&self) -> bool {
-        self.instances().iter().all(|instance| {
-            instance.run.borrow().is_none() && instance.forwarder.borrow().is_none()
-        })
+        self.instances().iter().all(|instance| instance.is_gone())
     }
 
     async fn settle(&self) {
@@ -255,7 +253,7 @@ impl Leaver {
         let number = signal_number(&self.crew.settings.stop.signal);
         let (mut forwarders, mut programs) = (Vec::new(), Vec::new());
         for instance in self.instances() {
-            let forwarder = instance.forwarder.borrow().as_ref().map(|run| run.child);
+            let forwarder = instance.forwarder.run().map(|run| run.child);
             forwarders.extend(forwarder.map(|child| (child, libc::SIGTERM)));
             programs.extend(instance.child().map(|child| (child, number)));
         }

@@ -2,9 +2,12 @@
 //!
 //! This room starts and stops processes of a release. It must never decide which release serves.
 
+pub(crate) mod claim;
 pub(crate) mod connections;
 pub(crate) mod dependency_order;
 pub(crate) mod drain;
+#[cfg(test)]
+mod races;
 pub(crate) mod restarter;
 pub(crate) mod retire;
 pub(crate) mod scale;

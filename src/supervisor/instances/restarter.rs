@@ -7,12 +7,11 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::sync::watch;
-
+use crate::core::backoff::Pauses;
 use crate::core::duty::Duty;
 use crate::core::restart::{self, After, Process, Rest};
 use crate::core::time::Tick;
-use crate::keeper::protocol::{End, Reach};
+use crate::keeper::protocol::{ChildId, End, Reach};
 use crate::os::clock;
 use crate::supervisor::health::check;
 use crate::supervisor::instances::drain;
@@ -21,12 +20,13 @@ use crate::supervisor::instances::start;
 use crate::supervisor::processes::child_tag::Role;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::condition::Source;
-use crate::supervisor::service::instances::{Crew, Instance, LastEnd, Run};
+use crate::supervisor::service::instances::{Crew, Instance, LastEnd};
 use crate::supervisor::service::notices;
+use crate::supervisor::service::seat::Run;
 use crate::text;
 
-/// Between the starts of a forwarder.
-const FORWARDER_PAUSE: Duration = Duration::from_millis(50);
+/// Before the starts of a forwarder.
+const FORWARDERS: Pauses = Pauses::doubling(50, 5_000);
 
 /// Watches one process until it ends, then does what its duty asks for.
 pub(crate) fn follow(
@@ -34,14 +34,14 @@ pub(crate) fn follow(
     crew: &Rc<Crew>,
     instance: &Rc<Instance>,
     role: Role,
-    mut end: watch::Receiver<Option<End>>,
+    child: ChildId,
 ) {
+    let mut end = service.link().end_of(child);
     let (service, crew, instance) = (Rc::clone(service), Rc::clone(crew), Rc::clone(instance));
     tokio::task::spawn_local(async move {
         let Ok(ended) = end.wait_for(Option::is_some).await.map(|end| *end) else { return };
         let ended = ended.unwrap_or(End::Unknown);
-        let place = if role == Role::Forwarder { &instance.forwarder } else { &instance.run };
-        let Some(run) = place.take() else { return };
+        let Some(run) = instance.seat(role).take(child) else { return };
         let was_ready = instance.ready.get();
         if role == Role::Instance {
             instance.ready.set(false);
@@ -70,18 +70,23 @@ pub(crate) fn follow(
     });
 }
 
-/// A forwarder that ends is started again, as long as there is a program to pass connections on
-/// to: they wait in the queue meanwhile.
+/// A forwarder that ended, or could not be started, is started again as long as there is a program
+/// to pass connections on to: they wait in the queue meanwhile.
 async fn after_forwarder(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instance>) {
-    while instance.forwarder.borrow().is_none() {
-        let rest = rest_of(crew, instance.run.borrow().is_some());
+    let mut pauses = FORWARDERS.begin();
+    while instance.forwarder.is_empty() {
+        let rest = rest_of(crew, instance.program.is_running());
         match restart::after(Process::Forwarder, crew.duty.get(), rest) {
             After::Restart if service.shared.stopping.get() => return,
             After::Restart => {}
             After::Dismiss => return drain::dismiss(service, crew).await,
             After::Stop | After::Leave => return,
         }
-        tokio::time::sleep(FORWARDER_PAUSE).await;
+        tokio::time::sleep(pauses.pause()).await;
+        // The next start of the program brings its forwarder with it.
+        if !instance.program.is_running() {
+            continue;
+        }
         if let Err(error) = start::launch_forwarder(service, crew, instance).await {
             tracing::error!(service = %service.name, %error, "forwarding connections again");
         }
@@ -129,7 +134,7 @@ pub(crate) async fn start_again(
         let now = clock::tick();
         let at = instance.backoff.borrow_mut().next_start(now, now.since_ms(started));
         tokio::time::sleep(Duration::from_millis(at.since_ms(now))).await;
-        if !is_wanted(service, crew, instance) || instance.run.borrow().is_some() {
+        if !is_wanted(service, crew, instance) || !instance.program.is_empty() {
             return;
         }
         started = clock::tick();
@@ -141,6 +146,10 @@ pub(crate) async fn start_again(
                 tracing::error!(service = %service.name, "{text}");
                 notices::degraded(service, &text);
                 service.condition.report(Source::Restart, text);
+                if instance.program.is_running() {
+                    after_forwarder(service, crew, instance).await;
+                    return settle_in(service, crew, instance).await;
+                }
             }
         }
     }
@@ -151,7 +160,7 @@ async fn settle_in(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instanc
     let health = &crew.settings.health;
     let until = clock::tick().after_ms(text::ms(health.deadline));
     while is_wanted(service, crew, instance)
-        && instance.run.borrow().is_some()
+        && instance.program.is_running()
         && clock::tick() < until
     {
         if check::at(service, crew, instance).await.is_good() {
@@ -165,7 +174,7 @@ async fn settle_in(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instanc
         }
         tokio::time::sleep(health.interval).await;
     }
-    if is_wanted(service, crew, instance) && instance.run.borrow().is_some() {
+    if is_wanted(service, crew, instance) && instance.program.is_running() {
         instance.joined.set(true);
         resteer(service, crew);
     }
@@ -196,7 +205,7 @@ fn note_end(service: &Service, crew: &Crew, instance: &Instance, run: &Run, end:
 /// Has the guard start every process of a live generation that does not run.
 pub(crate) fn revive(service: &Rc<Service>, crew: &Rc<Crew>) {
     for instance in &crew.instances() {
-        if instance.run.borrow().is_none() {
+        if instance.program.is_empty() {
             let (service, crew, instance) =
                 (Rc::clone(service), Rc::clone(crew), Rc::clone(instance));
             tokio::task::spawn_local(async move {

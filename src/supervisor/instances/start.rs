@@ -7,18 +7,19 @@ use std::rc::Rc;
 use crate::config::model::{Handoff, Listen, Settings};
 use crate::core::duty::Duty;
 use crate::core::ids::{Generation, InstanceIndex, ReleaseId};
-use crate::keeper::protocol::LaunchSpec;
+use crate::keeper::protocol::{LaunchSpec, Reach};
 use crate::os::beneath::Dir;
 use crate::os::{fs, local, proc};
+use crate::supervisor::instances::claim::{self, Claim};
 use crate::supervisor::instances::restarter;
 use crate::supervisor::instances::retire;
-use crate::supervisor::processes::child_tag::{Label, Role};
+use crate::supervisor::processes::child_tag::Role;
 use crate::supervisor::processes::keeper_client::LinkError;
 use crate::supervisor::processes::log_files;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::child_spec::{self, SpecError};
 use crate::supervisor::service::confinement::Confinement;
-use crate::supervisor::service::instances::{Crew, Instance, Run};
+use crate::supervisor::service::instances::{Crew, Instance};
 use crate::supervisor::sockets::backend_address::{self, BackendAddress};
 use crate::supervisor::sockets::slots::SlotError;
 
@@ -31,6 +32,9 @@ pub(crate) enum StartError {
     /// The launch failed.
     #[error(transparent)]
     Launch(#[from] LinkError),
+    /// It was to be stopped before it ran.
+    #[error("it was stopped while it was being started")]
+    Leaving,
     /// The settings.
     #[error(transparent)]
     Spec(#[from] SpecError),
@@ -102,6 +106,9 @@ pub(crate) async fn start_one(
     crew: &Rc<Crew>,
     index: InstanceIndex,
 ) -> Result<Rc<Instance>, StartError> {
+    if claim::is_dismissed(service, crew) {
+        return Err(StartError::Leaving);
+    }
     let instances = crew.instances();
     let first = instances.first().map(|instance| instance.slots.as_slice());
     let owned = |listener: usize| service.owned_slots(listener);
@@ -138,17 +145,20 @@ fn place_of(
     Ok(Some(BackendAddress::Port(free_port(service)?)))
 }
 
-/// Starts one instance in the slots it has, and the forwarder that passes connections on to it.
+/// Starts one instance in the slots it has, and the forwarder that passes connections on to it. One
+/// that is being started already is left to whoever does so.
 ///
 /// # Errors
-/// [`StartError`].
+/// [`StartError`]; the program may run all the same, without its forwarder.
 pub(crate) async fn launch(
     service: &Rc<Service>,
     crew: &Rc<Crew>,
     instance: &Rc<Instance>,
 ) -> Result<(), StartError> {
+    let child = service.link().new_child();
+    let Some(claim) = Claim::hold(child, Role::Instance, crew, instance) else { return Ok(()) };
     // A forwarder goes on taking connections out of its slots while its program is away.
-    if instance.forwarder.borrow().is_none() {
+    if instance.forwarder.is_empty() {
         service.slots.refit(&instance.slots).await?;
     }
     if let Some(BackendAddress::Socket(path)) = &instance.place {
@@ -156,15 +166,14 @@ pub(crate) async fn launch(
     }
     let output = output_of(service, crew, instance).await?;
     let spec = child_spec::spec_of(service, crew, instance, output)?;
-    let label = child_spec::label_of(service, crew, instance, Role::Instance);
-    let run = spawn(service, crew, instance, label, spec).await?;
     instance.ready.set(false);
     instance.said_ready.set(false);
-    instance.run.replace(Some(run));
+    spawn(service, claim, spec).await?;
     launch_forwarder(service, crew, instance).await
 }
 
-/// Starts the forwarder that passes connections on, unless there is one, or none is needed.
+/// Starts the forwarder that passes connections on, unless there is one, is about to be one, or none
+/// is needed.
 ///
 /// # Errors
 /// [`StartError`].
@@ -174,32 +183,46 @@ pub(crate) async fn launch_forwarder(
     instance: &Rc<Instance>,
 ) -> Result<(), StartError> {
     let needed = instance.place.is_some() && !instance.slots.is_empty();
-    if !needed || instance.forwarder.borrow().is_some() {
+    if !needed {
         return Ok(());
     }
+    let child = service.link().new_child();
+    let Some(claim) = Claim::hold(child, Role::Forwarder, crew, instance) else { return Ok(()) };
     let output = output_of(service, crew, instance).await?;
     let spec = child_spec::forward_spec(service, crew, instance, output)?;
-    let label = child_spec::label_of(service, crew, instance, Role::Forwarder);
-    let run = spawn(service, crew, instance, label, spec).await?;
-    instance.forwarder.replace(Some(run));
-    Ok(())
+    spawn(service, claim, spec).await
 }
 
+/// Has the keeper start a process in the place that is held for it. What was asked of the keeper
+/// comes to its end, whatever becomes of the one who asked: a process that runs has its place, and
+/// one that is not wanted any more is ended.
 async fn spawn(
     service: &Rc<Service>,
-    crew: &Rc<Crew>,
-    instance: &Rc<Instance>,
-    label: Label,
+    claim: Claim,
     mut spec: LaunchSpec,
-) -> Result<Run, StartError> {
-    let child = service.link().new_child();
-    if label.role == Role::Instance {
-        crew.confinement.surround(service.link(), child, &mut spec);
-    }
-    let end = service.link().end_of(child);
-    let identity = service.link().spawn(child, label.print(), spec).await?;
-    restarter::follow(service, crew, instance, label.role, end);
-    Ok(Run { child, identity, started: service.now() })
+) -> Result<(), StartError> {
+    let service = Rc::clone(service);
+    let spawned = tokio::task::spawn_local(async move {
+        let Claim { child, role, ref crew, ref instance } = claim;
+        if claim::is_leaving(&service, crew, instance) {
+            return Err(StartError::Leaving);
+        }
+        if role == Role::Instance {
+            crew.confinement.surround(service.link(), child, &mut spec);
+        }
+        let label = child_spec::label_of(&service, crew, instance, role);
+        let identity = service.link().spawn(child, label.print(), spec).await?;
+        claim.fill(identity, service.now());
+        restarter::follow(&service, crew, instance, role, child);
+        if !claim::is_leaving(&service, crew, instance) {
+            return Ok(());
+        }
+        tracing::info!(service = %service.name, generation = %crew.generation,
+            "a process is ended that was being started when it was to stop");
+        service.link().signal(child, libc::SIGKILL, Reach::Tree, Vec::new()).await?;
+        Err(StartError::Leaving)
+    });
+    spawned.await.unwrap_or(Err(StartError::Leaving))
 }
 
 /// Makes the instance's FIFO, has it kept and read, once for all its restarts.

@@ -38,9 +38,10 @@ use crate::supervisor::processes::keeper_client::{Found, Inventory};
 use crate::supervisor::processes::log_files;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::candidate::BegunBy;
-use crate::supervisor::service::instances::{Crew, Instance, Run};
+use crate::supervisor::service::instances::{Crew, Instance};
 use crate::supervisor::service::occupied::may_start;
 use crate::supervisor::service::operation::Operation;
+use crate::supervisor::service::seat::Run;
 use crate::supervisor::service::terms::{Extent, Force, Terms};
 use crate::supervisor::tasks::hook_state::HookState;
 use crate::supervisor::tasks::task;
@@ -102,8 +103,7 @@ pub(crate) async fn take_over(
         }
     }
     for Following { crew, instance, role, child } in ends {
-        let end = service.link().end_of(child);
-        restarter::follow(service, &crew, &instance, role, end);
+        restarter::follow(service, &crew, &instance, role, child);
     }
     if let Some(crew) = service.live_crew().filter(|crew| crew.duty.get() == Duty::Live)
         && (crew.is_alive() || may_start(service))
@@ -234,11 +234,11 @@ fn adopt_crew(service: &Rc<Service>, places: Places, inventory: &mut Inventory) 
         let started = Tick(label.started_ms);
         let run = Run { child: found.child, identity: found.identity, started };
         if label.role == Role::Forwarder {
-            instance.forwarder.replace(Some(run));
+            instance.forwarder.fill(run);
         } else {
             instance.restarts.set(label.restarts);
             instance.joined.set(true);
-            instance.run.replace(Some(run));
+            instance.program.fill(run);
         }
         if let Some(end) = found.end {
             service.link().child_ended(found.child, end);

@@ -11,4 +11,6 @@ pub(crate) mod keeper_client;
 pub(crate) mod log_files;
 pub(crate) mod printed;
 pub(crate) mod program_check;
+#[cfg(test)]
+pub(crate) mod test_keeper;
 pub(crate) mod whole_tree;

@@ -16,8 +16,10 @@ use crate::core::backoff::Restarts;
 use crate::core::duty::Duty;
 use crate::core::ids::{Generation, InstanceIndex, ReleaseId, SlotId};
 use crate::core::time::Tick;
-use crate::keeper::protocol::{ChildId, End, Identity};
+use crate::keeper::protocol::{ChildId, End};
+use crate::supervisor::processes::child_tag::Role;
 use crate::supervisor::service::confinement::Confinement;
+use crate::supervisor::service::seat::Seat;
 use crate::supervisor::sockets::backend_address::BackendAddress;
 
 /// All generations of a service that have processes, by number.
@@ -72,10 +74,10 @@ pub(crate) struct Instance {
     pub slots: Vec<SlotId>,
     /// The address it listens on, when it is given one.
     pub place: Option<BackendAddress>,
-    /// The process that passes connections on to that place.
-    pub forwarder: RefCell<Option<Run>>,
-    /// The process it is now.
-    pub run: RefCell<Option<Run>>,
+    /// Where the process is that passes connections on to that place.
+    pub forwarder: Seat,
+    /// Where its program is.
+    pub program: Seat,
     /// How its process, or the forwarder's, ended last, as the keeper reported it to this supervisor.
     pub(crate) last_end: Cell<Option<LastEnd>>,
     /// When it is started again.
@@ -92,17 +94,6 @@ pub(crate) struct Instance {
     pub said_ready: Cell<bool>,
     /// Reads its output.
     pub pump: RefCell<Option<JoinHandle<()>>>,
-}
-
-/// A running process.
-#[derive(Debug, Clone)]
-pub(crate) struct Run {
-    /// Its number at the keeper.
-    pub child: ChildId,
-    /// The identity of the process.
-    pub identity: Identity,
-    /// When it was started.
-    pub started: Tick,
 }
 
 /// The end of a process.
@@ -227,14 +218,13 @@ impl Crew {
 
     /// Whether every one of its processes runs.
     pub(crate) fn is_whole(&self) -> bool {
-        self.instances().iter().all(|instance| instance.run.borrow().is_some())
+        self.instances().iter().all(|instance| instance.program.is_running())
     }
 
-    /// Whether none of its processes is left, not even one that passes connections on.
+    /// Whether none of its processes is left, not even one that passes connections on, and none is
+    /// being started.
     pub(crate) fn is_gone(&self) -> bool {
-        self.instances().iter().all(|instance| {
-            instance.run.borrow().is_none() && instance.forwarder.borrow().is_none()
-        })
+        self.instances().iter().all(|instance| instance.is_gone())
     }
 
     /// Whether it has all the processes its settings ask for, and they run: one that was cut off in
@@ -245,7 +235,7 @@ impl Crew {
 
     /// Whether at least one of its processes runs.
     pub(crate) fn is_alive(&self) -> bool {
-        self.instances().iter().any(|instance| instance.run.borrow().is_some())
+        self.instances().iter().any(|instance| instance.program.is_running())
     }
 
     /// The newest end of any of its processes.
@@ -272,8 +262,8 @@ impl Instance {
             index,
             slots,
             place,
-            forwarder: RefCell::new(None),
-            run: RefCell::new(None),
+            forwarder: Seat::default(),
+            program: Seat::default(),
             last_end: Cell::new(None),
             backoff: RefCell::default(),
             restarts: Cell::new(0),
@@ -285,13 +275,26 @@ impl Instance {
         }
     }
 
-    /// Its child at the keeper.
-    pub(crate) fn child(&self) -> Option<ChildId> {
-        self.run.borrow().as_ref().map(|run| run.child)
+    /// The place of a process of this role.
+    pub(crate) fn seat(&self, role: Role) -> &Seat {
+        match role {
+            Role::Forwarder => &self.forwarder,
+            Role::Instance | Role::Probe | Role::Oneshot | Role::Passer => &self.program,
+        }
     }
 
-    /// Its process id.
+    /// Whether it has no process, and none is being started.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.program.is_empty() && self.forwarder.is_empty()
+    }
+
+    /// Its program at the keeper.
+    pub(crate) fn child(&self) -> Option<ChildId> {
+        self.program.run().map(|run| run.child)
+    }
+
+    /// Its program's process id.
     pub(crate) fn pid(&self) -> Option<i32> {
-        self.run.borrow().as_ref().map(|run| run.identity.pid)
+        self.program.run().map(|run| run.identity.pid)
     }
 }

@@ -20,8 +20,11 @@ pub(crate) mod phase_result;
 pub(crate) mod refusal;
 pub(crate) mod release_set;
 pub(crate) mod routing;
+pub(crate) mod seat;
 pub(crate) mod stack;
 pub(crate) mod terms;
+#[cfg(test)]
+pub(crate) mod test_service;
 pub(crate) mod unresumed;
 
 use std::cell::{Cell, RefCell};

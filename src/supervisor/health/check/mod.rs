@@ -29,7 +29,7 @@ fn checker(check: &Check) -> Box<dyn Checker + '_> {
 /// Probes one instance in its own slot, within the timeout of its settings. What answers is that
 /// process and no other.
 pub(crate) async fn at(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instance>) -> Probe {
-    if instance.run.borrow().is_none() {
+    if !instance.program.is_running() {
         return Probe::bad("its process has ended");
     }
     checker(&crew.settings.health.check).probe(Target { service, crew, instance }).await

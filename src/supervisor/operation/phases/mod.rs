@@ -35,7 +35,7 @@ use crate::supervisor::operation::intake::Intake;
 use crate::supervisor::operation::watching::Watching;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::candidate::Candidate;
-use crate::supervisor::service::instances::Crew;
+use crate::supervisor::service::instances::{Crew, Instance};
 use crate::supervisor::service::phase_result::PhaseResult;
 
 /// Takes a backup and keeps its receipt.
@@ -318,7 +318,11 @@ async fn close_if_nobody_serves(service: &Rc<Service>) {
 }
 
 fn pids(crew: &Crew) -> String {
+    // One that has ended at once is named all the same.
+    let pid = |instance: &Rc<Instance>| {
+        instance.pid().or_else(|| instance.last_end.get().map(|last| last.pid))
+    };
     let pids: Vec<String> =
-        crew.instances().iter().filter_map(|i| i.pid()).map(|pid| pid.to_string()).collect();
+        crew.instances().iter().filter_map(pid).map(|pid| pid.to_string()).collect();
     format!("pid {}", pids.join(", "))
 }

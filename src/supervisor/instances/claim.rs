@@ -1,0 +1,67 @@
+//! A place that is held for a process while it is being started.
+//!
+//! Whoever asked for the start may be called off at any moment; the place is then free again, and
+//! those who wait for it to be empty hear of it.
+
+use std::rc::Rc;
+
+use crate::core::duty::Duty;
+use crate::core::time::Tick;
+use crate::keeper::protocol::{ChildId, Identity};
+use crate::supervisor::processes::child_tag::Role;
+use crate::supervisor::service::Service;
+use crate::supervisor::service::instances::{Crew, Instance};
+use crate::supervisor::service::seat::Run;
+
+/// A place that is held for a process. Dropped before the process runs, it frees the place.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    /// The child that is to be there.
+    pub(crate) child: ChildId,
+    /// What it is to be.
+    pub(crate) role: Role,
+    /// The generation that it belongs to.
+    pub(crate) crew: Rc<Crew>,
+    /// The instance that it belongs to.
+    pub(crate) instance: Rc<Instance>,
+}
+
+impl Claim {
+    /// Holds a place; nothing when it is not free.
+    pub(crate) fn hold(
+        child: ChildId,
+        role: Role,
+        crew: &Rc<Crew>,
+        instance: &Rc<Instance>,
+    ) -> Option<Self> {
+        let is_held = instance.seat(role).claim(child);
+        is_held.then(|| Self { child, role, crew: Rc::clone(crew), instance: Rc::clone(instance) })
+    }
+
+    /// The process runs: it has the place from here on.
+    pub(crate) fn fill(&self, identity: Identity, started: Tick) {
+        self.instance.seat(self.role).fill(Run { child: self.child, identity, started });
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if self.instance.seat(self.role).give_up(self.child) {
+            self.crew.n_ends.send_modify(|_| ());
+        }
+    }
+}
+
+/// Whether an instance is to have no process any more: it is on its way out with its generation or
+/// alone, or nobody has it any more.
+pub(crate) fn is_leaving(service: &Service, crew: &Rc<Crew>, instance: &Rc<Instance>) -> bool {
+    let is_there = crew.instances().iter().any(|known| Rc::ptr_eq(known, instance));
+    is_dismissed(service, crew) || !is_there || !instance.wanted.get()
+}
+
+/// Whether a generation is to have no process any more.
+pub(crate) fn is_dismissed(service: &Service, crew: &Rc<Crew>) -> bool {
+    let known = service.fleet.get(crew.generation);
+    let is_there = known.is_some_and(|known| Rc::ptr_eq(&known, crew));
+    !is_there || crew.duty.get() == Duty::Draining
+}

@@ -1,0 +1,127 @@
+//! Two who want something of the same process at once, with a keeper that answers when the test wants
+//! it.
+
+use std::rc::Rc;
+
+use crate::core::duty::Duty;
+use crate::core::ids::{InstanceIndex, SlotId};
+use crate::os::clock;
+use crate::supervisor::instances::restarter::start_again;
+use crate::supervisor::instances::start::StartError;
+use crate::supervisor::instances::{retire, start};
+use crate::supervisor::processes::child_tag::Role;
+use crate::supervisor::service::instances::{Crew, Instance};
+use crate::supervisor::service::test_service::{TestService, with};
+use crate::supervisor::sockets::backend_address::BackendAddress;
+
+/// The guard starts one again, in a task of its own.
+fn guard(
+    world: &TestService,
+    crew: &Rc<Crew>,
+    instance: &Rc<Instance>,
+) -> tokio::task::JoinHandle<()> {
+    let (service, crew, instance) =
+        (Rc::clone(&world.service), Rc::clone(crew), Rc::clone(instance));
+    tokio::task::spawn_local(async move {
+        start_again(&service, &crew, &instance, clock::tick()).await;
+    })
+}
+
+#[test]
+fn two_who_want_it_started_start_one() {
+    with(|world| async move {
+        let (crew, instance) = world.live();
+        world.keeper.holds.set(true);
+        let both = [guard(&world, &crew, &instance), guard(&world, &crew, &instance)];
+        world.wait("it is being started", |world| world.keeper.n_held() > 0).await;
+        world.settle().await;
+        world.keeper.let_go();
+        for one in both {
+            one.await.unwrap();
+        }
+        assert_eq!(world.keeper.started(Role::Instance).len(), 1);
+        assert_eq!(world.keeper.running(), Vec::from_iter(instance.child()));
+    });
+}
+
+#[test]
+fn what_is_stopped_while_it_is_being_started_is_waited_for_and_ended() {
+    with(|world| async move {
+        let (crew, instance) = world.live();
+        world.keeper.holds.set(true);
+        let starting = guard(&world, &crew, &instance);
+        world.wait("it is being started", |world| world.keeper.n_held() > 0).await;
+        let (service, leaving) = (Rc::clone(&world.service), Rc::clone(&crew));
+        let stop =
+            tokio::task::spawn_local(async move { retire::stop_now(&service, &leaving).await });
+        world.settle().await;
+        assert!(!stop.is_finished(), "it was forgotten while it was being started");
+        world.keeper.let_go();
+        stop.await.unwrap();
+        starting.await.unwrap();
+        assert_eq!(world.keeper.running(), []);
+        assert!(world.service.fleet.all().is_empty());
+    });
+}
+
+#[test]
+fn a_start_that_is_called_off_leaves_nobody_behind() {
+    with(|world| async move {
+        let crew = world.crew(1, Duty::Candidate, Vec::new());
+        world.keeper.holds.set(true);
+        let (service, own) = (Rc::clone(&world.service), Rc::clone(&crew));
+        let starting = tokio::task::spawn_local(async move {
+            start::start_one(&service, &own, InstanceIndex(0)).await
+        });
+        world.wait("it is being started", |world| world.keeper.n_held() > 0).await;
+        starting.abort();
+        assert!(starting.await.is_err());
+        assert!(!crew.is_gone());
+        world.keeper.let_go();
+        world.wait("it has its place", |_| crew.is_alive()).await;
+        crew.duty.set(Duty::Draining);
+        let late = start::start_one(&world.service, &crew, InstanceIndex(1)).await;
+        assert!(matches!(late, Err(StartError::Leaving)));
+        assert_eq!(world.keeper.started(Role::Instance).len(), 1);
+    });
+}
+
+#[test]
+fn a_program_and_its_forwarder_that_end_together_come_back_once_each() {
+    with(|world| async move {
+        let place = Some(BackendAddress::Port(1));
+        let forwarded = Instance::new(InstanceIndex(0), vec![SlotId(0)], place);
+        let crew = world.crew(1, Duty::Live, vec![forwarded]);
+        let instance = crew.instances().remove(0);
+        start::launch(&world.service, &crew, &instance).await.unwrap();
+        world.keeper.holds.set(true);
+        world.keeper.end(instance.forwarder.owner().unwrap());
+        let is_asked = |world: &TestService| world.keeper.n_held() == 1;
+        world.wait("a forwarder is being started", is_asked).await;
+        world.keeper.end(instance.child().unwrap());
+        world.wait("so is a program", |world| world.keeper.n_held() == 2).await;
+        world.keeper.let_go();
+        world.wait("both run", |world| world.keeper.running().len() == 2).await;
+        world.settle().await;
+        assert_eq!(world.keeper.started(Role::Forwarder).len(), 2);
+        assert_eq!(world.keeper.running().len(), 2);
+    });
+}
+
+#[test]
+fn a_restart_whose_forwarder_cannot_be_started_joins_when_it_can() {
+    with(|world| async move {
+        let place = Some(BackendAddress::Port(1));
+        let forwarded = Instance::new(InstanceIndex(0), vec![SlotId(0)], place);
+        let crew = world.crew(1, Duty::Live, vec![forwarded]);
+        let instance = crew.instances().remove(0);
+        world.keeper.refuses.set(Some(Role::Forwarder));
+        let starting = guard(&world, &crew, &instance);
+        world.wait("the program runs", |_| instance.program.is_running()).await;
+        world.settle().await;
+        world.keeper.refuses.set(None);
+        world.wait("a forwarder runs", |_| instance.forwarder.is_running()).await;
+        starting.await.unwrap();
+        assert!(instance.joined.get());
+    });
+}
