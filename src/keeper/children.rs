@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 
-use crate::keeper::protocol::{ChildId, End, Identity, LaunchSpec, Reach};
+use crate::keeper::protocol::{ChildId, End, Held, Identity, LaunchSpec, Reach};
 use crate::os::fence::Fence;
 use crate::os::launch::{self, LaunchError, Standard};
 use crate::os::launch_spec::Catch;
@@ -179,6 +179,16 @@ impl Children {
     /// Children whose launch is over, in the order of their numbers.
     pub fn known(&self) -> impl Iterator<Item = (ChildId, &Child)> {
         self.by_id.iter().map(|(id, child)| (*id, child))
+    }
+
+    /// The same as a list.
+    pub fn held(&self) -> Vec<Held> {
+        let held = |(child, known): (ChildId, &Child)| Held {
+            child,
+            label: known.label.clone(),
+            runs: known.end.is_none(),
+        };
+        self.known().map(held).collect()
     }
 
     /// Whether a child runs.

@@ -292,6 +292,7 @@ impl Keeper {
                 }
                 Err(why) => failed("acknowledge", why),
             },
+            Ask::Children => Tell::Children { seq, children: self.children.held() },
             Ask::Stopped => {
                 if self.stop != Stop::No {
                     self.stop = self.end_what_is_left(clock::tick());

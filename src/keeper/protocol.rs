@@ -19,9 +19,11 @@ pub use crate::os::proc::Identity;
 pub const VERSION: u16 = 1;
 
 /// What was added within the version, counted.
-pub const REVISION: u16 = FENCES;
+pub const REVISION: u16 = LISTS;
 /// The first revision with [`LaunchSpec::fence`] and [`Tell::FencedOff`].
 pub const FENCES: u16 = 1;
+/// The first revision with [`Ask::Children`].
+pub const LISTS: u16 = 2;
 
 /// The number a supervisor gives a child; unique as long as the keeper lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -90,6 +92,8 @@ pub enum Ask {
         /// Whose end.
         child: ChildId,
     },
+    /// Which children there are. Answered by [`Tell::Children`].
+    Children,
     /// Answer to [`Tell::Stop`]: everything is down, the keeper may leave.
     Stopped,
 }
@@ -158,6 +162,13 @@ pub enum Tell {
         /// The reason in words.
         why: String,
     },
+    /// The children that are not forgotten, at this instant.
+    Children {
+        /// Which request.
+        seq: u64,
+        /// All of them, in the order of their numbers.
+        children: Vec<Held>,
+    },
     /// A child has ended. Sent once to each supervisor, kept until acknowledged.
     Ended {
         /// Which child.
@@ -187,6 +198,17 @@ impl Tell {
     pub fn done(seq: u64) -> Self {
         Self::Done { seq, revision: REVISION }
     }
+}
+
+/// A child as the keeper's list has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// Its number.
+    pub child: ChildId,
+    /// The label it was started with.
+    pub label: String,
+    /// It has not ended.
+    pub runs: bool,
 }
 
 /// An address that a fence kept a process from.

@@ -6,6 +6,7 @@ pub(crate) mod claim;
 pub(crate) mod connections;
 pub(crate) mod dependency_order;
 pub(crate) mod drain;
+pub(crate) mod ownership;
 #[cfg(test)]
 mod races;
 pub(crate) mod restarter;

@@ -5,11 +5,14 @@ use std::rc::Rc;
 
 use crate::core::duty::Duty;
 use crate::core::ids::{InstanceIndex, SlotId};
+use crate::keeper::protocol::ChildId;
 use crate::os::clock;
+use crate::supervisor::instances::ownership;
 use crate::supervisor::instances::restarter::start_again;
 use crate::supervisor::instances::start::StartError;
 use crate::supervisor::instances::{retire, start};
 use crate::supervisor::processes::child_tag::Role;
+use crate::supervisor::service::child_spec;
 use crate::supervisor::service::instances::{Crew, Instance};
 use crate::supervisor::service::test_service::{TestService, with};
 use crate::supervisor::sockets::backend_address::BackendAddress;
@@ -123,5 +126,18 @@ fn a_restart_whose_forwarder_cannot_be_started_joins_when_it_can() {
         world.wait("a forwarder runs", |_| instance.forwarder.is_running()).await;
         starting.await.unwrap();
         assert!(instance.joined.get());
+    });
+}
+
+#[test]
+fn a_process_that_nobody_has_is_ended() {
+    with(|world| async move {
+        let (crew, instance) = world.live();
+        start::launch(&world.service, &crew, &instance).await.unwrap();
+        let service = &world.service;
+        let label = child_spec::label_of(service, &crew, &instance, Role::Instance);
+        world.keeper.stray(ChildId(77), label);
+        ownership::reconcile(&world.service).await;
+        assert_eq!(world.keeper.running(), Vec::from_iter(instance.child()));
     });
 }

@@ -16,6 +16,7 @@ use crate::os::{clock, fs};
 use crate::store::journal::{Journal, Record};
 use crate::store::layout::ServiceLayout;
 use crate::store::{history, release};
+use crate::supervisor::instances::ownership;
 use crate::supervisor::instances::restarter::revive;
 use crate::supervisor::instances::retire;
 use crate::supervisor::notify::message::{Message, Subject};
@@ -67,6 +68,8 @@ pub(crate) async fn finish(
     }
     let_go(service, Some(ended));
     prune(service);
+    let service = Rc::clone(service);
+    tokio::task::spawn_local(async move { ownership::reconcile(&service).await });
 }
 
 /// A stranded operation gives way to a new one.

@@ -16,6 +16,7 @@ use crate::keeper::protocol::{ChildId, End};
 use crate::store::journal::{self, Intent, Journal, Record};
 use crate::store::{intake, release, trial};
 use crate::supervisor::data::backup;
+use crate::supervisor::instances::ownership;
 use crate::supervisor::instances::restarter;
 use crate::supervisor::instances::scale;
 use crate::supervisor::instances::sd_notify;
@@ -194,20 +195,30 @@ fn adopt_crews(
         let place = (label.instance, label.role == Role::Forwarder);
         match places.remove(&place) {
             Some((old_label, old)) if old.child > found.child => {
-                stale.push(found.child);
+                stale.push(found);
                 places.insert(place, (old_label, old));
             }
             before => {
-                stale.extend(before.map(|(_, old)| old.child));
+                stale.extend(before.map(|(_, old)| old));
                 places.insert(place, (label, found));
             }
         }
     }
-    for child in stale {
-        let service = Rc::clone(service);
-        tokio::task::spawn_local(async move { service.link().acknowledge(child).await });
-    }
+    end_stale(service, stale);
     by_crew.into_values().flat_map(|places| adopt_crew(service, places, inventory)).collect()
+}
+
+/// Earlier children of a place have ended; one that has not is nobody's.
+fn end_stale(service: &Rc<Service>, stale: Vec<Found>) {
+    let (ended, running): (Vec<_>, Vec<_>) =
+        stale.into_iter().partition(|found| found.end.is_some());
+    let service = Rc::clone(service);
+    tokio::task::spawn_local(async move {
+        for found in ended {
+            service.link().acknowledge(found.child).await;
+        }
+        ownership::end(&service, running.into_iter().map(|found| found.child).collect()).await;
+    });
 }
 
 fn adopt_crew(service: &Rc<Service>, places: Places, inventory: &mut Inventory) -> Vec<Following> {

@@ -13,8 +13,8 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::keeper::protocol::{
-    Ask, ChildId, End, FENCES, Identity, LaunchSpec, REVISION, Reach, Refused, Request, Tell,
-    VERSION,
+    Ask, ChildId, End, FENCES, Held, Identity, LISTS, LaunchSpec, REVISION, Reach, Refused,
+    Request, Tell, VERSION,
 };
 use crate::os::{ready, scm};
 
@@ -190,6 +190,7 @@ impl Link {
                 Tell::Done { seq, .. }
                 | Tell::Spawned { seq, .. }
                 | Tell::Refused { seq, .. }
+                | Tell::Children { seq, .. }
                 | Tell::Failed { seq, .. } => {
                     if let Some(asker) = self.waiting.borrow_mut().remove(&seq) {
                         drop(asker.send((tell, fds)));
@@ -225,6 +226,27 @@ impl Link {
     /// Has it written down what the child's fence keeps it from, until its end is noted.
     pub(crate) fn note_refused(&self, child: ChildId, list: RefusedList) {
         self.refused.borrow_mut().insert(child, list);
+    }
+
+    /// Whether the keeper says which children it has.
+    pub(crate) fn can_list(&self) -> bool {
+        self.revision.get() >= LISTS
+    }
+
+    /// The children that the keeper has, ended ones among them.
+    ///
+    /// # Errors
+    /// When the keeper is gone.
+    pub(crate) async fn children(&self) -> Result<Vec<Held>, LinkError> {
+        match self.ask(Ask::Children, &[]).await? {
+            (Tell::Children { children, .. }, _) => Ok(children),
+            _ => Err(LinkError::Gone),
+        }
+    }
+
+    /// Whether the end of this child was reported already.
+    pub(crate) fn has_ended(&self, child: ChildId) -> bool {
+        self.ends.borrow().get(&child).is_some_and(|end| end.borrow().is_some())
     }
 
     /// A number for a new child.

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use tokio::io::unix::AsyncFd;
 
-use crate::keeper::protocol::{Ask, ChildId, End, Identity, Request, Tell};
+use crate::keeper::protocol::{Ask, ChildId, End, Held, Identity, Request, Tell};
 use crate::os::{ready, scm};
 use crate::supervisor::processes::child_tag::{Label, Role};
 use crate::supervisor::processes::keeper_client::Link;
@@ -23,6 +23,10 @@ pub(crate) struct TestKeeper {
     pub(crate) holds: Cell<bool>,
     /// Starts of this role fail.
     pub(crate) refuses: Cell<Option<Role>>,
+    /// Signals to children, in their order.
+    pub(crate) signals: RefCell<Vec<(ChildId, i32)>>,
+    /// A signal to this child is refused: another has died in between.
+    pub(crate) spares: Cell<Option<ChildId>>,
 }
 
 impl TestKeeper {
@@ -36,6 +40,8 @@ impl TestKeeper {
             held: RefCell::default(),
             holds: Cell::new(false),
             refuses: Cell::new(None),
+            signals: RefCell::default(),
+            spares: Cell::new(None),
         });
         tokio::task::spawn_local(Rc::clone(&keeper).run());
         let (link, _, _) = Link::connect(other).await.unwrap();
@@ -66,6 +72,11 @@ impl TestKeeper {
         for (seq, child) in self.held.take() {
             self.spawned(seq, child);
         }
+    }
+
+    /// A child that runs, and that no start was asked for.
+    pub(crate) fn stray(&self, child: ChildId, label: Label) {
+        self.children.borrow_mut().insert(child, (label, true));
     }
 
     /// A child ends.
@@ -121,11 +132,24 @@ impl TestKeeper {
                     self.let_go();
                 }
             }
+            Ask::Signal { child, .. } if self.spares.get() == Some(child) => {
+                self.tell(&Tell::Refused { seq, dead: child });
+            }
             Ask::Signal { child, signal, .. } => {
+                self.signals.borrow_mut().push((child, signal));
                 self.tell(&Tell::done(seq));
                 if signal == libc::SIGKILL {
                     self.end(child);
                 }
+            }
+            Ask::Children => {
+                let children = self.children.borrow();
+                let held = children.iter().map(|(child, (label, runs))| Held {
+                    child: *child,
+                    label: label.print(),
+                    runs: *runs,
+                });
+                self.tell(&Tell::Children { seq, children: held.collect() });
             }
             _ => self.tell(&Tell::done(seq)),
         }
