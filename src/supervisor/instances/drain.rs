@@ -4,6 +4,7 @@
 //! taken down: they differ in where the machine begins and in which processes must be alive for the
 //! signal.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -40,6 +41,9 @@ pub(crate) struct Leaver {
     settle: Duration,
     /// The generation's retirement that this is; a newer one takes over.
     epoch: u32,
+    /// One of its processes was asked to stop: it cannot be taken back, whatever became of the
+    /// others.
+    was_asked: Cell<bool>,
 }
 
 /// Which processes must be alive at the instant of the signal: the keeper compares and acts.
@@ -88,7 +92,7 @@ impl Leaver {
         crew.duty.set(if guard == Guard::Live { Duty::Standby } else { Duty::Draining });
         let (service, crew) = (Rc::clone(service), Rc::clone(crew));
         let epoch = crew.n_leaves.get();
-        Self { service, crew, one: None, guard, settle, epoch }
+        Self { service, crew, one: None, guard, settle, epoch, was_asked: Cell::new(false) }
     }
 
     /// One instance of the live generation.
@@ -99,7 +103,8 @@ impl Leaver {
         settle: Duration,
     ) -> Self {
         let (service, crew, one) = (Rc::clone(service), Rc::clone(crew), Rc::clone(instance));
-        Self { service, crew, one: Some(one), guard: Guard::Others, settle, epoch: 0 }
+        let was_asked = Cell::new(false);
+        Self { service, crew, one: Some(one), guard: Guard::Others, settle, epoch: 0, was_asked }
     }
 
     /// Performs the machine's effects until the processes are gone.
@@ -137,7 +142,8 @@ impl Leaver {
             if self.one.is_none() {
                 show(&self.crew, machine.phase());
             }
-            if event == Event::Refused && self.guard == Guard::Live {
+            let is_whole = !self.was_asked.get();
+            if event == Event::Refused && self.guard == Guard::Live && is_whole {
                 self.crew.duty.set(Duty::Standby);
             }
         }
@@ -202,7 +208,8 @@ impl Leaver {
                 before_stop::run(&self.service, &self.crew).await;
             }
             // The retirement may have been taken back meanwhile.
-            if self.is_taken_back() || self.crew.duty.get() != Duty::Standby {
+            let is_going = self.crew.duty.get() == Duty::Standby || self.was_asked.get();
+            if self.is_taken_back() || !is_going {
                 return Event::Refused;
             }
         }
@@ -219,7 +226,7 @@ impl Leaver {
         for (child, number) in self.farewells() {
             let link = self.service.link();
             match link.signal(child, number, Reach::Process, alive.clone()).await {
-                Ok(Signalled::Done) => {}
+                Ok(Signalled::Done) => self.was_asked.set(true),
                 Ok(Signalled::Refused(_)) => return Event::Refused,
                 Err(error) => {
                     tracing::error!(service = %self.service.name, %error, "stopping a process");

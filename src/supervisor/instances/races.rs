@@ -130,6 +130,36 @@ fn a_restart_whose_forwarder_cannot_be_started_joins_when_it_can() {
 }
 
 #[test]
+fn a_generation_that_was_asked_to_stop_in_part_is_no_standby() {
+    with(|world| async move {
+        let service = &world.service;
+        let (live, serving) = world.live();
+        start::launch(service, &live, &serving).await.unwrap();
+        let two = [0, 1].map(|n| Instance::new(InstanceIndex(n), Vec::new(), None));
+        let left = world.crew(2, Duty::Standby, two.into());
+        for instance in &left.instances() {
+            start::launch(service, &left, instance).await.unwrap();
+        }
+        // The live one dies, for the keeper, between the two signals.
+        let [first, second] = [0, 1].map(|n| left.children()[n]);
+        world.keeper.spares.set(Some(second));
+        retire::begin(service, &left, clock::tick());
+        let is_asked = |world: &TestService| !world.keeper.signals.borrow().is_empty();
+        world.wait("the first is asked to stop", is_asked).await;
+        world.settle().await;
+        assert_eq!(*world.keeper.signals.borrow(), [(first, libc::SIGTERM)]);
+        assert_eq!(left.duty.get(), Duty::Draining);
+        // It is asked again as a whole, and goes.
+        world.keeper.spares.set(None);
+        let n_asked = |world: &TestService| world.keeper.signals.borrow().len();
+        world.wait("both are asked to stop", |world| n_asked(world) == 3).await;
+        world.keeper.end(first);
+        world.keeper.end(second);
+        world.wait("it is gone", |world| world.service.fleet.all().len() == 1).await;
+    });
+}
+
+#[test]
 fn a_process_that_nobody_has_is_ended() {
     with(|world| async move {
         let (crew, instance) = world.live();
