@@ -32,7 +32,7 @@ fn events() -> impl Strategy<Value = Event> {
         2 => Just(Event::Failed),
         1 => Just(Event::Died),
         1 => Just(Event::Abort),
-        1 => Just(Event::Promote),
+        1 => Just(Event::Promote(Phase::Bake)),
         1 => Just(Event::Inconclusive),
     ]
 }

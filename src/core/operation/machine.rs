@@ -63,8 +63,9 @@ pub enum Event {
     Died,
     /// `abort` was ordered.
     Abort,
-    /// `promote` was ordered.
-    Promote,
+    /// `promote` was ordered, by somebody who saw it in this phase. What has come since is not what
+    /// was decided about.
+    Promote(Phase),
 }
 
 /// One operation.
@@ -122,7 +123,7 @@ impl Machine {
             Event::Inconclusive => self.unclear(),
             Event::Died => self.died(),
             Event::Abort => self.aborted(),
-            Event::Promote => self.promoted(),
+            Event::Promote(seen) => self.promoted(seen),
         }?;
         self.phase = next;
         Some(next)
@@ -253,9 +254,9 @@ impl Machine {
         }
     }
 
-    /// What follows from `promote`: the watch ends as a success.
-    fn promoted(&self) -> Option<Phase> {
-        self.phase.promotion().and_then(|_| self.performed())
+    /// What follows from `promote`: the watch that was seen ends as a success.
+    fn promoted(&self, seen: Phase) -> Option<Phase> {
+        self.phase.promotion().filter(|_| seen == self.phase).and_then(|_| self.performed())
     }
 
     fn undo(&mut self, cause: Cause) -> Phase {
@@ -388,10 +389,10 @@ mod tests {
         let plan = Plan { n_steps: 2, ..PLAN };
         check_in(plan, Hook(Point::BeforeFlip), Event::Ok, Some(Step(0)));
         check_in(plan, Step(0), Event::Ok, Some(Step(1)));
-        check_in(plan, Step(0), Event::Promote, Some(Step(1)));
+        check_in(plan, Step(0), Event::Promote(Step(0)), Some(Step(1)));
         check_in(plan, Step(1), Event::Ok, Some(Flip));
         check_in(plan, Step(0), Event::Inconclusive, Some(StepHold(0)));
-        check_in(plan, StepHold(0), Event::Promote, Some(Step(1)));
+        check_in(plan, StepHold(0), Event::Promote(StepHold(0)), Some(Step(1)));
         for event in [Event::Failed, Event::Died, Event::Abort] {
             check_in(plan, Step(1), event, Some(BackGate(0)));
             check_in(plan, StepHold(1), event, Some(BackGate(0)));
@@ -403,11 +404,14 @@ mod tests {
     #[test]
     fn what_may_be_promoted_is_what_the_machine_takes() {
         use Phase::*;
-        let counted = [Step(0), StepHold(0), BackStart(1), BackGate(0), BackFlip(0)];
+        let counted = [Step(0), Step(1), StepHold(0), BackStart(1), BackGate(0), BackFlip(0)];
         let ends = [BackVerify(0), BackCommit(0), Done(Outcome::Committed)];
-        for phase in Phase::PLAIN.into_iter().chain(counted).chain(ends) {
-            let taken = Machine::resume(PLAN, phase, Cause::Bake).step(Event::Promote);
-            assert_eq!(taken.is_some(), phase.promotion().is_some(), "{phase:?}");
+        let all: Vec<Phase> = Phase::PLAIN.into_iter().chain(counted).chain(ends).collect();
+        for (phase, seen) in all.iter().flat_map(|phase| all.iter().map(move |seen| (phase, seen)))
+        {
+            let taken = Machine::resume(PLAN, *phase, Cause::Bake).step(Event::Promote(*seen));
+            let is_due = phase.promotion().is_some() && seen == phase;
+            assert_eq!(taken.is_some(), is_due, "{phase:?}, seen {seen:?}");
         }
     }
 

@@ -124,7 +124,7 @@ async fn interrupted(
     loop {
         let step = match orders.recv().await {
             Some(Order::Abort) => Step::Abort,
-            Some(Order::Promote) => Step::Promote,
+            Some(Order::Promote(seen)) => Step::Promote(seen),
             Some(Order::Yield) if machine.phase() == Phase::Stranded => return None,
             Some(Order::Yield) => continue,
             None => std::future::pending().await,
@@ -174,7 +174,7 @@ fn close(
     let state = match performed.step {
         Step::Ok if performed.is_skipped => PhaseState::Skip,
         // A dry run is called off by its own preflight.
-        Step::Ok | Step::Promote | Step::Abort => PhaseState::Ok,
+        Step::Ok | Step::Promote(_) | Step::Abort => PhaseState::Ok,
         _ => PhaseState::Fail,
     };
     let ms = clock::tick().since_ms(begun);

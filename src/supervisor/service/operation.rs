@@ -50,8 +50,8 @@ pub(crate) struct Operation {
 pub(crate) enum Order {
     /// End it and go back.
     Abort,
-    /// Promote: end the bake or the hold as a success.
-    Promote,
+    /// Promote: end the watch of this phase as a success. Another one is not ended.
+    Promote(Phase),
     /// Leave the field: another operation takes over a stranded one.
     Yield,
 }

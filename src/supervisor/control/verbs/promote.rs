@@ -4,7 +4,7 @@ use crate::api::promote::Args;
 use crate::api::{Event, Trouble};
 use crate::core::exit::Exit;
 use crate::core::operation::outcome::Word;
-use crate::core::operation::phase::{Phase, Promotion};
+use crate::core::operation::phase::Promotion;
 use crate::supervisor::control::client::Client;
 use crate::supervisor::control::follow::{Until, follow};
 use crate::supervisor::service::operation::Order;
@@ -21,8 +21,8 @@ pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> R
     let running = service.activity.operation();
     let running = running.ok_or_else(|| refusal::idle(service))?;
     let phase = running.phase.get();
-    let promotion = phase.and_then(Phase::promotion);
-    let Some(promotion) = promotion else {
+    let seen = phase.and_then(|phase| Some((phase, phase.promotion()?)));
+    let Some((seen, promotion)) = seen else {
         let why = format!(
             "operation {} is in phase {}; promote ends a step, a bake or a hold",
             running.id,
@@ -30,7 +30,7 @@ pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> R
         );
         return Err(refusal::refusal(service, "promoted", &why, Exit::Usage, &["status"]));
     };
-    running.order(Order::Promote);
+    running.order(Order::Promote(seen));
     if promotion == Promotion::Trial {
         follow(&*running, client, Until::Over).await;
         return Ok(());
