@@ -1,5 +1,6 @@
-//! Verdicts over probes: the gate before a flip.
+//! Verdicts over probes: the gate before a flip, the looks at rest.
 
+use crate::core::ids::Generation;
 use crate::core::time::Tick;
 
 /// The result of one probe.
@@ -58,9 +59,79 @@ impl Gate {
     }
 }
 
+/// Looks at what serves, at rest: so many bad ones in a row are a trouble.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Looks {
+    generation: Option<Generation>,
+    n_bad: u32,
+}
+
+/// How what serves is, as far as it was looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Found {
+    /// It answers.
+    Well,
+    /// It did not answer, so far not often enough.
+    InDoubt,
+    /// It does not answer, as of this look.
+    Ill,
+    /// It still does not answer.
+    StillIll,
+}
+
+impl Looks {
+    /// Takes a look at a generation in. Another generation has no bad looks yet.
+    pub fn observe(&mut self, generation: Generation, sample: Sample, fall: u32) -> Found {
+        if self.generation.replace(generation) != Some(generation) {
+            self.n_bad = 0;
+        }
+        if sample == Sample::Good {
+            self.n_bad = 0;
+            return Found::Well;
+        }
+        self.n_bad = self.n_bad.saturating_add(1);
+        match self.n_bad {
+            n if n < fall => Found::InDoubt,
+            n if n == fall => Found::Ill,
+            _ => Found::StillIll,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// `+` is a good look, `-` a bad one, `|` the beginning of another generation.
+    fn check_looks(looks: &str, fall: u32, expected: Found) {
+        let (mut at, mut generation, mut found) = (Looks::default(), 1, Found::Well);
+        for look in looks.bytes() {
+            match look {
+                b'|' => generation += 1,
+                look => {
+                    let sample = if look == b'+' { Sample::Good } else { Sample::Bad };
+                    found = at.observe(Generation(generation), sample, fall);
+                }
+            }
+        }
+        assert_eq!(found, expected, "{looks}");
+    }
+
+    #[test]
+    fn so_many_bad_looks_in_a_row_are_a_trouble_that_lasts() {
+        check_looks("+--", 3, Found::InDoubt);
+        check_looks("---", 3, Found::Ill);
+        check_looks("-----", 3, Found::StillIll);
+        check_looks("--+--", 3, Found::InDoubt);
+        check_looks("---+", 3, Found::Well);
+    }
+
+    #[test]
+    fn bad_looks_at_another_generation_do_not_count() {
+        check_looks("--|-", 3, Found::InDoubt);
+        check_looks("-----|-", 3, Found::InDoubt);
+        check_looks("-----|---", 3, Found::Ill);
+    }
 
     /// `+` is a good probe, `-` a bad one, one every 10 ms from 0 on.
     fn check(samples: &str, rise: u32, min_healthy_ms: u64, expected: Verdict) {

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use crate::core::duty::Duty;
+use crate::core::health::{Found, Looks, Sample};
 use crate::supervisor::health::probe_all::{Round, probe_all};
 use crate::supervisor::proxy;
 use crate::supervisor::service::Service;
@@ -22,6 +23,26 @@ async fn remind_proxy(service: &Rc<Service>, crew: &Crew) {
     }
 }
 
+/// Reports what was found, as often as it is found: others may have taken the report back.
+fn note(service: &Service, found: Found, why: &str) {
+    match found {
+        Found::Well => {
+            notices::recovered(service);
+            if service.condition.resolve(Source::Liveness) {
+                tracing::info!(service = %service.name, "the live release answers again");
+            }
+        }
+        Found::InDoubt => {}
+        Found::Ill | Found::StillIll => {
+            if found == Found::Ill {
+                tracing::error!(service = %service.name, why, "the live release does not answer");
+            }
+            notices::degraded(service, why);
+            service.condition.report(Source::Liveness, why);
+        }
+    }
+}
+
 /// Looks at the live release every `rest_interval`, unless an operation looks already. Without an
 /// interval there is no task, and nothing wakes up.
 pub(crate) fn watch(service: &Rc<Service>) {
@@ -31,7 +52,7 @@ pub(crate) fn watch(service: &Rc<Service>) {
     }
     let service = Rc::clone(service);
     tokio::task::spawn_local(async move {
-        let mut n_bad = 0;
+        let mut looks = Looks::default();
         loop {
             tokio::time::sleep(interval).await;
             if service.activity.operation().is_some() {
@@ -43,18 +64,13 @@ pub(crate) fn watch(service: &Rc<Service>) {
                 instance.ready.set(probe.is_good());
             })
             .await;
-            n_bad = if probe.is_good() { 0 } else { n_bad + 1 };
-            if n_bad == crew.settings.health.fall {
-                let why = probe.why().unwrap_or_default().to_owned();
-                tracing::error!(service = %service.name, why, "the live release does not answer");
-                notices::degraded(&service, &why);
-                service.condition.report(Source::Liveness, why);
-            } else if n_bad == 0 {
-                notices::recovered(&service);
+            // What was begun meanwhile looks itself, and at what it steers to.
+            if service.activity.operation().is_some() {
+                continue;
             }
-            if n_bad == 0 && service.condition.resolve(Source::Liveness) {
-                tracing::info!(service = %service.name, "the live release answers again");
-            }
+            let sample = if probe.is_good() { Sample::Good } else { Sample::Bad };
+            let found = looks.observe(crew.generation, sample, crew.settings.health.fall);
+            note(&service, found, probe.why().unwrap_or_default());
         }
     });
 }

@@ -1,7 +1,7 @@
 //! How a service is, beside what runs: what is wrong with it, one slot a source.
 //!
 //! Each source reports and resolves its own trouble and no other's. A release that is live and
-//! proven resolves what was reported of the processes before it.
+//! proven resolves what was reported of the start of processes.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -48,9 +48,10 @@ impl Condition {
         self.troubles.borrow_mut().remove(&source).is_some()
     }
 
-    /// The processes that serve are proven: what was reported of them or of earlier ones is over.
+    /// The processes that serve are proven: what was reported of their start or of earlier ones is
+    /// over. What the health check at rest has found it takes back itself.
     pub(crate) fn serves(&self) {
-        for source in [Source::Start, Source::Restart, Source::Liveness] {
+        for source in [Source::Start, Source::Restart] {
             self.resolve(source);
         }
     }
@@ -98,12 +99,12 @@ mod tests {
     }
 
     #[test]
-    fn a_release_that_serves_resolves_what_was_said_of_processes() {
+    fn a_release_that_serves_resolves_what_was_said_of_starts() {
         let condition = Condition::default();
         for source in [Source::Start, Source::Restart, Source::Liveness, Source::Restore] {
             condition.report(source, format!("{source:?}"));
         }
         condition.serves();
-        assert_eq!(condition.trouble().as_deref(), Some("Restore"));
+        assert_eq!(condition.trouble().as_deref(), Some("Restore; Liveness"));
     }
 }
