@@ -270,8 +270,12 @@ pub(crate) async fn stranded(
     });
     for crew in crews.into_iter().filter(|crew| crew.is_alive()) {
         let answers = probe_all(service, &crew, Round::Every, |_, _| {}).await.is_good();
+        // The proxy stays where it is until somebody answers.
+        if !answers {
+            continue;
+        }
         let pointed = service.point_proxy(&crew).await;
-        if answers && pointed.is_ok() && service.steer_to(&crew, Duty::Live).is_ok() {
+        if pointed.is_ok() && service.steer_to(&crew, Duty::Live).is_ok() {
             let warning = point_current(service, crew.release);
             service.tend();
             return PhaseResult::ok(format!("release {} answers and keeps running", crew.release))
