@@ -1,12 +1,14 @@
 //! The stack: all services together, from the moment a supervisor comes up until it leaves.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 
 use tokio::sync::mpsc;
 
 use crate::config;
+use crate::core::ids::ServiceName;
 use crate::core::order;
 use crate::os;
 use crate::os::proc;
@@ -145,15 +147,20 @@ async fn end_own_commands(link: &Rc<Link>, inventory: &mut Inventory) {
 /// reported: a serving process must not be stopped by accident.
 async fn report_unknown_children(stack: &Stack, inventory: &mut Inventory) {
     let broken = stack.broken.borrow();
-    for found in &inventory.children {
-        if broken.is_empty() {
-            tracing::warn!(
-                pid = found.identity.pid,
-                label = found.label,
-                "a process of a service that is not in the configuration keeps running"
-            );
-        }
+    for found in inventory.children.iter().filter(|found| is_strange(&found.label, &broken)) {
+        tracing::warn!(
+            pid = found.identity.pid,
+            label = found.label,
+            "a process of a service that is not in the configuration keeps running"
+        );
     }
+}
+
+/// Whether a process belongs to no service of the configuration: those that were not taken over are
+/// reported as a whole.
+fn is_strange(label: &str, broken: &BTreeMap<ServiceName, String>) -> bool {
+    let service = Label::read(label).and_then(|label| label.service.parse().ok());
+    service.is_none_or(|service: ServiceName| !broken.contains_key(&service))
 }
 
 /// Starts what is not running: a service begins when those it is `after` answer, or have had
@@ -247,4 +254,19 @@ async fn reload(stack: &Rc<Stack>) {
     tracing::info!("configuration reloaded");
     let starting = Rc::clone(stack);
     tokio::task::spawn_local(async move { bring_up(&starting).await });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::time::Tick;
+
+    #[test]
+    fn a_broken_service_hides_no_stranger() {
+        let broken = BTreeMap::from([("web".parse().unwrap(), "unreadable".to_owned())]);
+        let of = |service: &str| Label::passer(&service.parse().unwrap(), Tick(0)).print();
+        assert!(!is_strange(&of("web"), &broken));
+        assert!(is_strange(&of("gone"), &broken));
+        assert!(is_strange("not a label", &broken));
+    }
 }
