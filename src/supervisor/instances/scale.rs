@@ -1,7 +1,6 @@
 //! More or fewer instances of what is live, one at a time, without loss.
 
 use std::rc::Rc;
-use std::time::Duration;
 
 use crate::core::duty::Duty;
 use crate::core::ids::InstanceIndex;
@@ -16,34 +15,36 @@ use crate::supervisor::service::instances::{Crew, Instance};
 use crate::supervisor::sockets::slots::SlotError;
 use crate::text;
 
-/// How often it is looked whether an operation is over.
-const PAUSE: Duration = Duration::from_millis(200);
-
 /// Brings the live release to the number of instances that the configuration asks for. An
-/// operation that runs comes first: what it starts has the right number already.
+/// operation that runs comes first: what it starts has the right number already. One that is left
+/// open comes first as well; when it is closed, this begins again.
 pub(crate) fn begin(service: &Rc<Service>) {
     if !service.activity.begin_scaling() {
         return;
     }
     let service = Rc::clone(service);
     tokio::task::spawn_local(async move {
-        while let Some(crew) = due(&service) {
-            if !service.activity.is_at_rest() {
-                tokio::time::sleep(PAUSE).await;
-                continue;
-            }
-            match one_step(&service, &crew).await {
-                Ok(()) => drop(service.condition.resolve(Source::Scale)),
-                Err(error) => {
-                    let why = error.to_string();
-                    tracing::error!(service = %service.name, why, "changing the number of instances");
-                    service.condition.report(Source::Scale, why);
-                    break;
-                }
-            }
-        }
+        go_on(&service).await;
         service.activity.end_scaling();
     });
+}
+
+async fn go_on(service: &Rc<Service>) {
+    while let Some(crew) = due(service) {
+        if let Some(running) = service.activity.operation() {
+            running.over().await;
+            continue;
+        }
+        if service.activity.unresumed().is_some() {
+            return;
+        }
+        if let Err(error) = one_step(service, &crew).await {
+            let why = error.to_string();
+            tracing::error!(service = %service.name, why, "changing the number of instances");
+            return service.condition.report(Source::Scale, why);
+        }
+    }
+    service.condition.resolve(Source::Scale);
 }
 
 /// The live generation, when it has another number of instances than it should.
@@ -104,8 +105,18 @@ async fn more(
     index: InstanceIndex,
 ) -> Result<(), ScaleError> {
     let health = &crew.settings.health;
-    let started = start::start_one(service, crew, index).await;
-    let instance = started.map_err(|source| ScaleError::Start { index, source })?;
+    let instance = match start::start_one(service, crew, index).await {
+        Ok(instance) => instance,
+        Err(source) => {
+            // It has its slots already, and no process.
+            let left = crew.instances().into_iter().find(|instance| instance.index == index);
+            if let Some(left) = left {
+                left.wanted.set(false);
+                retire::stop_one(service, crew, &left).await;
+            }
+            return Err(ScaleError::Start { index, source });
+        }
+    };
     let until = clock::tick().after_ms(text::ms(health.deadline));
     let mut n_good = 0;
     while n_good < health.rise {
@@ -135,7 +146,10 @@ async fn fewer(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instance>) 
 
 async fn lead(service: &Rc<Service>, crew: &Rc<Crew>) -> Result<(), ScaleError> {
     service.steer_again()?;
-    service.point_proxy(crew).await?;
+    // An operation that has begun meanwhile points the proxy where it steers.
+    if service.routing.live() == Some(crew.generation) {
+        service.point_proxy(crew).await?;
+    }
     service.tend();
     Ok(())
 }

@@ -19,6 +19,7 @@ use crate::store::{history, release};
 use crate::supervisor::instances::ownership;
 use crate::supervisor::instances::restarter::revive;
 use crate::supervisor::instances::retire;
+use crate::supervisor::instances::scale;
 use crate::supervisor::notify::message::{Message, Subject};
 use crate::supervisor::operation::alarm;
 use crate::supervisor::operation::assignment::Assignment;
@@ -68,6 +69,7 @@ pub(crate) async fn finish(
     }
     let_go(service, Some(ended));
     prune(service);
+    scale::begin(service);
     let service = Rc::clone(service);
     tokio::task::spawn_local(async move { ownership::reconcile(&service).await });
 }

@@ -11,6 +11,7 @@ use crate::os::clock;
 use crate::store::journal::{Intent, Journal, Record};
 use crate::store::{history, journal, release};
 use crate::supervisor::instances::retire;
+use crate::supervisor::instances::scale;
 use crate::supervisor::operation::admission::{self, Begun, Wish};
 use crate::supervisor::operation::conclude;
 use crate::supervisor::operation::opened::{self, UnknownWord};
@@ -83,10 +84,13 @@ pub(crate) async fn close(
                 Err(refused) => result.warnings.push(format!("{}: {}", refused.what, refused.why)),
             }
         }
-        (Some(_), _) => conclude::let_go(service, None),
+        (Some(_), _) => {
+            conclude::let_go(service, None);
+            notices::recovered(service);
+        }
         (None, _) => start_again(service).await,
     }
-    notices::recovered(service);
+    scale::begin(service);
     Ok(Closed::Stays(Box::new(result)))
 }
 

@@ -48,7 +48,7 @@ use crate::supervisor::processes::log_files::LogFiles;
 use crate::supervisor::proxy;
 use crate::supervisor::proxy::keeper_host::KeeperHost;
 use crate::supervisor::service::activity::Activity;
-use crate::supervisor::service::condition::Condition;
+use crate::supervisor::service::condition::{Condition, Source};
 use crate::supervisor::service::durable::Durable;
 use crate::supervisor::service::instances::{Crew, Fleet};
 use crate::supervisor::service::routing::Routing;
@@ -200,7 +200,8 @@ impl Service {
         self.slots.steer(&shares)
     }
 
-    /// Points the outside proxy at a generation, where there is one.
+    /// Points the outside proxy at a generation, where there is one. Whether it could be is in the
+    /// condition from here on.
     ///
     /// # Errors
     /// The proxy's error; the proxy then keeps its previous upstreams.
@@ -217,7 +218,12 @@ impl Service {
                 BackendAddress::Socket(path) => Some(proxy::Upstream::Unix(path.clone())),
             })
             .collect();
-        proxy::flip(proxy, &upstreams, &self.proxy_host()).await
+        let pointed = proxy::flip(proxy, &upstreams, &self.proxy_host()).await;
+        match &pointed {
+            Ok(()) => drop(self.condition.resolve(Source::Proxy)),
+            Err(error) => self.condition.report(Source::Proxy, error.to_string()),
+        }
+        pointed
     }
 
     /// Runs commands of its outside proxy.
