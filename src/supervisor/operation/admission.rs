@@ -3,6 +3,8 @@
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
+use tokio::sync::MutexGuard;
+
 use crate::api::Trouble;
 use crate::config::model::{self};
 use crate::core::duty::Duty;
@@ -83,7 +85,7 @@ pub(crate) async fn begin_member(
     actor: &str,
     wish: Wish,
 ) -> Result<Begun, Trouble> {
-    make_way(service).await?;
+    let _turn = make_way(service).await?;
     if let Wish::Release { terms, .. } = &wish
         && terms.extent == Extent::Whole
         && let Some(why) = frozen(service, terms.force)
@@ -132,13 +134,8 @@ pub(crate) async fn begin_member(
         }
         Wish::Restart => {
             let Some(serving) = serving else {
-                return Err(refusal(
-                    service,
-                    "restarted",
-                    "no release runs",
-                    Exit::PreflightRefused,
-                    &["start"],
-                ));
+                let why = "no release runs";
+                return Err(refusal(service, "restarted", why, Exit::PreflightRefused, &["start"]));
             };
             let assignment = begin(serving, ladder::of_restart(serving));
             (Kind::Restart, assignment, Intake::default())
@@ -147,16 +144,21 @@ pub(crate) async fn begin_member(
     launch(service, kind, assignment, intake).map(Begun::Operation)
 }
 
-/// A running operation keeps others out; a stranded one gives way.
-async fn make_way(service: &Rc<Service>) -> Result<(), Trouble> {
-    if let Some(obstacle) = obstacle(service) {
-        return Err(obstacle);
+/// A running operation keeps others out; a stranded one gives way. Whoever has waited looks again:
+/// another may have begun meanwhile. As long as the turn is held, no other task begins an operation,
+/// starts the last good release or takes the service down.
+async fn make_way(service: &Service) -> Result<MutexGuard<'_, ()>, Trouble> {
+    let refuse = || obstacle(service).map_or(Ok(()), Err);
+    loop {
+        // A restore or a stop keeps its turn for long.
+        refuse()?;
+        let turn = service.activity.starting().await;
+        refuse()?;
+        let Some(running) = service.activity.operation() else { return Ok(turn) };
+        drop(turn);
+        running.order(Order::Yield);
+        running.over().await;
     }
-    let running = service.activity.operation();
-    let Some(running) = running else { return Ok(()) };
-    running.order(Order::Yield);
-    running.over().await;
-    Ok(())
 }
 
 fn next_release(service: &Service) -> ReleaseId {
@@ -237,10 +239,10 @@ fn launch(
         refusal(service, "changed", &error.to_string(), Exit::NoSpace, &["status"])
     })?;
     let job = Job::new(assignment, intake);
-    runner::begin(service, operation, Machine::begin(plan), job, journal, orders);
-    let running = service.activity.operation();
-    running
-        .ok_or_else(|| refusal(service, "changed", "it ended at once", Exit::Internal, &["status"]))
+    let begun = Rc::clone(&operation);
+    runner::begin(service, operation, Machine::begin(plan), job, journal, orders)
+        .map_err(|running| refusal::busy(service, &running))?;
+    Ok(begun)
 }
 
 /// The plan for the state machine.

@@ -22,6 +22,8 @@ pub(crate) mod job;
 pub(crate) mod opened;
 pub(crate) mod phases;
 pub(crate) mod postmortem;
+#[cfg(test)]
+mod races;
 pub(crate) mod restore;
 pub(crate) mod restore_error;
 pub(crate) mod resume;

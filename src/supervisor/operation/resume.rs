@@ -59,6 +59,9 @@ pub(crate) enum BootError {
     /// Its files.
     #[error(transparent)]
     Release(#[from] release::ReleaseError),
+    /// It is taken over already.
+    #[error("operation {0} runs already")]
+    Runs(OpId),
     /// The system's own reason.
     #[error(transparent)]
     System(#[from] std::io::Error),
@@ -360,8 +363,8 @@ fn resume(
     let (actor, at) = (intent.actor.clone(), intent.at.clone());
     let (operation, orders) = Operation::resumed(op, kind, actor, at, assignment.release, records);
     let job = Job::resumed(assignment, rungs, hooks, findings);
-    runner::begin(service, operation, machine, job, journal, orders);
-    Ok(())
+    runner::begin(service, operation, machine, job, journal, orders)
+        .map_err(|running| BootError::Runs(running.id))
 }
 
 fn assignment(intent: &Intent) -> Assignment {

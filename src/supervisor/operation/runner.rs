@@ -30,6 +30,9 @@ use crate::text;
 const RETRIES: Pauses = Pauses::doubling(200, 10_000);
 
 /// Sets an operation running.
+///
+/// # Errors
+/// The one that runs already.
 pub(crate) fn begin(
     service: &Rc<Service>,
     operation: Rc<Operation>,
@@ -37,12 +40,12 @@ pub(crate) fn begin(
     job: Job,
     journal: Journal,
     orders: mpsc::UnboundedReceiver<Order>,
-) {
+) -> Result<(), Rc<Operation>> {
     operation.announce_to_watchers(&service.name);
     let (own, running) = (Rc::clone(service), Rc::clone(&operation));
     service.activity.begin(running, || {
         tokio::task::spawn_local(run(own, operation, machine, job, journal, orders))
-    });
+    })
 }
 
 /// Runs an operation to its end.

@@ -13,6 +13,7 @@ use crate::supervisor::health::gate::{self, Gated, Rigour};
 use crate::supervisor::health::probe::Transcript;
 use crate::supervisor::health::probe_all::{Round, probe_all};
 use crate::supervisor::instances::restarter::revive;
+use crate::supervisor::instances::retire;
 use crate::supervisor::instances::start::{self, StartError};
 use crate::supervisor::operation::restore;
 use crate::supervisor::operation::restore_error::RestoreError;
@@ -115,19 +116,24 @@ async fn bring_up_once(service: &Rc<Service>) -> Result<Brought, BringUpError> {
     };
     let release = ReleaseId(good.release);
     let launched = launch(service, release, good).await;
-    let crew = launched.map_err(|source| BringUpError::Launch { release, source })?;
+    let launched = launched.map_err(|source| BringUpError::Launch { release, source })?;
+    let Some(crew) = launched else { return Ok(Brought::Busy) };
     drop(turn);
     let text = |why: &str| format!("release {release}: {why}");
     let mut transcript = Transcript::default();
     let deadline = crew.settings.health.deadline;
     match gate::gate(service, &crew, Rigour::Short, deadline, &mut transcript).await {
-        Gated::Open(_) => service.condition.serves(),
+        Gated::Open(_) => {
+            service.condition.serves();
+            notices::recovered(service);
+        }
         // It is live and kept up by the guard all the same.
         Gated::Shut(why) => service.condition.report(Source::Start, text(&why)),
         Gated::Died => {
             service.condition.report(Source::Start, text("its process ended"));
             if answers_within(service, &crew, deadline).await {
                 service.condition.serves();
+                notices::recovered(service);
             }
         }
     }
@@ -135,21 +141,25 @@ async fn bring_up_once(service: &Rc<Service>) -> Result<Brought, BringUpError> {
     Ok(Brought::Up)
 }
 
-/// Starts it and steers to it.
+/// Starts it and steers to it; nothing is steered when it is no longer what is to serve.
 async fn launch(
     service: &Rc<Service>,
     release: ReleaseId,
     good: Served,
-) -> Result<Rc<Crew>, LaunchError> {
+) -> Result<Option<Rc<Crew>>, LaunchError> {
     let settings = release::settings(&service.paths, release)?;
     let generation = service.fleet.next_generation();
     let crew = start::start(service, generation, release, settings).await?;
+    if service.durable.state().last_good != Some(good) || service.activity.operation().is_some() {
+        retire::stop_now(service, &crew).await;
+        return Ok(None);
+    }
     service.steer_to(&crew, Duty::Live)?;
     revive(service, &crew);
     service.tend();
     let served = Served { generation: generation.0, ..good };
     service.durable.save(|state| state.last_good = Some(served))?;
-    Ok(crew)
+    Ok(Some(crew))
 }
 
 /// The guard starts it again; those after it wait until it answers, or its time is over.
@@ -181,13 +191,10 @@ fn lead_in(service: &Rc<Service>, crew: &Rc<Crew>) {
         };
         while is_live() {
             match service.point_proxy(&crew).await {
-                Ok(()) => {
-                    service.condition.resolve(Source::Proxy);
-                    return;
-                }
-                Err(error) => service.condition.report(Source::Proxy, error.to_string()),
-            };
-            tokio::time::sleep(backoff.pause()).await;
+                Ok(()) => return,
+                // `status` has it.
+                Err(_) => tokio::time::sleep(backoff.pause()).await,
+            }
         }
     });
 }

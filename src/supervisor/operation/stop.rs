@@ -13,8 +13,8 @@ pub(crate) async fn take_down(service: &Rc<Service>) {
         task.abort();
         drop(task.await);
     }
-    // What is just being started is seen, and stopped.
-    let turn = service.activity.starting().await;
+    // What is just being started is seen, and stopped; nothing is started until all is down.
+    let _turn = service.activity.starting().await;
     service.routing.clear();
     let crews = service.fleet.all();
     let stops: Vec<_> = crews
@@ -25,7 +25,6 @@ pub(crate) async fn take_down(service: &Rc<Service>) {
         })
         .collect();
     service.slots.close(service.link()).await;
-    drop(turn);
     for stop in stops {
         drop(stop.await);
     }

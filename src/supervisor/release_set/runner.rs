@@ -114,8 +114,6 @@ async fn begin_one(
         }
         Kind::Rollback => Wish::Rollback { to: set.before(&service.name).map(|to| to.0) },
     };
-    // A start of the last good release that is under way would steer after the rollback has.
-    let turn = service.activity.starting().await;
     let op = journal::next_op(&service.paths);
     match (course.announce(index, kind, op), kind) {
         (Ok(()), _) => {}
@@ -133,9 +131,7 @@ async fn begin_one(
             tracing::error!(service = %service.name, %error, "announcing a rollback");
         }
     }
-    let begun = admission::begin_member(service, &set.actor, wish).await;
-    drop(turn);
-    begun
+    admission::begin_member(service, &set.actor, wish).await
 }
 
 /// How far a member's operation was followed.

@@ -39,11 +39,22 @@ impl Activity {
     }
 
     /// An operation begins, with the task that runs it.
-    pub(crate) fn begin(&self, operation: Rc<Operation>, run: impl FnOnce() -> JoinHandle<()>) {
+    ///
+    /// # Errors
+    /// The one that runs already: there is never a second one.
+    pub(crate) fn begin(
+        &self,
+        operation: Rc<Operation>,
+        run: impl FnOnce() -> JoinHandle<()>,
+    ) -> Result<(), Rc<Operation>> {
+        if let Some(running) = self.operation() {
+            return Err(running);
+        }
         self.began.notify_waiters();
         self.operation.replace(Some(operation));
         let task = run();
         self.task.replace(Some(task));
+        Ok(())
     }
 
     /// The operation is over; late watchers still find it.
@@ -90,7 +101,8 @@ impl Activity {
         self.set.replace(set);
     }
 
-    /// Held while the last good release is being started, or the service taken down.
+    /// Held while an operation begins, the last good release is being started, the data is replaced
+    /// or the service is taken down.
     pub(crate) async fn starting(&self) -> MutexGuard<'_, ()> {
         self.starting.lock().await
     }
