@@ -15,55 +15,14 @@ use crate::api::{Event, Outcome, PhaseState};
 use crate::core::ids::OpId;
 use crate::os::{clock, fs as durable};
 use crate::store::layout::ServiceLayout;
+
+pub use crate::store::intent::Intent;
 use crate::store::state_word::StateWord;
 
 /// The version of this format.
 const VERSION: u16 = 1;
 const FILE: &str = "journal.ndjson";
 const RESERVE_BYTES: u64 = 64 * 1024;
-
-/// What an operation set out to do. All that recovery must know and cannot see.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Intent {
-    /// Version of the journal's format.
-    pub version: u16,
-    /// The operation's number.
-    pub op: u64,
-    /// `release`, `rollback` or `restart`.
-    pub kind: String,
-    /// The user that requested the operation.
-    pub actor: String,
-    /// What was named as the source.
-    pub source: String,
-    /// When, RFC 3339.
-    pub at: String,
-    /// The boot it began in.
-    pub boot_id: String,
-    /// The release it is about.
-    pub release: u64,
-    /// The candidate's generation.
-    pub generation: u64,
-    /// The generation that served when it began.
-    pub old: Option<u64>,
-    /// The generation that runs and may be rung 0 of the way back.
-    pub warm: Option<u64>,
-    /// Releases to start cold on the way back, in order.
-    pub ladder: Vec<u64>,
-    /// `promote`, `hold` or `rollback`.
-    pub inconclusive: String,
-    /// How old and new meet: `overlap` or `in_turn`.
-    #[serde(default)]
-    pub succession: String,
-    /// Steps before the flip.
-    #[serde(default)]
-    pub n_steps: u8,
-    /// Release it though the artifact is frozen.
-    #[serde(default)]
-    pub force: bool,
-    /// The reason for allowing a release that cannot be rolled back.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub no_way_back: Option<String>,
-}
 
 /// One line after the first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -399,6 +358,10 @@ mod tests {
             generation: 1,
             old: None,
             warm: None,
+            left: None,
+            strategy: String::new(),
+            shares: Vec::new(),
+            max_gap_ms: None,
             ladder: vec![],
             inconclusive: "promote".to_owned(),
             succession: "overlap".to_owned(),

@@ -7,6 +7,7 @@
 pub mod archive;
 pub mod history;
 pub mod intake;
+pub mod intent;
 pub mod journal;
 pub mod layout;
 pub mod migration;

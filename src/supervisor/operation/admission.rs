@@ -19,6 +19,7 @@ use crate::store::release;
 use crate::supervisor::operation::assignment::Assignment;
 use crate::supervisor::operation::intake::Intake;
 use crate::supervisor::operation::job::Job;
+use crate::supervisor::operation::opened;
 use crate::supervisor::operation::phases::rollout_step;
 use crate::supervisor::operation::runner;
 use crate::supervisor::rollback_readiness::readiness;
@@ -30,6 +31,7 @@ use crate::supervisor::service::operation::{Operation, Order};
 use crate::supervisor::service::refusal;
 use crate::supervisor::service::refusal::{NothingToDo, refusal};
 use crate::supervisor::service::terms::{Extent, Force, Terms};
+use crate::text;
 
 /// The requested operation.
 #[derive(Debug)]
@@ -102,6 +104,7 @@ pub(crate) async fn begin_member(
     // What does not run on the data as it is would be a failed rollback.
     older.retain(|release| schema::misses(service, *release).is_none());
     let (generation, live) = (service.fleet.next_generation(), service.routing.live());
+    let config = service.config();
     let begin = |release, ladder| Assignment {
         op,
         actor: actor.to_owned(),
@@ -112,7 +115,10 @@ pub(crate) async fn begin_member(
         begun_by: BegunBy::Us,
         old: live,
         warm: live,
+        left: Some(release),
         ladder,
+        strategy: config.strategy.clone(),
+        max_gap: config.max_gap,
     };
     let (kind, assignment, intake) = match wish {
         Wish::Release { source, name, terms } => {
@@ -129,7 +135,7 @@ pub(crate) async fn begin_member(
             };
             let target = rungs[0];
             let warm = ladder::warm(target, &standbys(service), succession);
-            let assignment = Assignment { warm, ..begin(target, rungs) };
+            let assignment = Assignment { warm, left: from, ..begin(target, rungs) };
             (Kind::Rollback, assignment, Intake::default())
         }
         Wish::Restart => {
@@ -216,6 +222,7 @@ fn launch(
     let actor = assignment.actor.clone();
     let (operation, orders) = Operation::new(op, kind, actor.clone(), Some(release));
     let plan = plan(service, kind, &assignment.ladder);
+    let (strategy, shares) = opened::words(&assignment.strategy);
     let intent = Intent {
         version: journal::version(),
         op: op.0,
@@ -228,10 +235,14 @@ fn launch(
         generation: generation.0,
         old: old.map(|generation| generation.0),
         warm: warm.map(|generation| generation.0),
+        left: assignment.left.map(|release| release.0),
         ladder: assignment.ladder.iter().map(|release| release.0).collect(),
         inconclusive: plan.inconclusive.name().to_owned(),
         succession: plan.succession.name().to_owned(),
         n_steps: plan.n_steps,
+        strategy: strategy.to_owned(),
+        shares,
+        max_gap_ms: Some(text::ms(assignment.max_gap)),
         force: assignment.terms.force == Force::Yes,
         no_way_back: assignment.terms.no_way_back.clone(),
     };

@@ -1,6 +1,9 @@
 //! What an operation set out to do, as the first line of its journal has it. Nothing of it changes
 //! once the operation has begun; what a phase finds or makes is never here.
 
+use std::time::Duration;
+
+use crate::config::model::Strategy;
 use crate::core::ids::{Generation, OpId, ReleaseId};
 use crate::supervisor::service::candidate::{BegunBy, Candidate, WayBack};
 use crate::supervisor::service::terms::Terms;
@@ -26,8 +29,15 @@ pub(crate) struct Assignment {
     pub old: Option<Generation>,
     /// The generation that is rung 0 of the way back.
     pub warm: Option<Generation>,
+    /// The release that is left when the operation goes back: its candidate, or what served before
+    /// a rollback.
+    pub left: Option<ReleaseId>,
     /// Releases to start cold on the way back.
     pub ladder: Vec<ReleaseId>,
+    /// How the new one takes over, as it was configured when the operation began.
+    pub strategy: Strategy,
+    /// The longest gap of a hold, as it was configured then.
+    pub max_gap: Duration,
 }
 
 impl Assignment {

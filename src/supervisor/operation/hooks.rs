@@ -40,7 +40,7 @@ pub(crate) async fn at(
     let ended = match noting.mark(point) {
         Some(mark) => outcome(mark, point),
         None => match call(service, assignment, kind, point) {
-            Ok(Some(call)) => run(service, noting, &call, parked, &mut warnings).await,
+            Ok(Some(call)) => run(service, noting, assignment, &call, parked, &mut warnings).await,
             Ok(None) => Ok(()),
             Err(error) => Err(error.into()),
         },
@@ -71,6 +71,7 @@ pub(super) fn outcome(mark: &Mark, point: Point) -> Result<(), HookError> {
 async fn run(
     service: &Rc<Service>,
     noting: &mut Noting<'_>,
+    assignment: &Assignment,
     call: &Call,
     parked: Option<Tick>,
     warnings: &mut Vec<String>,
@@ -88,7 +89,7 @@ async fn run(
             call.run_each(service).await
         }
         Point::BeforeMigrate | Point::BeforeStart | Point::BeforeFlip | Point::BeforeStop => {
-            let limit = |deadline| hold::gate_limit(service, parked, deadline);
+            let limit = |deadline| hold::gate_limit(assignment, parked, deadline);
             call.run_all(service, limit).await
         }
     };
@@ -106,14 +107,7 @@ fn call(
     let live = || service.live_crew().map(|crew| (crew.release, crew.settings.clone()));
     let (of, before) = match point {
         Point::BeforeStop => (live(), None),
-        Point::AfterRollback => {
-            let old = assignment.old.and_then(|generation| service.fleet.get(generation));
-            let left = match kind {
-                Kind::Release => Some(assignment.release),
-                Kind::Rollback | Kind::Restart => old.map(|crew| crew.release),
-            };
-            (live(), left)
-        }
+        Point::AfterRollback => (live(), assignment.left),
         // Too late for a refusal: what is committed stays.
         Point::AfterCommit => (candidate(service, assignment).ok(), assignment.back_to()),
         Point::BeforeMigrate | Point::BeforeStart | Point::BeforeFlip | Point::AfterFlip => {

@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use crate::config::model::Strategy;
 use crate::core::ids::Generation;
 use crate::core::operation::machine::{Cause, Inconclusive, Kind, Machine, Plan, Succession};
 use crate::core::operation::phase::{HOOK, Phase};
@@ -23,7 +24,7 @@ pub(crate) struct UnknownWord {
 }
 
 /// What an operation is to be gone on with from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Opened {
     /// What the operation is about.
     pub(crate) plan: Plan,
@@ -31,6 +32,8 @@ pub(crate) struct Opened {
     pub(crate) last: Phase,
     /// Why the operation left its way forward.
     pub(crate) cause: Cause,
+    /// How the new one takes over. The first journals do not say.
+    pub(crate) strategy: Option<Strategy>,
 }
 
 /// Reads an operation from its journal.
@@ -68,7 +71,29 @@ pub(crate) fn read(intent: &Intent, records: &[Record]) -> Result<Opened, Unknow
             cause = Cause::parse(word).ok_or_else(|| unknown("cause", word))?;
         }
     }
-    Ok(Opened { plan, last, cause })
+    Ok(Opened { plan, last, cause, strategy: strategy(intent)? })
+}
+
+/// A strategy as a journal has it: its name, and a canary's steps.
+pub(crate) fn words(strategy: &Strategy) -> (&'static str, Vec<u16>) {
+    match strategy {
+        Strategy::Overlap => ("overlap", Vec::new()),
+        Strategy::Canary(shares) => ("canary", shares.clone()),
+        Strategy::Hold => ("hold", Vec::new()),
+        Strategy::Replace => ("replace", Vec::new()),
+    }
+}
+
+fn strategy(intent: &Intent) -> Result<Option<Strategy>, UnknownWord> {
+    let known = match intent.strategy.as_str() {
+        "" => return Ok(None),
+        "overlap" => Strategy::Overlap,
+        "canary" => Strategy::Canary(intent.shares.clone()),
+        "hold" => Strategy::Hold,
+        "replace" => Strategy::Replace,
+        word => return Err(UnknownWord { line: 1, key: "strategy", word: word.to_owned() }),
+    };
+    Ok(Some(known))
 }
 
 /// The phases that were announced, as far as they are known, in their order.
@@ -170,11 +195,23 @@ mod tests {
     }
 
     #[test]
+    fn a_strategy_is_read_back() {
+        let canary = Strategy::Canary(vec![100, 2500]);
+        for strategy in [Strategy::Overlap, canary, Strategy::Hold, Strategy::Replace] {
+            let (word, shares) = words(&strategy);
+            let intent = intent(|intent| (intent.strategy, intent.shares) = (word.into(), shares));
+            assert_eq!(read(&intent, &[]).unwrap().strategy, Some(strategy));
+        }
+        assert_eq!(read(&intent(|_| {}), &[]).unwrap().strategy, None);
+    }
+
+    #[test]
     fn no_unknown_word_is_a_default() {
         let odd = || "sideways".to_owned();
         check(|i| i.kind = odd(), &[], Err("line 1: unknown kind \"sideways\""));
         check(|i| i.inconclusive = odd(), &[], Err("line 1: unknown inconclusive \"sideways\""));
         check(|i| i.succession = odd(), &[], Err("line 1: unknown succession \"sideways\""));
+        check(|i| i.strategy = odd(), &[], Err("line 1: unknown strategy \"sideways\""));
         let start = Record::start("gate", "refused", None);
         let line = |phase: &str, cause: &str| [start.clone(), Record::start(phase, cause, None)];
         check(|_| {}, &line("teleport", ""), Err("line 3: unknown phase \"teleport\""));

@@ -1,9 +1,12 @@
 //! A supervisor comes up: what the keeper holds, what is on the disk, and what follows from both.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::api::PhaseState;
+use crate::config::model::Strategy;
 use crate::core::duty::{Duty, Part, Traffic};
 use crate::core::ids::{Generation, OpId, ReleaseId};
 use crate::core::operation::live::{self, Facts, Live};
@@ -91,7 +94,7 @@ pub(crate) async fn take_over(
     }
     let open = journal::open_operation(&service.paths)?;
     intake::sweep(&service.paths)?;
-    let live = live_generation(service, open.as_ref());
+    let live = live_generation(service, open.as_ref())?;
     if let Some(crew) = live.and_then(|generation| service.fleet.get(generation)) {
         service.steer_to(&crew, Duty::Live)?;
     }
@@ -272,10 +275,16 @@ fn adopt_crew(service: &Rc<Service>, places: Places, inventory: &mut Inventory) 
 }
 
 /// The generation that new connections go to.
-fn live_generation(service: &Service, open: Option<&(Intent, Vec<Record>)>) -> Option<Generation> {
+///
+/// # Errors
+/// When it cannot be seen whether a release is on trial.
+fn live_generation(
+    service: &Service,
+    open: Option<&(Intent, Vec<Record>)>,
+) -> io::Result<Option<Generation>> {
     let last_good = service.durable.state().last_good;
     let good = last_good.map(|good| Generation(good.generation));
-    let Some((intent, records)) = open else { return good };
+    let Some((intent, records)) = open else { return Ok(good) };
     let last = opened::phases(records).next_back();
     let (candidate, old) = (Generation(intent.generation), intent.old.map(Generation));
     let cold = last.and_then(|last| opened::rung(records, last));
@@ -290,19 +299,19 @@ fn live_generation(service: &Service, open: Option<&(Intent, Vec<Record>)>) -> O
         last,
         gate_opened: announced(Phase::is_on_trial),
         flip_announced: announced(|phase| phase == Phase::Flip),
-        on_trial: trial::read(&service.paths).ok().flatten().is_some(),
+        on_trial: trial::read(&service.paths)?.is_some(),
         committed: last_good.is_some_and(|good| good.op == intent.op),
         candidate_alive: is_alive(Some(candidate)),
         old_alive: is_alive(old),
         rung_alive: is_alive(rung),
     };
-    match live::live(&facts) {
+    Ok(match live::live(&facts) {
         Live::Candidate => Some(candidate),
         Live::Old => old,
         Live::Rung => rung,
         Live::LastGood => good,
         Live::Held => None,
-    }
+    })
 }
 
 /// Goes on with an operation that a supervisor before this one began.
@@ -312,10 +321,10 @@ fn resume(
     records: &[Record],
     opened: Opened,
 ) -> Result<(), BootError> {
-    let Opened { plan, last, cause } = opened;
+    let Opened { plan, last, cause, strategy } = opened;
     let (kind, op) = (plan.kind, OpId(intent.op));
     let rungs = ColdRungs { present: opened::rung(records, last), left: None };
-    let assignment = assignment(intent);
+    let assignment = assignment(service, intent, kind, strategy);
     for generation in [Some(assignment.generation), rungs.present].into_iter().flatten() {
         service.fleet.seen(generation);
     }
@@ -337,8 +346,8 @@ fn resume(
     };
     let is_release = kind == Kind::Release;
     // A flip that was announced and not begun has no trial file yet, and all its tries.
-    let n_tries_left = match trial::use_one(&service.paths) {
-        Ok(n) if last.is_on_trial() && is_release && trial::read(&service.paths)?.is_some() => n,
+    let n_tries_left = match trial::use_one(&service.paths)? {
+        n if last.is_on_trial() && is_release && trial::read(&service.paths)?.is_some() => n,
         _ => trial::N_TRIES,
     };
     let good = service.durable.state().last_good;
@@ -367,7 +376,13 @@ fn resume(
         .map_err(|running| BootError::Runs(running.id))
 }
 
-fn assignment(intent: &Intent) -> Assignment {
+fn assignment(
+    service: &Service,
+    intent: &Intent,
+    kind: Kind,
+    strategy: Option<Strategy>,
+) -> Assignment {
+    let config = service.config();
     Assignment {
         op: OpId(intent.op),
         actor: intent.actor.clone(),
@@ -382,7 +397,21 @@ fn assignment(intent: &Intent) -> Assignment {
         begun_by: BegunBy::Predecessor,
         old: intent.old.map(Generation),
         warm: intent.warm.map(Generation),
+        left: intent.left.map(ReleaseId).or_else(|| left(service, intent, kind)),
         ladder: intent.ladder.iter().copied().map(ReleaseId).collect(),
+        strategy: strategy.unwrap_or_else(|| config.strategy.clone()),
+        max_gap: intent.max_gap_ms.map_or(config.max_gap, Duration::from_millis),
+    }
+}
+
+/// What an operation leaves whose journal does not say so, as far as it can still be seen.
+fn left(service: &Service, intent: &Intent, kind: Kind) -> Option<ReleaseId> {
+    match kind {
+        Kind::Release | Kind::Restart => Some(ReleaseId(intent.release)),
+        Kind::Rollback => {
+            let old = intent.old.and_then(|old| service.fleet.get(Generation(old)));
+            old.map(|crew| crew.release).or_else(|| service.durable.last_good())
+        }
     }
 }
 
@@ -406,5 +435,42 @@ fn give_duties(service: &Service, candidate: Generation) {
         let part = if is_candidate { Part::Candidate } else { Part::Bystander };
         let traffic = if is_steered { Traffic::Steered } else { Traffic::Away };
         crew.duty.set(Duty::found(part, traffic));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::operation::conclusion::{self, Because, Blame, Left};
+    use crate::store::state::Served;
+    use crate::supervisor::service::test_service::with;
+
+    fn rollback(left: Option<u64>) -> Intent {
+        let intent = serde_json::json!({
+            "version": 1, "op": 3, "kind": "rollback", "actor": "", "source": "", "at": "",
+            "boot_id": "", "release": 1, "generation": 3, "old": 2, "warm": 1, "ladder": [1],
+            "inconclusive": "hold", "succession": "overlap", "left": left,
+        });
+        serde_json::from_value(intent).unwrap()
+    }
+
+    /// The rename is done, what was left is gone, and the commit is performed again.
+    #[test]
+    fn a_rollback_that_is_committed_again_blames_the_same_release() {
+        with(|world| async move {
+            let back = Served { release: 1, generation: 1, op: 3 };
+            world.service.durable.save(|state| state.last_good = Some(back)).unwrap();
+            let left =
+                |intent: &Intent| assignment(&world.service, intent, Kind::Rollback, None).left;
+            let release = left(&rollback(Some(2)));
+            let kind = Kind::Rollback;
+            let (back_at, because) = (ReleaseId(1), Because::OfItself);
+            let blame = conclusion::blame(Left { kind, release, back_at, because });
+            assert_eq!(blame, Blame::Frozen(ReleaseId(2)));
+            // A journal of an earlier version leaves only what can be seen.
+            assert_eq!(left(&rollback(None)), Some(ReleaseId(1)));
+            let old = world.crew(2, Duty::Standby, Vec::new());
+            assert_eq!(left(&rollback(None)), Some(old.release));
+        });
     }
 }

@@ -11,6 +11,7 @@ use crate::core::time::Tick;
 use crate::os::clock;
 use crate::supervisor::instances::connections;
 use crate::supervisor::instances::stop_all;
+use crate::supervisor::operation::assignment::Assignment;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::phase_result::PhaseResult;
 use crate::supervisor::sockets::slots::Queue;
@@ -67,12 +68,15 @@ pub(crate) async fn stop_old(service: &Rc<Service>, parked: &mut Option<Tick>) -
 }
 
 /// How long the gate of a candidate may take: no connection waits longer than `max_gap` for it.
-pub(crate) fn gate_limit(service: &Service, parked: Option<Tick>, deadline: Duration) -> Duration {
-    let config = service.config();
-    match (parked, &config.strategy) {
+pub(crate) fn gate_limit(
+    assignment: &Assignment,
+    parked: Option<Tick>,
+    deadline: Duration,
+) -> Duration {
+    match (parked, &assignment.strategy) {
         (Some(parked), Strategy::Hold) => {
             let waited = Duration::from_millis(clock::tick().since_ms(parked));
-            deadline.min(config.max_gap.saturating_sub(waited))
+            deadline.min(assignment.max_gap.saturating_sub(waited))
         }
         _ => deadline,
     }

@@ -100,7 +100,7 @@ pub(super) async fn gate_candidate(
     let Some(crew) = service.fleet.get(generation) else {
         return died(service, generation, release);
     };
-    let limit = hold::gate_limit(service, parked, crew.settings.health.deadline);
+    let limit = hold::gate_limit(assignment, parked, crew.settings.health.deadline);
     match gate::gate(service, &crew, Rigour::Full, limit, transcript).await {
         Gated::Open(detail) => PhaseResult::ok(detail),
         Gated::Died => died(service, generation, release),
@@ -128,7 +128,8 @@ pub(super) fn begin_trial(
     assignment: &Assignment,
     kind: Kind,
 ) -> Result<(), String> {
-    let present = trial::read(&service.paths).ok().flatten();
+    let present =
+        trial::read(&service.paths).map_err(|error| format!("reading the trial: {error}"))?;
     if kind == Kind::Release && present.is_none_or(|trial| trial.op != assignment.op.0) {
         let trial = Trial {
             version: 1,

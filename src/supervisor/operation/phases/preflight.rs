@@ -66,7 +66,7 @@ pub(crate) async fn preflight(
     if let Err(error) = service.slots.open(service.link(), &config).await {
         failures.push((Exit::PreflightRefused, error.to_string()));
     }
-    if config.strategy == Strategy::Hold {
+    if assignment.strategy == Strategy::Hold {
         failures
             .extend(hold::too_many(service).into_iter().map(|why| (Exit::PreflightRefused, why)));
     }

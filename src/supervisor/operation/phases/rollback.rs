@@ -223,16 +223,9 @@ pub(crate) fn commit(
 
 /// What is held against the release that was left.
 fn blame(service: &Service, assignment: &Assignment, kind: Kind, back_at: ReleaseId) -> Blame {
-    let release = match kind {
-        Kind::Release | Kind::Restart => Some(assignment.release),
-        Kind::Rollback => {
-            let old = assignment.old.and_then(|generation| service.fleet.get(generation));
-            old.map(|crew| crew.release).or_else(|| service.durable.last_good())
-        }
-    };
     let because =
         if service.activity.set().is_some() { Because::OfItsSet } else { Because::OfItself };
-    conclusion::blame(Left { kind, release, back_at, because })
+    conclusion::blame(Left { kind, release: assignment.left, back_at, because })
 }
 
 /// The state's record of the generation that is kept warm.

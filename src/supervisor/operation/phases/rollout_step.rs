@@ -33,8 +33,8 @@ pub(crate) fn count(service: &Service, kind: Kind) -> u8 {
 }
 
 /// The part of the connections on a step.
-fn part(service: &Service, kind: Kind, step: u8) -> Part {
-    match (&service.config().strategy, kind) {
+fn part(assignment: &Assignment, kind: Kind, step: u8) -> Part {
+    match (&assignment.strategy, kind) {
         (Strategy::Canary(steps), Kind::Release) => {
             let last = steps.last().copied().unwrap_or(0);
             Part::Share(steps.get(usize::from(step)).copied().unwrap_or(last))
@@ -58,7 +58,7 @@ pub(crate) async fn perform(
     if let Err(why) = phases::begin_trial(service, assignment, plan.kind) {
         return PhaseResult::failed(why);
     }
-    let part = part(service, plan.kind, step);
+    let part = part(assignment, plan.kind, step);
     if let Err(error) = service.steer_part(&crew, part) {
         return PhaseResult::failed(error.to_string());
     }
