@@ -18,14 +18,18 @@ pub enum Verdict {
     Bad,
     /// Its operation ended before it got a connection.
     Aborted,
+    /// A word of another version: what became of it is not known, so it stays and nobody goes back
+    /// to it.
+    Unknown,
 }
 
 impl Verdict {
-    const ALL: [(Self, &'static str); 4] = [
+    const ALL: [(Self, &'static str); 5] = [
         (Self::Staged, "staged"),
         (Self::Good, "good"),
         (Self::Bad, "bad"),
         (Self::Aborted, "aborted"),
+        (Self::Unknown, "unknown"),
     ];
 
     /// The name on disk and in output.
@@ -89,8 +93,9 @@ pub fn plan(
     let bad = newest(Verdict::Bad, N_BAD);
     // Whatever the count is, there is something to go back to.
     let target = targets(releases, roots.last_good.or(roots.serving)).into_iter().next();
-    let fate = |id: ReleaseId| {
+    let fate = |id: ReleaseId, verdict: Verdict| {
         let held = [
+            (verdict == Verdict::Unknown, "unknown verdict"),
             (roots.serving == Some(id), "serving"),
             (roots.last_good == Some(id), "last good"),
             (roots.trial == Some(id), "trial"),
@@ -104,7 +109,7 @@ pub fn plan(
         ];
         held.into_iter().find(|(holds, _)| *holds).map_or(Fate::Prune, |(_, why)| Fate::Keep(why))
     };
-    releases.iter().map(|(id, _)| (*id, fate(*id))).collect()
+    releases.iter().map(|(id, verdict)| (*id, fate(*id, *verdict))).collect()
 }
 
 /// Releases to go back to from `from`, best first: good ones before it, newest first.
@@ -123,7 +128,7 @@ pub fn targets(releases: &[(ReleaseId, Verdict)], from: Option<ReleaseId>) -> Ve
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Verdict::{Aborted, Bad, Good, Staged};
+    use Verdict::{Aborted, Bad, Good, Staged, Unknown};
 
     fn releases(verdicts: &[Verdict]) -> Vec<(ReleaseId, Verdict)> {
         (1..).map(ReleaseId).zip(verdicts.iter().copied()).collect()
@@ -151,6 +156,13 @@ mod tests {
             ..Roots::default()
         };
         assert_eq!(kept(&[Bad, Aborted, Staged, Bad, Bad, Good], &roots, 1), [1, 2, 3, 4, 5, 6]);
+    }
+
+    #[test]
+    fn what_is_not_known_stays_and_is_no_target() {
+        let roots = Roots { last_good: Some(ReleaseId(4)), ..Roots::default() };
+        assert_eq!(kept(&[Unknown, Staged, Unknown, Good], &roots, 1), [1, 3, 4]);
+        assert_eq!(targets(&releases(&[Unknown, Good]), Some(ReleaseId(3))), [ReleaseId(2)]);
     }
 
     #[test]

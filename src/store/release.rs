@@ -123,13 +123,28 @@ pub fn settings(paths: &ServiceLayout, release: ReleaseId) -> Result<Settings, R
 /// When it cannot be read.
 pub fn known(paths: &ServiceLayout, release: ReleaseId) -> Result<Known, ReleaseError> {
     let dir = paths.meta(release);
-    let verdict: VerdictFile = load(&dir.join("verdict.json"))?;
-    Ok(Known {
-        release,
-        manifest: load(&dir.join("manifest.json"))?,
-        verdict: Verdict::parse(&verdict.verdict).unwrap_or(Verdict::Staged),
-        why: verdict.why,
-    })
+    let file: VerdictFile = load(&dir.join("verdict.json"))?;
+    let (verdict, why) = match Verdict::parse(&file.verdict) {
+        Some(verdict) => (verdict, file.why),
+        None => (Verdict::Unknown, Some(format!("unknown verdict {:?}", file.verdict))),
+    };
+    Ok(Known { release, manifest: load(&dir.join("manifest.json"))?, verdict, why })
+}
+
+/// What is not understood of the releases on this disk, a text each. Such a release stays.
+#[must_use]
+pub fn doubts(paths: &ServiceLayout) -> Vec<String> {
+    let numbers = ServiceLayout::numbers(&paths.releases()).into_iter().map(ReleaseId);
+    let doubt = |release| match known(paths, release) {
+        // One that is being staged has no verdict yet.
+        Err(error) if error.source.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => Some(format!("release {release}: {error}")),
+        Ok(Known { verdict: Verdict::Unknown, why, .. }) => {
+            Some(format!("release {release}: {}", why.unwrap_or_default()))
+        }
+        Ok(_) => None,
+    };
+    numbers.filter_map(doubt).collect()
 }
 
 /// All releases that are whole, oldest first.
@@ -191,4 +206,38 @@ fn load<T: DeserializeOwned>(path: &Path) -> Result<T, ReleaseError> {
     let fail = |source| ReleaseError { path: path.to_owned(), source };
     let text = fs::read(path).map_err(fail)?;
     serde_json::from_slice(&text).map_err(|error| fail(error.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::layout::Layout;
+
+    #[test]
+    fn a_verdict_that_is_not_understood_is_no_other_and_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Layout::new(dir.path()).service(&"web".parse().unwrap());
+        paths.create().unwrap();
+        let release = ReleaseId(3);
+        let manifest = serde_json::json!({
+            "version": 1, "digest": "", "n_files": 0, "size_bytes": 0, "at": "", "source": "",
+            "actor": "", "label": null,
+        });
+        for dir in [paths.meta(release), paths.release(release)] {
+            fs::create_dir_all(dir).unwrap();
+        }
+        let write = |name: &str, text: &str| {
+            fs::write(paths.meta(release).join(name), text).unwrap();
+        };
+        write("manifest.json", &manifest.to_string());
+        set_verdict(&paths, release, Verdict::Staged, None).unwrap();
+        assert_eq!(doubts(&paths), [""; 0]);
+        let text = fs::read_to_string(paths.meta(release).join("verdict.json")).unwrap();
+        write("verdict.json", &text.replace("staged", "mature"));
+        let found = known(&paths, release).unwrap();
+        assert_eq!(found.verdict, Verdict::Unknown);
+        assert_eq!(doubts(&paths), ["release 3: unknown verdict \"mature\""]);
+        write("verdict.json", "{");
+        assert_eq!(doubts(&paths).len(), 1);
+    }
 }

@@ -47,8 +47,11 @@ pub fn begin(paths: &ServiceLayout, trial: &Trial) -> io::Result<()> {
 /// # Errors
 /// When it cannot be read.
 pub fn read(paths: &ServiceLayout) -> io::Result<Option<Trial>> {
-    let Some((n_tries_left, path)) = files(paths).into_iter().next() else { return Ok(None) };
-    let trial: Trial = serde_json::from_slice(&fs::read(path)?)?;
+    let Some((n_tries_left, path)) = files(paths)?.into_iter().next() else { return Ok(None) };
+    let name =
+        |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+    let text = fs::read(&path).map_err(name)?;
+    let trial: Trial = serde_json::from_slice(&text).map_err(|error| name(error.into()))?;
     Ok(Some(Trial { n_tries_left, ..trial }))
 }
 
@@ -57,7 +60,7 @@ pub fn read(paths: &ServiceLayout) -> io::Result<Option<Trial>> {
 /// # Errors
 /// The system's.
 pub fn use_one(paths: &ServiceLayout) -> io::Result<u8> {
-    let Some((n, from)) = files(paths).into_iter().next() else { return Ok(0) };
+    let Some((n, from)) = files(paths)?.into_iter().next() else { return Ok(0) };
     if n > 0 {
         fs::rename(from, path(paths, n - 1))?;
         durable::sync_dir(paths.dir())?;
@@ -70,7 +73,7 @@ pub fn use_one(paths: &ServiceLayout) -> io::Result<u8> {
 /// # Errors
 /// The system's.
 pub fn clear(paths: &ServiceLayout) -> io::Result<()> {
-    let files = files(paths);
+    let files = files(paths)?;
     for (_, path) in &files {
         fs::remove_file(path)?;
     }
@@ -81,17 +84,17 @@ fn path(paths: &ServiceLayout, n_tries: u8) -> PathBuf {
     paths.dir().join(format!("trial+{n_tries}"))
 }
 
-fn files(paths: &ServiceLayout) -> Vec<(u8, PathBuf)> {
-    let Ok(entries) = fs::read_dir(paths.dir()) else { return Vec::new() };
+fn files(paths: &ServiceLayout) -> io::Result<Vec<(u8, PathBuf)>> {
+    let entries: Vec<fs::DirEntry> = fs::read_dir(paths.dir())?.collect::<Result<_, _>>()?;
     let mut files: Vec<(u8, PathBuf)> = entries
-        .flatten()
+        .into_iter()
         .filter_map(|entry| {
             let n = entry.file_name().to_str()?.strip_prefix("trial+")?.parse().ok()?;
             Some((n, entry.path()))
         })
         .collect();
     files.sort();
-    files
+    Ok(files)
 }
 
 #[cfg(test)]
@@ -110,6 +113,9 @@ mod tests {
         assert!(paths.dir().join("trial+2").exists());
         assert_eq!(use_one(&paths).unwrap(), 2);
         assert_eq!(read(&paths).unwrap(), Some(Trial { n_tries_left: 1, ..trial }));
+        fs::write(paths.dir().join("trial+1"), "{").unwrap();
+        let unreadable = read(&paths).unwrap_err().to_string();
+        assert!(unreadable.contains("trial+1"), "{unreadable}");
         assert_eq!([use_one(&paths).unwrap(), use_one(&paths).unwrap()], [1, 0]);
         clear(&paths).unwrap();
         assert_eq!(read(&paths).unwrap(), None);

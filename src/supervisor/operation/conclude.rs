@@ -165,7 +165,7 @@ fn outcome(
 fn facts(service: &Service, assignment: &Assignment, findings: &Findings) -> Facts {
     let serving = service.serving();
     // In turn the last rung of a rollback is the release that it was to go back from.
-    let is_in_turn = matches!(service.config().strategy, Strategy::Hold | Strategy::Replace);
+    let is_in_turn = matches!(assignment.strategy, Strategy::Hold | Strategy::Replace);
     let is_origin =
         serving != Some(assignment.release) && serving == assignment.ladder.last().copied();
     Facts {
@@ -254,6 +254,13 @@ fn prune(service: &Rc<Service>) {
             tracing::warn!(service = %service.name, op, %error, "pruning a journal");
         }
     }
+    let trial = match service.durable.trial() {
+        Ok(trial) => trial,
+        Err(error) => {
+            tracing::warn!(service = %service.name, %error, "no release is pruned");
+            return;
+        }
+    };
     let all = release::all(&service.paths);
     let known: Vec<_> = all.iter().map(|known| (known.release, known.verdict)).collect();
     let set = service.activity.set();
@@ -261,7 +268,7 @@ fn prune(service: &Rc<Service>) {
     let roots = Roots {
         serving: service.serving(),
         last_good: service.durable.last_good(),
-        trial: service.durable.trial(),
+        trial,
         standby: state.standby.as_ref().map(|standby| ReleaseId(standby.release)),
         pinned: state.pinned.iter().copied().map(ReleaseId).collect(),
         open: set.and_then(|set| set.before(&service.name)).into_iter().collect(),

@@ -1,6 +1,7 @@
 //! What a service keeps on disk about itself: its state, and whether a release is on trial.
 
 use std::cell::{Ref, RefCell};
+use std::io;
 
 use crate::core::ids::ReleaseId;
 use crate::store::layout::ServiceLayout;
@@ -48,7 +49,10 @@ impl Durable {
     }
 
     /// The release that is live but not committed.
-    pub(crate) fn trial(&self) -> Option<ReleaseId> {
-        trial::read(&self.paths).ok().flatten().map(|trial| ReleaseId(trial.release))
+    ///
+    /// # Errors
+    /// When that cannot be read.
+    pub(crate) fn trial(&self) -> io::Result<Option<ReleaseId>> {
+        Ok(trial::read(&self.paths)?.map(|trial| ReleaseId(trial.release)))
     }
 }

@@ -20,12 +20,13 @@ pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> R
 
 fn releases(service: &Service) -> Vec<ReleaseEntry> {
     let state = service.durable.state();
+    let trial = service.durable.trial().ok().flatten();
     let standby = state.standby.as_ref().map(|standby| ReleaseId(standby.release));
     let roles = |release: ReleaseId| {
         let all = [
             (service.serving() == Some(release), "serving"),
             (service.durable.last_good() == Some(release), "last_good"),
-            (service.durable.trial() == Some(release), "trial"),
+            (trial == Some(release), "trial"),
             (standby == Some(release), "standby"),
             (state.pinned.contains(&release.0), "pinned"),
         ];

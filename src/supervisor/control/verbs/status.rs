@@ -8,6 +8,7 @@ use crate::api::status::{
 use crate::api::{Event, SetStatus, Trouble};
 use crate::core::duty::Duty;
 use crate::os::proc;
+use crate::store::release;
 use crate::supervisor::control::client::Client;
 use crate::supervisor::instances::connections;
 use crate::supervisor::rollback_readiness::readiness;
@@ -43,11 +44,20 @@ fn status(stack: &Stack, only: Option<&str>) -> Status {
     });
     let set = stack.set.borrow().as_ref().map(|set| set.status());
     let shown = |set: &SetStatus| only.is_none_or(|only| set.members.iter().any(|m| m == only));
+    let mut warnings = stack.shared.outbox.warnings();
+    for service in
+        services.values().filter(|service| only.is_none_or(|n| service.name.as_str() == n))
+    {
+        let doubts = release::doubts(&service.paths);
+        warnings.extend(doubts.into_iter().map(|doubt| format!("{}: {doubt}", service.name)));
+        let trial = service.durable.trial().err();
+        warnings.extend(trial.map(|error| format!("{}: {error}", service.name)));
+    }
     Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         services: entries.collect(),
         set: set.filter(shown),
-        warnings: stack.shared.outbox.warnings(),
+        warnings,
     }
 }
 
@@ -77,7 +87,7 @@ fn of_service(service: &Rc<Service>) -> ServiceStatus {
         why,
         serving: serving.map(|release| release.0),
         last_good: service.durable.last_good().map(|release| release.0),
-        trial: service.durable.trial().map(|release| release.0),
+        trial: service.durable.trial().ok().flatten().map(|release| release.0),
         listen: service.config().listen.iter().map(ToString::to_string).collect(),
         instances: service.fleet.all().iter().flat_map(|crew| instances(service, crew)).collect(),
         rollback: readiness::status(service),
