@@ -100,7 +100,7 @@ fn a_hold_that_can_overflow_is_refused() {
     world.wait("all are accepted", |world| world.release(&["alone"]).code == 10);
     let said = world.release(&["alone"]).expect(10).result();
     let why = said["trouble"]["why"].as_str().unwrap();
-    assert!(why.contains("9 connections are open and the queue holds 8"), "{why}");
+    assert!(why.contains("the queue holds 8, and the clients of 9 open connections"), "{why}");
     let said = world.cli(&["restart", "web", "--json"]).expect(10).result();
     assert_eq!(said["serving"], 1, "{said}");
     drop(connected);

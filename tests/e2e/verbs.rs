@@ -130,7 +130,7 @@ fn a_rollback_without_a_target_says_so() {
     let world = World::new();
     world.release(&[]).expect(0);
     let said = world.cli(&["rollback", "web"]).expect(31);
-    assert!(said.stderr.contains("there is no good release before"), "{}", said.stderr);
+    assert!(said.stderr.contains("no earlier good release exists"), "{}", said.stderr);
     world.release(&[]).expect(0);
     let said = world.cli(&["rollback", "web", "--to", "9"]).expect(31);
     assert!(said.stderr.contains("there is no release 9 on this disk"), "{}", said.stderr);
