@@ -37,4 +37,10 @@ pub struct BackupEntry {
     /// Why it is kept whatever else is pruned; absent when it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pinned: Option<String>,
+    /// The version of the data's schema, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema: Option<String>,
+    /// Why it was taken; absent where that was not recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
 }

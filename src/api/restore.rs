@@ -11,7 +11,7 @@ use super::backup::BackupEntry;
 pub struct Args {
     /// Which service.
     pub service: String,
-    /// Which backup; the newest when absent.
+    /// Which backup; the newest of the state before the trouble when absent.
     pub backup: Option<String>,
     /// Only what it would do.
     pub dry_run: bool,
@@ -19,6 +19,12 @@ pub struct Args {
     pub yes: bool,
     /// Also when the present cannot be backed up.
     pub unsaved: bool,
+    /// Also when more is lost than was announced.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub any_loss: bool,
+    /// The list of what is lost that somebody was shown and has agreed to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<Vec<String>>,
 }
 
 /// What a restore would do.
@@ -28,8 +34,15 @@ pub struct RestorePlan {
     pub service: String,
     /// The backup, which was restored to scratch and checked a moment ago.
     pub backup: BackupEntry,
+    /// Why this backup.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub because: String,
     /// What was counted in the present data; absent when it cannot be read.
     pub now: Option<BTreeMap<String, u64>>,
-    /// One line for each thing of which there is more now than in the backup.
+    /// Why it cannot be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unread: Option<String>,
+    /// One line for each thing of which there is more now than in the backup, or
+    /// that was changed in place.
     pub lost: Vec<String>,
 }

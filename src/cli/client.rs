@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::api;
-use crate::api::{Event, Request, Trouble, VERSION, Verb};
+use crate::api::{Event, Request, RestorePlan, Trouble, VERSION, Verb};
 use crate::cli::render::{self, Renderer};
 use crate::cli::verb::Common;
 use crate::cli::{actor, exit, out};
@@ -43,8 +43,25 @@ pub fn ask(common: &Common, verb: Verb, source: Option<OwnedFd>, stay: Stay) -> 
     ask_with(common, verb, &source.map_or_else(Vec::new, |source| vec![source]), stay)
 }
 
+/// The same for a plan of a restore, which is shown and returned.
+pub fn ask_for_plan(common: &Common, verb: Verb) -> (ExitCode, Option<RestorePlan>) {
+    let mut plan = None;
+    let code = ask_noting(common, verb, &[], Stay::ToTheEnd, &mut plan);
+    (code, plan)
+}
+
 /// The same with any number of descriptors, up to [`scm::N_FDS_MAX`].
 pub fn ask_with(common: &Common, verb: Verb, sources: &[OwnedFd], stay: Stay) -> ExitCode {
+    ask_noting(common, verb, sources, stay, &mut None)
+}
+
+fn ask_noting(
+    common: &Common,
+    verb: Verb,
+    sources: &[OwnedFd],
+    stay: Stay,
+    plan: &mut Option<RestorePlan>,
+) -> ExitCode {
     let path = config::locate(common.config.clone());
     let socket = match config::load(&path) {
         Ok(config) => config.socket,
@@ -67,9 +84,16 @@ pub fn ask_with(common: &Common, verb: Verb, sources: &[OwnedFd], stay: Stay) ->
         interrupted: on_interrupt(),
         watched: None,
         n_seen: 0,
+        plan: None,
         stay,
+        restored: match &verb {
+            Verb::Restore(args) if args.yes => Some(args.service.clone()),
+            _ => None,
+        },
     };
-    conversation.hold(verb, sources)
+    let code = conversation.hold(verb, sources);
+    *plan = conversation.plan;
+    code
 }
 
 /// Ctrl-C leaves; the daemon runs the operation all the same.
@@ -88,7 +112,10 @@ struct Conversation {
     interrupted: Arc<AtomicBool>,
     watched: Option<Watched>,
     n_seen: usize,
+    plan: Option<RestorePlan>,
     stay: Stay,
+    /// The service whose data a restore is to replace.
+    restored: Option<String>,
 }
 
 /// What is watched.
@@ -152,6 +179,9 @@ impl Conversation {
                     return self.unreachable(&error);
                 }
                 Left::Cut => {
+                    if let Some(service) = self.restored.as_ref().filter(|_| self.n_seen > 0) {
+                        return self.cut_off(service);
+                    }
                     let Some(watched) = self.watched.clone() else {
                         let error = io::Error::from(io::ErrorKind::ConnectionReset);
                         return self.unreachable(&error);
@@ -219,6 +249,7 @@ impl Conversation {
                     let (service, op) = (service.clone(), *op);
                     self.watched = Some(Watched::Operation { service, op });
                 }
+                Event::Restore(plan) => self.plan = Some((**plan).clone()),
                 _ => {}
             }
             self.n_seen += 1;
@@ -240,6 +271,21 @@ impl Conversation {
             // Nothing was running that could go on.
             None => exit::code(Exit::Interrupted),
         }
+    }
+
+    /// A restore was asked for and had begun: the service may be stopped for it at this moment.
+    fn cut_off(&self, service: &str) -> ExitCode {
+        let trouble = Trouble {
+            what: format!("{service}: halley-sup went down in the middle of the restore"),
+            why: format!("{}: the connection was closed", self.socket.display()),
+            still:
+                "what it had begun is undone before anything is started, unless the release was \
+                    already proven on the restored data"
+                    .to_owned(),
+            next: ["status", "history"].map(|verb| format!("halley-sup {verb} {service}")).into(),
+            exit: Exit::Aborted.code(),
+        };
+        render::refused(self.json, &trouble)
     }
 
     fn unreachable(&self, error: &io::Error) -> ExitCode {

@@ -17,7 +17,7 @@ use crate::core::exit::Exit;
 pub struct Restore {
     /// Name of the service
     service: String,
-    /// Backup to restore [default: the newest]
+    /// Backup to restore [default: the newest of the state before the trouble]
     #[arg(long, value_name = "ID")]
     backup: Option<String>,
     /// Restore to scratch, check, say what would be lost, change nothing
@@ -29,6 +29,9 @@ pub struct Restore {
     /// Restore even if the live data cannot be backed up first
     #[arg(long)]
     unsaved: bool,
+    /// Restore even if more is lost by the time connections are held than was announced
+    #[arg(long)]
+    any_loss: bool,
     #[command(flatten)]
     common: Common,
 }
@@ -37,16 +40,24 @@ impl Own for Restore {
     fn perform(self) -> ExitCode {
         let asks = !self.yes && !self.dry_run && io::stdin().is_terminal() && out::is_terminal();
         if !asks {
-            return self.ask(self.dry_run, self.yes);
+            return client::ask(&self.common, self.verb(), None, Stay::ToTheEnd);
         }
-        let shown = self.ask(true, false);
-        if shown != exit::code(Exit::Done) {
-            return shown;
-        }
+        let told = Verb::Restore(api::restore::Args { dry_run: true, ..self.args() });
+        let (shown, plan) = client::ask_for_plan(&self.common, told);
+        let Some(plan) = plan.filter(|_| shown == exit::code(Exit::Done)) else { return shown };
         out::say(format!("Restore it over the live data of {}? Type yes:", self.service));
         let mut line = String::new();
         match io::stdin().lock().read_line(&mut line) {
-            Ok(_) if line.trim() == "yes" => self.ask(false, true),
+            // That backup, and that loss: there may be others by now.
+            Ok(_) if line.trim() == "yes" => {
+                let agreed = api::restore::Args {
+                    backup: Some(plan.backup.id),
+                    seen: Some(plan.lost),
+                    yes: true,
+                    ..self.args()
+                };
+                client::ask(&self.common, Verb::Restore(agreed), None, Stay::ToTheEnd)
+            }
             _ => {
                 out::say("nothing was changed");
                 exit::code(Exit::Done)
@@ -56,14 +67,19 @@ impl Own for Restore {
 }
 
 impl Restore {
-    fn ask(&self, dry_run: bool, yes: bool) -> ExitCode {
-        let verb = Verb::Restore(api::restore::Args {
+    fn verb(&self) -> Verb {
+        Verb::Restore(self.args())
+    }
+
+    fn args(&self) -> api::restore::Args {
+        api::restore::Args {
             service: self.service.clone(),
             backup: self.backup.clone(),
-            dry_run,
-            yes,
+            dry_run: self.dry_run,
+            yes: self.yes,
             unsaved: self.unsaved,
-        });
-        client::ask(&self.common, verb, None, Stay::ToTheEnd)
+            any_loss: self.any_loss,
+            seen: None,
+        }
     }
 }

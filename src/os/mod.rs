@@ -8,6 +8,7 @@ pub mod beneath;
 pub mod call_filter;
 pub mod clock;
 pub mod diag;
+pub mod exchange;
 pub mod fence;
 pub mod fs;
 pub mod intercept;

@@ -47,6 +47,39 @@ pub struct Receipt {
     /// Why it is kept whatever else is pruned; absent when it is not.
     #[serde(default)]
     pub pinned: Option<String>,
+    /// Why it was taken; absent in receipts of before that was recorded.
+    #[serde(default)]
+    pub cause: Option<Cause>,
+}
+
+/// Why a backup was taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// A release was about to begin.
+    Release,
+    /// Somebody asked for it.
+    Request,
+    /// A restore was about to replace the data that it holds.
+    Restore {
+        /// The backup that was restored.
+        instead: String,
+        /// The restore was undone: what it holds is the data again.
+        #[serde(default)]
+        undone: bool,
+    },
+}
+
+impl Cause {
+    /// For people.
+    #[must_use]
+    pub fn text(&self) -> String {
+        match self {
+            Self::Release => "before a release".to_owned(),
+            Self::Request => "on request".to_owned(),
+            Self::Restore { instead, .. } => format!("before the restore of {instead}"),
+        }
+    }
 }
 
 /// A backup was restored to scratch, and checked.
@@ -203,6 +236,7 @@ mod tests {
             schema: None,
             rehearsed: None,
             pinned: None,
+            cause: None,
         }
     }
 

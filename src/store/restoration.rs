@@ -1,6 +1,7 @@
 //! That a restore of live data was begun: `restore.json` in the service's directory, written
-//! before the data is touched, removed after the service runs on it. Found at a start, it means:
-//! put back what was there before.
+//! before anything is stopped, renamed to `restored.json` when the release has proven itself on the
+//! data and before it gets its first connection. Found at a start, the first means: put back what was
+//! there before. The second: what was there before is still kept, and may go.
 
 use std::io;
 
@@ -10,6 +11,7 @@ use crate::os::fs;
 use crate::store::layout::ServiceLayout;
 
 const FILE: &str = "restore.json";
+const PROVEN: &str = "restored.json";
 
 /// A restore that was begun.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +26,20 @@ pub struct Restoration {
     pub actor: String,
     /// When, RFC 3339.
     pub at: String,
+    /// What was begun.
+    #[serde(default)]
+    pub step: Step,
+}
+
+/// How far a restore came.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// The data is as it was: connections are held, or are about to be.
+    Hold,
+    /// The data is being replaced. Also of records of before there were steps.
+    #[default]
+    Put,
 }
 
 /// Writes it down, durably.
@@ -46,12 +62,39 @@ pub fn read(paths: &ServiceLayout) -> io::Result<Option<Restoration>> {
     }
 }
 
-/// It is over.
+/// The release runs on the restored data: from here on it is never undone.
+///
+/// # Errors
+/// The system's: it is as if it were not proven.
+pub fn prove(paths: &ServiceLayout) -> io::Result<()> {
+    std::fs::rename(paths.dir().join(FILE), paths.dir().join(PROVEN))?;
+    fs::sync_dir(paths.dir())
+}
+
+/// Whether one was proven whose previous data is still kept.
+#[must_use]
+pub fn is_proven(paths: &ServiceLayout) -> bool {
+    paths.dir().join(PROVEN).exists()
+}
+
+/// The previous data of a proven one is gone.
+///
+/// # Errors
+/// The system's.
+pub fn settle(paths: &ServiceLayout) -> io::Result<()> {
+    remove(paths, PROVEN)
+}
+
+/// It was undone.
 ///
 /// # Errors
 /// The system's.
 pub fn end(paths: &ServiceLayout) -> io::Result<()> {
-    match std::fs::remove_file(paths.dir().join(FILE)) {
+    remove(paths, FILE)
+}
+
+fn remove(paths: &ServiceLayout, file: &str) -> io::Result<()> {
+    match std::fs::remove_file(paths.dir().join(file)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => fs::sync_dir(paths.dir()),
     }
@@ -74,11 +117,17 @@ mod tests {
             before: Some("3".to_owned()),
             actor: "me".to_owned(),
             at: String::new(),
+            step: Step::Put,
         };
         begin(&paths, &restoration).unwrap();
-        assert_eq!(read(&paths).unwrap(), Some(restoration));
+        assert_eq!(read(&paths).unwrap().as_ref(), Some(&restoration));
         end(&paths).unwrap();
         end(&paths).unwrap();
         assert_eq!(read(&paths).unwrap(), None);
+        begin(&paths, &restoration).unwrap();
+        prove(&paths).unwrap();
+        assert_eq!((read(&paths).unwrap(), is_proven(&paths)), (None, true));
+        settle(&paths).unwrap();
+        assert!(!is_proven(&paths));
     }
 }

@@ -5,7 +5,9 @@ use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::ledger_app::{BACKUP, Build, Writers, database, entries, get, is_swept, patient, world};
+use crate::ledger_app::{
+    BACKUP, Build, Writers, database, entries, get, is_swept, newest_backup, patient, world,
+};
 use crate::world::{Said, World};
 
 fn add(world: &World, n: usize) {
@@ -60,12 +62,18 @@ fn a_restore_says_what_is_lost_holds_callers_and_keeps_the_present() {
     stop.store(true, Ordering::Relaxed);
     assert_eq!(reader.join().unwrap(), [""; 0], "{}", world.run_log());
     assert_eq!(count(&world), held.to_string());
-    // The present of then is the newest backup now: the way back from the restore.
-    world.cli(&["restore", "web", "--yes", "--json"]).expect(0);
+    // Said twice, it brings back the same, and not what it has thrown away.
+    let thrown_away = newest_backup(&world);
+    add(&world, 1);
+    let said = world.cli(&["restore", "web", "--yes", "--json"]).expect(0);
+    assert!(said.stdout.contains("it is the newest but for 1 backup of what"), "{}", said.stdout);
+    assert_eq!(count(&world), held.to_string());
+    // That is the way back from the restore, for who names it.
+    world.cli(&["restore", "web", "--backup", &thrown_away, "--yes", "--json"]).expect(0);
     assert_eq!(count(&world), present);
     assert!(is_swept(&world));
     let history = world.cli(&["history", "--json"]).stdout;
-    assert_eq!(history.matches("\"kind\":\"restore\"").count(), 2, "{history}");
+    assert_eq!(history.matches("\"kind\":\"restore\"").count(), 3, "{history}");
 }
 
 /// What a user types on a terminal (`script` makes one).

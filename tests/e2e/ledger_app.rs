@@ -235,6 +235,13 @@ pub fn database(world: &World) -> PathBuf {
     world.service_path("shared/app.db")
 }
 
+/// The backup that was taken last.
+pub fn newest_backup(world: &World) -> String {
+    let listed = world.cli(&["backup", "web", "--list", "--json"]).expect(0).stdout;
+    let newest = serde_json::from_str::<serde_json::Value>(listed.lines().next().unwrap()).unwrap();
+    newest["id"].as_str().unwrap().to_owned()
+}
+
 /// What a copy leaves must be nothing.
 pub fn is_swept(world: &World) -> bool {
     entries(&world.service_path("scratch")) == 0

@@ -25,6 +25,7 @@ mod passers;
 mod postgres;
 mod proxies;
 mod real;
+mod restores;
 mod set_crash;
 mod sets;
 mod strategies;

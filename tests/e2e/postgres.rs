@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::ledger_app::{Build, Store, Writers, entries, get, is_swept, world_of};
+use crate::ledger_app::{Build, Store, Writers, entries, get, is_swept, newest_backup, world_of};
 use crate::world::{World, free_address, kill};
 
 pub const PASSWORD: &str = "s3cr@t";
@@ -144,8 +144,12 @@ impl Drop for Server {
 }
 
 pub fn world(server: &Server) -> World {
+    world_on(server, "app")
+}
+
+fn world_on(server: &Server, database: &str) -> World {
     let more = |world: &World| {
-        let url = format!("postgres://web:{ENCODED}@127.0.0.1:{}/app", server.port);
+        let url = format!("postgres://web:{ENCODED}@127.0.0.1:{}/{database}", server.port);
         fs::write(world.path("web.env"), format!("DATABASE_URL={url}\n")).unwrap();
         "[service.web.backup]\ndriver = \"postgres\"\nurl_env = \"DATABASE_URL\"\n\
          query = \"SELECT count(*) + 1 FROM rows\""
@@ -288,4 +292,146 @@ fn a_statement_of_a_migration_that_was_killed_commits_nothing_later() {
         "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'DO $$%' AND state = 'active'";
     world.wait("the server is at rest", |_| server.sql(working).unwrap() == "0");
     assert_eq!(server.dump(), before);
+}
+
+impl Server {
+    fn oid(&self, database: &str) -> String {
+        self.sql(&format!("SELECT oid FROM pg_database WHERE datname = '{database}'")).unwrap()
+    }
+}
+
+/// Others that connect again at once, as the service's own role: somebody is always there.
+struct Callers {
+    stop: Arc<AtomicBool>,
+    threads: Vec<std::thread::JoinHandle<()>>,
+}
+
+impl Callers {
+    fn start(port: u16) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let call = |_| {
+            let stopped = Arc::clone(&stop);
+            std::thread::spawn(move || {
+                while !stopped.load(Ordering::Relaxed) {
+                    let said = Command::new("psql")
+                        .args(["-X", "-h", "127.0.0.1", "-U", "web", "-d", "app"])
+                        .args(["-p", &port.to_string(), "-c", "SELECT pg_sleep(2)"])
+                        .env("PGPASSWORD", PASSWORD)
+                        .output();
+                    drop(said);
+                }
+            })
+        };
+        let threads = (0..4).map(call).collect();
+        Self { stop, threads }
+    }
+}
+
+impl Drop for Callers {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            drop(thread.join());
+        }
+    }
+}
+
+#[test]
+fn the_very_database_comes_back_also_when_it_was_not_saved() {
+    let server = Server::start();
+    let world = world(&server);
+    world.release_path(&build(0).write(&world)).expect(0);
+    get(world.address, "/add").unwrap();
+    world.cli(&["backup", "web"]).expect(0);
+    let old = newest_backup(&world);
+    let lax = "[schema]\nprovides = \"1\"\naccepts = [\"0\", \"1\"]";
+    let next = Build { needs: "id,c1", schema: lax, ..build(1) };
+    world.release_path(&next.write(&world)).expect(0);
+    get(world.address, "/add").unwrap();
+    let before = server.oid("app");
+    let callers = Callers::start(server.port);
+    for more in [&["--yes"][..], &["--yes", "--unsaved"]] {
+        let mut words = vec!["restore", "web", "--backup", &old, "--json"];
+        words.extend(more);
+        let said = world.cli(&words).expect(20);
+        let why = said.result()["why"].to_string();
+        assert!(why.contains("the previous data is back"), "{why}");
+        world.wait("it answers", |world| get(world.address, "/count").is_ok());
+        assert_eq!(get(world.address, "/count").unwrap(), "2");
+        assert_eq!(server.oid("app"), before);
+        assert_eq!(server.databases(), "app postgres template0 template1");
+    }
+    drop(callers);
+    get(world.address, "/add").unwrap();
+}
+
+#[test]
+fn a_supervisor_that_is_killed_in_any_step_loses_no_database() {
+    let server = Server::start();
+    let world = world(&server);
+    world.release_path(&build(0).write(&world)).expect(0);
+    get(world.address, "/add").unwrap();
+    world.cli(&["backup", "web"]).expect(0);
+    let old = newest_backup(&world);
+    get(world.address, "/add").unwrap();
+    for phase in ["restore_rehearsal", "prepare", "stop_old", "backup", "restore"] {
+        let before = server.oid("app");
+        let mut command = world.command(&["restore", "web", "--backup", &old, "--yes", "--json"]);
+        let mut client = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let wanted = format!("\"phase\":\"{phase}\"");
+        let lines = std::io::BufReader::new(client.stdout.take().unwrap());
+        let seen = std::io::BufRead::lines(lines).map_while(Result::ok);
+        assert!(
+            seen.into_iter().any(|line| line.contains(&wanted)),
+            "{phase}\n{}",
+            world.run_log()
+        );
+        world.kill_supervisor();
+        drop(client.kill());
+        drop(client.wait());
+        world.wait("it is over", |world| !world.service_path("restore.json").exists());
+        world.wait("it answers", |world| get(world.address, "/count").is_ok());
+        assert_eq!(get(world.address, "/count").unwrap(), "2", "{phase}");
+        assert_eq!(server.oid("app"), before, "{phase}");
+        world.wait("scratch is swept", is_swept);
+        let left = "app postgres template0 template1";
+        world.wait("no database beside it", |_| server.databases() == left);
+    }
+}
+
+#[test]
+fn no_name_is_cut_into_that_of_another_database() {
+    let server = Server::start();
+    let long = "x".repeat(60);
+    let neighbour = format!("{long}_be");
+    server.sql(&format!("CREATE DATABASE {long} OWNER web")).unwrap();
+    server.sql(&format!("CREATE DATABASE {neighbour} OWNER web")).unwrap();
+    let before = server.oid(&neighbour);
+    let world = world_on(&server, &long);
+    world.release_path(&build(0).write(&world)).expect(0);
+    get(world.address, "/add").unwrap();
+    world.cli(&["backup", "web"]).expect(0);
+    for _ in 0..2 {
+        get(world.address, "/add").unwrap();
+        world.cli(&["restore", "web", "--yes", "--json"]).expect(0);
+        assert_eq!(get(world.address, "/count").unwrap(), "1");
+        assert_eq!(server.oid(&neighbour), before);
+    }
+    let kept = server.databases();
+    assert!(kept.contains("_before_restore "), "{kept}");
+}
+
+#[test]
+fn a_database_that_no_restore_has_left_is_not_dropped() {
+    let server = Server::start();
+    let world = world(&server);
+    world.release_path(&build(0).write(&world)).expect(0);
+    get(world.address, "/add").unwrap();
+    world.cli(&["backup", "web"]).expect(0);
+    server.sql("CREATE DATABASE app_before_restore OWNER web").unwrap();
+    let before = server.oid("app_before_restore");
+    let said = world.cli(&["restore", "web", "--yes", "--json"]).expect(15);
+    let why = said.result()["why"].to_string();
+    assert!(why.contains("app_before_restore that no restore has left"), "{why}");
+    assert_eq!(server.oid("app_before_restore"), before);
 }

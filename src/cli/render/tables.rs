@@ -188,16 +188,25 @@ pub fn backups(backups: &[BackupEntry]) -> String {
 /// What a restore would do, and what it would cost.
 pub fn restore(plan: &RestorePlan) -> String {
     let lost = match (&plan.now, plan.lost.is_empty()) {
-        (None, _) => "unknown: the live data cannot be read".to_owned(),
+        (None, _) => {
+            let why = plan.unread.as_deref().unwrap_or("no reason is given");
+            format!("unknown: the live data cannot be read: {why}")
+        }
         (Some(_), true) => "no files or rows".to_owned(),
         (Some(_), false) => plan.lost.join("\n  "),
     };
+    let backup = &plan.backup;
+    let release = backup.release.map_or("no release".to_owned(), |n| format!("release {n}"));
+    let schema = backup.schema.as_deref().map_or("not known".to_owned(), str::to_owned);
     format!(
-        "{}: backup {} of {} ({}), restored to scratch and checked\nthis would be lost:\n  {lost}",
+        "{}: backup {} of {} ({}): {release}, schema {schema}, taken {}\nchosen: {}; it was \
+         restored to scratch and checked\nthis would be lost:\n  {lost}",
         plan.service,
-        plan.backup.id,
-        plan.backup.at,
-        ago(&plan.backup.at),
+        backup.id,
+        backup.at,
+        ago(&backup.at),
+        backup.cause.as_deref().unwrap_or("for a reason not recorded"),
+        plan.because,
     )
 }
 

@@ -127,13 +127,21 @@ fn still<T>(found: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-/// Owner, mode, extended attributes and times. The owner first: to change it takes special bits of
-/// the mode away; the times last.
+/// Owner, mode, extended attributes and times; the times last.
 fn alike(copy: impl AsFd, meta: &Metadata, like: impl AsFd) -> io::Result<()> {
+    liken(&copy, meta, like)?;
+    Ok(futimens(copy, &times(meta))?)
+}
+
+/// Gives what is held the owner, mode and extended attributes of another. The owner first: to change
+/// it takes special bits of the mode away.
+///
+/// # Errors
+/// The system's.
+pub fn liken(copy: impl AsFd, meta: &Metadata, like: impl AsFd) -> io::Result<()> {
     give_alike(&copy, meta)?;
     set_mode(copy.as_fd(), meta.mode())?;
-    copy_attributes(&copy, like)?;
-    Ok(futimens(copy, &times(meta))?)
+    copy_attributes(&copy, like)
 }
 
 fn give_alike(copy: impl AsFd, meta: &Metadata) -> io::Result<()> {

@@ -28,7 +28,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 pub use content::fill;
-pub use copy::Copied;
+pub use copy::{Copied, liken};
 pub use remove::remove_tree;
 pub use walk::Met;
 

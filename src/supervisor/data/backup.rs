@@ -14,14 +14,15 @@ use crate::core::ids::{OpId, ReleaseId};
 use crate::keeper::protocol::To;
 use crate::os::beneath::Dir;
 use crate::os::{clock, fs};
-use crate::store::receipt::{self, Receipt, Rehearsed};
-use crate::store::{release, seal};
+use crate::store::receipt::{self, Cause, Receipt, Rehearsed};
+use crate::store::{release, restoration, seal};
 use crate::supervisor::data::context::{Context, on_thread};
 pub(crate) use crate::supervisor::data::driver::Counts;
 use crate::supervisor::data::driver::Driver;
 use crate::supervisor::data::error::DataError;
 use crate::supervisor::data::isolation;
 use crate::supervisor::data::relay::Guard;
+use crate::supervisor::data::replacement;
 pub(crate) use crate::supervisor::data::site::{Means, Site};
 use crate::supervisor::service::Service;
 use crate::supervisor::service::confinement::Confinement;
@@ -30,7 +31,7 @@ use crate::text;
 
 /// What takes, restores and checks the backups of a service.
 pub(crate) struct Hand<'a> {
-    context: Context<'a>,
+    pub(super) context: Context<'a>,
     backup: Backup,
 }
 
@@ -102,14 +103,6 @@ impl<'a> Hand<'a> {
         self.context.release
     }
 
-    /// Restores a backup over the live data. No process may be using the data.
-    ///
-    /// # Errors
-    /// The driver's.
-    pub(crate) async fn put(&self, from: &Path) -> Result<(), DataError> {
-        self.driver().restore(&self.context, from, &Site::Live).await
-    }
-
     /// Checks the data and counts what is in it.
     ///
     /// # Errors
@@ -145,7 +138,7 @@ impl<'a> Hand<'a> {
         self.driver().settle(&self.context, name).await
     }
 
-    fn driver(&self) -> &impl Driver {
+    pub(super) fn driver(&self) -> &impl Driver {
         &self.backup.driver
     }
 }
@@ -209,7 +202,11 @@ pub(crate) async fn prune(hand: &Hand<'_>) {
 ///
 /// # Errors
 /// Why there is none; nothing is left of it.
-pub(crate) async fn take(hand: &Hand<'_>, op: Option<OpId>) -> Result<Receipt, DataError> {
+pub(crate) async fn take(
+    hand: &Hand<'_>,
+    op: Option<OpId>,
+    cause: Cause,
+) -> Result<Receipt, DataError> {
     let paths = &hand.context.service.paths;
     let begun = clock::tick();
     let at = clock::now_rfc3339();
@@ -249,6 +246,7 @@ pub(crate) async fn take(hand: &Hand<'_>, op: Option<OpId>) -> Result<Receipt, D
             schema: hand.context.service.durable.state().schema.clone(),
             rehearsed: None,
             pinned: None,
+            cause: Some(cause),
         };
         receipt::write(paths, &receipt).map_err(&system)?;
         Ok(receipt)
@@ -325,13 +323,18 @@ pub(crate) fn sweep(service: &Rc<Service>) {
     let Ok(names) = Dir::open(&scratch).and_then(|dir| dir.names()) else { return };
     let service = Rc::clone(service);
     let left: Vec<PathBuf> = names.into_iter().map(|name| scratch.join(name)).collect();
-    if left.is_empty() {
+    let is_proven = restoration::is_proven(&service.paths);
+    if left.is_empty() && !is_proven {
         return;
     }
     tokio::task::spawn_local(async move {
         let hand = Hand::by_any(&service, service.paths.run().join("sweep.log"));
+        if let Some(hand) = hand.as_ref().filter(|_| is_proven) {
+            hand.let_go().await;
+        }
         for dir in left {
             match &hand {
+                Some(hand) if replacement::is_mark(&dir) => hand.sweep_staged(&dir).await,
                 Some(hand) => drop_site(hand, &Site::Scratch { dir, means: Means::Mounts }).await,
                 None => drop(isolation::discard(&dir)),
             }
@@ -372,6 +375,8 @@ pub(crate) fn entry(receipt: Receipt) -> BackupEntry {
         rehearsed,
         counts,
         pinned: receipt.pinned,
+        schema: receipt.schema,
+        cause: receipt.cause.map(|cause| cause.text()),
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::config::model::Settings;
 use crate::keeper::protocol::To;
+use crate::os::exchange::Back;
 use crate::supervisor::data::context::{Context, Env};
 use crate::supervisor::data::error::DataError;
 use crate::supervisor::data::relay::Guard;
@@ -15,6 +16,29 @@ pub(crate) type Counts = BTreeMap<String, u64>;
 
 /// What comes of a driver's work.
 pub(super) type Done<T = ()> = Result<T, DataError>;
+
+/// What became of data that was to come back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Undone {
+    /// It is in its place again.
+    Back,
+    /// It had not been moved.
+    Untouched,
+    /// There was none: what was put there stays.
+    NothingBefore,
+    /// It was replaced in place: only a backup of it can be put there.
+    Overwritten,
+}
+
+impl From<Back> for Undone {
+    fn from(back: Back) -> Self {
+        match back {
+            Back::Moved => Self::Back,
+            Back::Untouched => Self::Untouched,
+            Back::Nothing => Self::NothingBefore,
+        }
+    }
+}
 
 /// What a driver keeps, with the path of its configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,11 +83,37 @@ pub(super) trait Driver {
     /// Writes a backup of the live data into an empty directory, which belongs to the service's user.
     async fn take(&self, context: &Context<'_>, dir: &Path) -> Done;
 
-    /// Puts a backup in the place of the data at a site.
+    /// Puts a backup where a copy is to be.
     async fn restore(&self, context: &Context<'_>, from: &Path, site: &Site) -> Done;
+
+    /// Makes of a backup, beside the live data, what can take its place by renames. The service runs.
+    async fn stage(&self, context: &Context<'_>, from: &Path) -> Done;
+
+    /// Puts what is staged in the place of the live data, which stays beside it as it was. No process
+    /// uses it.
+    async fn put(&self, context: &Context<'_>, from: &Path) -> Done;
+
+    /// Brings the data back that was there before, whatever step [`Self::put`] came to.
+    async fn take_back(&self, context: &Context<'_>, from: &Path) -> Done<Undone>;
+
+    /// What was put in place has proven itself: what was there before need not stay.
+    async fn let_go(&self, context: &Context<'_>) -> Done;
+
+    /// Removes what is staged; also when there is nothing.
+    async fn unstage(&self, context: &Context<'_>, from: &Path) -> Done;
 
     /// Checks the data at a site and counts what is in it.
     async fn inspect(&self, context: &Context<'_>, site: &Site) -> Done<Counts>;
+
+    /// What was changed in place since a backup, in words; empty where that is not known.
+    async fn changed(&self, _context: &Context<'_>, _from: &Path) -> Done<Vec<String>> {
+        Ok(Vec::new())
+    }
+
+    /// Whether [`Self::take_back`] needs no backup.
+    fn undoes_by_itself(&self) -> bool {
+        true
+    }
 
     /// What it keeps, when that has a path of its own.
     fn place(&self) -> Option<Place<'_>> {

@@ -60,6 +60,33 @@ pub(crate) enum DataError {
         /// Where.
         path: PathBuf,
     },
+    /// It cannot be renamed.
+    #[error(
+        "{path}: something is mounted there, and a restore renames what it replaces: name a \
+         directory below it (backup.path)",
+        path = path.display()
+    )]
+    MountPoint {
+        /// Where.
+        path: PathBuf,
+    },
+    /// A database has the name under which the present one is to stay.
+    #[error(
+        "there is a database {database} that no restore has left: rename or drop it, the present \
+         data gets its name"
+    )]
+    NameTaken {
+        /// Its name.
+        database: String,
+    },
+    /// Only the owner of a database can rename it.
+    #[error(
+        "the role does not own the database {database}, and a restore renames it: ALTER DATABASE {database} OWNER TO ..."
+    )]
+    MayNotRename {
+        /// Its name.
+        database: String,
+    },
     /// The configuration names a variable that the service does not have.
     #[error("{variable} is not in the service's environment")]
     NoUrl {

@@ -14,5 +14,6 @@ pub(crate) mod fencing;
 mod isolation;
 pub(crate) mod migration;
 mod relay;
+pub(crate) mod replacement;
 mod site;
 pub(crate) mod trial_migration;

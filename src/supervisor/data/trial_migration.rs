@@ -11,7 +11,7 @@ use crate::core::operation::machine::Succession;
 use crate::core::refused_write;
 use crate::os::beneath::Dir;
 use crate::os::clock;
-use crate::store::receipt::Receipt;
+use crate::store::receipt::{Cause, Receipt};
 use crate::store::release;
 use crate::supervisor::data::backup::{self, Copied, Hand};
 use crate::supervisor::data::error::DataError;
@@ -31,7 +31,7 @@ use crate::text;
 /// What came of the backup before a release.
 pub(crate) enum Taken {
     /// It was taken.
-    Backup(Receipt),
+    Backup(Box<Receipt>),
     /// It is the first release, and there is no data before it.
     NoData(DataError),
     /// None is configured.
@@ -51,8 +51,8 @@ pub(crate) async fn backup(
         return Ok(Taken::Off);
     };
     let is_first = backup::present(service).is_none();
-    match backup::take(&hand, Some(candidate.op)).await {
-        Ok(receipt) => Ok(Taken::Backup(receipt)),
+    match backup::take(&hand, Some(candidate.op), Cause::Release).await {
+        Ok(receipt) => Ok(Taken::Backup(Box::new(receipt))),
         Err(why) if is_first && (why.is_no_data() || is_blank(service, candidate, &why)) => {
             Ok(Taken::NoData(why))
         }

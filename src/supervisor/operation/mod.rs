@@ -25,7 +25,10 @@ pub(crate) mod postmortem;
 #[cfg(test)]
 mod races;
 pub(crate) mod restore;
+mod restore_choice;
 pub(crate) mod restore_error;
+mod restore_loss;
+pub(crate) mod restore_undo;
 pub(crate) mod resume;
 pub(crate) mod runner;
 pub(crate) mod start_last_good;

@@ -10,12 +10,12 @@ use crate::supervisor::instances::start::StartError;
 /// Why data was not restored, or nothing may be started on it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RestoreError {
-    /// The backup could not be put in place.
-    #[error(transparent)]
-    Data(#[from] DataError),
     /// That it was begun, or is over, could not be written down.
     #[error(transparent)]
     Record(io::Error),
+    /// What says that it was begun could not be removed.
+    #[error("the record of the restore cannot be removed: {0}")]
+    Mark(#[source] io::Error),
     /// What was written down by one that did not end.
     #[error("the record of an unfinished restore cannot be read: {0}")]
     Unreadable(#[source] io::Error),

@@ -15,8 +15,8 @@ use crate::supervisor::health::probe_all::{Round, probe_all};
 use crate::supervisor::instances::restarter::revive;
 use crate::supervisor::instances::retire;
 use crate::supervisor::instances::start::{self, StartError};
-use crate::supervisor::operation::restore;
 use crate::supervisor::operation::restore_error::RestoreError;
+use crate::supervisor::operation::restore_undo;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::condition::Source;
 use crate::supervisor::service::instances::Crew;
@@ -107,7 +107,7 @@ async fn bring_up_once(service: &Rc<Service>) -> Result<Brought, BringUpError> {
     if service.activity.operation().is_some() {
         return Ok(Brought::Busy);
     }
-    restore::undo(service).await?;
+    restore_undo::undo(service).await?;
     let good = service.durable.state().last_good;
     let stays_down = service.durable.state().stopped || service.shared.stopping.get();
     let wanted = !stays_down && may_start(service);

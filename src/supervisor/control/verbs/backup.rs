@@ -7,7 +7,7 @@ use crate::api::{Event, PhaseState, Trouble};
 use crate::core::exit::Exit;
 use crate::core::operation::outcome::Word;
 use crate::os::clock;
-use crate::store::receipt::{self};
+use crate::store::receipt::{self, Cause};
 use crate::supervisor::control::client::Client;
 use crate::supervisor::data::backup;
 use crate::supervisor::service::Service;
@@ -43,7 +43,7 @@ async fn take(service: &Rc<Service>, client: &mut Client) -> Result<(), Trouble>
     client.tell(&outcome::phase_event("backup", PhaseState::Start, begun, "")).await;
     let failed =
         |why: &str| refusal::refusal(service, "backed up", why, Exit::BackupFailed, &["status"]);
-    let mut receipt = match backup::take(&hand, None).await {
+    let mut receipt = match backup::take(&hand, None, Cause::Request).await {
         Ok(receipt) => receipt,
         Err(error) => {
             let why = error.to_string();

@@ -18,9 +18,9 @@ pub(crate) async fn perform(
     args: Args,
     client: &mut Client,
 ) -> Result<(), Trouble> {
-    let Args { service, backup, dry_run, yes, unsaved } = args;
+    let Args { service, backup, dry_run, yes, unsaved, any_loss, seen } = args;
     let service = stack.find(&service)?;
-    let wish = Wish { backup, dry_run, yes, unsaved };
+    let wish = Wish { backup, dry_run, yes, unsaved, any_loss, seen };
     let (events, mut inbox) = mpsc::unbounded_channel();
     let restored = {
         let mut restoring = std::pin::pin!(restore::restore(&service, actor, wish, &events));

@@ -9,7 +9,7 @@ use crate::config::backup::command::Command;
 use crate::keeper::protocol::End;
 use crate::os::beneath::Dir;
 use crate::supervisor::data::context::{Context, Env};
-use crate::supervisor::data::driver::{Counts, Done, Driver};
+use crate::supervisor::data::driver::{Counts, Done, Driver, Undone};
 use crate::supervisor::data::error::{DataError, NO_DATA};
 use crate::supervisor::data::isolation;
 use crate::supervisor::data::site::Site;
@@ -35,6 +35,31 @@ impl Driver for Command {
             }
             Site::Scratch { .. } | Site::Live => Ok(()),
         }
+    }
+
+    /// What its command does is unknown: it is done once, in the place of the live data.
+    async fn stage(&self, _context: &Context<'_>, _from: &Path) -> Done {
+        Ok(())
+    }
+
+    async fn put(&self, context: &Context<'_>, from: &Path) -> Done {
+        self.restore(context, from, &Site::Live).await
+    }
+
+    async fn take_back(&self, _context: &Context<'_>, _from: &Path) -> Done<Undone> {
+        Ok(Undone::Overwritten)
+    }
+
+    fn undoes_by_itself(&self) -> bool {
+        false
+    }
+
+    async fn let_go(&self, _context: &Context<'_>) -> Done {
+        Ok(())
+    }
+
+    async fn unstage(&self, _context: &Context<'_>, _from: &Path) -> Done {
+        Ok(())
     }
 
     async fn inspect(&self, context: &Context<'_>, site: &Site) -> Done<Counts> {

@@ -1,16 +1,17 @@
 //! A tree of files: copied file by file. It is as consistent as its writers leave it: what changed
 //! while it was copied is copied again, a few times; then it is an error.
 
-use std::fs::Metadata;
-use std::io;
+use std::fs::{File, Metadata};
+use std::io::{self, BufRead, BufReader};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::config::backup::files::Files;
-use crate::os::beneath::Dir;
+use crate::os::beneath::{self, Dir};
+use crate::os::exchange::{self, Exchange};
 use crate::os::fs as durable;
 use crate::supervisor::data::context::{Context, on_thread};
-use crate::supervisor::data::driver::{Counts, Done, Driver, Place};
+use crate::supervisor::data::driver::{Counts, Done, Driver, Place, Undone};
 use crate::supervisor::data::error::DataError;
 use crate::supervisor::data::site::Site;
 
@@ -41,7 +42,53 @@ impl Driver for Files {
 
     async fn restore(&self, context: &Context<'_>, from: &Path, site: &Site) -> Done {
         let (from, to) = (from.join(TREE), context.path(site, &self.path));
-        on_thread(move || replace(&from, &to)).await.map_err(DataError::Tree)
+        let copied = on_thread(move || {
+            if let Some(parent) = to.parent() {
+                Dir::have(parent, 0o755)?;
+            }
+            durable::remove_tree(&to)?;
+            copy(&from, &to)
+        });
+        copied.await.map_err(DataError::Tree)
+    }
+
+    async fn stage(&self, context: &Context<'_>, from: &Path) -> Done {
+        let live = context.path(&Site::Live, &self.path);
+        if exchange::is_mount_point(&live) {
+            return Err(DataError::MountPoint { path: live });
+        }
+        if let Some(parent) = live.parent() {
+            Dir::have(parent, 0o755).map_err(DataError::at(parent))?;
+        }
+        let (exchange, from) = (self.exchange(context)?, from.join(TREE));
+        let staged = on_thread(move || {
+            exchange.remove_before()?;
+            prepare(&from, &exchange)
+        });
+        staged.await.map_err(DataError::Tree)
+    }
+
+    async fn changed(&self, context: &Context<'_>, from: &Path) -> Done<Vec<String>> {
+        let (live, from) = (context.path(&Site::Live, &self.path), from.join(TREE));
+        on_thread(move || changed(&live, &from)).await.map_err(DataError::Tree)
+    }
+
+    async fn put(&self, context: &Context<'_>, _from: &Path) -> Done {
+        self.exchange(context)?.put().map_err(DataError::Tree)
+    }
+
+    async fn take_back(&self, context: &Context<'_>, _from: &Path) -> Done<Undone> {
+        self.exchange(context)?.take_back().map(Undone::from).map_err(DataError::Tree)
+    }
+
+    async fn let_go(&self, context: &Context<'_>) -> Done {
+        let exchange = self.exchange(context)?;
+        on_thread(move || exchange.remove_before()).await.map_err(DataError::Tree)
+    }
+
+    async fn unstage(&self, context: &Context<'_>, _from: &Path) -> Done {
+        let exchange = self.exchange(context)?;
+        on_thread(move || exchange.remove_staged()).await.map_err(DataError::Tree)
     }
 
     async fn inspect(&self, context: &Context<'_>, site: &Site) -> Done<Counts> {
@@ -64,35 +111,62 @@ impl Driver for Files {
     }
 }
 
-/// Puts a copy of one tree in the place of another.
-fn replace(from: &Path, to: &Path) -> io::Result<()> {
-    if let Some(parent) = to.parent() {
-        Dir::have(parent, 0o755)?;
+/// A copy of a tree, durably; with the owner, mode and attributes of the directory whose place it is
+/// to take.
+fn prepare(from: &Path, exchange: &Exchange) -> io::Result<()> {
+    let (dir, staged) = (exchange.dir(), exchange.staged());
+    dir.remove_tree(&staged)?;
+    Dir::open(from)?.copy_to(dir, &staged)?;
+    match dir.dir(exchange.name()) {
+        Ok(place) => beneath::liken(dir.dir(&staged)?, &place.metadata()?, &place)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
     }
-    let beside = beside(to, "restored");
-    let before = beside.with_extension("before");
-    durable::remove_tree(&beside)?;
-    copy(from, &beside)?;
-    durable::sync_all_of(&beside)?;
-    // Two renames: between them, the previous data is under its other name.
-    durable::remove_tree(&before)?;
-    rename(to, &before)?;
-    rename(&beside, to)?;
-    durable::remove_tree(&before)
+    dir.sync_all()
 }
 
-/// One name of a directory to another; one that is not there is fine.
-fn rename(from: &Path, to: &Path) -> io::Result<()> {
-    let (dir, name) = Dir::parent(from)?;
-    match dir.rename(&name, &dir, to.file_name().unwrap_or_default()) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        renamed => renamed,
+impl Files {
+    fn exchange(&self, context: &Context<'_>) -> Done<Exchange> {
+        let live = context.path(&Site::Live, &self.path);
+        Exchange::at(&live, &[]).map_err(DataError::at(&live))
     }
 }
 
-fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    path.with_file_name(format!(".{name}.{suffix}"))
+/// Files that are in both trees, and not the same. Without the same time their contents are compared.
+fn changed(live: &Path, backup: &Path) -> io::Result<Vec<String>> {
+    let backup = Dir::open(backup)?;
+    let mut changed = Vec::new();
+    Dir::open(live)?.walk(&mut |met| {
+        if !met.meta.is_file() {
+            return Ok(());
+        }
+        let Ok(then) = backup.file(met.path) else { return Ok(()) };
+        let meta = then.metadata()?;
+        let time = |meta: &Metadata| (meta.mtime(), meta.mtime_nsec());
+        let is_same = meta.len() == met.meta.len()
+            && (time(&meta) == time(met.meta) || are_equal(then, met.dir.file(met.name)?)?);
+        if !is_same {
+            changed.push(met.path.display().to_string());
+        }
+        Ok(())
+    })?;
+    Ok(changed)
+}
+
+fn are_equal(one: File, other: File) -> io::Result<bool> {
+    let (mut one, mut other) = (BufReader::new(one), BufReader::new(other));
+    loop {
+        let (a, b) = (one.fill_buf()?, other.fill_buf()?);
+        let n = a.len().min(b.len());
+        if a[..n] != b[..n] || (n == 0 && a.len() != b.len()) {
+            return Ok(false);
+        }
+        if n == 0 {
+            return Ok(true);
+        }
+        one.consume(n);
+        other.consume(n);
+    }
 }
 
 /// Modification time in seconds and nanoseconds, size, change time, inode: what a write, or another

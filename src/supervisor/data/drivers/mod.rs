@@ -4,6 +4,7 @@ mod command;
 mod files;
 mod postgres;
 mod postgres_backends;
+mod postgres_exchange;
 mod postgres_guard;
 mod postgres_url;
 mod sql_answer;
@@ -14,7 +15,7 @@ use std::path::Path;
 use crate::config::model::{Driver as Configured, Settings};
 use crate::keeper::protocol::To;
 use crate::supervisor::data::context::{Context, Env};
-use crate::supervisor::data::driver::{Counts, Done, Driver, Place};
+use crate::supervisor::data::driver::{Counts, Done, Driver, Place, Undone};
 use crate::supervisor::data::relay::Guard;
 use crate::supervisor::data::site::Site;
 
@@ -55,8 +56,36 @@ impl Driver for Configured {
         ask!(self, driver => driver.restore(context, from, site).await)
     }
 
+    async fn stage(&self, context: &Context<'_>, from: &Path) -> Done {
+        ask!(self, driver => driver.stage(context, from).await)
+    }
+
+    async fn put(&self, context: &Context<'_>, from: &Path) -> Done {
+        ask!(self, driver => driver.put(context, from).await)
+    }
+
+    async fn take_back(&self, context: &Context<'_>, from: &Path) -> Done<Undone> {
+        ask!(self, driver => driver.take_back(context, from).await)
+    }
+
+    async fn let_go(&self, context: &Context<'_>) -> Done {
+        ask!(self, driver => driver.let_go(context).await)
+    }
+
+    async fn unstage(&self, context: &Context<'_>, from: &Path) -> Done {
+        ask!(self, driver => driver.unstage(context, from).await)
+    }
+
     async fn inspect(&self, context: &Context<'_>, site: &Site) -> Done<Counts> {
         ask!(self, driver => driver.inspect(context, site).await)
+    }
+
+    async fn changed(&self, context: &Context<'_>, from: &Path) -> Done<Vec<String>> {
+        ask!(self, driver => driver.changed(context, from).await)
+    }
+
+    fn undoes_by_itself(&self) -> bool {
+        ask!(self, driver => driver.undoes_by_itself())
     }
 
     fn place(&self) -> Option<Place<'_>> {

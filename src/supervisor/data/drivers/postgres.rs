@@ -7,9 +7,9 @@ use std::path::Path;
 use crate::config::backup::postgres::Postgres;
 use crate::config::model::Settings;
 use crate::keeper::protocol::To;
-use crate::os::beneath;
 use crate::supervisor::data::context::{Context, Env};
-use crate::supervisor::data::driver::{Counts, Done, Driver};
+use crate::supervisor::data::driver::{Counts, Done, Driver, Undone};
+use crate::supervisor::data::drivers::postgres_exchange::{Exchange, NAME_BYTES_MAX};
 use crate::supervisor::data::drivers::postgres_url::{Url, with_database};
 use crate::supervisor::data::drivers::sql_answer::{answered, count};
 use crate::supervisor::data::drivers::{postgres_backends, postgres_guard};
@@ -20,8 +20,6 @@ use crate::supervisor::data::site::Site;
 const DUMP: &str = "dump.pgc";
 /// Tables that are not the server's.
 const OWN_TABLES: &str = "schemaname NOT IN ('pg_catalog', 'information_schema')";
-/// Names that PostgreSQL does not cut.
-const NAME_BYTES_MAX: usize = 63;
 
 impl Driver for Postgres {
     fn tools(&self) -> &'static [&'static str] {
@@ -51,10 +49,35 @@ impl Driver for Postgres {
 
     async fn restore(&self, context: &Context<'_>, from: &Path, site: &Site) -> Done {
         let url = Url::of(context, &self.url_env)?;
-        match scratch_database(context, site) {
-            Some(database) => fill(context, &url, from, &database).await,
-            None => replace(context, &url, from).await,
-        }
+        let database = scratch_database(context, site).unwrap_or_else(|| staged(context, from));
+        fill(context, &url, from, &database).await
+    }
+
+    async fn stage(&self, context: &Context<'_>, from: &Path) -> Done {
+        let url = Url::of(context, &self.url_env)?;
+        let exchange = Exchange { context, url: &url, staged: staged(context, from) };
+        exchange.make_ready().await?;
+        discard(context, &url, &exchange.staged).await?;
+        fill(context, &url, from, &exchange.staged).await
+    }
+
+    async fn put(&self, context: &Context<'_>, from: &Path) -> Done {
+        let url = Url::of(context, &self.url_env)?;
+        Exchange { context, url: &url, staged: staged(context, from) }.put().await
+    }
+
+    async fn take_back(&self, context: &Context<'_>, from: &Path) -> Done<Undone> {
+        let url = Url::of(context, &self.url_env)?;
+        Exchange { context, url: &url, staged: staged(context, from) }.take_back().await
+    }
+
+    async fn let_go(&self, context: &Context<'_>) -> Done {
+        let url = Url::of(context, &self.url_env)?;
+        Exchange { context, url: &url, staged: String::new() }.let_go().await
+    }
+
+    async fn unstage(&self, context: &Context<'_>, from: &Path) -> Done {
+        discard(context, &Url::of(context, &self.url_env)?, &staged(context, from)).await
     }
 
     async fn inspect(&self, context: &Context<'_>, site: &Site) -> Done<Counts> {
@@ -115,19 +138,10 @@ fn scratch_name(service: &str, id: &str) -> String {
     format!("halley_scratch_{:08x}_{}", crc.sum(), &plain(id)[..plain(id).len().min(32)])
 }
 
-/// Puts a backup in the place of the live database.
-async fn replace(context: &Context<'_>, url: &Url, from: &Path) -> Done {
-    // Beside the live one first: what fails here has touched nothing.
+/// The database that is to take the place of the live one.
+fn staged(context: &Context<'_>, from: &Path) -> String {
     let id = from.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
-    let beside = scratch_name(context.service.name.as_str(), &id);
-    discard(context, url, &beside).await?;
-    // A crash from here on: the sweep finds the database by this directory's name.
-    let mark = context.service.paths.scratch().join(id.as_ref());
-    context.own_dir(&mark)?;
-    fill(context, url, from, &beside).await?;
-    let swap = swap(&url.database, &beside);
-    psql(context, url, "postgres", "replacing the live database", &swap).await?;
-    beneath::remove_tree(&mark).map_err(DataError::at(&mark))
+    scratch_name(context.service.name.as_str(), &format!("staged{id}"))
 }
 
 /// A new database with what a dump holds.
@@ -146,31 +160,10 @@ async fn fill(context: &Context<'_>, url: &Url, from: &Path, database: &str) -> 
     }
     words.push(database.to_owned());
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    context.run("createdb", &words, url.env("postgres"), None).await?;
+    context.run("createdb", &words, url.env(url.maintenance()), None).await?;
     let to = format!("--dbname={database}");
     let words = ["pg_restore", "--exit-on-error", "--no-owner", &to, dump.as_ref()];
     context.run("pg_restore", &words, url.env(database), None).await.map(drop)
-}
-
-/// Renames: the live database stays as `NAME_before_restore` until the next restore. Cut off in
-/// between and done again it ends the same.
-fn swap(live: &str, new: &str) -> String {
-    let name = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
-    let text = |text: &str| format!("'{}'", text.replace('\'', "''"));
-    let before = format!("{live}_before_restore");
-    format!(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname IN ({live_text}, \
-         {before_text}) AND pid <> pg_backend_pid();\n\
-         DROP DATABASE IF EXISTS {before};\n\
-         SELECT format('ALTER DATABASE %I RENAME TO %I', datname, {before_text}) FROM pg_database \
-         WHERE datname = {live_text} \\gexec\n\
-         ALTER DATABASE {new} RENAME TO {live};\n",
-        live_text = text(live),
-        before_text = text(&before),
-        before = name(&before),
-        new = name(new),
-        live = name(live),
-    )
 }
 
 pub(super) async fn psql(
@@ -186,9 +179,9 @@ pub(super) async fn psql(
 }
 
 /// Removes the database of a copy; also when it is not there.
-async fn discard(context: &Context<'_>, url: &Url, database: &str) -> Done {
+pub(super) async fn discard(context: &Context<'_>, url: &Url, database: &str) -> Done {
     let words = ["dropdb", "--if-exists", "--force", database];
-    context.run("dropdb", &words, url.env("postgres"), None).await.map(drop)
+    context.run("dropdb", &words, url.env(url.maintenance()), None).await.map(drop)
 }
 
 /// Variables that name the live database, with the copy in its place.

@@ -70,6 +70,11 @@ impl Url {
     }
 
     /// Variables for a tool that is to work on this database.
+    /// A database of the server that is not the service's.
+    pub(super) fn maintenance(&self) -> &'static str {
+        if self.database == "postgres" { "template1" } else { "postgres" }
+    }
+
     pub(super) fn env(&self, database: &str) -> Vec<(String, String)> {
         let mut env = self.env.clone();
         env.insert("PGDATABASE".to_owned(), database.to_owned());

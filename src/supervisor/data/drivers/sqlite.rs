@@ -2,13 +2,15 @@
 //! that it is of one moment and comes to an end however much is written meanwhile (without the
 //! transaction every write by another process begins the copy again).
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
+use std::fs::File;
 use std::path::Path;
 
 use crate::config::backup::sqlite::Sqlite;
 use crate::os::beneath::{self, Dir};
+use crate::os::exchange::{self, Exchange};
 use crate::supervisor::data::context::{Context, on_thread};
-use crate::supervisor::data::driver::{Counts, Done, Driver, Place};
+use crate::supervisor::data::driver::{Counts, Done, Driver, Place, Undone};
 use crate::supervisor::data::drivers::sql_answer;
 use crate::supervisor::data::error::DataError;
 use crate::supervisor::data::site::Site;
@@ -18,6 +20,8 @@ const BUSY_MS: u32 = 30_000;
 /// What every database file begins with (SQLite file format, 1.3).
 const MAGIC: &[u8] = b"SQLite format 3\0";
 const COPY: &str = "copy.db";
+/// What it keeps beside a database: played into another one, it would damage that.
+const JOURNALS: [&str; 3] = ["-wal", "-shm", "-journal"];
 
 impl Driver for Sqlite {
     fn tools(&self) -> &'static [&'static str] {
@@ -60,9 +64,49 @@ impl Driver for Sqlite {
         if let (Site::Scratch { dir, .. }, Some(parent)) = (site, to.parent()) {
             context.own_below(dir, parent).map_err(&system)?;
         }
-        let owner = context.owner();
-        let live = to.clone();
-        on_thread(move || put(&from, &live, owner)).await.map_err(&system)
+        let (owner, live) = (context.owner(), context.path(&Site::Live, &self.path));
+        let copied = to.clone();
+        let copy = on_thread(move || {
+            let like = Dir::holder(&live).and_then(|(dir, name)| dir.file(&name)).ok();
+            let (dir, name) = Dir::holder(&copied)?;
+            copy_to(&from, &dir, &name, like.as_ref(), owner)
+        });
+        copy.await.map_err(&system)
+    }
+
+    async fn stage(&self, context: &Context<'_>, from: &Path) -> Done {
+        let live = context.path(&Site::Live, &self.path);
+        if exchange::is_mount_point(&live) {
+            return Err(DataError::MountPoint { path: live });
+        }
+        let (exchange, from, owner) = (self.exchange(context)?, from.join(COPY), context.owner());
+        let copied = on_thread(move || {
+            exchange.remove_before()?;
+            exchange.remove_staged()?;
+            let like = exchange.dir().file(exchange.name()).ok();
+            copy_to(&from, exchange.dir(), &exchange.staged(), like.as_ref(), owner)
+        });
+        copied.await.map_err(DataError::at(&live))
+    }
+
+    async fn put(&self, context: &Context<'_>, _from: &Path) -> Done {
+        let live = context.path(&Site::Live, &self.path);
+        self.exchange(context)?.put().map_err(DataError::at(&live))
+    }
+
+    async fn take_back(&self, context: &Context<'_>, _from: &Path) -> Done<Undone> {
+        let live = context.path(&Site::Live, &self.path);
+        self.exchange(context)?.take_back().map(Undone::from).map_err(DataError::at(&live))
+    }
+
+    async fn let_go(&self, context: &Context<'_>) -> Done {
+        let live = context.path(&Site::Live, &self.path);
+        self.exchange(context)?.remove_before().map_err(DataError::at(&live))
+    }
+
+    async fn unstage(&self, context: &Context<'_>, _from: &Path) -> Done {
+        let live = context.path(&Site::Live, &self.path);
+        self.exchange(context)?.remove_staged().map_err(DataError::at(&live))
     }
 
     async fn inspect(&self, context: &Context<'_>, site: &Site) -> Done<Counts> {
@@ -77,10 +121,12 @@ impl Driver for Sqlite {
             let said = said.lines().next().unwrap_or("nothing").to_owned();
             return Err(DataError::NotWhole { said });
         };
-        let counted = sqlite(context, "counting rows", &file, rest.to_owned()).await?;
+        // A writer's lock is waited for each time.
+        let waiting = |script: &str| format!(".timeout {BUSY_MS}\n{script}");
+        let counted = sqlite(context, "counting rows", &file, waiting(rest)).await?;
         let counts = counted.lines().filter_map(sql_answer::count).collect();
         if let Some(query) = &self.query {
-            sql_answer::answered(&sqlite(context, "backup.query", &file, query.clone()).await?)?;
+            sql_answer::answered(&sqlite(context, "backup.query", &file, waiting(query)).await?)?;
         }
         Ok(counts)
     }
@@ -90,35 +136,33 @@ impl Driver for Sqlite {
     }
 }
 
-/// Puts a copy of a file in the place of another, durably, with that one's mode. It is written to a
-/// name that is new and cannot be guessed, and given away before it has the name that is known.
-fn put(from: &Path, to: &Path, owner: Option<(u32, u32)>) -> std::io::Result<()> {
-    let (backup, copy) = Dir::parent(from)?;
-    let (dir, name) = Dir::holder(to)?;
-    let (made, file) = dir.create_unguessable(&joined(&joined(".".as_ref(), &name), "."), 0o600)?;
-    let filled = || {
-        beneath::fill(&file, &backup.file(&copy)?)?;
-        if let Ok(live) = dir.file(&name) {
-            file.set_permissions(live.metadata()?.permissions())?;
-        }
-        if let Some((user, group)) = owner {
-            beneath::give(&file, (Some(user), Some(group)))?;
-        }
-        file.sync_all()?;
-        // A journal that belongs to the database before would be played into this one.
-        for suffix in ["-wal", "-shm", "-journal"] {
-            dir.remove_file(&joined(&name, suffix))?;
-        }
-        dir.rename(&made, &dir, &name)?;
-        dir.sync()
-    };
-    filled().inspect_err(|_| drop(dir.remove_file(&made)))
+impl Sqlite {
+    fn exchange(&self, context: &Context<'_>) -> Done<Exchange> {
+        let live = context.path(&Site::Live, &self.path);
+        Exchange::at(&live, &JOURNALS).map_err(DataError::at(&live))
+    }
 }
 
-fn joined(name: &OsStr, ending: impl AsRef<OsStr>) -> OsString {
-    let mut name = name.to_owned();
-    name.push(ending);
-    name
+/// Copies a file, durably, with the owner, mode and attributes of another one, else to this owner.
+/// Nothing that has the name is written to: it may be a link that somebody put there.
+fn copy_to(
+    from: &Path,
+    dir: &Dir,
+    name: &OsStr,
+    like: Option<&File>,
+    owner: Option<(u32, u32)>,
+) -> std::io::Result<()> {
+    let (backup, copied) = Dir::parent(from)?;
+    dir.remove_file(name)?;
+    let file = dir.create(name, 0o600)?;
+    beneath::fill(&file, &backup.file(&copied)?)?;
+    match (like, owner) {
+        (Some(like), _) => beneath::liken(&file, &like.metadata()?, like)?,
+        (None, Some((user, group))) => beneath::give(&file, (Some(user), Some(group)))?,
+        (None, None) => {}
+    }
+    file.sync_all()?;
+    dir.sync()
 }
 
 async fn sqlite(context: &Context<'_>, name: &str, file: &Path, script: String) -> Done<String> {
@@ -142,6 +186,14 @@ mod tests {
         world.link("moved", &world.roots);
         std::fs::write(world.roots.join(COPY), "data").unwrap();
         let (from, owner) = (world.roots.join(COPY), Some((UID, UID)));
+        let put = |from: &Path, to: &Path| {
+            let exchange = Exchange::at(to, &JOURNALS)?;
+            exchange.remove_staged()?;
+            let like = exchange.dir().file(exchange.name()).ok();
+            copy_to(from, exchange.dir(), &exchange.staged(), like.as_ref(), owner)?;
+            exchange.put()?;
+            exchange.remove_before()
+        };
         // The name is a link to root's file; the directory is one to root's directory; and the
         // backup itself was exchanged.
         for (from, to) in [
@@ -149,13 +201,13 @@ mod tests {
             (&from, world.users.join("moved/app.db")),
             (&world.users.join(COPY), world.users.join("new.db")),
         ] {
-            assert!(put(from, &to, owner).is_err(), "{}", to.display());
+            assert!(put(from, &to).is_err(), "{}", to.display());
         }
         let to = world.users.join("live.db");
-        for suffix in [".restored", "-wal", "-journal"] {
-            world.link(&format!("live.db{suffix}"), &secret);
+        for name in [".live.db.restored", "live.db-wal", "live.db-journal"] {
+            world.link(name, &secret);
         }
-        put(&from, &to, owner).unwrap();
+        put(&from, &to).unwrap();
         assert_eq!(std::fs::read_to_string(&to).unwrap(), "data");
         assert!(std::fs::symlink_metadata(world.users.join("live.db-wal")).is_err());
         assert!(world.is_untouched() && !world.roots.join("app.db").exists());

@@ -47,7 +47,7 @@ pub(super) async fn backup(
     match trial_migration::backup(service, candidate).await {
         Ok(Taken::Backup(receipt)) => {
             let detail = trial_migration::receipt_text(&receipt);
-            *kept = Some(receipt);
+            *kept = Some(*receipt);
             PhaseResult::ok(detail)
         }
         Ok(Taken::Off) => PhaseResult::skip("none is configured"),

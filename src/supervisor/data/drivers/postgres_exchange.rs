@@ -1,0 +1,176 @@
+//! One database takes the place of another by renames. Both renames are one transaction, so after a
+//! crash either none of them is done or both. What was there before stays as it was, lets nobody in,
+//! and is never dropped before what is in its place has proven itself.
+
+use crate::supervisor::data::context::Context;
+use crate::supervisor::data::driver::{Done, Undone};
+use crate::supervisor::data::drivers::postgres::{discard, psql};
+use crate::supervisor::data::drivers::postgres_url::Url;
+use crate::supervisor::data::error::DataError;
+
+/// Names that PostgreSQL does not cut.
+pub(super) const NAME_BYTES_MAX: usize = 63;
+const BEFORE: &str = "_before_restore";
+/// With this the comment begins of a database that a restore has left, and that the next may drop.
+const MARK: &str = "halley-sup: ";
+
+/// Databases whose places are exchanged.
+pub(super) struct Exchange<'a> {
+    pub(super) context: &'a Context<'a>,
+    pub(super) url: &'a Url,
+    /// What is to come.
+    pub(super) staged: String,
+}
+
+/// Which databases there are of an exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Found {
+    live: bool,
+    before: bool,
+    staged: bool,
+}
+
+impl Exchange<'_> {
+    /// Whether the present database can be renamed, and gets a name that is free: one that an earlier
+    /// restore has left makes room.
+    pub(super) async fn make_ready(&self) -> Done {
+        let live = text(&self.url.database);
+        let owns = format!(
+            "SELECT pg_has_role(current_user, datdba, 'USAGE') FROM pg_database WHERE datname = \
+             {live}"
+        );
+        if self.query("the owner of the database", &owns).await?.trim() == "f" {
+            return Err(DataError::MayNotRename { database: self.url.database.clone() });
+        }
+        let before = self.before();
+        let comment = format!(
+            "SELECT coalesce(shobj_description(oid, 'pg_database'), '') LIKE '{MARK}%' FROM \
+             pg_database WHERE datname = {}",
+            text(&before)
+        );
+        match self.query("an earlier database", &comment).await?.trim() {
+            "" => Ok(()),
+            "t" => discard(self.context, self.url, &before).await,
+            _ => Err(DataError::NameTaken { database: before }),
+        }
+    }
+
+    /// Renames the present one away and the staged one to its name.
+    pub(super) async fn put(&self) -> Done {
+        let (live, before) = (&self.url.database, self.before());
+        let away = match self.found().await?.live {
+            true => format!("ALTER DATABASE {} RENAME TO {};\n", name(live), name(&before)),
+            false => String::new(),
+        };
+        let put = format!("ALTER DATABASE {} RENAME TO {};\n", name(&self.staged), name(live));
+        let script = format!("{}BEGIN;\n{away}{put}COMMIT;\n", self.close(live));
+        self.query("replacing the live database", &script).await.map(drop)
+    }
+
+    /// Renames what was there before to its name; what was put there is staged again.
+    pub(super) async fn take_back(&self) -> Done<Undone> {
+        let (live, before) = (&self.url.database, self.before());
+        let open = format!("ALTER DATABASE {} ALLOW_CONNECTIONS true;\n", name(live));
+        let found = self.found().await?;
+        if !found.before {
+            if found.live {
+                self.query("letting connections in", &open).await?;
+            }
+            let is_put = found.live && !found.staged;
+            return Ok(if is_put { Undone::NothingBefore } else { Undone::Untouched });
+        }
+        let away = match found.live {
+            true => format!("ALTER DATABASE {} RENAME TO {};\n", name(live), name(&self.staged)),
+            false => String::new(),
+        };
+        let back = format!("ALTER DATABASE {} RENAME TO {};\n", name(&before), name(live));
+        let close = if found.live { self.close(live) } else { String::new() };
+        let script = format!("{close}BEGIN;\n{away}{back}COMMIT;\n{open}");
+        self.query("bringing the live database back", &script).await?;
+        Ok(Undone::Back)
+    }
+
+    /// From here on the one before is only kept: it can be looked at, and the next restore drops it.
+    pub(super) async fn let_go(&self) -> Done {
+        let before = self.before();
+        if !self.found().await?.before {
+            return Ok(());
+        }
+        let comment = format!("{MARK}{} as it was before its restore", self.url.database);
+        let script = format!(
+            "COMMENT ON DATABASE {before} IS {};\nALTER DATABASE {before} ALLOW_CONNECTIONS true;\n",
+            text(&comment),
+            before = name(&before)
+        );
+        self.query("keeping the database before", &script).await.map(drop)
+    }
+
+    /// Nobody comes in any more, and who is in is sent away: other clients connect again at once.
+    fn close(&self, live: &str) -> String {
+        format!(
+            "SELECT format('ALTER DATABASE %I ALLOW_CONNECTIONS false', datname) FROM pg_database \
+             WHERE datname = {live} \\gexec\n\
+             SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = {live} AND pid \
+             <> pg_backend_pid();\n",
+            live = text(live)
+        )
+    }
+
+    async fn found(&self) -> Done<Found> {
+        let is_there = |name: &str| {
+            format!("EXISTS (SELECT 1 FROM pg_database WHERE datname = {})", text(name))
+        };
+        let all = [&self.url.database, &self.before(), &self.staged].map(|name| is_there(name));
+        let said = self.query("the databases", &format!("SELECT {}", all.join(", "))).await?;
+        let mut found = said.trim().split('|').map(|word| word == "t");
+        let mut next = || found.next().unwrap_or_default();
+        Ok(Found { live: next(), before: next(), staged: next() })
+    }
+
+    async fn query(&self, what: &str, script: &str) -> Done<String> {
+        psql(self.context, self.url, self.url.maintenance(), what, script).await
+    }
+
+    /// Where the present one stays.
+    fn before(&self) -> String {
+        before_name(&self.url.database)
+    }
+}
+
+/// The name under which a database stays that is replaced: never so long that it would be cut.
+fn before_name(live: &str) -> String {
+    let name = format!("{live}{BEFORE}");
+    if name.len() <= NAME_BYTES_MAX {
+        return name;
+    }
+    let mut crc = flate2::Crc::new();
+    crc.update(live.as_bytes());
+    let ending = format!("_{:08x}{BEFORE}", crc.sum());
+    let mut length = NAME_BYTES_MAX - ending.len();
+    while !live.is_char_boundary(length) {
+        length -= 1;
+    }
+    format!("{}{ending}", &live[..length])
+}
+
+fn name(text: &str) -> String {
+    format!("\"{}\"", text.replace('"', "\"\""))
+}
+
+pub(super) fn text(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_stays_under_a_name_that_is_not_cut() {
+        assert_eq!(before_name("app"), "app_before_restore");
+        let long = |end: &str| before_name(&("é".repeat(26) + end));
+        assert!(long("aaaaaaaaaaa").len() <= NAME_BYTES_MAX);
+        assert_ne!(long("aaaaaaaaaaa"), long("aaaaaaaaaab"));
+        assert!(long("aaaaaaaaaaa").ends_with(BEFORE));
+    }
+}

@@ -1,0 +1,106 @@
+//! What a restore would lose: what there is more of now than in the backup.
+
+use crate::supervisor::data::backup::{Counts, Hand, Site};
+use crate::supervisor::data::error::DataError;
+use crate::text;
+
+/// Files that were changed in place and are named; of the others only the number is.
+const N_SHOWN: usize = 20;
+
+/// What would be lost.
+#[derive(Debug)]
+pub(crate) struct Loss {
+    /// What was counted in the present data, or why it cannot be read.
+    pub(crate) now: Result<Counts, DataError>,
+    /// Of which there is more, and how much; what was changed in place counts as one.
+    more: Counts,
+    /// For people.
+    pub(crate) lines: Vec<String>,
+}
+
+impl Loss {
+    /// Counts the present data against a backup.
+    pub(crate) async fn of(hand: &Hand<'_>, then: &Counts, id: &str) -> Self {
+        let mut loss = match hand.inspect(&Site::Live).await {
+            Ok(now) => Self::between(now, then),
+            Err(why) => Self::unknown(why),
+        };
+        if loss.now.is_ok() {
+            loss.note_changed(hand.changed(id).await.unwrap_or_default());
+        }
+        loss
+    }
+
+    fn unknown(why: DataError) -> Self {
+        Self { now: Err(why), more: Counts::new(), lines: Vec::new() }
+    }
+
+    fn between(now: Counts, then: &Counts) -> Self {
+        let had = |name: &String| then.get(name).copied().unwrap_or(0);
+        let more = now.iter().filter(|(name, n)| **n > had(name));
+        let more: Counts = more.map(|(name, n)| (name.clone(), n - had(name))).collect();
+        let line = |(name, n): (&String, &u64)| {
+            format!("{name}: {n} more now ({}, {} in the backup)", now[name], had(name))
+        };
+        let lines = more.iter().map(line).collect();
+        Self { now: Ok(now), more, lines }
+    }
+
+    /// What was changed in place; a long list is cut.
+    fn note_changed(&mut self, paths: Vec<String>) {
+        let shown = paths.iter().take(N_SHOWN);
+        self.lines.extend(shown.map(|path| format!("{path}: changed since")));
+        if let Some(n) = paths.len().checked_sub(N_SHOWN).filter(|n| *n > 0) {
+            self.lines.push(format!("{} more changed since", text::count(n, "file")));
+        }
+        self.more.extend(paths.into_iter().map(|path| (format!("{path}: changed"), 1)));
+    }
+
+    /// Whether nothing is lost that was not announced.
+    pub(crate) fn is_within(&self, announced: &Self) -> bool {
+        let known = |name: &String| announced.more.get(name).copied().unwrap_or(0);
+        match (&self.now, &announced.now) {
+            (_, Err(_)) => true,
+            (Err(_), Ok(_)) => false,
+            (Ok(_), Ok(_)) => self.more.iter().all(|(name, n)| *n <= known(name)),
+        }
+    }
+
+    /// In one line.
+    pub(crate) fn text(&self) -> String {
+        match (&self.now, self.lines.is_empty()) {
+            (Err(why), _) => format!("unknown, the live data cannot be read: {why}"),
+            (Ok(_), true) => "no files or rows".to_owned(),
+            (Ok(_), false) => self.lines.join("; "),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counts(pairs: &[(&str, u64)]) -> Counts {
+        pairs.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect()
+    }
+
+    #[test]
+    fn what_is_newer_would_be_lost() {
+        let (now, then) = (counts(&[("a", 9), ("b", 1), ("c", 2)]), counts(&[("a", 5), ("b", 3)]));
+        assert_eq!(
+            Loss::between(now, &then).lines,
+            ["a: 4 more now (9, 5 in the backup)", "c: 2 more now (2, 0 in the backup)"]
+        );
+    }
+
+    #[test]
+    fn more_than_was_announced_is_seen() {
+        let then = counts(&[("a", 5)]);
+        let loss = |n| Loss::between(counts(&[("a", n)]), &then);
+        assert!(loss(7).is_within(&loss(7)) && loss(4).is_within(&loss(7)));
+        assert!(!loss(8).is_within(&loss(7)));
+        assert!(!Loss::between(counts(&[("b", 1)]), &then).is_within(&loss(7)));
+        let unknown = Loss::unknown(DataError::NoVersion);
+        assert!(loss(8).is_within(&unknown) && !unknown.is_within(&loss(7)));
+    }
+}

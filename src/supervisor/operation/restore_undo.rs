@@ -1,0 +1,168 @@
+//! A restore that does not end well, or is cut off by a crash: what was there before comes back, and
+//! what happened is told.
+
+use std::rc::Rc;
+
+use crate::api::{HistoryEntry, Outcome, Trouble};
+use crate::core::exit::Exit;
+use crate::core::notice::Notice;
+use crate::core::operation::outcome::Word;
+use crate::core::time::Tick;
+use crate::os::clock;
+use crate::store::history;
+use crate::store::receipt::{self, Cause};
+use crate::store::restoration::{self, Restoration, Step};
+use crate::supervisor::data::backup::Hand;
+use crate::supervisor::data::replacement::Undone;
+use crate::supervisor::instances::stop_all;
+use crate::supervisor::operation::restore_error::RestoreError;
+use crate::supervisor::service::condition::Source;
+use crate::supervisor::service::{Service, notices, outcome, refusal};
+
+/// A restore that a supervisor before this one began is undone before anything is started.
+///
+/// # Errors
+/// Why nothing may be started on the data as it is.
+pub(crate) async fn undo(service: &Rc<Service>) -> Result<(), RestoreError> {
+    let restoration = match restoration::read(&service.paths) {
+        Ok(Some(restoration)) => restoration,
+        Ok(None) => return Ok(()),
+        Err(error) => return Err(RestoreError::Unreadable(error)),
+    };
+    let log = service.paths.logs().join("backup.log");
+    let Some(hand) = Hand::of(service, log) else {
+        return Err(RestoreError::NotConfigured);
+    };
+    if restoration.step == Step::Put {
+        if let Err(error) = stop_all::clear(service).await {
+            tracing::error!(service = %service.name, why = %error, "keeping connections waiting");
+        }
+        service.routing.clear();
+    }
+    let back = take_back(service, &hand, &restoration).await?;
+    tell_cut_off(service, &restoration, &back);
+    Ok(())
+}
+
+/// Puts back what was there before; what cannot be put back stays written down, and nothing is started
+/// on it. Returns what the data is.
+///
+/// # Errors
+/// Why nothing may be started.
+pub(crate) async fn take_back(
+    service: &Rc<Service>,
+    hand: &Hand<'_>,
+    restoration: &Restoration,
+) -> Result<String, RestoreError> {
+    let id = &restoration.backup;
+    let undone = match restoration.step {
+        Step::Hold => Ok(Undone::Untouched),
+        Step::Put => hand.take_back(restoration).await,
+    };
+    let ended = match undone {
+        Ok(undone) => restoration::end(&service.paths).map(|()| undone).map_err(RestoreError::Mark),
+        Err(source) => Err(RestoreError::Undo { backup: id.clone(), source }),
+    };
+    match ended {
+        Ok(undone) => {
+            tracing::warn!(service = %service.name, backup = id, "undid a restore");
+            service.condition.resolve(Source::Restore);
+            // Only now: what is staged says whether the data was replaced.
+            hand.unstage(id).await;
+            note_undone(service, restoration);
+            Ok(text(undone, restoration))
+        }
+        Err(error) => {
+            tracing::error!(service = %service.name, backup = id, why = %error, "undoing a restore");
+            service.condition.report(Source::Restore, error.to_string());
+            Err(error)
+        }
+    }
+}
+
+fn text(undone: Undone, restoration: &Restoration) -> String {
+    let id = &restoration.backup;
+    match (undone, &restoration.before) {
+        (Undone::Untouched, _) => "the data is as it was".to_owned(),
+        (Undone::Back, _) => "the previous data is back".to_owned(),
+        (Undone::NothingBefore, _) => {
+            format!("there was no data before; backup {id} stays in its place")
+        }
+        (Undone::Overwritten, Some(before)) => {
+            format!("the previous data is back, from backup {before}")
+        }
+        (Undone::Overwritten, None) => {
+            format!("the previous data was not saved; backup {id} stays in its place")
+        }
+    }
+}
+
+/// The backup that the restore took holds the data again, not what it has thrown away.
+fn note_undone(service: &Service, restoration: &Restoration) {
+    let Some(before) = &restoration.before else { return };
+    let all = receipt::list(&service.paths);
+    let Some(mut saved) = all.into_iter().find(|receipt| receipt.id == *before) else { return };
+    let Some(Cause::Restore { undone, .. }) = &mut saved.cause else { return };
+    *undone = true;
+    if let Err(error) = receipt::write(&service.paths, &saved) {
+        tracing::warn!(service = %service.name, %error, "recording that a restore was undone");
+    }
+}
+
+/// Nobody was there to be told: it is in the history, in `status` and in a notification.
+fn tell_cut_off(service: &Rc<Service>, restoration: &Restoration, back: &str) {
+    let name = &service.name;
+    let why = format!("halley-sup went down in the middle of it; {back}");
+    let trouble = Trouble {
+        what: format!("{name}: the restore of backup {} was cut off", restoration.backup),
+        why,
+        still: refusal::still(service),
+        next: vec![
+            format!("halley-sup restore {name} --backup {}", restoration.backup),
+            format!("halley-sup status {name}"),
+        ],
+        exit: Exit::Aborted.code(),
+    };
+    tracing::error!(service = %name, what = trouble.what, why = trouble.why, "RESTORE CUT OFF");
+    let outcome = outcome::outcome(service, Word::NotRestored, 0);
+    let outcome = Outcome { exit: trouble.exit, ..outcome };
+    note(service, &restoration.actor, &outcome, Some(&trouble), clock::tick());
+    tell_failed(service, &trouble);
+    let free = service.durable.state().alarm.is_none();
+    if free && let Err(error) = service.durable.save(|state| state.alarm = Some(trouble)) {
+        tracing::error!(service = %name, %error, "saving the alarm");
+    }
+}
+
+/// Notifies of a restore that came to nothing.
+pub(crate) fn tell_failed(service: &Service, trouble: &Trouble) {
+    let Trouble { what, why, next, .. } = trouble;
+    notices::tell(service, Notice::Failed, notices::at_rest(service, what, why, next.clone()));
+}
+
+/// Writes a restore into the history.
+pub(crate) fn note(
+    service: &Service,
+    actor: &str,
+    outcome: &Outcome,
+    trouble: Option<&Trouble>,
+    started: Tick,
+) {
+    let entry = HistoryEntry {
+        version: 1,
+        at: clock::now_rfc3339(),
+        actor: actor.to_owned(),
+        service: service.name.to_string(),
+        op: 0,
+        kind: "restore".to_owned(),
+        release: outcome.release,
+        outcome: outcome.outcome.to_string(),
+        serving: outcome.serving,
+        exit: outcome.exit,
+        why: trouble.and_then(|trouble| trouble.why.lines().next()).map(str::to_owned),
+        ms: clock::tick().since_ms(started),
+    };
+    if let Err(error) = history::append(&service.shared.layout.history(), &entry) {
+        tracing::warn!(service = %service.name, %error, "writing the history");
+    }
+}

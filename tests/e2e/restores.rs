@@ -1,0 +1,337 @@
+//! Restores that do not end well: what was there comes back by renames, nothing that was not announced
+//! is lost, and what happened is told.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::ledger_app::{
+    BACKUP, Build, Writers, database, entries, get, is_swept, newest_backup, patient, world,
+};
+use crate::world::{Said, World};
+
+fn add(world: &World, n: usize) {
+    for _ in 0..n {
+        get(world.address, "/add").unwrap();
+    }
+}
+
+fn count(world: &World) -> String {
+    get(world.address, "/count").unwrap()
+}
+
+fn why(said: &Said) -> String {
+    said.result()["why"].as_str().unwrap_or_default().to_owned()
+}
+
+fn inode(path: &Path) -> u64 {
+    path.metadata().unwrap().ino()
+}
+
+/// A mount that ends with the test.
+struct Mount<'a>(&'a Path);
+
+impl<'a> Mount<'a> {
+    fn tmpfs(at: &'a Path, size: &str) -> Self {
+        let options = format!("size={size}");
+        Self::of(&["-t", "tmpfs", "-o", &options, "none"], at)
+    }
+
+    fn of(words: &[&str], at: &'a Path) -> Self {
+        let done = Command::new("mount").args(words).arg(at).status().unwrap();
+        assert!(done.success());
+        Self(at)
+    }
+}
+
+impl Drop for Mount<'_> {
+    fn drop(&mut self) {
+        drop(Command::new("umount").arg("-l").arg(self.0).status());
+    }
+}
+
+/// A service with one row in its backup, two more in its database, and a release that does not run on
+/// the backup.
+fn world_that_cannot_go_back() -> (World, String) {
+    let world = patient(BACKUP, "8s");
+    world.release_path(&Build::default().write(&world)).expect(0);
+    add(&world, 1);
+    world.cli(&["backup", "web"]).expect(0);
+    let old = newest_backup(&world);
+    let lax = "[schema]\nprovides = \"1\"\naccepts = [\"0\", \"1\"]";
+    let build = Build { version: 1, needs: "id,c1", schema: lax, ..Build::default() };
+    world.release_path(&build.write(&world)).expect(0);
+    add(&world, 2);
+    (world, old)
+}
+
+#[test]
+fn the_very_file_comes_back_also_when_it_was_not_saved() {
+    let (world, old) = world_that_cannot_go_back();
+    let before = inode(&database(&world));
+    let said = world.cli(&["restore", "web", "--backup", &old, "--yes", "--json"]).expect(20);
+    assert!(why(&said).contains("the previous data is back"), "{}", why(&said));
+    world.wait("it answers", |world| get(world.address, "/count").is_ok());
+    assert_eq!((inode(&database(&world)), count(&world)), (before, "3".to_owned()));
+    // It cannot be backed up: there is no room for that, and no backup of it.
+    let backups = world.service_path("backups");
+    let n_before = entries(&backups);
+    let words = ["restore", "web", "--backup", &old, "--yes", "--unsaved", "--json"];
+    let full = world.service_path("scratch");
+    let said = {
+        let _mount = Mount::of(&["-o", "ro,bind", &full.to_string_lossy()], &full);
+        world.cli(&words)
+    };
+    // Not even a copy can be made.
+    assert_eq!(said.code, 15, "{}", said.stdout);
+    assert_eq!(entries(&backups), n_before);
+    let said = world.cli(&words).expect(20);
+    assert!(why(&said).contains("the previous data is back"), "{}", why(&said));
+    world.wait("it answers", |world| get(world.address, "/count").is_ok());
+    assert_eq!((inode(&database(&world)), count(&world)), (before, "3".to_owned()));
+    assert!(is_swept(&world));
+    assert_eq!(entries(&world.service_path("shared")), 1);
+}
+
+#[test]
+fn a_supervisor_that_is_killed_in_any_step_loses_nothing() {
+    let world = world(BACKUP);
+    world.release_path(&Build::default().write(&world)).expect(0);
+    add(&world, 1);
+    world.cli(&["backup", "web"]).expect(0);
+    let old = newest_backup(&world);
+    add(&world, 2);
+    let mut n_told_before = 0;
+    for phase in ["restore_rehearsal", "prepare", "stop_old", "count", "backup", "restore", "gate"]
+    {
+        let expected = count(&world);
+        let before = inode(&database(&world));
+        let mut command = world.command(&["restore", "web", "--backup", &old, "--yes", "--json"]);
+        let mut client = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let wanted = format!("\"phase\":\"{phase}\"");
+        let lines = std::io::BufReader::new(client.stdout.take().unwrap());
+        let seen = std::io::BufRead::lines(lines).map_while(Result::ok);
+        assert!(
+            seen.into_iter().any(|line| line.contains(&wanted)),
+            "{phase}\n{}",
+            world.run_log()
+        );
+        world.kill_supervisor();
+        drop(client.kill());
+        drop(client.wait());
+        world.wait("it is over", |world| !world.service_path("restore.json").exists());
+        world.wait("it answers", |world| get(world.address, "/count").is_ok());
+        if phase == "gate" {
+            // It was proven before the kill.
+            assert_eq!(count(&world), "1");
+        } else {
+            assert_eq!((count(&world), inode(&database(&world))), (expected, before), "{phase}");
+        }
+        world.wait("scratch is swept", is_swept);
+        world.wait("nothing beside it", |world| entries(&world.service_path("shared")) == 1);
+        let history = world.cli(&["history", "--json"]).stdout;
+        let n_told = history.matches("halley-sup went down in the middle of it").count();
+        // With the first two nothing may have been held yet, with the last it was over.
+        if !["restore_rehearsal", "prepare", "gate"].contains(&phase) {
+            assert!(n_told > n_told_before, "{phase}: {history}");
+        }
+        n_told_before = n_told;
+    }
+    // The last cut was after the proof, the ones before are an alarm until a restore goes through.
+    world.cli(&["restore", "web", "--backup", &old, "--yes"]).expect(0);
+    assert_eq!(world.status()["state"], "running");
+}
+
+#[test]
+fn who_asked_for_a_restore_that_is_cut_off_is_told_the_truth() {
+    let world = world(&waiting_restore());
+    world.release_path(&Build::default().write(&world)).expect(0);
+    add(&world, 1);
+    world.cli(&["backup", "web"]).expect(0);
+    fs::write(world.service_path("shared/hold"), "").unwrap();
+    let mut command = world.command(&["restore", "web", "--yes"]);
+    let client = command.stderr(Stdio::piped()).spawn().unwrap();
+    world.wait("half of it", |world| world.service_path("half").exists());
+    world.kill_supervisor();
+    let said = client.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(!said.contains("nothing was changed"), "{said}");
+    assert!(said.contains("what it had begun is undone before"), "{said}");
+    fs::remove_file(world.service_path("shared/hold")).unwrap();
+    world.wait("it answers", |world| get(world.address, "/count").is_ok());
+    let status = world.status();
+    let alarm = status["alarm"]["what"].as_str().unwrap_or_default();
+    assert!(alarm.contains("was cut off"), "{status}");
+    world.cli(&["restore", "web", "--yes"]).expect(0);
+    assert!(world.status()["alarm"].is_null());
+}
+
+/// Its restore of live data waits as long as there is a file `hold`.
+fn waiting_restore() -> String {
+    let restore = "if [ -z \"$HALLEY_REHEARSAL\" ] && [ -e $HALLEY_SHARED/hold ]; then \
+                   echo x > $HALLEY_SHARED/app.db; touch $HALLEY_SHARED/../half; sleep 1000; fi; \
+                   cp $HALLEY_BACKUP_DIR/dump $HALLEY_SHARED/app.db";
+    let take = "cp $HALLEY_SHARED/app.db $HALLEY_BACKUP_DIR/dump";
+    format!(
+        "[service.web.backup]\ndriver = \"command\"\ntake = [\"/bin/sh\", \"-c\", {take:?}]\n\
+         restore = [\"/bin/sh\", \"-c\", {restore:?}]"
+    )
+}
+
+#[test]
+fn with_a_mark_that_cannot_be_removed_nobody_is_let_in() {
+    let world = world(BACKUP);
+    world.release_path(&Build::default().write(&world)).expect(0);
+    add(&world, 1);
+    world.cli(&["backup", "web"]).expect(0);
+    let old = newest_backup(&world);
+    add(&world, 2);
+    let mark = world.service_path("restore.json");
+    let mut command = world.command(&["restore", "web", "--backup", &old, "--yes", "--json"]);
+    let mut client = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let lines = std::io::BufReader::new(client.stdout.take().unwrap());
+    let mut lines = std::io::BufRead::lines(lines).map_while(Result::ok);
+    assert!(lines.any(|line| line.contains("\"phase\":\"restore\"")));
+    let mount = Mount::of(&["--bind", &mark.to_string_lossy()], &mark);
+    world.wait("it is said", |world| {
+        let why = world.status()["why"].to_string();
+        why.contains("the record of the restore cannot be removed")
+    });
+    assert_eq!(world.live_pid(), 0);
+    drop(mount);
+    world.wait("it answers", |world| get(world.address, "/count").is_ok());
+    assert_eq!(count(&world), "3");
+    assert!(!mark.exists());
+    drop(client.wait());
+}
+
+#[test]
+fn what_is_lost_is_what_was_announced() {
+    let world = world(BACKUP);
+    world.release_path(&Build::default().write(&world)).expect(0);
+    add(&world, 1);
+    world.cli(&["backup", "web"]).expect(0);
+    let old = newest_backup(&world);
+    let writers = Writers::start(world.address);
+    world.wait("rows come in", |_| writers.n_acked() > 5);
+    let said = world.cli(&["restore", "web", "--backup", &old, "--yes", "--json"]).expect(10);
+    assert!(why(&said).contains("more would be lost than was announced: rows:"), "{}", why(&said));
+    assert!(why(&said).contains("the data is as it was"), "{}", why(&said));
+    let next = said.result()["next"][0].to_string();
+    assert!(next.contains("--any-loss"), "{next}");
+    let (n_acked, errors) = writers.stop();
+    assert_eq!(errors, [""; 0], "{}", world.run_log());
+    assert_eq!(count(&world), (n_acked + 1).to_string());
+    let writers = Writers::start(world.address);
+    let words = ["restore", "web", "--backup", &old, "--yes", "--any-loss", "--json"];
+    let said = world.cli(&words).expect(0);
+    let (_, errors) = writers.stop();
+    assert_eq!(errors, [""; 0], "{}", world.run_log());
+    assert!(said.stdout.contains("would be lost: rows: "), "{}", said.stdout);
+}
+
+#[test]
+fn an_alarm_that_a_restore_has_solved_is_gone() {
+    let world = world(BACKUP);
+    world.release_path(&Build::default().write(&world)).expect(0);
+    add(&world, 1);
+    let lax = "[schema]\nprovides = \"1\"";
+    let build = Build { version: 1, quirks: &["live:break"], schema: lax, ..Build::default() };
+    world.release_path(&build.write(&world)).expect(18);
+    assert_eq!(world.status()["state"], "degraded");
+    let said = world.cli(&["restore", "web", "--dry-run"]).expect(0);
+    for text in ["release 1, schema", "taken before a release", "chosen: it is"] {
+        assert!(said.stdout.contains(text), "{text}: {}", said.stdout);
+    }
+    world.cli(&["restore", "web", "--yes", "--json"]).expect(0);
+    let status = world.status();
+    assert_eq!((&status["state"], &status["alarm"]), (&"running".into(), &serde_json::Value::Null));
+    assert!(status["frozen"].is_null(), "{status}");
+    assert_eq!(count(&world), "1");
+}
+
+/// Sets or reads an extended attribute, or an access list.
+fn attribute(path: &Path, name: &str, value: Option<&str>) -> String {
+    let script = "import os, sys\npath, name = sys.argv[1:3]\n\
+                  if len(sys.argv) > 3: os.setxattr(path, name, bytes.fromhex(sys.argv[3]))\n\
+                  print(os.getxattr(path, name).hex())";
+    let mut command = Command::new("python3");
+    command.args(["-c", script]).arg(path).arg(name).args(value);
+    let said = command.output().unwrap();
+    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+    String::from_utf8_lossy(&said.stdout).trim().to_owned()
+}
+
+/// rw for the owner, r for user 7, a mask: as the kernel keeps it (linux/posix_acl_xattr.h).
+const ACCESS_LIST: &str = "02000000\
+    01000600ffffffff0200040007000000\
+    04000400ffffffff10000400ffffffff20000000ffffffff";
+
+#[test]
+fn a_linked_file_is_replaced_where_it_is_and_stays_whose_it_was() {
+    let world = world(BACKUP);
+    let real = world.path("elsewhere");
+    fs::create_dir(&real).unwrap();
+    world.wait("shared", |world| world.service_path("shared").is_dir());
+    std::os::unix::fs::symlink(real.join("real.db"), database(&world)).unwrap();
+    world.release_path(&Build::default().write(&world)).expect(0);
+    add(&world, 1);
+    let real = real.join("real.db");
+    // A program that drops its privileges itself.
+    std::os::unix::fs::chown(&real, Some(77), Some(78)).unwrap();
+    fs::set_permissions(&real, fs::Permissions::from_mode(0o640)).unwrap();
+    attribute(&real, "user.note", Some("6869"));
+    attribute(&real, "system.posix_acl_access", Some(ACCESS_LIST));
+    world.cli(&["backup", "web"]).expect(0);
+    add(&world, 2);
+    let before = inode(&real);
+    world.cli(&["restore", "web", "--yes"]).expect(0);
+    assert_eq!(count(&world), "1");
+    assert!(database(&world).is_symlink());
+    assert_ne!(inode(&real), before, "it was the real file");
+    let meta = real.metadata().unwrap();
+    assert_eq!((meta.uid(), meta.gid(), meta.mode() & 0o7777), (77, 78, 0o640));
+    assert_eq!(attribute(&real, "user.note", None), "6869");
+    assert_eq!(attribute(&real, "system.posix_acl_access", None), ACCESS_LIST);
+    let beside = entries(real.parent().unwrap());
+    assert_eq!(beside, 1);
+}
+
+#[test]
+fn a_full_disk_stops_nothing() {
+    let world = world(BACKUP);
+    world.wait("shared", |world| world.service_path("shared").is_dir());
+    let shared = world.service_path("shared");
+    let _mount = Mount::tmpfs(&shared, "1m");
+    world.release_path(&Build::default().write(&world)).expect(0);
+    add(&world, 1);
+    world.cli(&["backup", "web"]).expect(0);
+    add(&world, 1);
+    let pid = world.live_pid();
+    let left = halley_sup::os::fs::free(&shared).unwrap().bytes;
+    fs::write(shared.join("full"), vec![0; usize::try_from(left).unwrap() - 4096]).unwrap();
+    let said = world.cli(&["restore", "web", "--yes", "--json"]).expect(13);
+    assert!(why(&said).contains("needs"), "{}", why(&said));
+    assert_eq!(world.live_pid(), pid, "it was not stopped");
+    fs::remove_file(shared.join("full")).unwrap();
+    world.cli(&["restore", "web", "--yes", "--json"]).expect(0);
+    assert_eq!(count(&world), "1");
+}
+
+#[test]
+fn a_mount_point_is_not_renamed_and_nothing_is_stopped() {
+    let world = world("[service.web.backup]\ndriver = \"files\"\npath = \"uploads\"");
+    world.release_path(&Build::default().write(&world)).expect(0);
+    let uploads = world.service_path("shared/uploads");
+    fs::create_dir(&uploads).unwrap();
+    let _mount = Mount::tmpfs(&uploads, "1m");
+    fs::write(uploads.join("a"), "one").unwrap();
+    world.cli(&["backup", "web"]).expect(0);
+    fs::write(uploads.join("a"), "two").unwrap();
+    let pid = world.live_pid();
+    let said = world.cli(&["restore", "web", "--yes", "--json"]).expect(15);
+    assert!(why(&said).contains("something is mounted there"), "{}", why(&said));
+    assert_eq!(world.live_pid(), pid, "it was not stopped");
+    assert_eq!(fs::read_to_string(uploads.join("a")).unwrap(), "two");
+}
