@@ -393,3 +393,84 @@ fn a_migration_that_outlives_halley_is_waited_for_or_ended() {
         }
     }
 }
+
+/// Ends once, when connections go to it.
+const DIES: &str = "import os, threading\nmark = os.path.join(os.environ['HALLEY_SHARED'], 'died')\n\
+     def die():\n    open(mark, 'w').close()\n    os._exit(3)\n\
+     if 'HALLEY_REHEARSAL' not in os.environ and not os.path.exists(mark): threading.Timer(2, die).start()\n";
+
+#[test]
+fn what_has_no_way_back_and_fails_is_held_and_kept_up() {
+    let narrow = "[schema]\nprovides = \"1\"\naccepts = [\"0\", \"1\"]";
+    // By its own declaration, and as it was found when it was tried.
+    let declared = (
+        Build { version: 1, schema: narrow, ..Build::default() },
+        Build { version: 2, ..Build::default() },
+    );
+    let found = (
+        Build::default(),
+        Build {
+            version: 1,
+            quirks: &["drop"],
+            needs: "id,comment",
+            schema: "[schema]\nprovides = \"1\"",
+            ..Build::default()
+        },
+    );
+    for (n, (old, new)) in [declared, found].into_iter().enumerate() {
+        let world = world(BACKUP);
+        let config = fs::read_to_string(world.path("halley.toml")).unwrap();
+        world.reload(&config.replace("for = \"200ms\"", "for = \"6s\""));
+        // Its migration makes the table that there is none of yet.
+        let first = old.write(&world);
+        let text = fs::read_to_string(first.join("migrate.py")).unwrap();
+        fs::write(first.join("migrate.py"), text.replace("shared =", "db.create()\nshared ="))
+            .unwrap();
+        world.release_path(&first).expect(0);
+        get(world.address, "/add").unwrap();
+        let build = new.write(&world);
+        let program = fs::read_to_string(build.join("main.py")).unwrap();
+        fs::write(build.join("main.py"), format!("{DIES}{program}")).unwrap();
+        let path = build.to_string_lossy().into_owned();
+        let said =
+            world.cli(&["release", "web", &path, "--json", "--no-way-back", "renamed"]).expect(22);
+        let told = why(&said);
+        assert!(
+            told.contains("exit 3") && told.contains("it is not rolled back by itself: "),
+            "{told}"
+        );
+        for again in [false, true] {
+            if again {
+                world.kill_supervisor();
+            }
+            world.wait("it is kept up", |world| {
+                let status = world.status();
+                status["operation"]["phase"] == "hold"
+                    && status["instances"].as_array().is_some_and(|all| {
+                        all.iter()
+                            .any(|it| it["role"] == "live" && it["release"] == 2 && it["pid"] != 0)
+                    })
+            });
+            let status = world.status();
+            assert_eq!(
+                (&status["state"], &status["serving"]),
+                (&"degraded".into(), &2.into()),
+                "{status}"
+            );
+            assert!(status["alarm"]["what"].to_string().contains("failed and is held"), "{status}");
+            world.wait("it answers", |world| get(world.address, "/count").is_ok());
+        }
+        world.cli(&["promote", "web"]).expect(0);
+        let status = world.status();
+        assert_eq!(
+            (&status["last_good"], &status["alarm"]),
+            (&2.into(), &serde_json::Value::Null),
+            "{status}"
+        );
+        if n == 0 {
+            let said = world.cli(&["rollback", "web"]).expect(31);
+            let passed = "passed over: the data has schema 2, release 1 accepts 0, 1";
+            assert!(said.stderr.contains(passed), "{}", said.stderr);
+        }
+    }
+}

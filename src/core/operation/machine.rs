@@ -68,12 +68,22 @@ pub enum Event {
     Promote(Phase),
 }
 
+/// What follows when a candidate fails that connections go to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum OnFailure {
+    /// The way back is taken.
+    GoBack,
+    /// No release before it runs on the data: somebody decides.
+    Hold,
+}
+
 /// One operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Machine {
     plan: Plan,
     phase: Phase,
     cause: Cause,
+    on_failure: OnFailure,
 }
 
 impl Machine {
@@ -86,13 +96,25 @@ impl Machine {
             (Kind::Restart, Succession::InTurn) => (Phase::Park, Cause::Gate),
             (Kind::Rollback, _) => (plan.first_rung(), Cause::Asked),
         };
-        Self { plan, phase, cause }
+        Self { plan, phase, cause, on_failure: OnFailure::GoBack }
     }
 
     /// The operation in the middle: for [`crate::core::operation::recover`] and tests.
     #[must_use]
     pub fn resume(plan: Plan, phase: Phase, cause: Cause) -> Self {
-        Self { plan, phase, cause }
+        Self { plan, phase, cause, on_failure: OnFailure::GoBack }
+    }
+
+    /// No release before it runs on the data: what fails from here on waits for somebody's decision.
+    /// `abort` is one.
+    pub fn hold_on_failure(&mut self) {
+        self.on_failure = OnFailure::Hold;
+    }
+
+    /// Whether it waits because what failed cannot be taken back.
+    #[must_use]
+    pub fn is_held_by_failure(&self) -> bool {
+        self.phase == Phase::Hold && self.on_failure == OnFailure::Hold
     }
 
     /// Where it stands: the effect to perform.
@@ -288,10 +310,10 @@ impl Machine {
 
     fn back(&mut self, cause: Cause) -> Phase {
         self.cause = cause;
-        if self.plan.n_cold == 0 {
-            Phase::Done(Outcome::NothingBehind(cause))
-        } else {
-            self.plan.first_rung()
+        match self.on_failure {
+            _ if self.plan.n_cold == 0 => Phase::Done(Outcome::NothingBehind(cause)),
+            OnFailure::Hold if cause != Cause::Aborted => Phase::Hold,
+            OnFailure::Hold | OnFailure::GoBack => self.plan.first_rung(),
         }
     }
 

@@ -206,4 +206,37 @@ mod tests {
         check(Phase::Commit, ALIVE, Phase::Commit);
         check(Phase::Commit, Seen { candidate_alive: false, ..ALIVE }, Phase::BackGate(0));
     }
+
+    #[test]
+    fn what_has_no_way_back_is_held_unless_somebody_orders_it_back() {
+        use Phase::*;
+        let overlap = Plan {
+            kind: Kind::Release,
+            n_cold: 2,
+            inconclusive: Inconclusive::Hold,
+            succession: Succession::Overlap,
+            n_steps: 0,
+        };
+        let in_turn = Plan { succession: Succession::InTurn, ..overlap };
+        let step = |plan, from, event| {
+            let mut machine = Machine::resume(plan, from, Cause::Refused);
+            machine.hold_on_failure();
+            machine.step(event)
+        };
+        for event in [Event::Failed, Event::Died] {
+            for phase in [Flip, Bake, Hold] {
+                assert_eq!(step(overlap, phase, event), Some(Hold), "{phase:?}");
+            }
+            assert_eq!(step(in_turn, Gate, event), Some(Hold));
+            // The old one serves still.
+            assert_eq!(step(overlap, Gate, event), Some(Undo));
+        }
+        assert_eq!(step(overlap, Hold, Event::Promote(Hold)), Some(Commit));
+        assert_eq!(step(overlap, Bake, Event::Abort), Some(BackGate(0)));
+        assert_eq!(step(in_turn, Hold, Event::Abort), Some(BackStart(1)));
+        assert_eq!(
+            step(Plan { n_cold: 0, ..overlap }, Bake, Event::Failed),
+            Some(Done(Outcome::NothingBehind(Cause::Bake)))
+        );
+    }
 }

@@ -218,7 +218,9 @@ async fn tried(
     match (back, candidate.way_back) {
         (Ok(_), _) => said.push_str(&format!(", so does release {target}")),
         (Err(why), WayBack::Waived) => {
-            warnings.push(format!("release {target} does not run on the migrated data: {why}"));
+            let why = format!("release {target} does not run on the migrated data: {why}");
+            rehearsal::note(service, Some(target), &why);
+            warnings.push(why);
         }
         (Err(why), WayBack::Required) => {
             return Err((

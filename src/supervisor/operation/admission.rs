@@ -100,9 +100,7 @@ pub(crate) async fn begin_member(
     let op = journal::next_op(&service.paths);
     // A live release that is dead at the moment is the one to go back from, not to.
     let from = service.live_crew().map(|crew| crew.release).or(service.durable.last_good());
-    let mut older = retention::targets(&known, from);
-    // What does not run on the data as it is would be a failed rollback.
-    older.retain(|release| schema::misses(service, *release).is_none());
+    let (older, mut passed) = on_the_data(service, retention::targets(&known, from));
     let (generation, live) = (service.fleet.next_generation(), service.routing.live());
     let config = service.config();
     let begin = |release, ladder| Assignment {
@@ -129,11 +127,12 @@ pub(crate) async fn begin_member(
         Wish::Rollback { to } => {
             let (to, succession) = (to.map(ReleaseId), service.succession());
             let facts = Facts { serving, from, older: &older, known: &known, succession };
-            let rungs = match rollback_ladder(service, to, &facts)? {
+            let rungs = match rollback_ladder(service, to, &facts, &passed)? {
                 Ok(rungs) => rungs,
                 Err(nothing) => return Ok(Begun::NothingToDo(nothing)),
             };
             let target = rungs[0];
+            passed.retain(|(release, _)| to.is_none() && *release > target);
             let warm = ladder::warm(target, &standbys(service), succession);
             let assignment = Assignment { warm, left: from, ..begin(target, rungs) };
             (Kind::Rollback, assignment, Intake::default())
@@ -147,7 +146,23 @@ pub(crate) async fn begin_member(
             (Kind::Restart, assignment, Intake::default())
         }
     };
-    launch(service, kind, assignment, intake).map(Begun::Operation)
+    let passed = passed.into_iter().filter(|_| kind == Kind::Rollback).map(|(_, why)| why);
+    launch(service, kind, assignment, intake, passed.collect()).map(Begun::Operation)
+}
+
+/// Which releases run on the data as it is, and why the others are passed over: they would be a failed
+/// rollback.
+fn on_the_data(
+    service: &Service,
+    mut older: Vec<ReleaseId>,
+) -> (Vec<ReleaseId>, Vec<(ReleaseId, String)>) {
+    let mut passed = Vec::new();
+    older.retain(|release| {
+        let why = schema::misses(service, *release);
+        passed.extend(why.as_ref().map(|why| (*release, format!("passed over: {why}"))));
+        why.is_none()
+    });
+    (older, passed)
 }
 
 /// A running operation keeps others out; a stranded one gives way. Whoever has waited looks again:
@@ -179,6 +194,7 @@ fn rollback_ladder(
     service: &Service,
     to: Option<ReleaseId>,
     facts: &Facts<'_>,
+    passed: &[(ReleaseId, String)],
 ) -> Result<Result<Vec<ReleaseId>, NothingToDo>, Trouble> {
     let none = |why: String, next: &[&str]| {
         Err(refusal(service, "rolled back", &why, Exit::NoTarget, next))
@@ -196,7 +212,10 @@ fn rollback_ladder(
             let why = "that release is already serving".to_owned();
             return Ok(Err(NothingToDo { done: "rolled back", why }));
         }
-        Err(NoWay::NothingOlder) => readiness::NOTHING_OLDER.to_owned(),
+        Err(NoWay::NothingOlder) => {
+            let lines = passed.iter().map(|(_, why)| format!("\n{why}"));
+            readiness::NOTHING_OLDER.to_owned() + &lines.collect::<String>()
+        }
         Err(NoWay::NeverServed(verdict)) => {
             format!("release {to_text} never served (it is {})", verdict.name())
         }
@@ -217,6 +236,7 @@ fn launch(
     kind: Kind,
     assignment: Assignment,
     intake: Intake,
+    warnings: Vec<String>,
 ) -> Result<Rc<Operation>, Trouble> {
     let Assignment { op, release, generation, old, warm, .. } = assignment;
     let actor = assignment.actor.clone();
@@ -249,7 +269,7 @@ fn launch(
     let journal = Journal::create(&service.paths, &intent).map_err(|error| {
         refusal(service, "changed", &error.to_string(), Exit::NoSpace, &["status"])
     })?;
-    let job = Job::new(assignment, intake);
+    let job = Job::new(assignment, intake, warnings);
     let begun = Rc::clone(&operation);
     runner::begin(service, operation, Machine::begin(plan), job, journal, orders)
         .map_err(|running| refusal::busy(service, &running))?;

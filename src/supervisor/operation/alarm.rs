@@ -7,6 +7,7 @@ use crate::core::exit::Exit;
 use crate::core::ids::OpId;
 use crate::core::notice::Notice;
 use crate::store::state::StateError;
+use crate::supervisor::operation::assignment::Assignment;
 use crate::supervisor::operation::findings::Findings;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::notices;
@@ -27,6 +28,27 @@ pub(crate) fn raise_alarm(service: &Rc<Service>, op: OpId, findings: &Findings) 
     let saved: Result<(), StateError> = service.durable.save(|state| state.alarm = Some(alarm));
     if let Err(error) = saved {
         tracing::error!(service = %service.name, %error, "saving the alarm");
+    }
+}
+
+/// A release failed and is held, because no release before it runs on the data.
+pub(crate) fn raise_held(service: &Rc<Service>, assignment: &Assignment, findings: &Findings) {
+    let (name, release) = (&service.name, assignment.release);
+    let first = findings.reason().unwrap_or("its bake gave no verdict");
+    let alarm = Trouble {
+        what: format!("{name}: release {release} failed and is held, operation {}", assignment.op),
+        why: format!("{first}\n{}", findings.warnings.join("\n")),
+        still: still(service),
+        next: vec![
+            format!("halley-sup promote {name}"),
+            format!("halley-sup abort {name}"),
+            format!("halley-sup restore {name} --dry-run"),
+        ],
+        exit: Exit::Holding.code(),
+    };
+    tracing::error!(service = %name, what = alarm.what, why = alarm.why, "HELD");
+    if let Err(error) = service.durable.save(|state| state.alarm = Some(alarm)) {
+        tracing::error!(service = %name, %error, "saving the alarm");
     }
 }
 

@@ -10,6 +10,7 @@ use crate::core::time::Tick;
 use crate::store::journal::Journal;
 use crate::store::receipt::Receipt;
 use crate::supervisor::data::migration;
+use crate::supervisor::operation::alarm;
 use crate::supervisor::operation::assignment::Assignment;
 use crate::supervisor::operation::cold_rungs::ColdRungs;
 use crate::supervisor::operation::conclude;
@@ -20,7 +21,7 @@ use crate::supervisor::operation::phases::{
     self, hold, preflight, receive, rollback, rollout_step,
 };
 use crate::supervisor::operation::watching::Watching;
-use crate::supervisor::rollback_readiness::rehearsal;
+use crate::supervisor::rollback_readiness::{rehearsal, schema};
 use crate::supervisor::service::Service;
 use crate::supervisor::service::operation::Operation;
 use crate::supervisor::service::phase_result::PhaseResult;
@@ -43,8 +44,9 @@ pub(crate) struct Job {
 
 impl Job {
     /// A new operation's.
-    pub(crate) fn new(assignment: Assignment, intake: Intake) -> Self {
-        let (rungs, hooks, findings) = Default::default();
+    pub(crate) fn new(assignment: Assignment, intake: Intake, warnings: Vec<String>) -> Self {
+        let (rungs, hooks) = Default::default();
+        let findings = Findings { warnings, ..Findings::default() };
         Self { intake, ..Self::resumed(assignment, rungs, hooks, findings) }
     }
 
@@ -127,7 +129,7 @@ impl Job {
                 let warnings = &mut findings.warnings;
                 hooks::beside_bake(service, &mut noting, assignment, bake, warnings).await
             }
-            Phase::StepHold(_) | Phase::Hold => phases::hold(service, assignment).await,
+            Phase::StepHold(_) | Phase::Hold => phases::hold(service, assignment, machine).await,
             Phase::Commit => phases::commit(service, assignment, plan.kind),
             Phase::Undo => {
                 let reason = findings.reason();
@@ -159,6 +161,18 @@ impl Job {
     /// Leaves the way forward for this reason, whatever else was found.
     pub(super) fn abort(&mut self, why: String) {
         self.findings.why = why;
+    }
+
+    /// Why what fails from here on cannot be taken back; it is a warning, too.
+    pub(super) fn no_way_back(&mut self, service: &Service) -> Option<String> {
+        let why = schema::no_way_back(service, &self.assignment.candidate())?;
+        self.findings.warnings.push(format!("it is not rolled back by itself: {why}"));
+        Some(why)
+    }
+
+    /// What failed is held: nobody must overlook it.
+    pub(super) fn raise_held(&self, service: &Rc<Service>) {
+        alarm::raise_held(service, &self.assignment, &self.findings);
     }
 
     /// `abort` does not wait for hooks after the end.

@@ -10,7 +10,7 @@ use crate::config::model::Strategy;
 use crate::core::duty::{Duty, Part, Traffic};
 use crate::core::ids::{Generation, OpId, ReleaseId};
 use crate::core::operation::live::{self, Facts, Live};
-use crate::core::operation::machine::{Kind, Outcome};
+use crate::core::operation::machine::{Kind, Machine, Outcome};
 use crate::core::operation::phase::Phase;
 use crate::core::operation::point::Point;
 use crate::core::operation::recover::{self, Seen};
@@ -40,6 +40,7 @@ use crate::supervisor::processes::child_tag::{Label, Role};
 use crate::supervisor::processes::host_command;
 use crate::supervisor::processes::keeper_client::{Found, Inventory};
 use crate::supervisor::processes::log_files;
+use crate::supervisor::rollback_readiness::schema;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::candidate::BegunBy;
 use crate::supervisor::service::instances::{Crew, Instance};
@@ -359,7 +360,17 @@ fn resume(
         rung_alive: complete(if last.rung() == Some(0) { assignment.warm } else { rungs.present }),
         hook_passed,
     };
-    let machine = recover::recover(plan, last, cause, seen);
+    let mut machine = recover::recover(plan, last, cause, seen);
+    if is_release
+        && last.is_on_trial()
+        && schema::no_way_back(service, &assignment.candidate()).is_some()
+    {
+        // A crash decides nothing that a failure does not.
+        if machine.phase().rung().is_some() {
+            machine = Machine::resume(plan, Phase::Hold, cause);
+        }
+        machine.hold_on_failure();
+    }
     tracing::info!(service = %service.name, op = op.0, last = last.name(),
         next = machine.phase().name(), ?seen, "resuming an operation");
     give_duties(service, assignment.generation);

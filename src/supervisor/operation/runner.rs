@@ -92,7 +92,13 @@ async fn run(
                 None => return conclude::give_way(&service, &operation, &mut journal),
             },
         };
+        if phase == Phase::Migrate && job.no_way_back(&service).is_some() {
+            machine.hold_on_failure();
+        }
         let next = machine.step(step);
+        if next != Some(phase) && machine.is_held_by_failure() {
+            job.raise_held(&service);
+        }
         if next == Some(phase) {
             tokio::time::sleep(retries.pause()).await;
         } else {

@@ -60,6 +60,17 @@ pub(crate) fn way_back(
     }
 }
 
+/// Why the release before one that was let through without a way back does not run on the data: by its
+/// own declaration, or as it was found when it was tried.
+pub(crate) fn no_way_back(service: &Service, candidate: &Candidate) -> Option<String> {
+    let target = candidate.back_to.filter(|_| candidate.way_back == WayBack::Waived)?;
+    let tried = || {
+        let rehearsal = service.durable.state().rehearsal.clone()?;
+        rehearsal.why.filter(|_| rehearsal.release == target.0)
+    };
+    misses(service, target).or_else(tried)
+}
+
 fn missed(now: &str, schema: &Schema, who: &str) -> Option<String> {
     let accepts = || schema.accepts.join(", ");
     let good = schema.accepts.iter().any(|version| version == now);

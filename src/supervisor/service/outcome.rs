@@ -31,9 +31,13 @@ pub(crate) fn outcome(service: &Service, word: Word, op: u64) -> Outcome {
 pub(crate) fn holding(service: &Service, operation: &Operation) -> Outcome {
     let name = &service.name;
     let next = ["promote", "abort"].map(|verb| format!("halley-sup {verb} {name}"));
+    // What failed and cannot be taken back has raised one.
+    let alarm = service.durable.state().alarm.clone();
+    let held = alarm.filter(|alarm| alarm.exit == Exit::Holding.code());
+    let inconclusive = "the bake was inconclusive, and inconclusive = \"hold\" is configured";
     let trouble = Trouble {
         what: format!("{name}: operation {} waits for promote or abort", operation.id),
-        why: "the bake was inconclusive, and inconclusive = \"hold\" is configured".to_owned(),
+        why: held.map_or(inconclusive.to_owned(), |held| held.why),
         still: still(service),
         next: next.to_vec(),
         exit: Exit::Holding.code(),

@@ -13,7 +13,9 @@ use crate::core::duty::Duty;
 use crate::core::exit::Exit;
 use crate::core::ids::{Generation, ReleaseId};
 use crate::core::operation::conclusion::{self, Way};
-use crate::core::operation::machine::{Event as Step, Inconclusive, Kind, Plan, Succession};
+use crate::core::operation::machine::{
+    Event as Step, Inconclusive, Kind, Machine, Plan, Succession,
+};
 use crate::core::retention::Verdict;
 use crate::core::time::Tick;
 use crate::os::{clock, fs};
@@ -225,8 +227,15 @@ pub(super) async fn bake(
 }
 
 /// Waits for promote or abort; hard failures still count. Fails when not promoted within 24 h.
-pub(super) async fn hold(service: &Rc<Service>, assignment: &Assignment) -> PhaseResult {
+pub(super) async fn hold(
+    service: &Rc<Service>,
+    assignment: &Assignment,
+    machine: &Machine,
+) -> PhaseResult {
     const HOLD: std::time::Duration = std::time::Duration::from_secs(24 * 60 * 60);
+    if machine.is_held_by_failure() {
+        return hold_up(service, assignment).await;
+    }
     let Assignment { release, generation, .. } = *assignment;
     let Some(crew) = service.fleet.get(generation) else {
         return died(service, generation, release);
@@ -236,6 +245,33 @@ pub(super) async fn hold(service: &Rc<Service>, assignment: &Assignment) -> Phas
         return PhaseResult::failed("not promoted within 24 h".to_owned());
     }
     died(service, generation, release)
+}
+
+/// Holds what failed and cannot be taken back. It is kept up like one that serves until somebody decides.
+async fn hold_up(service: &Rc<Service>, assignment: &Assignment) -> PhaseResult {
+    let Assignment { release, generation, .. } = *assignment;
+    let crew = match service.fleet.get(generation) {
+        Some(crew) => crew,
+        None => {
+            let settings = match release::settings(&service.paths, release) {
+                Ok(settings) => settings,
+                Err(error) => return PhaseResult::failed(error.to_string()),
+            };
+            match start::start(service, generation, release, settings).await {
+                Ok(crew) => crew,
+                Err(error) => return PhaseResult::failed(error.to_string()),
+            }
+        }
+    };
+    if service.routing.live() != Some(generation) {
+        let flipped = flip(service, assignment, Kind::Release, None).await;
+        if flipped.step != Step::Ok {
+            return flipped;
+        }
+    }
+    crew.duty.set(Duty::Live);
+    revive(service, &crew);
+    std::future::pending().await
 }
 
 /// The one rename. The state in memory is the state on disk.
