@@ -14,6 +14,7 @@ need unshare util-linux
 need ip iproute2
 need redis-server redis-server
 need redis-cli redis-tools
+need restic restic
 need php php-cli
 need dnsmasq dnsmasq-base
 need unbound unbound

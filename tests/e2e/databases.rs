@@ -95,7 +95,7 @@ fn restarted(world: &World, call: Call) -> (u64, Vec<String>, Duration) {
     (n, lost, longest)
 }
 
-fn world(lines: &str, check: &str) -> World {
+pub fn world(lines: &str, check: &str) -> World {
     let lines = lines.to_owned();
     let listen = move |world: &World| {
         format!(

@@ -41,9 +41,20 @@ pub(crate) struct Copied {
     site: Site,
     /// What was counted in it.
     pub counts: Counts,
+    /// What could not be counted, and why.
+    uncounted: Vec<String>,
 }
 
 impl Copied {
+    /// What is in it, for people.
+    pub(crate) fn summary(&self) -> String {
+        let counted = summary(&self.counts);
+        if self.uncounted.is_empty() {
+            return counted;
+        }
+        format!("{counted}, not counted: {}", self.uncounted.join(", "))
+    }
+
     /// By what programs are kept to it.
     pub(crate) fn means(&self) -> &Means {
         match &self.site {
@@ -278,11 +289,11 @@ pub(crate) async fn copy(hand: &Hand<'_>, receipt: &mut Receipt) -> Result<Copie
     hand.context.own_dir(&dir)?;
     let site = Site::Scratch { dir, means: isolation::means(service).await };
     let restored = match hand.driver().restore(&hand.context, &from, &site).await {
-        Ok(()) => hand.inspect(&site).await,
+        Ok(()) => looked_at(hand, &site).await,
         Err(why) => Err(why),
     };
-    let counts = match restored {
-        Ok(counts) => counts,
+    let (counts, uncounted) = match restored {
+        Ok(found) => found,
         Err(why) => {
             drop_site(hand, &site).await;
             return Err(why);
@@ -296,7 +307,12 @@ pub(crate) async fn copy(hand: &Hand<'_>, receipt: &mut Receipt) -> Result<Copie
     if let Err(error) = receipt::write(&service.paths, receipt) {
         tracing::warn!(service = %service.name, %error, "recording a rehearsal");
     }
-    Ok(Copied { site, counts })
+    Ok(Copied { site, counts, uncounted })
+}
+
+async fn looked_at(hand: &Hand<'_>, site: &Site) -> Result<(Counts, Vec<String>), DataError> {
+    let counts = hand.inspect(site).await?;
+    Ok((counts, hand.driver().uncounted(&hand.context, site).await?))
 }
 
 /// Removes a copy.

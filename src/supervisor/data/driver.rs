@@ -115,6 +115,11 @@ pub(super) trait Driver {
         true
     }
 
+    /// What is whole in the data at a site, and could not be counted, with the reasons.
+    async fn uncounted(&self, _context: &Context<'_>, _site: &Site) -> Done<Vec<String>> {
+        Ok(Vec::new())
+    }
+
     /// What it keeps, when that has a path of its own.
     fn place(&self) -> Option<Place<'_>> {
         None

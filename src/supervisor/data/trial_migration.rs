@@ -100,7 +100,7 @@ pub(crate) async fn rehearse(
             );
         }
     };
-    let summary = backup::summary(&copied.counts);
+    let summary = copied.summary();
     let mut warnings = Vec::new();
     let tried = fenced(service, candidate, &hand, &copied, transcript, &mut warnings).await;
     backup::discard(&hand, copied).await;

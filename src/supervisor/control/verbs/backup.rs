@@ -63,7 +63,7 @@ async fn take(service: &Rc<Service>, client: &mut Client) -> Result<(), Trouble>
     let begun = clock::tick();
     match backup::copy(&hand, &mut receipt).await {
         Ok(copied) => {
-            let said = backup::summary(&copied.counts);
+            let said = copied.summary();
             backup::discard(&hand, copied).await;
             client
                 .tell(&outcome::phase_event("restore_rehearsal", PhaseState::Ok, begun, &said))

@@ -88,6 +88,10 @@ impl Driver for Configured {
         ask!(self, driver => driver.undoes_by_itself())
     }
 
+    async fn uncounted(&self, context: &Context<'_>, site: &Site) -> Done<Vec<String>> {
+        ask!(self, driver => driver.uncounted(context, site).await)
+    }
+
     fn place(&self) -> Option<Place<'_>> {
         ask!(self, driver => driver.place())
     }

@@ -20,6 +20,17 @@ const BUSY_MS: u32 = 30_000;
 /// What every database file begins with (SQLite file format, 1.3).
 const MAGIC: &[u8] = b"SQLite format 3\0";
 const COPY: &str = "copy.db";
+/// Tables by their quoted names, a 1 before the virtual ones: they alone have no page of their own
+/// (SQLite file format, 2.6).
+const TABLES: &str = "SELECT (rootpage = 0) || quote(name) FROM sqlite_schema WHERE type = 'table' AND \
+                      name NOT LIKE 'sqlite~_%' ESCAPE '~' ORDER BY name;\n";
+/// How the tool says that it lacks an extension.
+const LACKING: [&str; 4] = [
+    "no such module: ",
+    "no such tokenizer: ",
+    "unknown tokenizer: ",
+    "vtable constructor failed: ",
+];
 /// What it keeps beside a database: played into another one, it would damage that.
 const JOURNALS: [&str; 3] = ["-wal", "-shm", "-journal"];
 
@@ -111,10 +122,7 @@ impl Driver for Sqlite {
 
     async fn inspect(&self, context: &Context<'_>, site: &Site) -> Done<Counts> {
         let file = context.path(site, &self.path);
-        let list = "SELECT 'SELECT ' || quote(name || '|') || ' || count(*) FROM \"' || \
-                    replace(name, '\"', '\"\"') || '\";' FROM sqlite_schema WHERE type = 'table' \
-                    AND name NOT LIKE 'sqlite~_%' ESCAPE '~' ORDER BY name;\n";
-        let script = format!(".timeout {BUSY_MS}\nPRAGMA integrity_check;\n{list}");
+        let script = format!(".timeout {BUSY_MS}\nPRAGMA integrity_check;\n{TABLES}");
         let said = sqlite(context, "integrity_check", &file, script).await?;
         let rest = said.trim_start().strip_prefix("ok\n").or((said.trim() == "ok").then_some(""));
         let Some(rest) = rest else {
@@ -123,12 +131,27 @@ impl Driver for Sqlite {
         };
         // A writer's lock is waited for each time.
         let waiting = |script: &str| format!(".timeout {BUSY_MS}\n{script}");
-        let counted = sqlite(context, "counting rows", &file, waiting(rest)).await?;
+        let lacking = lacking(context, &file, rest).await?;
+        let mut script = format!(".timeout {BUSY_MS}\n");
+        for table in rest.lines().filter_map(|line| line.get(1..)) {
+            if !lacking.iter().any(|(name, _)| name == table) {
+                script.push_str(&format!("SELECT {table} || '|' || count(*) FROM {table};\n"));
+            }
+        }
+        let counted = sqlite(context, "counting rows", &file, script).await?;
         let counts = counted.lines().filter_map(sql_answer::count).collect();
         if let Some(query) = &self.query {
             sql_answer::answered(&sqlite(context, "backup.query", &file, waiting(query)).await?)?;
         }
         Ok(counts)
+    }
+
+    async fn uncounted(&self, context: &Context<'_>, site: &Site) -> Done<Vec<String>> {
+        let file = context.path(site, &self.path);
+        let script = format!(".timeout {BUSY_MS}\n{TABLES}");
+        let tables = sqlite(context, "listing tables", &file, script).await?;
+        let lacking = lacking(context, &file, &tables).await?.into_iter();
+        Ok(lacking.map(|(name, why)| format!("{name} ({why})")).collect())
     }
 
     fn place(&self) -> Option<Place<'_>> {
@@ -163,6 +186,30 @@ fn copy_to(
     }
     file.sync_all()?;
     dir.sync()
+}
+
+/// Virtual tables whose code only the service has, as an extension, with the tool's reasons. Their
+/// rows lie in other tables, or not in the database at all.
+async fn lacking(context: &Context<'_>, file: &Path, tables: &str) -> Done<Vec<(String, String)>> {
+    let mut found = Vec::new();
+    for name in tables.lines().filter_map(|line| line.strip_prefix('1')) {
+        let script = format!(".timeout {BUSY_MS}\nSELECT 1 FROM {name} LIMIT 0;\n");
+        match sqlite(context, "opening a virtual table", file, script).await {
+            Ok(_) => {}
+            Err(DataError::Command { name: what, ended }) => match lacks(&ended.errors) {
+                Some(why) => found.push((name.to_owned(), why)),
+                None => return Err(DataError::Command { name: what, ended }),
+            },
+            Err(other) => return Err(other),
+        }
+    }
+    Ok(found)
+}
+
+/// What the tool lacks, if that is its error.
+fn lacks(errors: &str) -> Option<String> {
+    let end = |at: usize| errors[at..].lines().next().unwrap_or_default().to_owned();
+    LACKING.iter().find_map(|text| errors.find(text)).map(end)
 }
 
 async fn sqlite(context: &Context<'_>, name: &str, file: &Path, script: String) -> Done<String> {
@@ -213,5 +260,12 @@ mod tests {
         assert!(world.is_untouched() && !world.roots.join("app.db").exists());
         let left = std::fs::read_dir(&world.users).unwrap().flatten();
         assert_eq!(left.filter(|e| e.file_name().len() > 18).count(), 0, "no copy is left");
+    }
+
+    #[test]
+    fn only_an_extension_may_be_lacking() {
+        let said = lacks("Parse error near line 2: no such module: vec0\n  SELECT 1\n");
+        assert_eq!(said.as_deref(), Some("no such module: vec0"));
+        assert_eq!(lacks("Error: database disk image is malformed"), None);
     }
 }
