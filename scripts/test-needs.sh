@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the tests need: real servers from Debian, uvicorn and pg8000 from PyPI. Run again it does nothing.
+# Installs what the tests need: real servers from Debian, uvicorn, pg8000 and pymysql from PyPI. Run again it does nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 missing=()
@@ -15,6 +15,9 @@ need ip iproute2
 need redis-server redis-server
 need redis-cli redis-tools
 need restic restic
+need mariadbd mariadb-server-core
+need mariadb mariadb-client-core
+need mariadb-dump mariadb-client
 need php php-cli
 need dnsmasq dnsmasq-base
 need unbound unbound
@@ -52,8 +55,8 @@ if [ ${#missing[@]} -gt 0 ]; then
     fi
     "${as_root[@]}" apt-get install -q -y --no-install-recommends "${missing[@]}" >&2
 fi
-if [ ! -e target/test-venv/complete-2 ]; then
+if [ ! -e target/test-venv/complete-3 ]; then
     /usr/bin/python3 -m venv target/test-venv
-    target/test-venv/bin/pip install -q uvicorn pg8000 >&2
-    touch target/test-venv/complete-2
+    target/test-venv/bin/pip install -q uvicorn pg8000 pymysql >&2
+    touch target/test-venv/complete-3
 fi

@@ -4,13 +4,16 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 use halley_sup::docs;
 
 use crate::databases;
-use crate::ledger_app::{self, BACKUP, Build, database, get, is_swept};
-use crate::world::{Said, World};
+use crate::ledger_app::{
+    self, BACKUP, Build, Store, Writers, database, get, is_swept, newest_backup,
+};
+use crate::postgres::{ENCODED, PASSWORD, Peeper};
+use crate::world::{Said, World, free_address, kill};
 
 /// What a phase of a release said.
 fn detail(said: &Said, phase: &str) -> String {
@@ -154,4 +157,315 @@ fn restic_with_absolute_paths_restores_to_the_copy_in_a_rehearsal() {
         found.into_iter().map(|(path, .., bytes)| (path, bytes)).collect()
     };
     assert_eq!(bytes(files(&shared)), bytes(before));
+}
+
+/// A MariaDB server that ends with the test.
+struct MariaDb {
+    child: Child,
+    port: u16,
+    dir: tempfile::TempDir,
+}
+
+impl MariaDb {
+    fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        fs::set_permissions(dir.path(), open).unwrap();
+        let path = |name: &str| dir.path().join(name).display().to_string();
+        let [key, cert] = [path("key"), path("cert")];
+        let made = Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"])
+            .args(["-nodes", "-subj", "/CN=db", "-keyout", &key, "-out", &cert])
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let nobody = halley_sup::os::proc::user("nobody").unwrap();
+        std::os::unix::fs::chown(&key, Some(nobody.uid), Some(nobody.gid)).unwrap();
+        let data = format!("--datadir={}", path("data"));
+        let made = Command::new("mariadb-install-db")
+            .args(["--no-defaults", &data, "--user=nobody", "--skip-test-db"])
+            .args(["--auth-root-authentication-method=normal", "--skip-name-resolve"])
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let port = free_address().port();
+        let server = ["/usr/sbin/mariadbd", "/usr/libexec/mariadbd", "/usr/bin/mariadbd"];
+        let server = server.into_iter().find(|path| Path::new(path).exists()).unwrap();
+        let child = Command::new(server)
+            .args(["--no-defaults", &data, "--user=nobody", "--bind-address=*"])
+            .arg(format!("--socket={}", path("data/live.sock")))
+            .arg(format!("--ssl-key={key}"))
+            .arg(format!("--ssl-cert={cert}"))
+            .args(["--innodb-flush-log-at-trx-commit=0", "--event-scheduler=ON"])
+            .args([format!("--port={port}"), format!("--pid-file={}", path("data/pid"))])
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(dir.path().join("log")).unwrap())
+            .spawn()
+            .unwrap();
+        let mariadb = Self { child, port, dir };
+        let begun = std::time::Instant::now();
+        while mariadb.sql("SELECT 1").is_err() {
+            assert!(begun.elapsed().as_secs() < 60, "the server never came up");
+            std::thread::park_timeout(std::time::Duration::from_millis(50));
+        }
+        let users = format!(
+            "CREATE DATABASE app; CREATE USER web IDENTIFIED BY '{PASSWORD}'; \
+             CREATE USER copies IDENTIFIED BY 'c0pies'; GRANT ALL ON app.* TO web; \
+             GRANT ALL ON `app\\_%`.* TO web; GRANT ALL ON `halley\\_scratch\\_%`.* TO copies;"
+        );
+        mariadb.sql(&users).unwrap();
+        mariadb
+    }
+
+    /// What statements print, as root.
+    fn sql(&self, script: &str) -> Result<String, String> {
+        let mut child = Command::new("mariadb")
+            .args(["--no-defaults", "--batch", "--raw", "--skip-column-names", "--user=root"])
+            .arg(format!("--socket={}", self.socket()))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        std::io::Write::write_all(&mut child.stdin.take().unwrap(), script.as_bytes()).unwrap();
+        let said = child.wait_with_output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+        if said.status.success() { Ok(text(&said.stdout)) } else { Err(text(&said.stderr)) }
+    }
+
+    fn socket(&self) -> String {
+        self.dir.path().join("data/live.sock").display().to_string()
+    }
+
+    fn databases(&self) -> String {
+        let said = self.sql("SHOW DATABASES").unwrap();
+        let own = ["information_schema", "performance_schema", "mysql", "sys"];
+        said.lines().filter(|name| !own.contains(name)).collect::<Vec<_>>().join(" ")
+    }
+
+    /// Everything in the live database, as text.
+    fn dump(&self) -> String {
+        let said = Command::new("mariadb-dump")
+            .args(["--no-defaults", "--user=root", "--routines", "--events", "--skip-dump-date"])
+            .args([format!("--socket={}", self.socket()), "app".to_owned()])
+            .output()
+            .unwrap();
+        assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+        String::from_utf8_lossy(&said.stdout).into_owned()
+    }
+
+    fn world(&self) -> World {
+        let more = |world: &World| {
+            let at = format!("127.0.0.1:{}", self.port);
+            let env = format!(
+                "DATABASE_URL=mysql://web:{ENCODED}@{at}/app\nCOPIES_URL=mysql://copies:c0pies@{at}\n\
+                 DB_USER=web\nDB_PASSWORD={PASSWORD}\nDB_NAME=app\nDB_PORT={}\n",
+                self.port
+            );
+            fs::write(world.path("web.env"), env).unwrap();
+            "[service.web.backup]\ndriver = \"mariadb\"\nurl_env = \"DATABASE_URL\"\n\
+             rehearse_url_env = \"COPIES_URL\"\nquery = \"SELECT COUNT(*) + 1 FROM `rows`\""
+                .to_owned()
+        };
+        ledger_app::world_of(more, "25s", "env_file = \"web.env\"\n")
+    }
+}
+
+impl Drop for MariaDb {
+    fn drop(&mut self) {
+        kill(i32::try_from(self.child.id()).unwrap(), libc::SIGKILL);
+        drop(self.child.wait());
+    }
+}
+
+fn mariadb_build(version: u32) -> Build<'static> {
+    Build { version, store: Store::MariaDb, ..Build::default() }
+}
+
+/// What is no table, what refers to another table, and what is hard to write as text.
+const MORE: &str = "USE app; CREATE TABLE parts (id INT PRIMARY KEY, row_id BIGINT, bytes BLOB, \
+                    FOREIGN KEY (row_id) REFERENCES `rows` (id));
+CREATE DEFINER=web@'%' VIEW named AS SELECT r.id, p.bytes FROM `rows` r JOIN parts p ON p.row_id = r.id;
+CREATE SEQUENCE numbers; CREATE TABLE log (what TEXT);
+DELIMITER //
+CREATE DEFINER=web@'%' TRIGGER logged AFTER INSERT ON parts FOR EACH ROW INSERT INTO log VALUES ('DEFINER=`a`@`b`')//
+CREATE DEFINER=web@'%' PROCEDURE three() BEGIN SELECT 3; END//
+CREATE DEFINER=web@'%' EVENT hourly ON SCHEDULE EVERY 1 HOUR DO DELETE FROM log WHERE 0//
+DELIMITER ;
+INSERT INTO `rows` (id, note) VALUES (1, 'it''s\n\\\\`'); INSERT INTO parts VALUES (1, 1, X'00FF0A0D27225C1A');
+";
+
+#[test]
+fn a_mariadb_database_is_migrated_on_a_copy_and_restored_with_all_that_is_no_table() {
+    let server = MariaDb::start();
+    let world = server.world();
+    let peeper = Peeper::start();
+    world.release_path(&mariadb_build(0).write(&world)).expect(0);
+    server.sql(MORE).unwrap();
+    let writers = Writers::several(world.address, 1);
+    for version in 1..=2 {
+        let before = writers.n_acked();
+        let said = world.release_path(&mariadb_build(version).write(&world)).expect(0);
+        assert!(detail(&said, "restore_rehearsal").contains("rows in 4 tables"), "{}", said.stdout);
+        world.wait("rows come in", |_| writers.n_acked() > before + 5);
+    }
+    let (n_acked, errors) = writers.stop();
+    assert_eq!(errors, [""; 0], "{}", world.run_log());
+    assert_eq!(get(world.address, "/count").unwrap(), (n_acked + 1).to_string());
+    assert_eq!(server.databases(), "app");
+    assert!(is_swept(&world));
+    // What fails on the copy leaves the live database as it is.
+    let before = server.dump();
+    let failing = Build { quirks: &["fail"], ..mariadb_build(3) };
+    let said = world.release_path(&failing.write(&world)).expect(16);
+    assert!(why(&said).contains("the migration said no"), "{}", why(&said));
+    assert_eq!(server.dump(), before);
+    // Back, with everything.
+    world.cli(&["backup", "web", "--json"]).expect(0);
+    get(world.address, "/add").unwrap();
+    server
+        .sql("USE app; DROP VIEW named; DROP TRIGGER logged; CREATE VIEW later AS SELECT 1")
+        .unwrap();
+    let said = world.cli(&["restore", "web", "--yes", "--json"]).expect(0);
+    assert!(said.stdout.contains("rows: 1 more now"), "{}", said.stdout);
+    assert_eq!(plain(&server.dump()), plain(&before));
+    assert_eq!(server.databases(), "app app_before_restore");
+    let n_before = server.sql("SELECT COUNT(*) FROM app_before_restore.`rows`").unwrap();
+    assert_eq!(n_before, (n_acked + 2).to_string());
+    let refused = server.sql("INSERT INTO app.parts VALUES (9, -1, '')").unwrap_err();
+    assert!(refused.contains("foreign key"), "{refused}");
+    get(world.address, "/add").unwrap();
+    assert_eq!(peeper.stop(), [""; 0]);
+}
+
+/// Lines of a dump that stay when the same data comes back.
+fn plain(dump: &str) -> Vec<String> {
+    // The next number may be one that was given away meanwhile.
+    let lines = dump.lines().filter(|line| !line.contains("AUTO_INCREMENT="));
+    lines.map(str::to_owned).collect()
+}
+
+#[test]
+fn a_mariadb_database_comes_back_with_everything_from_a_restore_that_fails_or_is_cut_off() {
+    let server = MariaDb::start();
+    let world = server.world();
+    world.release_path(&mariadb_build(0).write(&world)).expect(0);
+    get(world.address, "/add").unwrap();
+    world.cli(&["backup", "web"]).expect(0);
+    let old = newest_backup(&world);
+    let lax = "[schema]\nprovides = \"1\"\naccepts = [\"0\", \"1\"]";
+    let next = Build { needs: "id,c1", schema: lax, ..mariadb_build(1) };
+    world.release_path(&next.write(&world)).expect(0);
+    server
+        .sql(
+            MORE.replace("VALUES (1, 'it", "VALUES (7, 'it")
+                .replace("(1, 1, X", "(1, 7, X")
+                .as_str(),
+        )
+        .unwrap();
+    let before = server.dump();
+    for more in [&["--yes"][..], &["--yes", "--unsaved"]] {
+        let words = [&["restore", "web", "--backup", &old, "--json"], more].concat();
+        let said = world.cli(&words).expect(20);
+        let why = said.result()["why"].to_string();
+        assert!(why.contains("the previous data is back"), "{why}");
+        world.wait("it answers", |world| get(world.address, "/count").is_ok());
+        assert_eq!(plain(&server.dump()), plain(&before));
+        assert_eq!(server.databases(), "app");
+    }
+    for phase in ["stop_old", "restore"] {
+        let mut command = world.command(&["restore", "web", "--backup", &old, "--yes", "--json"]);
+        let mut client = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let wanted = format!("\"phase\":\"{phase}\"");
+        let lines = std::io::BufReader::new(client.stdout.take().unwrap());
+        let mut seen = std::io::BufRead::lines(lines).map_while(Result::ok);
+        assert!(seen.any(|line| line.contains(&wanted)), "{phase}\n{}", world.run_log());
+        world.kill_supervisor();
+        drop(client.kill());
+        drop(client.wait());
+        world.wait("it is over", |world| !world.service_path("restore.json").exists());
+        world.wait("it answers", |world| get(world.address, "/count").is_ok());
+        world.wait("scratch is swept", is_swept);
+        assert_eq!(plain(&server.dump()), plain(&before), "{phase}");
+        world.wait("no database beside it", |_| server.databases() == "app");
+    }
+}
+
+/// A release whose migration is this script.
+fn scripted(world: &World, script: &str) -> PathBuf {
+    let dir = mariadb_build(0).write(world);
+    let text = fs::read_to_string(dir.join("release.toml")).unwrap();
+    let migrate = "[migrate]\ncommand = [\"/bin/sh\", \"-e\", \"migrate.sh\"]\n";
+    fs::write(dir.join("release.toml"), format!("{text}{migrate}")).unwrap();
+    fs::write(dir.join("migrate.sh"), format!("{script}\nexit 3\n")).unwrap();
+    dir
+}
+
+#[test]
+fn no_way_from_a_rehearsal_leads_to_the_live_mariadb_database() {
+    let server = MariaDb::start();
+    let world = server.world();
+    world.release_path(&mariadb_build(0).write(&world)).expect(0);
+    get(world.address, "/add").unwrap();
+    // Whatever a program knows of the live database by heart, it is refused, or gets the copy.
+    let before = server.dump();
+    let (port, socket) = (server.port, server.socket());
+    let write = "-e \"DELETE FROM \\`rows\\`; SELECT CONCAT('wrote to ', DATABASE())\"";
+    let client = "mariadb --no-defaults --batch --skip-column-names --protocol=tcp";
+    let live = format!("export MYSQL_PWD='{PASSWORD}'\n{client} --port={port} --user=web");
+    let copies =
+        format!("export MYSQL_PWD=c0pies\n{client} --port={port} --user=copies --host=127.0.0.1");
+    let login = "a login as \"web\"";
+    let change = "import os, pymysql, urllib.parse as u; url = u.urlsplit(os.environ['DATABASE_URL']); \
+                  db = pymysql.connect(user=url.username, password=url.password, host=url.hostname, port=url.port); \
+                  db._execute_command(0x11, b'web\\\\0\\\\0app\\\\0'); db._read_packet()";
+    let python = concat!(env!("CARGO_MANIFEST_DIR"), "/target/test-venv/bin/python3");
+    let ways: &[(String, &str)] = &[
+        (format!("{live} --host=127.0.0.1 app {write}"), login),
+        (format!("{live} --host=::1 app {write}"), login),
+        (format!("{live} --host=127.0.0.9 app {write}"), login),
+        (format!("{live} --protocol=socket --socket={socket} app {write}"), login),
+        (
+            format!("{client} --host=127.0.0.1 --port={port} --user=root app {write}"),
+            "a login as \"root\"",
+        ),
+        (format!("{live} --host=127.0.0.1 --ssl --ssl-verify-server-cert app {write}"), "SSL"),
+        (format!("{live} --host=127.0.0.1 --compress app {write}"), login),
+        (format!("{copies} app {write}"), "denied"),
+        (format!("{copies} -e 'DELETE FROM app.`rows`'"), "denied"),
+        (format!("{copies} -e 'USE app'"), "denied"),
+        (format!("{copies} -e 'DROP DATABASE app'"), "denied"),
+        (format!("{python} -c \"{change}\""), "a change of the user"),
+        // By the variables, whole and in parts, there is the copy.
+        (
+            format!(
+                "MYSQL_PWD=$DB_PASSWORD {client} --host=127.0.0.1 --port=$DB_PORT --user=$DB_USER $DB_NAME {write}"
+            ),
+            "wrote to halley_scratch_",
+        ),
+    ];
+    for some in ways.chunks(5) {
+        let tries = some
+            .iter()
+            .enumerate()
+            .map(|(n, (way, _))| format!("echo \"way {n}: $({way} 2>&1 | tail -n 1)\"\n"));
+        let said = world.release_path(&scripted(&world, &tries.collect::<String>())).expect(16);
+        let why = why(&said);
+        for (n, (way, expected)) in some.iter().enumerate() {
+            let line = why.lines().find_map(|line| line.split_once(&format!("way {n}: ")));
+            let (_, line) = line.unwrap_or_else(|| panic!("{way}: {why}"));
+            assert!(line.contains(expected), "{way}: {why}");
+            let hint = "Take the URL of the copy from DATABASE_URL";
+            assert!(line.contains(hint) || !expected.contains("login"), "{way}: {why}");
+        }
+        assert_eq!(server.dump(), before, "{why}");
+        assert!(is_swept(&world));
+    }
+    assert_eq!(server.databases(), "app");
+    // Whoever could reach more is no user for copies.
+    server.sql("GRANT SELECT ON app.* TO copies").unwrap();
+    let said = world.release_path(&mariadb_build(0).write(&world));
+    assert_ne!(said.code, 0);
+    let expected = "the user in COPIES_URL can reach more than copies: database app";
+    assert!(said.stdout.contains(expected), "{}", said.stdout);
 }

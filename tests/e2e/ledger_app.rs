@@ -1,4 +1,4 @@
-//! A small web program in Python that keeps rows in SQLite or PostgreSQL, and clients that count what was
+//! A small web program in Python that keeps rows in SQLite, PostgreSQL or MariaDB, and clients that count what was
 //! promised to them: every row that was acknowledged must be there.
 
 use std::fs;
@@ -117,6 +117,30 @@ def migrate(version, text):
     run("BEGIN", text, f"INSERT INTO schema_version VALUES ({version})", "COMMIT")
 "#;
 
+/// Rows in MariaDB.
+const MARIADB: &str = r#"
+import os, urllib.parse
+import pymysql
+URL = urllib.parse.urlsplit(os.environ["DATABASE_URL"])
+def run(*texts):
+    db = pymysql.connect(user=URL.username, host=URL.hostname, port=URL.port, autocommit=True,
+        database=URL.path[1:], password=urllib.parse.unquote(URL.password))
+    try:
+        with db.cursor() as cursor:
+            # A word of the language there.
+            for text in texts: cursor.execute(text.replace(" rows", " `rows`"))
+            return cursor.fetchall()
+    finally: db.close()
+def create():
+    run("CREATE TABLE IF NOT EXISTS rows (id BIGINT PRIMARY KEY AUTO_INCREMENT, note TEXT)",
+        "CREATE TABLE IF NOT EXISTS schema_version (version INT)")
+def add(): return run("INSERT INTO rows (note) VALUES ('x') RETURNING id")[0][0]
+def count(): return run("SELECT count(*) FROM rows")[0][0]
+def columns(): return {row[0] for row in run("SHOW COLUMNS FROM rows")}
+def version(): return run("SELECT coalesce(max(version), 0) FROM schema_version")[0][0]
+def migrate(version, text): run(text, f"INSERT INTO schema_version VALUES ({version})")
+"#;
+
 /// Python takes its time on a busy machine.
 pub fn world(more: &str) -> World {
     patient(more, "25s")
@@ -167,13 +191,14 @@ pub struct Build<'a> {
 pub enum Store {
     Sqlite,
     Postgres,
+    MariaDb,
 }
 
 impl Store {
     fn python(self) -> String {
         match self {
             Self::Sqlite => "/usr/bin/python3".to_owned(),
-            Self::Postgres => {
+            Self::Postgres | Self::MariaDb => {
                 concat!(env!("CARGO_MANIFEST_DIR"), "/target/test-venv/bin/python3").to_owned()
             }
         }
@@ -198,7 +223,11 @@ impl Build<'_> {
     pub fn write(&self, world: &World) -> PathBuf {
         let python = self.store.python();
         let dir = world.build_of(&[&python, "main.py", self.needs]);
-        let db = if self.store == Store::Sqlite { SQLITE } else { POSTGRES };
+        let db = match self.store {
+            Store::Sqlite => SQLITE,
+            Store::Postgres => POSTGRES,
+            Store::MariaDb => MARIADB,
+        };
         fs::write(dir.join("db.py"), db).unwrap();
         fs::write(dir.join("main.py"), PROGRAM).unwrap();
         fs::write(dir.join("migrate.py"), MIGRATE).unwrap();

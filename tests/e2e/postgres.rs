@@ -163,13 +163,13 @@ fn build(version: u32) -> Build<'static> {
 }
 
 /// Looks at the arguments of every process as long as it lives.
-struct Peeper {
+pub struct Peeper {
     stop: Arc<AtomicBool>,
     thread: Option<std::thread::JoinHandle<Vec<String>>>,
 }
 
 impl Peeper {
-    fn start() -> Self {
+    pub fn start() -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
@@ -189,7 +189,7 @@ impl Peeper {
         Self { stop, thread: Some(thread) }
     }
 
-    fn stop(mut self) -> Vec<String> {
+    pub fn stop(mut self) -> Vec<String> {
         self.stop.store(true, Ordering::Relaxed);
         // The one who sets the password is not Halley.
         let seen = self.thread.take().unwrap().join().unwrap();

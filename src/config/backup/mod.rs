@@ -3,9 +3,11 @@
 
 pub mod command;
 pub mod files;
+pub mod mariadb;
 mod path;
 pub mod postgres;
 pub mod sqlite;
+mod variable;
 
 use std::time::Duration;
 
@@ -24,6 +26,8 @@ kinds! {
         Sqlite(sqlite::Sqlite) = sqlite,
         /// A PostgreSQL database.
         Postgres(postgres::Postgres) = postgres,
+        /// A MariaDB or MySQL database.
+        MariaDb(mariadb::MariaDb) = mariadb,
         /// A tree of files.
         Files(files::Files) = files,
         /// Anything else.
@@ -97,7 +101,7 @@ mod tests {
         assert_eq!(backup.driver, sqlite);
         for (text, problem) in [
             ("path = \"a\"", "driver: is missing"),
-            ("driver = \"mysql\"", "is not one of sqlite, postgres, files, command"),
+            ("driver = \"mysql\"", "is not one of sqlite, postgres, mariadb, files, command"),
             ("driver = \"sqlite\"", "path: is missing"),
             ("driver = \"sqlite\"\npath = \"../a\"", "is not a path without .."),
             ("driver = \"files\"\npath = \"/\"", "must not be the root directory"),
@@ -107,6 +111,7 @@ mod tests {
                 "driver = \"postgres\"\nurl_env = \"postgres://u:p@h/d\"",
                 "the configuration is not secret",
             ),
+            ("driver = \"mariadb\"\nurl_env = \"URL\"", "rehearse_url_env: is missing"),
             ("driver = \"command\"\ntake = [\"./t\"]", "restore: is missing"),
             ("driver = \"files\"\npath = \".\"\nkeep = 0", "0 is not between"),
         ] {

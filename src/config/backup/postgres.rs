@@ -2,6 +2,7 @@
 
 use super::super::kinds::Kind;
 use super::super::raw::Section;
+use super::variable;
 
 pub(super) const KIND: Kind = Kind::new("postgres", &["url_env", "query"]);
 
@@ -16,19 +17,5 @@ pub struct Postgres {
 
 pub(super) fn read(section: &Section<'_>) -> Option<Postgres> {
     let query = section.text("query").map(|found| found.value);
-    Some(Postgres { url_env: variable(section)?, query })
-}
-
-fn variable(section: &Section<'_>) -> Option<String> {
-    if !section.has("url_env") {
-        let hint = "name the variable that holds the URL: \"DATABASE_URL\"";
-        section.problem_with_hint("url_env", "is missing", hint);
-    }
-    let name = section.text("url_env")?.value;
-    if name.contains("://") {
-        let hint = "write the name of a variable here, and the URL into env_file";
-        section.problem_with_hint("url_env", "is a URL, and the configuration is not secret", hint);
-        return None;
-    }
-    Some(name)
+    Some(Postgres { url_env: variable::read(section, "url_env", "DATABASE_URL")?, query })
 }

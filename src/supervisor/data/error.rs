@@ -105,6 +105,23 @@ pub(crate) enum DataError {
         /// Its processes.
         pids: String,
     },
+    /// Its value is not given: it is a secret.
+    #[error("{variable} is not mysql://USER:PASSWORD@HOST/DATABASE")]
+    BadMariaDbUrl {
+        /// Its name.
+        variable: String,
+    },
+    /// Programs that are tried on a copy get this user.
+    #[error(
+        "the user in {variable} can reach more than copies: {rights}; it must have rights on \
+         `halley\\_scratch\\_%` and no others"
+    )]
+    TooManyRights {
+        /// The variable with its URL.
+        variable: String,
+        /// What it should not have.
+        rights: String,
+    },
     /// The server lets the service's role make no copy.
     #[error("the role may not create databases: ALTER ROLE ... CREATEDB")]
     MayNotCopy,

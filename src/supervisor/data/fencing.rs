@@ -1,7 +1,7 @@
 //! What programs may connect to while they are tried out on a copy of the data: the copy, what every
 //! program needs to live, and what the configuration allows.
 //!
-//! PostgreSQL is reached through a relay ([`crate::supervisor::data::relay`]). A connection that is
+//! A database server is reached through a relay ([`crate::supervisor::data::relay`]). A connection that is
 //! refused must never fail a rehearsal by itself: the program decides what it does without; what it
 //! was refused is reported with the line that allows it.
 

@@ -19,6 +19,7 @@ pub(crate) use crate::supervisor::data::driver::Undone;
 use crate::supervisor::data::error::DataError;
 use crate::supervisor::data::isolation;
 use crate::supervisor::data::site::Site;
+use crate::supervisor::service::Service;
 use crate::text;
 
 const MARK: &str = "staged";
@@ -26,6 +27,11 @@ const MARK: &str = "staged";
 /// Whether an entry of scratch says that a backup is staged.
 pub(super) fn is_mark(path: &Path) -> bool {
     path.extension() == Some(OsStr::new(MARK))
+}
+
+/// The mark that a backup is staged: a directory, in which a driver may keep what it needs to undo.
+pub(super) fn mark(service: &Service, id: &str) -> PathBuf {
+    service.paths.scratch().join(format!("{id}.{MARK}"))
 }
 
 /// Whether the present is backed up before it is replaced.
@@ -148,7 +154,7 @@ impl Hand<'_> {
     }
 
     fn mark(&self, id: &str) -> PathBuf {
-        self.context.service.paths.scratch().join(format!("{id}.{MARK}"))
+        mark(self.context.service, id)
     }
 
     fn data_of(&self, id: &str) -> PathBuf {

@@ -2,6 +2,12 @@
 
 mod command;
 mod files;
+mod mariadb;
+mod mariadb_dump;
+mod mariadb_exchange;
+mod mariadb_guard;
+mod mariadb_url;
+mod percent;
 mod postgres;
 mod postgres_backends;
 mod postgres_exchange;
@@ -25,6 +31,7 @@ macro_rules! ask {
         match $configured {
             Configured::Sqlite($driver) => $asked,
             Configured::Postgres($driver) => $asked,
+            Configured::MariaDb($driver) => $asked,
             Configured::Files($driver) => $asked,
             Configured::Command($driver) => $asked,
         }

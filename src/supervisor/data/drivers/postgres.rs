@@ -201,7 +201,7 @@ fn env(context: &Context<'_>, settings: &Settings, url_env: &str, site: &Site) -
 }
 
 /// The database of a copy, by the name of the copy's directory.
-fn scratch_database(context: &Context<'_>, site: &Site) -> Option<String> {
+pub(super) fn scratch_database(context: &Context<'_>, site: &Site) -> Option<String> {
     let Site::Scratch { dir, .. } = site else { return None };
     let id = dir.file_name().unwrap_or_default().to_string_lossy();
     Some(scratch_name(context.service.name.as_str(), &id))

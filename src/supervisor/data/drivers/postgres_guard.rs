@@ -13,7 +13,9 @@ use crate::supervisor::data::driver::Done;
 use crate::supervisor::data::drivers::postgres::psql;
 use crate::supervisor::data::drivers::postgres_url::Url;
 use crate::supervisor::data::error::DataError;
-use crate::supervisor::data::relay::{Guard, Names, Relay, Server, Sight, Sighting};
+use crate::supervisor::data::relay::{
+    Guard, Names, Postgres, Protocol, Relay, Server, Sight, Sighting,
+};
 
 const PORT: u16 = 5432;
 /// Where servers have their sockets, and where libpq looks for them.
@@ -54,7 +56,8 @@ pub(super) async fn guard(
     let may_encrypt = mode.is_some_and(|mode| TLS_MODES.contains(&mode.as_str()));
     let names = Names { live: url.database.clone(), scratch: scratch.clone() };
     let sighting = sight(context, &url, scratch);
-    let relay = Relay::new(names, url_env, may_encrypt, sighting);
+    let postgres = Protocol::Postgres(Postgres { names, may_encrypt, sighting });
+    let relay = Relay::new(postgres, url_env);
     let mut guard = Guard { doors: Vec::new(), anywhere: Vec::new(), relay };
     let user = settings.user.as_deref().and_then(proc::user);
     fs::create_dir(dir, 0o700).map_err(DataError::at(dir))?;

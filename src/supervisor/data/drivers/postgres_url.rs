@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::supervisor::data::context::Context;
 use crate::supervisor::data::driver::Done;
+use crate::supervisor::data::drivers::percent::decoded;
 use crate::supervisor::data::error::DataError;
 
 /// The contents of a connection URL (libpq, 34.1.1.2).
@@ -97,21 +98,6 @@ pub(super) fn with_database(text: &str, database: &str) -> Option<String> {
     let (authority, _) = rest.split_once('/')?;
     let query = query.map_or(String::new(), |query| format!("?{query}"));
     Some(format!("{before}{authority}/{database}{query}"))
-}
-
-/// Percent-encoding undone (RFC 3986, 2.1).
-fn decoded(text: &str) -> Option<String> {
-    let mut bytes = Vec::new();
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let digits = [rest.next()?, rest.next()?];
-        bytes.push(u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?);
-    }
-    String::from_utf8(bytes).ok()
 }
 
 #[cfg(test)]
