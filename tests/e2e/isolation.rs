@@ -265,12 +265,14 @@ fn a_restore_by_command_that_writes_to_a_fixed_place_is_tried_on_the_copy() {
         world.configure(&config(world.address, &text));
         world.wake();
         fs::write(&live, "precious").unwrap();
-        world.release(&[]).expect(0);
         (world, live)
     };
     let (world, live) = with("sed s/precious/restored/ $HALLEY_BACKUP_DIR/dump > LIVE");
-    world.release(&[]).expect(0);
-    assert_eq!(fs::read_to_string(&live).unwrap(), "precious");
+    // The first release, which finds data there already, and the next.
+    for _ in 0..2 {
+        world.release(&[]).expect(0);
+        assert_eq!(fs::read_to_string(&live).unwrap(), "precious");
+    }
     // One that restores nothing is none.
     let (world, live) = with("true");
     let why = world.release(&[]).expect(15).result()["trouble"]["why"].to_string();
@@ -377,10 +379,10 @@ fn a_command_that_checks_a_rehearsed_program_sees_what_the_program_sees() {
         .replace("[service.web.health]", "rehearse = \"light\"\n[service.web.health]");
     world.configure(&text);
     world.wake();
+    world.release(&[]).expect(0);
     fs::create_dir_all(world.service_path("shared/app")).unwrap();
     fs::write(world.service_path("shared/app/a"), "a").unwrap();
     fs::write(&live, "old").unwrap();
-    world.release(&[]).expect(0);
     let build = world.build(&[]);
     let migrate = format!("[ -z \"$HALLEY_REHEARSAL\" ] || echo migrated > {}", live.display());
     append(&build, &format!("[migrate]\ncommand = {:?}\n", ["/bin/sh", "-c", &migrate]));
