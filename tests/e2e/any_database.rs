@@ -335,7 +335,7 @@ fn a_mariadb_database_is_migrated_on_a_copy_and_restored_with_all_that_is_no_tab
     let refused = server.sql("INSERT INTO app.parts VALUES (9, -1, '')").unwrap_err();
     assert!(refused.contains("foreign key"), "{refused}");
     get(world.address, "/add").unwrap();
-    assert_eq!(peeper.stop(), [""; 0]);
+    assert_eq!(peeper.stop(server.port), [""; 0]);
 }
 
 /// Lines of a dump that stay when the same data comes back.

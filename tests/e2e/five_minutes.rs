@@ -27,7 +27,7 @@ fn the_five_minutes_of_the_readme_go_as_they_are_written() {
     let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
     assert!(output.status.success(), "{stdout}\n{stderr}");
     let wanted = [
-        "ok, 1 services",
+        "ok, 1 service",
         "web: release 1 is live",
         "one",
         "web: release 2 is live",

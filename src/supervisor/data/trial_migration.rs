@@ -60,12 +60,12 @@ pub(crate) async fn backup(
     }
 }
 
-/// Whether a command that made no backup is explained by a `shared/` with nothing in it. Its data may
+/// Whether a command that made no backup, or an empty one, is explained by a `shared/` with nothing in it. Its data may
 /// be elsewhere, so that this is no reason to migrate.
 fn is_blank(service: &Service, candidate: &Candidate, why: &DataError) -> bool {
     let shared = Dir::open(&service.paths.shared()).and_then(|shared| shared.names());
     let settings = release::settings(&service.paths, candidate.release);
-    matches!(why, DataError::Command { .. })
+    matches!(why, DataError::Command { .. } | DataError::Empty { .. })
         && shared.is_ok_and(|names| names.is_empty())
         && settings.is_ok_and(|settings| settings.migrate.is_none())
 }
