@@ -421,3 +421,14 @@ fn a_refused_write_is_told_with_the_line_that_throws_it_away() {
     assert!(why.contains("written: old"), "{why}");
     assert_eq!(fs::read_dir(&logs).unwrap().count(), 1, "it was thrown away");
 }
+
+#[test]
+fn a_program_below_a_temporary_directory_is_found_in_a_rehearsal() {
+    let held = Held::new("root/web/shared/app.db", "");
+    let elsewhere = tempfile::tempdir().unwrap();
+    fs::copy("/bin/true", elsewhere.path().join("true")).unwrap();
+    let build = held.world.build(&[]);
+    let program = elsewhere.path().join("true").to_string_lossy().into_owned();
+    append(&build, &format!("[migrate]\ncommand = [{program:?}]\n"));
+    held.world.release_path(&build).expect(0);
+}

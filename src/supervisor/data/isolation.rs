@@ -5,6 +5,7 @@
 //! release's tree has one too, because programs write beside their code. What lies in no layer cannot
 //! be written to.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -60,7 +61,7 @@ pub(crate) fn programs(
     begin(context, dir)?;
     match means {
         Means::Mounts => {
-            let mut isolation = common(context, dir)?;
+            let mut isolation = common(context, dir, settings)?;
             let tree = context.service.paths.release(release);
             let upper = made(&work(dir).join(format!("tree-{release}")))?;
             context.give(&upper).map_err(DataError::at(&upper))?;
@@ -96,7 +97,7 @@ pub(crate) fn commands(context: &Context<'_>, site: &Site) -> Done<Confinement> 
         env.push(variable());
         return Ok(Confinement { env, writes, ..Confinement::default() });
     }
-    let mut isolation = common(context, dir)?;
+    let mut isolation = common(context, dir, &context.settings)?;
     isolation.layers.clear();
     let at = real(&context.service.paths.shared())?;
     isolation.replaced.push(Replaced { at, by: dir.clone() });
@@ -109,7 +110,7 @@ fn variable() -> (String, String) {
 }
 
 /// The layer over `shared/`, and directories for temporary files.
-fn common(context: &Context<'_>, dir: &Path) -> Done<Isolation> {
+fn common(context: &Context<'_>, dir: &Path, settings: &Settings) -> Done<Isolation> {
     let shared = real(&context.service.paths.shared())?;
     let mut isolation = Isolation {
         layers: vec![layer(&shared, dir, &made(&work(dir).join("shared-work"))?)],
@@ -118,15 +119,25 @@ fn common(context: &Context<'_>, dir: &Path) -> Done<Isolation> {
     };
     for (at, name) in TEMPORARY.into_iter().zip(["tmp", "var-tmp"]) {
         let Ok(at) = real(at.as_ref()) else { continue };
-        // Whoever keeps everything below such a directory still gets to it.
+        // Whoever keeps everything, or a program, below such a directory still gets to it.
         let root = real(context.service.shared.layout.root())?;
-        if let Ok(below) = root.strip_prefix(&at) {
-            let first = below.components().next().map(|first| at.join(first));
-            isolation.visible.extend(first);
-        }
+        let kept = programs_of(settings).map(Path::to_owned).chain([root]);
+        let below = kept.filter_map(|path| Some(path.strip_prefix(&at).ok()?.to_owned()));
+        let first = below.filter_map(|below| Some(at.join(below.components().next()?)));
+        let first: BTreeSet<PathBuf> = first.filter(|first| first.is_dir()).collect();
+        isolation.visible.extend(first);
         isolation.temporary.push(Replaced { at, by: temporary(dir, name)? });
     }
     Ok(isolation)
+}
+
+/// Paths of the programs that a release starts.
+fn programs_of(settings: &Settings) -> impl Iterator<Item = &Path> {
+    let migrate = settings.migrate.iter();
+    let migrate =
+        migrate.flat_map(|migrate| migrate.command.iter().chain(migrate.probe.iter().flatten()));
+    let words = settings.command.iter().chain(migrate).map(Path::new);
+    words.filter(|path| path.is_absolute())
 }
 
 /// A layer over a directory of the host; nothing over one that is not there.
