@@ -11,6 +11,7 @@ use crate::core::time::Tick;
 use crate::os::clock;
 use crate::supervisor::health::probe::{Probe, Transcript};
 use crate::supervisor::health::probe_all::{Round, probe_all};
+use crate::supervisor::processes::child_tag::Role;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::Crew;
 use crate::text;
@@ -75,6 +76,9 @@ pub(crate) async fn gate(
     }
 }
 
+/// How long the word of a process's end may take once its place is empty.
+const WORD_OF_AN_END: Duration = Duration::from_secs(5);
+
 /// One round over every instance, remembered; and whether a process has ended meanwhile.
 pub(crate) async fn look_at_all(
     service: &Rc<Service>,
@@ -86,11 +90,18 @@ pub(crate) async fn look_at_all(
         instance.ready.set(probe.is_good());
         transcript.push(crew.release, instance.index, probe);
     });
-    tokio::select! {
+    let probe = tokio::select! {
         biased;
-        probe = round => (probe, ends.has_changed().unwrap_or(true)),
-        _ = ends.changed() => (Probe::bad("its process has ended"), true),
-    }
+        probe = round => probe,
+        _ = ends.changed() => return (Probe::bad("its process has ended"), true),
+    };
+    // Between the end of a process and the word of it, what it left behind is ended.
+    let is_gone = crew.instances().iter().any(|instance| instance.seat(Role::Instance).is_empty());
+    let died = match ends.has_changed() {
+        Ok(false) if is_gone => died_within(WORD_OF_AN_END, ends).await,
+        changed => changed.unwrap_or(true),
+    };
+    (probe, died)
 }
 
 /// Waits so long, and returns whether a process has ended meanwhile.

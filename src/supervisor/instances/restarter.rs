@@ -47,8 +47,6 @@ pub(crate) fn follow(
             instance.ready.set(false);
         }
         note_end(&service, &crew, &instance, &run, ended);
-        // Told at once: who looks at the process must not see it gone before they hear of its end.
-        crew.n_ends.send_modify(|n| *n += 1);
         // Whatever it left behind, forked away or orphaned, goes with it.
         if let Err(error) =
             service.link().signal(run.child, libc::SIGKILL, Reach::Tree, Vec::new()).await
@@ -56,7 +54,7 @@ pub(crate) fn follow(
             tracing::warn!(service = %service.name, %error, "killing processes that a process left behind");
         }
         service.link().acknowledge(run.child).await;
-        crew.n_ends.send_modify(|_| ());
+        crew.n_ends.send_modify(|n| *n += 1);
         match role {
             Role::Forwarder => after_forwarder(&service, &crew, &instance).await,
             Role::Instance | Role::Probe | Role::Oneshot | Role::Passer => {
