@@ -89,6 +89,9 @@ pub(crate) fn unresumed(service: &Service, open: &Unresumed) -> Trouble {
 pub(crate) fn still(service: &Service) -> String {
     match (service.serving(), service.durable.last_good()) {
         (Some(serving), _) => format!("release {serving} is serving"),
+        (None, Some(good)) if service.durable.state().stopped => {
+            format!("nothing is serving: it is stopped, release {good} was the last")
+        }
         (None, Some(good)) => {
             format!("nothing is serving; release {good} is started again, connections wait")
         }
