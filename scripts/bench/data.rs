@@ -122,6 +122,7 @@ fn campaign(name: &str, n: u32, mut world: World, store: Store, is_whole: &dyn F
         client.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut client = client.spawn().expect("the client starts");
         if let Some(at) = at {
+            // The place of the kill is the case.
             std::thread::sleep(at);
             cut(&mut world, victim);
             if case == Case::Undo {
@@ -199,7 +200,7 @@ fn settled(world: &World) -> u64 {
             return serving;
         }
         assert!(begun.elapsed() < SETTLED, "never settled: {status}\n{}", world.run_log());
-        std::thread::sleep(Duration::from_millis(50));
+        std::thread::park_timeout(Duration::from_millis(50));
     }
 }
 
@@ -213,7 +214,7 @@ fn wait_for(is_true: impl Fn() -> bool) -> bool {
         if is_true() {
             return true;
         }
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::park_timeout(Duration::from_millis(20));
     }
     false
 }

@@ -12,7 +12,7 @@ use crate::databases;
 use crate::ledger_app::{
     self, BACKUP, Build, Store, Writers, database, get, is_swept, newest_backup,
 };
-use crate::postgres::{ENCODED, PASSWORD, Peeper};
+use crate::postgres::{ENCODED, PASSWORD, Peeper, certify};
 use crate::world::{Said, World, free_address, kill};
 
 /// What a phase of a release said.
@@ -21,10 +21,6 @@ fn detail(said: &Said, phase: &str) -> String {
     let mut of_phase =
         lines.filter(|line: &serde_json::Value| line["phase"] == phase && line["state"] != "start");
     of_phase.next_back().map_or_else(String::new, |line| line["detail"].to_string())
-}
-
-fn why(said: &Said) -> String {
-    said.result()["trouble"]["why"].as_str().unwrap_or_default().to_owned()
 }
 
 /// The lines of the reference for this driver, for the service `web`.
@@ -96,7 +92,7 @@ fn redis_is_backed_up_checked_and_restored_by_the_recipe() {
     assert_ne!(cut, lines);
     world.reload(&format!("{text}\n{cut}"));
     let said = world.release_path(&world.build_of(&words)).expect(15);
-    assert!(why(&said).contains("backup.check"), "{}", why(&said));
+    assert!(said.why().contains("backup.check"), "{}", said.why());
     assert_eq!(redis(&["DBSIZE"]), "50");
     assert!(is_swept(&world));
 }
@@ -145,7 +141,7 @@ fn restic_with_absolute_paths_restores_to_the_copy_in_a_rehearsal() {
                    echo \"found $(cat deep/down/file)\"; test -z \"$HALLEY_REHEARSAL\"']\n";
     fs::write(build.join("release.toml"), format!("{text}{migrate}")).unwrap();
     let said = world.release_path(&build).expect(16);
-    assert!(why(&said).contains("found two"), "{}", why(&said));
+    assert!(said.why().contains("found two"), "{}", said.why());
     assert!(files(&shared) == before, "{:?}\n{before:?}", files(&shared));
     assert!(is_swept(&world));
     // Back to what was saved, in the place itself.
@@ -173,12 +169,7 @@ impl MariaDb {
         fs::set_permissions(dir.path(), open).unwrap();
         let path = |name: &str| dir.path().join(name).display().to_string();
         let [key, cert] = [path("key"), path("cert")];
-        let made = Command::new("openssl")
-            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"])
-            .args(["-nodes", "-subj", "/CN=db", "-keyout", &key, "-out", &cert])
-            .output()
-            .unwrap();
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        certify(&key, &cert);
         let nobody = halley_sup::os::proc::user("nobody").unwrap();
         std::os::unix::fs::chown(&key, Some(nobody.uid), Some(nobody.gid)).unwrap();
         let data = format!("--datadir={}", path("data"));
@@ -318,7 +309,7 @@ fn a_mariadb_database_is_migrated_on_a_copy_and_restored_with_all_that_is_no_tab
     let before = server.dump();
     let failing = Build { quirks: &["fail"], ..mariadb_build(3) };
     let said = world.release_path(&failing.write(&world)).expect(16);
-    assert!(why(&said).contains("the migration said no"), "{}", why(&said));
+    assert!(said.why().contains("the migration said no"), "{}", said.why());
     assert_eq!(server.dump(), before);
     // Back, with everything.
     world.cli(&["backup", "web", "--json"]).expect(0);
@@ -450,7 +441,7 @@ fn no_way_from_a_rehearsal_leads_to_the_live_mariadb_database() {
             .enumerate()
             .map(|(n, (way, _))| format!("echo \"way {n}: $({way} 2>&1 | tail -n 1)\"\n"));
         let said = world.release_path(&scripted(&world, &tries.collect::<String>())).expect(16);
-        let why = why(&said);
+        let why = said.why();
         for (n, (way, expected)) in some.iter().enumerate() {
             let line = why.lines().find_map(|line| line.split_once(&format!("way {n}: ")));
             let (_, line) = line.unwrap_or_else(|| panic!("{way}: {why}"));

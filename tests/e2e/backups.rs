@@ -6,23 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::ledger_app::{
-    BACKUP, Build, Writers, database, entries, get, is_swept, newest_backup, patient, world,
+    BACKUP, Build, Writers, add, count, database, entries, get, is_swept, newest_backup, patient,
+    world,
 };
-use crate::world::{Said, World};
-
-fn add(world: &World, n: usize) {
-    for _ in 0..n {
-        get(world.address, "/add").unwrap();
-    }
-}
-
-fn count(world: &World) -> String {
-    get(world.address, "/count").unwrap()
-}
-
-fn why(said: &Said) -> String {
-    said.result()["why"].as_str().unwrap_or_default().to_owned()
-}
+use crate::world::World;
 
 #[test]
 fn a_restore_says_what_is_lost_holds_callers_and_keeps_the_present() {
@@ -46,7 +33,7 @@ fn a_restore_says_what_is_lost_holds_callers_and_keeps_the_present() {
     let lost = format!("rows: {newer} more now ({present}, {held} in the backup)");
     assert!(said.stdout.contains(&lost), "{lost}\n{}", said.stdout);
     let said = world.cli(&["restore", "web", "--json"]).expect(2);
-    assert!(why(&said).contains("it needs --yes; this would be lost: rows:"), "{}", why(&said));
+    assert!(said.why().contains("it needs --yes; this would be lost: rows:"), "{}", said.why());
     assert_eq!(fs::read(database(&world)).unwrap(), before);
     // Callers meanwhile.
     let stop = Arc::new(AtomicBool::new(false));
@@ -120,7 +107,7 @@ fn a_damaged_backup_restores_nothing() {
     fs::write(&copy, bytes).unwrap();
     let before = fs::read(database(&world)).unwrap();
     let said = world.cli(&["restore", "web", "--yes", "--json"]).expect(15);
-    assert!(why(&said).contains("is damaged"), "{}", why(&said));
+    assert!(said.why().contains("is damaged"), "{}", said.why());
     assert_eq!(fs::read(database(&world)).unwrap(), before);
     assert_eq!(world.cli(&["restore", "web", "--backup", "none", "--yes"]).code, 31);
 }
@@ -137,7 +124,7 @@ fn what_does_not_run_on_a_restored_state_gets_its_own_back() {
     add(&world, 3);
     let said = world.cli(&["restore", "web", "--backup", old.as_str().unwrap(), "--yes", "--json"]);
     let said = said.expect(20);
-    assert!(why(&said).contains("the previous data is back"), "{}", why(&said));
+    assert!(said.why().contains("the previous data is back"), "{}", said.why());
     world.wait("it runs", |world| world.status()["state"] == "running");
     assert_eq!(count(&world), "5");
     assert_eq!(world.status()["serving"], 2);

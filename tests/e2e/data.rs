@@ -8,15 +8,11 @@ use crate::ledger_app::{
 };
 use crate::world::World;
 
-fn why(said: &crate::world::Said) -> String {
-    said.result()["trouble"]["why"].as_str().unwrap_or_default().to_owned()
-}
-
 #[track_caller]
 fn refused(world: &World, build: &Build<'_>, exit: i32) -> String {
     let said = world.release_path(&build.write(world)).expect(exit);
     assert!(is_swept(world), "scratch is not empty");
-    why(&said)
+    said.why()
 }
 
 #[test]
@@ -100,7 +96,7 @@ fn a_backup_that_is_none_stops_the_release() {
         let before = fs::read(database(&world)).unwrap();
         let said = world.release_path(&Build { version: 1, ..Build::default() }.write(&world));
         let said = said.expect(exit);
-        assert!(why(&said).contains(expected), "{}", why(&said));
+        assert!(said.why().contains(expected), "{}", said.why());
         assert_eq!(fs::read(database(&world)).unwrap() == before, exit != 0);
         assert!(is_swept(&world));
     }
@@ -157,7 +153,7 @@ fn what_a_migration_leaves_behind_decides() {
         let deadline = if quirks == ["live:hang"] { "3s" } else { "60s" };
         let build = Build { version: 1, quirks, probed, deadline, schema: lax, ..Build::default() };
         let said = world.release_path(&build.write(&world)).expect(exit);
-        assert!(why(&said).contains(expected), "{exit}: {}", why(&said));
+        assert!(said.why().contains(expected), "{exit}: {}", said.why());
         let status = world.status();
         assert_eq!(status["serving"], 1);
         let next = Build::default().write(&world).to_string_lossy().into_owned();

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 
 use crate::ledger_app::{BACKUP, Build, Store, get, is_swept, world, world_of};
 use crate::postgres::{ENCODED, PASSWORD, Server};
-use crate::world::{Said, World, free_address, kill};
+use crate::world::{World, free_address, kill};
 
 fn postgres_world(server: &Server, query: &str, more: &str) -> World {
     let backup = |world: &World| {
@@ -34,10 +34,6 @@ fn migrating(world: &World, script: &str, files: &[(&str, String)]) -> PathBuf {
         fs::write(dir.join(name), text).unwrap();
     }
     dir
-}
-
-fn why(said: &Said) -> String {
-    said.result()["trouble"]["why"].as_str().unwrap_or_default().to_owned()
 }
 
 /// Writes through psql, tells where, and is no good in a rehearsal.
@@ -77,7 +73,7 @@ fn whatever_names_the_live_database_gets_the_copy() {
         let files =
             [("pg_service.conf", service.clone()), ("application.properties", jdbc.clone())];
         let said = world.release_path(&migrating(&world, &script, &files)).expect(16);
-        let why = why(&said);
+        let why = said.why();
         assert!(why.contains("wrote to halley_scratch_"), "{name}: {why}");
         assert_eq!(server.dump(), before, "{name}");
         assert!(is_swept(&world), "{name}");
@@ -96,7 +92,7 @@ fn another_database_is_refused_in_plain_words() {
         server.port
     );
     let said = world.release_path(&migrating(&world, &script, &[])).expect(16);
-    let why = why(&said);
+    let why = said.why();
     assert!(why.contains("this is a rehearsal on a copy of the data"), "{why}");
     assert!(why.contains("Take the URL of the copy from DATABASE_URL"), "{why}");
     assert!(why.contains("asked PostgreSQL for database \"postgres\""), "{why}");
@@ -122,7 +118,7 @@ fn a_program_that_migrates_at_its_start_migrates_the_copy() {
                  sys.exit(\"migrated \" + db.run(\"SELECT current_database()\")[0][0])\n";
     fs::write(dir.join("main.py"), main.replace("db.create()\n", start)).unwrap();
     let said = world.release_path(&dir).expect(15);
-    assert!(why(&said).contains("migrated halley_scratch_"), "{}", said.stdout);
+    assert!(said.why().contains("migrated halley_scratch_"), "{}", said.stdout);
     assert_eq!(server.dump(), before);
 }
 
@@ -146,11 +142,11 @@ fn the_live_database_by_tls_is_seen_and_refuses_the_release() {
     // By its URL it works on the copy, end to end encrypted.
     let good = migrating(&world, &format!("{WRITE} -d $DATABASE_URL\nexit 3\n"), &[]);
     let said = world.release_path(&good).expect(16);
-    assert!(why(&said).contains("wrote to halley_scratch_"), "{}", why(&said));
+    assert!(said.why().contains("wrote to halley_scratch_"), "{}", said.why());
     let url = format!("postgres://web:{ENCODED}@localhost:{}/app?sslmode=require", server.port);
     let bad = migrating(&world, &format!("{WRITE} -d '{url}' || true\n"), &[]);
     let said = world.release_path(&bad).expect(15);
-    let why = why(&said);
+    let why = said.why();
     assert!(why.contains("psql (pid "), "{why}");
     assert!(why.contains("opened database \"app\" over TLS instead of the copy"), "{why}");
     assert!(why.contains("it must take its URL from DATABASE_URL"), "{why}");
@@ -216,7 +212,7 @@ fn a_job_of_the_live_queue_is_not_taken_by_a_rehearsal() {
     world.release_path(&Build::default().write(&world)).expect(0);
     redis.ask("RPUSH jobs one two");
     let said = world.release_path(&worker(&world, redis.port)).expect(15);
-    let why = why(&said);
+    let why = said.why();
     let (port, line) = (redis.port, format!("rehearse_connect = [\"127.0.0.1:{}\"]", redis.port));
     assert!(why.contains("python3"), "{why}");
     assert!(why.contains(&format!("was kept from 127.0.0.1:{port}")), "{why}");

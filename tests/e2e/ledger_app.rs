@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -262,6 +263,31 @@ impl Build<'_> {
 
 pub fn database(world: &World) -> PathBuf {
     world.service_path("shared/app.db")
+}
+
+pub fn add(world: &World, n: usize) {
+    for _ in 0..n {
+        get(world.address, "/add").unwrap();
+    }
+}
+
+pub fn count(world: &World) -> String {
+    get(world.address, "/count").unwrap()
+}
+
+/// Begins a restore, kills the supervisor when it is told of a phase, and waits until it answers again.
+pub fn killed_in_restore(world: &World, backup: &str, phase: &str) {
+    let mut command = world.command(&["restore", "web", "--backup", backup, "--yes", "--json"]);
+    let mut client = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let wanted = format!("\"phase\":\"{phase}\"");
+    let lines = std::io::BufReader::new(client.stdout.take().unwrap());
+    let mut seen = std::io::BufRead::lines(lines).map_while(Result::ok);
+    assert!(seen.any(|line| line.contains(&wanted)), "{phase}\n{}", world.run_log());
+    world.kill_supervisor();
+    drop(client.kill());
+    drop(client.wait());
+    world.wait("it is over", |world| !world.service_path("restore.json").exists());
+    world.wait("it answers", |world| get(world.address, "/count").is_ok());
 }
 
 /// The backup that was taken last.

@@ -8,10 +8,6 @@ use std::process::Command;
 use crate::ledger_app::{BACKUP, Build, database, entries, get, is_swept, world};
 use crate::world::{Said, World};
 
-fn why(said: &Said) -> String {
-    said.result()["trouble"]["why"].as_str().unwrap_or_default().to_owned()
-}
-
 /// What is left of a phase in `--json`.
 #[track_caller]
 fn detail(said: &Said, phase: &str) -> String {
@@ -55,7 +51,7 @@ fn the_first_release_backs_up_and_rehearses_what_is_there_already() {
     let before = fs::read(database(&world)).unwrap();
     let fails = Build { version: 1, quirks: &["copy:fail"], ..Build::default() };
     let said = world.release_path(&fails.write(&world)).expect(16);
-    assert!(why(&said).contains("on a copy of the data"), "{}", why(&said));
+    assert!(said.why().contains("on a copy of the data"), "{}", said.why());
     assert_eq!(fs::read(database(&world)).unwrap(), before);
     // Nothing serves, and there is a backup to go back to all the same.
     let held = backups(&world)[0].clone();
@@ -105,7 +101,7 @@ fn an_empty_folder_is_a_backup_and_one_that_is_not_there_is_named() {
     let said = world.release_path(&Build::default().write(&world)).expect(0);
     assert!(detail(&said, "backup").contains("shared/uploads: there is no directory"));
     let said = world.release_path(&Build::default().write(&world)).expect(15);
-    assert!(why(&said).contains("shared/uploads: there is no directory"), "{}", why(&said));
+    assert!(said.why().contains("shared/uploads: there is no directory"), "{}", said.why());
     fs::create_dir(world.service_path("shared/uploads")).unwrap();
     let said = world.release_path(&Build::default().write(&world)).expect(0);
     assert!(detail(&said, "restore_rehearsal").contains("0 files"), "{}", said.stdout);
@@ -259,7 +255,7 @@ fn a_failed_migration_that_changed_rows_freezes_and_its_backup_outlives_retries(
         build
     };
     let said = world.release_path(&purges()).expect(16);
-    let told = why(&said);
+    let told = said.why();
     assert!(
         told.contains(
             "the schema is 0, as before; the data is not: rows: 2 fewer (9 before, 7 now)"
@@ -277,7 +273,7 @@ fn a_failed_migration_that_changed_rows_freezes_and_its_backup_outlives_retries(
     for n in 1..=3 {
         world.cli(&["thaw", "web"]).expect(0);
         let said = world.release_path(&purges()).expect(16);
-        assert!(why(&said).contains(&format!(
+        assert!(said.why().contains(&format!(
             "that of before the first failure is kept: halley-sup restore web --backup {id}"
         )));
         assert_eq!(get(world.address, "/count").unwrap(), (7 - 2 * n).to_string());
@@ -344,7 +340,7 @@ fn what_goes_on_for_too_long_is_ended_and_commits_nothing() {
         );
         migrates_by(&build, &script);
         let said = world.release_path(&build).expect(16);
-        let told = why(&said);
+        let told = said.why();
         assert!(told.starts_with(&format!("{where_}migrate")), "{told}");
         assert!(
             told.contains("sleep (pid ") && told.contains("in its background for longer than 3s"),
@@ -395,9 +391,14 @@ fn a_migration_that_outlives_halley_is_waited_for_or_ended() {
 }
 
 /// Ends once, when connections go to it.
-const DIES: &str = "import os, threading\nmark = os.path.join(os.environ['HALLEY_SHARED'], 'died')\n\
-     def die():\n    open(mark, 'w').close()\n    os._exit(3)\n\
-     if 'HALLEY_REHEARSAL' not in os.environ and not os.path.exists(mark): threading.Timer(2, die).start()\n";
+const DIES: &str = "import os, threading, time\nmark = os.path.join(os.environ['HALLEY_SHARED'], 'died')\n\
+     def die():\n\
+    \x20   current = os.path.join(os.environ['HALLEY_SHARED'], '..', 'current')\n\
+    \x20   while os.path.basename(os.readlink(current)) != os.environ['HALLEY_RELEASE']: time.sleep(0.01)\n\
+    \x20   open(mark, 'w').close()\n\
+    \x20   os._exit(3)\n\
+     if 'HALLEY_REHEARSAL' not in os.environ and not os.path.exists(mark):\n\
+    \x20   threading.Thread(target=die, daemon=True).start()\n";
 
 #[test]
 fn what_has_no_way_back_and_fails_is_held_and_kept_up() {
@@ -434,7 +435,7 @@ fn what_has_no_way_back_and_fails_is_held_and_kept_up() {
         let path = build.to_string_lossy().into_owned();
         let said =
             world.cli(&["release", "web", &path, "--json", "--no-way-back", "renamed"]).expect(22);
-        let told = why(&said);
+        let told = said.why();
         assert!(
             told.contains("exit 3") && told.contains("it is not rolled back by itself: "),
             "{told}"

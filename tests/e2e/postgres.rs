@@ -6,11 +6,23 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::ledger_app::{Build, Store, Writers, entries, get, is_swept, newest_backup, world_of};
+use crate::ledger_app::{
+    Build, Store, Writers, entries, get, is_swept, killed_in_restore, newest_backup, world_of,
+};
 use crate::world::{World, free_address, kill};
 
 pub const PASSWORD: &str = "s3cr@t";
 pub const ENCODED: &str = "s3cr%40t";
+
+/// A key, and a certificate that it signs itself.
+pub fn certify(key: &str, cert: &str) {
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"])
+        .args(["-nodes", "-subj", "/CN=db", "-keyout", key, "-out", cert])
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+}
 
 /// A server that ends with the test.
 pub struct Server {
@@ -31,12 +43,7 @@ impl Server {
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
         fs::set_permissions(dir.path(), open).unwrap();
         let [key, cert] = ["key", "cert"].map(|name| dir.path().join(name).display().to_string());
-        let made = Command::new("openssl")
-            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"])
-            .args(["-nodes", "-subj", "/CN=db", "-keyout", &key, "-out", &cert])
-            .output()
-            .unwrap();
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        certify(&key, &cert);
         let user = halley_sup::os::proc::user("postgres").unwrap();
         std::os::unix::fs::chown(&key, Some(user.uid), Some(user.gid)).unwrap();
         let secret = std::os::unix::fs::PermissionsExt::from_mode(0o600);
@@ -378,21 +385,7 @@ fn a_supervisor_that_is_killed_in_any_step_loses_no_database() {
     get(world.address, "/add").unwrap();
     for phase in ["restore_rehearsal", "prepare", "stop_old", "backup", "restore"] {
         let before = server.oid("app");
-        let mut command = world.command(&["restore", "web", "--backup", &old, "--yes", "--json"]);
-        let mut client = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        let wanted = format!("\"phase\":\"{phase}\"");
-        let lines = std::io::BufReader::new(client.stdout.take().unwrap());
-        let seen = std::io::BufRead::lines(lines).map_while(Result::ok);
-        assert!(
-            seen.into_iter().any(|line| line.contains(&wanted)),
-            "{phase}\n{}",
-            world.run_log()
-        );
-        world.kill_supervisor();
-        drop(client.kill());
-        drop(client.wait());
-        world.wait("it is over", |world| !world.service_path("restore.json").exists());
-        world.wait("it answers", |world| get(world.address, "/count").is_ok());
+        killed_in_restore(&world, &old, phase);
         assert_eq!(get(world.address, "/count").unwrap(), "2", "{phase}");
         assert_eq!(server.oid("app"), before, "{phase}");
         world.wait("scratch is swept", is_swept);

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use halley_sup::demo::load::Shape;
 
-use crate::world::{BINARY, Said, World, config, kill};
+use crate::world::{BINARY, World, config, kill};
 
 /// A build whose program is a file of its own, which can rot.
 fn own_program(world: &World, line: &str) -> PathBuf {
@@ -23,12 +23,6 @@ fn meddle(world: &World, release: u64, with: impl FnOnce(&Path)) {
     let tree = world.service_path(&format!("releases/{release}"));
     fs::set_permissions(&tree, fs::Permissions::from_mode(0o755)).unwrap();
     with(&tree.join("run"));
-}
-
-fn why(said: &Said) -> String {
-    let result = said.result();
-    let trouble = if result["trouble"].is_null() { &result } else { &result["trouble"] };
-    trouble["why"].as_str().unwrap_or_default().to_owned()
 }
 
 #[test]
@@ -54,7 +48,7 @@ fn one_that_could_not_be_gone_back_to_is_not_left() {
     let load = world.load(Shape::Short);
     meddle(&world, 1, |run| fs::write(run, "#!/bin/sh\nexit 0\n").unwrap());
     let said = world.release(&[]).expect(14);
-    assert!(why(&said).contains("its tree differs from its hashes: run"), "{}", why(&said));
+    assert!(said.why().contains("its tree differs from its hashes: run"), "{}", said.why());
     let status = world.status();
     assert_eq!((&status["serving"], &status["last_good"]), (&1.into(), &1.into()));
     let ledger = load.stop();
@@ -67,8 +61,8 @@ fn one_that_could_not_be_gone_back_to_is_not_left() {
     let once = once.replace("= 3", "= 1");
     world_two.release_path(&own_program(&world_two, &once)).expect(0);
     let said = world_two.release(&[]).expect(14);
-    assert!(why(&said).contains("release 1: process"), "{}", why(&said));
-    assert!(why(&said).contains("exit 7"), "{}", why(&said));
+    assert!(said.why().contains("release 1: process"), "{}", said.why());
+    assert!(said.why().contains("exit 7"), "{}", said.why());
     let report = world_two.service_path("ops/0000002/report.md");
     let report = fs::read_to_string(report).unwrap();
     assert!(report.contains("rehearse_old") && report.contains("exit 7"), "{report}");
@@ -92,7 +86,7 @@ fn light_compares_and_off_does_not() {
         world.release_path(&own_program(&world, "")).expect(0);
         meddle(&world, 2, |run| fs::remove_file(run).unwrap());
         let said = world.release(&[]).expect(exit);
-        assert_eq!(why(&said).contains("its tree differs from its hashes"), exit == 14);
+        assert_eq!(said.why().contains("its tree differs from its hashes"), exit == 14);
     }
 }
 
@@ -107,7 +101,7 @@ fn a_drill_tells_whether_a_rollback_would_work() {
     let text = fs::read_to_string(world.service_path("releases/1/run")).unwrap();
     meddle(&world, 1, |run| fs::write(run, "#!/bin/sh\nexit 0\n").unwrap());
     let said = world.cli(&["drill", "web", "--json"]).expect(14);
-    assert!(why(&said).contains("its tree differs from its hashes"), "{}", why(&said));
+    assert!(said.why().contains("its tree differs from its hashes"), "{}", said.why());
     let rollback = world.status()["rollback"].clone();
     assert_eq!(rollback["ready"], false, "{rollback}");
     let shown = world.cli(&["status"]).stdout;
@@ -167,7 +161,7 @@ fn what_is_frozen_gets_no_release_and_every_rollback() {
     assert_eq!(world.cli(&["thaw", "web"]).code, 0, "nothing to do");
     world.cli(&["freeze", "web", "--why", "holidays"]).expect(0);
     let said = world.release(&[]).expect(9);
-    assert!(why(&said).contains("by tester: holidays"), "{}", why(&said));
+    assert!(said.why().contains("by tester: holidays"), "{}", said.why());
     assert!(world.cli(&["status"]).stdout.contains("frozen since"));
     world.kill_supervisor();
     world.release(&[]).expect(9);
@@ -185,7 +179,7 @@ fn one_frozen_artifact_can_be_thawed() {
     world.release(&[]).expect(0);
     // The rollback ends it early; a shorter bake may end on a busy machine before it has seen enough.
     let text = fs::read_to_string(world.path("halley.toml")).unwrap();
-    world.configure(&text.replace("for = \"200ms\"", "for = \"2s\""));
+    world.reload(&text.replace("for = \"200ms\"", "for = \"2s\""));
     let bad = world.build(&["bad-after-times=6"]).to_string_lossy().into_owned();
     world.cli(&["release", "web", &bad]).expect(21);
     world.cli(&["release", "web", &bad]).expect(9);

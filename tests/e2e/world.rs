@@ -43,6 +43,13 @@ impl Said {
         serde_json::from_str(last).unwrap_or(Value::Null)
     }
 
+    /// Why what was asked for was not done.
+    pub fn why(&self) -> String {
+        let result = self.result();
+        let trouble = if result["trouble"].is_null() { &result } else { &result["trouble"] };
+        trouble["why"].as_str().unwrap_or_default().to_owned()
+    }
+
     #[track_caller]
     pub fn expect(self, code: i32) -> Self {
         assert_eq!(self.code, code, "\n{}\n{}", self.stdout, self.stderr);
