@@ -7,23 +7,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::ledger_app::{
-    BACKUP, Build, Writers, database, entries, get, is_swept, newest_backup, patient, world,
+    BACKUP, Build, Writers, add, count, database, entries, get, is_swept, killed_in_restore,
+    newest_backup, patient, world,
 };
-use crate::world::{Said, World};
-
-fn add(world: &World, n: usize) {
-    for _ in 0..n {
-        get(world.address, "/add").unwrap();
-    }
-}
-
-fn count(world: &World) -> String {
-    get(world.address, "/count").unwrap()
-}
-
-fn why(said: &Said) -> String {
-    said.result()["why"].as_str().unwrap_or_default().to_owned()
-}
+use crate::world::World;
 
 fn inode(path: &Path) -> u64 {
     path.metadata().unwrap().ino()
@@ -71,7 +58,7 @@ fn the_very_file_comes_back_also_when_it_was_not_saved() {
     let (world, old) = world_that_cannot_go_back();
     let before = inode(&database(&world));
     let said = world.cli(&["restore", "web", "--backup", &old, "--yes", "--json"]).expect(20);
-    assert!(why(&said).contains("the previous data is back"), "{}", why(&said));
+    assert!(said.why().contains("the previous data is back"), "{}", said.why());
     world.wait("it answers", |world| get(world.address, "/count").is_ok());
     assert_eq!((inode(&database(&world)), count(&world)), (before, "3".to_owned()));
     // It cannot be backed up: there is no room for that, and no backup of it.
@@ -87,7 +74,7 @@ fn the_very_file_comes_back_also_when_it_was_not_saved() {
     assert_eq!(said.code, 15, "{}", said.stdout);
     assert_eq!(entries(&backups), n_before);
     let said = world.cli(&words).expect(20);
-    assert!(why(&said).contains("the previous data is back"), "{}", why(&said));
+    assert!(said.why().contains("the previous data is back"), "{}", said.why());
     world.wait("it answers", |world| get(world.address, "/count").is_ok());
     assert_eq!((inode(&database(&world)), count(&world)), (before, "3".to_owned()));
     assert!(is_swept(&world));
@@ -107,21 +94,7 @@ fn a_supervisor_that_is_killed_in_any_step_loses_nothing() {
     {
         let expected = count(&world);
         let before = inode(&database(&world));
-        let mut command = world.command(&["restore", "web", "--backup", &old, "--yes", "--json"]);
-        let mut client = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        let wanted = format!("\"phase\":\"{phase}\"");
-        let lines = std::io::BufReader::new(client.stdout.take().unwrap());
-        let seen = std::io::BufRead::lines(lines).map_while(Result::ok);
-        assert!(
-            seen.into_iter().any(|line| line.contains(&wanted)),
-            "{phase}\n{}",
-            world.run_log()
-        );
-        world.kill_supervisor();
-        drop(client.kill());
-        drop(client.wait());
-        world.wait("it is over", |world| !world.service_path("restore.json").exists());
-        world.wait("it answers", |world| get(world.address, "/count").is_ok());
+        killed_in_restore(&world, &old, phase);
         if phase == "gate" {
             // It was proven before the kill.
             assert_eq!(count(&world), "1");
@@ -165,6 +138,51 @@ fn who_asked_for_a_restore_that_is_cut_off_is_told_the_truth() {
     assert!(alarm.contains("was cut off"), "{status}");
     world.cli(&["restore", "web", "--yes"]).expect(0);
     assert!(world.status()["alarm"].is_null());
+}
+
+#[test]
+fn a_restore_by_command_leaves_nobody_behind() {
+    let take = "cp $HALLEY_SHARED/app.db $HALLEY_BACKUP_DIR/dump";
+    // It gives up, and what it began would replace live data later.
+    let restore = "[ -n \"$HALLEY_REHEARSAL\" ] || [ -e $HALLEY_SHARED/../behind ] || { setsid sleep 1000 & \
+                   echo $! > $HALLEY_SHARED/../behind; exit 3; }; \
+                   cp $HALLEY_BACKUP_DIR/dump $HALLEY_SHARED/app.db";
+    let world = world(&format!(
+        "[service.web.backup]\ndriver = \"command\"\ntake = [\"/bin/sh\", \"-c\", {take:?}]\n\
+         restore = [\"/bin/sh\", \"-c\", {restore:?}]"
+    ));
+    world.release_path(&Build::default().write(&world)).expect(0);
+    add(&world, 1);
+    world.cli(&["backup", "web"]).expect(0);
+    let said = world.cli(&["restore", "web", "--yes", "--json"]);
+    let why = said.expect(15).why();
+    assert!(why.contains("backup.restore: exit 3"), "{why}");
+    assert_eq!(count(&world), "1");
+    let behind = fs::read_to_string(world.service_path("behind")).unwrap();
+    assert!(!Path::new("/proc").join(behind.trim()).exists(), "process {behind} goes on");
+}
+
+#[test]
+fn a_client_hears_of_a_restore_that_can_neither_go_on_nor_back() {
+    let take = "cp $HALLEY_SHARED/app.db $HALLEY_BACKUP_DIR/dump";
+    let restore = "[ -z \"$HALLEY_REHEARSAL\" ] && [ -e $HALLEY_SHARED/../broken ] && exit 3; \
+                   cp $HALLEY_BACKUP_DIR/dump $HALLEY_SHARED/app.db";
+    let backup = format!(
+        "[service.web.backup]\ndriver = \"command\"\ntake = [\"/bin/sh\", \"-c\", {take:?}]\n\
+         restore = [\"/bin/sh\", \"-c\", {restore:?}]"
+    );
+    let world = patient(&backup, "3s");
+    world.release_path(&Build::default().write(&world)).expect(0);
+    add(&world, 1);
+    world.cli(&["backup", "web"]).expect(0);
+    fs::write(world.service_path("broken"), "").unwrap();
+    let why = world.cli(&["restore", "web", "--yes", "--json"]).expect(15).why();
+    assert!(why.contains("undoing a restore"), "{why}");
+    // Held, until its command works.
+    assert!(world.service_path("restore.json").exists());
+    fs::remove_file(world.service_path("broken")).unwrap();
+    world.wait("it answers", |world| get(world.address, "/count").is_ok());
+    assert_eq!(count(&world), "1");
 }
 
 /// Its restore of live data waits as long as there is a file `hold`.
@@ -216,8 +234,8 @@ fn what_is_lost_is_what_was_announced() {
     let writers = Writers::start(world.address);
     world.wait("rows come in", |_| writers.n_acked() > 5);
     let said = world.cli(&["restore", "web", "--backup", &old, "--yes", "--json"]).expect(10);
-    assert!(why(&said).contains("more would be lost than was announced: rows:"), "{}", why(&said));
-    assert!(why(&said).contains("the data is as it was"), "{}", why(&said));
+    assert!(said.why().contains("more would be lost than was announced: rows:"), "{}", said.why());
+    assert!(said.why().contains("the data is as it was"), "{}", said.why());
     let next = said.result()["next"][0].to_string();
     assert!(next.contains("--any-loss"), "{next}");
     let (n_acked, errors) = writers.stop();
@@ -312,7 +330,7 @@ fn a_full_disk_stops_nothing() {
     let left = halley_sup::os::fs::free(&shared).unwrap().bytes;
     fs::write(shared.join("full"), vec![0; usize::try_from(left).unwrap() - 4096]).unwrap();
     let said = world.cli(&["restore", "web", "--yes", "--json"]).expect(13);
-    assert!(why(&said).contains("needs"), "{}", why(&said));
+    assert!(said.why().contains("needs"), "{}", said.why());
     assert_eq!(world.live_pid(), pid, "it was not stopped");
     fs::remove_file(shared.join("full")).unwrap();
     world.cli(&["restore", "web", "--yes", "--json"]).expect(0);
@@ -331,7 +349,7 @@ fn a_mount_point_is_not_renamed_and_nothing_is_stopped() {
     fs::write(uploads.join("a"), "two").unwrap();
     let pid = world.live_pid();
     let said = world.cli(&["restore", "web", "--yes", "--json"]).expect(15);
-    assert!(why(&said).contains("something is mounted there"), "{}", why(&said));
+    assert!(said.why().contains("something is mounted there"), "{}", said.why());
     assert_eq!(world.live_pid(), pid, "it was not stopped");
     assert_eq!(fs::read_to_string(uploads.join("a")).unwrap(), "two");
 }

@@ -59,7 +59,8 @@ impl Context<'_> {
             release: self.release,
             settings: self.settings.clone(),
             limit: self.limit,
-            background: Background::GoesOn,
+            // What goes on behind a tool that was given up could replace live data later.
+            background: Background::Killed,
             input: input.map(String::into_bytes),
             log: Some(self.log.clone()),
         };

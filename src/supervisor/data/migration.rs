@@ -313,7 +313,7 @@ pub(crate) async fn version(
         release,
         settings: settings.clone(),
         limit: migrate.deadline,
-        background: Background::GoesOn,
+        background: Background::Killed,
         input: None,
         log: None,
     };

@@ -217,7 +217,7 @@ impl Replacing<'_> {
         let replaced = self.replace().await;
         drop(turn);
         let Err(refused) = replaced else { return Ok(()) };
-        start_last_good::bring_up(service).await;
+        start_last_good::bring_up_within_deadline(service).await;
         Err(self.trouble(refused))
     }
 

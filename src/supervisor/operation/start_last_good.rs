@@ -30,7 +30,7 @@ const STARTS: Pauses = Pauses::doubling(200, 30_000);
 const FLIPS: Pauses = Pauses::doubling(500, 30_000);
 
 /// Starts the last good release of a service that has nothing running, and tries again until it
-/// runs: connections wait in the queues meanwhile. Returns when it answers or its deadline is over.
+/// runs: connections wait in the queues meanwhile. Returns when it answers.
 pub(crate) async fn bring_up(service: &Rc<Service>) {
     let mut backoff = STARTS.begin();
     loop {
@@ -50,6 +50,15 @@ pub(crate) async fn bring_up(service: &Rc<Service>) {
         }
         tokio::time::sleep(backoff.pause()).await;
     }
+}
+
+/// The same, for somebody who waits for an answer: returns also when the deadline of the release's gate
+/// is over, and the tries go on.
+pub(crate) async fn bring_up_within_deadline(service: &Rc<Service>) {
+    let limit = deadline(service);
+    let service = Rc::clone(service);
+    let trying = tokio::task::spawn_local(async move { bring_up(&service).await });
+    drop(tokio::time::timeout(limit, trying).await);
 }
 
 /// How long those after it wait for a service that is brought up.
