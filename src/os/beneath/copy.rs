@@ -15,8 +15,11 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, OFlags, Timespec, Timestamps, futimens, utimensat};
 
+use super::content;
+use super::dir::Dir;
+use super::held::{Pinned, own, set_mode};
+use super::names::{has_changed, open_beneath};
 use super::walk::check_depth;
-use super::{Dir, Pinned, content, has_changed, open_beneath, own, set_mode};
 
 /// What a copy of a tree has come to.
 #[derive(Debug, Default, PartialEq, Eq)]

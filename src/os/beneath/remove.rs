@@ -13,7 +13,9 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::{Dir, give, open_beneath, set_mode, unguessable};
+use super::dir::Dir;
+use super::held::{give, set_mode};
+use super::names::{open_beneath, unguessable};
 
 /// Rounds over a top whose owner goes on putting directories into what is not yet taken.
 const N_ROUNDS_MAX: usize = 100_000;

@@ -1,13 +1,19 @@
 //! What an unprivileged user tries: planted beforehand, or exchanged in a loop while root works.
 
-use std::fs;
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::ffi::OsStr;
+use std::fs::{self, File, Permissions};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Gid, Pid, Uid, fork, setgid, setgroups, setuid};
+use rustix::fs::OFlags;
 
+use super::names::has_changed;
 use super::*;
 
 /// A user that owns nothing on this machine.

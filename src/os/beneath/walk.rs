@@ -5,7 +5,11 @@ use std::fs::Metadata;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{DEPTH_MAX, Dir, has_changed};
+use super::dir::Dir;
+use super::names::has_changed;
+
+/// Deeper trees are refused: each level holds a descriptor.
+pub(super) const DEPTH_MAX: usize = 128;
 
 /// What is met on a walk.
 #[derive(Debug)]

@@ -4,18 +4,83 @@
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, Stat, fstat, open, openat, readlinkat};
 use rustix::process::geteuid;
 
-use super::Dir;
+use super::dir::Dir;
+use super::held::{give, through};
 
 /// As many as the kernel follows (`path_resolution(7)`).
 const N_LINKS_MAX: usize = 40;
 const HELD: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+impl Dir {
+    /// The directory at a path. Links are followed that none but root could have put there; one of
+    /// another user's leads into directories of that user, or nowhere.
+    ///
+    /// # Errors
+    /// The system's; `PermissionDenied` for a link that leads elsewhere.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        to_directory(path)
+    }
+
+    /// The directory that really holds the file at a path, and the file's name in it. The file may
+    /// be missing. Links are followed as in [`Dir::open`], the last one too.
+    ///
+    /// # Errors
+    /// As [`Dir::open`].
+    pub fn holder(path: &Path) -> io::Result<(Self, OsString)> {
+        to_holder(path)
+    }
+
+    /// The directory at a path; what is missing of it is made.
+    ///
+    /// # Errors
+    /// As [`Dir::open`].
+    pub fn have(path: &Path, mode: u32) -> io::Result<Self> {
+        match (Self::open(path), path.parent(), path.file_name()) {
+            (Err(error), Some(parent), Some(name)) if error.kind() == io::ErrorKind::NotFound => {
+                Self::have(parent, mode)?.have_dir(name, mode)
+            }
+            (opened, ..) => opened,
+        }
+    }
+
+    /// The directory of a path, with the path's last name: what is there is not looked at.
+    ///
+    /// # Errors
+    /// As [`Dir::open`].
+    pub fn parent(path: &Path) -> io::Result<(Self, OsString)> {
+        let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        Ok((Self::open(parent.unwrap_or(Path::new(".")))?, name.to_owned()))
+    }
+}
+
+/// Gives what has a path to a user and group, a link itself if it is one; see [`give`].
+///
+/// # Errors
+/// As [`Dir::open`].
+pub fn give_to(path: &Path, uid: u32, gid: u32) -> io::Result<()> {
+    let (dir, name) = Dir::parent(path)?;
+    give(&dir.pin(&name)?.0, (Some(uid), Some(gid)))
+}
+
+/// A path as it is without links, followed as in [`Dir::holder`]. The last name may be missing.
+///
+/// # Errors
+/// As [`Dir::open`].
+pub fn real(path: &Path) -> io::Result<PathBuf> {
+    if !matches!(path.components().next_back(), Some(Component::Normal(_))) {
+        return std::fs::read_link(through(Dir::open(path)?.as_fd()));
+    }
+    let (dir, name) = Dir::holder(path)?;
+    Ok(std::fs::read_link(through(dir.as_fd()))?.join(name))
+}
 
 struct Way {
     at: OwnedFd,
@@ -25,7 +90,7 @@ struct Way {
     chosen_by: Option<u32>,
 }
 
-pub(super) fn to_directory(path: &Path) -> io::Result<Dir> {
+fn to_directory(path: &Path) -> io::Result<Dir> {
     let mut way = Way::begin(path)?;
     while let Some(name) = way.left.pop_front() {
         way.step(&name)?;
@@ -33,7 +98,7 @@ pub(super) fn to_directory(path: &Path) -> io::Result<Dir> {
     way.arrived()
 }
 
-pub(super) fn to_holder(path: &Path) -> io::Result<(Dir, OsString)> {
+fn to_holder(path: &Path) -> io::Result<(Dir, OsString)> {
     let mut way = Way::begin(path)?;
     while let Some(name) = way.left.pop_front() {
         if !way.left.is_empty() {

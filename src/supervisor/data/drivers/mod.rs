@@ -12,6 +12,7 @@ mod postgres;
 mod postgres_backends;
 mod postgres_exchange;
 mod postgres_guard;
+mod postgres_tools;
 mod postgres_url;
 mod sql_answer;
 mod sqlite;

@@ -10,6 +10,7 @@ use crate::keeper::protocol::To;
 use crate::supervisor::data::context::{Context, Env};
 use crate::supervisor::data::driver::{Counts, Done, Driver, Undone};
 use crate::supervisor::data::drivers::postgres_exchange::{Exchange, NAME_BYTES_MAX};
+use crate::supervisor::data::drivers::postgres_tools::{discard, psql};
 use crate::supervisor::data::drivers::postgres_url::{Url, with_database};
 use crate::supervisor::data::drivers::sql_answer::{answered, count};
 use crate::supervisor::data::drivers::{postgres_backends, postgres_guard};
@@ -164,24 +165,6 @@ async fn fill(context: &Context<'_>, url: &Url, from: &Path, database: &str) -> 
     let to = format!("--dbname={database}");
     let words = ["pg_restore", "--exit-on-error", "--no-owner", &to, dump.as_ref()];
     context.run("pg_restore", &words, url.env(database), None).await.map(drop)
-}
-
-pub(super) async fn psql(
-    context: &Context<'_>,
-    url: &Url,
-    database: &str,
-    name: &str,
-    script: &str,
-) -> Done<String> {
-    let words = ["psql", "-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1"];
-    let ended = context.run(name, &words, url.env(database), Some(script.to_owned())).await?;
-    Ok(ended.output)
-}
-
-/// Removes the database of a copy; also when it is not there.
-pub(super) async fn discard(context: &Context<'_>, url: &Url, database: &str) -> Done {
-    let words = ["dropdb", "--if-exists", "--force", database];
-    context.run("dropdb", &words, url.env(url.maintenance()), None).await.map(drop)
 }
 
 /// Variables that name the live database, with the copy in its place.

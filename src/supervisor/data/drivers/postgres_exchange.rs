@@ -4,7 +4,7 @@
 
 use crate::supervisor::data::context::Context;
 use crate::supervisor::data::driver::{Done, Undone};
-use crate::supervisor::data::drivers::postgres::{discard, psql};
+use crate::supervisor::data::drivers::postgres_tools::{discard, psql};
 use crate::supervisor::data::drivers::postgres_url::Url;
 use crate::supervisor::data::error::DataError;
 

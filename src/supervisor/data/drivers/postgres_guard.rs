@@ -10,7 +10,7 @@ use crate::keeper::protocol::{Door, To};
 use crate::os::{addresses, fs, local, proc};
 use crate::supervisor::data::context::Context;
 use crate::supervisor::data::driver::Done;
-use crate::supervisor::data::drivers::postgres::psql;
+use crate::supervisor::data::drivers::postgres_tools::psql;
 use crate::supervisor::data::drivers::postgres_url::Url;
 use crate::supervisor::data::error::DataError;
 use crate::supervisor::data::relay::{
