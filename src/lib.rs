@@ -77,8 +77,8 @@
 //!                                        instances/retire                 the old release: warm, drained, stopped
 //! ```
 //!
-//! After a crash [`supervisor::operation::resume`] reads the journal and the keeper's list, and
-//! [`core::operation::recover`] says where the operation goes on.
+//! After a crash [`supervisor::operation::take_over`] reads the journal and the keeper's list,
+//! [`core::operation::recover`] says where the operation goes on, and `operation/resume` lets it.
 //!
 //! ## Where to find
 //!

@@ -98,7 +98,7 @@ async fn take_over(stack: &Rc<Stack>, config: config::model::Service, inventory:
     let taken = match Service::load(Rc::clone(&stack.shared), config) {
         Ok(service) => {
             stack.mark(&service);
-            match operation::resume::take_over(&service, inventory).await {
+            match operation::take_over::take_over(&service, inventory).await {
                 Ok(()) => Ok(service),
                 Err(error) => Err(error.to_string()),
             }

@@ -20,8 +20,7 @@ use crate::core::operation::point::Point;
 use crate::core::time::Tick;
 use crate::store::release::{self, ReleaseError};
 use crate::supervisor::operation::assignment::Assignment;
-use crate::supervisor::operation::phases;
-use crate::supervisor::operation::phases::hold;
+use crate::supervisor::operation::phases::{candidate, in_turn};
 use crate::supervisor::service::Service;
 use crate::supervisor::service::phase_result::PhaseResult;
 use crate::supervisor::tasks::hook_error::HookError;
@@ -48,7 +47,7 @@ pub(crate) async fn at(
     let Assignment { release, generation, .. } = *assignment;
     let is_whole = || service.fleet.get(generation).is_some_and(|crew| crew.is_whole());
     let result = match (ended, point) {
-        (Ok(()), Point::BeforeFlip) if !is_whole() => phases::died(service, generation, release),
+        (Ok(()), Point::BeforeFlip) if !is_whole() => candidate::died(service, generation, release),
         (Ok(()), _) => PhaseResult::ok(""),
         // What their failure means is in the warnings of the end.
         (Err(error), Point::AfterFlip | Point::AfterCommit | Point::AfterRollback) => {
@@ -89,7 +88,7 @@ async fn run(
             call.run_each(service).await
         }
         Point::BeforeMigrate | Point::BeforeStart | Point::BeforeFlip | Point::BeforeStop => {
-            let limit = |deadline| hold::gate_limit(assignment, parked, deadline);
+            let limit = |deadline| in_turn::gate_limit(assignment, parked, deadline);
             call.run_all(service, limit).await
         }
     };
@@ -161,7 +160,7 @@ pub(crate) async fn beside_bake(
         tokio::select! {
             biased;
             _ = deaths.changed() => {
-                return phases::died(service, assignment.generation, assignment.release);
+                return candidate::died(service, assignment.generation, assignment.release);
             }
             said = &mut hooks => ended = Some(said),
         }

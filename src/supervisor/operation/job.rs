@@ -18,7 +18,8 @@ use crate::supervisor::operation::findings::Findings;
 use crate::supervisor::operation::hooks;
 use crate::supervisor::operation::intake::Intake;
 use crate::supervisor::operation::phases::{
-    self, hold, preflight, receive, rollback, rollout_step,
+    backup, bake, candidate, commit, flip, hold, in_turn, preflight, receive, rollback,
+    rollout_step, undo,
 };
 use crate::supervisor::operation::watching::Watching;
 use crate::supervisor::rollback_readiness::{rehearsal, schema};
@@ -91,7 +92,7 @@ impl Job {
     ) -> PhaseResult {
         let Self { assignment, intake, receipt, parked, rungs, watching, hooks, findings } = self;
         let (assignment, plan) = (&*assignment, machine.plan());
-        let (candidate, held) = (assignment.candidate(), receipt.as_ref());
+        let (offered, held) = (assignment.candidate(), receipt.as_ref());
         let crew = |rungs: &ColdRungs, rung| rungs.crew(service, assignment, rung);
         let transcript = &mut watching.transcript;
         match machine.phase() {
@@ -102,26 +103,24 @@ impl Job {
                 preflight::preflight(service, operation, assignment, staged).await
             }
             Phase::Stage => receive::stage(service, assignment, intake).await,
-            Phase::RehearseOld => rehearsal::old(service, &candidate, transcript).await,
-            Phase::Backup => phases::backup(service, &candidate, receipt).await,
-            Phase::RestoreRehearsal => {
-                phases::rehearse_restore(service, &candidate, held, transcript).await
-            }
-            Phase::Migrate => migration::perform(service, &candidate, held, transcript).await,
+            Phase::RehearseOld => rehearsal::old(service, &offered, transcript).await,
+            Phase::Backup => backup::take(service, &offered, receipt).await,
+            Phase::RestoreRehearsal => backup::rehearse(service, &offered, held, transcript).await,
+            Phase::Migrate => migration::perform(service, &offered, held, transcript).await,
             Phase::Hook(point) => {
                 let mut noting = Noting::new(operation, journal, hooks);
                 hooks::at(service, &mut noting, assignment, (plan.kind, point), *parked).await
             }
-            Phase::Park => hold::park(service, parked).await,
-            Phase::StopOld => hold::stop_old(service, parked).await,
-            Phase::Start => phases::start_candidate(service, assignment).await,
-            Phase::Gate => phases::gate_candidate(service, assignment, *parked, transcript).await,
+            Phase::Park => in_turn::park(service, parked).await,
+            Phase::StopOld => in_turn::stop_old(service, parked).await,
+            Phase::Start => candidate::start(service, assignment).await,
+            Phase::Gate => candidate::gate(service, assignment, *parked, transcript).await,
             Phase::Step(step) => {
                 rollout_step::perform(service, assignment, plan, step, watching).await
             }
-            Phase::Flip => phases::flip(service, assignment, plan.kind, *parked).await,
+            Phase::Flip => flip::flip(service, assignment, plan.kind, *parked).await,
             Phase::Bake => {
-                let bake = phases::bake(service, assignment, plan, watching);
+                let bake = bake::bake(service, assignment, plan, watching);
                 if plan.kind != Kind::Release {
                     return bake.await;
                 }
@@ -129,11 +128,11 @@ impl Job {
                 let warnings = &mut findings.warnings;
                 hooks::beside_bake(service, &mut noting, assignment, bake, warnings).await
             }
-            Phase::StepHold(_) | Phase::Hold => phases::hold(service, assignment, machine).await,
-            Phase::Commit => phases::commit(service, assignment, plan.kind),
+            Phase::StepHold(_) | Phase::Hold => hold::hold(service, assignment, machine).await,
+            Phase::Commit => commit::commit(service, assignment, plan.kind),
             Phase::Undo => {
                 let reason = findings.reason();
-                phases::undo(service, assignment, plan.succession, intake, reason).await
+                undo::undo(service, assignment, plan.succession, intake, reason).await
             }
             Phase::BackStart(rung) => {
                 rollback::start(service, assignment.cold(rung), rungs, plan.succession, parked)

@@ -10,8 +10,10 @@
 //! writes; what a phase finds, it returns.
 
 pub(crate) mod admission;
+mod adopt;
 pub(crate) mod alarm;
 pub(crate) mod assignment;
+mod boot_error;
 pub(crate) mod cold_rungs;
 pub(crate) mod conclude;
 pub(crate) mod dry_run;
@@ -29,9 +31,10 @@ mod restore_choice;
 pub(crate) mod restore_error;
 mod restore_loss;
 pub(crate) mod restore_undo;
-pub(crate) mod resume;
+mod resume;
 pub(crate) mod runner;
 pub(crate) mod start_last_good;
 pub(crate) mod stop;
+pub(crate) mod take_over;
 pub(crate) mod unresumed;
 pub(crate) mod watching;

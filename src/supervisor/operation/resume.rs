@@ -1,6 +1,6 @@
-//! A supervisor comes up: what the keeper holds, what is on the disk, and what follows from both.
+//! A supervisor comes up: how an operation goes on that one before it began, as its journal and what
+//! still runs say.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
@@ -14,272 +14,29 @@ use crate::core::operation::machine::{Kind, Machine, Outcome};
 use crate::core::operation::phase::Phase;
 use crate::core::operation::point::Point;
 use crate::core::operation::recover::{self, Seen};
-use crate::core::time::Tick;
-use crate::keeper::protocol::{ChildId, End};
-use crate::store::journal::{self, Intent, Journal, Record};
-use crate::store::{intake, release, trial};
-use crate::supervisor::data::backup;
-use crate::supervisor::instances::ownership;
-use crate::supervisor::instances::restarter;
-use crate::supervisor::instances::scale;
-use crate::supervisor::instances::sd_notify;
-use crate::supervisor::service::child_spec;
-
-use crate::supervisor::instances::restarter::revive;
+use crate::store::journal::{Intent, Journal, Record};
+use crate::store::trial;
 use crate::supervisor::operation::assignment::Assignment;
+use crate::supervisor::operation::boot_error::BootError;
 use crate::supervisor::operation::cold_rungs::ColdRungs;
-use crate::supervisor::operation::conclude;
 use crate::supervisor::operation::findings::Findings;
 use crate::supervisor::operation::hooks;
 use crate::supervisor::operation::job::Job;
 use crate::supervisor::operation::opened::{self, Opened};
-use crate::supervisor::operation::phases;
+use crate::supervisor::operation::phases::wrap_up::WrapUp;
 use crate::supervisor::operation::runner;
-use crate::supervisor::operation::unresumed;
-use crate::supervisor::processes::child_tag::{Label, Role};
-use crate::supervisor::processes::host_command;
-use crate::supervisor::processes::keeper_client::{Found, Inventory};
-use crate::supervisor::processes::log_files;
 use crate::supervisor::rollback_readiness::schema;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::candidate::BegunBy;
-use crate::supervisor::service::instances::{Crew, Instance};
-use crate::supervisor::service::occupied::may_start;
 use crate::supervisor::service::operation::Operation;
-use crate::supervisor::service::seat::Run;
 use crate::supervisor::service::terms::{Extent, Force, Terms};
 use crate::supervisor::tasks::hook_state::HookState;
-use crate::supervisor::tasks::task;
-
-/// Why a service could not be taken over.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum BootError {
-    /// Its listeners.
-    #[error(transparent)]
-    Slot(#[from] crate::supervisor::sockets::slots::SlotError),
-    /// Its journal.
-    #[error(transparent)]
-    Journal(#[from] journal::JournalError),
-    /// Its files.
-    #[error(transparent)]
-    Release(#[from] release::ReleaseError),
-    /// It is taken over already.
-    #[error("operation {0} runs already")]
-    Runs(OpId),
-    /// The system's own reason.
-    #[error(transparent)]
-    System(#[from] std::io::Error),
-}
-
-/// Takes a service over: adopts what runs, goes on with its open operation. What does not run is
-/// started by [`start_last_good`](super::start_last_good).
-///
-/// # Errors
-/// When something durable cannot be read; what runs goes on running.
-pub(crate) async fn take_over(
-    service: &Rc<Service>,
-    inventory: &mut Inventory,
-) -> Result<(), BootError> {
-    service.paths.create()?;
-    let config = service.config();
-    service.slots.adopt(&config, &mut inventory.kept)?;
-    let socket = inventory.kept.remove(&format!("notify/{}", service.name));
-    sd_notify::open(service, socket).await?;
-    let (mine, others) = take_mine(service, inventory);
-    host_command::end_all(&service.shared.link, others).await;
-    task::sweep(service);
-    backup::sweep(service);
-    let ends = adopt_crews(service, mine, inventory);
-    if let Some(good) = service.durable.state().last_good {
-        service.fleet.seen(Generation(good.generation));
-    }
-    let open = journal::open_operation(&service.paths)?;
-    intake::sweep(&service.paths)?;
-    let live = live_generation(service, open.as_ref())?;
-    if let Some(crew) = live.and_then(|generation| service.fleet.get(generation)) {
-        service.steer_to(&crew, Duty::Live)?;
-    }
-    service.slots.park(|listener| service.owned_slots(listener))?;
-    match open {
-        Some((intent, records)) => match opened::read(&intent, &records) {
-            Ok(opened) => resume(service, &intent, &records, opened)?,
-            Err(unknown) => unresumed::leave(service, &intent, &records, &unknown),
-        },
-        None => {
-            release::sweep(&service.paths)?;
-            conclude::let_go(service, None);
-        }
-    }
-    for Following { crew, instance, role, child } in ends {
-        restarter::follow(service, &crew, &instance, role, child);
-    }
-    if let Some(crew) = service.live_crew().filter(|crew| crew.duty.get() == Duty::Live)
-        && (crew.is_alive() || may_start(service))
-    {
-        revive(service, &crew);
-        scale::begin(service);
-    }
-    service.tend();
-    forget_the_rest(service, inventory);
-    Ok(())
-}
-
-/// Descriptors of this service without an owner: outputs of processes that are gone, slots
-/// of an address it no longer has.
-fn forget_the_rest(service: &Rc<Service>, inventory: &mut Inventory) {
-    let mine = |name: &str| name.split('/').nth(1) == Some(service.name.as_str());
-    let names: Vec<String> = inventory.kept.keys().filter(|name| mine(name)).cloned().collect();
-    for name in names {
-        inventory.kept.remove(&name);
-        let service = Rc::clone(service);
-        tokio::task::spawn_local(async move {
-            if let Err(error) = service.link().forget(name).await {
-                tracing::warn!(service = %service.name, %error, "closing unused descriptors");
-            }
-        });
-    }
-}
-
-/// A child, and how it has ended.
-type Child = (ChildId, Option<End>);
-
-/// This service's children that belong to a generation, and those that are to be ended: commands,
-/// because nothing waits for them any more, and rehearsed instances. Processes that relay
-/// connections go on.
-fn take_mine(
-    service: &Rc<Service>,
-    inventory: &mut Inventory,
-) -> (Vec<(Label, Found)>, Vec<Child>) {
-    let (mine, others): (Vec<_>, Vec<_>) = std::mem::take(&mut inventory.children)
-        .into_iter()
-        .map(|found| (Label::read(&found.label), found))
-        .partition(|(label, _)| {
-            label.as_ref().is_some_and(|label| label.service == service.name.as_str())
-        });
-    inventory.children = others.into_iter().map(|(_, found)| found).collect();
-    let (mut instances, mut others) = (Vec::new(), Vec::new());
-    for (label, found) in mine {
-        let Some(label) = label else { continue };
-        match (label.role, &label.purpose) {
-            (Role::Instance | Role::Forwarder, None) => instances.push((label, found)),
-            (Role::Passer, _) => service.slots.passers().adopt(found),
-            // Ended or not, the work that it was run for collects its end when resumed.
-            (Role::Oneshot, Some(purpose)) if purpose.outlives_a_supervisor() => {
-                if let Some(end) = found.end {
-                    service.link().child_ended(found.child, end);
-                }
-                service.activity.leave_over(purpose.clone(), found.child);
-            }
-            (Role::Probe | Role::Oneshot, _) | (Role::Instance | Role::Forwarder, Some(_)) => {
-                others.push((found.child, found.end));
-            }
-        }
-    }
-    (instances, others)
-}
-
-/// Whose end is to be followed.
-struct Following {
-    crew: Rc<Crew>,
-    instance: Rc<Instance>,
-    role: Role,
-    child: ChildId,
-}
-
-/// The last child in a place: earlier ones have ended and been replaced.
-type Places = BTreeMap<(u16, bool), (Label, Found)>;
-
-/// Puts generations together from their children. Returns whose end is to be followed.
-fn adopt_crews(
-    service: &Rc<Service>,
-    mine: Vec<(Label, Found)>,
-    inventory: &mut Inventory,
-) -> Vec<Following> {
-    let mut by_crew: BTreeMap<u64, Places> = BTreeMap::new();
-    let mut stale = Vec::new();
-    for (label, found) in mine {
-        let places = by_crew.entry(label.generation).or_default();
-        let place = (label.instance, label.role == Role::Forwarder);
-        match places.remove(&place) {
-            Some((old_label, old)) if old.child > found.child => {
-                stale.push(found);
-                places.insert(place, (old_label, old));
-            }
-            before => {
-                stale.extend(before.map(|(_, old)| old));
-                places.insert(place, (label, found));
-            }
-        }
-    }
-    end_stale(service, stale);
-    by_crew.into_values().flat_map(|places| adopt_crew(service, places, inventory)).collect()
-}
-
-/// Earlier children of a place have ended; one that has not is nobody's.
-fn end_stale(service: &Rc<Service>, stale: Vec<Found>) {
-    let (ended, running): (Vec<_>, Vec<_>) =
-        stale.into_iter().partition(|found| found.end.is_some());
-    let service = Rc::clone(service);
-    tokio::task::spawn_local(async move {
-        for found in ended {
-            service.link().acknowledge(found.child).await;
-        }
-        ownership::end(&service, running.into_iter().map(|found| found.child).collect()).await;
-    });
-}
-
-fn adopt_crew(service: &Rc<Service>, places: Places, inventory: &mut Inventory) -> Vec<Following> {
-    let Some((label, _)) = places.values().next() else { return Vec::new() };
-    let (generation, release) = (label.generation(), label.release());
-    let mut settings = release::settings(&service.paths, release)
-        .unwrap_or_else(|_| service.config().settings.clone());
-    let n = places.values().map(|(label, _)| label.instances).max().unwrap_or(0);
-    settings.instances = if n == 0 { settings.instances } else { n };
-    let started = Tick(label.started_ms);
-    let crew = Crew::new(generation, release, settings, started, Duty::Standby);
-    let mut following = Vec::new();
-    for (label, found) in places.into_values() {
-        let known = crew.instances().into_iter().find(|known| known.index == label.index());
-        let instance = known.unwrap_or_else(|| {
-            let new = Rc::new(Instance::new(
-                label.index(),
-                label.slot_ids(),
-                child_spec::place_of(&label),
-            ));
-            crew.add(Rc::clone(&new));
-            new
-        });
-        let started = Tick(label.started_ms);
-        let run = Run { child: found.child, identity: found.identity, started };
-        if label.role == Role::Forwarder {
-            instance.forwarder.fill(run);
-        } else {
-            instance.restarts.set(label.restarts);
-            instance.joined.set(true);
-            instance.program.fill(run);
-        }
-        if let Some(end) = found.end {
-            service.link().child_ended(found.child, end);
-        }
-        let (crew, role, child) = (Rc::clone(&crew), label.role, found.child);
-        following.push(Following { crew, instance, role, child });
-    }
-    for instance in &crew.instances() {
-        let name = child_spec::output_name(service, crew.generation, instance.index);
-        if let Some(fifo) = inventory.kept.remove(&name) {
-            let writer = service.logs.writer(release);
-            instance.pump.replace(Some(log_files::pump(fifo, instance.index.0, writer)));
-        }
-    }
-    service.fleet.insert(crew);
-    following
-}
 
 /// The generation that new connections go to.
 ///
 /// # Errors
 /// When it cannot be seen whether a release is on trial.
-fn live_generation(
+pub(super) fn live_generation(
     service: &Service,
     open: Option<&(Intent, Vec<Record>)>,
 ) -> io::Result<Option<Generation>> {
@@ -316,7 +73,7 @@ fn live_generation(
 }
 
 /// Goes on with an operation that a supervisor before this one began.
-fn resume(
+pub(super) fn resume(
     service: &Rc<Service>,
     intent: &Intent,
     records: &[Record],
@@ -377,7 +134,7 @@ fn resume(
     let is_committed = Phase::Done(Outcome::Committed) == machine.phase()
         || Phase::Hook(Point::AfterCommit) == machine.phase();
     if is_committed {
-        findings.warnings.extend(phases::wrap_up(service, assignment.release));
+        findings.warnings.extend(WrapUp::forward(assignment.release).perform(service));
     }
     let journal = Journal::reopen(&service.paths, op)?;
     let (actor, at) = (intent.actor.clone(), intent.at.clone());

@@ -12,7 +12,7 @@ use crate::supervisor::data::{backup, fencing};
 use crate::supervisor::operation::assignment::Assignment;
 use crate::supervisor::operation::dry_run;
 use crate::supervisor::operation::intake::Staged;
-use crate::supervisor::operation::phases::hold;
+use crate::supervisor::operation::phases::in_turn;
 use crate::supervisor::processes::program_check;
 use crate::supervisor::proxy;
 use crate::supervisor::rollback_readiness::schema;
@@ -67,8 +67,9 @@ pub(crate) async fn preflight(
         failures.push((Exit::PreflightRefused, error.to_string()));
     }
     if assignment.strategy == Strategy::Hold {
-        failures
-            .extend(hold::too_many(service).into_iter().map(|why| (Exit::PreflightRefused, why)));
+        failures.extend(
+            in_turn::too_many(service).into_iter().map(|why| (Exit::PreflightRefused, why)),
+        );
     }
     if let Some(proxy) = &config.proxy
         && let Err(error) =

@@ -1,11 +1,13 @@
 //! How an artifact becomes a release: received, verified, staged. The blocking part runs in a
 //! thread; calling the operation off waits for it.
 
+use std::io;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::api::Event;
+use crate::config::Problem;
 use crate::config::model::Settings;
 use crate::core::exit::Exit;
 use crate::core::ids::OpId;
@@ -104,7 +106,9 @@ pub(crate) async fn verify(service: &Rc<Service>, op: OpId, intake: &mut Intake)
     };
     let (settings, label) = match overlay(service, &dir) {
         Ok(overlay) => overlay,
-        Err(why) => return PhaseResult::refused(Exit::ArtifactRejected, why),
+        Err(error) => {
+            return PhaseResult::refused(Exit::ArtifactRejected, error.to_string());
+        }
     };
     let detail = format!(
         "{}, {}, tree {}",
@@ -116,22 +120,37 @@ pub(crate) async fn verify(service: &Rc<Service>, op: OpId, intake: &mut Intake)
     PhaseResult::ok(detail)
 }
 
+/// Why an artifact's `release.toml` cannot be taken.
+#[derive(Debug, thiserror::Error)]
+enum OverlayError {
+    /// It cannot be read.
+    #[error("release.toml: {0}")]
+    Read(#[source] io::Error),
+    /// Every problem in it.
+    #[error("{}", lines(.0))]
+    Wrong(Vec<Problem>),
+}
+
+fn lines(problems: &[Problem]) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
 /// The host's settings with the artifact's `release.toml` over them.
-fn overlay(service: &Service, dir: &Path) -> Result<(Settings, Option<String>), String> {
+fn overlay(service: &Service, dir: &Path) -> Result<(Settings, Option<String>), OverlayError> {
     let config = service.config();
     let file = dir.join("release.toml");
     let text = match std::fs::read_to_string(&file) {
         Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Ok((config.settings.clone(), None));
         }
-        Err(error) => return Err(format!("release.toml: {error}")),
+        Err(error) => return Err(OverlayError::Read(error)),
     };
     let has_listener = config.is_called_by_streams();
     let name = Path::new("release.toml");
     crate::config::release::overlay(&config.settings, &config.pinned, has_listener, name, &text)
         .map(|overlay| (overlay.settings, overlay.label))
-        .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+        .map_err(OverlayError::Wrong)
 }
 
 /// Sealed, synced, named.

@@ -5,14 +5,12 @@ use std::time::Duration;
 
 use crate::core::duty::Duty;
 use crate::core::ids::{Generation, OpId, ReleaseId};
-use crate::core::operation::conclusion::{self, Because, Blame, Left, Warm, Way};
+use crate::core::operation::conclusion::{self, Because, Blame, Left, Way};
 use crate::core::operation::machine::{Event as Step, Kind, Succession};
-use crate::core::retention::Verdict;
 use crate::core::time::Tick;
 use crate::os::clock;
 use crate::store::release;
-use crate::store::state::{Frozen, Served, Standby};
-use crate::store::trial;
+use crate::store::state::{Frozen, Served};
 use crate::supervisor::health::check;
 use crate::supervisor::health::diagnosis;
 use crate::supervisor::health::gate::{self, Gated, Rigour};
@@ -26,12 +24,13 @@ use crate::supervisor::operation::alarm;
 use crate::supervisor::operation::assignment::Assignment;
 use crate::supervisor::operation::cold_rungs::ColdRungs;
 use crate::supervisor::operation::findings::Findings;
-use crate::supervisor::operation::phases::hold;
-use crate::supervisor::operation::phases::point_current;
+use crate::supervisor::operation::phases::flip::point_current;
+use crate::supervisor::operation::phases::in_turn;
+use crate::supervisor::operation::phases::standby;
+use crate::supervisor::operation::phases::wrap_up::WrapUp;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::Crew;
 use crate::supervisor::service::phase_result::PhaseResult;
-use crate::text;
 
 /// Pause before the ladder is climbed again when nothing answers.
 const STRANDED_PAUSE: Duration = Duration::from_secs(5);
@@ -150,7 +149,7 @@ pub(crate) async fn flip(
     revive(service, &crew);
     let warning = point_current(service, crew.release);
     service.tend();
-    let gap = hold::gap_text(service, parked);
+    let gap = in_turn::gap_text(service, parked);
     PhaseResult::ok(format!("release {}, steered in {us} us{gap}", crew.release))
         .with_warnings(warning)
 }
@@ -186,7 +185,7 @@ pub(crate) fn commit(
         _ => reason.unwrap_or("it failed").to_owned(),
     };
     let frozen = blame.frozen().and_then(|release| release::known(&service.paths, release).ok());
-    let standby = standby_record(service, conclusion::warm(kind, Way::Back), assignment.old);
+    let standby = standby::record(service, conclusion::warm(kind, Way::Back), assignment.old);
     let standby = standby.filter(|standby| standby.generation != served.generation);
     let saved = service.durable.save(|state| {
         state.last_good = Some(served);
@@ -208,17 +207,9 @@ pub(crate) fn commit(
         return PhaseResult::not(Step::Failed, error.to_string());
     }
     service.condition.serves();
-    let wrap_up = || -> Result<(), String> {
-        trial::clear(&service.paths).map_err(|error| error.to_string())?;
-        if let Some(left) = blame.bad() {
-            let verdict = Verdict::Bad;
-            release::set_verdict(&service.paths, left, verdict, Some(why.clone()))
-                .map_err(|error| error.to_string())?;
-        }
-        release::set_verdict(&service.paths, crew.release, Verdict::Good, None)
-            .map_err(|error| error.to_string())
-    };
-    PhaseResult::ok(format!("last good: {}", crew.release)).with_warnings(wrap_up().err())
+    let bad = blame.bad().map(|left| (left, why));
+    let wrap_up = WrapUp { good: crew.release, bad };
+    PhaseResult::ok(format!("last good: {}", crew.release)).with_warnings(wrap_up.perform(service))
 }
 
 /// What is held against the release that was left.
@@ -226,25 +217,6 @@ fn blame(service: &Service, assignment: &Assignment, kind: Kind, back_at: Releas
     let because =
         if service.activity.set().is_some() { Because::OfItsSet } else { Because::OfItself };
     conclusion::blame(Left { kind, release: assignment.left, back_at, because })
-}
-
-/// The state's record of the generation that is kept warm.
-pub(crate) fn standby_record(
-    service: &Service,
-    warm: Warm,
-    left: Option<Generation>,
-) -> Option<Standby> {
-    if warm == Warm::AsBefore {
-        return service.durable.state().standby.clone();
-    }
-    let crew = service.fleet.get(left?).filter(|crew| crew.is_alive())?;
-    let ms = text::ms(service.config().keep.standby);
-    Some(Standby {
-        release: crew.release.0,
-        generation: crew.generation.0,
-        until_ms: clock::tick().after_ms(ms).0,
-        boot_id: service.shared.boot_id.clone(),
-    })
 }
 
 /// No rung held. A generation that still answers is left alone; if none does, connections are held

@@ -9,7 +9,7 @@ use crate::core::operation::rollout::Part;
 use crate::supervisor::bake::{self, Baked, Depth, Watch};
 use crate::supervisor::health::diagnosis;
 use crate::supervisor::operation::assignment::Assignment;
-use crate::supervisor::operation::phases;
+use crate::supervisor::operation::phases::{candidate, trial};
 use crate::supervisor::operation::watching::Watching;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::phase_result::PhaseResult;
@@ -53,10 +53,10 @@ pub(crate) async fn perform(
 ) -> PhaseResult {
     let Assignment { release, generation, .. } = *assignment;
     let Some(crew) = service.fleet.get(generation) else {
-        return phases::died(service, generation, release);
+        return candidate::died(service, generation, release);
     };
-    if let Err(why) = phases::begin_trial(service, assignment, plan.kind) {
-        return PhaseResult::failed(why);
+    if let Err(error) = trial::begin(service, assignment, plan.kind) {
+        return PhaseResult::failed(error.to_string());
     }
     let part = part(assignment, plan.kind, step);
     if let Err(error) = service.steer_part(&crew, part) {
@@ -77,7 +77,7 @@ pub(crate) async fn perform(
     let mut warnings: Vec<String> = report.warnings.into_iter().collect();
     let result = match report.baked {
         Baked::Pass(detail) => PhaseResult::ok(format!("{text}: {detail}")),
-        Baked::Died => phases::died(service, generation, release),
+        Baked::Died => candidate::died(service, generation, release),
         Baked::Fail(why) => {
             let lines = diagnosis::last_lines(service, &crew);
             PhaseResult::failed(format!("at {text}: {why}{lines}"))

@@ -1,0 +1,175 @@
+//! A supervisor comes up: what the keeper holds of a service is put together to generations.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use crate::core::duty::Duty;
+use crate::core::time::Tick;
+use crate::keeper::protocol::{ChildId, End};
+use crate::store::release;
+use crate::supervisor::instances::ownership;
+use crate::supervisor::instances::restarter;
+use crate::supervisor::processes::child_tag::{Label, Role};
+use crate::supervisor::processes::keeper_client::{Found, Inventory};
+use crate::supervisor::processes::log_files;
+use crate::supervisor::service::Service;
+use crate::supervisor::service::child_spec;
+use crate::supervisor::service::instances::{Crew, Instance};
+use crate::supervisor::service::seat::Run;
+
+/// A child, and how it has ended.
+type Child = (ChildId, Option<End>);
+
+/// This service's children that belong to a generation, and those that are to be ended: commands,
+/// because nothing waits for them any more, and rehearsed instances. Processes that relay
+/// connections go on.
+pub(super) fn take_mine(
+    service: &Rc<Service>,
+    inventory: &mut Inventory,
+) -> (Vec<(Label, Found)>, Vec<Child>) {
+    let (mine, others): (Vec<_>, Vec<_>) = std::mem::take(&mut inventory.children)
+        .into_iter()
+        .map(|found| (Label::read(&found.label), found))
+        .partition(|(label, _)| {
+            label.as_ref().is_some_and(|label| label.service == service.name.as_str())
+        });
+    inventory.children = others.into_iter().map(|(_, found)| found).collect();
+    let (mut instances, mut others) = (Vec::new(), Vec::new());
+    for (label, found) in mine {
+        let Some(label) = label else { continue };
+        match (label.role, &label.purpose) {
+            (Role::Instance | Role::Forwarder, None) => instances.push((label, found)),
+            (Role::Passer, _) => service.slots.passers().adopt(found),
+            // Ended or not, the work that it was run for collects its end when resumed.
+            (Role::Oneshot, Some(purpose)) if purpose.outlives_a_supervisor() => {
+                if let Some(end) = found.end {
+                    service.link().child_ended(found.child, end);
+                }
+                service.activity.leave_over(purpose.clone(), found.child);
+            }
+            (Role::Probe | Role::Oneshot, _) | (Role::Instance | Role::Forwarder, Some(_)) => {
+                others.push((found.child, found.end));
+            }
+        }
+    }
+    (instances, others)
+}
+
+/// Whose end is to be followed.
+pub(super) struct Following {
+    crew: Rc<Crew>,
+    instance: Rc<Instance>,
+    role: Role,
+    child: ChildId,
+}
+
+impl Following {
+    pub(super) fn begin(self, service: &Rc<Service>) {
+        restarter::follow(service, &self.crew, &self.instance, self.role, self.child);
+    }
+}
+
+/// The last child in a place: earlier ones have ended and been replaced.
+type Places = BTreeMap<(u16, bool), (Label, Found)>;
+
+/// Puts generations together from their children. Returns whose end is to be followed.
+pub(super) fn adopt_crews(
+    service: &Rc<Service>,
+    mine: Vec<(Label, Found)>,
+    inventory: &mut Inventory,
+) -> Vec<Following> {
+    let mut by_crew: BTreeMap<u64, Places> = BTreeMap::new();
+    let mut stale = Vec::new();
+    for (label, found) in mine {
+        let places = by_crew.entry(label.generation).or_default();
+        let place = (label.instance, label.role == Role::Forwarder);
+        match places.remove(&place) {
+            Some((old_label, old)) if old.child > found.child => {
+                stale.push(found);
+                places.insert(place, (old_label, old));
+            }
+            before => {
+                stale.extend(before.map(|(_, old)| old));
+                places.insert(place, (label, found));
+            }
+        }
+    }
+    end_stale(service, stale);
+    by_crew.into_values().flat_map(|places| adopt_crew(service, places, inventory)).collect()
+}
+
+/// Earlier children of a place have ended; one that has not is nobody's.
+fn end_stale(service: &Rc<Service>, stale: Vec<Found>) {
+    let (ended, running): (Vec<_>, Vec<_>) =
+        stale.into_iter().partition(|found| found.end.is_some());
+    let service = Rc::clone(service);
+    tokio::task::spawn_local(async move {
+        for found in ended {
+            service.link().acknowledge(found.child).await;
+        }
+        ownership::end(&service, running.into_iter().map(|found| found.child).collect()).await;
+    });
+}
+
+fn adopt_crew(service: &Rc<Service>, places: Places, inventory: &mut Inventory) -> Vec<Following> {
+    let Some((label, _)) = places.values().next() else { return Vec::new() };
+    let (generation, release) = (label.generation(), label.release());
+    let mut settings = release::settings(&service.paths, release)
+        .unwrap_or_else(|_| service.config().settings.clone());
+    let n = places.values().map(|(label, _)| label.instances).max().unwrap_or(0);
+    settings.instances = if n == 0 { settings.instances } else { n };
+    let started = Tick(label.started_ms);
+    let crew = Crew::new(generation, release, settings, started, Duty::Standby);
+    let mut following = Vec::new();
+    for (label, found) in places.into_values() {
+        let known = crew.instances().into_iter().find(|known| known.index == label.index());
+        let instance = known.unwrap_or_else(|| {
+            let new = Rc::new(Instance::new(
+                label.index(),
+                label.slot_ids(),
+                child_spec::place_of(&label),
+            ));
+            crew.add(Rc::clone(&new));
+            new
+        });
+        let started = Tick(label.started_ms);
+        let run = Run { child: found.child, identity: found.identity, started };
+        if label.role == Role::Forwarder {
+            instance.forwarder.fill(run);
+        } else {
+            instance.restarts.set(label.restarts);
+            instance.joined.set(true);
+            instance.program.fill(run);
+        }
+        if let Some(end) = found.end {
+            service.link().child_ended(found.child, end);
+        }
+        let (crew, role, child) = (Rc::clone(&crew), label.role, found.child);
+        following.push(Following { crew, instance, role, child });
+    }
+    for instance in &crew.instances() {
+        let name = child_spec::output_name(service, crew.generation, instance.index);
+        if let Some(fifo) = inventory.kept.remove(&name) {
+            let writer = service.logs.writer(release);
+            instance.pump.replace(Some(log_files::pump(fifo, instance.index.0, writer)));
+        }
+    }
+    service.fleet.insert(crew);
+    following
+}
+
+/// Descriptors of this service without an owner: outputs of processes that are gone, slots
+/// of an address it no longer has.
+pub(super) fn forget_the_rest(service: &Rc<Service>, inventory: &mut Inventory) {
+    let mine = |name: &str| name.split('/').nth(1) == Some(service.name.as_str());
+    let names: Vec<String> = inventory.kept.keys().filter(|name| mine(name)).cloned().collect();
+    for name in names {
+        inventory.kept.remove(&name);
+        let service = Rc::clone(service);
+        tokio::task::spawn_local(async move {
+            if let Err(error) = service.link().forget(name).await {
+                tracing::warn!(service = %service.name, %error, "closing unused descriptors");
+            }
+        });
+    }
+}

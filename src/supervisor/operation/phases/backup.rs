@@ -1,0 +1,49 @@
+//! The backup of a release, and the rehearsal of its restore.
+
+use std::rc::Rc;
+
+use crate::core::exit::Exit;
+use crate::store::receipt::Receipt;
+use crate::supervisor::data::trial_migration::{self, Taken};
+use crate::supervisor::health::probe::Transcript;
+use crate::supervisor::service::Service;
+use crate::supervisor::service::candidate::Candidate;
+use crate::supervisor::service::phase_result::PhaseResult;
+
+/// Takes a backup and keeps its receipt.
+pub(crate) async fn take(
+    service: &Rc<Service>,
+    candidate: &Candidate,
+    kept: &mut Option<Receipt>,
+) -> PhaseResult {
+    match trial_migration::backup(service, candidate).await {
+        Ok(Taken::Backup(receipt)) => {
+            let detail = trial_migration::receipt_text(&receipt);
+            *kept = Some(*receipt);
+            PhaseResult::ok(detail)
+        }
+        Ok(Taken::Off) => PhaseResult::skip("none is configured"),
+        Ok(Taken::NoData(why)) => {
+            let said = format!(
+                "there is no data yet, so no backup ({why}); the first one is taken when the next \
+                 release begins, or by halley-sup backup {}",
+                service.name
+            );
+            PhaseResult::skip(said.clone()).with_warnings([said])
+        }
+        Err(why) => PhaseResult::refused(Exit::BackupFailed, format!("no backup: {why}")),
+    }
+}
+
+/// Restores the backup to scratch and tries the releases on it.
+pub(crate) async fn rehearse(
+    service: &Rc<Service>,
+    candidate: &Candidate,
+    receipt: Option<&Receipt>,
+    transcript: &mut Transcript,
+) -> PhaseResult {
+    let Some(receipt) = receipt.cloned() else {
+        return PhaseResult::skip("there is no backup");
+    };
+    trial_migration::rehearse(service, candidate, receipt, transcript).await
+}

@@ -1,0 +1,51 @@
+//! The candidate is watched while all new connections go to it.
+
+use std::rc::Rc;
+
+use crate::core::operation::machine::{Event as Step, Inconclusive, Kind, Plan};
+use crate::supervisor::bake::{self as baking, Baked, Depth, Watch};
+use crate::supervisor::health::diagnosis;
+use crate::supervisor::operation::assignment::Assignment;
+use crate::supervisor::operation::phases::candidate::died;
+use crate::supervisor::operation::watching::Watching;
+use crate::supervisor::service::Service;
+use crate::supervisor::service::phase_result::PhaseResult;
+
+/// Watches the candidate, which all new connections go to.
+pub(crate) async fn bake(
+    service: &Rc<Service>,
+    assignment: &Assignment,
+    plan: Plan,
+    watching: &mut Watching,
+) -> PhaseResult {
+    let Assignment { release, generation, .. } = *assignment;
+    let Some(crew) = service.fleet.get(generation) else {
+        return died(service, generation, release);
+    };
+    if plan.kind == Kind::Restart || crew.settings.bake.length.is_zero() {
+        return PhaseResult::skip("off");
+    }
+    let old = assignment.old.and_then(|old| service.fleet.get(old));
+    let beside = old.filter(|old| old.is_alive() && old.generation != crew.generation);
+    let watch = Watch { depth: Depth::Full(crew.settings.bake.length), beside };
+    let report =
+        baking::watch(service, &crew, &watch, Rc::clone(&watching.curve), &mut watching.transcript)
+            .await;
+    let mut warnings: Vec<String> = report.warnings.into_iter().collect();
+    let result = match report.baked {
+        Baked::Pass(detail) => PhaseResult::ok(detail),
+        Baked::Died => died(service, generation, release),
+        Baked::Fail(why) => {
+            let lines = diagnosis::last_lines(service, &crew);
+            PhaseResult::failed(format!("{why}{lines}"))
+        }
+        Baked::Inconclusive(why) => {
+            let text = format!("the bake was inconclusive: {why}");
+            if plan.inconclusive == Inconclusive::Promote {
+                warnings.push(text.clone());
+            }
+            PhaseResult::not(Step::Inconclusive, why).with_reason(text)
+        }
+    };
+    result.with_warnings(warnings)
+}

@@ -1,0 +1,38 @@
+//! The candidate becomes the last good release.
+
+use std::rc::Rc;
+
+use crate::core::duty::Duty;
+use crate::core::operation::conclusion::{self, Way};
+use crate::core::operation::machine::{Event as Step, Kind};
+use crate::store::state::Served;
+use crate::supervisor::instances::restarter::revive;
+use crate::supervisor::operation::assignment::Assignment;
+use crate::supervisor::operation::phases::standby;
+use crate::supervisor::operation::phases::wrap_up::WrapUp;
+use crate::supervisor::service::Service;
+use crate::supervisor::service::phase_result::PhaseResult;
+
+/// The one rename. The state in memory is the state on disk.
+pub(crate) fn commit(service: &Rc<Service>, assignment: &Assignment, kind: Kind) -> PhaseResult {
+    let Assignment { op, release, generation, old, .. } = *assignment;
+    let served = Served { release: release.0, generation: generation.0, op: op.0 };
+    let warm = conclusion::warm(kind, Way::Forward);
+    let standby = standby::record(service, warm, old);
+    let saved = service.durable.save(|state| {
+        state.last_good = Some(served);
+        state.standby = standby;
+        state.alarm = None;
+    });
+    if let Err(error) = saved {
+        return PhaseResult::not(Step::Failed, error.to_string());
+    }
+    if let Some(crew) = service.fleet.get(generation) {
+        crew.duty.set(Duty::Live);
+        service.condition.serves();
+        // It may have ended between its last good probe and now: from here on the guard has it.
+        revive(service, &crew);
+    }
+    PhaseResult::ok(format!("last good: {release}"))
+        .with_warnings(WrapUp::forward(release).perform(service))
+}

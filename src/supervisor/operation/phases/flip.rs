@@ -1,0 +1,56 @@
+//! All new connections go to the candidate.
+
+use std::path::Path;
+use std::rc::Rc;
+
+use crate::core::duty::Duty;
+use crate::core::ids::ReleaseId;
+use crate::core::operation::machine::Kind;
+use crate::core::time::Tick;
+use crate::os::{clock, fs};
+use crate::supervisor::operation::assignment::Assignment;
+use crate::supervisor::operation::phases::candidate::died;
+use crate::supervisor::operation::phases::{in_turn, trial as on_trial};
+use crate::supervisor::service::Service;
+use crate::supervisor::service::phase_result::PhaseResult;
+
+/// Trial file, steer, `current`. Performed again after a crash it ends the same.
+pub(crate) async fn flip(
+    service: &Rc<Service>,
+    assignment: &Assignment,
+    kind: Kind,
+    parked: Option<Tick>,
+) -> PhaseResult {
+    let Assignment { release, generation, .. } = *assignment;
+    let Some(crew) = service.fleet.get(generation) else {
+        return died(service, generation, release);
+    };
+    if let Err(error) = on_trial::begin(service, assignment, kind) {
+        return PhaseResult::failed(error.to_string());
+    }
+    if let Err(error) = service.point_proxy(&crew).await {
+        return PhaseResult::failed(error.to_string());
+    }
+    let begun = clock::monotonic_ns();
+    if let Err(error) = service.steer_to(&crew, Duty::Trial) {
+        return PhaseResult::failed(error.to_string());
+    }
+    let us = (clock::monotonic_ns() - begun) / 1000;
+    let mut warnings = Vec::from_iter(point_current(service, release));
+    for instance in &crew.instances() {
+        if let Err(error) = service.slots.restore_backlogs(&instance.slots) {
+            warnings.push(error.to_string());
+        }
+    }
+    service.tend();
+    let gap = in_turn::gap_text(service, parked);
+    PhaseResult::ok(format!("steered in {us} us{gap}")).with_warnings(warnings)
+}
+
+/// Points `current` at a release: for people and static files, so a failure is a warning.
+#[must_use]
+pub(crate) fn point_current(service: &Service, release: ReleaseId) -> Option<String> {
+    let target = Path::new("releases").join(release.to_string());
+    let error = fs::swap_symlink(&service.paths.current(), &target).err()?;
+    Some(format!("current does not point at release {release}: {error}"))
+}

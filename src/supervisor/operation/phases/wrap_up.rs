@@ -1,0 +1,51 @@
+//! What follows from a commit, forward or back: the trial is over, and the releases have verdicts.
+//! Done again after a crash it ends the same.
+
+use std::io;
+
+use crate::core::ids::ReleaseId;
+use crate::core::retention::Verdict;
+use crate::store::release::{self, ReleaseError};
+use crate::store::trial;
+use crate::supervisor::service::Service;
+
+/// What was committed.
+#[derive(Debug)]
+pub(crate) struct WrapUp {
+    /// The release that is the last good one.
+    pub good: ReleaseId,
+    /// The release that was left because it is bad, and why.
+    pub bad: Option<(ReleaseId, String)>,
+}
+
+/// Why not all of it was written down.
+#[derive(Debug, thiserror::Error)]
+enum WrapUpError {
+    /// The trial's end.
+    #[error(transparent)]
+    Trial(#[from] io::Error),
+    /// A verdict.
+    #[error(transparent)]
+    Verdict(#[from] ReleaseError),
+}
+
+impl WrapUp {
+    /// What follows from the commit of a release that came forward.
+    pub(crate) fn forward(good: ReleaseId) -> Self {
+        Self { good, bad: None }
+    }
+
+    /// Writes it down. What is committed stays, so a failure is a warning.
+    #[must_use]
+    pub(crate) fn perform(self, service: &Service) -> Option<String> {
+        self.write(service).err().map(|error| error.to_string())
+    }
+
+    fn write(self, service: &Service) -> Result<(), WrapUpError> {
+        trial::clear(&service.paths)?;
+        if let Some((left, why)) = self.bad {
+            release::set_verdict(&service.paths, left, Verdict::Bad, Some(why))?;
+        }
+        Ok(release::set_verdict(&service.paths, self.good, Verdict::Good, None)?)
+    }
+}
