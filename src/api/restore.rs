@@ -45,4 +45,10 @@ pub struct RestorePlan {
     /// One line for each thing of which there is more now than in the backup, or
     /// that was changed in place.
     pub lost: Vec<String>,
+    /// The migration that the restore runs; none is needed when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub migration: Option<String>,
+    /// What could not be tried or looked at.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }

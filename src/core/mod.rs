@@ -19,4 +19,5 @@ pub mod refused_write;
 pub mod release_set;
 pub mod restart;
 pub mod retention;
+pub mod schema;
 pub mod time;

@@ -29,6 +29,9 @@ pub struct Restoration {
     /// What was begun.
     #[serde(default)]
     pub step: Step,
+    /// By what the processes are known of the migration that it runs; none when it needs none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub migration: Option<String>,
 }
 
 /// How far a restore came.
@@ -118,6 +121,7 @@ mod tests {
             actor: "me".to_owned(),
             at: String::new(),
             step: Step::Put,
+            migration: Some("mark".to_owned()),
         };
         begin(&paths, &restoration).unwrap();
         assert_eq!(read(&paths).unwrap().as_ref(), Some(&restoration));
@@ -129,5 +133,10 @@ mod tests {
         assert_eq!((read(&paths).unwrap(), is_proven(&paths)), (None, true));
         settle(&paths).unwrap();
         assert!(!is_proven(&paths));
+        // As it was written before there were steps.
+        let old = r#"{"version":1,"backup":"2","before":"3","actor":"me","at":""}"#;
+        std::fs::write(paths.dir().join(FILE), old).unwrap();
+        let plain = Restoration { migration: None, ..restoration };
+        assert_eq!(read(&paths).unwrap(), Some(plain));
     }
 }

@@ -26,6 +26,7 @@ mod passers;
 mod postgres;
 mod proxies;
 mod real;
+mod restore_schema;
 mod restores;
 mod set_crash;
 mod sets;

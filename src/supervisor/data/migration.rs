@@ -3,6 +3,7 @@
 //! dies too, its processes are found, and waited for or ended. It is never run a second time blindly:
 //! the schema's probe decides, or a human.
 
+use std::fmt::Display;
 use std::rc::Rc;
 
 use crate::config::duration;
@@ -276,8 +277,8 @@ pub(super) fn mark(service: &Service, op: OpId, on: &str) -> String {
 }
 
 /// By what name a server knows the migration's clients.
-fn client_name(service: &Service, op: OpId) -> String {
-    let mut name = format!("halley-migrate-{op}-{}", service.name);
+pub(super) fn client_name(service: &Service, what: impl Display) -> String {
+    let mut name = format!("halley-migrate-{what}-{}", service.name);
     name.truncate(CLIENT_BYTES_MAX);
     name
 }

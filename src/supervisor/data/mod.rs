@@ -5,6 +5,7 @@
 
 mod aftermath;
 pub(crate) mod backup;
+pub(crate) mod backup_schema;
 mod census;
 mod context;
 mod driver;

@@ -2,6 +2,7 @@
 //! the backup is restored to scratch and checked, migrated there, and both the new release and the
 //! old one are started on it.
 
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use crate::config::model::Settings;
@@ -200,9 +201,16 @@ async fn tried(
     let new = release::settings(&service.paths, candidate.release);
     let new = new.map_err(|error| (Exit::PreflightRefused, error.to_string()))?;
     let confinement = trial.confinement(candidate.release, &new)?;
-    let mut said = migrate_copy(service, candidate, &new, &confinement)
-        .await
-        .map_err(|error| (Exit::MigrationFailed, error.to_string()))?;
+    let on = OnCopy {
+        service,
+        release: candidate.release,
+        settings: &new,
+        confinement: &confinement,
+        log: service.paths.output(candidate.op),
+        mark: migration::mark(service, candidate.op, "copy"),
+    };
+    let mut said =
+        migrate_copy(&on).await.map_err(|error| (Exit::MigrationFailed, error.to_string()))?;
     // Whether a program that allows only one instance runs on another copy of the data is unknown.
     if service.succession() == Succession::InTurn {
         return Ok(said);
@@ -232,15 +240,24 @@ async fn tried(
     Ok(said)
 }
 
-async fn migrate_copy(
-    service: &Rc<Service>,
-    candidate: &Candidate,
-    new: &Settings,
-    confinement: &Confinement,
-) -> Result<String, DataError> {
-    let Some(migrate) = &new.migrate else { return Ok(String::new()) };
-    let wanted = new.schema.as_ref().map(|schema| &schema.provides);
-    let before = migration::version(service, candidate.release, new, confinement).await?;
+/// A migration that is tried on a copy.
+pub(super) struct OnCopy<'a> {
+    pub(super) service: &'a Rc<Service>,
+    /// Whose migration it is.
+    pub(super) release: ReleaseId,
+    pub(super) settings: &'a Settings,
+    pub(super) confinement: &'a Confinement,
+    pub(super) log: PathBuf,
+    /// By what its processes are known.
+    pub(super) mark: String,
+}
+
+/// Brings a copy to the schema that a release provides. Returns what was done, for people.
+pub(super) async fn migrate_copy(on: &OnCopy<'_>) -> Result<String, DataError> {
+    let OnCopy { service, release, settings, confinement, .. } = *on;
+    let Some(migrate) = &settings.migrate else { return Ok(String::new()) };
+    let wanted = settings.schema.as_ref().map(|schema| &schema.provides);
+    let before = migration::version(service, release, settings, confinement).await?;
     if let Some(has) = before.filter(|before| Some(before) == wanted) {
         return Ok(format!("; it has schema {has} already"));
     }
@@ -250,15 +267,15 @@ async fn migrate_copy(
         words: migrate.command.clone(),
         env: Vec::new(),
         confinement: confinement.clone(),
-        release: candidate.release,
-        settings: new.clone(),
+        release,
+        settings: settings.clone(),
         limit: migrate.deadline,
-        background: Background::Awaited(migration::mark(service, candidate.op, "copy")),
+        background: Background::Awaited(on.mark.clone()),
         input: None,
-        log: Some(service.paths.output(candidate.op)),
+        log: Some(on.log.clone()),
     };
     DataError::unless_good("migrate", task::run(service, run).await?)?;
-    let after = migration::version(service, candidate.release, new, confinement).await?;
+    let after = migration::version(service, release, settings, confinement).await?;
     if let (Some(after), Some(wanted)) = (after, wanted)
         && after != *wanted
     {

@@ -30,6 +30,7 @@ pub(crate) mod restore;
 mod restore_choice;
 pub(crate) mod restore_error;
 mod restore_loss;
+mod restore_schema;
 pub(crate) mod restore_undo;
 mod resume;
 pub(crate) mod runner;

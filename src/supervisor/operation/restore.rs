@@ -5,7 +5,7 @@
 //! runs, so that a full disk stops nothing. Then connections are held, the service is stopped, what
 //! would be lost is counted once more, the present data is backed up, and only then replaced, by
 //! renames where the driver can. The release that served is started on it and proven before
-//! connections reach it; if it does not run, or there is a crash, what was there before comes back
+//! connections reach it, after its migration where it does not accept the schema of the backup; if it does not run, or there is a crash, what was there before comes back
 //! ([`restore_undo`]).
 
 use std::rc::Rc;
@@ -24,6 +24,7 @@ use crate::store::release;
 use crate::store::restoration::{self, Restoration, Step};
 use crate::store::state::Served;
 use crate::supervisor::data::backup::{self, Counts, Hand};
+use crate::supervisor::data::backup_schema::{self, BackupSchema, NotTried, Upgrade};
 use crate::supervisor::data::error::DataError;
 use crate::supervisor::data::replacement::Saved;
 use crate::supervisor::health::diagnosis;
@@ -36,6 +37,7 @@ use crate::supervisor::instances::stop_all;
 use crate::supervisor::operation::restore_choice::{self, Choice};
 use crate::supervisor::operation::restore_error::RestoreError;
 use crate::supervisor::operation::restore_loss::Loss;
+use crate::supervisor::operation::restore_schema;
 use crate::supervisor::operation::restore_undo;
 use crate::supervisor::operation::start_last_good;
 use crate::supervisor::service::Service;
@@ -79,6 +81,7 @@ struct Replacing<'a> {
     receipt: Receipt,
     /// What was counted in the backup.
     counts: Counts,
+    schema: BackupSchema,
     announced: Loss,
     actor: &'a str,
     wish: &'a Wish,
@@ -136,15 +139,22 @@ async fn announced<'a>(
     if let Some(why) = hand.no_room(&receipt, saved) {
         return Err(refused(&why, Exit::NoSpace));
     }
-    let counts = match rehearse(hand, &mut receipt).await {
-        Ok(counts) => counts,
-        Err(error) => {
-            let why = error.to_string();
-            tell(events, "restore_rehearsal", PhaseState::Fail, begun, &why);
-            return Err(refused(&why, Exit::BackupFailed));
+    let (counts, schema) = match tried(hand, &mut receipt).await {
+        Ok(tried) => tried,
+        Err(not_tried) => {
+            let trouble = match not_tried {
+                NotTried::Data(error) => refused(&error.to_string(), Exit::BackupFailed),
+                NotTried::Missed(missed) => {
+                    restore_schema::refused(service, &receipt, &missed, hand.release())
+                }
+            };
+            tell(events, "restore_rehearsal", PhaseState::Fail, begun, &trouble.why);
+            return Err(trouble);
         }
     };
-    tell(events, "restore_rehearsal", PhaseState::Ok, begun, &backup::summary(&counts));
+    let migrated = schema.migration.iter().map(|text| format!("; {text}"));
+    let said: String = [backup::summary(&counts)].into_iter().chain(migrated).collect();
+    tell(events, "restore_rehearsal", PhaseState::Ok, begun, &said);
     let announced = Loss::of(hand, &counts, &receipt.id).await;
     let plan = RestorePlan {
         service: service.name.to_string(),
@@ -153,6 +163,8 @@ async fn announced<'a>(
         now: announced.now.as_ref().ok().cloned(),
         unread: announced.now.as_ref().err().map(ToString::to_string),
         lost: announced.lines.clone(),
+        migration: schema.migration.clone(),
+        warnings: schema.warnings.clone(),
     };
     tell_event(events, Event::Restore(Box::new(plan)));
     if wish.dry_run {
@@ -172,7 +184,7 @@ async fn announced<'a>(
         let why = format!("more has changed since it was asked: {}", announced.text());
         return Err(refused(&why, Exit::PreflightRefused));
     }
-    Ok(Some(Replacing { service, hand, receipt, counts, announced, actor, wish, events }))
+    Ok(Some(Replacing { service, hand, receipt, counts, schema, announced, actor, wish, events }))
 }
 
 async fn rehearse(hand: &Hand<'_>, receipt: &mut Receipt) -> Result<Counts, DataError> {
@@ -180,6 +192,17 @@ async fn rehearse(hand: &Hand<'_>, receipt: &mut Receipt) -> Result<Counts, Data
     let counts = copied.counts.clone();
     backup::discard(hand, copied).await;
     Ok(counts)
+}
+
+/// The same, and whether the release that is to run on it does.
+async fn tried(hand: &Hand<'_>, receipt: &mut Receipt) -> Result<(Counts, BackupSchema), NotTried> {
+    let copied = backup::copy(hand, receipt).await?;
+    let counts = copied.counts.clone();
+    let schema = backup_schema::try_on(hand, &copied, receipt).await;
+    backup::discard(hand, copied).await;
+    let schema = schema?;
+    receipt.schema.clone_from(&schema.has);
+    Ok((counts, schema))
 }
 
 fn tell(events: &Events, name: &str, state: PhaseState, begun: Tick, detail: &str) {
@@ -239,6 +262,7 @@ impl Replacing<'_> {
             actor: self.actor.to_owned(),
             at: clock::now_rfc3339(),
             step: Step::Hold,
+            migration: None,
         };
         let proven = match self.begin(&restoration) {
             Ok(()) => self.replace_held(&mut restoration).await,
@@ -273,6 +297,7 @@ impl Replacing<'_> {
         self.count_again().await?;
         restoration.before = self.save_present().await?;
         restoration.step = Step::Put;
+        restoration.migration = self.mark_of_migration();
         let begun = clock::tick();
         self.begin(restoration)?;
         if let Err(error) = hand.put(&restoration.backup).await {
@@ -280,6 +305,9 @@ impl Replacing<'_> {
             return Err(Refused::new(error.to_string(), Exit::BackupFailed));
         }
         tell(events, "restore", PhaseState::Ok, begun, "");
+        if let Some(mark) = restoration.migration.clone() {
+            self.migrate(mark).await?;
+        }
         let begun = clock::tick();
         match self.prove().await {
             Ok(detail) => {
@@ -349,6 +377,29 @@ impl Replacing<'_> {
         }
     }
 
+    /// By what the processes of the migration are known that the backup needs.
+    fn mark_of_migration(&self) -> Option<String> {
+        self.schema.migration.as_ref()?;
+        let dir = self.service.paths.dir();
+        Some(format!("{}/restore/{}/live", dir.display(), clock::now_rfc3339_ms()))
+    }
+
+    /// Brings the restored data to the schema that the release runs on. No connection reaches it.
+    async fn migrate(&self, mark: String) -> Result<(), Refused> {
+        let begun = clock::tick();
+        let said = self.schema.migration.as_deref().unwrap_or_default();
+        match (Upgrade { hand: self.hand, mark }).run().await {
+            Ok(took) => {
+                tell(self.events, "migrate", PhaseState::Ok, begun, &format!("{said}, in {took}"));
+                Ok(())
+            }
+            Err(error) => {
+                tell(self.events, "migrate", PhaseState::Fail, begun, &error.to_string());
+                Err(Refused::new(format!("{said}: {error}"), Exit::MigrationFailed))
+            }
+        }
+    }
+
     /// Starts the release on the restored data; connections reach it when its gate has opened.
     async fn prove(&self) -> Result<String, RestoreError> {
         let (service, target) = (self.service, self.hand.release());
@@ -391,7 +442,7 @@ impl Replacing<'_> {
         service.tend();
         let op = service.durable.state().last_good.map_or(0, |good| good.op);
         let served = Served { release: target.0, generation: crew.generation.0, op };
-        let schema = self.receipt.schema.clone();
+        let schema = self.schema.becomes.clone();
         let saved = service.durable.save(|state| {
             state.last_good = Some(served);
             state.standby = None;

@@ -22,6 +22,12 @@ pub(crate) enum RestoreError {
     /// One did not end, and there is nothing to end it with.
     #[error("a restore is unfinished, and backup is no longer configured")]
     NotConfigured,
+    /// A migration of the restored data goes on.
+    #[error("the migration of an unfinished restore does not end: {left}")]
+    Migrating {
+        /// Its processes.
+        left: String,
+    },
     /// What was there before could not be put back.
     #[error("undoing a restore from backup {backup}: {source}")]
     Undo {

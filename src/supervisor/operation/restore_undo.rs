@@ -13,9 +13,12 @@ use crate::store::history;
 use crate::store::receipt::{self, Cause};
 use crate::store::restoration::{self, Restoration, Step};
 use crate::supervisor::data::backup::Hand;
+use crate::supervisor::data::backup_schema;
 use crate::supervisor::data::replacement::Undone;
 use crate::supervisor::instances::stop_all;
 use crate::supervisor::operation::restore_error::RestoreError;
+use crate::supervisor::processes::host_command::ENDING;
+use crate::supervisor::processes::whole_tree::{self, WholeTree};
 use crate::supervisor::service::condition::Source;
 use crate::supervisor::service::{Service, notices, outcome, refusal};
 
@@ -39,9 +42,29 @@ pub(crate) async fn undo(service: &Rc<Service>) -> Result<(), RestoreError> {
         }
         service.routing.clear();
     }
+    end_migration(service, &hand, &restoration).await?;
     let back = take_back(service, &hand, &restoration).await?;
     tell_cut_off(service, &restoration, &back);
     Ok(())
+}
+
+/// Ends what goes on of a migration of the restored data: it would write into what comes back.
+async fn end_migration(
+    service: &Service,
+    hand: &Hand<'_>,
+    restoration: &Restoration,
+) -> Result<(), RestoreError> {
+    let Some(mark) = restoration.migration.clone() else { return Ok(()) };
+    let tree = WholeTree { mark, leader: None };
+    tree.kill(ENDING).await;
+    let left = tree.left();
+    if left.is_empty() {
+        if let Err(error) = hand.settle(&backup_schema::client(service)).await {
+            tracing::warn!(service = %service.name, %error, "looking for statements");
+        }
+        return Ok(());
+    }
+    Err(RestoreError::Migrating { left: whole_tree::named(&left) })
 }
 
 /// Puts back what was there before; what cannot be put back stays written down, and nothing is started
