@@ -54,6 +54,7 @@
 //!  notify · proxy      messages to people; an outside reverse proxy
 //!  sockets             listeners, slots, steering
 //!  processes           what is asked of the keeper; the one runner of commands
+//!  spawn               what runs beside, in tasks and threads
 //! ```
 //!
 //! Tests hold all of these arrows, with a list of the exceptions and their reasons.

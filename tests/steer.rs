@@ -1,6 +1,6 @@
 //! What the kernel does with a group of listening sockets and our program, measured and not
 //! believed: the ground everything else stands on.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods, reason = "tests")]
 
 use std::cell::RefCell;
 use std::net::SocketAddr;

@@ -20,6 +20,7 @@ pub(crate) mod rollback_readiness;
 pub(crate) mod run;
 pub(crate) mod service;
 pub mod sockets;
+pub(crate) mod spawn;
 pub(crate) mod tasks;
 
 use std::ffi::OsString;

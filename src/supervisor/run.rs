@@ -28,6 +28,7 @@ use crate::supervisor::release_set::resume;
 use crate::supervisor::rollback_readiness::drill;
 use crate::supervisor::service::stack::Stack;
 use crate::supervisor::service::{Service, Shared};
+use crate::supervisor::spawn;
 
 /// Why a supervisor leaves.
 #[derive(Debug, thiserror::Error)]
@@ -89,7 +90,7 @@ pub(crate) async fn run(config_path: PathBuf) -> Result<(), StackError> {
     server::serve(&stack, &config.socket)?;
     stack.shared.link.ready().await?;
     let starting = Rc::clone(&stack);
-    tokio::task::spawn_local(async move { bring_up(&starting).await });
+    spawn::local(async move { bring_up(&starting).await });
     until_the_end(&stack, news).await
 }
 
@@ -114,7 +115,7 @@ async fn take_over(stack: &Rc<Stack>, config: config::model::Service, inventory:
             let is_down = service.fleet.all().is_empty() && passers.is_empty();
             if service.durable.state().stopped && !is_down {
                 let service = Rc::clone(&service);
-                tokio::task::spawn_local(async move { take_down(&service).await });
+                spawn::local(async move { take_down(&service).await });
             }
             stack.services.borrow_mut().insert(name, service);
         }
@@ -173,7 +174,7 @@ async fn bring_up(stack: &Stack) {
             let deadline = start_last_good::deadline(&service);
             let up = Rc::clone(&service);
             let task =
-                tokio::task::spawn_local(async move { start_last_good::bring_up(&up).await });
+                spawn::local(async move { start_last_good::bring_up(&up).await });
             if tokio::time::timeout(deadline, task).await.is_err() {
                 tracing::warn!(service = %service.name, "is not up yet; the services after it start");
             }
@@ -190,7 +191,7 @@ async fn until_the_end(
         match news.recv().await {
             Some(News::Stop) => {
                 let stack = Rc::clone(stack);
-                tokio::task::spawn_local(async move { stop(&stack).await });
+                spawn::local(async move { stop(&stack).await });
             }
             Some(News::Reload) => reload(stack).await,
             Some(News::Gone) | None => return Ok(()),
@@ -253,7 +254,7 @@ async fn reload(stack: &Rc<Stack>) {
     stack.order.replace(config.order);
     tracing::info!("configuration reloaded");
     let starting = Rc::clone(stack);
-    tokio::task::spawn_local(async move { bring_up(&starting).await });
+    spawn::local(async move { bring_up(&starting).await });
 }
 
 #[cfg(test)]

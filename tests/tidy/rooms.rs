@@ -4,8 +4,9 @@
 use super::File;
 use super::graph::Graph;
 
-/// A room of `src/supervisor` and its rule, the lowest room first. The last two are files.
+/// A room of `src/supervisor` and its rule, the lowest room first. The first and the last two are files.
 const ROOMS: &[(&str, &str)] = &[
+    ("spawn", "begins what runs beside; knows nothing of it"),
     ("processes", "asks the keeper or the host for a process; knows no service"),
     ("sockets", "listeners, slots, relays; knows no release"),
     ("proxy", "drivers of outside proxies; knows addresses alone"),
@@ -111,7 +112,7 @@ fn a_room_needs_a_row_and_a_row_a_room() {
     assert_eq!(unlisted(&super::example(&texts)), [""; 0]);
     texts[0].0 = "src/supervisor/attic/a.rs";
     texts.push(("src/supervisor/attic/b.rs", ""));
-    let expected = ["attic has no row in the table of rooms", "the row processes has no room"];
+    let expected = ["attic has no row in the table of rooms", "the row spawn has no room"];
     assert_eq!(unlisted(&super::example(&texts)), expected);
 }
 

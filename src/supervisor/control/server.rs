@@ -13,6 +13,7 @@ use crate::os::beneath::Dir;
 use crate::supervisor::control::client::Client;
 use crate::supervisor::control::dispatch;
 use crate::supervisor::service::stack::Stack;
+use crate::supervisor::spawn;
 
 /// Opens the control socket, readable by its owner alone, and serves it.
 ///
@@ -33,12 +34,12 @@ pub(crate) fn serve(stack: &Rc<Stack>, path: &Path) -> io::Result<()> {
     let listener = bound?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     let stack = Rc::clone(stack);
-    tokio::task::spawn_local(async move {
+    spawn::local(async move {
         loop {
             match listener.accept().await {
                 Ok((stream, _)) => {
                     let stack = Rc::clone(&stack);
-                    tokio::task::spawn_local(async move { converse(&stack, stream).await });
+                    spawn::local(async move { converse(&stack, stream).await });
                 }
                 Err(error) => {
                     tracing::error!(%error, "accepting a client");

@@ -27,6 +27,7 @@ pub(crate) use crate::supervisor::data::site::{Means, Site};
 use crate::supervisor::service::Service;
 use crate::supervisor::service::confinement::Confinement;
 use crate::supervisor::service::refusal;
+use crate::supervisor::spawn;
 use crate::text;
 
 /// What takes, restores and checks the backups of a service.
@@ -343,7 +344,7 @@ pub(crate) fn sweep(service: &Rc<Service>) {
     if left.is_empty() && !is_proven {
         return;
     }
-    tokio::task::spawn_local(async move {
+    spawn::local(async move {
         let hand = Hand::by_any(&service, service.paths.run().join("sweep.log"));
         if let Some(hand) = hand.as_ref().filter(|_| is_proven) {
             hand.let_go().await;

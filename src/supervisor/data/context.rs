@@ -15,6 +15,7 @@ use crate::supervisor::data::error::DataError;
 use crate::supervisor::data::site::Site;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::confinement::Confinement;
+use crate::supervisor::spawn;
 use crate::supervisor::tasks::task::{self, Background, Ended, Task};
 
 /// Variables with their values.
@@ -155,7 +156,7 @@ impl Context<'_> {
 pub(crate) async fn on_thread<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+    spawn::blocking(work).await.map_err(io::Error::other)?
 }
 
 /// A path without links. A link that may not be followed stays in it: whoever opens it is refused.

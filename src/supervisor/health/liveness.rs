@@ -10,6 +10,7 @@ use crate::supervisor::service::Service;
 use crate::supervisor::service::condition::Source;
 use crate::supervisor::service::instances::Crew;
 use crate::supervisor::service::notices;
+use crate::supervisor::spawn;
 
 /// A proxy that was restarted may have forgotten where it led. To send the same again changes
 /// nothing; commands of the user's are not run again and again.
@@ -51,7 +52,7 @@ pub(crate) fn watch(service: &Rc<Service>) {
         return;
     }
     let service = Rc::clone(service);
-    tokio::task::spawn_local(async move {
+    spawn::local(async move {
         let mut looks = Looks::default();
         loop {
             tokio::time::sleep(interval).await;

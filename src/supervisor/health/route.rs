@@ -21,6 +21,7 @@ use crate::supervisor::service::confinement::Confinement;
 use crate::supervisor::service::instances::Instance;
 use crate::supervisor::sockets::listener::{Listener, ListenerError};
 use crate::supervisor::sockets::reuseport_group::Group;
+use crate::supervisor::spawn;
 
 /// Why there is no such way.
 #[derive(Debug, thiserror::Error)]
@@ -122,10 +123,10 @@ async fn pass_on(
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let port = listener.local_addr()?.port();
     let (service, instance) = (Rc::clone(service), Rc::clone(instance));
-    let task = tokio::task::spawn_local(async move {
+    let task = spawn::local(async move {
         while let Ok((client, _)) = listener.accept().await {
             let (service, instance) = (Rc::clone(&service), Rc::clone(&instance));
-            tokio::task::spawn_local(async move { splice(&service, &instance, client).await });
+            spawn::local(async move { splice(&service, &instance, client).await });
         }
     });
     Ok((port, task))

@@ -4,6 +4,8 @@ use std::future::Future;
 
 use tokio::sync::watch;
 
+use crate::supervisor::spawn;
+
 /// Runs a task for each place of `waits`, which names the places that it waits for. Returns when
 /// all are done.
 pub(crate) async fn run<F>(waits: &[Vec<usize>], task: impl Fn(usize) -> F)
@@ -16,7 +18,7 @@ where
         let before: Vec<_> =
             waits[place].iter().filter_map(|other| ends.get(*other).cloned()).collect();
         let task = task(place);
-        tokio::task::spawn_local(async move {
+        spawn::local(async move {
             for mut other in before {
                 // A service whose start broke off counts as done too.
                 drop(other.wait_for(|is_done| *is_done).await);

@@ -16,6 +16,7 @@ use crate::supervisor::service::child_spec;
 use crate::supervisor::service::instances::{Crew, Instance};
 use crate::supervisor::service::test_service::{TestService, with};
 use crate::supervisor::sockets::backend_address::BackendAddress;
+use crate::supervisor::spawn;
 
 /// The guard starts one again, in a task of its own.
 fn guard(
@@ -25,7 +26,7 @@ fn guard(
 ) -> tokio::task::JoinHandle<()> {
     let (service, crew, instance) =
         (Rc::clone(&world.service), Rc::clone(crew), Rc::clone(instance));
-    tokio::task::spawn_local(async move {
+    spawn::local(async move {
         start_again(&service, &crew, &instance, clock::tick()).await;
     })
 }
@@ -55,8 +56,7 @@ fn what_is_stopped_while_it_is_being_started_is_waited_for_and_ended() {
         let starting = guard(&world, &crew, &instance);
         world.wait("it is being started", |world| world.keeper.n_held() > 0).await;
         let (service, leaving) = (Rc::clone(&world.service), Rc::clone(&crew));
-        let stop =
-            tokio::task::spawn_local(async move { retire::stop_now(&service, &leaving).await });
+        let stop = spawn::local(async move { retire::stop_now(&service, &leaving).await });
         world.settle().await;
         assert!(!stop.is_finished(), "it was forgotten while it was being started");
         world.keeper.let_go();
@@ -73,9 +73,8 @@ fn a_start_that_is_called_off_leaves_nobody_behind() {
         let crew = world.crew(1, Duty::Candidate, Vec::new());
         world.keeper.holds.set(true);
         let (service, own) = (Rc::clone(&world.service), Rc::clone(&crew));
-        let starting = tokio::task::spawn_local(async move {
-            start::start_one(&service, &own, InstanceIndex(0)).await
-        });
+        let starting =
+            spawn::local(async move { start::start_one(&service, &own, InstanceIndex(0)).await });
         world.wait("it is being started", |world| world.keeper.n_held() > 0).await;
         starting.abort();
         assert!(starting.await.is_err());

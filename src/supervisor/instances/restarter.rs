@@ -23,6 +23,7 @@ use crate::supervisor::service::condition::Source;
 use crate::supervisor::service::instances::{Crew, Instance, LastEnd};
 use crate::supervisor::service::notices;
 use crate::supervisor::service::seat::Run;
+use crate::supervisor::spawn;
 use crate::text;
 
 /// Before the starts of a forwarder.
@@ -38,7 +39,7 @@ pub(crate) fn follow(
 ) {
     let mut end = service.link().end_of(child);
     let (service, crew, instance) = (Rc::clone(service), Rc::clone(crew), Rc::clone(instance));
-    tokio::task::spawn_local(async move {
+    spawn::local(async move {
         let Ok(ended) = end.wait_for(Option::is_some).await.map(|end| *end) else { return };
         let ended = ended.unwrap_or(End::Unknown);
         let Some(run) = instance.seat(role).take(child) else { return };
@@ -206,7 +207,7 @@ pub(crate) fn revive(service: &Rc<Service>, crew: &Rc<Crew>) {
         if instance.program.is_empty() {
             let (service, crew, instance) =
                 (Rc::clone(service), Rc::clone(crew), Rc::clone(instance));
-            tokio::task::spawn_local(async move {
+            spawn::local(async move {
                 let started = crew.started;
                 start_again(&service, &crew, &instance, started).await;
             });

@@ -8,6 +8,7 @@ use crate::core::time::Tick;
 use crate::supervisor::instances::drain::{self, Guard, Leaver};
 use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::{Crew, Instance};
+use crate::supervisor::spawn;
 
 /// How long queues may take to run empty; a connection that comes later is relayed.
 const SETTLE: Duration = Duration::from_secs(5);
@@ -26,12 +27,12 @@ const COUNT_HELD_EVERY_MS: u64 = 10;
 pub(crate) fn begin(service: &Rc<Service>, crew: &Rc<Crew>, warm_until: Tick) {
     let (service, crew) = (Rc::clone(service), Rc::clone(crew));
     if crew.is_gone() {
-        tokio::task::spawn_local(async move { drain::dismiss(&service, &crew).await });
+        spawn::local(async move { drain::dismiss(&service, &crew).await });
         return;
     }
     let leaver = Leaver::all(&service, &crew, Guard::Live, SETTLE);
     let machine = Drain::new(drain::times(&crew.settings.stop), warm_until);
-    tokio::task::spawn_local(async move { leaver.run(machine, None).await });
+    spawn::local(async move { leaver.run(machine, None).await });
 }
 
 /// Stops a generation that new connections do not go to, or a service that is to be down.

@@ -13,6 +13,7 @@ use crate::supervisor::service::Service;
 use crate::supervisor::service::condition::Source;
 use crate::supervisor::service::instances::{Crew, Instance};
 use crate::supervisor::sockets::slots::SlotError;
+use crate::supervisor::spawn;
 use crate::text;
 
 /// Brings the live release to the number of instances that the configuration asks for. An
@@ -23,7 +24,7 @@ pub(crate) fn begin(service: &Rc<Service>) {
         return;
     }
     let service = Rc::clone(service);
-    tokio::task::spawn_local(async move {
+    spawn::local(async move {
         go_on(&service).await;
         service.activity.end_scaling();
     });

@@ -12,6 +12,7 @@ use std::rc::Rc;
 use crate::os::beneath::Dir;
 use crate::os::{fs, proc, ready};
 use crate::supervisor::service::Service;
+use crate::supervisor::spawn;
 
 /// Makes the service's socket, or takes it over, and listens on it.
 ///
@@ -31,7 +32,7 @@ pub(crate) async fn open(service: &Rc<Service>, kept: Option<OwnedFd>) -> io::Re
         }
     };
     let service = Rc::clone(service);
-    tokio::task::spawn_local(async move {
+    spawn::local(async move {
         if let Err(error) = hear(&service, socket).await {
             tracing::error!(service = %service.name, %error, "receiving READY=1");
         }

@@ -22,6 +22,7 @@ use crate::supervisor::service::confinement::Confinement;
 use crate::supervisor::service::instances::{Crew, Instance};
 use crate::supervisor::sockets::backend_address::{self, BackendAddress};
 use crate::supervisor::sockets::slots::SlotError;
+use crate::supervisor::spawn;
 
 /// Why a generation could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -202,7 +203,7 @@ async fn spawn(
     mut spec: LaunchSpec,
 ) -> Result<(), StartError> {
     let service = Rc::clone(service);
-    let spawned = tokio::task::spawn_local(async move {
+    let spawned = spawn::local(async move {
         let Claim { child, role, ref crew, ref instance } = claim;
         if claim::is_leaving(&service, crew, instance) {
             return Err(StartError::Leaving);

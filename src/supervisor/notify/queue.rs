@@ -24,6 +24,7 @@ use crate::os::clock;
 use crate::store::outbox::{self as store, Letter, Notification};
 use crate::supervisor::notify::{deliver, message::Message};
 use crate::supervisor::processes::keeper_client::Link;
+use crate::supervisor::spawn;
 use crate::text::count;
 
 /// No pause is longer.
@@ -141,7 +142,7 @@ impl Outbox {
             task: RefCell::default(),
         });
         let (outbox, mine) = (Rc::clone(self), Rc::clone(&lane));
-        let task = tokio::task::spawn_local(async move { outbox.deliver_all(&mine).await });
+        let task = spawn::local(async move { outbox.deliver_all(&mine).await });
         lane.task.replace(Some(task));
         self.lanes.borrow_mut().insert(target.name.clone(), lane);
     }

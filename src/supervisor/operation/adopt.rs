@@ -16,6 +16,7 @@ use crate::supervisor::service::Service;
 use crate::supervisor::service::child_spec;
 use crate::supervisor::service::instances::{Crew, Instance};
 use crate::supervisor::service::seat::Run;
+use crate::supervisor::spawn;
 
 /// A child, and how it has ended.
 type Child = (ChildId, Option<End>);
@@ -103,7 +104,7 @@ fn end_stale(service: &Rc<Service>, stale: Vec<Found>) {
     let (ended, running): (Vec<_>, Vec<_>) =
         stale.into_iter().partition(|found| found.end.is_some());
     let service = Rc::clone(service);
-    tokio::task::spawn_local(async move {
+    spawn::local(async move {
         for found in ended {
             service.link().acknowledge(found.child).await;
         }
@@ -166,7 +167,7 @@ pub(super) fn forget_the_rest(service: &Rc<Service>, inventory: &mut Inventory) 
     for name in names {
         inventory.kept.remove(&name);
         let service = Rc::clone(service);
-        tokio::task::spawn_local(async move {
+        spawn::local(async move {
             if let Err(error) = service.link().forget(name).await {
                 tracing::warn!(service = %service.name, %error, "closing unused descriptors");
             }

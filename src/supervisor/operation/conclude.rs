@@ -31,6 +31,7 @@ use crate::supervisor::service::notices;
 use crate::supervisor::service::operation::Operation;
 use crate::supervisor::service::refusal;
 use crate::supervisor::service::terms::Extent;
+use crate::supervisor::spawn;
 
 /// Journals that are kept; the history keeps a line of each for ever.
 const N_JOURNALS: usize = 200;
@@ -71,7 +72,7 @@ pub(crate) async fn finish(
     prune(service);
     scale::begin(service);
     let service = Rc::clone(service);
-    tokio::task::spawn_local(async move { ownership::reconcile(&service).await });
+    spawn::local(async move { ownership::reconcile(&service).await });
 }
 
 /// A stranded operation gives way to a new one.

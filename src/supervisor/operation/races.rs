@@ -26,17 +26,16 @@ use crate::supervisor::service::operation::Operation;
 use crate::supervisor::service::outcome::outcome;
 use crate::supervisor::service::test_service::{TestService, with};
 use crate::supervisor::service::unresumed::Unresumed;
+use crate::supervisor::spawn;
 
 fn restart(world: &TestService) -> JoinHandle<Result<Begun, Trouble>> {
     let service = Rc::clone(&world.service);
-    tokio::task::spawn_local(
-        async move { admission::begin(&service, "tester", Wish::Restart).await },
-    )
+    spawn::local(async move { admission::begin(&service, "tester", Wish::Restart).await })
 }
 
 fn bring_up(world: &TestService) -> JoinHandle<()> {
     let service = Rc::clone(&world.service);
-    tokio::task::spawn_local(async move { start_last_good::bring_up(&service).await })
+    spawn::local(async move { start_last_good::bring_up(&service).await })
 }
 
 /// A release on the disk that is the last good one.
@@ -72,7 +71,7 @@ fn of_two_who_wait_for_a_stranded_operation_one_begins() {
         start::launch(service, &live, &serving).await.unwrap();
         let (stranded, _orders) = Operation::new(OpId(9), Kind::Rollback, String::new(), None);
         stranded.phase.set(Some(Phase::Stranded));
-        let task = || tokio::task::spawn_local(async {});
+        let task = || spawn::local(async {});
         service.activity.begin(Rc::clone(&stranded), task).unwrap();
         assert!(service.activity.begin(Rc::clone(&stranded), task).is_err());
         let both = [restart(&world), restart(&world)];
@@ -136,7 +135,7 @@ fn a_start_during_a_stop_waits_for_its_end() {
         let (live, serving) = world.live();
         start::launch(service, &live, &serving).await.unwrap();
         let stopping = Rc::clone(service);
-        let down = tokio::task::spawn_local(async move { stop::take_down(&stopping).await });
+        let down = spawn::local(async move { stop::take_down(&stopping).await });
         world.settle().await;
         let up = bring_up(&world);
         world.settle().await;
@@ -164,7 +163,7 @@ fn instances_are_added_when_the_operation_is_over() {
         let service = &world.service;
         let crew = world.crew(1, Duty::Live, Vec::new());
         let (running, _orders) = Operation::new(OpId(9), Kind::Restart, String::new(), None);
-        let task = || tokio::task::spawn_local(async {});
+        let task = || spawn::local(async {});
         service.activity.begin(Rc::clone(&running), task).unwrap();
         scale::begin(service);
         world.settle().await;

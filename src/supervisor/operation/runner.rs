@@ -24,6 +24,7 @@ use crate::supervisor::service::notices;
 use crate::supervisor::service::operation::{Operation, Order};
 use crate::supervisor::service::outcome;
 use crate::supervisor::service::phase_result::PhaseResult;
+use crate::supervisor::spawn;
 use crate::text;
 
 /// Before a phase is tried again.
@@ -43,9 +44,9 @@ pub(crate) fn begin(
 ) -> Result<(), Rc<Operation>> {
     operation.announce_to_watchers(&service.name);
     let (own, running) = (Rc::clone(service), Rc::clone(&operation));
-    service.activity.begin(running, || {
-        tokio::task::spawn_local(run(own, operation, machine, job, journal, orders))
-    })
+    service
+        .activity
+        .begin(running, || spawn::local(run(own, operation, machine, job, journal, orders)))
 }
 
 /// Runs an operation to its end.

@@ -23,6 +23,7 @@ use crate::supervisor::service::instances::Crew;
 use crate::supervisor::service::notices;
 use crate::supervisor::service::occupied::may_start;
 use crate::supervisor::sockets::slots::SlotError;
+use crate::supervisor::spawn;
 
 /// Between tries to start a release.
 const STARTS: Pauses = Pauses::doubling(200, 30_000);
@@ -57,7 +58,7 @@ pub(crate) async fn bring_up(service: &Rc<Service>) {
 pub(crate) async fn bring_up_within_deadline(service: &Rc<Service>) {
     let limit = deadline(service);
     let service = Rc::clone(service);
-    let trying = tokio::task::spawn_local(async move { bring_up(&service).await });
+    let trying = spawn::local(async move { bring_up(&service).await });
     drop(tokio::time::timeout(limit, trying).await);
 }
 
@@ -192,7 +193,7 @@ fn lead_in(service: &Rc<Service>, crew: &Rc<Crew>) {
         return;
     }
     let (service, crew) = (Rc::clone(service), Rc::clone(crew));
-    tokio::task::spawn_local(async move {
+    spawn::local(async move {
         let mut backoff = FLIPS.begin();
         let is_live = || {
             let idle = service.activity.operation().is_none();

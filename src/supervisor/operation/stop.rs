@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use crate::supervisor::instances::retire;
 use crate::supervisor::service::Service;
+use crate::supervisor::spawn;
 
 /// Stops a service: its operation, its listeners, its processes. New connections are refused from
 /// the first moment on, those that are served are finished.
@@ -21,7 +22,7 @@ pub(crate) async fn take_down(service: &Rc<Service>) {
         .into_iter()
         .map(|crew| {
             let service = Rc::clone(service);
-            tokio::task::spawn_local(async move { retire::stop_now(&service, &crew).await })
+            spawn::local(async move { retire::stop_now(&service, &crew).await })
         })
         .collect();
     service.slots.close(service.link()).await;

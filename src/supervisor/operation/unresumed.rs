@@ -22,6 +22,7 @@ use crate::supervisor::service::operation::Operation;
 use crate::supervisor::service::outcome::outcome;
 use crate::supervisor::service::refusal;
 use crate::supervisor::service::unresumed::Unresumed;
+use crate::supervisor::spawn;
 
 /// Leaves an operation open: nothing is stopped, nothing is begun.
 pub(crate) fn leave(
@@ -143,5 +144,5 @@ async fn start_again(service: &Rc<Service>) {
         retire::stop_now(service, &crew).await;
     }
     let service = Rc::clone(service);
-    tokio::task::spawn_local(async move { start_last_good::bring_up(&service).await });
+    spawn::local(async move { start_last_good::bring_up(&service).await });
 }

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 
 use crate::keeper::protocol::{ChildId, End, Identity, LaunchSpec, Reach};
 use crate::supervisor::processes::keeper_client::{Link, LinkError};
+use crate::supervisor::spawn;
 
 /// What a wait came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,7 +94,7 @@ impl Drop for KeeperChild {
     fn drop(&mut self) {
         let Some(child) = self.child.take() else { return };
         let link = Rc::clone(&self.link);
-        tokio::task::spawn_local(async move { kill(&link, child).await });
+        spawn::local(async move { kill(&link, child).await });
     }
 }
 

@@ -17,6 +17,7 @@ use crate::keeper::protocol::{
     Request, Tell, VERSION,
 };
 use crate::os::{ready, scm};
+use crate::supervisor::spawn;
 
 /// The socket to the keeper.
 #[derive(Debug)]
@@ -133,7 +134,7 @@ impl Link {
         let highest = inventory.children.iter().map(|found| found.child.0).max().unwrap_or(0);
         link.next_child.set(highest + 1);
         let (news, reader) = mpsc::unbounded_channel();
-        tokio::task::spawn_local(Rc::clone(&link).read(news));
+        spawn::local(Rc::clone(&link).read(news));
         Ok((link, inventory, reader))
     }
 

@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 
 use crate::core::ids::ReleaseId;
 use crate::os::{clock, ready};
+use crate::supervisor::spawn;
 use crate::text::count;
 
 /// A file that grows beyond this becomes `N.log.1`, in the place of the one before.
@@ -212,7 +213,7 @@ impl Writer {
 
 /// Reads a FIFO into a log until the task is aborted. Nothing wakes up while nothing is written.
 pub(crate) fn pump(fifo: OwnedFd, instance: u16, writer: SharedWriter) -> JoinHandle<()> {
-    tokio::task::spawn_local(async move {
+    spawn::local(async move {
         if let Err(error) = read_all(fifo, instance, &writer).await {
             tracing::error!(%error, "reading a service's output");
         }

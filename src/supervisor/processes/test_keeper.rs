@@ -11,6 +11,7 @@ use crate::keeper::protocol::{Ask, ChildId, End, Held, Identity, Request, Tell};
 use crate::os::{ready, scm};
 use crate::supervisor::processes::child_tag::{Label, Role};
 use crate::supervisor::processes::keeper_client::Link;
+use crate::supervisor::spawn;
 
 /// A keeper that starts nothing.
 pub(crate) struct TestKeeper {
@@ -43,7 +44,7 @@ impl TestKeeper {
             signals: RefCell::default(),
             spares: Cell::new(None),
         });
-        tokio::task::spawn_local(Rc::clone(&keeper).run());
+        spawn::local(Rc::clone(&keeper).run());
         let (link, _, _) = Link::connect(other).await.unwrap();
         (keeper, link)
     }

@@ -21,11 +21,12 @@ use crate::supervisor::service::refusal;
 use crate::supervisor::service::release_set::ReleaseSet;
 use crate::supervisor::service::stack::Stack;
 use crate::supervisor::service::terms::Terms;
+use crate::supervisor::spawn;
 
 /// Sets a set running.
 pub(crate) fn spawn(stack: &Rc<Stack>, set: &Rc<ReleaseSet>, course: Course) {
     let (stack, own) = (Rc::clone(stack), Rc::clone(set));
-    let task = tokio::task::spawn_local(async move { run(&stack, &own, course).await });
+    let task = spawn::local(async move { run(&stack, &own, course).await });
     set.task.replace(Some(task));
 }
 

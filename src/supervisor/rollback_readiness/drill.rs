@@ -14,6 +14,7 @@ use crate::supervisor::rollback_readiness::readiness;
 use crate::supervisor::rollback_readiness::rehearsal::{self, RehearsalError};
 use crate::supervisor::service::Service;
 use crate::supervisor::service::notices;
+use crate::supervisor::spawn;
 
 /// The schedule is looked at this often at least: a suspended machine's clock jumps.
 const LOOK: Duration = Duration::from_secs(60 * 60);
@@ -47,7 +48,7 @@ pub(crate) async fn run(service: &Rc<Service>, target: ReleaseId) -> Result<Stri
 /// Drills on schedule, from here on. A supervisor that comes up reads when the last one was.
 pub(crate) fn schedule(service: &Rc<Service>) {
     let service = Rc::clone(service);
-    tokio::task::spawn_local(async move {
+    spawn::local(async move {
         loop {
             let due = readiness::due(&service);
             tokio::time::sleep(due.map_or(LOOK, |due| due.min(LOOK))).await;

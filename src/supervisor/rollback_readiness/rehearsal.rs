@@ -28,6 +28,7 @@ use crate::supervisor::service::candidate::Candidate;
 use crate::supervisor::service::confinement::{self, Confinement};
 use crate::supervisor::service::instances::Crew;
 use crate::supervisor::service::phase_result::PhaseResult;
+use crate::supervisor::spawn;
 use crate::text;
 
 /// Why a release does not run, or would not.
@@ -151,7 +152,7 @@ fn depth(service: &Service) -> (Rehearse, &'static str) {
 /// All that a cold start needs and that can be seen without one.
 async fn light(service: &Rc<Service>, target: ReleaseId) -> Result<Settings, RehearsalError> {
     let paths = service.paths.clone();
-    let looked = tokio::task::spawn_blocking(move || {
+    let looked = spawn::blocking(move || {
         let settings = release::settings(&paths, target)?;
         let mut damaged = release::damage(&paths, target)?.into_iter();
         if let Some(first) = damaged.next() {
@@ -191,7 +192,7 @@ pub(crate) async fn run(
     let generation = service.fleet.next_generation();
     let (own, kept_to) = (Rc::clone(service), kept_to.clone());
     // Called off in the middle of its start, it must be known whose process it is.
-    let starting = tokio::task::spawn_local(async move {
+    let starting = spawn::local(async move {
         start::start_as(&own, generation, release, settings, Duty::Rehearsal, kept_to).await
     });
     let mut guard = StopOnDrop { service: Rc::clone(service), starting: None, crew: None };
@@ -242,7 +243,7 @@ impl Drop for StopOnDrop {
         if starting.is_none() && crew.is_none() {
             return;
         }
-        tokio::task::spawn_local(async move {
+        spawn::local(async move {
             let started = match starting {
                 Some(starting) => starting.await.ok().and_then(Result::ok),
                 None => crew,

@@ -17,6 +17,7 @@ use crate::os::{listen, ready};
 use crate::supervisor::sockets::listener::ListenerError;
 use crate::supervisor::sockets::relay::Relays;
 use crate::supervisor::sockets::reuseport_group::{self, Group, Proof};
+use crate::supervisor::spawn;
 
 /// Before a slot is looked at again that was shut down, or whose passer could not be started.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -54,7 +55,7 @@ impl Stragglers {
     pub fn watch(&self, place: BackendAddress, group: &Rc<RefCell<Group>>, kept: String) {
         let watch = || {
             let (group, passers) = (Rc::clone(group), Rc::clone(&self.passers));
-            Watch(tokio::task::spawn_local(async move {
+            Watch(spawn::local(async move {
                 if let Err(error) = look_after(&group, place.1, &passers, &kept).await {
                     tracing::error!(slot = %place.1, %error, "watching an abandoned slot");
                 }

@@ -24,6 +24,7 @@ use crate::os::launch_spec::LaunchUser;
 use crate::os::{clock, listen, proc};
 use crate::supervisor::processes::child_tag::Label;
 use crate::supervisor::processes::keeper_client::{Found, Link, LinkError};
+use crate::supervisor::spawn;
 
 /// How long passers may take to let slots go that are about to be closed, and to see the ends of
 /// connections whose programs have ended.
@@ -101,7 +102,7 @@ impl Relays {
             return;
         }
         let passers = Rc::clone(self);
-        tokio::task::spawn_local(async move {
+        spawn::local(async move {
             if let Err(error) = passers.start(kept).await {
                 tracing::error!(service = %passers.service, %error, "relaying queued connections");
             }
@@ -115,7 +116,7 @@ impl Relays {
     /// is not where it was thought to be, a late connection in that very moment, and the kill.
     pub(crate) fn begin_with(self: &Rc<Self>, client: TcpStream) {
         let passers = Rc::clone(self);
-        tokio::task::spawn_local(async move {
+        spawn::local(async move {
             let name = format!("caller/{}/{}", passers.service, clock::monotonic_ns());
             let kept = passers.link.keep(name.clone(), client.as_fd()).await;
             let started = match kept {
@@ -154,7 +155,7 @@ impl Relays {
     fn follow(self: &Rc<Self>, child: ChildId, identity: Identity) {
         let (passers, mut end) = (Rc::clone(self), self.link.end_of(child));
         self.running.borrow_mut().insert(child, identity);
-        tokio::task::spawn_local(async move {
+        spawn::local(async move {
             let Ok(ended) = end.wait_for(Option::is_some).await.map(|end| *end) else { return };
             if let Some(end) = ended.filter(|end| *end != End::Exited(0)) {
                 let how = end.to_string();

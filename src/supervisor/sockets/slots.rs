@@ -17,6 +17,7 @@ use crate::supervisor::sockets::abandoned_slots::Stragglers;
 use crate::supervisor::sockets::listener::{Listener, ListenerError};
 use crate::supervisor::sockets::relay::Relays;
 use crate::supervisor::sockets::reuseport_group;
+use crate::supervisor::spawn;
 
 /// The listeners of one service.
 #[derive(Debug)]
@@ -419,7 +420,7 @@ impl Slots {
                 let mut menders = self.menders.borrow_mut();
                 menders.entry((index, id)).or_insert_with(|| {
                     let (group, order) = (Rc::clone(group), Rc::clone(&owned.order));
-                    tokio::task::spawn_local(async move {
+                    spawn::local(async move {
                         let told = Rc::clone(&group);
                         let note = move || drop(order.write(&numbers(told.borrow().order())));
                         reuseport_group::mend(&group, id, note).await;

@@ -12,6 +12,7 @@ use crate::supervisor::operation::start_last_good;
 use crate::supervisor::service::outcome::outcome;
 use crate::supervisor::service::refusal;
 use crate::supervisor::service::stack::Stack;
+use crate::supervisor::spawn;
 
 /// Starts the last good release, and waits for it as long as its health check may take.
 ///
@@ -31,7 +32,7 @@ pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> R
     }
     if service.live_crew().is_none() {
         let up = Rc::clone(service);
-        let task = tokio::task::spawn_local(async move { start_last_good::bring_up(&up).await });
+        let task = spawn::local(async move { start_last_good::bring_up(&up).await });
         let deadline = service.config().settings.health.deadline + Duration::from_secs(1);
         drop(tokio::time::timeout(deadline, task).await);
     }

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use crate::keeper::protocol::LaunchUser;
 use crate::os::{diag, local, proc};
 use crate::supervisor::sockets::stream::Stream;
+use crate::supervisor::spawn;
 
 /// Where connections really go.
 #[derive(Debug, Clone)]
@@ -25,7 +26,7 @@ impl Server {
             Self::Unix(path, user) => {
                 let (path, user) = (path.clone(), user.clone());
                 let connect = move || local::connect_as(&path, user.as_ref());
-                let stream = tokio::task::spawn_blocking(connect).await??;
+                let stream = spawn::blocking(connect).await??;
                 stream.set_nonblocking(true)?;
                 Ok(Stream::Unix(tokio::net::UnixStream::from_std(stream)?))
             }

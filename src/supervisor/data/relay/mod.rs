@@ -23,6 +23,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::keeper::protocol::{Door, Via};
 use crate::os::local;
 use crate::supervisor::sockets::stream::Stream;
+use crate::supervisor::spawn;
 
 use self::hub::{Hub, Seen};
 
@@ -76,7 +77,7 @@ impl Relay {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let via = Via::Inet(listener.local_addr()?);
         let begin = self.beginner(server);
-        self.listening.push(tokio::task::spawn_local(async move {
+        self.listening.push(spawn::local(async move {
             let mut sessions = JoinSet::new();
             loop {
                 match listener.accept().await {
@@ -97,7 +98,7 @@ impl Relay {
         let listener = UnixListener::bind(path)?;
         self.paths.push(path.to_owned());
         let begin = self.beginner(server);
-        self.listening.push(tokio::task::spawn_local(async move {
+        self.listening.push(spawn::local(async move {
             let mut sessions = JoinSet::new();
             loop {
                 match listener.accept().await {

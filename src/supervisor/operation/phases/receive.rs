@@ -20,6 +20,7 @@ use crate::supervisor::operation::intake::{Intake, Staged};
 use crate::supervisor::service::Service;
 use crate::supervisor::service::operation::Operation;
 use crate::supervisor::service::phase_result::PhaseResult;
+use crate::supervisor::spawn;
 use crate::text;
 
 /// Watchers want to see an intake move, not every chunk of it.
@@ -39,7 +40,7 @@ pub(crate) async fn receive(
     let cancelled = Arc::clone(&intake.cancelled);
     let idle = Arc::clone(&intake.idle).lock_owned().await;
     let (progress, mut seen) = tokio::sync::watch::channel((0, None));
-    let worker = tokio::task::spawn_blocking(move || {
+    let worker = spawn::blocking(move || {
         let mut n_told = 0;
         let mut report = |n, total| {
             if n - n_told >= PROGRESS_BYTES {
@@ -88,7 +89,7 @@ pub(crate) async fn verify(service: &Rc<Service>, op: OpId, intake: &mut Intake)
     let cap_bytes = service.config().artifact_bytes_max;
     let cancelled = Arc::clone(&intake.cancelled);
     let idle = Arc::clone(&intake.idle).lock_owned().await;
-    let worker = tokio::task::spawn_blocking(move || {
+    let worker = spawn::blocking(move || {
         let listed =
             artifact::unpack(&received, &paths, op, cap_bytes, &cancelled).and_then(|dir| {
                 let listing = seal::list(&dir).map_err(|e| IntakeError::system(&dir, e))?;
@@ -180,7 +181,7 @@ pub(crate) async fn stage(
         return PhaseResult::refused(Exit::NoSpace, error.to_string());
     }
     let idle = Arc::clone(&intake.idle).lock_owned().await;
-    let worker = tokio::task::spawn_blocking(move || {
+    let worker = spawn::blocking(move || {
         let written = release::write(&paths, release, &manifest, &listing, &settings)
             .map_err(|error| IntakeError::system(&error.path, error.source))
             .and_then(|()| {
