@@ -20,4 +20,5 @@ pub mod release_set;
 pub mod restart;
 pub mod retention;
 pub mod schema;
+pub mod status;
 pub mod time;

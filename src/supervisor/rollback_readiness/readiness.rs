@@ -9,6 +9,7 @@ use crate::core::duty::Duty;
 use crate::core::ids::ReleaseId;
 use crate::core::notice::Notice;
 use crate::core::retention;
+use crate::core::status::RollbackFrom;
 use crate::os::clock;
 use crate::store::release;
 use crate::store::state::Rehearsal;
@@ -58,7 +59,9 @@ pub(crate) fn status(service: &Service) -> RollbackStatus {
     RollbackStatus {
         ready: why.is_none(),
         release: Some(target.0),
-        from: why.is_none().then(|| if warm { "warm" } else { "cold" }.to_owned()),
+        from: why
+            .is_none()
+            .then(|| if warm { RollbackFrom::Warm } else { RollbackFrom::Cold }.name().to_owned()),
         why,
         rehearsed: rehearsal.as_ref().map(|rehearsal| rehearsal.at.clone()),
         rehearsal: rehearsal.as_ref().map(shown),

@@ -6,7 +6,7 @@ use crate::api::status::{
     Args, InstanceStatus, OperationStatus, RollbackStatus, ServiceStatus, Status,
 };
 use crate::api::{Event, SetStatus, Trouble};
-use crate::core::duty::Duty;
+use crate::core::status::{self, Facts, InstanceState, Life, State, Why};
 use crate::os::proc;
 use crate::store::release;
 use crate::supervisor::control::client::Client;
@@ -28,11 +28,11 @@ pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> R
     if let Some(name) = only {
         stack.known(name)?;
     }
-    client.tell(&Event::Status(Box::new(status(stack, only)))).await;
+    client.tell(&Event::Status(Box::new(of_stack(stack, only)))).await;
     Ok(())
 }
 
-fn status(stack: &Stack, only: Option<&str>) -> Status {
+fn of_stack(stack: &Stack, only: Option<&str>) -> Status {
     let services = stack.services.borrow();
     let broken = stack.broken.borrow();
     let order = stack.order.borrow();
@@ -69,21 +69,24 @@ fn of_service(service: &Rc<Service>) -> ServiceStatus {
     let unresumed =
         service.activity.unresumed().map(|unresumed| refusal::unresumed(service, &unresumed));
     let alarm = unresumed.or_else(|| state.alarm.clone());
-    let (word, why) = match &live {
-        _ if state.stopped => ("stopped", None),
-        _ if alarm.is_some() => ("degraded", alarm.as_ref().map(|alarm| alarm.what.clone())),
-        Some(crew) if crew.is_whole() && trouble.is_none() => ("running", None),
-        Some(crew) if crew.is_alive() => ("degraded", trouble.or(some("a process is not running"))),
-        Some(_) => ("down", trouble.or(some("its process has ended and is started again"))),
-        None if service.activity.operation().is_some() && state.last_good.is_some() => {
-            ("degraded", some("connections wait in the queue while its operation runs"))
-        }
-        None if state.last_good.is_none() => ("down", some("no good release yet")),
-        None => ("down", trouble),
+    let (word, explained) = status::state(Facts {
+        is_stopped: state.stopped,
+        has_alarm: alarm.is_some(),
+        has_trouble: trouble.is_some(),
+        is_operated: service.activity.operation().is_some(),
+        has_good: state.last_good.is_some(),
+        live: live.map(|crew| Life::of(crew.is_whole(), crew.is_alive())),
+    });
+    let why = match explained {
+        Why::Nothing => None,
+        Why::Alarm => alarm.as_ref().map(|alarm| alarm.what.clone()),
+        Why::Trouble => trouble,
+        Why::TroubleOr(text) => trouble.or(some(text)),
+        Why::Plain(text) => some(text),
     };
     ServiceStatus {
         name: service.name.to_string(),
-        state: word.to_owned(),
+        state: word.name().to_owned(),
         why,
         serving: serving.map(|release| release.0),
         last_good: service.durable.last_good().map(|release| release.0),
@@ -111,7 +114,7 @@ fn of_broken(name: &str, why: &str) -> ServiceStatus {
     let rollback = RollbackStatus { why: some(why), ..RollbackStatus::default() };
     ServiceStatus {
         name: name.to_owned(),
-        state: "down".to_owned(),
+        state: State::Down.name().to_owned(),
         why: some(why),
         serving: None,
         last_good: None,
@@ -127,30 +130,17 @@ fn of_broken(name: &str, why: &str) -> ServiceStatus {
 
 fn instances(service: &Service, crew: &Crew) -> Vec<InstanceStatus> {
     let leaving = crew.leaving.get();
-    let role = match crew.duty.get() {
-        Duty::Standby if leaving.is_some() => "draining",
-        Duty::Candidate => "candidate",
-        Duty::Rehearsal => "rehearsal",
-        Duty::Trial | Duty::Live => "live",
-        Duty::Standby => "standby",
-        Duty::Draining => "draining",
-    };
+    let role = status::role(crew.duty.get(), leaving.is_some());
     let of = |instance: &Rc<crate::supervisor::service::instances::Instance>| {
         let pid = instance.pid();
-        let state = match (pid, crew.duty.get()) {
-            (None, _) => "waiting",
-            (Some(_), Duty::Draining) => "stopping",
-            (Some(_), _) if instance.ready.get() => "ready",
-            (Some(_), Duty::Standby) => "ready",
-            (Some(_), _) => "starting",
-        };
+        let state = InstanceState::of(pid.is_some(), crew.duty.get(), instance.ready.get());
         let own = std::slice::from_ref(instance);
         InstanceStatus {
             release: crew.release.0,
             instance: instance.index.0,
             pid: pid.unwrap_or(0),
             role: role.to_owned(),
-            state: state.to_owned(),
+            state: state.name().to_owned(),
             restarts: instance.restarts.get(),
             rss_bytes: pid.map_or(0, proc::rss_bytes),
             connections: leaving
