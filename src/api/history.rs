@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::outcome::Outcome;
+
 /// The arguments.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Args {
@@ -24,7 +26,7 @@ pub struct HistoryEntry {
     pub service: String,
     /// The operation's number.
     pub op: u64,
-    /// `release`, `rollback` or `restart`.
+    /// `release`, `rollback`, `restart`, `restore` or `set`.
     pub kind: String,
     /// The release it was about.
     pub release: Option<u64>,
@@ -38,4 +40,26 @@ pub struct HistoryEntry {
     pub why: Option<String>,
     /// How long it took.
     pub ms: u64,
+}
+
+impl HistoryEntry {
+    /// The line of what has ended so, at this time.
+    #[must_use]
+    pub fn of(outcome: &Outcome, kind: &str, actor: &str, at: String, ms: u64) -> Self {
+        let why = outcome.trouble.as_ref().and_then(|trouble| trouble.why.lines().next());
+        Self {
+            version: 1,
+            at,
+            actor: actor.to_owned(),
+            service: outcome.service.clone(),
+            op: outcome.op,
+            kind: kind.to_owned(),
+            release: outcome.release,
+            outcome: outcome.outcome.to_string(),
+            serving: outcome.serving,
+            exit: outcome.exit,
+            why: why.map(str::to_owned),
+            ms,
+        }
+    }
 }

@@ -10,8 +10,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::core::exit::Exit;
-
 pub mod abort;
 pub mod backup;
 pub mod drill;
@@ -19,6 +17,7 @@ pub mod freeze;
 pub mod history;
 pub mod logs;
 pub mod notify;
+mod outcome;
 pub mod promote;
 pub mod release;
 pub mod release_set;
@@ -32,16 +31,19 @@ pub mod stop;
 #[cfg(test)]
 mod tests;
 pub mod thaw;
+mod trouble;
 pub mod watch;
 mod word;
 
 pub use backup::BackupEntry;
 pub use history::HistoryEntry;
+pub use outcome::Outcome;
 pub use release::{Plan, PlanStep};
 pub use release_set::{Member, Part, SetStatus};
 pub use releases::ReleaseEntry;
 pub use restore::RestorePlan;
 pub use status::{InstanceStatus, OperationStatus, RollbackStatus, ServiceStatus, Status};
+pub use trouble::Trouble;
 pub use word::OutcomeWord;
 
 /// Version of this protocol.
@@ -210,64 +212,4 @@ pub enum PhaseState {
     Fail,
     /// There was nothing to do.
     Skip,
-}
-
-/// How an operation ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Outcome {
-    /// The name of the outcome.
-    pub outcome: OutcomeWord,
-    /// Whose.
-    pub service: String,
-    /// The operation's number; 0 for `start` and `stop`; of a set, its own.
-    pub op: u64,
-    /// The release it was about.
-    pub release: Option<u64>,
-    /// What serves now.
-    pub serving: Option<u64>,
-    /// What a reboot starts.
-    pub last_good: Option<u64>,
-    /// The exit code of the command line.
-    pub exit: u8,
-    /// Things that went wrong without changing the outcome.
-    pub warnings: Vec<String>,
-    /// Commands that make sense next.
-    pub next: Vec<String>,
-    /// What failed and why, when it was not a success; `still` is what serves.
-    pub trouble: Option<Trouble>,
-    /// Of a set: what became of each member, in order. `op` is the set's number then, `service`
-    /// all names.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub members: Vec<Member>,
-}
-
-/// An error for people: four lines.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Trouble {
-    /// What did not happen: `web: release 42 was not put live`.
-    pub what: String,
-    /// Why; may have several lines (the last lines of a failed candidate).
-    pub why: String,
-    /// What is true for the user's users now.
-    pub still: String,
-    /// The exact commands to go on with.
-    pub next: Vec<String>,
-    /// The exit code.
-    pub exit: u8,
-}
-
-impl Outcome {
-    /// Whether it was a success.
-    #[must_use]
-    pub fn is_good(&self) -> bool {
-        Exit::of_code(self.exit) == Some(Exit::Done)
-    }
-}
-
-impl Trouble {
-    /// What its code means. A code that only a newer Halley gives is an error like any other.
-    #[must_use]
-    pub fn meaning(&self) -> Exit {
-        Exit::of_code(self.exit).unwrap_or(Exit::Internal)
-    }
 }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::api::{Event, Outcome, PhaseState};
 use crate::core::ids::OpId;
 use crate::os::{clock, fs as durable};
-use crate::store::layout::ServiceLayout;
+use crate::store::layout::{ServiceLayout, numbered};
 
 pub use crate::store::intent::Intent;
 use crate::store::state_word::StateWord;
@@ -23,6 +23,8 @@ use crate::store::state_word::StateWord;
 const VERSION: u16 = 1;
 const FILE: &str = "journal.ndjson";
 const RESERVE_BYTES: u64 = 64 * 1024;
+/// Journals that are kept; the history keeps a line of each for ever.
+const N_KEPT: usize = 200;
 
 /// One line after the first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -337,6 +339,15 @@ pub fn version() -> u16 {
     VERSION
 }
 
+/// Removes old journals from a directory of them, with their own directories, and returns those that
+/// could not be removed.
+#[must_use]
+pub fn prune(journals: &Path) -> Vec<(PathBuf, io::Error)> {
+    let numbers = ServiceLayout::numbers(journals);
+    let old = numbers.iter().rev().skip(N_KEPT).map(|number| numbered(journals, *number));
+    old.filter_map(|path| durable::remove_tree(&path).err().map(|error| (path, error))).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -422,19 +433,7 @@ mod tests {
         let (_dir, paths, _) = written(1);
         assert!(open_operation(&paths).unwrap().is_some());
         assert_eq!(next_op(&paths), OpId(2));
-        let outcome = Outcome {
-            outcome: Word::Committed.into(),
-            service: "web".to_owned(),
-            op: 1,
-            release: Some(1),
-            serving: Some(1),
-            last_good: Some(1),
-            exit: 0,
-            warnings: vec![],
-            next: vec![],
-            trouble: None,
-            members: Vec::new(),
-        };
+        let outcome = Outcome::new(Word::Committed.into(), "web", 1);
         Journal::reopen(&paths, OpId(1)).unwrap().announce(&Record::result(outcome)).unwrap();
         assert!(open_operation(&paths).unwrap().is_none());
     }
@@ -450,5 +449,19 @@ mod tests {
         let (intent, records) = read(&paths, OpId(107)).unwrap().unwrap();
         assert_eq!((intent.op, intent.release, intent.ladder), (107, 43, vec![42, 41]));
         assert_eq!(records[0].phase, "receive");
+    }
+
+    #[test]
+    fn the_newest_journals_are_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let n_kept = u64::try_from(N_KEPT).unwrap();
+        for number in 1..=n_kept + 2 {
+            let path = numbered(dir.path(), number);
+            fs::create_dir(&path).unwrap();
+            fs::write(path.join(FILE), "").unwrap();
+        }
+        assert!(prune(dir.path()).is_empty());
+        let left = ServiceLayout::numbers(dir.path());
+        assert_eq!((left.len(), left[0]), (N_KEPT, 3));
     }
 }

@@ -52,7 +52,7 @@ impl Layout {
     /// One set's directory.
     #[must_use]
     pub fn set(&self, set: SetId) -> PathBuf {
-        self.sets().join(format!("{:07}", set.0))
+        numbered(&self.sets(), set.0)
     }
 
     /// One service's paths.
@@ -193,7 +193,7 @@ impl ServiceLayout {
     /// One operation's directory.
     #[must_use]
     pub fn op(&self, op: OpId) -> PathBuf {
-        self.ops().join(format!("{:07}", op.0))
+        numbered(&self.ops(), op.0)
     }
 
     /// What an operation's commands printed.
@@ -251,4 +251,10 @@ impl ServiceLayout {
         numbers.sort_unstable();
         numbers
     }
+}
+
+/// An entry of a directory of numbered ones.
+#[must_use]
+pub fn numbered(dir: &Path, number: u64) -> PathBuf {
+    dir.join(format!("{number:07}"))
 }

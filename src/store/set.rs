@@ -307,19 +307,7 @@ mod tests {
             (&intent, Some(Entry::Begun(Stage::Release(0))))
         );
         assert_eq!(intent.before(), [Before::Something, Before::Nothing]);
-        let outcome = Outcome {
-            outcome: Word::Committed.into(),
-            service: "api,web".to_owned(),
-            op: 1,
-            release: None,
-            serving: None,
-            last_good: None,
-            exit: 0,
-            warnings: vec![],
-            next: vec![],
-            trouble: None,
-            members: vec![],
-        };
+        let outcome = Outcome::new(Word::Committed.into(), "api,web", 1);
         let done = Step::Done { outcome: Box::new(outcome) };
         reopen(&layout, SetId(1)).unwrap().announce(&Record::new(done)).unwrap();
         assert!(open(&layout).unwrap().is_none());

@@ -4,7 +4,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::api::{Event, Outcome, PhaseState, Plan, Verb};
 use crate::cli::out;
-use crate::cli::render::{Seen, tables};
+use crate::cli::render::seen::Seen;
+use crate::cli::render::tables;
 use crate::core::exit::Exit;
 use crate::core::operation::outcome::Word;
 use crate::text;

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::api::{Event, Trouble};
 use crate::cli::out;
-use crate::cli::render::Seen;
+use crate::cli::render::seen::Seen;
 
 /// Shows events to machines.
 #[derive(Debug, Default)]

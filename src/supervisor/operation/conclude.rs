@@ -2,20 +2,19 @@
 
 use std::rc::Rc;
 
-use crate::api::{Event, HistoryEntry, Outcome, Trouble};
+use crate::api::{Event, Outcome, Trouble};
 use crate::config::model::Strategy;
 use crate::core::duty::Duty;
 use crate::core::exit::Exit;
-use crate::core::ids::{OpId, ReleaseId};
+use crate::core::ids::ReleaseId;
 use crate::core::operation::conclusion::{self, Farewell, Found};
 use crate::core::operation::machine::{Cause, Kind, Outcome as Ended};
 use crate::core::operation::outcome::{self as table, Facts, Word};
 use crate::core::retention::{self, Fate, Roots};
 use crate::core::time::Tick;
-use crate::os::{clock, fs};
-use crate::store::journal::{Journal, Record};
-use crate::store::layout::ServiceLayout;
-use crate::store::{history, release};
+use crate::os::clock;
+use crate::store::journal::{self, Journal, Record};
+use crate::store::release;
 use crate::supervisor::instances::ownership;
 use crate::supervisor::instances::restarter::revive;
 use crate::supervisor::instances::retire;
@@ -29,12 +28,10 @@ use crate::supervisor::operation::watching::Watching;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::notices;
 use crate::supervisor::service::operation::Operation;
+use crate::supervisor::service::outcome;
 use crate::supervisor::service::refusal;
 use crate::supervisor::service::terms::Extent;
 use crate::supervisor::spawn;
-
-/// Journals that are kept; the history keeps a line of each for ever.
-const N_JOURNALS: usize = 200;
 
 /// Ends an operation.
 pub(crate) async fn finish(
@@ -54,7 +51,7 @@ pub(crate) async fn finish(
             revive(service, &crew);
         }
     }
-    let mut outcome = outcome(service, operation.kind, assignment, findings, ended);
+    let mut outcome = result(service, operation.kind, assignment, findings, ended);
     if !outcome.is_good()
         && let Some(path) = postmortem::write(service, assignment, watching, &outcome)
     {
@@ -78,17 +75,9 @@ pub(crate) async fn finish(
 /// A stranded operation gives way to a new one.
 pub(crate) fn give_way(service: &Rc<Service>, operation: &Rc<Operation>, journal: &mut Journal) {
     let outcome = Outcome {
-        outcome: Word::Superseded.into(),
-        service: service.name.to_string(),
-        op: operation.id.0,
         release: operation.release.get().map(|release| release.0),
-        serving: service.serving().map(|release| release.0),
-        last_good: service.durable.last_good().map(|release| release.0),
         exit: Exit::Aborted.code(),
-        warnings: Vec::new(),
-        next: Vec::new(),
-        trouble: None,
-        members: Vec::new(),
+        ..outcome::outcome(service, Word::Superseded, operation.id.0)
     };
     close(service, operation, journal, outcome);
 }
@@ -109,29 +98,14 @@ fn close(
     if let Err(error) = journal.announce(&Record::result(outcome.clone())) {
         tracing::error!(service = %service.name, %error, "writing a result down");
     }
-    let entry = HistoryEntry {
-        version: 1,
-        at: clock::now_rfc3339(),
-        actor: operation.actor.clone(),
-        service: service.name.to_string(),
-        op: operation.id.0,
-        kind: operation.kind.name().to_owned(),
-        release: outcome.release,
-        outcome: outcome.outcome.to_string(),
-        serving: outcome.serving,
-        exit: outcome.exit,
-        why: outcome.trouble.as_ref().and_then(|t| t.why.lines().next().map(str::to_owned)),
-        ms: clock::tick().since_ms(operation.started),
-    };
     operation.outcome.replace(Some(outcome.clone()));
     service.activity.end(operation);
-    operation.tell(Event::Result(Box::new(outcome)));
-    if let Err(error) = history::append(&service.shared.layout.history(), &entry) {
-        tracing::warn!(service = %service.name, %error, "writing the history");
-    }
+    operation.tell(Event::Result(Box::new(outcome.clone())));
+    let kind = operation.kind.name();
+    outcome::remember(&service.shared, &outcome, kind, &operation.actor, operation.started);
 }
 
-fn outcome(
+fn result(
     service: &Rc<Service>,
     kind: Kind,
     assignment: &Assignment,
@@ -149,17 +123,12 @@ fn outcome(
         _ => Vec::new(),
     };
     Outcome {
-        outcome: word.into(),
-        service: service.name.to_string(),
-        op: assignment.op.0,
         release: Some(assignment.release.0),
-        serving: service.serving().map(|release| release.0),
-        last_good: service.durable.last_good().map(|release| release.0),
         exit: exit.code(),
         warnings: findings.warnings.clone(),
         next,
         trouble,
-        members: Vec::new(),
+        ..outcome::outcome(service, word, assignment.op.0)
     }
 }
 
@@ -249,11 +218,8 @@ pub(super) fn let_go(service: &Rc<Service>, ended: Option<Ended>) {
 
 /// Removes what nothing holds any more. A failure is a warning.
 fn prune(service: &Rc<Service>) {
-    let ops = ServiceLayout::numbers(&service.paths.ops());
-    for op in ops.iter().rev().skip(N_JOURNALS) {
-        if let Err(error) = fs::remove_tree(&service.paths.op(OpId(*op))) {
-            tracing::warn!(service = %service.name, op, %error, "pruning a journal");
-        }
+    for (path, error) in journal::prune(&service.paths.ops()) {
+        tracing::warn!(path = %path.display(), %error, "pruning a journal");
     }
     let trial = match service.durable.trial() {
         Ok(trial) => trial,

@@ -3,13 +3,12 @@
 
 use std::rc::Rc;
 
-use crate::api::{HistoryEntry, Outcome, Trouble};
+use crate::api::{Outcome, Trouble};
 use crate::core::exit::Exit;
 use crate::core::notice::Notice;
 use crate::core::operation::outcome::Word;
 use crate::core::time::Tick;
 use crate::os::clock;
-use crate::store::history;
 use crate::store::receipt::{self, Cause};
 use crate::store::restoration::{self, Restoration, Step};
 use crate::supervisor::data::backup::Hand;
@@ -171,21 +170,6 @@ pub(crate) fn note(
     trouble: Option<&Trouble>,
     started: Tick,
 ) {
-    let entry = HistoryEntry {
-        version: 1,
-        at: clock::now_rfc3339(),
-        actor: actor.to_owned(),
-        service: service.name.to_string(),
-        op: 0,
-        kind: "restore".to_owned(),
-        release: outcome.release,
-        outcome: outcome.outcome.to_string(),
-        serving: outcome.serving,
-        exit: outcome.exit,
-        why: trouble.and_then(|trouble| trouble.why.lines().next()).map(str::to_owned),
-        ms: clock::tick().since_ms(started),
-    };
-    if let Err(error) = history::append(&service.shared.layout.history(), &entry) {
-        tracing::warn!(service = %service.name, %error, "writing the history");
-    }
+    let outcome = Outcome { trouble: trouble.cloned(), ..outcome.clone() };
+    outcome::remember(&service.shared, &outcome, "restore", actor, started);
 }

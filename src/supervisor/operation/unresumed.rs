@@ -2,14 +2,14 @@
 
 use std::rc::Rc;
 
-use crate::api::{HistoryEntry, Outcome, Trouble};
+use crate::api::{Outcome, Trouble};
 use crate::core::exit::Exit;
 use crate::core::ids::OpId;
 use crate::core::operation::outcome::Word;
 use crate::core::operation::phase::Phase;
 use crate::os::clock;
 use crate::store::journal::{Intent, Journal, Record};
-use crate::store::{history, journal, release};
+use crate::store::{journal, release};
 use crate::supervisor::instances::retire;
 use crate::supervisor::instances::scale;
 use crate::supervisor::operation::admission::{self, Begun, Wish};
@@ -19,7 +19,7 @@ use crate::supervisor::operation::start_last_good;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::notices;
 use crate::supervisor::service::operation::Operation;
-use crate::supervisor::service::outcome::outcome;
+use crate::supervisor::service::outcome;
 use crate::supervisor::service::refusal;
 use crate::supervisor::service::unresumed::Unresumed;
 use crate::supervisor::spawn;
@@ -70,7 +70,7 @@ pub(crate) async fn close(
         .and_then(|mut journal| journal.announce(&Record::result(result.clone())))
         .map_err(|error| fail(error.to_string()))?;
     service.activity.leave_open(None);
-    note(service, actor, &intent, &result);
+    outcome::remember(&service.shared, &result, &intent.kind, actor, clock::tick());
     if let Err(error) = release::sweep(&service.paths) {
         tracing::warn!(service = %service.name, %error, "removing what was staged");
     }
@@ -114,27 +114,7 @@ fn closed(service: &Service, unresumed: &Unresumed, intent: &Intent) -> Outcome 
         exit: Exit::Aborted.code(),
         next,
         trouble: Some(trouble),
-        ..outcome(service, Word::Aborted, unresumed.op.0)
-    }
-}
-
-fn note(service: &Service, actor: &str, intent: &Intent, result: &Outcome) {
-    let entry = HistoryEntry {
-        version: 1,
-        at: clock::now_rfc3339(),
-        actor: actor.to_owned(),
-        service: service.name.to_string(),
-        op: result.op,
-        kind: intent.kind.clone(),
-        release: result.release,
-        outcome: result.outcome.to_string(),
-        serving: result.serving,
-        exit: result.exit,
-        why: result.trouble.as_ref().map(|trouble| trouble.why.clone()),
-        ms: 0,
-    };
-    if let Err(error) = history::append(&service.shared.layout.history(), &entry) {
-        tracing::warn!(service = %service.name, %error, "writing the history");
+        ..outcome::outcome(service, Word::Aborted, unresumed.op.0)
     }
 }
 

@@ -2,22 +2,18 @@
 
 use std::rc::Rc;
 
-use crate::api::{Event, HistoryEntry, Member, Outcome, Trouble};
+use crate::api::{Event, Member, Outcome, Trouble};
 use crate::core::exit::Exit;
 use crate::core::ids::SetId;
 use crate::core::operation::outcome::{self, Word};
 use crate::core::release_set::{Ended, Fate};
-use crate::os::{clock, fs};
-use crate::store::history;
-use crate::store::layout::ServiceLayout;
+use crate::store::journal;
 use crate::store::set::{Record, Step, Turn};
 use crate::supervisor::notify::message::{Message, Subject};
 use crate::supervisor::release_set::progress::{Course, closed};
+use crate::supervisor::service::outcome::remember;
 use crate::supervisor::service::release_set::ReleaseSet;
 use crate::supervisor::service::stack::Stack;
-
-/// Journals that are kept; the history keeps a line of each for ever.
-const N_JOURNALS: usize = 200;
 
 /// Ends a set.
 pub(crate) fn finish(stack: &Rc<Stack>, set: &Rc<ReleaseSet>, mut course: Course, ended: Ended) {
@@ -39,27 +35,13 @@ pub(crate) fn finish(stack: &Rc<Stack>, set: &Rc<ReleaseSet>, mut course: Course
     if let Err(error) = course.journal.announce(&line) {
         tracing::error!(set = set.id.0, %error, "recording a set's result");
     }
-    let entry = HistoryEntry {
-        version: 1,
-        at: clock::now_rfc3339(),
-        actor: set.actor.clone(),
-        service: outcome.service.clone(),
-        op: set.id.0,
-        kind: "set".to_owned(),
-        release: None,
-        outcome: outcome.outcome.to_string(),
-        serving: None,
-        exit: outcome.exit,
-        why: outcome.trouble.as_ref().and_then(|t| t.why.lines().next().map(str::to_owned)),
-        ms: clock::tick().since_ms(set.started),
-    };
     stack.let_go_of_set();
     set.outcome.replace(Some(outcome.clone()));
-    set.tell(Event::Result(Box::new(outcome)));
-    if let Err(error) = history::append(&stack.shared.layout.history(), &entry) {
-        tracing::warn!(set = set.id.0, %error, "writing the history");
+    set.tell(Event::Result(Box::new(outcome.clone())));
+    remember(&stack.shared, &outcome, "set", &set.actor, set.started);
+    for (path, error) in journal::prune(&stack.shared.layout.sets()) {
+        tracing::warn!(path = %path.display(), %error, "pruning a set's journal");
     }
-    prune(stack);
 }
 
 /// The result as everybody sees it.
@@ -79,17 +61,12 @@ fn outcome(set: SetId, members: Vec<Member>, ended: Ended, turn: &Turn) -> Outco
     let trouble =
         (exit != Exit::Done.code()).then(|| trouble(set, &members, word.known(), exit, turn));
     Outcome {
-        outcome: word,
-        service: names.join(","),
-        op: set.0,
-        release: None,
-        serving: None,
-        last_good: None,
         exit,
         warnings: warnings.collect(),
         next: trouble.as_ref().map_or_else(Vec::new, |trouble| trouble.next.clone()),
         trouble,
         members: members.clone(),
+        ..Outcome::new(word, &names.join(","), set.0)
     }
 }
 
@@ -131,16 +108,6 @@ fn trouble(set: SetId, members: &[Member], word: Option<Word>, exit: u8, turn: &
     next.push(format!("halley-sup release --set {}", again.join(",")));
     let still: Vec<String> = still.collect();
     Trouble { what, why, still: still.join("\n"), next, exit }
-}
-
-fn prune(stack: &Stack) {
-    let layout = &stack.shared.layout;
-    let numbers = ServiceLayout::numbers(&layout.sets());
-    for number in numbers.iter().rev().skip(N_JOURNALS) {
-        if let Err(error) = fs::remove_tree(&layout.set(SetId(*number))) {
-            tracing::warn!(set = number, %error, "pruning a set's journal");
-        }
-    }
 }
 
 #[cfg(test)]

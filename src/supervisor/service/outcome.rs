@@ -1,29 +1,31 @@
 //! How a verb or an operation ended, with what serves now.
 
-use crate::api::{Event, PhaseState};
-use crate::api::{Outcome, Trouble};
+use crate::api::{Event, HistoryEntry, Outcome, PhaseState, Trouble};
 use crate::core::exit::Exit;
 use crate::core::operation::outcome::Word;
 use crate::core::time::Tick;
 use crate::os::clock;
-use crate::supervisor::service::Service;
+use crate::store::history;
 use crate::supervisor::service::operation::Operation;
 use crate::supervisor::service::refusal::still;
+use crate::supervisor::service::{Service, Shared};
 
 /// A verb that is done.
 pub(crate) fn outcome(service: &Service, word: Word, op: u64) -> Outcome {
     Outcome {
-        outcome: word.into(),
-        service: service.name.to_string(),
-        op,
         release: service.serving().map(|release| release.0),
         serving: service.serving().map(|release| release.0),
         last_good: service.durable.last_good().map(|release| release.0),
-        exit: Exit::Done.code(),
-        warnings: Vec::new(),
-        next: Vec::new(),
-        trouble: None,
-        members: Vec::new(),
+        ..Outcome::new(word.into(), service.name.as_str(), op)
+    }
+}
+
+/// Writes what has ended into the history. A failure is a warning.
+pub(crate) fn remember(shared: &Shared, outcome: &Outcome, kind: &str, actor: &str, started: Tick) {
+    let ms = clock::tick().since_ms(started);
+    let entry = HistoryEntry::of(outcome, kind, actor, clock::now_rfc3339(), ms);
+    if let Err(error) = history::append(&shared.layout.history(), &entry) {
+        tracing::warn!(service = entry.service, %error, "writing the history");
     }
 }
 

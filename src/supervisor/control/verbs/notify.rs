@@ -36,19 +36,7 @@ pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> R
             return Err(trouble(why, Exit::Usage));
         }
     }
-    let outcome = Outcome {
-        outcome: Word::Told.into(),
-        service: target.to_owned(),
-        op: 0,
-        release: None,
-        serving: None,
-        last_good: None,
-        exit: Exit::Done.code(),
-        warnings: Vec::new(),
-        next: Vec::new(),
-        trouble: None,
-        members: Vec::new(),
-    };
+    let outcome = Outcome::new(Word::Told.into(), target, 0);
     client.tell(&Event::Result(Box::new(outcome))).await;
     Ok(())
 }
