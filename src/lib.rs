@@ -47,7 +47,7 @@
 //!  data                backup, migration, trial migration
 //!  rollback_readiness  could we go back? schema, rehearsal, drill
 //!  bake                watches a release that has traffic, returns a verdict
-//!  instances           start, restart, drain, scale
+//!  instances           start, gate, restart, drain, scale; leads an outside proxy to them
 //!  health              asks an instance, returns a result
 //!  tasks               programs that run once, to their end
 //!  service             the nouns: durable state, routing, activity, condition
@@ -69,8 +69,8 @@
 //!    receive verify preflight stage      phases/receive, phases/preflight  store/intake: staging/ to releases/N
 //!    rehearse_old                        rollback_readiness/rehearsal
 //!    backup restore_rehearsal migrate    data/trial_migration, data/migration
-//!    start gate                          instances/start, health/gate
-//!    flip                                service/mod (steer_to), sockets/slots
+//!    start gate                          instances/start, instances/gate
+//!    flip                                service/mod (steer_to), sockets/slots, instances/outside_proxy
 //!    bake hold                           bake
 //!    commit                              service/durable: one rename
 //!    back_*                              phases/rollback                  the same machine, entered elsewhere

@@ -27,9 +27,9 @@ use std::time::Duration;
 use crate::core::analysis::signal::Name;
 use crate::core::health::Sample;
 use crate::os::clock;
-use crate::supervisor::health::gate;
 use crate::supervisor::health::probe::{Probe, Transcript};
 use crate::supervisor::health::probe_all::{Round, probe_all};
+use crate::supervisor::instances::gate;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::{Crew, Instance};
 

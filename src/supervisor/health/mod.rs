@@ -7,8 +7,6 @@ mod checker;
 pub(crate) mod command;
 pub(crate) mod connection;
 pub(crate) mod diagnosis;
-pub(crate) mod gate;
-pub(crate) mod liveness;
 pub(crate) mod probe;
 pub(crate) mod probe_all;
 pub(crate) mod route;

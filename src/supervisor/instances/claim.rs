@@ -6,9 +6,9 @@
 use std::rc::Rc;
 
 use crate::core::duty::Duty;
+use crate::core::restart::Process;
 use crate::core::time::Tick;
 use crate::keeper::protocol::{ChildId, Identity};
-use crate::supervisor::processes::child_tag::Role;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::{Crew, Instance};
 use crate::supervisor::service::seat::Run;
@@ -19,7 +19,7 @@ pub(crate) struct Claim {
     /// The child that is to be there.
     pub(crate) child: ChildId,
     /// What it is to be.
-    pub(crate) role: Role,
+    pub(crate) process: Process,
     /// The generation that it belongs to.
     pub(crate) crew: Rc<Crew>,
     /// The instance that it belongs to.
@@ -30,23 +30,28 @@ impl Claim {
     /// Holds a place; nothing when it is not free.
     pub(crate) fn hold(
         child: ChildId,
-        role: Role,
+        process: Process,
         crew: &Rc<Crew>,
         instance: &Rc<Instance>,
     ) -> Option<Self> {
-        let is_held = instance.seat(role).claim(child);
-        is_held.then(|| Self { child, role, crew: Rc::clone(crew), instance: Rc::clone(instance) })
+        let is_held = instance.seat(process).claim(child);
+        is_held.then(|| Self {
+            child,
+            process,
+            crew: Rc::clone(crew),
+            instance: Rc::clone(instance),
+        })
     }
 
     /// The process runs: it has the place from here on.
     pub(crate) fn fill(&self, identity: Identity, started: Tick) {
-        self.instance.seat(self.role).fill(Run { child: self.child, identity, started });
+        self.instance.seat(self.process).fill(Run { child: self.child, identity, started });
     }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        if self.instance.seat(self.role).give_up(self.child) {
+        if self.instance.seat(self.process).give_up(self.child) {
             self.crew.n_ends.send_modify(|_| ());
         }
     }

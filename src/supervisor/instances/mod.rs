@@ -1,4 +1,4 @@
-//! Instances: start, restart, retire, scale.
+//! Instances: start, restart, retire, scale; whether they are ready, and what leads to them.
 //!
 //! This room starts and stops processes of a release. It must never decide which release serves.
 
@@ -6,6 +6,9 @@ pub(crate) mod claim;
 pub(crate) mod connections;
 pub(crate) mod dependency_order;
 pub(crate) mod drain;
+pub(crate) mod gate;
+pub(crate) mod liveness;
+pub(crate) mod outside_proxy;
 pub(crate) mod ownership;
 #[cfg(test)]
 mod races;

@@ -17,7 +17,6 @@ use crate::supervisor::health::check;
 use crate::supervisor::instances::drain;
 use crate::supervisor::instances::retire;
 use crate::supervisor::instances::start;
-use crate::supervisor::processes::child_tag::Role;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::condition::Source;
 use crate::supervisor::service::instances::{Crew, Instance, LastEnd};
@@ -34,7 +33,7 @@ pub(crate) fn follow(
     service: &Rc<Service>,
     crew: &Rc<Crew>,
     instance: &Rc<Instance>,
-    role: Role,
+    process: Process,
     child: ChildId,
 ) {
     let mut end = service.link().end_of(child);
@@ -42,9 +41,9 @@ pub(crate) fn follow(
     spawn::local(async move {
         let Ok(ended) = end.wait_for(Option::is_some).await.map(|end| *end) else { return };
         let ended = ended.unwrap_or(End::Unknown);
-        let Some(run) = instance.seat(role).take(child) else { return };
+        let Some(run) = instance.seat(process).take(child) else { return };
         let was_ready = instance.ready.get();
-        if role == Role::Instance {
+        if process == Process::Program {
             instance.ready.set(false);
         }
         note_end(&service, &crew, &instance, &run, ended);
@@ -56,9 +55,9 @@ pub(crate) fn follow(
         }
         service.link().acknowledge(run.child).await;
         crew.n_ends.send_modify(|n| *n += 1);
-        match role {
-            Role::Forwarder => after_forwarder(&service, &crew, &instance).await,
-            Role::Instance | Role::Probe | Role::Oneshot | Role::Passer => {
+        match process {
+            Process::Forwarder => after_forwarder(&service, &crew, &instance).await,
+            Process::Program => {
                 if crew.duty.get() == Duty::Live && !was_ready && instance.restarts.get() > 0 {
                     let why = format!("a process ended before it answered: {}", ended);
                     notices::degraded(&service, &why);

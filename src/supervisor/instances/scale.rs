@@ -6,6 +6,7 @@ use crate::core::duty::Duty;
 use crate::core::ids::InstanceIndex;
 use crate::os::clock;
 use crate::supervisor::health::check;
+use crate::supervisor::instances::outside_proxy;
 use crate::supervisor::instances::retire;
 use crate::supervisor::instances::start::{self, StartError};
 use crate::supervisor::proxy::EntryError;
@@ -149,7 +150,7 @@ async fn lead(service: &Rc<Service>, crew: &Rc<Crew>) -> Result<(), ScaleError> 
     service.steer_again()?;
     // An operation that has begun meanwhile points the proxy where it steers.
     if service.routing.live() == Some(crew.generation) {
-        service.point_proxy(crew).await?;
+        outside_proxy::point(service, crew).await?;
     }
     service.tend();
     Ok(())

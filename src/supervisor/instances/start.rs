@@ -7,6 +7,7 @@ use std::rc::Rc;
 use crate::config::model::{Handoff, Listen, Settings};
 use crate::core::duty::Duty;
 use crate::core::ids::{Generation, InstanceIndex, ReleaseId};
+use crate::core::restart::Process;
 use crate::keeper::protocol::{LaunchSpec, Reach};
 use crate::os::beneath::Dir;
 use crate::os::{fs, local, proc};
@@ -157,7 +158,7 @@ pub(crate) async fn launch(
     instance: &Rc<Instance>,
 ) -> Result<(), StartError> {
     let child = service.link().new_child();
-    let Some(claim) = Claim::hold(child, Role::Instance, crew, instance) else { return Ok(()) };
+    let Some(claim) = Claim::hold(child, Process::Program, crew, instance) else { return Ok(()) };
     // A forwarder goes on taking connections out of its slots while its program is away.
     if instance.forwarder.is_empty() {
         service.slots.refit(&instance.slots).await?;
@@ -188,7 +189,7 @@ pub(crate) async fn launch_forwarder(
         return Ok(());
     }
     let child = service.link().new_child();
-    let Some(claim) = Claim::hold(child, Role::Forwarder, crew, instance) else { return Ok(()) };
+    let Some(claim) = Claim::hold(child, Process::Forwarder, crew, instance) else { return Ok(()) };
     let output = output_of(service, crew, instance).await?;
     let spec = child_spec::forward_spec(service, crew, instance, output)?;
     spawn(service, claim, spec).await
@@ -204,17 +205,21 @@ async fn spawn(
 ) -> Result<(), StartError> {
     let service = Rc::clone(service);
     let spawned = spawn::local(async move {
-        let Claim { child, role, ref crew, ref instance } = claim;
+        let Claim { child, process, ref crew, ref instance } = claim;
         if claim::is_leaving(&service, crew, instance) {
             return Err(StartError::Leaving);
         }
-        if role == Role::Instance {
-            crew.confinement.surround(service.link(), child, &mut spec);
-        }
+        let role = match process {
+            Process::Program => {
+                crew.confinement.surround(service.link(), child, &mut spec);
+                Role::Instance
+            }
+            Process::Forwarder => Role::Forwarder,
+        };
         let label = child_spec::label_of(&service, crew, instance, role);
         let identity = service.link().spawn(child, label.print(), spec).await?;
         claim.fill(identity, service.now());
-        restarter::follow(&service, crew, instance, role, child);
+        restarter::follow(&service, crew, instance, process, child);
         if !claim::is_leaving(&service, crew, instance) {
             return Ok(());
         }

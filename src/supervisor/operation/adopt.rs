@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use crate::core::duty::Duty;
+use crate::core::restart::Process;
 use crate::core::time::Tick;
 use crate::keeper::protocol::{ChildId, End};
 use crate::store::release;
@@ -60,13 +61,13 @@ pub(super) fn take_mine(
 pub(super) struct Following {
     crew: Rc<Crew>,
     instance: Rc<Instance>,
-    role: Role,
+    process: Process,
     child: ChildId,
 }
 
 impl Following {
     pub(super) fn begin(self, service: &Rc<Service>) {
-        restarter::follow(service, &self.crew, &self.instance, self.role, self.child);
+        restarter::follow(service, &self.crew, &self.instance, self.process, self.child);
     }
 }
 
@@ -135,18 +136,20 @@ fn adopt_crew(service: &Rc<Service>, places: Places, inventory: &mut Inventory) 
         });
         let started = Tick(label.started_ms);
         let run = Run { child: found.child, identity: found.identity, started };
-        if label.role == Role::Forwarder {
-            instance.forwarder.fill(run);
-        } else {
-            instance.restarts.set(label.restarts);
-            instance.joined.set(true);
-            instance.program.fill(run);
-        }
+        let process = match label.role {
+            Role::Forwarder => Process::Forwarder,
+            _ => {
+                instance.restarts.set(label.restarts);
+                instance.joined.set(true);
+                Process::Program
+            }
+        };
+        instance.seat(process).fill(run);
         if let Some(end) = found.end {
             service.link().child_ended(found.child, end);
         }
-        let (crew, role, child) = (Rc::clone(&crew), label.role, found.child);
-        following.push(Following { crew, instance, role, child });
+        let (crew, child) = (Rc::clone(&crew), found.child);
+        following.push(Following { crew, instance, process, child });
     }
     for instance in &crew.instances() {
         let name = child_spec::output_name(service, crew.generation, instance.index);

@@ -28,8 +28,9 @@ use crate::supervisor::data::backup_schema::{self, BackupSchema, NotTried, Upgra
 use crate::supervisor::data::error::DataError;
 use crate::supervisor::data::replacement::Saved;
 use crate::supervisor::health::diagnosis;
-use crate::supervisor::health::gate::{self, Gated, Rigour};
 use crate::supervisor::health::probe::Transcript;
+use crate::supervisor::instances::gate::{self, Gated, Rigour};
+use crate::supervisor::instances::outside_proxy;
 use crate::supervisor::instances::restarter::revive;
 use crate::supervisor::instances::retire;
 use crate::supervisor::instances::start;
@@ -437,7 +438,7 @@ impl Replacing<'_> {
         let service = self.service;
         let text = |error: &dyn std::error::Error| error.to_string();
         let steered = service.steer_to(crew, Duty::Live).map_err(|error| text(&error));
-        let pointed = service.point_proxy(crew).await.map_err(|error| text(&error));
+        let pointed = outside_proxy::point(service, crew).await.map_err(|error| text(&error));
         revive(service, crew);
         service.tend();
         let op = service.durable.state().last_good.map_or(0, |good| good.op);

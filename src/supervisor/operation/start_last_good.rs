@@ -9,9 +9,10 @@ use crate::core::duty::Duty;
 use crate::core::ids::ReleaseId;
 use crate::store::release::{self, ReleaseError};
 use crate::store::state::{Served, StateError};
-use crate::supervisor::health::gate::{self, Gated, Rigour};
 use crate::supervisor::health::probe::Transcript;
 use crate::supervisor::health::probe_all::{Round, probe_all};
+use crate::supervisor::instances::gate::{self, Gated, Rigour};
+use crate::supervisor::instances::outside_proxy;
 use crate::supervisor::instances::restarter::revive;
 use crate::supervisor::instances::retire;
 use crate::supervisor::instances::start::{self, StartError};
@@ -200,7 +201,7 @@ fn lead_in(service: &Rc<Service>, crew: &Rc<Crew>) {
             idle && service.routing.live() == Some(crew.generation)
         };
         while is_live() {
-            match service.point_proxy(&crew).await {
+            match outside_proxy::point(&service, &crew).await {
                 Ok(()) => return,
                 // `status` has it.
                 Err(_) => tokio::time::sleep(backoff.pause()).await,

@@ -15,9 +15,9 @@ use crate::config::model::Settings;
 use crate::core::backoff::Restarts;
 use crate::core::duty::Duty;
 use crate::core::ids::{Generation, InstanceIndex, ReleaseId, SlotId};
+use crate::core::restart::Process;
 use crate::core::time::Tick;
 use crate::keeper::protocol::{ChildId, End};
-use crate::supervisor::processes::child_tag::Role;
 use crate::supervisor::service::confinement::Confinement;
 use crate::supervisor::service::seat::Seat;
 use crate::supervisor::sockets::backend_address::BackendAddress;
@@ -275,11 +275,11 @@ impl Instance {
         }
     }
 
-    /// The place of a process of this role.
-    pub(crate) fn seat(&self, role: Role) -> &Seat {
-        match role {
-            Role::Forwarder => &self.forwarder,
-            Role::Instance | Role::Probe | Role::Oneshot | Role::Passer => &self.program,
+    /// The place of its program, or of the forwarder.
+    pub(crate) fn seat(&self, process: Process) -> &Seat {
+        match process {
+            Process::Forwarder => &self.forwarder,
+            Process::Program => &self.program,
         }
     }
 

@@ -45,14 +45,11 @@ use crate::store::state::StateError;
 use crate::supervisor::notify::queue::Outbox;
 use crate::supervisor::processes::keeper_client::Link;
 use crate::supervisor::processes::log_files::LogFiles;
-use crate::supervisor::proxy;
-use crate::supervisor::proxy::keeper_host::KeeperHost;
 use crate::supervisor::service::activity::Activity;
-use crate::supervisor::service::condition::{Condition, Source};
+use crate::supervisor::service::condition::Condition;
 use crate::supervisor::service::durable::Durable;
 use crate::supervisor::service::instances::{Crew, Fleet};
 use crate::supervisor::service::routing::Routing;
-use crate::supervisor::sockets::backend_address::BackendAddress;
 use crate::supervisor::sockets::relay::Relays;
 use crate::supervisor::sockets::slots::{SlotError, Slots};
 
@@ -198,37 +195,6 @@ impl Service {
             })
             .collect();
         self.slots.steer(&shares)
-    }
-
-    /// Points the outside proxy at a generation, where there is one. Whether it could be is in the
-    /// condition from here on.
-    ///
-    /// # Errors
-    /// The proxy's error; the proxy then keeps its previous upstreams.
-    pub(crate) async fn point_proxy(&self, crew: &Crew) -> Result<(), proxy::EntryError> {
-        let config = self.config();
-        let Some(proxy) = &config.proxy else { return Ok(()) };
-        let upstreams: Vec<proxy::Upstream> = crew
-            .instances()
-            .iter()
-            .filter_map(|instance| match instance.place.as_ref()? {
-                BackendAddress::Port(port) => {
-                    Some(proxy::Upstream::Tcp(BackendAddress::address(*port)))
-                }
-                BackendAddress::Socket(path) => Some(proxy::Upstream::Unix(path.clone())),
-            })
-            .collect();
-        let pointed = proxy::flip(proxy, &upstreams, &self.proxy_host()).await;
-        match &pointed {
-            Ok(()) => drop(self.condition.resolve(Source::Proxy)),
-            Err(error) => self.condition.report(Source::Proxy, error.to_string()),
-        }
-        pointed
-    }
-
-    /// Runs commands of its outside proxy.
-    pub(crate) fn proxy_host(&self) -> KeeperHost<'_> {
-        KeeperHost { link: &self.shared.link, service: &self.name }
     }
 
     /// Takes care of the slots that no process owns.

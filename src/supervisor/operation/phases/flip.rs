@@ -8,6 +8,7 @@ use crate::core::ids::ReleaseId;
 use crate::core::operation::machine::Kind;
 use crate::core::time::Tick;
 use crate::os::{clock, fs};
+use crate::supervisor::instances::outside_proxy;
 use crate::supervisor::operation::assignment::Assignment;
 use crate::supervisor::operation::phases::candidate::died;
 use crate::supervisor::operation::phases::{in_turn, trial as on_trial};
@@ -28,7 +29,7 @@ pub(crate) async fn flip(
     if let Err(error) = on_trial::begin(service, assignment, kind) {
         return PhaseResult::failed(error.to_string());
     }
-    if let Err(error) = service.point_proxy(&crew).await {
+    if let Err(error) = outside_proxy::point(service, &crew).await {
         return PhaseResult::failed(error.to_string());
     }
     let begun = clock::monotonic_ns();

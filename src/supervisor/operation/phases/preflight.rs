@@ -9,6 +9,7 @@ use crate::core::exit::Exit;
 use crate::core::operation::machine::Event as Step;
 use crate::os::{fs as disk, proc};
 use crate::supervisor::data::{backup, fencing};
+use crate::supervisor::instances::outside_proxy;
 use crate::supervisor::operation::assignment::Assignment;
 use crate::supervisor::operation::dry_run;
 use crate::supervisor::operation::intake::Staged;
@@ -72,8 +73,12 @@ pub(crate) async fn preflight(
         );
     }
     if let Some(proxy) = &config.proxy
-        && let Err(error) =
-            proxy::check(proxy, usize::from(config.settings.instances), &service.proxy_host()).await
+        && let Err(error) = proxy::check(
+            proxy,
+            usize::from(config.settings.instances),
+            &outside_proxy::host(service),
+        )
+        .await
     {
         failures.push((Exit::PreflightRefused, error.to_string()));
     }

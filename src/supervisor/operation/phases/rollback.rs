@@ -13,9 +13,10 @@ use crate::store::release;
 use crate::store::state::{Frozen, Served};
 use crate::supervisor::health::check;
 use crate::supervisor::health::diagnosis;
-use crate::supervisor::health::gate::{self, Gated, Rigour};
 use crate::supervisor::health::probe::Transcript;
 use crate::supervisor::health::probe_all::{Round, probe_all};
+use crate::supervisor::instances::gate::{self, Gated, Rigour};
+use crate::supervisor::instances::outside_proxy;
 use crate::supervisor::instances::restarter::revive;
 use crate::supervisor::instances::retire;
 use crate::supervisor::instances::start;
@@ -137,7 +138,7 @@ pub(crate) async fn flip(
     let Some(crew) = crew else {
         return PhaseResult::not(Step::Failed, "its processes are gone");
     };
-    if let Err(error) = service.point_proxy(&crew).await {
+    if let Err(error) = outside_proxy::point(service, &crew).await {
         let why = error.to_string();
         return PhaseResult::not(Step::Failed, why.clone()).with_warnings([why]);
     }
@@ -239,7 +240,7 @@ pub(crate) async fn stranded(
         if !answers {
             continue;
         }
-        let pointed = service.point_proxy(&crew).await;
+        let pointed = outside_proxy::point(service, &crew).await;
         if pointed.is_ok() && service.steer_to(&crew, Duty::Live).is_ok() {
             let warning = point_current(service, crew.release);
             service.tend();

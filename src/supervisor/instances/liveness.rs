@@ -5,6 +5,7 @@ use std::rc::Rc;
 use crate::core::duty::Duty;
 use crate::core::health::{Found, Looks, Sample};
 use crate::supervisor::health::probe_all::{Round, probe_all};
+use crate::supervisor::instances::outside_proxy;
 use crate::supervisor::proxy;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::condition::Source;
@@ -19,7 +20,7 @@ async fn remind_proxy(service: &Rc<Service>, crew: &Crew) {
     if !config.proxy.as_ref().is_some_and(proxy::forgets) || crew.duty.get() != Duty::Live {
         return;
     }
-    if let Err(error) = service.point_proxy(crew).await {
+    if let Err(error) = outside_proxy::point(service, crew).await {
         tracing::error!(service = %service.name, why = %error, "the proxy does not send connections to the live release");
     }
 }

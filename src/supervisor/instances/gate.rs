@@ -7,11 +7,11 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::core::health::{self, Gate, Sample};
+use crate::core::restart::Process;
 use crate::core::time::Tick;
 use crate::os::clock;
 use crate::supervisor::health::probe::{Probe, Transcript};
 use crate::supervisor::health::probe_all::{Round, probe_all};
-use crate::supervisor::processes::child_tag::Role;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::Crew;
 use crate::text;
@@ -96,7 +96,8 @@ pub(crate) async fn look_at_all(
         _ = ends.changed() => return (Probe::bad("its process has ended"), true),
     };
     // Between the end of a process and the word of it, what it left behind is ended.
-    let is_gone = crew.instances().iter().any(|instance| instance.seat(Role::Instance).is_empty());
+    let is_gone =
+        crew.instances().iter().any(|instance| instance.seat(Process::Program).is_empty());
     let died = match ends.has_changed() {
         Ok(false) if is_gone => died_within(WORD_OF_AN_END, ends).await,
         changed => changed.unwrap_or(true),
