@@ -4,6 +4,7 @@
 
 use std::fmt::Display;
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::core::time::Tick;
@@ -28,6 +29,25 @@ pub fn count(n: impl Display, noun: &str) -> String {
         (_, Some(stem)) => format!("{n} {stem}ies"),
         (_, None) if noun.ends_with('s') => format!("{n} {noun}es"),
         (_, None) => format!("{n} {noun}s"),
+    }
+}
+
+/// A path in one line: in quotes and escaped when its name could be mistaken for something else.
+#[must_use]
+pub fn path(path: &Path) -> String {
+    match path.to_str().filter(|text| !text.contains(char::is_control)) {
+        Some(text) => text.to_owned(),
+        None => format!("{path:?}"),
+    }
+}
+
+/// The first of a long list, and how many more there are.
+#[must_use]
+pub fn first_of(all: &[String], n_shown: usize) -> String {
+    let shown = all.get(..n_shown).unwrap_or(all).join(", ");
+    match all.len().saturating_sub(n_shown) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
     }
 }
 

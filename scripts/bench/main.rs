@@ -10,6 +10,7 @@
 )]
 
 mod any_program;
+mod backup;
 mod data;
 #[path = "../../tests/e2e/ledger_app.rs"]
 mod ledger_app;
@@ -32,7 +33,7 @@ use world::{BINARY, World, config, free_address, kill};
 
 fn main() {
     let asked: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
-    let all: [(&str, fn()); 11] = [
+    let all: [(&str, fn()); 12] = [
         ("releases", || releases(Shape::Short)),
         ("keep-alive", || releases(Shape::KeepAlive)),
         ("overhead", overhead),
@@ -44,6 +45,7 @@ fn main() {
         ("forward", any_program::forward),
         ("hold", any_program::hold),
         ("data", data::kills),
+        ("backup", backup::large),
     ];
     for (name, measure) in all {
         if asked.is_empty() || asked.iter().any(|word| word == name) {

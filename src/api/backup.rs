@@ -43,4 +43,7 @@ pub struct BackupEntry {
     /// Why it was taken; absent where that was not recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
+    /// What was there and is no part of it: FIFOs, sockets, devices.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::os::{clock, fs};
 use crate::store::layout::ServiceLayout;
-use crate::store::seal;
+use crate::store::seal::{self, Hashes};
 
 const FILE: &str = "receipt.json";
 const DATA: &str = "data";
@@ -50,6 +50,9 @@ pub struct Receipt {
     /// Why it was taken; absent in receipts of before that was recorded.
     #[serde(default)]
     pub cause: Option<Cause>,
+    /// What was there and is no part of it: FIFOs, sockets, devices.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
 }
 
 /// Why a backup was taken.
@@ -169,13 +172,14 @@ pub enum Damage {
     },
 }
 
-/// Whether a backup's files are those that were written.
+/// Whether a backup's files are those that were written. What was copied out of it is hashed already:
+/// then it is the copy that is checked.
 ///
 /// # Errors
 /// [`Damage`].
-pub fn check(paths: &ServiceLayout, receipt: &Receipt) -> Result<(), Damage> {
+pub fn check(paths: &ServiceLayout, receipt: &Receipt, copied: &Hashes) -> Result<(), Damage> {
     let id = receipt.id.clone();
-    match seal::list(&data_dir(paths, &id)) {
+    match seal::list_known(&data_dir(paths, &id), copied) {
         Ok(listing) if listing.digest == receipt.digest => Ok(()),
         Ok(_) => Err(Damage::Differs { id }),
         Err(source) => Err(Damage::Unreadable { id, source }),
@@ -237,6 +241,7 @@ mod tests {
             rehearsed: None,
             pinned: None,
             cause: None,
+            left_out: Vec::new(),
         }
     }
 
@@ -302,10 +307,13 @@ mod tests {
         sweep(&paths);
         assert_eq!(list(&paths), std::slice::from_ref(&whole));
         assert!(!data_dir(&paths, "2").exists());
-        assert!(check(&paths, &whole).is_ok());
+        assert!(check(&paths, &whole, &Hashes::default()).is_ok());
         std::fs::write(data_dir(&paths, "1").join("a"), "y").unwrap();
-        assert!(matches!(check(&paths, &whole), Err(Damage::Differs { .. })));
+        assert!(matches!(check(&paths, &whole, &Hashes::default()), Err(Damage::Differs { .. })));
         std::fs::remove_dir_all(data_dir(&paths, "1")).unwrap();
-        assert!(matches!(check(&paths, &whole), Err(Damage::Unreadable { .. })));
+        assert!(matches!(
+            check(&paths, &whole, &Hashes::default()),
+            Err(Damage::Unreadable { .. })
+        ));
     }
 }

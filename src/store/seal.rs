@@ -1,16 +1,17 @@
 //! Sealing: a staged tree is listed, hashed, made read-only, synced, and becomes `releases/N` by
 //! one rename.
 
+use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::core::ids::ReleaseId;
-use crate::os::beneath::{Dir, Met};
+use crate::os::beneath::{Dir, Met, Shown};
 use crate::os::fs as durable;
 use crate::store::intake::hex;
 use crate::store::layout::ServiceLayout;
@@ -40,14 +41,53 @@ pub struct Entry {
     pub content: String,
 }
 
+/// sha256 of files, by their paths in a tree: of bytes that somebody has copied anyway.
+#[derive(Debug, Default)]
+pub struct Hashes {
+    known: BTreeMap<PathBuf, String>,
+    running: Sha256,
+}
+
+impl Hashes {
+    /// Takes the next bytes of a file.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.running.update(bytes);
+    }
+
+    /// All bytes of the file at this path were taken.
+    pub fn whole(&mut self, path: PathBuf) {
+        self.known.insert(path, hex(&self.running.finalize_reset()));
+    }
+
+    /// Takes what is shown of a tree below `top`, while it is copied.
+    pub fn see(&mut self, top: &str, shown: &Shown<'_>) {
+        match *shown {
+            Shown::Bytes(bytes) => self.update(bytes),
+            Shown::Whole(path) => self.whole(Path::new(top).join(path)),
+            Shown::Again(path, first) => {
+                let same = self.known.get(&Path::new(top).join(first)).cloned();
+                self.known.extend(same.map(|hash| (Path::new(top).join(path), hash)));
+            }
+        }
+    }
+}
+
 /// Lists and hashes a tree.
 ///
 /// # Errors
 /// The system's.
 pub fn list(dir: &Path) -> io::Result<Listing> {
+    list_known(dir, &Hashes::default())
+}
+
+/// Lists a tree, and hashes what is not known.
+///
+/// # Errors
+/// The system's.
+pub fn list_known(dir: &Path, hashes: &Hashes) -> io::Result<Listing> {
     let mut listing =
         Listing { digest: String::new(), n_files: 0, size_bytes: 0, entries: Vec::new() };
-    Dir::open(dir)?.walk(&mut |met| add(&mut listing, met))?;
+    Dir::open(dir)?.walk(&mut |met| add(&mut listing, met, hashes))?;
     listing.entries.sort_by(|a, b| a.path.cmp(&b.path));
     let mut digest = Sha256::new();
     for entry in &listing.entries {
@@ -60,7 +100,7 @@ pub fn list(dir: &Path) -> io::Result<Listing> {
     Ok(listing)
 }
 
-fn add(listing: &mut Listing, met: &Met<'_>) -> io::Result<()> {
+fn add(listing: &mut Listing, met: &Met<'_>, hashes: &Hashes) -> io::Result<()> {
     let (kind, content) = if met.meta.is_dir() {
         ("directory", String::new())
     } else if met.meta.is_symlink() {
@@ -70,10 +110,16 @@ fn add(listing: &mut Listing, met: &Met<'_>) -> io::Result<()> {
         let meta = file.metadata()?;
         listing.n_files += 1;
         listing.size_bytes += meta.len();
-        let mut digest = Sha256::new();
-        io::copy(&mut file, &mut digest)?;
+        let hash = match hashes.known.get(met.path) {
+            Some(known) => known.clone(),
+            None => {
+                let mut digest = Sha256::new();
+                io::copy(&mut file, &mut digest)?;
+                hex(&digest.finalize())
+            }
+        };
         let program = meta.permissions().mode() & 0o111 != 0;
-        (if program { "program" } else { "file" }, hex(&digest.finalize()))
+        (if program { "program" } else { "file" }, hash)
     } else {
         ("special", String::new())
     };
@@ -126,6 +172,33 @@ mod tests {
         let with = list(dir.path()).unwrap();
         assert_eq!((with.n_files, with.entries[1].kind.as_str()), (1, "special"));
         assert_ne!(with.digest, without.digest);
+    }
+
+    /// A hash from a copy stands for what was copied, and for no other file.
+    #[test]
+    fn what_is_hashed_on_the_way_has_the_digest_of_the_tree() {
+        let dir = tempfile::tempdir().unwrap();
+        let top = dir.path().join("data");
+        fs::create_dir_all(top.join("tree/sub")).unwrap();
+        fs::write(top.join("tree/sub/a"), "one").unwrap();
+        fs::write(top.join("tree/b"), "").unwrap();
+        let expected = list(&top).unwrap();
+        let copy = |to: &str| {
+            let mut hashes = Hashes::default();
+            let to = std::ffi::OsStr::new(to);
+            let from = Dir::open(&top.join("tree")).unwrap();
+            let show = &mut |shown: Shown<'_>| hashes.see("tree", &shown);
+            from.copy_to(&Dir::open(dir.path()).unwrap(), to, Some(show)).unwrap();
+            hashes
+        };
+        let hashes = copy("good");
+        assert_eq!(list_known(&top, &hashes).unwrap(), expected);
+        // What is changed after the copy is none of the copy.
+        fs::write(top.join("tree/sub/a"), "two").unwrap();
+        assert_eq!(list_known(&top, &hashes).unwrap().digest, expected.digest);
+        assert_ne!(list_known(&top, &copy("bad")).unwrap().digest, expected.digest);
+        fs::write(top.join("tree/c"), "more").unwrap();
+        assert_ne!(list_known(&top, &hashes).unwrap().digest, expected.digest);
     }
 
     #[test]

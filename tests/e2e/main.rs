@@ -11,6 +11,7 @@ mod data;
 mod databases;
 mod datagrams;
 mod fenced;
+mod files_driver;
 mod five_minutes;
 mod handoffs;
 mod hooks;

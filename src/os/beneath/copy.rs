@@ -19,7 +19,7 @@ use super::content;
 use super::dir::Dir;
 use super::held::{Pinned, own, set_mode};
 use super::names::{has_changed, open_beneath};
-use super::walk::check_depth;
+use super::walk::{at, check_depth};
 
 /// What a copy of a tree has come to.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -32,8 +32,20 @@ pub struct Copied {
     pub skipped: Vec<PathBuf>,
 }
 
-struct Copy<'a> {
+/// What is copied, as it is copied.
+#[derive(Debug)]
+pub enum Shown<'a> {
+    /// The next bytes of a file.
+    Bytes(&'a [u8]),
+    /// All bytes of the file at this path were shown.
+    Whole(&'a Path),
+    /// The first path is one more name of the file at the second.
+    Again(&'a Path, &'a Path),
+}
+
+struct Copy<'a, 's> {
     top: &'a Dir,
+    show: Option<&'s mut dyn FnMut(Shown<'_>)>,
     copied: Copied,
     /// Files with several names: where each has been copied to, and which file it is there.
     firsts: BTreeMap<(u64, u64), (PathBuf, (u64, u64))>,
@@ -41,13 +53,21 @@ struct Copy<'a> {
 
 impl Dir {
     /// Copies everything in this directory to a new one. What is removed or exchanged meanwhile is
-    /// passed over: whoever needs a copy of one moment compares.
+    /// passed over: whoever needs a copy of one moment compares. Whoever wants to see the bytes is
+    /// shown them on the way.
     ///
     /// # Errors
-    /// The system's, and for trees that are nested too deep; what is there of the copy stays.
-    pub fn copy_to(&self, to: &Self, name: &OsStr) -> io::Result<Copied> {
+    /// The system's with the path, and for trees that are nested too deep; what is there of the copy
+    /// stays.
+    pub fn copy_to(
+        &self,
+        to: &Self,
+        name: &OsStr,
+        show: Option<&mut dyn FnMut(Shown<'_>)>,
+    ) -> io::Result<Copied> {
         let top = to.make_dir(name, 0o700)?;
-        let mut copy = Copy { top: &top, copied: Copied::default(), firsts: BTreeMap::new() };
+        let (copied, firsts) = (Copied::default(), BTreeMap::new());
+        let mut copy = Copy { top: &top, show, copied, firsts };
         copy.level(self, &top, Path::new(""), 0)?;
         let copied = copy.copied;
         alike(&top, &self.metadata()?, self)?;
@@ -55,10 +75,10 @@ impl Dir {
     }
 }
 
-impl Copy<'_> {
+impl Copy<'_, '_> {
     fn level(&mut self, from: &Dir, to: &Dir, path: &Path, depth: usize) -> io::Result<()> {
         check_depth(path, depth)?;
-        for name in from.names()? {
+        for name in from.names().map_err(|error| at(path, error))? {
             self.entry(from, to, &name, &path.join(&name), depth)?;
         }
         Ok(())
@@ -85,7 +105,7 @@ impl Copy<'_> {
             give_alike(&link.0, &meta)?;
             Ok(utimensat(to, name, &times(&meta), AtFlags::SYMLINK_NOFOLLOW)?)
         } else if meta.is_file() {
-            self.file(from, to, name, path)
+            self.file(from, to, name, path).map_err(|error| at(path, error))
         } else {
             self.copied.skipped.push(path.to_owned());
             Ok(())
@@ -100,10 +120,20 @@ impl Copy<'_> {
             && let Some((first, made)) = self.firsts.get(&file)
             && self.link(first, *made, to, name)?
         {
+            if let Some(show) = &mut self.show {
+                show(Shown::Again(path, first));
+            }
             return Ok(());
         }
         let target = to.create(name, 0o600)?;
-        self.copied.n_bytes += content::fill(&target, &source)?;
+        self.copied.n_bytes += match &mut self.show {
+            Some(show) => {
+                let n = content::fill_shown(&target, &source, &mut |b| show(Shown::Bytes(b)))?;
+                show(Shown::Whole(path));
+                n
+            }
+            None => content::fill(&target, &source)?,
+        };
         self.copied.n_files += 1;
         alike(&target, &meta, &source)?;
         if meta.nlink() > 1 {
@@ -156,13 +186,14 @@ fn give_alike(copy: impl AsFd, meta: &Metadata) -> io::Result<()> {
     Ok(())
 }
 
-/// What users set themselves, and access lists. Rights that a program has on the machine are none
-/// of a file's content.
+/// What users set themselves, access lists, and, by root, what a program may do (`capabilities(7)`):
+/// a write by anyone takes that away, so it still belongs to the bytes that were read before.
 fn copy_attributes(copy: impl AsFd, like: impl AsFd) -> io::Result<()> {
     let mut names = vec![0_u8; 64 * 1024];
     let Ok(n) = rustix::fs::flistxattr(&like, &mut names[..]) else { return Ok(()) };
     for name in names[..n].split(|byte| *byte == 0) {
-        if !name.starts_with(b"user.") && !name.starts_with(b"system.posix_acl_") {
+        let is_right = name == b"security.capability" && rustix::process::geteuid().is_root();
+        if !is_right && !name.starts_with(b"user.") && !name.starts_with(b"system.posix_acl_") {
             continue;
         }
         let name = OsStr::from_bytes(name);

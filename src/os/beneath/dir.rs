@@ -53,7 +53,7 @@ impl Dir {
     /// # Errors
     /// The system's.
     pub fn create(&self, name: &OsStr, mode: u32) -> io::Result<File> {
-        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY;
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR;
         open_beneath(self, Path::new(single(name)?), flags, mode).map(File::from)
     }
 
@@ -106,6 +106,18 @@ impl Dir {
         match readlinkat(self, single(name)?, Vec::new()) {
             Err(Errno::INVAL) => Err(Errno::NOENT.into()),
             target => Ok(OsString::from_vec(target?.into_bytes())),
+        }
+    }
+
+    /// Where a symlink below leads.
+    ///
+    /// # Errors
+    /// As [`Dir::target`].
+    pub fn link_target(&self, path: &Path) -> io::Result<OsString> {
+        let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+        match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            Some(parent) => self.dir(parent)?.target(name),
+            None => self.target(name),
         }
     }
 

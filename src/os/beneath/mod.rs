@@ -17,8 +17,8 @@ mod remove;
 mod walk;
 mod way;
 
-pub use content::fill;
-pub use copy::{Copied, liken};
+pub use content::{fill, fill_shown};
+pub use copy::{Copied, Shown, liken};
 pub use dir::Dir;
 pub use held::{Pinned, give};
 pub use names::{open_beneath, unguessable};

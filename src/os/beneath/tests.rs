@@ -205,7 +205,8 @@ fn a_tree_is_copied_as_it_is() {
         b"plain",
         rustix::fs::XattrFlags::empty(),
     );
-    let copied = Dir::open(&from).unwrap().copy_to(&Dir::open(dir.path()).unwrap(), name("to"));
+    let copied =
+        Dir::open(&from).unwrap().copy_to(&Dir::open(dir.path()).unwrap(), name("to"), None);
     let copied = copied.unwrap();
     assert_eq!(copied.skipped, [PathBuf::from("fifo")]);
     assert_eq!(copied.n_files, 3);
@@ -232,6 +233,41 @@ fn a_tree_is_copied_as_it_is() {
     assert_eq!(fs::read_to_string(to.join("sub/a")).unwrap(), "x");
 }
 
+/// What is shown on the way is what is in the copy, holes and further names too.
+#[test]
+fn the_bytes_of_a_copy_are_shown_while_it_is_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let from = dir.path().join("from");
+    fs::create_dir(&from).unwrap();
+    fs::write(from.join("a"), "x").unwrap();
+    fs::write(from.join("empty"), "").unwrap();
+    fs::hard_link(from.join("a"), from.join("z")).unwrap();
+    let large = File::create(from.join("large")).unwrap();
+    for (at, text) in [(0, "begin"), (3 << 20, "middle"), ((5 << 20) - 7, "end")] {
+        std::os::unix::fs::FileExt::write_at(&large, text.as_bytes(), at).unwrap();
+    }
+    large.set_len(6 << 20).unwrap();
+    let (mut running, mut shown) = (Vec::new(), std::collections::BTreeMap::new());
+    let held = Dir::open(dir.path()).unwrap();
+    let copied = Dir::open(&from).unwrap().copy_to(
+        &held,
+        name("to"),
+        Some(&mut |what: Shown<'_>| match what {
+            Shown::Bytes(bytes) => running.extend_from_slice(bytes),
+            Shown::Whole(path) => drop(shown.insert(path.to_owned(), std::mem::take(&mut running))),
+            Shown::Again(path, first) => drop(shown.insert(path.to_owned(), shown[first].clone())),
+        }),
+    );
+    assert_eq!(copied.unwrap().n_files, 3);
+    let names: Vec<_> = shown.keys().map(|path| path.to_str().unwrap()).collect();
+    assert_eq!(names, ["a", "empty", "large", "z"]);
+    for (path, bytes) in shown {
+        assert!(bytes == fs::read(dir.path().join("to").join(&path)).unwrap(), "{path:?}");
+    }
+    let meta = fs::metadata(dir.path().join("to/large")).unwrap();
+    assert!(meta.blocks() < 1000 && meta.len() == 6 << 20, "holes are not filled");
+}
+
 #[test]
 fn a_file_that_is_exchanged_while_it_is_copied_reveals_nothing() {
     let Some(world) = World::new() else { return };
@@ -243,7 +279,7 @@ fn a_file_that_is_exchanged_while_it_is_copied_reveals_nothing() {
     let mut n_copied = 0;
     for n in 0..N_TRIES {
         let to = n.to_string();
-        users.copy_to(&roots, name(&to)).unwrap();
+        users.copy_to(&roots, name(&to), None).unwrap();
         for own in ["f", "g"] {
             let path = world.roots.join(&to).join(own);
             if fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_file()) {
@@ -310,7 +346,7 @@ fn a_tree_of_any_depth_is_removed_and_is_not_copied() {
         at = at.make_dir(name("d"), 0o755).unwrap();
     }
     let tree = held.dir("tree").unwrap();
-    let error = tree.copy_to(&held, name("copy")).unwrap_err();
+    let error = tree.copy_to(&held, name("copy"), None).unwrap_err();
     assert!(error.to_string().contains("nested deeper"), "{error}");
     assert!(tree.walk(&mut |_| Ok(())).is_err());
     for tree in ["tree", "copy"] {

@@ -41,7 +41,7 @@ fn level(
     visit: &mut dyn FnMut(&Met<'_>) -> io::Result<()>,
 ) -> io::Result<()> {
     check_depth(path, depth)?;
-    for name in dir.names()? {
+    for name in dir.names().map_err(|error| at(path, error))? {
         let meta = match dir.look(&name) {
             Err(error) if has_changed(&error) => continue,
             meta => meta?,
@@ -51,11 +51,22 @@ fn level(
         if meta.is_dir() {
             match dir.dir(&name) {
                 Err(error) if has_changed(&error) => {}
-                below => level(&below?, &path, depth + 1, visit)?,
+                below => {
+                    let below = below.map_err(|error| at(&path, error))?;
+                    level(&below, &path, depth + 1, visit)?;
+                }
             }
         }
     }
     Ok(())
+}
+
+/// An error with the path it is about, in quotes: a name may be anything.
+pub(super) fn at(path: &Path, error: io::Error) -> io::Error {
+    if path.as_os_str().is_empty() {
+        return error;
+    }
+    io::Error::new(error.kind(), format!("{path:?}: {error}"))
 }
 
 pub(super) fn check_depth(path: &Path, depth: usize) -> io::Result<()> {

@@ -87,7 +87,7 @@ impl Aftermath<'_> {
     /// What a migration took away may be what it was to take away; nobody else says so.
     async fn tell_losses(&mut self) {
         let (Some(hand), Some(before)) = (self.hand, &self.begun.counts) else { return };
-        let Ok(after) = hand.inspect(&Site::Live).await else { return };
+        let Ok(after) = hand.count(&Site::Live).await else { return };
         let lost = census::losses(before, &after);
         if !lost.is_empty() {
             let id = self.begun.backup.as_deref().unwrap_or_default();

@@ -15,10 +15,11 @@ use crate::keeper::protocol::To;
 use crate::os::beneath::Dir;
 use crate::os::{clock, fs};
 use crate::store::receipt::{self, Cause, Receipt, Rehearsed};
-use crate::store::{release, restoration, seal};
+use crate::store::seal::{self, Hashes};
+use crate::store::{release, restoration};
 use crate::supervisor::data::context::{Context, on_thread};
 pub(crate) use crate::supervisor::data::driver::Counts;
-use crate::supervisor::data::driver::Driver;
+use crate::supervisor::data::driver::{Driver, Taken};
 use crate::supervisor::data::error::DataError;
 use crate::supervisor::data::isolation;
 use crate::supervisor::data::relay::Guard;
@@ -29,6 +30,9 @@ use crate::supervisor::service::confinement::Confinement;
 use crate::supervisor::service::refusal;
 use crate::supervisor::spawn;
 use crate::text;
+
+/// What was left out of a backup and is named; of the rest only the number is.
+const N_LEFT_OUT_SHOWN: usize = 5;
 
 /// What takes, restores and checks the backups of a service.
 pub(crate) struct Hand<'a> {
@@ -121,6 +125,14 @@ impl<'a> Hand<'a> {
     /// Why it is not whole.
     pub(crate) async fn inspect(&self, site: &Site) -> Result<Counts, DataError> {
         self.driver().inspect(&self.context, site).await
+    }
+
+    /// Counts what is in the data; whether it is whole, is not asked.
+    ///
+    /// # Errors
+    /// Why it cannot be counted.
+    pub(crate) async fn count(&self, site: &Site) -> Result<Counts, DataError> {
+        self.driver().count(&self.context, site).await
     }
 
     /// Addresses by which programs could find the live data.
@@ -229,17 +241,16 @@ pub(crate) async fn take(
     fs::create_dir(&paths.backups().join(&id), 0o711).map_err(&system)?;
     hand.context.own_dir(&dir)?;
     let made = async {
-        hand.driver().take(&hand.context, &dir).await?;
+        let Taken { hashes, left_out } = hand.driver().take(&hand.context, &dir).await?;
         let dir = dir.clone();
-        on_thread(move || {
-            let listing = seal::list(&dir)?;
+        let listed = on_thread(move || {
+            let listing = seal::list_known(&dir, &hashes)?;
             fs::sync_all_of(&dir)?;
             Ok(listing)
-        })
-        .await
-        .map_err(&system)
+        });
+        Ok((listed.await.map_err(&system)?, left_out))
     };
-    let written = made.await.and_then(|listing| {
+    let written = made.await.and_then(|(listing, left_out)| {
         if listing.size_bytes == 0 && !hand.driver().may_be_empty() {
             let tool = format!("the {} driver", hand.backup.driver.name());
             return Err(DataError::Empty { tool, wrote: "nothing" });
@@ -259,6 +270,7 @@ pub(crate) async fn take(
             rehearsed: None,
             pinned: None,
             cause: Some(cause),
+            left_out,
         };
         receipt::write(paths, &receipt).map_err(&system)?;
         Ok(receipt)
@@ -278,11 +290,11 @@ pub(crate) async fn take(
 pub(crate) async fn copy(hand: &Hand<'_>, receipt: &mut Receipt) -> Result<Copied, DataError> {
     let service = hand.context.service;
     let begun = clock::tick();
-    let paths = service.paths.clone();
     let from = receipt::data_dir(&service.paths, &receipt.id);
-    let looked = receipt.clone();
-    let checked = on_thread(move || Ok(receipt::check(&paths, &looked)));
-    checked.await.map_err(DataError::at(&from))??;
+    let hashes_it = hand.driver().hashes_what_it_copies();
+    if !hashes_it {
+        is_as_written(hand, receipt, Hashes::default()).await?;
+    }
     let dir = service.paths.scratch().join(&receipt.id);
     // What its user may have put into one that a crash has left is no part of it.
     let left = dir.clone();
@@ -290,10 +302,14 @@ pub(crate) async fn copy(hand: &Hand<'_>, receipt: &mut Receipt) -> Result<Copie
     hand.context.own_dir(&dir)?;
     let site = Site::Scratch { dir, means: isolation::means(service).await };
     let restored = match hand.driver().restore(&hand.context, &from, &site).await {
+        Ok(copied) if hashes_it => is_as_written(hand, receipt, copied).await,
+        restored => restored.map(drop),
+    };
+    let looked_at = match restored {
         Ok(()) => looked_at(hand, &site).await,
         Err(why) => Err(why),
     };
-    let (counts, uncounted) = match restored {
+    let (counts, uncounted) = match looked_at {
         Ok(found) => found,
         Err(why) => {
             drop_site(hand, &site).await;
@@ -309,6 +325,19 @@ pub(crate) async fn copy(hand: &Hand<'_>, receipt: &mut Receipt) -> Result<Copie
         tracing::warn!(service = %service.name, %error, "recording a rehearsal");
     }
     Ok(Copied { site, counts, uncounted })
+}
+
+/// Whether a backup's files are those that were written, or those that were copied out of it.
+async fn is_as_written(
+    hand: &Hand<'_>,
+    receipt: &Receipt,
+    copied: Hashes,
+) -> Result<(), DataError> {
+    let paths = hand.context.service.paths.clone();
+    let from = receipt::data_dir(&paths, &receipt.id);
+    let receipt = receipt.clone();
+    let checked = on_thread(move || Ok(receipt::check(&paths, &receipt, &copied)));
+    Ok(checked.await.map_err(DataError::at(&from))??)
 }
 
 async fn looked_at(hand: &Hand<'_>, site: &Site) -> Result<(Counts, Vec<String>), DataError> {
@@ -374,6 +403,16 @@ pub(crate) fn summary(counts: &Counts) -> String {
     }
 }
 
+/// What is no part of a backup, after a text about the backup.
+#[must_use]
+pub(crate) fn left_out(receipt: &Receipt) -> String {
+    if receipt.left_out.is_empty() {
+        return String::new();
+    }
+    let which = text::first_of(&receipt.left_out, N_LEFT_OUT_SHOWN);
+    format!("; left out (FIFO, socket or device): {which}")
+}
+
 /// A backup, as reported.
 #[must_use]
 pub(crate) fn entry(receipt: Receipt) -> BackupEntry {
@@ -394,6 +433,7 @@ pub(crate) fn entry(receipt: Receipt) -> BackupEntry {
         pinned: receipt.pinned,
         schema: receipt.schema,
         cause: receipt.cause.map(|cause| cause.text()),
+        left_out: receipt.left_out,
     }
 }
 

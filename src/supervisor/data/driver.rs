@@ -6,6 +6,7 @@ use std::path::Path;
 use crate::config::model::Settings;
 use crate::keeper::protocol::To;
 use crate::os::exchange::Back;
+use crate::store::seal::Hashes;
 use crate::supervisor::data::context::{Context, Env};
 use crate::supervisor::data::error::DataError;
 use crate::supervisor::data::relay::Guard;
@@ -16,6 +17,15 @@ pub(crate) type Counts = BTreeMap<String, u64>;
 
 /// What comes of a driver's work.
 pub(super) type Done<T = ()> = Result<T, DataError>;
+
+/// What came of taking a backup.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    /// Of the files that the driver has copied itself.
+    pub hashes: Hashes,
+    /// What was left out of the backup, for people.
+    pub left_out: Vec<String>,
+}
 
 /// What became of data that was to come back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,10 +91,15 @@ pub(super) trait Driver {
     }
 
     /// Writes a backup of the live data into an empty directory, which belongs to the service's user.
-    async fn take(&self, context: &Context<'_>, dir: &Path) -> Done;
+    async fn take(&self, context: &Context<'_>, dir: &Path) -> Done<Taken>;
 
-    /// Puts a backup where a copy is to be.
-    async fn restore(&self, context: &Context<'_>, from: &Path, site: &Site) -> Done;
+    /// Whether [`Self::restore`] hashes all that it copies: then a backup is checked by that.
+    fn hashes_what_it_copies(&self) -> bool {
+        false
+    }
+
+    /// Puts a backup where a copy is to be. Returns the hashes of what it has copied itself.
+    async fn restore(&self, context: &Context<'_>, from: &Path, site: &Site) -> Done<Hashes>;
 
     /// Makes of a backup, beside the live data, what can take its place by renames. The service runs.
     async fn stage(&self, context: &Context<'_>, from: &Path) -> Done;
@@ -104,6 +119,11 @@ pub(super) trait Driver {
 
     /// Checks the data at a site and counts what is in it.
     async fn inspect(&self, context: &Context<'_>, site: &Site) -> Done<Counts>;
+
+    /// Counts what is in it, without reading all of it where that is possible.
+    async fn count(&self, context: &Context<'_>, site: &Site) -> Done<Counts> {
+        self.inspect(context, site).await
+    }
 
     /// What was changed in place since a backup, in words; empty where that is not known.
     async fn changed(&self, _context: &Context<'_>, _from: &Path) -> Done<Vec<String>> {

@@ -118,7 +118,7 @@ impl Work<'_> {
         }
         // Without data to back up there is none to count, and some drivers would make it.
         let counts = match (&self.hand, receipt) {
-            (Some(hand), Some(_)) => hand.inspect(&Site::Live).await.ok(),
+            (Some(hand), Some(_)) => hand.count(&Site::Live).await.ok(),
             _ => None,
         };
         let begun = Migration {

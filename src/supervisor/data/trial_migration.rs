@@ -74,7 +74,8 @@ fn is_blank(service: &Service, candidate: &Candidate, why: &DataError) -> bool {
 /// A backup in one line.
 pub(crate) fn receipt_text(receipt: &Receipt) -> String {
     let size = text::size(receipt.bytes);
-    format!("{} {size}, sha256 {}", receipt.id, &receipt.digest[..12])
+    let left_out = backup::left_out(receipt);
+    format!("{} {size}, sha256 {}{left_out}", receipt.id, &receipt.digest[..12])
 }
 
 /// Restores it to scratch, checks it, migrates the copy, tries both releases on it. The copy is

@@ -66,6 +66,7 @@ mod tests {
             id: (*id).to_owned(),
             seq: 0,
             pinned: None,
+            left_out: Vec::new(),
             driver: "files".to_owned(),
             release: None,
             op: None,

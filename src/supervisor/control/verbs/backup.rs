@@ -57,7 +57,7 @@ async fn take(service: &Rc<Service>, client: &mut Client) -> Result<(), Trouble>
             "backup",
             PhaseState::Ok,
             begun,
-            &format!("{} {size}", receipt.id),
+            &format!("{} {size}{}", receipt.id, backup::left_out(&receipt)),
         ))
         .await;
     let begun = clock::tick();

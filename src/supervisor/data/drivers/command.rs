@@ -8,8 +8,9 @@ use std::path::Path;
 use crate::config::backup::command::Command;
 use crate::keeper::protocol::End;
 use crate::os::beneath::Dir;
+use crate::store::seal::Hashes;
 use crate::supervisor::data::context::{Context, Env};
-use crate::supervisor::data::driver::{Counts, Done, Driver, Undone};
+use crate::supervisor::data::driver::{Counts, Done, Driver, Taken, Undone};
 use crate::supervisor::data::error::{DataError, NO_DATA};
 use crate::supervisor::data::isolation;
 use crate::supervisor::data::site::Site;
@@ -17,23 +18,23 @@ use crate::supervisor::data::site::Site;
 const DIR: &str = "HALLEY_BACKUP_DIR";
 
 impl Driver for Command {
-    async fn take(&self, context: &Context<'_>, dir: &Path) -> Done {
+    async fn take(&self, context: &Context<'_>, dir: &Path) -> Done<Taken> {
         let env = vec![variable(dir)];
         match run(context, "backup.take", &self.take, &Site::Live, env).await {
             Err(DataError::Command { ended, .. }) if ended.end == End::Exited(NO_DATA) => {
                 Err(DataError::SaidNone)
             }
-            taken => taken,
+            taken => taken.map(|()| Taken::default()),
         }
     }
 
-    async fn restore(&self, context: &Context<'_>, from: &Path, site: &Site) -> Done {
+    async fn restore(&self, context: &Context<'_>, from: &Path, site: &Site) -> Done<Hashes> {
         run(context, "backup.restore", &self.restore, site, vec![variable(from)]).await?;
         match site {
             Site::Scratch { dir, .. } if is_empty(dir) => {
                 Err(DataError::Empty { tool: "backup.restore".to_owned(), wrote: "nothing" })
             }
-            Site::Scratch { .. } | Site::Live => Ok(()),
+            Site::Scratch { .. } | Site::Live => Ok(Hashes::default()),
         }
     }
 
@@ -43,7 +44,7 @@ impl Driver for Command {
     }
 
     async fn put(&self, context: &Context<'_>, from: &Path) -> Done {
-        self.restore(context, from, &Site::Live).await
+        self.restore(context, from, &Site::Live).await.map(drop)
     }
 
     async fn take_back(&self, _context: &Context<'_>, _from: &Path) -> Done<Undone> {

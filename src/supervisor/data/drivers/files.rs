@@ -7,20 +7,22 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::config::backup::files::Files;
-use crate::os::beneath::{self, Dir};
+use crate::os::beneath::{self, Copied, Dir};
 use crate::os::exchange::{self, Exchange};
 use crate::os::fs as durable;
+use crate::store::seal::Hashes;
 use crate::supervisor::data::context::{Context, on_thread};
-use crate::supervisor::data::driver::{Counts, Done, Driver, Place, Undone};
+use crate::supervisor::data::driver::{Counts, Done, Driver, Place, Taken, Undone};
 use crate::supervisor::data::error::DataError;
 use crate::supervisor::data::site::Site;
+use crate::text;
 
 /// How often files that change while they are copied are copied again.
 const N_ROUNDS: u32 = 3;
 const TREE: &str = "tree";
 
 impl Driver for Files {
-    async fn take(&self, context: &Context<'_>, dir: &Path) -> Done {
+    async fn take(&self, context: &Context<'_>, dir: &Path) -> Done<Taken> {
         let (from, to) = (context.path(&Site::Live, &self.path), dir.join(TREE));
         if !from.is_dir() {
             return Err(DataError::NoDirectory { path: from });
@@ -29,25 +31,29 @@ impl Driver for Files {
             for _ in 0..N_ROUNDS {
                 durable::remove_tree(&to)?;
                 let before = stamps(&from)?;
-                copy(&from, &to)?;
+                let (copied, hashes) = copy(&from, &to)?;
                 if stamps(&from)? == before {
-                    return Ok(true);
+                    let left_out = copied.skipped.iter().map(|path| text::path(path)).collect();
+                    return Ok(Some(Taken { hashes, left_out }));
                 }
             }
-            Ok(false)
+            Ok(None)
         });
-        let is_steady = copied.await.map_err(DataError::Tree)?;
-        if is_steady { Ok(()) } else { Err(DataError::Unsteady) }
+        copied.await.map_err(DataError::Tree)?.ok_or(DataError::Unsteady)
     }
 
-    async fn restore(&self, context: &Context<'_>, from: &Path, site: &Site) -> Done {
+    fn hashes_what_it_copies(&self) -> bool {
+        true
+    }
+
+    async fn restore(&self, context: &Context<'_>, from: &Path, site: &Site) -> Done<Hashes> {
         let (from, to) = (from.join(TREE), context.path(site, &self.path));
         let copied = on_thread(move || {
             if let Some(parent) = to.parent() {
                 Dir::have(parent, 0o755)?;
             }
             durable::remove_tree(&to)?;
-            copy(&from, &to)
+            copy(&from, &to).map(|(_, hashes)| hashes)
         });
         copied.await.map_err(DataError::Tree)
     }
@@ -116,7 +122,7 @@ impl Driver for Files {
 fn prepare(from: &Path, exchange: &Exchange) -> io::Result<()> {
     let (dir, staged) = (exchange.dir(), exchange.staged());
     dir.remove_tree(&staged)?;
-    Dir::open(from)?.copy_to(dir, &staged)?;
+    Dir::open(from)?.copy_to(dir, &staged, None)?;
     match dir.dir(exchange.name()) {
         Ok(place) => beneath::liken(dir.dir(&staged)?, &place.metadata()?, &place)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -137,6 +143,13 @@ fn changed(live: &Path, backup: &Path) -> io::Result<Vec<String>> {
     let backup = Dir::open(backup)?;
     let mut changed = Vec::new();
     Dir::open(live)?.walk(&mut |met| {
+        if met.meta.is_symlink() {
+            let (now, then) = (met.dir.target(met.name)?, backup.link_target(met.path));
+            if then.is_ok_and(|then| then != now) {
+                changed.push(text::path(met.path));
+            }
+            return Ok(());
+        }
         if !met.meta.is_file() {
             return Ok(());
         }
@@ -146,7 +159,7 @@ fn changed(live: &Path, backup: &Path) -> io::Result<Vec<String>> {
         let is_same = meta.len() == met.meta.len()
             && (time(&meta) == time(met.meta) || are_equal(then, met.dir.file(met.name)?)?);
         if !is_same {
-            changed.push(met.path.display().to_string());
+            changed.push(text::path(met.path));
         }
         Ok(())
     })?;
@@ -190,10 +203,13 @@ fn stamp(meta: &Metadata) -> Stamp {
     (meta.mtime(), meta.mtime_nsec(), meta.len(), changed.0, changed.1, meta.ino())
 }
 
-/// Copies a directory as it is. Sockets, pipes and devices are no data.
-fn copy(from: &Path, to: &Path) -> io::Result<()> {
+/// Copies a directory as it is, and hashes what it copies. Sockets, pipes and devices are no data.
+fn copy(from: &Path, to: &Path) -> io::Result<(Copied, Hashes)> {
     let (parent, name) = Dir::parent(to)?;
-    Dir::open(from)?.copy_to(&parent, &name).map(drop)
+    let mut hashes = Hashes::default();
+    let copied =
+        Dir::open(from)?.copy_to(&parent, &name, Some(&mut |shown| hashes.see(TREE, &shown)))?;
+    Ok((copied, hashes))
 }
 
 #[cfg(test)]

@@ -11,8 +11,9 @@ use std::path::Path;
 use crate::config::backup::mariadb::MariaDb;
 use crate::config::model::Settings;
 use crate::keeper::protocol::To;
+use crate::store::seal::Hashes;
 use crate::supervisor::data::context::{Context, Env};
-use crate::supervisor::data::driver::{Counts, Done, Driver, Undone};
+use crate::supervisor::data::driver::{Counts, Done, Driver, Taken, Undone};
 use crate::supervisor::data::drivers::mariadb_dump::{
     DATA, PROGRAMS, ask, charset, dump_data, dump_programs, name, read, source, without_definers,
 };
@@ -43,16 +44,18 @@ impl Driver for MariaDb {
         mariadb_guard::check_rights(context, &copies, &self.rehearse_url_env).await
     }
 
-    async fn take(&self, context: &Context<'_>, dir: &Path) -> Done {
+    async fn take(&self, context: &Context<'_>, dir: &Path) -> Done<Taken> {
         let (live, _) = self.urls(context)?;
         dump_data(context, &live, dir).await?;
-        dump_programs(context, &live, dir).await
+        dump_programs(context, &live, dir).await?;
+        Ok(Taken::default())
     }
 
-    async fn restore(&self, context: &Context<'_>, from: &Path, site: &Site) -> Done {
+    async fn restore(&self, context: &Context<'_>, from: &Path, site: &Site) -> Done<Hashes> {
         let (live, copies) = self.urls(context)?;
         let Some(database) = scratch_database(context, site) else {
-            return self.stage(context, from).await;
+            self.stage(context, from).await?;
+            return Ok(Hashes::default());
         };
         create(context, &live, &copies, &database).await?;
         source(context, &copies, &database, &from.join(DATA)).await?;
@@ -61,7 +64,7 @@ impl Driver for MariaDb {
             let Some(script) = read(&path)? else { continue };
             ask(context, &copies, &database, name, &without_definers(&script)).await?;
         }
-        Ok(())
+        Ok(Hashes::default())
     }
 
     async fn stage(&self, context: &Context<'_>, from: &Path) -> Done {

@@ -21,8 +21,9 @@ use std::path::Path;
 
 use crate::config::model::{Driver as Configured, Settings};
 use crate::keeper::protocol::To;
+use crate::store::seal::Hashes;
 use crate::supervisor::data::context::{Context, Env};
-use crate::supervisor::data::driver::{Counts, Done, Driver, Place, Undone};
+use crate::supervisor::data::driver::{Counts, Done, Driver, Place, Taken, Undone};
 use crate::supervisor::data::relay::Guard;
 use crate::supervisor::data::site::Site;
 
@@ -56,11 +57,15 @@ impl Driver for Configured {
         ask!(self, driver => driver.may_be_empty())
     }
 
-    async fn take(&self, context: &Context<'_>, dir: &Path) -> Done {
+    async fn take(&self, context: &Context<'_>, dir: &Path) -> Done<Taken> {
         ask!(self, driver => driver.take(context, dir).await)
     }
 
-    async fn restore(&self, context: &Context<'_>, from: &Path, site: &Site) -> Done {
+    fn hashes_what_it_copies(&self) -> bool {
+        ask!(self, driver => driver.hashes_what_it_copies())
+    }
+
+    async fn restore(&self, context: &Context<'_>, from: &Path, site: &Site) -> Done<Hashes> {
         ask!(self, driver => driver.restore(context, from, site).await)
     }
 
@@ -86,6 +91,10 @@ impl Driver for Configured {
 
     async fn inspect(&self, context: &Context<'_>, site: &Site) -> Done<Counts> {
         ask!(self, driver => driver.inspect(context, site).await)
+    }
+
+    async fn count(&self, context: &Context<'_>, site: &Site) -> Done<Counts> {
+        ask!(self, driver => driver.count(context, site).await)
     }
 
     async fn changed(&self, context: &Context<'_>, from: &Path) -> Done<Vec<String>> {

@@ -7,8 +7,9 @@ use std::path::Path;
 use crate::config::backup::postgres::Postgres;
 use crate::config::model::Settings;
 use crate::keeper::protocol::To;
+use crate::store::seal::Hashes;
 use crate::supervisor::data::context::{Context, Env};
-use crate::supervisor::data::driver::{Counts, Done, Driver, Undone};
+use crate::supervisor::data::driver::{Counts, Done, Driver, Taken, Undone};
 use crate::supervisor::data::drivers::postgres_exchange::{Exchange, NAME_BYTES_MAX};
 use crate::supervisor::data::drivers::postgres_tools::{discard, psql};
 use crate::supervisor::data::drivers::postgres_url::{Url, with_database};
@@ -37,7 +38,7 @@ impl Driver for Postgres {
         }
     }
 
-    async fn take(&self, context: &Context<'_>, dir: &Path) -> Done {
+    async fn take(&self, context: &Context<'_>, dir: &Path) -> Done<Taken> {
         let url = Url::of(context, &self.url_env)?;
         let tables = format!("SELECT count(*) FROM pg_tables WHERE {OWN_TABLES}");
         if psql(context, &url, &url.database, "counting tables", &tables).await?.trim() == "0" {
@@ -45,13 +46,15 @@ impl Driver for Postgres {
         }
         let file = format!("--file={}", dir.join(DUMP).display());
         let words = ["pg_dump", "--format=custom", &file];
-        context.run("pg_dump", &words, url.env(&url.database), None).await.map(drop)
+        context.run("pg_dump", &words, url.env(&url.database), None).await?;
+        Ok(Taken::default())
     }
 
-    async fn restore(&self, context: &Context<'_>, from: &Path, site: &Site) -> Done {
+    async fn restore(&self, context: &Context<'_>, from: &Path, site: &Site) -> Done<Hashes> {
         let url = Url::of(context, &self.url_env)?;
         let database = scratch_database(context, site).unwrap_or_else(|| staged(context, from));
-        fill(context, &url, from, &database).await
+        fill(context, &url, from, &database).await?;
+        Ok(Hashes::default())
     }
 
     async fn stage(&self, context: &Context<'_>, from: &Path) -> Done {

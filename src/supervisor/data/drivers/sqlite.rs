@@ -9,8 +9,9 @@ use std::path::Path;
 use crate::config::backup::sqlite::Sqlite;
 use crate::os::beneath::{self, Dir};
 use crate::os::exchange::{self, Exchange};
+use crate::store::seal::Hashes;
 use crate::supervisor::data::context::{Context, on_thread};
-use crate::supervisor::data::driver::{Counts, Done, Driver, Place, Undone};
+use crate::supervisor::data::driver::{Counts, Done, Driver, Place, Taken, Undone};
 use crate::supervisor::data::drivers::sql_answer;
 use crate::supervisor::data::error::DataError;
 use crate::supervisor::data::site::Site;
@@ -43,7 +44,7 @@ impl Driver for Sqlite {
         Some(shared.join(&self.path).metadata().ok()?.len())
     }
 
-    async fn take(&self, context: &Context<'_>, dir: &Path) -> Done {
+    async fn take(&self, context: &Context<'_>, dir: &Path) -> Done<Taken> {
         let live = context.path(&Site::Live, &self.path);
         if !live.is_file() {
             return Err(DataError::Missing { path: live });
@@ -63,12 +64,16 @@ impl Driver for Sqlite {
             .and_then(|dir| dir.file(COPY))
             .and_then(|mut file| std::io::Read::read_exact(&mut file, &mut start));
         match read {
-            Ok(()) if start == MAGIC => Ok(()),
+            Ok(()) if start == MAGIC => Ok(Taken::default()),
             _ => Err(DataError::Empty { tool: "sqlite3".to_owned(), wrote: "no database" }),
         }
     }
 
-    async fn restore(&self, context: &Context<'_>, from: &Path, site: &Site) -> Done {
+    fn hashes_what_it_copies(&self) -> bool {
+        true
+    }
+
+    async fn restore(&self, context: &Context<'_>, from: &Path, site: &Site) -> Done<Hashes> {
         let to = context.path(site, &self.path);
         let from = from.join(COPY);
         let system = DataError::at(&to);
@@ -80,7 +85,14 @@ impl Driver for Sqlite {
         let copy = on_thread(move || {
             let like = Dir::holder(&live).and_then(|(dir, name)| dir.file(&name)).ok();
             let (dir, name) = Dir::holder(&copied)?;
-            copy_to(&from, &dir, &name, like.as_ref(), owner)
+            let mut hashes = Hashes::default();
+            let to = To { dir: &dir, name: &name, like: like.as_ref(), owner };
+            // A copy that is thrown away needs no room on the disk: it is never synced.
+            copy_to(&from, &to, |to, from| {
+                beneath::fill_shown(to, from, &mut |bytes| hashes.update(bytes))
+            })?;
+            hashes.whole(COPY.into());
+            Ok(hashes)
         });
         copy.await.map_err(&system)
     }
@@ -95,7 +107,10 @@ impl Driver for Sqlite {
             exchange.remove_before()?;
             exchange.remove_staged()?;
             let like = exchange.dir().file(exchange.name()).ok();
-            copy_to(&from, exchange.dir(), &exchange.staged(), like.as_ref(), owner)
+            let (dir, name) = (exchange.dir(), &exchange.staged());
+            let to = To { dir, name, like: like.as_ref(), owner };
+            copy_to(&from, &to, beneath::fill)?.sync_all()?;
+            dir.sync()
         });
         copied.await.map_err(DataError::at(&live))
     }
@@ -129,21 +144,14 @@ impl Driver for Sqlite {
             let said = said.lines().next().unwrap_or("nothing").to_owned();
             return Err(DataError::NotWhole { said });
         };
-        // A writer's lock is waited for each time.
-        let waiting = |script: &str| format!(".timeout {BUSY_MS}\n{script}");
-        let lacking = lacking(context, &file, rest).await?;
-        let mut script = format!(".timeout {BUSY_MS}\n");
-        for table in rest.lines().filter_map(|line| line.get(1..)) {
-            if !lacking.iter().any(|(name, _)| name == table) {
-                script.push_str(&format!("SELECT {table} || '|' || count(*) FROM {table};\n"));
-            }
-        }
-        let counted = sqlite(context, "counting rows", &file, script).await?;
-        let counts = counted.lines().filter_map(sql_answer::count).collect();
-        if let Some(query) = &self.query {
-            sql_answer::answered(&sqlite(context, "backup.query", &file, waiting(query)).await?)?;
-        }
-        Ok(counts)
+        self.count_in(context, &file, rest).await
+    }
+
+    async fn count(&self, context: &Context<'_>, site: &Site) -> Done<Counts> {
+        let file = context.path(site, &self.path);
+        let script = format!(".timeout {BUSY_MS}\n{TABLES}");
+        let tables = sqlite(context, "listing tables", &file, script).await?;
+        self.count_in(context, &file, &tables).await
     }
 
     async fn uncounted(&self, context: &Context<'_>, site: &Site) -> Done<Vec<String>> {
@@ -164,28 +172,52 @@ impl Sqlite {
         let live = context.path(&Site::Live, &self.path);
         Exchange::at(&live, &JOURNALS).map_err(DataError::at(&live))
     }
+
+    /// Counts the rows of these tables, and asks the configured query.
+    async fn count_in(&self, context: &Context<'_>, file: &Path, tables: &str) -> Done<Counts> {
+        // A writer's lock is waited for each time.
+        let waiting = |script: &str| format!(".timeout {BUSY_MS}\n{script}");
+        let lacking = lacking(context, file, tables).await?;
+        let mut script = format!(".timeout {BUSY_MS}\n");
+        for table in tables.lines().filter_map(|line| line.get(1..)) {
+            if !lacking.iter().any(|(name, _)| name == table) {
+                script.push_str(&format!("SELECT {table} || '|' || count(*) FROM {table};\n"));
+            }
+        }
+        let counted = sqlite(context, "counting rows", file, script).await?;
+        let counts = counted.lines().filter_map(sql_answer::count).collect();
+        if let Some(query) = &self.query {
+            sql_answer::answered(&sqlite(context, "backup.query", file, waiting(query)).await?)?;
+        }
+        Ok(counts)
+    }
 }
 
-/// Copies a file, durably, with the owner, mode and attributes of another one, else to this owner.
-/// Nothing that has the name is written to: it may be a link that somebody put there.
+/// Where a copy is to be, and whose.
+struct To<'a> {
+    dir: &'a Dir,
+    name: &'a OsStr,
+    /// It gets the owner, mode and attributes of this one; else it belongs to the owner.
+    like: Option<&'a File>,
+    owner: Option<(u32, u32)>,
+}
+
+/// Copies a file. Nothing that has the name is written to: it may be a link that somebody put there.
 fn copy_to(
     from: &Path,
-    dir: &Dir,
-    name: &OsStr,
-    like: Option<&File>,
-    owner: Option<(u32, u32)>,
-) -> std::io::Result<()> {
+    to: &To<'_>,
+    fill: impl FnOnce(&File, &File) -> std::io::Result<u64>,
+) -> std::io::Result<File> {
     let (backup, copied) = Dir::parent(from)?;
-    dir.remove_file(name)?;
-    let file = dir.create(name, 0o600)?;
-    beneath::fill(&file, &backup.file(&copied)?)?;
-    match (like, owner) {
+    to.dir.remove_file(to.name)?;
+    let file = to.dir.create(to.name, 0o600)?;
+    fill(&file, &backup.file(&copied)?)?;
+    match (to.like, to.owner) {
         (Some(like), _) => beneath::liken(&file, &like.metadata()?, like)?,
         (None, Some((user, group))) => beneath::give(&file, (Some(user), Some(group)))?,
         (None, None) => {}
     }
-    file.sync_all()?;
-    dir.sync()
+    Ok(file)
 }
 
 /// Virtual tables whose code only the service has, as an extension, with the tool's reasons. Their
@@ -237,7 +269,8 @@ mod tests {
             let exchange = Exchange::at(to, &JOURNALS)?;
             exchange.remove_staged()?;
             let like = exchange.dir().file(exchange.name()).ok();
-            copy_to(from, exchange.dir(), &exchange.staged(), like.as_ref(), owner)?;
+            let (dir, name) = (exchange.dir(), &exchange.staged());
+            copy_to(from, &To { dir, name, like: like.as_ref(), owner }, beneath::fill)?;
             exchange.put()?;
             exchange.remove_before()
         };
