@@ -9,6 +9,7 @@ pub mod backoff;
 pub mod drain;
 pub mod duty;
 pub mod exit;
+pub mod freshness;
 pub mod health;
 pub mod ids;
 pub mod kernel;

@@ -27,6 +27,18 @@ pub fn now_rfc3339() -> String {
     jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
+/// Seconds since 1970, by the wall clock.
+#[must_use]
+pub fn now_unix_s() -> i64 {
+    jiff::Timestamp::now().as_second()
+}
+
+/// An RFC 3339 time as seconds since 1970.
+#[must_use]
+pub fn unix_s(at: &str) -> Option<i64> {
+    Some(at.parse::<jiff::Timestamp>().ok()?.as_second())
+}
+
 /// How long ago an RFC 3339 time was, by the wall clock: nothing when it lies ahead.
 #[must_use]
 pub fn age(at: &str) -> Option<std::time::Duration> {

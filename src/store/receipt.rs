@@ -7,8 +7,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
+use crate::core::time::Tick;
 use crate::os::{clock, fs};
+use crate::store::intake::hex;
 use crate::store::layout::ServiceLayout;
 use crate::store::seal::{self, Hashes};
 
@@ -53,6 +56,40 @@ pub struct Receipt {
     /// What was there and is no part of it: FIFOs, sockets, devices.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<String>,
+    /// When, by the clock of a boot; absent in receipts of before that was recorded.
+    #[serde(default)]
+    pub taken: Option<Taken>,
+    /// [`fingerprint`] of what it was taken of, and by what.
+    #[serde(default)]
+    pub source: Option<String>,
+}
+
+/// A moment of a boot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Taken {
+    /// Milliseconds since the boot.
+    pub tick_ms: u64,
+    /// The boot.
+    pub boot_id: String,
+}
+
+impl Taken {
+    /// As a tick of that boot.
+    #[must_use]
+    pub fn tick(&self) -> Tick {
+        Tick(self.tick_ms)
+    }
+}
+
+/// One word for all of these, from which they cannot be read: a URL has a password.
+#[must_use]
+pub fn fingerprint(parts: &[String]) -> String {
+    let mut digest = Sha256::new();
+    for part in parts {
+        digest.update((part.len() as u64).to_le_bytes());
+        digest.update(part);
+    }
+    hex(&digest.finalize())
 }
 
 /// Why a backup was taken.
@@ -242,6 +279,8 @@ mod tests {
             pinned: None,
             cause: None,
             left_out: Vec::new(),
+            taken: None,
+            source: None,
         }
     }
 

@@ -45,6 +45,10 @@ pub struct State {
     /// The version of the schema that the data has, as the last migration left it.
     #[serde(default)]
     pub schema: Option<String>,
+    /// Backups up to this one, in the order of all, are of data that a migration or a restore has
+    /// replaced since.
+    #[serde(default)]
+    pub replaced_after: u64,
 }
 
 /// No releases of the service until it is thawed.
@@ -153,6 +157,7 @@ impl Default for State {
             freeze: None,
             rehearsal: None,
             schema: None,
+            replaced_after: 0,
         }
     }
 }

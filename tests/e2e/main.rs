@@ -13,6 +13,7 @@ mod datagrams;
 mod fenced;
 mod files_driver;
 mod five_minutes;
+mod fresh_backups;
 mod handoffs;
 mod hooks;
 mod intercept;

@@ -35,8 +35,10 @@ kinds! {
     }
 }
 
-const ALL: &Keys =
-    &Keys::new().and(&["driver"]).and_of(Driver::KINDS).and(&["deadline", "keep", "keep_for"]);
+const ALL: &Keys = &Keys::new()
+    .and(&["driver"])
+    .and_of(Driver::KINDS)
+    .and(&["deadline", "keep", "keep_for", "max_age"]);
 /// The keys of the section.
 pub(super) const KEYS: &[&str] = ALL.list();
 
@@ -51,6 +53,8 @@ pub struct Backup {
     pub keep: u32,
     /// How long they are kept; the newest always.
     pub keep_for: Duration,
+    /// A release uses a backup that is not older instead of taking one; absent: it always takes one.
+    pub max_age: Option<Duration>,
 }
 
 pub(super) fn backup(section: &Section<'_>) -> Option<Backup> {
@@ -70,6 +74,7 @@ pub(super) fn backup(section: &Section<'_>) -> Option<Backup> {
         deadline: section.positive_duration("deadline").unwrap_or(DEADLINE),
         keep: section.number("keep", 1, 10_000).unwrap_or(KEEP),
         keep_for: section.positive_duration("keep_for").unwrap_or(KEEP_FOR),
+        max_age: section.positive_duration("max_age"),
     })
 }
 
@@ -96,7 +101,7 @@ mod tests {
         let (backup, problems) = check("driver = \"sqlite\"\npath = \"app.db\"");
         assert_eq!(problems, [""; 0]);
         let backup = backup.unwrap();
-        assert_eq!((backup.keep, backup.keep_for), (KEEP, KEEP_FOR));
+        assert_eq!((backup.keep, backup.keep_for, backup.max_age), (KEEP, KEEP_FOR, None));
         let sqlite = Driver::Sqlite(sqlite::Sqlite { path: "app.db".into(), query: None });
         assert_eq!(backup.driver, sqlite);
         for (text, problem) in [
@@ -114,6 +119,7 @@ mod tests {
             ("driver = \"mariadb\"\nurl_env = \"URL\"", "rehearse_url_env: is missing"),
             ("driver = \"command\"\ntake = [\"./t\"]", "restore: is missing"),
             ("driver = \"files\"\npath = \".\"\nkeep = 0", "0 is not between"),
+            ("driver = \"files\"\npath = \".\"\nmax_age = \"0s\"", "max_age: must be greater"),
         ] {
             let (_, problems) = check(text);
             assert!(problems.iter().any(|found| found.contains(problem)), "{text}: {problems:?}");

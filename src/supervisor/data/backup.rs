@@ -6,6 +6,7 @@
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::api::{BackupEntry, Trouble};
 use crate::config::model::{Backup, Settings};
@@ -21,6 +22,7 @@ use crate::supervisor::data::context::{Context, on_thread};
 pub(crate) use crate::supervisor::data::driver::Counts;
 use crate::supervisor::data::driver::{Driver, Taken};
 use crate::supervisor::data::error::DataError;
+use crate::supervisor::data::fresh;
 use crate::supervisor::data::isolation;
 use crate::supervisor::data::relay::Guard;
 use crate::supervisor::data::replacement;
@@ -165,6 +167,15 @@ impl<'a> Hand<'a> {
     pub(super) fn driver(&self) -> &impl Driver {
         &self.backup.driver
     }
+
+    pub(super) fn driver_name(&self) -> &'static str {
+        self.backup.driver.name()
+    }
+
+    /// How old a backup may be that a release uses instead of taking one; absent: none is.
+    pub(super) fn max_age(&self) -> Option<Duration> {
+        self.backup.max_age
+    }
 }
 
 /// The release that runs on the data.
@@ -198,14 +209,16 @@ pub(crate) async fn means(service: &Rc<Service>) -> Option<Means> {
 
 /// Why there is no room for a backup and a copy of it.
 #[must_use]
-pub(crate) fn no_room(service: &Service) -> Option<String> {
+pub(crate) fn no_room(service: &Rc<Service>, candidate: ReleaseId) -> Option<String> {
     let backup = service.config().backup.clone()?;
     let last = receipt::list(&service.paths).first().map_or(0, |receipt| receipt.bytes);
     let now = backup.driver.live_bytes(&service.paths.shared());
     let bytes = now.unwrap_or(0).max(last);
     let free = fs::free(service.paths.dir()).ok()?.bytes;
-    (free < bytes.saturating_mul(2)).then(|| {
-        let (needed, free) = (text::size(bytes * 2), text::size(free));
+    let n_copies = if fresh::foreseen(service, candidate).is_some() { 1 } else { 2 };
+    let needed = bytes.saturating_mul(n_copies);
+    (free < needed).then(|| {
+        let (needed, free) = (text::size(needed), text::size(free));
         format!("a backup and a copy of it need {needed}, the disk has {free} left")
     })
 }
@@ -271,6 +284,11 @@ pub(crate) async fn take(
             pinned: None,
             cause: Some(cause),
             left_out,
+            taken: Some(receipt::Taken {
+                tick_ms: begun.0,
+                boot_id: hand.context.service.shared.boot_id.clone(),
+            }),
+            source: Some(hand.source()),
         };
         receipt::write(paths, &receipt).map_err(&system)?;
         Ok(receipt)
@@ -313,18 +331,27 @@ pub(crate) async fn copy(hand: &Hand<'_>, receipt: &mut Receipt) -> Result<Copie
         Ok(found) => found,
         Err(why) => {
             drop_site(hand, &site).await;
+            if matches!(why, DataError::Damaged(_)) {
+                note_rehearsed(service, receipt, None);
+            }
             return Err(why);
         }
     };
-    receipt.rehearsed = Some(Rehearsed {
+    let rehearsed = Rehearsed {
         at: clock::now_rfc3339(),
         took_ms: clock::tick().since_ms(begun),
         counts: counts.clone(),
-    });
+    };
+    note_rehearsed(service, receipt, Some(rehearsed));
+    Ok(Copied { site, counts, uncounted })
+}
+
+/// Notes that a backup could be restored, or that it cannot be any more.
+fn note_rehearsed(service: &Service, receipt: &mut Receipt, rehearsed: Option<Rehearsed>) {
+    receipt.rehearsed = rehearsed;
     if let Err(error) = receipt::write(&service.paths, receipt) {
         tracing::warn!(service = %service.name, %error, "recording a rehearsal");
     }
-    Ok(Copied { site, counts, uncounted })
 }
 
 /// Whether a backup's files are those that were written, or those that were copied out of it.

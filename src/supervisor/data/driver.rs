@@ -140,6 +140,12 @@ pub(super) trait Driver {
         Ok(Vec::new())
     }
 
+    /// What names the data that it keeps.
+    fn source(&self, context: &Context<'_>) -> Vec<String> {
+        let place = self.place().map(|place| context.path(&Site::Live, place.path()));
+        place.iter().map(|path| path.to_string_lossy().into_owned()).collect()
+    }
+
     /// What it keeps, when that has a path of its own.
     fn place(&self) -> Option<Place<'_>> {
         None

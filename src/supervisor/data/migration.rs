@@ -18,6 +18,7 @@ use crate::store::release;
 use crate::supervisor::data::aftermath::{self, Aftermath, Left};
 use crate::supervisor::data::backup::{Hand, Site};
 use crate::supervisor::data::error::DataError;
+use crate::supervisor::data::fresh;
 use crate::supervisor::health::probe::Transcript;
 use crate::supervisor::processes::child_tag::Purpose;
 use crate::supervisor::processes::host_command::ENDING;
@@ -129,6 +130,9 @@ impl Work<'_> {
             counts,
             process: None,
         };
+        if let Err(error) = fresh::outdate(self.service) {
+            return nothing(Exit::NoSpace, error.to_string());
+        }
         match migration::begin(&self.service.paths, self.candidate.op, &begun) {
             Ok(()) => Start::Begun(Box::new(begun)),
             Err(error) => nothing(Exit::NoSpace, error.to_string()),

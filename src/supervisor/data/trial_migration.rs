@@ -17,6 +17,7 @@ use crate::store::release;
 use crate::supervisor::data::backup::{self, Copied, Hand};
 use crate::supervisor::data::error::DataError;
 use crate::supervisor::data::fencing::{self, Fencing};
+use crate::supervisor::data::fresh::{self, Fresh};
 use crate::supervisor::data::migration;
 use crate::supervisor::data::site::Means;
 use crate::supervisor::health::probe::Transcript;
@@ -33,13 +34,15 @@ use crate::text;
 pub(crate) enum Taken {
     /// It was taken.
     Backup(Box<Receipt>),
+    /// None was: this one is fresh enough.
+    Kept(Box<Fresh>),
     /// It is the first release, and there is no data before it.
     NoData(DataError),
     /// None is configured.
     Off,
 }
 
-/// Takes a backup of the present. The first release may find data that others made.
+/// Takes a backup of the present, or uses one that is fresh enough. The first release may find data that others made.
 ///
 /// # Errors
 /// Why there is none.
@@ -51,6 +54,9 @@ pub(crate) async fn backup(
     let Some(hand) = Hand::bringing(service, candidate.release, log) else {
         return Ok(Taken::Off);
     };
+    if let Some(fresh) = fresh::of(&hand) {
+        return Ok(Taken::Kept(Box::new(fresh)));
+    }
     let is_first = backup::present(service).is_none();
     match backup::take(&hand, Some(candidate.op), Cause::Release).await {
         Ok(receipt) => Ok(Taken::Backup(Box::new(receipt))),

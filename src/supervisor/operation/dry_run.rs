@@ -1,16 +1,19 @@
 //! What a release is going to do: each phase with what it does here, how much it writes and how
 //! long it took before, and whether a rollback is possible afterwards.
 
+use std::rc::Rc;
+
 use crate::api::{PhaseState, Plan, PlanStep};
 use crate::config::duration;
 use crate::config::model::{Rehearse, Settings, Strategy};
-use crate::core::ids::OpId;
+use crate::core::ids::{OpId, ReleaseId};
 use crate::core::operation::machine::Succession;
 use crate::core::operation::phase::Phase;
 use crate::store::journal;
 use crate::store::layout::ServiceLayout;
 use crate::store::receipt;
 use crate::supervisor::data::backup::Means;
+use crate::supervisor::data::fresh;
 use crate::supervisor::operation::assignment::Assignment;
 use crate::supervisor::rollback_readiness::readiness;
 use crate::supervisor::rollback_readiness::schema;
@@ -23,7 +26,7 @@ const N_LEARNED: usize = 5;
 /// The plan of a release with these settings.
 #[must_use]
 pub(crate) fn of(
-    service: &Service,
+    service: &Rc<Service>,
     assignment: &Assignment,
     settings: &Settings,
     tree_bytes: u64,
@@ -49,7 +52,9 @@ pub(crate) fn of(
         steps.push(step(Phase::RehearseOld, format!("release {target}: {how}"), None));
     }
     steps.extend(
-        data(service, settings, means).into_iter().map(|(phase, what, n)| step(phase, what, n)),
+        data(service, assignment.release, settings, means)
+            .into_iter()
+            .map(|(phase, what, n)| step(phase, what, n)),
     );
     if service.succession() == Succession::InTurn {
         steps.push(step(Phase::StopOld, "connections wait meanwhile".to_owned(), None));
@@ -83,7 +88,8 @@ pub(crate) fn of(
 
 /// What is done with the data: each phase, what it does here, and how much it writes.
 fn data(
-    service: &Service,
+    service: &Rc<Service>,
+    candidate: ReleaseId,
     settings: &Settings,
     means: Option<&Means>,
 ) -> Vec<(Phase, String, Option<u64>)> {
@@ -92,7 +98,12 @@ fn data(
         Some(backup) => {
             let last = receipt::list(&service.paths).first().map(|receipt| receipt.bytes);
             let driver = backup.driver.name();
-            steps.push((Phase::Backup, format!("{driver}, as large as the last backup"), last));
+            steps.push(match fresh::foreseen(service, candidate) {
+                Some(fresh) => {
+                    (Phase::Backup, format!("{}, {}", fresh.receipt.id, fresh.text()), None)
+                }
+                None => (Phase::Backup, format!("{driver}, as large as the last backup"), last),
+            });
             let mut what = "restore it to scratch and check it".to_owned();
             match means {
                 Some(Means::None { .. }) | None => {}

@@ -26,6 +26,7 @@ use crate::store::state::Served;
 use crate::supervisor::data::backup::{self, Counts, Hand};
 use crate::supervisor::data::backup_schema::{self, BackupSchema, NotTried, Upgrade};
 use crate::supervisor::data::error::DataError;
+use crate::supervisor::data::fresh;
 use crate::supervisor::data::replacement::Saved;
 use crate::supervisor::health::diagnosis;
 use crate::supervisor::health::probe::Transcript;
@@ -300,6 +301,8 @@ impl Replacing<'_> {
         restoration.step = Step::Put;
         restoration.migration = self.mark_of_migration();
         let begun = clock::tick();
+        fresh::outdate(service)
+            .map_err(|error| Refused::new(error.to_string(), Exit::BackupFailed))?;
         self.begin(restoration)?;
         if let Err(error) = hand.put(&restoration.backup).await {
             tell(events, "restore", PhaseState::Fail, begun, &error.to_string());

@@ -90,6 +90,8 @@ mod tests {
             seq: 0,
             pinned: id.starts_with('*').then(|| "why".to_owned()),
             left_out: Vec::new(),
+            taken: None,
+            source: None,
             driver: "files".to_owned(),
             release: None,
             op: None,

@@ -67,6 +67,8 @@ mod tests {
             seq: 0,
             pinned: None,
             left_out: Vec::new(),
+            taken: None,
+            source: None,
             driver: "files".to_owned(),
             release: None,
             op: None,

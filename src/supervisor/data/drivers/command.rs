@@ -18,6 +18,10 @@ use crate::supervisor::data::site::Site;
 const DIR: &str = "HALLEY_BACKUP_DIR";
 
 impl Driver for Command {
+    fn source(&self, _context: &Context<'_>) -> Vec<String> {
+        self.take.iter().chain(&self.restore).cloned().collect()
+    }
+
     async fn take(&self, context: &Context<'_>, dir: &Path) -> Done<Taken> {
         let env = vec![variable(dir)];
         match run(context, "backup.take", &self.take, &Site::Live, env).await {

@@ -44,6 +44,10 @@ impl Driver for MariaDb {
         mariadb_guard::check_rights(context, &copies, &self.rehearse_url_env).await
     }
 
+    fn source(&self, context: &Context<'_>) -> Vec<String> {
+        context.settings.env.get(&self.url_env).cloned().into_iter().collect()
+    }
+
     async fn take(&self, context: &Context<'_>, dir: &Path) -> Done<Taken> {
         let (live, _) = self.urls(context)?;
         dump_data(context, &live, dir).await?;

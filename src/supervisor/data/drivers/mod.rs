@@ -109,6 +109,10 @@ impl Driver for Configured {
         ask!(self, driver => driver.uncounted(context, site).await)
     }
 
+    fn source(&self, context: &Context<'_>) -> Vec<String> {
+        ask!(self, driver => driver.source(context))
+    }
+
     fn place(&self) -> Option<Place<'_>> {
         ask!(self, driver => driver.place())
     }

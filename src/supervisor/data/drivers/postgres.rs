@@ -38,6 +38,10 @@ impl Driver for Postgres {
         }
     }
 
+    fn source(&self, context: &Context<'_>) -> Vec<String> {
+        context.settings.env.get(&self.url_env).cloned().into_iter().collect()
+    }
+
     async fn take(&self, context: &Context<'_>, dir: &Path) -> Done<Taken> {
         let url = Url::of(context, &self.url_env)?;
         let tables = format!("SELECT count(*) FROM pg_tables WHERE {OWN_TABLES}");

@@ -4,13 +4,14 @@ use std::rc::Rc;
 
 use crate::core::exit::Exit;
 use crate::store::receipt::Receipt;
+use crate::store::release;
 use crate::supervisor::data::trial_migration::{self, Taken};
 use crate::supervisor::health::probe::Transcript;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::candidate::Candidate;
 use crate::supervisor::service::phase_result::PhaseResult;
 
-/// Takes a backup and keeps its receipt.
+/// Takes a backup, or uses one that is fresh enough, and keeps its receipt.
 pub(crate) async fn take(
     service: &Rc<Service>,
     candidate: &Candidate,
@@ -21,6 +22,15 @@ pub(crate) async fn take(
             let detail = trial_migration::receipt_text(&receipt);
             *kept = Some(*receipt);
             PhaseResult::ok(detail)
+        }
+        Ok(Taken::Kept(fresh)) => {
+            let detail =
+                format!("{}; {}", trial_migration::receipt_text(&fresh.receipt), fresh.text());
+            let settings = release::settings(&service.paths, candidate.release);
+            let migrates = settings.is_ok_and(|settings| settings.migrate.is_some());
+            let warning = migrates.then(|| fresh.warning());
+            *kept = Some(fresh.receipt);
+            PhaseResult::ok(detail).with_warnings(warning)
         }
         Ok(Taken::Off) => PhaseResult::skip("none is configured"),
         Ok(Taken::NoData(why)) => {

@@ -82,7 +82,9 @@ pub(crate) async fn preflight(
     {
         failures.push((Exit::PreflightRefused, error.to_string()));
     }
-    failures.extend(backup::no_room(service).into_iter().map(|why| (Exit::NoSpace, why)));
+    failures.extend(
+        backup::no_room(service, assignment.release).into_iter().map(|why| (Exit::NoSpace, why)),
+    );
     failures.extend(
         backup::obstacles(service).await.into_iter().map(|why| (Exit::PreflightRefused, why)),
     );
