@@ -22,6 +22,9 @@ pub struct Args {
     /// Also when more is lost than was announced.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub any_loss: bool,
+    /// Services that use the same data may be stopped meanwhile.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stop_users: bool,
     /// The list of what is lost that somebody was shown and has agreed to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen: Option<Vec<String>>,
@@ -48,6 +51,9 @@ pub struct RestorePlan {
     /// The migration that the restore runs; none is needed when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub migration: Option<String>,
+    /// Who else uses the data, one line each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub users: Vec<String>,
     /// What could not be tried or looked at.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,

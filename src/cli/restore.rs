@@ -32,6 +32,9 @@ pub struct Restore {
     /// Restore even if more is lost by the time connections are held than was announced
     #[arg(long)]
     any_loss: bool,
+    /// Stop services that use the same data for as long as it takes
+    #[arg(long)]
+    stop_users: bool,
     #[command(flatten)]
     common: Common,
 }
@@ -79,6 +82,7 @@ impl Restore {
             yes: self.yes,
             unsaved: self.unsaved,
             any_loss: self.any_loss,
+            stop_users: self.stop_users,
             seen: None,
         }
     }

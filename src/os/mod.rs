@@ -11,6 +11,7 @@ pub mod diag;
 pub mod exchange;
 pub mod fence;
 pub mod fs;
+pub mod holders;
 pub mod intercept;
 pub mod isolate;
 pub mod launch;

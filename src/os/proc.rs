@@ -210,6 +210,49 @@ pub fn name(pid: i32) -> Option<String> {
     Some(fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim().to_owned())
 }
 
+/// The user whose process it is, by name where there is one.
+#[must_use]
+pub fn owner(pid: i32) -> Option<String> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    let uid: u32 = line.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    let known = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid)).ok().flatten();
+    Some(known.map_or_else(|| uid.to_string(), |user| user.name))
+}
+
+/// The systemd unit of a process that is a service of its own, not one of this process.
+#[must_use]
+pub fn unit(pid: i32) -> Option<String> {
+    let of = |pid: &str| {
+        let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+        let last = groups.lines().find_map(|line| line.rsplit('/').next()).map(str::to_owned);
+        last.filter(|name| name.ends_with(".service"))
+    };
+    let unit = of(&pid.to_string())?;
+    (of("self").as_ref() != Some(&unit)).then_some(unit)
+}
+
+/// The value of a variable in the environment that a process was started with.
+#[must_use]
+pub fn variable(pid: i32, name: &str) -> Option<String> {
+    let env = fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let mut entries = env.split(|byte| *byte == 0).map(String::from_utf8_lossy);
+    entries.find_map(|entry| Some(entry.strip_prefix(name)?.strip_prefix('=')?.to_owned()))
+}
+
+/// Whether it is a thread of the kernel (`PF_KTHREAD`).
+#[must_use]
+pub fn is_kernel_thread(pid: i32) -> bool {
+    let flags = field(pid, 9).ok().and_then(|flags| flags.parse::<u64>().ok());
+    flags.is_some_and(|flags| flags & 0x0020_0000 != 0)
+}
+
+/// The parent of this process.
+#[must_use]
+pub fn own_parent() -> i32 {
+    rustix::process::getppid().map_or(0, Pid::as_raw_pid)
+}
+
 /// Has a command's process killed when the thread that starts it ends, whatever ends it
 /// (`PR_SET_PDEATHSIG`, Linux 2.1.57). What it starts itself is not reached.
 pub fn die_with_parent(command: &mut Command) {

@@ -7,8 +7,9 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
+use crate::core::ids::ServiceName;
 use crate::os::fs;
-use crate::store::layout::ServiceLayout;
+use crate::store::layout::{Layout, ServiceLayout};
 
 const FILE: &str = "restore.json";
 const PROVEN: &str = "restored.json";
@@ -32,6 +33,9 @@ pub struct Restoration {
     /// By what the processes are known of the migration that it runs; none when it needs none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub migration: Option<String>,
+    /// Services that use the same data and are stopped as long as this is there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub users: Vec<String>,
 }
 
 /// How far a restore came.
@@ -63,6 +67,18 @@ pub fn read(paths: &ServiceLayout) -> io::Result<Option<Restoration>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// The service whose restore keeps this one stopped.
+#[must_use]
+pub fn keeps_stopped(layout: &Layout, name: &ServiceName) -> Option<ServiceName> {
+    let entries = std::fs::read_dir(layout.root()).ok()?.flatten();
+    let others = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let mut others = others.filter(|other: &ServiceName| other != name);
+    others.find(|other| {
+        let begun = read(&layout.service(other)).ok().flatten();
+        begun.is_some_and(|begun| begun.users.iter().any(|user| user == name.as_str()))
+    })
 }
 
 /// The release runs on the restored data: from here on it is never undone.
@@ -106,7 +122,6 @@ fn remove(paths: &ServiceLayout, file: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::layout::Layout;
 
     #[test]
     fn it_is_there_until_it_is_over() {
@@ -122,9 +137,13 @@ mod tests {
             at: String::new(),
             step: Step::Put,
             migration: Some("mark".to_owned()),
+            users: vec!["worker".to_owned()],
         };
         begin(&paths, &restoration).unwrap();
         assert_eq!(read(&paths).unwrap().as_ref(), Some(&restoration));
+        let keeps = |name: &str| keeps_stopped(&Layout::new(dir.path()), &name.parse().unwrap());
+        assert_eq!(keeps("worker"), Some("web".parse().unwrap()));
+        assert_eq!((keeps("api"), keeps("web")), (None, None));
         end(&paths).unwrap();
         end(&paths).unwrap();
         assert_eq!(read(&paths).unwrap(), None);
@@ -136,7 +155,7 @@ mod tests {
         // As it was written before there were steps.
         let old = r#"{"version":1,"backup":"2","before":"3","actor":"me","at":""}"#;
         std::fs::write(paths.dir().join(FILE), old).unwrap();
-        let plain = Restoration { migration: None, ..restoration };
+        let plain = Restoration { migration: None, users: Vec::new(), ..restoration };
         assert_eq!(read(&paths).unwrap(), Some(plain));
     }
 }

@@ -156,14 +156,14 @@ fn restic_with_absolute_paths_restores_to_the_copy_in_a_rehearsal() {
 }
 
 /// A MariaDB server that ends with the test.
-struct MariaDb {
+pub struct MariaDb {
     child: Child,
-    port: u16,
+    pub port: u16,
     dir: tempfile::TempDir,
 }
 
 impl MariaDb {
-    fn start() -> Self {
+    pub fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         fs::set_permissions(dir.path(), open).unwrap();
@@ -245,7 +245,7 @@ impl MariaDb {
         String::from_utf8_lossy(&said.stdout).into_owned()
     }
 
-    fn world(&self) -> World {
+    pub fn world(&self) -> World {
         let more = |world: &World| {
             let at = format!("127.0.0.1:{}", self.port);
             let env = format!(

@@ -29,6 +29,7 @@ mod postgres;
 mod proxies;
 mod real;
 mod restore_schema;
+mod restore_users;
 mod restores;
 mod set_crash;
 mod sets;

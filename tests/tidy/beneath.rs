@@ -46,7 +46,7 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("src/store/outbox.rs", "the outbox, in the root"),
     ("src/store/receipt.rs", "backups/ and the receipts in it; data/ is read by descriptors"),
     ("src/store/release.rs", "meta/"),
-    ("src/store/restoration.rs", "the service's own directory"),
+    ("src/store/restoration.rs", "the services' own directories"),
     ("src/store/seal.rs", "sealing a tree in staging/; other trees are read by descriptors"),
     ("src/store/state.rs", "the service's own directory"),
     ("src/store/trial.rs", "the service's own directory"),

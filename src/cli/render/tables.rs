@@ -199,8 +199,9 @@ pub fn restore(plan: &RestorePlan) -> String {
     let release = backup.release.map_or("no release".to_owned(), |n| format!("release {n}"));
     let schema = backup.schema.as_deref().map_or("not known".to_owned(), str::to_owned);
     let migration = plan.migration.iter().map(|text| format!("\nmigration: {text}"));
+    let users = plan.users.iter().map(|text| format!("\nuses the data: {text}"));
     let warnings = plan.warnings.iter().map(|text| format!("\nwarning: {text}"));
-    let more: String = migration.chain(warnings).collect();
+    let more: String = migration.chain(users).chain(warnings).collect();
     format!(
         "{}: backup {} of {} ({}): {release}, schema {schema}, taken {}\nchosen: {}; it was \
          restored to scratch and checked{more}\nthis would be lost:\n  {lost}",

@@ -68,6 +68,21 @@ impl<'a> Place<'a> {
     }
 }
 
+/// A client that a server has for the live data.
+#[derive(Debug)]
+pub(super) struct Session {
+    /// For people.
+    pub(super) text: String,
+    /// Its port, where it came over the network and that is shown.
+    pub(super) port: Option<u16>,
+    /// The server's.
+    pub(super) server_port: u16,
+    /// The process of the server that works for it, by its number there.
+    pub(super) backend: Option<i32>,
+    /// How to end it.
+    pub(super) end: String,
+}
+
 /// A kind of driver, with the settings of its section.
 pub(super) trait Driver {
     /// Programs that must be installed.
@@ -144,6 +159,12 @@ pub(super) trait Driver {
     fn source(&self, context: &Context<'_>) -> Vec<String> {
         let place = self.place().map(|place| context.path(&Site::Live, place.path()));
         place.iter().map(|path| path.to_string_lossy().into_owned()).collect()
+    }
+
+    /// Clients of the server that has the live data, this driver's own aside; `None` where there is no
+    /// server.
+    async fn sessions(&self, _context: &Context<'_>) -> Done<Option<Vec<Session>>> {
+        Ok(None)
     }
 
     /// What it keeps, when that has a path of its own.

@@ -24,6 +24,9 @@ pub(crate) enum DataError {
     /// Something in the tree of the driver `files`.
     #[error("files: {0}")]
     Tree(#[source] io::Error),
+    /// Who else uses the data.
+    #[error("looking for processes that use the data: {0}")]
+    Processes(#[source] io::Error),
     /// It changed each time that it was copied.
     #[error("files: its files change faster than they can be copied")]
     Unsteady,

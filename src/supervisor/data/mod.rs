@@ -19,3 +19,4 @@ mod relay;
 pub(crate) mod replacement;
 mod site;
 pub(crate) mod trial_migration;
+pub(crate) mod users;

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use crate::core::backoff::Pauses;
 use crate::core::duty::Duty;
-use crate::core::ids::ReleaseId;
+use crate::core::ids::{ReleaseId, ServiceName};
 use crate::store::release::{self, ReleaseError};
+use crate::store::restoration;
 use crate::store::state::{Served, StateError};
 use crate::supervisor::health::probe::Transcript;
 use crate::supervisor::health::probe_all::{Round, probe_all};
@@ -84,6 +85,12 @@ enum BringUpError {
     /// The data is not as it was.
     #[error(transparent)]
     Restore(#[from] RestoreError),
+    /// It uses the data of another service, which is being restored.
+    #[error("the restore of {by}, whose data it uses, is not over")]
+    Kept {
+        /// The other one.
+        by: ServiceName,
+    },
     /// The release could not be brought to serve.
     #[error("release {release}: {source}")]
     Launch {
@@ -119,6 +126,9 @@ async fn bring_up_once(service: &Rc<Service>) -> Result<Brought, BringUpError> {
         return Ok(Brought::Busy);
     }
     restore_undo::undo(service).await?;
+    if let Some(by) = restoration::keeps_stopped(&service.shared.layout, &service.name) {
+        return Err(BringUpError::Kept { by });
+    }
     let good = service.durable.state().last_good;
     let stays_down = service.durable.state().stopped || service.shared.stopping.get();
     let wanted = !stays_down && may_start(service);

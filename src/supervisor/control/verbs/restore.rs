@@ -4,8 +4,10 @@ use tokio::sync::mpsc;
 
 use crate::api::Trouble;
 use crate::api::restore::Args;
+use crate::core::data_users::StopUsers;
 use crate::supervisor::control::client::Client;
-use crate::supervisor::operation::restore::{self, Wish};
+use crate::supervisor::operation::restore;
+use crate::supervisor::operation::restore_request::Wish;
 use crate::supervisor::service::stack::Stack;
 
 /// Performs a restore, or answers with what it would do. A client that goes away changes nothing.
@@ -18,12 +20,16 @@ pub(crate) async fn perform(
     args: Args,
     client: &mut Client,
 ) -> Result<(), Trouble> {
-    let Args { service, backup, dry_run, yes, unsaved, any_loss, seen } = args;
+    let Args { service, backup, dry_run, yes, unsaved, any_loss, stop_users, seen } = args;
     let service = stack.find(&service)?;
-    let wish = Wish { backup, dry_run, yes, unsaved, any_loss, seen };
+    let stop_users = if stop_users { StopUsers::Yes } else { StopUsers::No };
+    let wish = Wish { backup, dry_run, yes, unsaved, any_loss, stop_users, seen };
+    let mut others = stack.in_order().0;
+    others.retain(|other| other.name != service.name);
     let (events, mut inbox) = mpsc::unbounded_channel();
     let restored = {
-        let mut restoring = std::pin::pin!(restore::restore(&service, actor, wish, &events));
+        let mut restoring =
+            std::pin::pin!(restore::restore(&service, others, actor, wish, &events));
         loop {
             tokio::select! {
                 biased;

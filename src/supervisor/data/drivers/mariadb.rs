@@ -13,9 +13,10 @@ use crate::config::model::Settings;
 use crate::keeper::protocol::To;
 use crate::store::seal::Hashes;
 use crate::supervisor::data::context::{Context, Env};
-use crate::supervisor::data::driver::{Counts, Done, Driver, Taken, Undone};
+use crate::supervisor::data::driver::{Counts, Done, Driver, Session, Taken, Undone};
 use crate::supervisor::data::drivers::mariadb_dump::{
-    DATA, PROGRAMS, ask, charset, dump_data, dump_programs, name, read, source, without_definers,
+    DATA, PROGRAMS, ask, charset, dump_data, dump_programs, name, read, source, text,
+    without_definers,
 };
 use crate::supervisor::data::drivers::mariadb_exchange::Exchange;
 use crate::supervisor::data::drivers::mariadb_guard;
@@ -115,6 +116,18 @@ impl Driver for MariaDb {
         Ok(counted.lines().filter_map(count).collect())
     }
 
+    /// Those of other users are shown to a user with the right `PROCESS` alone.
+    async fn sessions(&self, context: &Context<'_>) -> Done<Option<Vec<Session>>> {
+        let (live, _) = self.urls(context)?;
+        let query = format!(
+            "SELECT CONCAT(id, '|', user, '|', host) FROM information_schema.processlist WHERE db = \
+             {} AND id <> CONNECTION_ID();\n",
+            text(&live.database)
+        );
+        let said = ask(context, &live, "", "looking for clients", &query).await?;
+        Ok(Some(said.lines().filter_map(|line| session(line, &live)).collect()))
+    }
+
     fn variables(&self, context: &Context<'_>, site: &Site, settings: &Settings) -> Env {
         let Some(database) = scratch_database(context, site) else { return Env::new() };
         let url = |name: &str| settings.env.get(name).and_then(|text| Url::parse(text));
@@ -182,6 +195,22 @@ async fn create(context: &Context<'_>, live: &Url, copies: &Url, database: &str)
     let name = name(database);
     let script = format!("DROP DATABASE IF EXISTS {name};\nCREATE DATABASE {name}{charset};\n");
     ask(context, copies, "", "creating a database", &script).await.map(drop)
+}
+
+/// A client of the database, by its number, user, and host with port (`localhost` over a path).
+fn session(line: &str, live: &Url) -> Option<Session> {
+    let mut parts = line.splitn(3, '|');
+    let (id, user, host) = (parts.next()?, parts.next()?, parts.next()?);
+    Some(Session {
+        text: format!(
+            "a session of {user} in the database {} (processlist, id {id})",
+            live.database
+        ),
+        port: host.rsplit_once(':').and_then(|(_, port)| port.parse().ok()),
+        server_port: live.port,
+        backend: None,
+        end: format!("mariadb -e 'KILL {id}'"),
+    })
 }
 
 #[cfg(test)]

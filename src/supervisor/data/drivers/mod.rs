@@ -23,7 +23,7 @@ use crate::config::model::{Driver as Configured, Settings};
 use crate::keeper::protocol::To;
 use crate::store::seal::Hashes;
 use crate::supervisor::data::context::{Context, Env};
-use crate::supervisor::data::driver::{Counts, Done, Driver, Place, Taken, Undone};
+use crate::supervisor::data::driver::{Counts, Done, Driver, Place, Session, Taken, Undone};
 use crate::supervisor::data::relay::Guard;
 use crate::supervisor::data::site::Site;
 
@@ -111,6 +111,10 @@ impl Driver for Configured {
 
     fn source(&self, context: &Context<'_>) -> Vec<String> {
         ask!(self, driver => driver.source(context))
+    }
+
+    async fn sessions(&self, context: &Context<'_>) -> Done<Option<Vec<Session>>> {
+        ask!(self, driver => driver.sessions(context).await)
     }
 
     fn place(&self) -> Option<Place<'_>> {

@@ -9,7 +9,7 @@ use crate::config::model::Settings;
 use crate::keeper::protocol::To;
 use crate::store::seal::Hashes;
 use crate::supervisor::data::context::{Context, Env};
-use crate::supervisor::data::driver::{Counts, Done, Driver, Taken, Undone};
+use crate::supervisor::data::driver::{Counts, Done, Driver, Session, Taken, Undone};
 use crate::supervisor::data::drivers::postgres_exchange::{Exchange, NAME_BYTES_MAX};
 use crate::supervisor::data::drivers::postgres_tools::{discard, psql};
 use crate::supervisor::data::drivers::postgres_url::{Url, with_database};
@@ -101,6 +101,10 @@ impl Driver for Postgres {
             answered(&psql(context, &url, &database, "backup.query", query).await?)?;
         }
         Ok(counted.lines().filter_map(count).collect())
+    }
+
+    async fn sessions(&self, context: &Context<'_>) -> Done<Option<Vec<Session>>> {
+        postgres_backends::sessions(context, &Url::of(context, &self.url_env)?).await.map(Some)
     }
 
     fn variables(&self, context: &Context<'_>, site: &Site, settings: &Settings) -> Env {

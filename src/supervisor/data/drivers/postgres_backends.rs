@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 
 use crate::os::diag::{self, CLOSE_WAIT, Wanted};
 use crate::supervisor::data::context::Context;
-use crate::supervisor::data::driver::Done;
+use crate::supervisor::data::driver::{Done, Session};
+use crate::supervisor::data::drivers::postgres_exchange::text;
 use crate::supervisor::data::drivers::postgres_tools::psql;
 use crate::supervisor::data::drivers::postgres_url::Url;
 use crate::supervisor::data::error::DataError;
@@ -54,6 +55,30 @@ pub(super) async fn settle(context: &Context<'_>, url: &Url, name: &str) -> Done
         }
     }
     Err(DataError::StillWorks { pids })
+}
+
+/// Clients of the database that is to be replaced, of whatever role. Of other roles' not all is shown.
+pub(super) async fn sessions(context: &Context<'_>, url: &Url) -> Done<Vec<Session>> {
+    let query = format!(
+        "SELECT pid || '|' || coalesce(client_port, -1) || '|' || usename FROM pg_stat_activity \
+         WHERE datname = {} AND usename IS NOT NULL AND \
+         coalesce(backend_type, 'client backend') = 'client backend'",
+        text(&url.database)
+    );
+    // The database itself may be missing, or let nobody in.
+    let said = psql(context, url, url.maintenance(), "looking for clients", &query).await?;
+    let server = port(url);
+    let session = |backend: Backend<'_>| Session {
+        text: format!(
+            "a session of {} in the database {} (pg_stat_activity, pid {})",
+            backend.client, url.database, backend.pid
+        ),
+        port: backend.port,
+        server_port: server,
+        backend: Some(backend.pid),
+        end: format!("psql -c 'SELECT pg_terminate_backend({})'", backend.pid),
+    };
+    Ok(said.lines().filter_map(backend).map(session).collect())
 }
 
 fn port(url: &Url) -> u16 {

@@ -1,0 +1,226 @@
+//! Who else uses the live data: processes that have its files open, clients that have a session on its
+//! server. A restore takes the data away from under them: what they write later would be in the data
+//! that is gone, and a journal of theirs could be played into the data that was restored.
+//!
+//! What is looked at is `/proc`, on a thread of its own, and the server.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::core::data_users::Owner;
+use crate::os::diag::{self, Wanted as Sockets};
+use crate::os::holders::{self, Wanted};
+use crate::os::proc;
+use crate::supervisor::data::backup::Hand;
+use crate::supervisor::data::context::on_thread;
+use crate::supervisor::data::driver::{Driver, Place, Session};
+use crate::supervisor::data::error::DataError;
+use crate::supervisor::data::site::Site;
+use crate::supervisor::service::Service;
+use crate::text;
+
+/// What SQLite keeps beside a database.
+const JOURNALS: [&str; 3] = ["-wal", "-shm", "-journal"];
+
+/// The processes of a service.
+#[derive(Debug, Clone)]
+pub(crate) struct Staff {
+    service: String,
+    /// Their leaders.
+    pids: Vec<i32>,
+    /// By what those are known that left their parents.
+    tokens: Vec<String>,
+}
+
+impl Staff {
+    /// Those that a service has now.
+    pub(crate) fn of(service: &Service) -> Self {
+        let crews = service.fleet.all();
+        let instances = crews.iter().flat_map(|crew| crew.instances());
+        let runs: Vec<_> = instances
+            .flat_map(|instance| [instance.program.run(), instance.forwarder.run()])
+            .flatten()
+            .collect();
+        Self {
+            service: service.name.to_string(),
+            pids: runs.iter().map(|run| run.identity.pid).collect(),
+            tokens: runs.iter().map(|run| format!("-{}", run.child.0)).collect(),
+        }
+    }
+}
+
+/// One who uses the data.
+#[derive(Debug)]
+pub(crate) struct User {
+    pub(crate) owner: Owner,
+    /// Who it is and what it has, for people.
+    pub(crate) text: String,
+    /// How to end it.
+    pub(crate) end: String,
+}
+
+/// All who use the data, as far as that could be seen.
+#[derive(Debug, Default)]
+pub(crate) struct Users {
+    pub(crate) found: Vec<User>,
+    /// What could not be looked at.
+    pub(crate) unseen: Vec<String>,
+}
+
+/// Looks for them. `staff`: that of the service whose data it is comes first.
+///
+/// # Errors
+/// The system's and the server's.
+pub(crate) async fn look(hand: &Hand<'_>, staff: Vec<Staff>) -> Result<Users, DataError> {
+    let context = &hand.context;
+    let sessions = hand.driver().sessions(context).await?;
+    let place = hand.driver().place().map(|place| {
+        let path = context.path(&Site::Live, place.path());
+        (path, matches!(place, Place::Directory(_)))
+    });
+    let Some(sessions) = sessions.or(place.is_some().then(Vec::new)) else {
+        let unseen = "who else uses the data is not known with the driver command".to_owned();
+        return Ok(Users { unseen: vec![unseen], ..Users::default() });
+    };
+    let looked = on_thread(move || all(place, sessions, &staff));
+    looked.await.map_err(DataError::Processes)
+}
+
+fn all(
+    place: Option<(PathBuf, bool)>,
+    sessions: Vec<Session>,
+    staff: &[Staff],
+) -> io::Result<Users> {
+    let mut users = Users::default();
+    let census = Census::of(staff);
+    if let Some((path, is_directory)) = place {
+        let wanted = if is_directory { Wanted::below(&path)? } else { of_database(&path) };
+        let seen = holders::look(&wanted);
+        users.found.extend(seen.holders.into_iter().filter_map(|holder| {
+            let who = Who::of(holder.pid)?;
+            let owner = census.owner(holder.pid)?;
+            let text = format!("{} has {}", who.text, holder.holds);
+            Some(User { owner, text, end: who.end })
+        }));
+        if seen.n_hidden > 0 {
+            let n = text::count(seen.n_hidden, "process");
+            users.unseen.push(format!("{n} of other users cannot be looked at, their locks can"));
+        }
+    }
+    let sockets = if sessions.is_empty() { BTreeMap::new() } else { self::sockets() };
+    let clients = sessions.into_iter().map(|session| of_session(session, &census, &sockets));
+    users.found.extend(clients);
+    let unknown = users.found.iter().filter(|user| user.owner == Owner::Unknown);
+    let unknown: Vec<&str> = unknown.map(|user| user.text.as_str()).collect();
+    if !unknown.is_empty() {
+        users.unseen.push(format!(
+            "whether these are the service's own shows when it is stopped: {}",
+            unknown.join(", ")
+        ));
+    }
+    Ok(users)
+}
+
+/// A database in a file, with what SQLite keeps beside it.
+fn of_database(path: &Path) -> Wanted {
+    let beside = JOURNALS.map(|ending| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(ending);
+        PathBuf::from(name)
+    });
+    let all: Vec<PathBuf> = [path.to_owned()].into_iter().chain(beside).collect();
+    Wanted::files(&all)
+}
+
+/// A client of a server, by its process where that is one of this host.
+fn of_session(session: Session, census: &Census<'_>, sockets: &BTreeMap<u64, i32>) -> User {
+    let Some(port) = session.port.or_else(|| port_by_backend(&session)) else {
+        return User { owner: Owner::Unknown, text: session.text, end: session.end };
+    };
+    let wanted = Sockets {
+        states: &diag::IN_USE,
+        local_port: Some(port),
+        remote_port: Some(session.server_port),
+    };
+    let holder = diag::rows(wanted).iter().find_map(|row| {
+        let pid = *sockets.get(&row.inode)?;
+        let (who, owner) = (Who::of(pid)?, census.owner(pid)?);
+        Some(User { owner, text: format!("{} has {}", who.text, session.text), end: who.end })
+    });
+    holder.unwrap_or(User { owner: Owner::Stranger, text: session.text, end: session.end })
+}
+
+/// The port of a client that the server does not show, by the socket of the server's process, where that
+/// runs here.
+fn port_by_backend(session: &Session) -> Option<u16> {
+    let inodes = proc::socket_inodes(session.backend?);
+    let local_port = Some(session.server_port);
+    let wanted = Sockets { states: &diag::IN_USE, local_port, ..Sockets::default() };
+    let row = diag::rows(wanted).into_iter().find(|row| inodes.contains(&row.inode))?;
+    Some(row.remote.port())
+}
+
+/// Every socket of this host's processes, with one that has it.
+fn sockets() -> BTreeMap<u64, i32> {
+    let of = |pid: i32| proc::socket_inodes(pid).into_iter().map(move |inode| (inode, pid));
+    proc::all().into_iter().flat_map(of).collect()
+}
+
+/// A process, for people.
+struct Who {
+    text: String,
+    end: String,
+}
+
+impl Who {
+    /// `None` when it has ended.
+    fn of(pid: i32) -> Option<Self> {
+        let (name, user) = (proc::name(pid)?, proc::owner(pid)?);
+        let end = match proc::unit(pid) {
+            Some(unit) => format!("systemctl stop {unit}"),
+            None => format!("kill {pid}"),
+        };
+        Some(Self { text: format!("{name} (pid {pid}, user {user})"), end })
+    }
+}
+
+/// Whose processes there are.
+struct Census<'a> {
+    /// Each service with its processes; the one whose data it is comes first.
+    trees: Vec<(&'a Staff, BTreeSet<i32>)>,
+    /// The prefix of the tokens of this keeper's children.
+    keeper: i32,
+}
+
+impl<'a> Census<'a> {
+    fn of(staff: &'a [Staff]) -> Self {
+        let parents = proc::parents();
+        let tree = |staff: &Staff| {
+            staff.pids.iter().flat_map(|pid| proc::tree_in(&parents, *pid)).collect()
+        };
+        let trees = staff.iter().map(|staff| (staff, tree(staff))).collect();
+        Self { trees, keeper: proc::own_parent() }
+    }
+
+    /// `None` for Halley itself.
+    fn owner(&self, pid: i32) -> Option<Owner> {
+        if pid == self.keeper {
+            return None;
+        }
+        let token = proc::variable(pid, proc::TOKEN);
+        let is_its = |(staff, tree): &(&Staff, BTreeSet<i32>)| {
+            let own = |token: &String| {
+                let id = token.strip_prefix(&self.keeper.to_string());
+                id.is_some_and(|id| staff.tokens.iter().any(|own| own == id))
+            };
+            tree.contains(&pid) || token.as_ref().is_some_and(own)
+        };
+        let place = self.trees.iter().position(is_its);
+        Some(match place {
+            Some(0) => Owner::Itself,
+            Some(place) => Owner::Service(self.trees[place].0.service.clone()),
+            None => Owner::Stranger,
+        })
+    }
+}

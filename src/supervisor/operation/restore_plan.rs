@@ -1,0 +1,149 @@
+//! What a restore would do, found out before anything is stopped: the backup is restored to scratch and
+//! checked, what would be lost is counted, and who else uses the data is looked for.
+
+use std::rc::Rc;
+
+use crate::api::{Event, PhaseState, RestorePlan, Trouble};
+use crate::core::exit::Exit;
+use crate::os::clock;
+use crate::store::receipt::Receipt;
+use crate::supervisor::data::backup::{self, Counts, Hand};
+use crate::supervisor::data::backup_schema::{self, BackupSchema, NotTried};
+use crate::supervisor::data::error::DataError;
+use crate::supervisor::data::replacement::Saved;
+use crate::supervisor::operation::restore_choice::Choice;
+use crate::supervisor::operation::restore_loss::Loss;
+use crate::supervisor::operation::restore_request::{Events, Wish, tell, tell_event};
+use crate::supervisor::operation::restore_schema;
+use crate::supervisor::operation::restore_users::{self, Others};
+use crate::supervisor::service::Service;
+use crate::supervisor::service::refusal;
+
+/// A restore that may begin, with what was announced.
+pub(crate) struct Planned {
+    pub(crate) receipt: Receipt,
+    /// What was counted in the backup.
+    pub(crate) counts: Counts,
+    pub(crate) schema: BackupSchema,
+    pub(crate) announced: Loss,
+    /// Services that are stopped meanwhile.
+    pub(crate) users: Vec<Rc<Service>>,
+}
+
+/// Finds it out, and reports it. `None`: nothing more was wanted.
+///
+/// # Errors
+/// Why it may not begin.
+pub(crate) async fn plan(
+    service: &Rc<Service>,
+    hand: &Hand<'_>,
+    others: &Others,
+    choice: Choice,
+    wish: &Wish,
+    events: &Events,
+) -> Result<Option<Planned>, Trouble> {
+    let Choice { mut receipt, because } = choice;
+    let saved = if wish.unsaved { Saved::No } else { Saved::Yes };
+    if let Some(why) = hand.no_room(&receipt, saved) {
+        return Err(refused(service, &why, Exit::NoSpace));
+    }
+    let (counts, schema) = rehearsed(service, hand, &mut receipt, events).await?;
+    let announced = Loss::of(hand, &counts, &receipt.id).await;
+    let users = restore_users::planned(service, hand, others, wish.stop_users).await?;
+    let warnings = schema.warnings.iter().chain(&users.unseen).cloned().collect();
+    let plan = RestorePlan {
+        service: service.name.to_string(),
+        backup: backup::entry(receipt.clone()),
+        because,
+        now: announced.now.as_ref().ok().cloned(),
+        unread: announced.now.as_ref().err().map(ToString::to_string),
+        lost: announced.lines.clone(),
+        migration: schema.migration.clone(),
+        users: users.lines.clone(),
+        warnings,
+    };
+    tell_event(events, Event::Restore(Box::new(plan)));
+    let users = users.stopped_for(service, &receipt.id)?;
+    if wish.dry_run {
+        return Ok(None);
+    }
+    agreed(service, wish, &receipt, &announced)?;
+    Ok(Some(Planned { receipt, counts, schema, announced, users }))
+}
+
+fn refused(service: &Service, why: &str, exit: Exit) -> Trouble {
+    refusal::refusal(service, "restored", why, exit, &["backup --list"])
+}
+
+/// Restores the backup to scratch, checks it, and compares its schema with what the release accepts.
+async fn rehearsed(
+    service: &Rc<Service>,
+    hand: &Hand<'_>,
+    receipt: &mut Receipt,
+    events: &Events,
+) -> Result<(Counts, BackupSchema), Trouble> {
+    let begun = clock::tick();
+    let (counts, schema) = match tried(hand, receipt).await {
+        Ok(tried) => tried,
+        Err(not_tried) => {
+            let trouble = match not_tried {
+                NotTried::Data(error) => refused(service, &error.to_string(), Exit::BackupFailed),
+                NotTried::Missed(missed) => {
+                    restore_schema::refused(service, receipt, &missed, hand.release())
+                }
+            };
+            tell(events, "restore_rehearsal", PhaseState::Fail, begun, &trouble.why);
+            return Err(trouble);
+        }
+    };
+    let migrated = schema.migration.iter().map(|text| format!("; {text}"));
+    let said: String = [backup::summary(&counts)].into_iter().chain(migrated).collect();
+    tell(events, "restore_rehearsal", PhaseState::Ok, begun, &said);
+    Ok((counts, schema))
+}
+
+/// Whether what would be lost was agreed to.
+fn agreed(
+    service: &Service,
+    wish: &Wish,
+    receipt: &Receipt,
+    announced: &Loss,
+) -> Result<(), Trouble> {
+    if !wish.yes {
+        let why = format!("it needs --yes; this would be lost: {}", announced.text());
+        let mut trouble = refused(service, &why, Exit::Usage);
+        let name = &service.name;
+        trouble.next = vec![format!("halley-sup restore {name} --backup {} --yes", receipt.id)];
+        return Err(trouble);
+    }
+    if let Some(seen) = &wish.seen
+        && !wish.any_loss
+        && *seen != announced.lines
+    {
+        let why = format!("more has changed since it was asked: {}", announced.text());
+        return Err(refused(service, &why, Exit::PreflightRefused));
+    }
+    Ok(())
+}
+
+/// What is in a backup that can be restored.
+///
+/// # Errors
+/// Why it cannot.
+pub(crate) async fn rehearse(hand: &Hand<'_>, receipt: &mut Receipt) -> Result<Counts, DataError> {
+    let copied = backup::copy(hand, receipt).await?;
+    let counts = copied.counts.clone();
+    backup::discard(hand, copied).await;
+    Ok(counts)
+}
+
+/// The same, and whether the release that is to run on it does.
+async fn tried(hand: &Hand<'_>, receipt: &mut Receipt) -> Result<(Counts, BackupSchema), NotTried> {
+    let copied = backup::copy(hand, receipt).await?;
+    let counts = copied.counts.clone();
+    let schema = backup_schema::try_on(hand, &copied, receipt).await;
+    backup::discard(hand, copied).await;
+    let schema = schema?;
+    receipt.schema.clone_from(&schema.has);
+    Ok((counts, schema))
+}
