@@ -128,6 +128,7 @@ impl Watch {
     ) -> (io::Result<()>, Option<&'a Destination>) {
         let via = match self.passage(to) {
             Passage::Open => return (call.go_on(&self.filter), None),
+            Passage::Shut if self.is_own(call, fd, to) => return (call.go_on(&self.filter), None),
             Passage::Shut => return (call.fail(&self.filter, libc::EACCES), Some(to)),
             Passage::Via(via) => via,
         };
@@ -150,6 +151,12 @@ impl Watch {
             }
         };
         (answered, None)
+    }
+
+    /// Whether it reaches for a listener of its own.
+    fn is_own(&self, call: &Call, fd: RawFd, to: &Destination) -> bool {
+        let Destination::Inet(to) = to else { return false };
+        self.watched.root.listens_alone(*to) && call.own(fd).is_ok_and(|own| own.is_stream)
     }
 
     /// Whether the program has one of ours now. What cannot be looked at goes on untouched: then
@@ -224,6 +231,7 @@ mod tests {
     use rustix::fs::{MemfdFlags, memfd_create};
 
     use super::*;
+    use crate::keeper::own_listeners::Root;
     use crate::keeper::protocol::{Door, Fence, LaunchSpec, Otherwise, To, Via};
 
     fn check(catches: &[&str], wanted: &str, expected: Option<usize>) {
@@ -304,7 +312,9 @@ mod tests {
         drop(theirs);
         let mut calls = Calls::default();
         if fenced.fence.is_some() {
-            let watched = Watched { intercept: Vec::new(), fence: fenced.fence };
+            let pid = i32::try_from(child.id()).unwrap();
+            let root = Root { pid, token: format!("none-{pid}") };
+            let watched = Watched { intercept: Vec::new(), fence: fenced.fence, root };
             calls.add(ChildId(1), crate::os::launch::filter_of(&ours).unwrap(), watched);
         }
         let mut refused = Vec::new();
@@ -431,5 +441,53 @@ tried("pair", lambda: pair[0].sendmsg([b"x"]))
         assert!(said.contains("livepath ok"), "{said}");
         assert_eq!((n_accepted(&live), refused.len()), (4, 0));
         assert!(mail.recv(&mut [0]).is_ok());
+    }
+
+    /// Workers talk to each other over a port that the kernel chose; a port that somebody else
+    /// listens at as well is not theirs.
+    #[test]
+    fn a_program_behind_a_fence_talks_to_itself() {
+        let shared = rustix::net::socket(
+            rustix::net::AddressFamily::INET,
+            rustix::net::SocketType::STREAM,
+            None,
+        );
+        let shared = shared.unwrap();
+        rustix::net::sockopt::set_socket_reuseport(&shared, true).unwrap();
+        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        rustix::net::bind(&shared, &any).unwrap();
+        rustix::net::listen(&shared, 8).unwrap();
+        let shared = TcpListener::from(shared);
+        let port = shared.local_addr().unwrap().port();
+        let script = format!(
+            r#"{TRY}
+def listen(host, port=0, family=socket.AF_INET, kind=socket.SOCK_STREAM):
+    s = socket.socket(family, kind)
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    s.bind((host, port))
+    if kind == socket.SOCK_STREAM: s.listen()
+    return s
+mine = listen("127.0.0.1"); at = mine.getsockname()[1]
+tried("own", lambda: tcp("127.0.0.1", at))
+tried("zero", lambda: tcp("0.0.0.0", at))
+six = listen("::1", 0, socket.AF_INET6); six_at = six.getsockname()[1]
+tried("six", lambda: tcp("::1", six_at, socket.AF_INET6))
+read, write = os.pipe()
+if os.fork() == 0:
+    theirs = listen("127.0.0.1"); os.write(write, b"%d\n" % theirs.getsockname()[1])
+    theirs.accept(); os._exit(0)
+worker = int(os.read(read, 10)); tried("worker", lambda: tcp("127.0.0.1", worker)); os.wait()
+tried("udp", lambda: udp(at, "connected"))
+both = listen("127.0.0.1", {port})
+tried("shared", lambda: tcp("127.0.0.1", {port}))
+mine.close()
+tried("closed", lambda: tcp("127.0.0.1", at))
+"#
+        );
+        let fence = Fence { doors: Vec::new(), otherwise: Otherwise::Refuse };
+        let (said, _) = run(Some(fence), &script);
+        let expected = "own ok zero ok six ok worker ok udp EACCES shared EACCES closed EACCES";
+        assert_eq!(said, expected);
+        assert_eq!(n_accepted(&shared), 0);
     }
 }

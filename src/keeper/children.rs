@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 
+use crate::keeper::own_listeners::Root;
 use crate::keeper::protocol::{ChildId, End, Held, Identity, LaunchSpec, Reach};
 use crate::os::fence::Fence;
 use crate::os::launch::{self, LaunchError, Standard};
@@ -39,6 +40,8 @@ pub struct Watched {
     pub intercept: Vec<Catch>,
     /// What it may reach.
     pub fence: Option<Fence>,
+    /// Whose own listeners it may reach as well.
+    pub root: Root,
 }
 
 #[derive(Debug)]
@@ -102,7 +105,8 @@ impl Children {
         let pid = i32::try_from(begun.process.id()).unwrap_or(0);
         let identity = proc::identity(pid).map_err(system)?;
         let launch = Some(UnderWay { seq, errors: begun.errors, filter: begun.filter });
-        let watched = Watched { intercept: spec.intercept, fence: spec.fence };
+        let root = Root { pid, token: token.clone() };
+        let watched = Watched { intercept: spec.intercept, fence: spec.fence, root };
         self.by_id.insert(id, Child { label, identity, end: None, token, launch, watched });
         Ok(())
     }

@@ -10,6 +10,7 @@
 mod calls;
 mod children;
 mod keeping;
+mod own_listeners;
 pub mod protocol;
 mod supervised;
 

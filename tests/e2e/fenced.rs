@@ -194,11 +194,11 @@ impl Drop for Redis {
 }
 
 /// Takes a job when it starts.
-fn worker(world: &World, port: u16) -> PathBuf {
+fn worker(world: &World, host: &str, port: u16) -> PathBuf {
     let dir = Build::default().write(world);
     let main = fs::read_to_string(dir.join("main.py")).unwrap();
     let start = format!(
-        "db.create()\nqueue = socket.create_connection((\"127.0.0.1\", {port}))\n\
+        "db.create()\nqueue = socket.create_connection((\"{host}\", {port}))\n\
          queue.sendall(b\"LPOP jobs\\r\\n\")\nqueue.recv(100)\n"
     );
     fs::write(dir.join("main.py"), main.replace("db.create()\n", &start)).unwrap();
@@ -211,7 +211,7 @@ fn a_job_of_the_live_queue_is_not_taken_by_a_rehearsal() {
     let world = world(BACKUP);
     world.release_path(&Build::default().write(&world)).expect(0);
     redis.ask("RPUSH jobs one two");
-    let said = world.release_path(&worker(&world, redis.port)).expect(15);
+    let said = world.release_path(&worker(&world, "127.0.0.1", redis.port)).expect(15);
     let why = said.why();
     let (port, line) = (redis.port, format!("rehearse_connect = [\"127.0.0.1:{}\"]", redis.port));
     assert!(why.contains("python3"), "{why}");
@@ -223,13 +223,106 @@ fn a_job_of_the_live_queue_is_not_taken_by_a_rehearsal() {
     let allowed =
         text.replacen("[service.web.health]", &format!("{line}\n[service.web.health]"), 1);
     world.reload(&allowed);
-    let said = world.release_path(&worker(&world, redis.port)).expect(0);
+    let said = world.release_path(&worker(&world, "127.0.0.1", redis.port)).expect(0);
     assert!(!said.stdout.contains("was kept from"), "{}", said.stdout);
     // The rehearsal's own, and the release's.
     assert_eq!(redis.ask("LLEN jobs"), ":0");
     // What the serving release is connected to is known beforehand.
     world.reload(&text);
-    let said = world.release_path(&worker(&world, redis.port)).expect(15);
+    let said = world.release_path(&worker(&world, "127.0.0.1", redis.port)).expect(15);
     let expected = format!("the serving release is connected to 127.0.0.1:{port}");
     assert!(said.stdout.contains(&expected), "{}", said.stdout);
+}
+
+/// Workers that talk to their parent over a port that the kernel chose, as Node and Java programs do.
+#[test]
+fn a_program_that_talks_to_itself_does_so_in_a_rehearsal() {
+    let world = world(BACKUP);
+    let dir = Build::default().write(&world);
+    let main = fs::read_to_string(dir.join("main.py")).unwrap();
+    let start = "db.create()\nimport os, subprocess\n\
+                 hub = socket.create_server((\"127.0.0.1\", 0))\n\
+                 port = str(hub.getsockname()[1])\n\
+                 worker = \"import socket, sys; socket.create_connection(('127.0.0.1', \" \\\n\
+                 \"int(sys.argv[1]))).sendall(b'hello')\"\n\
+                 child = subprocess.Popen([sys.executable, \"-c\", worker, port])\n\
+                 if child.wait() != 0: sys.exit(\"the worker did not get through\")\n\
+                 if hub.accept()[0].recv(10) != b\"hello\": sys.exit(\"it said nothing\")\n";
+    fs::write(dir.join("main.py"), main.replace("db.create()\n", start)).unwrap();
+    // The first one finds no data to rehearse on.
+    world.release_path(&dir).expect(0);
+    let said = world.release_path(&dir).expect(0);
+    assert!(said.stdout.contains("the new release runs on it"), "{}", said.stdout);
+    assert!(!said.stdout.contains("was kept from"), "{}", said.stdout);
+}
+
+/// The world of a wrapper that becomes `halley-sup run`, with a live queue.
+fn world_under(wrapper: &[&str], lines: &str) -> World {
+    let mut world = World::asleep(free_address());
+    let text = crate::world::config(world.address, BACKUP)
+        .replace("deadline = \"5s\"", "deadline = \"25s\"")
+        .replace("timeout = \"1s\"", "timeout = \"20s\"")
+        .replace("[service.web.health]", &format!("{lines}[service.web.health]"));
+    world.configure(&text);
+    world.wake_under(wrapper);
+    world
+}
+
+#[test]
+fn the_fence_of_a_keeper_that_is_not_root_holds() {
+    let redis = Redis::start();
+    let script = "chown -R 65534:65534 $HALLEY_TEST_WORLD && \
+                  exec setpriv --reuid=65534 --regid=65534 --clear-groups \"$@\"";
+    let world = world_under(&["sh", "-c", script, "sh"], "");
+    world.release_path(&Build::default().write(&world)).expect(0);
+    redis.ask("RPUSH jobs one two");
+    let said = world.release_path(&worker(&world, "127.0.0.1", redis.port)).expect(15);
+    let kept = format!("was kept from 127.0.0.1:{}", redis.port);
+    assert!(said.why().contains(&kept), "{}", said.why());
+    assert_eq!(redis.ask("LLEN jobs"), ":2");
+}
+
+/// Names of the live server that only the resolver knows: `/etc/hosts`, in a mount namespace.
+#[test]
+fn a_name_of_the_live_database_leads_to_the_copy_and_a_name_can_be_allowed() {
+    let (server, redis) = (Server::start_everywhere(), Redis::start());
+    let script = "mount --bind $HALLEY_TEST_WORLD/hosts /etc/hosts && exec \"$@\"";
+    let wrapper = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", script, "sh"];
+    let mut world = World::asleep(free_address());
+    let (port, queue) = (server.port, redis.port);
+    let url = format!("postgres://web:{ENCODED}@db.halley.test:{port}/app");
+    fs::write(world.path("web.env"), format!("DATABASE_URL={url}\n")).unwrap();
+    let hosts = "127.0.0.1 localhost\n127.0.0.1 db.halley.test\n127.0.0.7 other.halley.test\n\
+                 127.0.0.1 queue.halley.test\n";
+    fs::write(world.path("hosts"), hosts).unwrap();
+    let backup = "[service.web.backup]\ndriver = \"postgres\"\nurl_env = \"DATABASE_URL\"";
+    let allowed = format!("rehearse_connect = [\"queue.halley.test:{queue}\"]\n");
+    let text = crate::world::config(world.address, backup)
+        .replace("deadline = \"5s\"", "deadline = \"25s\"")
+        .replace("timeout = \"1s\"", "timeout = \"20s\"")
+        .replace(
+            "[service.web.health]",
+            &format!("env_file = \"web.env\"\n{allowed}[service.web.health]"),
+        );
+    world.configure(&text);
+    world.wake_under(&wrapper);
+    world.release_path(&first().write(&world)).expect(0);
+    let before = server.dump();
+    let login = format!("export PGPASSWORD='{PASSWORD}' PGUSER=web PGPORT={port} PGDATABASE=app");
+    for name in ["db.halley.test", "other.halley.test"] {
+        let script = format!("{login}\n{WRITE} -h {name}\nexit 3\n");
+        let said = world.release_path(&migrating(&world, &script, &[])).expect(16);
+        assert!(said.why().contains("wrote to halley_scratch_"), "{name}: {}", said.why());
+        assert_eq!(server.dump(), before, "{name}");
+    }
+    // By its name the queue is allowed, and the database beside it is none.
+    let ask = "import socket, sys\n\
+               socket.create_connection((sys.argv[1], int(sys.argv[2])), 20).sendall(b\"LPOP jobs\\r\\n\")\n";
+    let script = format!("python3 ask.py queue.halley.test {queue}\necho through\nexit 3\n");
+    let files = [("ask.py", ask.to_owned())];
+    let said = world.release_path(&migrating(&world, &script, &files)).expect(16);
+    assert!(!said.why().contains("was kept from"), "{}", said.why());
+    world.reload(&text.replace(&allowed, ""));
+    let said = world.release_path(&migrating(&world, &script, &files)).expect(16);
+    assert!(said.why().contains(&format!("was kept from 127.0.0.1:{queue}")), "{}", said.why());
 }
