@@ -42,7 +42,9 @@ pub use release::{Plan, PlanStep};
 pub use release_set::{Member, Part, SetStatus};
 pub use releases::ReleaseEntry;
 pub use restore::RestorePlan;
-pub use status::{InstanceStatus, OperationStatus, RollbackStatus, ServiceStatus, Status};
+pub use status::{
+    InstanceStatus, OperationStatus, RehearsalStatus, RollbackStatus, ServiceStatus, Status,
+};
 pub use trouble::Trouble;
 pub use word::OutcomeWord;
 

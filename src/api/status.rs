@@ -55,6 +55,21 @@ pub struct ServiceStatus {
     /// Why no releases are allowed.
     #[serde(default)]
     pub frozen: Option<String>,
+    /// What a release is kept to that is tried on a copy of the data; absent without backups.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rehearsals: Option<RehearsalStatus>,
+}
+
+/// What a program is kept to that is tried on a copy of the data.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RehearsalStatus {
+    /// `mounts`, `user_namespace`, `landlock`, or `none`: then no program is started on a copy.
+    pub isolation: String,
+    /// Why it is not `mounts`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// Connections to what is live are refused; without, no program is started on a copy.
+    pub fence: bool,
 }
 
 /// One process.

@@ -331,6 +331,12 @@ pub fn attempt(dir: &Path) -> Result<(), Refused> {
     }
 }
 
+/// Whether mounts of its own take a process into a user namespace: for others than root.
+#[must_use]
+pub fn needs_user_namespace() -> bool {
+    !geteuid().is_root()
+}
+
 /// The hidden verb's `main`.
 #[must_use]
 pub fn trial_main(args: &[OsString]) -> ExitCode {

@@ -104,6 +104,18 @@ impl Held {
         self.world.release_path(&build)
     }
 
+    /// `status` says what a rehearsal is kept to here.
+    #[track_caller]
+    fn status_says(&self, isolation: &str, text: &str) {
+        let status = self.world.status();
+        let rehearsals = &status["rehearsals"];
+        assert_eq!(rehearsals["isolation"], isolation, "{status}");
+        assert_eq!(rehearsals["fence"], true, "{status}");
+        assert_eq!(rehearsals["why"].is_null(), !matches!(isolation, "landlock" | "none"));
+        let said = self.world.cli(&["status"]).expect(0).stdout;
+        assert!(said.contains(text), "{said}");
+    }
+
     /// It is refused, it worked on the copy, and the live data is what it was.
     #[track_caller]
     fn is_tried_on_the_copy(&self, argument: &str, prepare: impl Fn(&Path)) {
@@ -176,6 +188,7 @@ fn every_name_of_a_database_elsewhere_leads_to_the_copy() {
     fs::write(held.database.with_file_name("name"), &live).unwrap();
     let beside = format!("file={}", held.database.with_file_name("name").display());
     held.is_tried_on_the_copy(&beside, |_| {});
+    held.status_says("mounts", "rehearsals on a copy: isolated by mounts,");
 }
 
 #[test]
@@ -335,6 +348,7 @@ fn without_root_a_user_namespace_does_it() {
     let held = Held::under(&["sh", "-c", script, "sh"], "root/web/shared/app.db", "");
     let live = held.database.to_string_lossy().into_owned();
     held.is_tried_on_the_copy(&live, |_| {});
+    held.status_says("user_namespace", "isolated by mounts in a user namespace");
 }
 
 #[test]
@@ -355,6 +369,7 @@ fn without_mounts_landlock_keeps_live_data_from_being_written() {
     let why = said.expect(16).result()["trouble"]["why"].to_string();
     assert!(why.contains("found 3 rows, left 0"), "{why}");
     assert!(held.bytes() == before, "the live data was touched");
+    held.status_says("landlock", "live data cannot be written (Landlock)");
 }
 
 #[test]
@@ -365,6 +380,7 @@ fn where_nothing_protects_live_data_nothing_is_started_on_a_copy() {
     append(&build, "[migrate]\ncommand = [\"/bin/sh\", \"-c\", \"test -z $HALLEY_REHEARSAL\"]\n");
     let said = held.world.release_path(&build).expect(0).result();
     assert!(said["warnings"].to_string().contains("no program is tried on a copy"), "{said}");
+    held.status_says("none", "rehearsals on a copy: no program is started");
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use comfy_table::{ContentArrangement, Table, presets};
 
 use crate::api::{
-    BackupEntry, HistoryEntry, InstanceStatus, Member, Plan, ReleaseEntry, RestorePlan,
-    ServiceStatus, SetStatus, Status,
+    BackupEntry, HistoryEntry, InstanceStatus, Member, Plan, RehearsalStatus, ReleaseEntry,
+    RestorePlan, ServiceStatus, SetStatus, Status,
 };
 use crate::os::clock;
 use crate::text::{self, size};
@@ -55,6 +55,20 @@ pub fn members(members: &[Member]) -> String {
     trimmed(&table)
 }
 
+/// What a program is kept to that is tried on a copy of the data.
+fn rehearsals_text(rehearsals: &RehearsalStatus) -> String {
+    let why = rehearsals.why.as_ref().map_or(String::new(), |why| format!(" ({why})"));
+    let by = match (rehearsals.isolation.as_str(), rehearsals.fence) {
+        ("none", _) => return format!("no program is started, this host cannot isolate it{why}"),
+        (_, false) => return "no program is started, this kernel does not report connect()".into(),
+        ("mounts", true) => "isolated by mounts",
+        ("user_namespace", true) => "isolated by mounts in a user namespace",
+        ("landlock", true) => "live data cannot be written (Landlock)",
+        (other, true) => other,
+    };
+    format!("{by}, connections to what is live are refused{why}")
+}
+
 fn service(service: &ServiceStatus) -> String {
     let number = |n: Option<u64>| n.map_or("-".to_owned(), |n| n.to_string());
     let why = service.why.as_ref().map_or(String::new(), |why| format!(" ({})", first(why)));
@@ -82,6 +96,9 @@ fn service(service: &ServiceStatus) -> String {
         }
         _ => format!("\n  rollback: NOT READY: {}", rollback.why.as_deref().unwrap_or("unknown")),
     });
+    if let Some(rehearsals) = &service.rehearsals {
+        text.push_str(&format!("\n  rehearsals on a copy: {}", rehearsals_text(rehearsals)));
+    }
     if let Some(frozen) = &service.frozen {
         text.push_str(&format!("\n  {frozen}"));
     }

@@ -22,7 +22,6 @@ use crate::supervisor::data::context::{Context, on_thread};
 pub(crate) use crate::supervisor::data::driver::Counts;
 use crate::supervisor::data::driver::{Driver, Taken};
 use crate::supervisor::data::error::DataError;
-use crate::supervisor::data::fresh;
 use crate::supervisor::data::isolation;
 use crate::supervisor::data::relay::Guard;
 use crate::supervisor::data::replacement;
@@ -205,22 +204,6 @@ pub(crate) async fn obstacles(service: &Rc<Service>) -> Vec<String> {
 pub(crate) async fn means(service: &Rc<Service>) -> Option<Means> {
     service.config().backup.as_ref()?;
     Some(isolation::means(service).await)
-}
-
-/// Why there is no room for a backup and a copy of it.
-#[must_use]
-pub(crate) fn no_room(service: &Rc<Service>, candidate: ReleaseId) -> Option<String> {
-    let backup = service.config().backup.clone()?;
-    let last = receipt::list(&service.paths).first().map_or(0, |receipt| receipt.bytes);
-    let now = backup.driver.live_bytes(&service.paths.shared());
-    let bytes = now.unwrap_or(0).max(last);
-    let free = fs::free(service.paths.dir()).ok()?.bytes;
-    let n_copies = if fresh::foreseen(service, candidate).is_some() { 1 } else { 2 };
-    let needed = bytes.saturating_mul(n_copies);
-    (free < needed).then(|| {
-        let (needed, free) = (text::size(needed), text::size(free));
-        format!("a backup and a copy of it need {needed}, the disk has {free} left")
-    })
 }
 
 /// Removes backups that are too many or too old; the newest stays.

@@ -11,14 +11,16 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use crate::api::status::RehearsalStatus;
 use crate::config::model::{Endpoint, RehearseConnect};
 use crate::keeper::protocol::{Door, Fence, Otherwise, To};
 use crate::os::fence::{Destination, Passage};
 use crate::os::isolate::Isolation;
-use crate::os::{addresses, beneath, call_filter, diag, proc};
-use crate::supervisor::data::backup::{Copied, Hand};
+use crate::os::{addresses, beneath, call_filter, diag, isolate, proc};
+use crate::supervisor::data::backup::{self, Copied, Hand};
 use crate::supervisor::data::error::DataError;
 use crate::supervisor::data::relay::Relay;
+use crate::supervisor::data::site::Means;
 use crate::supervisor::processes::fenced::Fenced;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::confinement::Confinement;
@@ -59,6 +61,23 @@ pub(crate) fn fence_is_possible(service: &Service) -> Result<(), &'static str> {
         return Err("the keeper is of an earlier version of Halley: restart halley-sup run");
     }
     Ok(())
+}
+
+/// What a program is kept to here that is tried on a copy of the data, for `status`; nothing where no
+/// backup is configured. It is tried out once: the kernel and the user stay.
+pub(crate) async fn rehearsals(service: &Rc<Service>) -> Option<RehearsalStatus> {
+    if let Some(known) = service.rehearsals.get() {
+        return service.config().backup.as_ref().map(|_| known.clone());
+    }
+    let (isolation, why) = match backup::means(service).await? {
+        Means::Mounts if isolate::needs_user_namespace() => ("user_namespace", None),
+        Means::Mounts => ("mounts", None),
+        Means::Landlock { why } => ("landlock", Some(why)),
+        Means::None { why } => ("none", Some(why)),
+    };
+    let fence = fence_is_possible(service).is_ok();
+    let found = RehearsalStatus { isolation: isolation.to_owned(), why, fence };
+    Some(service.rehearsals.get_or_init(|| found).clone())
 }
 
 impl Fencing {

@@ -1,11 +1,12 @@
 //! A backup that is there already and fresh enough (`backup.max_age`): a release uses it instead of
 //! taking one.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::core::freshness::{self, Facts, Moment, Present};
 use crate::core::ids::ReleaseId;
-use crate::os::clock;
+use crate::os::{clock, fs};
 use crate::store::receipt::{self, Receipt};
 use crate::store::state::StateError;
 use crate::supervisor::data::backup::Hand;
@@ -62,8 +63,24 @@ pub(crate) fn of(hand: &Hand<'_>) -> Option<Fresh> {
 }
 
 /// The same for a plan.
-pub(crate) fn foreseen(service: &std::rc::Rc<Service>, candidate: ReleaseId) -> Option<Fresh> {
+pub(crate) fn foreseen(service: &Rc<Service>, candidate: ReleaseId) -> Option<Fresh> {
     of(&Hand::bringing(service, candidate, service.paths.logs().join("backup.log"))?)
+}
+
+/// Why there is no room for a backup and a copy of it.
+#[must_use]
+pub(crate) fn no_room(service: &Rc<Service>, candidate: ReleaseId) -> Option<String> {
+    let backup = service.config().backup.clone()?;
+    let last = receipt::list(&service.paths).first().map_or(0, |receipt| receipt.bytes);
+    let now = backup.driver.live_bytes(&service.paths.shared());
+    let bytes = now.unwrap_or(0).max(last);
+    let free = fs::free(service.paths.dir()).ok()?.bytes;
+    let n_copies = if foreseen(service, candidate).is_some() { 1 } else { 2 };
+    let needed = bytes.saturating_mul(n_copies);
+    (free < needed).then(|| {
+        let (needed, free) = (text::size(needed), text::size(free));
+        format!("a backup and a copy of it need {needed}, the disk has {free} left")
+    })
 }
 
 /// No backup of before stands for the data any more: a migration or a restore is about to replace it.

@@ -27,11 +27,12 @@ pub(crate) mod terms;
 pub(crate) mod test_service;
 pub(crate) mod unresumed;
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::rc::Rc;
 
+use crate::api::status::RehearsalStatus;
 use crate::config::model;
 use crate::config::model::Strategy;
 use crate::core::duty::Duty;
@@ -97,6 +98,8 @@ pub(crate) struct Service {
     pub activity: Activity,
     /// What is wrong with it.
     pub condition: Condition,
+    /// What a program is kept to here that is tried on a copy of the data; tried out once.
+    pub rehearsals: OnceCell<RehearsalStatus>,
 }
 
 impl Service {
@@ -122,6 +125,7 @@ impl Service {
             routing: Routing::default(),
             activity: Activity::default(),
             condition,
+            rehearsals: OnceCell::new(),
         }))
     }
 

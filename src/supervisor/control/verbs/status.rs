@@ -10,6 +10,7 @@ use crate::core::status::{self, Facts, InstanceState, Life, State, Why};
 use crate::os::proc;
 use crate::store::release;
 use crate::supervisor::control::client::Client;
+use crate::supervisor::data::fencing;
 use crate::supervisor::instances::connections;
 use crate::supervisor::rollback_readiness::readiness;
 use crate::supervisor::service::Service;
@@ -27,6 +28,10 @@ pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> R
     let only = args.service.as_deref();
     if let Some(name) = only {
         stack.known(name)?;
+    }
+    let services: Vec<_> = stack.services.borrow().values().cloned().collect();
+    for service in services.iter().filter(|s| only.is_none_or(|only| s.name.as_str() == only)) {
+        fencing::rehearsals(service).await;
     }
     client.tell(&Event::Status(Box::new(of_stack(stack, only)))).await;
     Ok(())
@@ -103,6 +108,7 @@ fn of_service(service: &Rc<Service>) -> ServiceStatus {
         }),
         alarm,
         frozen: occupied::frozen(service, Force::No),
+        rehearsals: service.config().backup.as_ref().and(service.rehearsals.get()).cloned(),
     }
 }
 
@@ -125,6 +131,7 @@ fn of_broken(name: &str, why: &str) -> ServiceStatus {
         operation: None,
         alarm: None,
         frozen: None,
+        rehearsals: None,
     }
 }
 

@@ -8,7 +8,7 @@ use crate::config::model::Strategy;
 use crate::core::exit::Exit;
 use crate::core::operation::machine::Event as Step;
 use crate::os::{fs as disk, proc};
-use crate::supervisor::data::{backup, fencing};
+use crate::supervisor::data::{backup, fencing, fresh};
 use crate::supervisor::instances::outside_proxy;
 use crate::supervisor::operation::assignment::Assignment;
 use crate::supervisor::operation::dry_run;
@@ -83,7 +83,7 @@ pub(crate) async fn preflight(
         failures.push((Exit::PreflightRefused, error.to_string()));
     }
     failures.extend(
-        backup::no_room(service, assignment.release).into_iter().map(|why| (Exit::NoSpace, why)),
+        fresh::no_room(service, assignment.release).into_iter().map(|why| (Exit::NoSpace, why)),
     );
     failures.extend(
         backup::obstacles(service).await.into_iter().map(|why| (Exit::PreflightRefused, why)),
