@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use crate::ledger_app::{
     BACKUP, Build, Writers, add, count, database, entries, get, is_swept, killed_in_restore,
-    newest_backup, patient, world,
+    newest_backup, patient, world, world_of,
 };
 use crate::world::World;
 
@@ -352,4 +352,54 @@ fn a_mount_point_is_not_renamed_and_nothing_is_stopped() {
     assert!(said.why().contains("something is mounted there"), "{}", said.why());
     assert_eq!(world.live_pid(), pid, "it was not stopped");
     assert_eq!(fs::read_to_string(uploads.join("a")).unwrap(), "two");
+}
+
+#[test]
+fn a_restore_that_is_cut_off_is_in_a_notification() {
+    let lines = |world: &World| {
+        let told = world.path("told");
+        format!(
+            "{BACKUP}\n[notify.file]\ncommand = [\"/bin/sh\", \"-c\", \"cat >> {0}; echo >> {0}\"]\n\
+             events = [\"failed\"]\n",
+            told.display()
+        )
+    };
+    let world = world_of(lines, "25s", "");
+    world.release_path(&Build::default().write(&world)).expect(0);
+    add(&world, 1);
+    world.cli(&["backup", "web"]).expect(0);
+    let old = newest_backup(&world);
+    add(&world, 1);
+    killed_in_restore(&world, &old, "backup");
+    let told = || fs::read_to_string(world.path("told")).unwrap_or_default();
+    world.wait("it is told", |_| told().contains("was cut off"));
+    let lines: Vec<serde_json::Value> =
+        told().lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let cut_off = format!("web: the restore of backup {old} was cut off");
+    let events = lines.iter().filter(|line| line.to_string().contains(&cut_off));
+    let events: Vec<&serde_json::Value> = events.map(|line| &line["event"]).collect();
+    assert_eq!(events, ["failed"], "{lines:?}");
+}
+
+#[test]
+fn live_data_that_cannot_be_saved_is_replaced_only_when_that_is_asked_for() {
+    let world = world(BACKUP);
+    world.release_path(&Build::default().write(&world)).expect(0);
+    add(&world, 1);
+    world.cli(&["backup", "web"]).expect(0);
+    add(&world, 2);
+    let backups = world.service_path("backups");
+    let n_before = entries(&backups);
+    let mount = Mount::of(&["-o", "ro,bind", &backups.to_string_lossy()], &backups);
+    let said = world.cli(&["restore", "web", "--yes", "--json"]).expect(15);
+    let why = said.why();
+    assert!(why.contains("the live data cannot be backed up"), "{why}");
+    assert!(why.contains("--unsaved restores without"), "{why}");
+    world.wait("it answers", |world| get(world.address, "/count").is_ok());
+    assert_eq!(count(&world), "3");
+    let said = world.cli(&["restore", "web", "--yes", "--unsaved", "--json"]).expect(0);
+    assert!(said.stdout.contains("ignored (--unsaved)"), "{}", said.stdout);
+    drop(mount);
+    assert_eq!((count(&world), entries(&backups)), ("1".to_owned(), n_before));
+    assert!(is_swept(&world));
 }
