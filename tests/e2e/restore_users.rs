@@ -1,5 +1,5 @@
-//! Others that use the data which a restore replaces: they are named, services of the stack are stopped
-//! and come back, and a journal that is left never gets into the restored data.
+//! Others that use the data which a restore replaces: they are named, and services of the stack are
+//! stopped and come back.
 
 use std::fs;
 use std::io::Read;
@@ -8,9 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use crate::any_database::MariaDb;
-use crate::ledger_app::{
-    BACKUP, Build, Store, add, count, database, entries, get, newest_backup, world,
-};
+use crate::ledger_app::{BACKUP, Build, Store, add, count, database, get, newest_backup, world};
 use crate::postgres;
 use crate::world::{Said, World, kill};
 
@@ -232,32 +230,6 @@ fn a_worker_that_was_stopped_comes_back_after_a_crash_and_not_before_the_data_is
     check_works(&world);
     assert_eq!(inode(&database(&world)), before);
     assert!(!record.exists());
-}
-
-#[test]
-fn a_journal_that_is_left_never_gets_into_the_restored_data() {
-    let world = world(BACKUP);
-    let old = rows(&world);
-    // Killed in the middle of a transaction that is written already.
-    let hot = "db = sqlite3.connect(sys.argv[1], isolation_level=None)\n\
-               db.execute('PRAGMA cache_size = 1')\ndb.execute('BEGIN IMMEDIATE')\n\
-               db.execute(\"CREATE TABLE more AS WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT \
-               i + 1 FROM n WHERE i < 9999) SELECT i, hex(randomblob(99)) FROM n\")\n\
-               db.execute(\"UPDATE rows SET note = 'changed'\")";
-    drop(Stranger::doing(hot, &[&text(&database(&world))]));
-    let journal = world.service_path("shared/app.db-journal");
-    let left = fs::read(&journal).unwrap();
-    assert!(left.len() > 512, "a hot journal");
-    // Of a database that nobody can read, so that nobody plays it into that one either.
-    fs::write(database(&world), "no database").unwrap();
-    world.cli(&["restore", "web", "--backup", &old, "--yes", "--unsaved"]).expect(0);
-    assert!(!journal.exists(), "it is not beside the restored data");
-    let mut command = Command::new("sqlite3");
-    let script = "PRAGMA integrity_check; SELECT note FROM rows;";
-    let said = command.arg(database(&world)).arg(script).output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&said.stdout), "ok\nx\n");
-    assert_eq!(count(&world), "1");
-    world.wait("nothing beside it", |world| entries(&world.service_path("shared")) == 1);
 }
 
 #[test]

@@ -304,6 +304,48 @@ mod tests {
         assert_eq!(left.filter(|e| e.file_name().len() > 18).count(), 0, "no copy is left");
     }
 
+    /// What SQLite says to a script.
+    fn said(file: &Path, script: &str) -> String {
+        let mut command = std::process::Command::new("sqlite3");
+        let said = command.args(["-batch", "-bail"]).arg(file).arg(script).output().unwrap();
+        String::from_utf8_lossy(&said.stdout).into_owned()
+    }
+
+    /// A process that is killed in a transaction, of which a part is in the database already.
+    fn leave_a_hot_journal(file: &Path) {
+        let script = "PRAGMA cache_size = 1;\nBEGIN IMMEDIATE;\nUPDATE rows SET note = 'y';\n\
+                      CREATE TABLE more AS WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i + 1 \
+                      FROM n WHERE i < 9999) SELECT i, hex(randomblob(99)) FROM n;\n.print ready\n";
+        let mut command = std::process::Command::new("sqlite3");
+        command.arg("-batch").arg(file);
+        command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        std::io::Write::write_all(&mut stdin, script.as_bytes()).unwrap();
+        let mut ready = [0; 5];
+        let stdout = child.stdout.as_mut().unwrap();
+        std::io::Read::read_exact(stdout, &mut ready).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_hot_journal_is_not_played_into_what_is_restored_and_comes_back_with_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let (live, staged) = (dir.path().join("app.db"), dir.path().join(".app.db.restored"));
+        let rows = "CREATE TABLE rows (note TEXT); INSERT INTO rows VALUES ('x')";
+        said(&staged, &format!("{rows}, ('x');"));
+        said(&live, &format!("{rows}, ('x'), ('x'), ('x');"));
+        leave_a_hot_journal(&live);
+        assert!(dir.path().join("app.db-journal").metadata().unwrap().len() > 512);
+        let look = "PRAGMA integrity_check; SELECT note, count(*) FROM rows GROUP BY note;";
+        let exchange = Exchange::at(&live, &JOURNALS).unwrap();
+        exchange.put().unwrap();
+        assert_eq!(said(&live, look), "ok\nx|2\n");
+        exchange.take_back().unwrap();
+        assert_eq!(said(&live, look), "ok\nx|4\n", "it is rolled back by its own journal");
+    }
+
     #[test]
     fn only_an_extension_may_be_lacking() {
         let said = lacks("Parse error near line 2: no such module: vec0\n  SELECT 1\n");
