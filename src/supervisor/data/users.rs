@@ -27,10 +27,8 @@ const JOURNALS: [&str; 3] = ["-wal", "-shm", "-journal"];
 #[derive(Debug, Clone)]
 pub(crate) struct Staff {
     service: String,
-    /// Their leaders.
+    /// Those that everything it runs descends from.
     pids: Vec<i32>,
-    /// By what those are known that left their parents.
-    tokens: Vec<String>,
 }
 
 impl Staff {
@@ -38,15 +36,10 @@ impl Staff {
     pub(crate) fn of(service: &Service) -> Self {
         let crews = service.fleet.all();
         let instances = crews.iter().flat_map(|crew| crew.instances());
-        let runs: Vec<_> = instances
+        let runs = instances
             .flat_map(|instance| [instance.program.run(), instance.forwarder.run()])
-            .flatten()
-            .collect();
-        Self {
-            service: service.name.to_string(),
-            pids: runs.iter().map(|run| run.identity.pid).collect(),
-            tokens: runs.iter().map(|run| format!("-{}", run.child.0)).collect(),
-        }
+            .flatten();
+        Self { service: service.name.to_string(), pids: runs.map(|run| run.identity.pid).collect() }
     }
 }
 
@@ -189,7 +182,7 @@ impl Who {
 struct Census<'a> {
     /// Each service with its processes; the one whose data it is comes first.
     trees: Vec<(&'a Staff, BTreeSet<i32>)>,
-    /// The prefix of the tokens of this keeper's children.
+    /// The keeper, which marks all that it starts.
     keeper: i32,
 }
 
@@ -208,13 +201,12 @@ impl<'a> Census<'a> {
         if pid == self.keeper {
             return None;
         }
+        // Commands of this keeper, and what left its parents.
         let token = proc::variable(pid, proc::TOKEN);
+        let is_ours = token.is_some_and(|token| token.starts_with(&format!("{}-", self.keeper)));
+        let named = is_ours.then(|| proc::variable(pid, "HALLEY_SERVICE")).flatten();
         let is_its = |(staff, tree): &(&Staff, BTreeSet<i32>)| {
-            let own = |token: &String| {
-                let id = token.strip_prefix(&self.keeper.to_string());
-                id.is_some_and(|id| staff.tokens.iter().any(|own| own == id))
-            };
-            tree.contains(&pid) || token.as_ref().is_some_and(own)
+            tree.contains(&pid) || named.as_ref() == Some(&staff.service)
         };
         let place = self.trees.iter().position(is_its);
         Some(match place {
