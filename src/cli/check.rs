@@ -3,9 +3,10 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use serde_json::json;
 
 use crate::cli::verb::{Common, Own};
-use crate::cli::{exit, out};
+use crate::cli::{exit, out, render};
 use crate::config;
 use crate::core::exit::Exit;
 use crate::os;
@@ -23,12 +24,25 @@ impl Own for Check {
         let path = config::locate(self.common.config);
         match config::load_for(&path, os::kernel()) {
             Ok(config) => {
-                for warning in config::warnings(&config) {
+                let (warnings, n) = (config::warnings(&config), config.services.len());
+                if self.common.json {
+                    let warnings: Vec<_> = warnings.iter().map(ToString::to_string).collect();
+                    let path = path.display().to_string();
+                    let more = json!({ "config": path, "services": n, "warnings": warnings });
+                    render::checked(Exit::Done, more);
+                    return exit::code(Exit::Done);
+                }
+                for warning in warnings {
                     out::say(format!("warning: {warning}"));
                 }
-                let n = text::count(config.services.len(), "service");
-                out::result(format!("{}: ok, {n}", path.display()));
+                out::result(format!("{}: ok, {}", path.display(), text::count(n, "service")));
                 exit::code(Exit::Done)
+            }
+            Err(problems) if self.common.json => {
+                let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
+                let path = path.display().to_string();
+                render::checked(Exit::Usage, json!({ "config": path, "problems": problems }));
+                exit::code(Exit::Usage)
             }
             Err(problems) => {
                 problems.iter().for_each(out::say);

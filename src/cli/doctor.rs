@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::cli::verb::{Common, Own};
-use crate::cli::{exit, out};
+use crate::cli::{exit, out, render};
 use crate::config;
 use crate::config::model::{Config, Listen};
 use crate::core::exit::Exit;
@@ -66,7 +66,11 @@ impl Own for Doctor {
             }
         }
         let bad = findings.iter().any(|finding| finding.grade == Grade::Bad);
-        exit::code(if bad { Exit::Internal } else { Exit::Done })
+        let ended = if bad { Exit::Internal } else { Exit::Done };
+        if self.common.json {
+            render::checked(ended, json!({}));
+        }
+        exit::code(ended)
     }
 }
 

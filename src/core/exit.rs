@@ -71,7 +71,7 @@ exits! {
     RollbackFailed = 30,
     /// There is no release to go back to. Nothing was changed.
     NoTarget = 31,
-    /// The client left; the operation goes on.
+    /// Nobody waits for it any more, and what was begun goes on.
     Detached = 40,
     /// Ctrl-C with no operation running. Nothing was changed.
     Interrupted = 130,

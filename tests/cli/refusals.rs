@@ -131,7 +131,7 @@ fn an_artifact_that_cannot_be_opened_is_a_result_in_json() {
 #[test]
 fn a_configuration_that_cannot_be_used_is_answered_with_each_problem() {
     let world = World::asleep(free_address());
-    let mut texts = vec![ran(&world, &["check"])];
+    let mut texts = vec![ran(&world, &["check"]), ran(&world, &["check", "--json"])];
     let service = "root = \"root\"\n[service.web]\nlisten = [\"tcp://127.0.0.1:1\"]\n";
     for lines in [
         "health.htpp = \"/healthz\"\nstrategy = \"replace\"\nhandoff = \"prot\"\n",
@@ -141,6 +141,7 @@ fn a_configuration_that_cannot_be_used_is_answered_with_each_problem() {
     ] {
         fs::write(world.path("halley.toml"), format!("{service}{lines}")).unwrap();
         texts.push(ran(&world, &["check"]));
+        texts.push(ran(&world, &["check", "--json"]));
     }
     texts.push(ran(&world, &["status"]));
     texts.push(ran(&world, &["run"]));

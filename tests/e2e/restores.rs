@@ -185,6 +185,41 @@ fn a_client_hears_of_a_restore_that_can_neither_go_on_nor_back() {
     assert_eq!(count(&world), "1");
 }
 
+#[test]
+fn a_service_that_is_stopped_while_its_backup_is_rehearsed_stays_down() {
+    // What a rehearsal sees of the world is the backups, and the copy.
+    let restore = "if [ -n \"$HALLEY_REHEARSAL\" ]; then touch $HALLEY_SHARED/reached; \
+                   while [ -e $HALLEY_BACKUP_DIR/../../hold ]; do sleep 0.1; done; fi; \
+                   cp $HALLEY_BACKUP_DIR/dump $HALLEY_SHARED/app.db";
+    let take = "cp $HALLEY_SHARED/app.db $HALLEY_BACKUP_DIR/dump";
+    let world = world(&format!(
+        "[service.web.backup]\ndriver = \"command\"\ntake = [\"/bin/sh\", \"-c\", {take:?}]\n\
+         restore = [\"/bin/sh\", \"-c\", {restore:?}]"
+    ));
+    world.release_path(&Build::default().write(&world)).expect(0);
+    add(&world, 1);
+    world.cli(&["backup", "web"]).expect(0);
+    add(&world, 1);
+    let hold = world.service_path("backups/hold");
+    fs::write(&hold, "").unwrap();
+    let mut command = world.command(&["restore", "web", "--yes"]);
+    let client = command.stderr(Stdio::piped()).spawn().unwrap();
+    world.wait("it is rehearsed", |world| {
+        let scratch = world.service_path("scratch");
+        let found = Command::new("find").arg(scratch).args(["-name", "reached"]).output().unwrap();
+        !found.stdout.is_empty()
+    });
+    world.cli(&["stop", "web"]).expect(0);
+    fs::remove_file(&hold).unwrap();
+    let said = client.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert_eq!(said.status.code(), Some(10), "{text}");
+    assert!(text.contains("it was stopped before connections were held"), "{text}");
+    assert_eq!((world.status()["state"].as_str(), world.live_pid()), (Some("stopped"), 0));
+    world.cli(&["start", "web"]).expect(0);
+    assert_eq!(count(&world), "2");
+}
+
 /// Its restore of live data waits as long as there is a file `hold`.
 fn waiting_restore() -> String {
     let restore = "if [ -z \"$HALLEY_REHEARSAL\" ] && [ -e $HALLEY_SHARED/hold ]; then \

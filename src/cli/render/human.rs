@@ -171,6 +171,7 @@ fn good(outcome: &Outcome) -> String {
         Some(Word::Frozen) => {
             format!("{name}: frozen; releases are refused until halley-sup thaw {name}")
         }
+        Some(Word::Told) => format!("{name}: the test notification was delivered"),
         Some(Word::Thawed) => format!("{name}: releases are allowed again"),
         Some(Word::Restored) => {
             format!("{name}: the backup is restored, {} runs on it", release(outcome.serving))

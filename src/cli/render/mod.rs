@@ -7,8 +7,11 @@ mod tables;
 
 use std::process::ExitCode;
 
+use serde_json::Value;
+
 use crate::api::{Event, Trouble, Verb};
 use crate::cli::{exit, out};
+use crate::core::exit::Exit;
 
 /// Shows events as they come.
 pub enum Renderer {
@@ -39,6 +42,14 @@ impl Renderer {
             Self::Json(json) => json.reconnected(),
         }
     }
+}
+
+/// The result of a check that needs no supervisor, with more about it.
+pub fn checked(ended: Exit, mut more: Value) {
+    more["event"] = "result".into();
+    more["outcome"] = "checked".into();
+    more["exit"] = ended.code().into();
+    out::result(more);
 }
 
 /// An error of the client itself, as the supervisor's own are shown, and its exit code.

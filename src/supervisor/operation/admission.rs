@@ -54,6 +54,17 @@ pub(crate) enum Wish {
     Restart,
 }
 
+impl Wish {
+    /// What is to be done to the service, for a refusal.
+    fn done(&self) -> &'static str {
+        match self {
+            Self::Release { .. } => "released",
+            Self::Rollback { .. } => "rolled back",
+            Self::Restart => "restarted",
+        }
+    }
+}
+
 /// What became of a wish.
 #[derive(Debug)]
 pub(crate) enum Begun {
@@ -87,7 +98,7 @@ pub(crate) async fn begin_member(
     actor: &str,
     wish: Wish,
 ) -> Result<Begun, Trouble> {
-    let _turn = make_way(service).await?;
+    let _turn = make_way(service, wish.done()).await?;
     if let Wish::Release { terms, .. } = &wish
         && terms.extent == Extent::Whole
         && let Some(why) = frozen(service, terms.force)
@@ -168,8 +179,8 @@ fn on_the_data(
 /// A running operation keeps others out; a stranded one gives way. Whoever has waited looks again:
 /// another may have begun meanwhile. As long as the turn is held, no other task begins an operation,
 /// starts the last good release or takes the service down.
-async fn make_way(service: &Service) -> Result<MutexGuard<'_, ()>, Trouble> {
-    let refuse = || obstacle(service).map_or(Ok(()), Err);
+async fn make_way<'a>(service: &'a Service, done: &str) -> Result<MutexGuard<'a, ()>, Trouble> {
+    let refuse = || obstacle(service, done).map_or(Ok(()), Err);
     loop {
         // A restore or a stop keeps its turn for long.
         refuse()?;

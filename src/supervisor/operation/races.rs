@@ -196,3 +196,35 @@ fn nobody_has_recovered_while_nothing_serves() {
         assert!(service.condition.tell_degraded(true), "a recovery was reported");
     });
 }
+
+#[test]
+fn a_start_that_is_not_over_in_time_is_no_success() {
+    with(|world| async move {
+        let service = &world.service;
+        good(&world, 1);
+        let turn = service.activity.starting().await;
+        assert_eq!(start_last_good::answer(service, true), Ok(()));
+        let late = start_last_good::answer(service, false).unwrap_err();
+        assert_eq!(late.exit, Exit::Detached.code());
+        assert!(
+            late.why.ends_with("its start continues") && late.still.contains("release 1"),
+            "{late:?}"
+        );
+        drop(turn);
+        // What is wrong says more than the time.
+        service.condition.report(Source::Start, "it has no program");
+        let failed = start_last_good::answer(service, false).unwrap_err();
+        assert_eq!((failed.exit, &*failed.why), (Exit::GateFailed.code(), "it has no program"));
+    });
+}
+
+#[test]
+fn a_refusal_names_what_was_to_be_done() {
+    with(|world| async move {
+        let service = &world.service;
+        good(&world, 1);
+        service.durable.save(|state| state.stopped = true).unwrap();
+        let refused = restart(&world).await.unwrap().unwrap_err();
+        assert_eq!(refused.what, "web was not restarted");
+    });
+}

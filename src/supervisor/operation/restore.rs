@@ -71,7 +71,7 @@ pub(crate) async fn restore(
     events: &Events,
 ) -> Result<(), Trouble> {
     let hand = backup::by_hand(service, "restored")?;
-    let _busy = occupied::occupy(service, "a restore")?;
+    let _busy = occupied::occupy(service, "restored", "a restore")?;
     let choice = restore_choice::choose(service, wish.backup.as_deref())?;
     let planned = restore_plan::plan(service, &hand, &others, choice, &wish, events).await?;
     let Some(planned) = planned else {
@@ -159,7 +159,7 @@ impl Replacing<'_> {
             migration: None,
             users: self.planned.users.iter().map(|user| user.name.to_string()).collect(),
         };
-        let proven = match self.begin(&restoration) {
+        let proven = match self.wanted().and_then(|()| self.begin(&restoration)) {
             Ok(()) => self.replace_held(&mut restoration).await,
             Err(refused) => Err(refused),
         };
@@ -172,6 +172,15 @@ impl Replacing<'_> {
         let back = back.unwrap_or_else(|error| error.to_string());
         refused.why = format!("{}\n{back}", refused.why);
         Err(refused)
+    }
+
+    /// A stop ends what it finds, and is not taken back by a restore.
+    fn wanted(&self) -> Result<(), Refused> {
+        if self.service.durable.state().stopped {
+            let why = "it was stopped before connections were held for the restore";
+            return Err(Refused::new(why, Exit::PreflightRefused));
+        }
+        Ok(())
     }
 
     fn begin(&self, restoration: &Restoration) -> Result<(), Refused> {

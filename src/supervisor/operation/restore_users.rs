@@ -91,7 +91,7 @@ impl Seen {
 /// # Errors
 /// When one is busy.
 pub(crate) fn occupy(users: &Others) -> Result<Vec<Occupied>, Trouble> {
-    users.iter().map(|user| occupied::occupy(user, "a restore")).collect()
+    users.iter().map(|user| occupied::occupy(user, "stopped", "a restore")).collect()
 }
 
 /// Stops them, while their connections wait.

@@ -126,21 +126,25 @@ fn tell_held(service: &Service, operation: &Operation) {
     }
 }
 
-/// Waits for an order that moves the machine; the others are dropped. `None` is to give way.
+/// Waits for an order that moves the machine; the others are dropped, and whoever waits for one of
+/// them hears of it. `None` is to give way.
 async fn interrupted(
     machine: &Machine,
     orders: &mut mpsc::UnboundedReceiver<Order>,
 ) -> Option<Step> {
     loop {
-        let step = match orders.recv().await {
-            Some(Order::Abort) => Step::Abort,
-            Some(Order::Promote(seen)) => Step::Promote(seen),
+        let (step, taken) = match orders.recv().await {
+            Some(Order::Abort) => (Step::Abort, None),
+            Some(Order::Promote(seen, taken)) => (Step::Promote(seen), Some(taken)),
             Some(Order::Yield) if machine.phase() == Phase::Stranded => return None,
             Some(Order::Yield) => continue,
             None => std::future::pending().await,
         };
         let mut trial = *machine;
         if trial.step(step).is_some() {
+            if let Some(Err(())) = taken.map(|taken| taken.send(())) {
+                tracing::debug!("the client that has ordered it is gone");
+            }
             return Some(step);
         }
     }
@@ -201,4 +205,28 @@ fn close(
 fn tell_phase(operation: &Operation, phase: Phase, state: PhaseState, begun: Tick, detail: String) {
     let ms = clock::tick().since_ms(begun);
     operation.tell(Event::Phase { phase: phase.name(), state, ms, detail });
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::core::operation::machine::{Cause, Inconclusive, Kind, Plan, Succession};
+
+    #[tokio::test]
+    async fn who_orders_what_has_no_effect_hears_of_it() {
+        let (kind, inconclusive) = (Kind::Release, Inconclusive::Hold);
+        let succession = Succession::Overlap;
+        let plan = Plan { kind, n_cold: 1, inconclusive, succession, n_steps: 0 };
+        let machine = Machine::resume(plan, Phase::Hold, Cause::Inconclusive);
+        let (orders, mut inbox) = mpsc::unbounded_channel();
+        let (late, dropped) = oneshot::channel();
+        orders.send(Order::Promote(Phase::Bake, late)).unwrap();
+        let (right, taken) = oneshot::channel();
+        orders.send(Order::Promote(Phase::Hold, right)).unwrap();
+        let step = interrupted(&machine, &mut inbox).await;
+        assert_eq!(step, Some(Step::Promote(Phase::Hold)));
+        assert!(dropped.await.is_err() && taken.await.is_ok());
+    }
 }

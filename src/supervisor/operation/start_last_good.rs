@@ -4,8 +4,10 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::api::Trouble;
 use crate::core::backoff::Pauses;
 use crate::core::duty::Duty;
+use crate::core::exit::Exit;
 use crate::core::ids::{ReleaseId, ServiceName};
 use crate::store::release::{self, ReleaseError};
 use crate::store::restoration;
@@ -24,8 +26,10 @@ use crate::supervisor::service::condition::Source;
 use crate::supervisor::service::instances::Crew;
 use crate::supervisor::service::notices;
 use crate::supervisor::service::occupied::may_start;
+use crate::supervisor::service::refusal;
 use crate::supervisor::sockets::slots::SlotError;
 use crate::supervisor::spawn;
+use crate::text;
 
 /// Between tries to start a release.
 const STARTS: Pauses = Pauses::doubling(200, 30_000);
@@ -56,12 +60,35 @@ pub(crate) async fn bring_up(service: &Rc<Service>) {
 }
 
 /// The same, for somebody who waits for an answer: returns also when the deadline of the release's gate
-/// is over, and the tries go on.
-pub(crate) async fn bring_up_within_deadline(service: &Rc<Service>) {
-    let limit = deadline(service);
+/// is over, and the tries go on. Returns whether they are over.
+pub(crate) async fn bring_up_within_deadline(service: &Rc<Service>) -> bool {
+    let limit = deadline(service) + Duration::from_secs(1);
     let service = Rc::clone(service);
     let trying = spawn::local(async move { bring_up(&service).await });
-    drop(tokio::time::timeout(limit, trying).await);
+    tokio::time::timeout(limit, trying).await.is_ok()
+}
+
+/// What is to be said of a service that was to be started.
+///
+/// # Errors
+/// When it does not serve, or something is wrong with it.
+pub(crate) fn answer(service: &Service, is_over: bool) -> Result<(), Trouble> {
+    let refused =
+        |why: &str, exit| Err(refusal::refusal(service, "started", why, exit, &["status", "logs"]));
+    if let Some(why) = service.condition.trouble() {
+        return refused(&why, Exit::GateFailed);
+    }
+    if let Some(unresumed) = service.activity.unresumed().filter(|_| service.serving().is_none()) {
+        return Err(refusal::unresumed(service, &unresumed));
+    }
+    if is_over {
+        return Ok(());
+    }
+    let why = format!(
+        "it has not answered within {}; its start continues",
+        text::whole_seconds(text::ms(deadline(service)))
+    );
+    refused(&why, Exit::Detached)
 }
 
 /// How long those after it wait for a service that is brought up.

@@ -61,7 +61,7 @@ pub(crate) async fn close(
 ) -> Result<Closed, Trouble> {
     let op = unresumed.op;
     let fail =
-        |why: String| refusal::refusal(service, "changed", &why, Exit::Internal, &["status"]);
+        |why: String| refusal::refusal(service, "aborted", &why, Exit::Internal, &["status"]);
     let (intent, _) = journal::read(&service.paths, op)
         .map_err(|error| fail(error.to_string()))?
         .ok_or_else(|| fail(format!("{}: it is gone", unresumed.why)))?;

@@ -86,7 +86,7 @@ fn refuse(
         }
         match stack.find(&name) {
             Ok(service) => {
-                let against = occupied::obstacle(&service);
+                let against = occupied::obstacle(&service, "released");
                 failures.extend(against.map(|why| (why.meaning(), format!("{name}: {}", why.why))));
                 let frozen = occupied::frozen(&service, force);
                 failures.extend(frozen.map(|why| (Exit::Busy, format!("{name}: {why}"))));

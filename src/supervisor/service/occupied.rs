@@ -8,29 +8,17 @@ use crate::supervisor::service::Service;
 use crate::supervisor::service::refusal::{self, busy, busy_with_set, refusal};
 use crate::supervisor::service::terms::Force;
 
-/// Why no operation can begin now, sets aside. Asks and changes nothing.
-pub(crate) fn obstacle(service: &Service) -> Option<Trouble> {
+/// Why nothing can be `done` to the service now, sets aside. Asks and changes nothing.
+pub(crate) fn obstacle(service: &Service, done: &str) -> Option<Trouble> {
+    let refused = |why: &str, exit, next: &[&str]| Some(refusal(service, done, why, exit, next));
     if service.shared.stopping.get() {
-        return Some(refusal(
-            service,
-            "changed",
-            "halley-sup is being stopped",
-            Exit::Busy,
-            &["status"],
-        ));
+        return refused("halley-sup is being stopped", Exit::Busy, &["status"]);
     }
     if service.durable.state().stopped {
-        return Some(refusal(
-            service,
-            "changed",
-            "it is stopped",
-            Exit::PreflightRefused,
-            &["start"],
-        ));
+        return refused("it is stopped", Exit::PreflightRefused, &["start"]);
     }
     if let Some(work) = service.activity.data_work() {
-        let why = format!("{work} is using its data");
-        return Some(refusal(service, "changed", &why, Exit::Busy, &["status"]));
+        return refused(&format!("{work} is using its data"), Exit::Busy, &["status"]);
     }
     if let Some(unresumed) = service.activity.unresumed() {
         return Some(refusal::unresumed(service, &unresumed));
@@ -59,13 +47,17 @@ pub(crate) fn frozen(service: &Service, force: Force) -> Option<String> {
 ///
 /// # Errors
 /// What prevents the work, such as an operation or a set that already runs.
-pub(crate) fn occupy(service: &Rc<Service>, work: &'static str) -> Result<Occupied, Trouble> {
-    if let Some(obstacle) = obstacle(service).or_else(|| busy_with_set(service)) {
+pub(crate) fn occupy(
+    service: &Rc<Service>,
+    done: &str,
+    work: &'static str,
+) -> Result<Occupied, Trouble> {
+    if let Some(obstacle) = obstacle(service, done).or_else(|| busy_with_set(service)) {
         return Err(obstacle);
     }
     if service.activity.operation().is_some() {
         let why = "a failed rollback is still being retried";
-        return Err(refusal(service, "changed", why, Exit::Busy, &["status"]));
+        return Err(refusal(service, done, why, Exit::Busy, &["status"]));
     }
     service.activity.begin_data_work(work);
     Ok(Occupied(Rc::clone(service)))

@@ -5,7 +5,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::api::{Event, Outcome, PhaseState};
 use crate::core::ids::{OpId, ReleaseId, ServiceName};
@@ -46,12 +46,13 @@ pub(crate) struct Operation {
 }
 
 /// A command to a running operation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Order {
     /// End it and go back.
     Abort,
-    /// Promote: end the watch of this phase as a success. Another one is not ended.
-    Promote(Phase),
+    /// Promote: end the watch of this phase as a success. Another one is not ended, and then the
+    /// sender is dropped unused.
+    Promote(Phase, oneshot::Sender<()>),
     /// Leave the field: another operation takes over a stranded one.
     Yield,
 }
@@ -107,9 +108,16 @@ impl Operation {
 
     /// Sends a command to the operation, which may be over.
     pub(crate) fn order(&self, order: Order) {
-        if self.orders.send(order).is_err() {
-            tracing::debug!(op = self.id.0, ?order, "the operation is over");
+        if let Err(late) = self.orders.send(order) {
+            tracing::debug!(op = self.id.0, order = ?late.0, "the operation is over");
         }
+    }
+
+    /// Ends the watch of this phase as a success. Returns whether that was what ended it.
+    pub(crate) async fn promote(&self, seen: Phase) -> bool {
+        let (taken, answer) = oneshot::channel();
+        self.order(Order::Promote(seen, taken));
+        answer.await.is_ok()
     }
 
     /// Publishes an event to all watchers.

@@ -3,6 +3,7 @@
 use crate::api::{Event, HistoryEntry, Outcome, PhaseState, Trouble};
 use crate::core::exit::Exit;
 use crate::core::operation::outcome::Word;
+use crate::core::operation::phase::Phase;
 use crate::core::time::Tick;
 use crate::os::clock;
 use crate::store::history;
@@ -36,10 +37,15 @@ pub(crate) fn holding(service: &Service, operation: &Operation) -> Outcome {
     // What failed and cannot be taken back has raised one.
     let alarm = service.durable.state().alarm.clone();
     let held = alarm.filter(|alarm| alarm.exit == Exit::Holding.code());
-    let inconclusive = "the bake was inconclusive, and inconclusive = \"hold\" is configured";
+    let watched = match operation.phase.get() {
+        Some(Phase::StepHold(_)) => "the step",
+        _ => "the bake",
+    };
+    let inconclusive =
+        format!("{watched} was inconclusive, and inconclusive = \"hold\" is configured");
     let trouble = Trouble {
         what: format!("{name}: operation {} waits for promote or abort", operation.id),
-        why: held.map_or(inconclusive.to_owned(), |held| held.why),
+        why: held.map_or(inconclusive, |held| held.why),
         still: still(service),
         next: next.to_vec(),
         exit: Exit::Holding.code(),

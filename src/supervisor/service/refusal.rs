@@ -67,8 +67,8 @@ pub(crate) fn busy(service: &Service, running: &Operation) -> Trouble {
 }
 
 /// Nothing runs that an order could be given to.
-pub(crate) fn idle(service: &Service) -> Trouble {
-    refusal(service, "changed", "no operation is running", Exit::Usage, &["status"])
+pub(crate) fn idle(service: &Service, done: &str) -> Trouble {
+    refusal(service, done, "no operation is running", Exit::Usage, &["status"])
 }
 
 /// An operation is not resumed: the alarm, and what every verb is refused with that would begin

@@ -39,7 +39,7 @@ pub(crate) async fn perform(
         return Ok(());
     }
     let running = service.activity.operation();
-    let running = running.ok_or_else(|| refusal::idle(service))?;
+    let running = running.ok_or_else(|| refusal::idle(service, "aborted"))?;
     running.order(Order::Abort);
     follow(&*running, client, Until::Over).await;
     tracing::info!(service = %service.name, still = refusal::still(service), "aborted");

@@ -38,7 +38,7 @@ async fn list(service: &Rc<Service>, client: &mut Client) {
 /// Takes one, and rehearses it.
 async fn take(service: &Rc<Service>, client: &mut Client) -> Result<(), Trouble> {
     let hand = backup::by_hand(service, "backed up")?;
-    let _busy = occupy(service, "a backup")?;
+    let _busy = occupy(service, "backed up", "a backup")?;
     let begun = clock::tick();
     client.tell(&outcome::phase_event("backup", PhaseState::Start, begun, "")).await;
     let failed =

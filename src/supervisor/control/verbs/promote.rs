@@ -7,19 +7,19 @@ use crate::core::operation::outcome::Word;
 use crate::core::operation::phase::Promotion;
 use crate::supervisor::control::client::Client;
 use crate::supervisor::control::follow::{Until, follow};
-use crate::supervisor::service::operation::Order;
 use crate::supervisor::service::outcome::outcome;
 use crate::supervisor::service::refusal;
 use crate::supervisor::service::stack::Stack;
+use crate::text;
 
 /// Orders it, and follows the operation to its result; a step only to its end.
 ///
 /// # Errors
-/// When nothing runs that could be promoted.
+/// When nothing runs that could be promoted, or what ran has ended by itself.
 pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> Result<(), Trouble> {
     let service = &stack.find(&args.service)?;
     let running = service.activity.operation();
-    let running = running.ok_or_else(|| refusal::idle(service))?;
+    let running = running.ok_or_else(|| refusal::idle(service, "promoted"))?;
     let phase = running.phase.get();
     let seen = phase.and_then(|phase| Some((phase, phase.promotion()?)));
     let Some((seen, promotion)) = seen else {
@@ -30,7 +30,14 @@ pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> R
         );
         return Err(refusal::refusal(service, "promoted", &why, Exit::Usage, &["status"]));
     };
-    running.order(Order::Promote(seen));
+    if !running.promote(seen).await {
+        let why = format!(
+            "phase {} of operation {} was over before",
+            text::phase(&seen.name()),
+            running.id
+        );
+        return Err(refusal::refusal(service, "promoted", &why, Exit::Usage, &["status"]));
+    }
     if promotion == Promotion::Trial {
         follow(&*running, client, Until::Over).await;
         return Ok(());

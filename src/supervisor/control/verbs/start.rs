@@ -1,8 +1,5 @@
 //! The verb `start`: a stopped service serves again.
 
-use std::rc::Rc;
-use std::time::Duration;
-
 use crate::api::start::Args;
 use crate::api::{Event, Trouble};
 use crate::core::exit::Exit;
@@ -12,7 +9,6 @@ use crate::supervisor::operation::start_last_good;
 use crate::supervisor::service::outcome::outcome;
 use crate::supervisor::service::refusal;
 use crate::supervisor::service::stack::Stack;
-use crate::supervisor::spawn;
 
 /// Starts the last good release, and waits for it as long as its health check may take.
 ///
@@ -30,20 +26,9 @@ pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> R
         trouble.next = vec![format!("halley-sup release {} SOURCE", service.name)];
         return Err(trouble);
     }
-    if service.live_crew().is_none() {
-        let up = Rc::clone(service);
-        let task = spawn::local(async move { start_last_good::bring_up(&up).await });
-        let deadline = service.config().settings.health.deadline + Duration::from_secs(1);
-        drop(tokio::time::timeout(deadline, task).await);
-    }
-    let trouble = service.condition.trouble();
-    match trouble {
-        None => {
-            client.tell(&Event::Result(Box::new(outcome(service, Word::Started, 0)))).await;
-            Ok(())
-        }
-        Some(why) => {
-            Err(refusal::refusal(service, "started", &why, Exit::GateFailed, &["status", "logs"]))
-        }
-    }
+    let is_over =
+        service.live_crew().is_some() || start_last_good::bring_up_within_deadline(service).await;
+    start_last_good::answer(service, is_over)?;
+    client.tell(&Event::Result(Box::new(outcome(service, Word::Started, 0)))).await;
+    Ok(())
 }
