@@ -33,6 +33,7 @@ pub struct Marks {
     pub two_at_once: bool,
     pub hook_twice: bool,
     pub hook_undid_commit: bool,
+    pub promoted_unseen: bool,
     pub refused: bool,
 }
 
@@ -59,6 +60,8 @@ pub struct World {
     /// Points whose hooks may have run, as bits; and whether those of the present phase have passed.
     pub hooks_begun: u8,
     pub hook_passed: bool,
+    /// What somebody who is about to promote has seen.
+    pub seen: Option<Phase>,
     /// The variant that looks first and acts later has looked.
     pub confirmed: bool,
     pub left_is_stopped: bool,
@@ -83,6 +86,10 @@ pub enum Order {
 pub enum Action {
     Perform,
     Fail,
+    Unclear,
+    /// Somebody looks, and promotes later.
+    Look,
+    Promote,
     PerformThenCrash,
     CrashBefore,
     Dies(Who),
@@ -206,7 +213,7 @@ impl Model for System {
         let plan = Plan {
             kind: self.kind,
             n_cold: 1,
-            inconclusive: Inconclusive::Promote,
+            inconclusive: Inconclusive::Hold,
             succession: self.meet,
             n_steps: self.n_steps,
         };
@@ -229,6 +236,7 @@ impl Model for System {
             n_faults: 0,
             hooks_begun: 0,
             hook_passed: false,
+            seen: None,
             confirmed: false,
             left_is_stopped: false,
             marks: Marks::default(),
@@ -254,10 +262,22 @@ impl Model for System {
                 actions.push(Action::Stop);
             }
         } else {
-            actions.push(Action::Perform);
+            let phase = world.machine.phase();
+            // A hold is over when somebody says so, or when what is held has ended.
+            let waits = matches!(phase, Phase::StepHold(_) | Phase::Hold);
+            if !waits || !world.is_alive(Who::New) {
+                actions.push(Action::Perform);
+            }
+            if phase.promotion().is_some() && world.seen != Some(phase) {
+                actions.push(Action::Look);
+            }
+            if world.seen.is_some() {
+                actions.push(Action::Promote);
+            }
             if faults_left {
                 actions.extend([
                     Action::Fail,
+                    Action::Unclear,
                     Action::PerformThenCrash,
                     Action::CrashBefore,
                     Action::PowerCut,
@@ -274,8 +294,8 @@ impl Model for System {
 
     fn next_state(&self, before: &World, action: Action) -> Option<World> {
         let mut world = *before;
-        let is_fault =
-            !matches!(action, Action::Perform | Action::Guard | Action::Confirm | Action::Stop);
+        use Action::{Confirm, Guard, Look, Perform, Promote, Stop};
+        let is_fault = !matches!(action, Perform | Guard | Confirm | Stop | Look | Promote);
         world.n_faults += u8::from(is_fault);
         match action {
             Action::Perform => {
@@ -283,6 +303,13 @@ impl Model for System {
                 world.step(event)?;
             }
             Action::Fail => world.step(Event::Failed)?,
+            Action::Unclear => world.step(Event::Inconclusive)?,
+            Action::Look => world.seen = Some(world.machine.phase()),
+            Action::Promote => {
+                let (seen, phase) = (world.seen.take()?, world.machine.phase());
+                let is_taken = world.step(Event::Promote(seen)).is_some();
+                world.marks.promoted_unseen |= is_taken && seen != phase;
+            }
             Action::PerformThenCrash
                 if self.order == Order::Unrecorded && world.machine.phase() == Phase::Commit =>
             {
@@ -351,6 +378,9 @@ impl Model for System {
             }),
             Property::always("a point's hooks run at most once", |_, w: &World| {
                 !w.marks.hook_twice
+            }),
+            Property::always("a promote ends only what was seen", |_, w: &World| {
+                !w.marks.promoted_unseen
             }),
             Property::always("a hook after the commit changes no outcome", |_, w: &World| {
                 !w.marks.hook_undid_commit
