@@ -15,6 +15,7 @@ mod job;
 mod paths;
 mod ratchets;
 mod rooms;
+mod verbs;
 mod words;
 
 use std::fs;
@@ -39,6 +40,11 @@ fn rooms_use_only_the_rooms_they_may() {
 #[test]
 fn every_exception_in_the_table_of_arrows_is_used() {
     assert_eq!(arrows::unused(&source(&["src"])), [""; 0]);
+}
+
+#[test]
+fn a_verb_has_its_file_in_each_place() {
+    assert_eq!(verbs::complaints(&source(&["src"])), [""; 0]);
 }
 
 #[test]
