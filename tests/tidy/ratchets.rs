@@ -22,7 +22,7 @@ pub const LONG: Ratchet = ratchet("functions over 70 lines", 0);
 /// Items of the supervisor that are `pub` without a limit. It has slack, so that not every change
 /// of a few items has to touch it.
 pub const PUBLIC: Ratchet =
-    Ratchet { what: "items that are pub, where pub(crate) or less would do", most: 155, slack: 30 };
+    Ratchet { what: "items that are pub, where pub(crate) or less would do", most: 42, slack: 5 };
 
 /// Results of `src`, its tests left out, whose error is a text: a caller can only print it.
 pub const TEXT_ERRORS: Ratchet = ratchet("results whose error is a String", 0);

@@ -8,7 +8,7 @@ use crate::supervisor::sockets::stream::Stream;
 
 /// The proxy that an error is about, and the command with which a person asks it the same.
 #[derive(Debug, Clone)]
-pub struct Place {
+pub(crate) struct Place {
     /// The proxy and its address.
     pub name: String,
     /// A command that shows whether it answers.
@@ -17,12 +17,12 @@ pub struct Place {
 
 impl Place {
     /// It answered, and not successfully.
-    pub fn refused(&self, why: impl Into<String>, next: impl Into<String>) -> EntryError {
+    pub(crate) fn refused(&self, why: impl Into<String>, next: impl Into<String>) -> EntryError {
         EntryError::Refused { place: self.name.clone(), why: why.into(), next: next.into() }
     }
 
     /// The connection to it failed.
-    pub fn unreachable(&self, source: io::Error) -> EntryError {
+    pub(crate) fn unreachable(&self, source: io::Error) -> EntryError {
         EntryError::Unreachable { place: self.name.clone(), source, next: self.next.clone() }
     }
 
@@ -36,7 +36,7 @@ impl Place {
 ///
 /// # Errors
 /// `connect(2)`'s.
-pub async fn connect(admin: &Admin) -> io::Result<Stream> {
+pub(crate) async fn connect(admin: &Admin) -> io::Result<Stream> {
     match admin {
         Admin::Tcp(address) => Stream::tcp(address).await,
         Admin::Unix(path) => Stream::unix(path).await,

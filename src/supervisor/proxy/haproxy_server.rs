@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 /// A server as `show servers state` has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Server {
+pub(crate) struct Server {
     /// Its name.
     pub name: String,
     /// Where it leads; none for a unix socket.
@@ -21,7 +21,7 @@ impl Server {
     /// Neither in maintenance nor draining. Bit 4 is not about that: it means that the
     /// configuration began with `disabled`, and stays.
     #[must_use]
-    pub fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&self) -> bool {
         const BEGAN_DISABLED: u32 = 0x04;
         self.admin_state & !BEGAN_DISABLED == 0
     }
@@ -29,7 +29,7 @@ impl Server {
     /// Leads to this place and is ready. One that a health check has stopped is up again at once:
     /// the new place was probed before the flip, and the check goes on from there.
     #[must_use]
-    pub fn lead_to(&self, backend: &str, (ip, port): (IpAddr, u16)) -> Vec<String> {
+    pub(crate) fn lead_to(&self, backend: &str, (ip, port): (IpAddr, u16)) -> Vec<String> {
         let name = &self.name;
         let mut commands = vec![
             format!("set server {backend}/{name} addr {ip} port {port}"),
@@ -43,13 +43,13 @@ impl Server {
 
     /// Into a state: `ready`, `drain` or `maint`.
     #[must_use]
-    pub fn state(&self, backend: &str, state: &str) -> String {
+    pub(crate) fn state(&self, backend: &str, state: &str) -> String {
         format!("set server {backend}/{} state {state}", self.name)
     }
 
     /// As it was when it was looked at.
     #[must_use]
-    pub fn set_back(&self, backend: &str) -> Vec<String> {
+    pub(crate) fn set_back(&self, backend: &str) -> Vec<String> {
         const MAINTENANCE: u32 = 0x01;
         const DRAINING: u32 = 0x08;
         let state = match self.admin_state {
@@ -67,7 +67,7 @@ impl Server {
 
 /// The servers of a `show servers state` of version 1; none when it is no such answer.
 #[must_use]
-pub fn parse(answer: &str) -> Option<Vec<Server>> {
+pub(crate) fn parse(answer: &str) -> Option<Vec<Server>> {
     let mut lines = answer.trim().lines();
     if lines.next()? != "1" {
         return None;
@@ -95,7 +95,7 @@ fn server(columns: &[&str], line: &str) -> Option<Server> {
 
 /// What 2.6 answers to a change that was made, or was not needed.
 #[must_use]
-pub fn is_good(line: &str) -> bool {
+pub(crate) fn is_good(line: &str) -> bool {
     let is_address = ["IP changed from '", "no need to change the addr", "port changed from '"];
     line.trim().is_empty() || is_address.iter().any(|start| line.starts_with(start))
 }

@@ -70,6 +70,6 @@ pub async fn flip(
 /// Whether a proxy that was started again has forgotten its upstreams, and may be flipped again and
 /// again.
 #[must_use]
-pub fn forgets(proxy: &Proxy) -> bool {
+pub(crate) fn forgets(proxy: &Proxy) -> bool {
     driver(proxy).forgets()
 }

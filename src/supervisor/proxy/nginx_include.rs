@@ -21,7 +21,7 @@ const MODE: u32 = 0o644;
 
 /// The include file, and the one beside it that holds its old content in a flip.
 #[derive(Debug)]
-pub struct Include {
+pub(crate) struct Include {
     /// The include file.
     pub file: PathBuf,
     before: PathBuf,
@@ -30,7 +30,7 @@ pub struct Include {
 impl Include {
     /// A symlink is followed: what it leads to is replaced, not the link.
     #[must_use]
-    pub fn of(file: &Path) -> Self {
+    pub(crate) fn of(file: &Path) -> Self {
         let file = fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
         let mut name = OsString::from(".");
         name.push(file.file_name().unwrap_or_default());
@@ -42,7 +42,7 @@ impl Include {
     ///
     /// # Errors
     /// [`EntryError::File`].
-    pub fn content(&self) -> Result<Option<String>, EntryError> {
+    pub(crate) fn content(&self) -> Result<Option<String>, EntryError> {
         read(&self.file)
     }
 
@@ -51,7 +51,7 @@ impl Include {
     ///
     /// # Errors
     /// [`EntryError::File`].
-    pub fn keep_before(&self, now: Option<&str>) -> Result<(), EntryError> {
+    pub(crate) fn keep_before(&self, now: Option<&str>) -> Result<(), EntryError> {
         if self.before.exists() {
             return Ok(());
         }
@@ -62,13 +62,13 @@ impl Include {
     ///
     /// # Errors
     /// [`EntryError::File`].
-    pub fn replace(&self, text: &str) -> Result<(), EntryError> {
+    pub(crate) fn replace(&self, text: &str) -> Result<(), EntryError> {
         self.write(&self.file, text)
     }
 
     /// Whether a flip ended before nginx was reloaded.
     #[must_use]
-    pub fn was_cut_short(&self) -> bool {
+    pub(crate) fn was_cut_short(&self) -> bool {
         self.before.exists()
     }
 
@@ -76,7 +76,7 @@ impl Include {
     ///
     /// # Errors
     /// [`EntryError::File`].
-    pub fn restore(&self) -> Result<(), EntryError> {
+    pub(crate) fn restore(&self) -> Result<(), EntryError> {
         match read(&self.before)? {
             None => Ok(()),
             Some(before) if before == NO_FILE => remove(&self.file),
@@ -88,7 +88,7 @@ impl Include {
     ///
     /// # Errors
     /// [`EntryError::File`].
-    pub fn forget_before(&self) -> Result<(), EntryError> {
+    pub(crate) fn forget_before(&self) -> Result<(), EntryError> {
         remove(&self.before)
     }
 
@@ -104,7 +104,7 @@ impl Include {
 ///
 /// # Errors
 /// [`EntryError::File`].
-pub fn read(path: &Path) -> Result<Option<String>, EntryError> {
+pub(crate) fn read(path: &Path) -> Result<Option<String>, EntryError> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -118,7 +118,7 @@ pub fn read(path: &Path) -> Result<Option<String>, EntryError> {
 ///
 /// # Errors
 /// [`EntryError::File`].
-pub fn remove(path: &Path) -> Result<(), EntryError> {
+pub(crate) fn remove(path: &Path) -> Result<(), EntryError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(file_error(path, error, format!("rm {}", path.display())))
@@ -129,7 +129,7 @@ pub fn remove(path: &Path) -> Result<(), EntryError> {
 
 /// The system's error about a file.
 #[must_use]
-pub fn file_error(path: &Path, source: io::Error, next: String) -> EntryError {
+pub(crate) fn file_error(path: &Path, source: io::Error, next: String) -> EntryError {
     EntryError::File { path: path.to_owned(), source, next }
 }
 

@@ -23,11 +23,11 @@ use crate::supervisor::spawn;
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// A slot of a listener.
-pub type BackendAddress = (usize, SlotId);
+pub(crate) type BackendAddress = (usize, SlotId);
 
 /// Watches the abandoned slots of a service.
 #[derive(Debug)]
-pub struct Stragglers {
+pub(crate) struct Stragglers {
     /// The relays that take their connections.
     pub passers: Rc<Relays>,
     watches: RefCell<HashMap<BackendAddress, Watch>>,
@@ -46,13 +46,13 @@ impl Drop for Watch {
 impl Stragglers {
     /// No slot is abandoned yet.
     #[must_use]
-    pub fn new(passers: Rc<Relays>) -> Self {
+    pub(crate) fn new(passers: Rc<Relays>) -> Self {
         Self { passers, watches: RefCell::default() }
     }
 
     /// Watches an abandoned slot, which the keeper has under the name `kept`, if it is not watched
     /// yet. Nothing wakes up while no connection arrives.
-    pub fn watch(&self, place: BackendAddress, group: &Rc<RefCell<Group>>, kept: String) {
+    pub(crate) fn watch(&self, place: BackendAddress, group: &Rc<RefCell<Group>>, kept: String) {
         let watch = || {
             let (group, passers) = (Rc::clone(group), Rc::clone(&self.passers));
             Watch(spawn::local(async move {
@@ -65,17 +65,17 @@ impl Stragglers {
     }
 
     /// Lets a slot be that is not abandoned.
-    pub fn forget(&self, place: BackendAddress) {
+    pub(crate) fn forget(&self, place: BackendAddress) {
         self.watches.borrow_mut().remove(&place);
     }
 
     /// Lets every slot be.
-    pub fn forget_all(&self) {
+    pub(crate) fn forget_all(&self) {
         self.watches.borrow_mut().clear();
     }
 
     /// Ends a watch: no passer is asked for any more. One that was may still be there.
-    pub async fn release(&self, place: BackendAddress) {
+    pub(crate) async fn release(&self, place: BackendAddress) {
         let Some(watch) = self.watches.borrow_mut().remove(&place) else { return };
         watch.0.abort();
         while !watch.0.is_finished() {
@@ -89,7 +89,7 @@ impl Stragglers {
     ///
     /// # Errors
     /// When the slot cannot be found in its group.
-    pub async fn claim(
+    pub(crate) async fn claim(
         &self,
         place: BackendAddress,
         group: &Rc<RefCell<Group>>,

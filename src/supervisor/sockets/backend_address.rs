@@ -18,7 +18,7 @@ const SOCKET: &str = "{socket}";
 
 /// A place of an instance's own.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum BackendAddress {
+pub(crate) enum BackendAddress {
     /// `127.0.0.1` and this port.
     Port(u16),
     /// A unix socket's path.
@@ -28,13 +28,13 @@ pub enum BackendAddress {
 impl BackendAddress {
     /// The address of a port's place.
     #[must_use]
-    pub fn address(port: u16) -> SocketAddr {
+    pub(crate) fn address(port: u16) -> SocketAddr {
         SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port)
     }
 
     /// As an address to pass connections on to.
     #[must_use]
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         match self {
             Self::Port(port) => format!("tcp://{}", Self::address(*port)),
             Self::Socket(path) => format!("unix:{}", path.display()),
@@ -43,7 +43,7 @@ impl BackendAddress {
 
     /// A text of the settings with this place in it.
     #[must_use]
-    pub fn fill(&self, text: &str) -> String {
+    pub(crate) fn fill(&self, text: &str) -> String {
         match self {
             Self::Port(port) => text.replace(PORT, &port.to_string()),
             Self::Socket(path) => text.replace(SOCKET, &path.to_string_lossy()),
@@ -52,7 +52,7 @@ impl BackendAddress {
 
     /// The variable that carries it.
     #[must_use]
-    pub fn variable(&self) -> (String, String) {
+    pub(crate) fn variable(&self) -> (String, String) {
         match self {
             Self::Port(port) => ("PORT".to_owned(), port.to_string()),
             Self::Socket(path) => ("SOCKET".to_owned(), path.to_string_lossy().into_owned()),
@@ -62,7 +62,7 @@ impl BackendAddress {
 
 /// Whether the settings ask for a socket's path instead of a port.
 #[must_use]
-pub fn wants_socket(settings: &Settings) -> bool {
+pub(crate) fn wants_socket(settings: &Settings) -> bool {
     settings.command.iter().chain(settings.env.values()).any(|text| text.contains(SOCKET))
 }
 
@@ -73,7 +73,7 @@ pub fn wants_socket(settings: &Settings) -> bool {
 ///
 /// # Errors
 /// When there is none left.
-pub fn free_port(taken: &BTreeSet<u16>, next_port: &Cell<u16>) -> std::io::Result<u16> {
+pub(crate) fn free_port(taken: &BTreeSet<u16>, next_port: &Cell<u16>) -> std::io::Result<u16> {
     let end = ephemeral_start();
     let begin = match next_port.get() {
         0 => FIRST + u16::try_from(std::process::id() * 61 % u32::from(end - FIRST)).unwrap_or(0),

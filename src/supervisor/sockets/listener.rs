@@ -76,7 +76,7 @@ pub enum ListenerError {
 impl Listener {
     /// A listener without slots: no socket listens yet.
     #[must_use]
-    pub fn new(listen: &Listen, backlog: u32, file: &model::SocketFile) -> Self {
+    pub(crate) fn new(listen: &Listen, backlog: u32, file: &model::SocketFile) -> Self {
         let group = |kind, address: &std::net::SocketAddr| {
             Self::Group(Rc::new(RefCell::new(Group::new(kind, *address, backlog))))
         };
@@ -94,7 +94,7 @@ impl Listener {
     ///
     /// # Errors
     /// When a slot cannot be opened.
-    pub fn adopt(
+    pub(crate) fn adopt(
         &self,
         slots: Vec<(SlotId, OwnedFd)>,
         order: Vec<SlotId>,
@@ -112,7 +112,7 @@ impl Listener {
     ///
     /// # Errors
     /// When the address cannot be had.
-    pub fn create(&self) -> Result<(SlotId, OwnedFd), ListenerError> {
+    pub(crate) fn create(&self) -> Result<(SlotId, OwnedFd), ListenerError> {
         match self {
             Self::Group(group) => group.borrow().create(),
             Self::Door(door) => door.borrow().create(),
@@ -123,7 +123,7 @@ impl Listener {
     ///
     /// # Errors
     /// `listen(2)`'s.
-    pub fn open(&self, id: SlotId, fd: OwnedFd) -> Result<(), ListenerError> {
+    pub(crate) fn open(&self, id: SlotId, fd: OwnedFd) -> Result<(), ListenerError> {
         match self {
             Self::Group(group) => group.borrow_mut().open(id, fd),
             Self::Door(door) => door.borrow_mut().open(id, fd),
@@ -132,7 +132,7 @@ impl Listener {
 
     /// All slots.
     #[must_use]
-    pub fn ids(&self) -> Vec<SlotId> {
+    pub(crate) fn ids(&self) -> Vec<SlotId> {
         match self {
             Self::Group(group) => group.borrow().ids(),
             Self::Door(door) => door.borrow().ids(),
@@ -141,7 +141,7 @@ impl Listener {
 
     /// The order of the slots as the kernel has it; a door has none.
     #[must_use]
-    pub fn order(&self) -> Vec<SlotId> {
+    pub(crate) fn order(&self) -> Vec<SlotId> {
         match self {
             Self::Group(group) => group.borrow().order().to_vec(),
             Self::Door(door) => door.borrow().ids(),
@@ -150,7 +150,7 @@ impl Listener {
 
     /// Whether new connections go to this slot.
     #[must_use]
-    pub fn leads_to(&self, id: SlotId) -> bool {
+    pub(crate) fn leads_to(&self, id: SlotId) -> bool {
         match self {
             Self::Group(group) => group.borrow().target().iter().any(|(slot, _)| *slot == id),
             Self::Door(door) => door.borrow().target() == Some(id),
@@ -159,7 +159,7 @@ impl Listener {
 
     /// Whether new connections go anywhere.
     #[must_use]
-    pub fn leads_nowhere(&self) -> bool {
+    pub(crate) fn leads_nowhere(&self) -> bool {
         match self {
             Self::Group(group) => group.borrow().target().is_empty(),
             Self::Door(door) => door.borrow().target().is_none(),
@@ -170,7 +170,7 @@ impl Listener {
     ///
     /// # Errors
     /// When it cannot be done; then everything stays as it was.
-    pub fn steer(&self, shares: &[(SlotId, u32)]) -> Result<(), ListenerError> {
+    pub(crate) fn steer(&self, shares: &[(SlotId, u32)]) -> Result<(), ListenerError> {
         match self {
             Self::Group(group) => group.borrow_mut().steer(shares),
             Self::Door(door) => match shares.first() {
@@ -184,7 +184,7 @@ impl Listener {
     ///
     /// # Errors
     /// When it cannot be mended.
-    pub fn repair(&self) -> Result<Vec<SlotId>, ListenerError> {
+    pub(crate) fn repair(&self) -> Result<Vec<SlotId>, ListenerError> {
         match self {
             Self::Group(group) => group.borrow_mut().repair(),
             Self::Door(door) => door.borrow_mut().repair().map(|()| Vec::new()),
@@ -195,7 +195,7 @@ impl Listener {
     ///
     /// # Errors
     /// `listen(2)`'s.
-    pub fn relisten(&self, id: SlotId) -> Result<(), ListenerError> {
+    pub(crate) fn relisten(&self, id: SlotId) -> Result<(), ListenerError> {
         match self {
             Self::Group(group) => group.borrow().relisten(id),
             Self::Door(door) => door.borrow().relisten(id),
@@ -206,7 +206,7 @@ impl Listener {
     ///
     /// # Errors
     /// When there is no such slot.
-    pub fn state(&self, id: SlotId) -> Result<SlotState, ListenerError> {
+    pub(crate) fn state(&self, id: SlotId) -> Result<SlotState, ListenerError> {
         match self {
             Self::Group(group) => group.borrow().state(id),
             Self::Door(door) => door.borrow().state(id),
@@ -215,7 +215,7 @@ impl Listener {
 
     /// A duplicate of a slot's descriptor.
     #[must_use]
-    pub fn fd(&self, id: SlotId) -> Option<OwnedFd> {
+    pub(crate) fn fd(&self, id: SlotId) -> Option<OwnedFd> {
         match self {
             Self::Group(group) => group.borrow().fd(id)?.try_clone_to_owned().ok(),
             Self::Door(door) => door.borrow().fd(id)?.as_fd().try_clone_to_owned().ok(),
@@ -226,13 +226,13 @@ impl Listener {
     ///
     /// # Errors
     /// The system's.
-    pub fn set_blocking(&self, id: SlotId) -> io::Result<()> {
+    pub(crate) fn set_blocking(&self, id: SlotId) -> io::Result<()> {
         self.fd(id).map_or(Ok(()), listen::set_blocking)
     }
 
     /// Whether it takes connections, not datagrams.
     #[must_use]
-    pub fn is_stream(&self) -> bool {
+    pub(crate) fn is_stream(&self) -> bool {
         match self {
             Self::Group(group) => group.borrow().kind() == Kind::Stream,
             Self::Door(_) => true,
@@ -241,13 +241,13 @@ impl Listener {
 
     /// Whether it is a path, which leads to one place.
     #[must_use]
-    pub fn is_door(&self) -> bool {
+    pub(crate) fn is_door(&self) -> bool {
         matches!(self, Self::Door(_))
     }
 
     /// The group, where connections are counted and steered one by one.
     #[must_use]
-    pub fn stream_group(&self) -> Option<&Rc<RefCell<Group>>> {
+    pub(crate) fn stream_group(&self) -> Option<&Rc<RefCell<Group>>> {
         match self {
             Self::Group(group) if group.borrow().kind() == Kind::Stream => Some(group),
             Self::Group(_) | Self::Door(_) => None,
@@ -256,7 +256,7 @@ impl Listener {
 
     /// The address that a program asks for when it shall get a slot of this listener.
     #[must_use]
-    pub fn catch(&self) -> CatchAt {
+    pub(crate) fn catch(&self) -> CatchAt {
         match self {
             Self::Group(group) => {
                 let group = group.borrow();
@@ -271,7 +271,7 @@ impl Listener {
 
     /// The address, as the configuration writes it.
     #[must_use]
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         match self.catch() {
             CatchAt::Tcp(address) => Listen::Tcp(address).to_string(),
             CatchAt::Udp(address) => Listen::Udp(address).to_string(),
@@ -280,7 +280,7 @@ impl Listener {
     }
 
     /// Closes everything: from here on connections are refused.
-    pub fn close_all(&self) {
+    pub(crate) fn close_all(&self) {
         match self {
             Self::Group(group) => group.borrow_mut().close_all(),
             Self::Door(door) => door.borrow_mut().close_all(),
@@ -301,7 +301,10 @@ fn access(file: &model::SocketFile) -> Access {
 ///
 /// # Errors
 /// When the connection is refused, or the slot cannot be reached.
-pub async fn probe_connect(listener: &Listener, id: SlotId) -> Result<Stream, ListenerError> {
+pub(crate) async fn probe_connect(
+    listener: &Listener,
+    id: SlotId,
+) -> Result<Stream, ListenerError> {
     match listener {
         Listener::Group(group) if group.borrow().kind() == Kind::Datagram => {
             let address = group.borrow().address().to_string();
@@ -322,7 +325,7 @@ pub async fn probe_connect(listener: &Listener, id: SlotId) -> Result<Stream, Li
 ///
 /// # Errors
 /// `connect(2)`'s.
-pub async fn connect(listener: &Listener) -> io::Result<Stream> {
+pub(crate) async fn connect(listener: &Listener) -> io::Result<Stream> {
     match listener {
         Listener::Group(group) => reuseport_group::connect(group).await.map(Stream::Tcp),
         Listener::Door(door) => {

@@ -96,7 +96,7 @@ impl Group {
 
     /// What it carries.
     #[must_use]
-    pub fn kind(&self) -> Kind {
+    pub(crate) fn kind(&self) -> Kind {
         self.kind
     }
 
@@ -148,13 +148,13 @@ impl Group {
 
     /// The group as the kernel has it.
     #[must_use]
-    pub fn order(&self) -> &[SlotId] {
+    pub(crate) fn order(&self) -> &[SlotId] {
         &self.order
     }
 
     /// Where new connections go, with weights.
     #[must_use]
-    pub fn target(&self) -> &[(SlotId, u32)] {
+    pub(crate) fn target(&self) -> &[(SlotId, u32)] {
         &self.target
     }
 
@@ -273,13 +273,13 @@ impl Group {
     ///
     /// # Errors
     /// When the kernel takes no program.
-    pub fn add_rule(&mut self, source: SocketAddr, id: SlotId) -> Result<(), ListenerError> {
+    pub(crate) fn add_rule(&mut self, source: SocketAddr, id: SlotId) -> Result<(), ListenerError> {
         self.rules.push((source, id));
         self.attach()
     }
 
     /// Takes a probe's way out again.
-    pub fn remove_rule(&mut self, source: SocketAddr) {
+    pub(crate) fn remove_rule(&mut self, source: SocketAddr) {
         self.rules.retain(|(rule, _)| *rule != source);
         if let Err(error) = self.attach() {
             tracing::error!(address = %self.address, %error, "taking a probe's rule out");
@@ -376,7 +376,7 @@ pub async fn mend(group: &Rc<RefCell<Group>>, id: SlotId, noted: impl Fn()) {
 ///
 /// # Errors
 /// `connect(2)`'s.
-pub async fn connect(group: &Rc<RefCell<Group>>) -> io::Result<TcpStream> {
+pub(crate) async fn connect(group: &Rc<RefCell<Group>>) -> io::Result<TcpStream> {
     let target = listen::reachable(group.borrow().address());
     TcpStream::connect(target).await
 }

@@ -21,7 +21,7 @@ use crate::supervisor::spawn;
 
 /// The listeners of one service.
 #[derive(Debug)]
-pub struct Slots {
+pub(crate) struct Slots {
     service: ServiceName,
     listeners: RefCell<Vec<Owned>>,
     stragglers: Stragglers,
@@ -40,7 +40,7 @@ struct Owned {
 
 /// Which process gets the queue that connections wait in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Queue {
+pub(crate) enum Queue {
     /// The process that serves empties it first.
     Leaves,
     /// It goes to the process that is started next.
@@ -49,7 +49,7 @@ pub enum Queue {
 
 /// Why a service has no socket.
 #[derive(Debug, thiserror::Error)]
-pub enum SlotError {
+pub(crate) enum SlotError {
     /// The address could not be had.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -69,7 +69,7 @@ pub enum SlotError {
 
 impl Slots {
     /// A service without listeners yet.
-    pub fn new(service: ServiceName, passers: Rc<Relays>) -> Self {
+    pub(crate) fn new(service: ServiceName, passers: Rc<Relays>) -> Self {
         Self {
             service,
             stragglers: Stragglers::new(passers),
@@ -80,12 +80,12 @@ impl Slots {
     }
 
     /// The relays for connections that were left waiting.
-    pub fn passers(&self) -> &Rc<Relays> {
+    pub(crate) fn passers(&self) -> &Rc<Relays> {
         &self.stragglers.passers
     }
 
     /// The listeners, in the order of the configuration.
-    pub fn listeners(&self) -> Vec<Listener> {
+    pub(crate) fn listeners(&self) -> Vec<Listener> {
         self.listeners.borrow().iter().map(|owned| owned.listener.clone()).collect()
     }
 
@@ -94,7 +94,7 @@ impl Slots {
     ///
     /// # Errors
     /// When an address cannot be had; the listeners before it stay.
-    pub async fn open(&self, link: &Link, config: &model::Service) -> Result<(), SlotError> {
+    pub(crate) async fn open(&self, link: &Link, config: &model::Service) -> Result<(), SlotError> {
         let n_open = self.listeners.borrow().len();
         for wanted in config.listen.iter().skip(n_open) {
             let listener = Listener::new(wanted, config.backlog, &config.socket_file);
@@ -114,7 +114,7 @@ impl Slots {
     ///
     /// # Errors
     /// When the group cannot be steered.
-    pub fn adopt(&self, config: &model::Service, kept: &mut Kept) -> Result<(), SlotError> {
+    pub(crate) fn adopt(&self, config: &model::Service, kept: &mut Kept) -> Result<(), SlotError> {
         for wanted in &config.listen {
             let text = wanted.to_string();
             let Some(order) = kept.remove(&self.order_name(&text)) else { break };
@@ -142,7 +142,7 @@ impl Slots {
     ///
     /// # Errors
     /// When a slot cannot be made or its place cannot be proven.
-    pub async fn take(
+    pub(crate) async fn take(
         &self,
         link: &Link,
         owned: impl Fn(usize) -> BTreeSet<SlotId>,
@@ -250,7 +250,7 @@ impl Slots {
     ///
     /// # Errors
     /// When there is no such slot; the steering may then have changed for some listeners only.
-    pub async fn hold(
+    pub(crate) async fn hold(
         &self,
         link: &Link,
         queue: Queue,
@@ -270,12 +270,12 @@ impl Slots {
     }
 
     /// What was taken belongs to a process now, or is given up: it counts like any other slot.
-    pub fn handed_over(&self) {
+    pub(crate) fn handed_over(&self) {
         self.reserved.borrow_mut().clear();
     }
 
     /// How many connections wait in slots that no process has.
-    pub fn n_held(&self, owned: impl Fn(usize) -> BTreeSet<SlotId>) -> u32 {
+    pub(crate) fn n_held(&self, owned: impl Fn(usize) -> BTreeSet<SlotId>) -> u32 {
         let mut n = 0;
         for (index, listener) in self.listeners().iter().enumerate() {
             let busy = owned(index);
@@ -310,7 +310,7 @@ impl Slots {
     ///
     /// # Errors
     /// When the slot cannot be opened again.
-    pub async fn refit(&self, slots: &[SlotId]) -> Result<(), SlotError> {
+    pub(crate) async fn refit(&self, slots: &[SlotId]) -> Result<(), SlotError> {
         for (index, id) in slots.iter().enumerate() {
             let Some(listener) = self.listeners().get(index).cloned() else { continue };
             self.repair(index)?;
@@ -325,7 +325,7 @@ impl Slots {
     ///
     /// # Errors
     /// When it cannot be opened.
-    pub fn repair(&self, index: usize) -> Result<Vec<SlotId>, SlotError> {
+    pub(crate) fn repair(&self, index: usize) -> Result<Vec<SlotId>, SlotError> {
         let Some(listener) = self.listeners().get(index).cloned() else { return Ok(Vec::new()) };
         let repaired = listener.repair()?;
         if !repaired.is_empty() {
@@ -339,7 +339,7 @@ impl Slots {
     ///
     /// # Errors
     /// When a program cannot be attached; the listeners before it are steered already.
-    pub fn steer(&self, shares: &[Vec<(SlotId, u32)>]) -> Result<(), SlotError> {
+    pub(crate) fn steer(&self, shares: &[Vec<(SlotId, u32)>]) -> Result<(), SlotError> {
         for (listener, shares) in self.listeners().iter().zip(shares) {
             listener.steer(shares)?;
         }
@@ -352,7 +352,7 @@ impl Slots {
     ///
     /// # Errors
     /// When it cannot be done.
-    pub fn park(&self, owned: impl Fn(usize) -> BTreeSet<SlotId>) -> Result<(), SlotError> {
+    pub(crate) fn park(&self, owned: impl Fn(usize) -> BTreeSet<SlotId>) -> Result<(), SlotError> {
         for (index, listener) in self.listeners().iter().enumerate() {
             if !listener.leads_nowhere() {
                 continue;
@@ -374,7 +374,7 @@ impl Slots {
     ///
     /// # Errors
     /// When `listen()` fails.
-    pub fn restore_backlogs(&self, slots: &[SlotId]) -> Result<(), SlotError> {
+    pub(crate) fn restore_backlogs(&self, slots: &[SlotId]) -> Result<(), SlotError> {
         for (listener, id) in self.listeners().iter().zip(slots) {
             listener.relisten(*id)?;
         }
@@ -383,7 +383,7 @@ impl Slots {
 
     /// Watches exactly the slots that no program accepts from and that are not steered to:
     /// connections that still arrive there are passed on to where the others go.
-    pub fn tend(&self, owned: impl Fn(usize) -> BTreeSet<SlotId>) {
+    pub(crate) fn tend(&self, owned: impl Fn(usize) -> BTreeSet<SlotId>) {
         self.mend();
         for (index, listener) in self.listeners().iter().enumerate() {
             let busy = owned(index);
@@ -431,7 +431,7 @@ impl Slots {
     }
 
     /// Closes everything: from here on connections are refused.
-    pub async fn close(&self, link: &Link) {
+    pub(crate) async fn close(&self, link: &Link) {
         self.stragglers.forget_all();
         for (_, mender) in self.menders.borrow_mut().drain() {
             mender.abort();
@@ -458,14 +458,14 @@ impl Slots {
     }
 
     /// The kept slots of a process, with the addresses that its program asks for.
-    pub fn catches(&self, slots: &[SlotId]) -> Vec<Catch> {
+    pub(crate) fn catches(&self, slots: &[SlotId]) -> Vec<Catch> {
         let listeners = self.listeners();
         let named = listeners.iter().zip(self.kept_names(slots));
         named.map(|(listener, kept)| Catch { at: listener.catch(), kept }).collect()
     }
 
     /// The name the keeper has a slot under.
-    pub fn kept_names(&self, slots: &[SlotId]) -> Vec<String> {
+    pub(crate) fn kept_names(&self, slots: &[SlotId]) -> Vec<String> {
         let listeners = self.listeners.borrow();
         let named = listeners.iter().zip(slots);
         named.map(|(owned, id)| self.slot_name(&owned.address, &id.to_string())).collect()
@@ -492,4 +492,4 @@ fn numbers(order: &[SlotId]) -> Vec<u16> {
 }
 
 /// Descriptors that came back from the keeper.
-pub type Kept = std::collections::BTreeMap<String, OwnedFd>;
+pub(crate) type Kept = std::collections::BTreeMap<String, OwnedFd>;

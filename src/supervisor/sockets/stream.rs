@@ -12,7 +12,7 @@ use crate::os::{listen, local};
 
 /// A connection.
 #[derive(Debug)]
-pub enum Stream {
+pub(crate) enum Stream {
     /// Over TCP.
     Tcp(TcpStream),
     /// Over a unix socket.
@@ -38,7 +38,7 @@ impl Stream {
 
     /// Whether a process has taken this connection out of the accept queue, as the kernel reports
     /// it: the program need not be asked.
-    pub fn is_taken(&self) -> bool {
+    pub(crate) fn is_taken(&self) -> bool {
         let mut byte = [0];
         let read = match self {
             Self::Tcp(stream) => stream.try_read(&mut byte),

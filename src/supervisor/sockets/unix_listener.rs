@@ -27,30 +27,30 @@ pub struct Door {
 impl Door {
     /// A door that leads nowhere yet.
     #[must_use]
-    pub fn new(public: PathBuf, access: Access, backlog: u32) -> Self {
+    pub(crate) fn new(public: PathBuf, access: Access, backlog: u32) -> Self {
         Self { public, access, backlog, slots: BTreeMap::new(), target: None }
     }
 
     /// The path that people know.
     #[must_use]
-    pub fn public(&self) -> &Path {
+    pub(crate) fn public(&self) -> &Path {
         &self.public
     }
 
     /// The path of one slot.
     #[must_use]
-    pub fn path_of(&self, id: SlotId) -> PathBuf {
+    pub(crate) fn path_of(&self, id: SlotId) -> PathBuf {
         local::slot_path(&self.public, &id.to_string())
     }
 
     /// The path that a slot's connections are reported with.
     #[must_use]
-    pub fn bound_path(&self, id: SlotId) -> Option<PathBuf> {
+    pub(crate) fn bound_path(&self, id: SlotId) -> Option<PathBuf> {
         self.slots.get(&id).and_then(local::bound_path)
     }
 
     /// Takes over slots from the supervisor before; where the path leads, the file system knows.
-    pub fn adopt(&mut self, slots: Vec<(SlotId, OwnedFd)>) {
+    pub(crate) fn adopt(&mut self, slots: Vec<(SlotId, OwnedFd)>) {
         self.slots = slots.into_iter().collect();
         self.target = self.ids().into_iter().find(|id| {
             let own = self.path_of(*id);
@@ -62,7 +62,7 @@ impl Door {
     ///
     /// # Errors
     /// When another process has the path, or the system refuses.
-    pub fn create(&self) -> Result<(SlotId, OwnedFd), ListenerError> {
+    pub(crate) fn create(&self) -> Result<(SlotId, OwnedFd), ListenerError> {
         let system = |error| self.system(error);
         if self.slots.is_empty() {
             if let Some(parent) = self.public.parent() {
@@ -83,7 +83,7 @@ impl Door {
     ///
     /// # Errors
     /// `listen(2)`'s.
-    pub fn open(&mut self, id: SlotId, fd: OwnedFd) -> Result<(), ListenerError> {
+    pub(crate) fn open(&mut self, id: SlotId, fd: OwnedFd) -> Result<(), ListenerError> {
         listen::listen(&fd, self.backlog).map_err(|error| self.system(error))?;
         self.slots.insert(id, fd);
         Ok(())
@@ -91,19 +91,19 @@ impl Door {
 
     /// All slots.
     #[must_use]
-    pub fn ids(&self) -> Vec<SlotId> {
+    pub(crate) fn ids(&self) -> Vec<SlotId> {
         self.slots.keys().copied().collect()
     }
 
     /// A slot's descriptor.
     #[must_use]
-    pub fn fd(&self, id: SlotId) -> Option<&OwnedFd> {
+    pub(crate) fn fd(&self, id: SlotId) -> Option<&OwnedFd> {
         self.slots.get(&id)
     }
 
     /// Where the path leads.
     #[must_use]
-    pub fn target(&self) -> Option<SlotId> {
+    pub(crate) fn target(&self) -> Option<SlotId> {
         self.target
     }
 
@@ -111,7 +111,7 @@ impl Door {
     ///
     /// # Errors
     /// When the path cannot be renamed; it leads where it led.
-    pub fn steer(&mut self, id: SlotId) -> Result<(), ListenerError> {
+    pub(crate) fn steer(&mut self, id: SlotId) -> Result<(), ListenerError> {
         if !self.slots.contains_key(&id) {
             return Err(ListenerError::NotThere { id, address: self.text() });
         }
@@ -128,7 +128,7 @@ impl Door {
     ///
     /// # Errors
     /// When it cannot be put back.
-    pub fn repair(&mut self) -> Result<(), ListenerError> {
+    pub(crate) fn repair(&mut self) -> Result<(), ListenerError> {
         self.target.map_or(Ok(()), |id| self.steer(id))
     }
 
@@ -136,7 +136,7 @@ impl Door {
     ///
     /// # Errors
     /// When there is no such slot.
-    pub fn state(&self, id: SlotId) -> Result<SlotState, ListenerError> {
+    pub(crate) fn state(&self, id: SlotId) -> Result<SlotState, ListenerError> {
         let not_there = || ListenerError::NotThere { id, address: self.text() };
         let fd = self.slots.get(&id).ok_or_else(not_there)?;
         let n_queued = local::ask(fd).map_or(0, |told| told.n_queued);
@@ -147,7 +147,7 @@ impl Door {
     ///
     /// # Errors
     /// `listen(2)`'s.
-    pub fn relisten(&self, id: SlotId) -> Result<(), ListenerError> {
+    pub(crate) fn relisten(&self, id: SlotId) -> Result<(), ListenerError> {
         match self.slots.get(&id) {
             Some(fd) => listen::listen(fd, self.backlog).map_err(|error| self.system(error)),
             None => Err(ListenerError::NotThere { id, address: self.text() }),
@@ -159,7 +159,7 @@ impl Door {
     ///
     /// # Errors
     /// `accept(2)`'s.
-    pub fn let_go(&self, id: SlotId) -> io::Result<u32> {
+    pub(crate) fn let_go(&self, id: SlotId) -> io::Result<u32> {
         let Some(fd) = self.slots.get(&id) else { return Ok(0) };
         let mut n = 0;
         while listen::accept(fd.as_fd()).is_ok() {
@@ -169,7 +169,7 @@ impl Door {
     }
 
     /// Closes everything and removes the paths.
-    pub fn close_all(&mut self) {
+    pub(crate) fn close_all(&mut self) {
         let ours = self.target.is_some_and(|id| local::is_same(&self.path_of(id), &self.public));
         let own = self.ids().into_iter().map(|id| self.path_of(id));
         let paths: Vec<PathBuf> = own.chain(ours.then(|| self.public.clone())).collect();
