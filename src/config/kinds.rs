@@ -1,7 +1,8 @@
 //! Families of kinds: what can save data, what can be an entry point, what a probe can ask.
 //!
-//! A kind is a file with its name and keys (`KIND`) and its reader (`read`), and one line in the
-//! [`kinds`] of its family. Nothing else in this room knows it.
+//! A kind is a file with its name and keys (`KIND`) and its reader (`read`), a file of the same name
+//! with what the supervisor does for it, and one line in the list of its family. From that list come
+//! the family's enum, its table here, and the supervisor's dispatch.
 
 use super::raw::Section;
 
@@ -30,43 +31,17 @@ pub(super) struct Row<T> {
     pub(super) read: fn(&Section<'_>) -> Option<T>,
 }
 
-/// An enum of a family with a variant a kind, and its table `KINDS`. A line is the variant with what
-/// its reader returns, and its file. Variants after the semicolon have no file and no row.
+/// From the list of a family: its enum with a variant a kind, and the table `KINDS`. A line of the
+/// list is the variant, with what its reader returns, and its file. Variants in the braces have no
+/// file and no line.
 macro_rules! kinds {
     (
-        $(#[$meta:meta])*
-        pub enum $family:ident {
-            $($(#[$doc:meta])* $variant:ident $(($settings:ty))? = $file:ident,)+
-        }
-    ) => {
-        kinds! {
-            $(#[$meta])*
-            pub enum $family {
-                $($(#[$doc])* $variant $(($settings))? = $file,)+
-                ;
-            }
-        }
-
-        impl $family {
-            /// The kind's name, as it is written.
-            #[must_use]
-            pub fn name(&self) -> &'static str {
-                match self {
-                    $(Self::$variant { .. } => $file::KIND.name,)+
-                }
-            }
-        }
-    };
-    (
-        $(#[$meta:meta])*
-        pub enum $family:ident {
-            $($(#[$doc:meta])* $variant:ident $(($settings:ty))? = $file:ident,)+
-            ; $($(#[$plain_doc:meta])* $plain:ident,)*
-        }
+        ($(#[$meta:meta])* pub enum $family:ident { $($(#[$plain_doc:meta])* $plain:ident,)* })
+        $($(#[$doc:meta])* $variant:ident $(($settings:ident: $type:ty))? = $file:ident,)+
     ) => {
         $(#[$meta])*
         pub enum $family {
-            $($(#[$doc])* $variant $(($settings))?,)+
+            $($(#[$doc])* $variant $(($type))?,)+
             $($(#[$plain_doc])* $plain,)*
         }
 
@@ -75,16 +50,29 @@ macro_rules! kinds {
                 $($crate::config::kinds::Row {
                     kind: $file::KIND,
                     read: |section| {
-                        $file::read(section).map(kinds!(@variant $family $variant $(($settings))?))
+                        $file::read(section).map(kinds!(@variant $family $variant $(($type))?))
                     },
                 },)+
             ];
         }
     };
     (@variant $family:ident $variant:ident) => { |()| $family::$variant };
-    (@variant $family:ident $variant:ident ($settings:ty)) => { $family::$variant };
+    (@variant $family:ident $variant:ident ($type:ty)) => { $family::$variant };
 }
 pub(super) use kinds;
+
+/// From the list of a family: one arm a kind, for those who perform what a kind is about.
+macro_rules! dispatch {
+    (
+        ($value:expr, $family:ident($kind:ident) => $asked:expr)
+        $($(#[$doc:meta])* $variant:ident ($settings:ident: $type:ty) = $file:ident,)+
+    ) => {
+        match $value {
+            $($family::$variant($kind) => $asked,)+
+        }
+    };
+}
+pub(crate) use dispatch;
 
 /// The kind that a key names.
 pub(super) fn named<T>(

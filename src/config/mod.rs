@@ -28,7 +28,7 @@ mod check;
 mod data;
 mod document;
 mod hooks;
-mod kinds;
+pub(crate) mod kinds;
 mod notify;
 mod place;
 mod problem;

@@ -18,20 +18,48 @@ const DEADLINE: Duration = Duration::from_secs(10 * 60);
 const KEEP: u32 = 5;
 const KEEP_FOR: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-kinds! {
+/// The drivers, one line each.
+macro_rules! drivers {
+    ($then:ident!($($with:tt)*)) => {
+        $then! {
+            ($($with)*)
+            /// A SQLite database.
+            Sqlite(settings: sqlite::Sqlite) = sqlite,
+            /// A PostgreSQL database.
+            Postgres(settings: postgres::Postgres) = postgres,
+            /// A MariaDB or MySQL database.
+            MariaDb(settings: mariadb::MariaDb) = mariadb,
+            /// A tree of files.
+            Files(settings: files::Files) = files,
+            /// Anything else.
+            Command(settings: command::Command) = command,
+        }
+    };
+}
+pub(crate) use drivers;
+
+drivers!(kinds!(
     /// By what data is backed up. A path is below `shared/`, or absolute.
     #[derive(Debug, Clone, PartialEq, Eq)]
-    pub enum Driver {
-        /// A SQLite database.
-        Sqlite(sqlite::Sqlite) = sqlite,
-        /// A PostgreSQL database.
-        Postgres(postgres::Postgres) = postgres,
-        /// A MariaDB or MySQL database.
-        MariaDb(mariadb::MariaDb) = mariadb,
-        /// A tree of files.
-        Files(files::Files) = files,
-        /// Anything else.
-        Command(command::Command) = command,
+    pub enum Driver {}
+));
+
+macro_rules! name_of {
+    (
+        ($driver:expr)
+        $($(#[$doc:meta])* $variant:ident ($settings:ident: $type:ty) = $file:ident,)+
+    ) => {
+        match $driver {
+            $(Self::$variant(_) => $file::KIND.name,)+
+        }
+    };
+}
+
+impl Driver {
+    /// Its name, as it is written.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        drivers!(name_of!(self))
     }
 }
 

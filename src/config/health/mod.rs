@@ -14,24 +14,33 @@ use super::raw::Section;
 
 pub(super) use self::http::is_path;
 
-kinds! {
+/// The health checks, one line each.
+macro_rules! checks {
+    ($then:ident!($($with:tt)*)) => {
+        $then! {
+            ($($with)*)
+            /// `GET` this path on the first listener; 200 to 399 is good.
+            Http(path: String) = http,
+            /// A connection is accepted into the slot's queue and taken out of it by the program.
+            Tcp = tcp,
+            /// A command in the release, as the service's user; exit 0 is good.
+            Exec(command: Vec<String>) = exec,
+            /// The program sends `READY=1` to `NOTIFY_SOCKET`; from then on being alive is good.
+            Notify = notify,
+        }
+    };
+}
+pub(crate) use checks;
+
+checks!(kinds!(
     /// What a probe asks.
     #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
     #[serde(rename_all = "snake_case")]
     pub enum Check {
-        /// `GET` this path on the first listener; 200 to 399 is good.
-        Http(String) = http,
-        /// A connection is accepted into the slot's queue and taken out of it by the program.
-        Tcp = tcp,
-        /// A command in the release, as the service's user; exit 0 is good.
-        Exec(Vec<String>) = exec,
-        /// The program sends `READY=1` to `NOTIFY_SOCKET`; from then on being alive is good.
-        Notify = notify,
-        ;
         /// Being alive is good (the default for a service without a listener).
         Alive,
     }
-}
+));
 
 const ALL: &Keys = &Keys::new().and_of(Check::KINDS).and(&[
     "interval",

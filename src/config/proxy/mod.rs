@@ -11,20 +11,29 @@ use super::raw::Section;
 
 pub use self::fields::Admin;
 
-kinds! {
+/// The kinds of proxies, one line each.
+macro_rules! proxies {
+    ($then:ident!($($with:tt)*)) => {
+        $then! {
+            ($($with)*)
+            /// Caddy's admin API.
+            Caddy(settings: caddy::Caddy) = caddy,
+            /// HAProxy's runtime API.
+            HaProxy(settings: haproxy::HaProxy) = haproxy,
+            /// nginx: an include file.
+            Nginx(settings: nginx::Nginx) = nginx,
+            /// Any other, by command.
+            Command(settings: command::Command) = command,
+        }
+    };
+}
+pub(crate) use proxies;
+
+proxies!(kinds!(
     /// An outside reverse proxy that is the stable entry point.
     #[derive(Debug, Clone, PartialEq, Eq)]
-    pub enum Proxy {
-        /// Caddy's admin API.
-        Caddy(caddy::Caddy) = caddy,
-        /// HAProxy's runtime API.
-        HaProxy(haproxy::HaProxy) = haproxy,
-        /// nginx: an include file.
-        Nginx(nginx::Nginx) = nginx,
-        /// Any other, by command.
-        Command(command::Command) = command,
-    }
-}
+    pub enum Proxy {}
+));
 
 const ALL: &Keys = &Keys::new().and(&["kind"]).and_of(Proxy::KINDS);
 /// The keys of the section.

@@ -24,7 +24,9 @@ mod nginx_include;
 #[cfg(test)]
 mod test_host;
 
+use crate::config::kinds::dispatch;
 use crate::config::model::Proxy;
+use crate::config::proxy::proxies;
 
 use self::driver::Driver;
 pub use self::driver::{Host, Upstream};
@@ -32,12 +34,7 @@ pub use self::error::EntryError;
 
 /// The driver of each kind.
 fn driver(proxy: &Proxy) -> &dyn Driver {
-    match proxy {
-        Proxy::Caddy(caddy) => caddy,
-        Proxy::HaProxy(haproxy) => haproxy,
-        Proxy::Nginx(nginx) => nginx,
-        Proxy::Command(command) => command,
-    }
+    proxies!(dispatch!(proxy, Proxy(settings) => settings))
 }
 
 /// Whether a flip to this many upstreams could be done; nothing is changed. The text is for people.

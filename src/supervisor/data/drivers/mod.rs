@@ -19,6 +19,8 @@ mod sqlite;
 
 use std::path::Path;
 
+use crate::config::backup::drivers;
+use crate::config::kinds::dispatch;
 use crate::config::model::{Driver as Configured, Settings};
 use crate::keeper::protocol::To;
 use crate::store::seal::Hashes;
@@ -30,13 +32,7 @@ use crate::supervisor::data::site::Site;
 /// Asks the driver that is configured.
 macro_rules! ask {
     ($configured:expr, $driver:ident => $asked:expr) => {
-        match $configured {
-            Configured::Sqlite($driver) => $asked,
-            Configured::Postgres($driver) => $asked,
-            Configured::MariaDb($driver) => $asked,
-            Configured::Files($driver) => $asked,
-            Configured::Command($driver) => $asked,
-        }
+        drivers!(dispatch!($configured, Configured($driver) => $asked))
     };
 }
 

@@ -6,7 +6,11 @@ use crate::supervisor::health::command::{self, Ran};
 use crate::supervisor::health::probe::{self, Probe};
 
 /// The program and its arguments.
-pub(super) struct Exec<'c>(pub(super) &'c [String]);
+struct Exec<'c>(&'c [String]);
+
+pub(super) fn checker(command: &[String]) -> impl Checker {
+    Exec(command)
+}
 
 impl Checker for Exec<'_> {
     fn probe<'a>(&'a self, target: Target<'a>) -> Answer<'a> {

@@ -10,7 +10,11 @@ use crate::supervisor::service::Service;
 use crate::supervisor::sockets::listener;
 
 /// The path.
-pub(super) struct Http<'c>(pub(super) &'c str);
+struct Http<'c>(&'c str);
+
+pub(super) fn checker(path: &str) -> impl Checker {
+    Http(path)
+}
 
 impl Checker for Http<'_> {
     fn probe<'a>(&'a self, target: Target<'a>) -> Answer<'a> {

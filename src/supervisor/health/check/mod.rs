@@ -8,6 +8,7 @@ mod tcp;
 
 use std::rc::Rc;
 
+use crate::config::health::checks;
 use crate::config::model::{Check, Settings};
 use crate::supervisor::health::checker::{Checker, Target};
 use crate::supervisor::health::connection;
@@ -15,15 +16,22 @@ use crate::supervisor::health::probe::Probe;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::{Crew, Instance};
 
+/// From the list of health checks: one arm a kind.
+macro_rules! checker_of {
+    (
+        ($check:expr)
+        $($(#[$doc:meta])* $variant:ident $(($settings:ident: $type:ty))? = $file:ident,)+
+    ) => {
+        match $check {
+            $(Check::$variant $(($settings))? => Box::new($file::checker($($settings)?)),)+
+            Check::Alive => Box::new(alive::Alive),
+        }
+    };
+}
+
 /// The checker of each kind.
 fn checker(check: &Check) -> Box<dyn Checker + '_> {
-    match check {
-        Check::Http(path) => Box::new(http::Http(path)),
-        Check::Tcp => Box::new(tcp::Tcp),
-        Check::Exec(command) => Box::new(exec::Exec(command)),
-        Check::Notify => Box::new(notify::Notify),
-        Check::Alive => Box::new(alive::Alive),
-    }
+    checks!(checker_of!(check))
 }
 
 /// Probes one instance in its own slot, within the timeout of its settings. What answers is that

@@ -3,7 +3,11 @@
 use crate::supervisor::health::checker::{Answer, Checker, Target};
 use crate::supervisor::health::probe::Probe;
 
-pub(super) struct Notify;
+struct Notify;
+
+pub(super) fn checker() -> impl Checker {
+    Notify
+}
 
 impl Checker for Notify {
     fn probe<'a>(&'a self, target: Target<'a>) -> Answer<'a> {

@@ -3,7 +3,11 @@
 use crate::supervisor::health::checker::{Answer, Checker, Target};
 use crate::supervisor::health::connection;
 
-pub(super) struct Tcp;
+struct Tcp;
+
+pub(super) fn checker() -> impl Checker {
+    Tcp
+}
 
 impl Checker for Tcp {
     fn probe<'a>(&'a self, target: Target<'a>) -> Answer<'a> {
