@@ -68,7 +68,7 @@ pub(crate) async fn watch(
 
 /// The health check, and what can be read without sending a request, until there is a verdict.
 async fn look_on(book: &Book, transcript: &mut Transcript) -> Baked {
-    let mut ends = book.crew.n_ends.subscribe();
+    let mut ends = book.crew.ends();
     if *ends.borrow_and_update() > 0 {
         return Baked::Died;
     }

@@ -52,7 +52,7 @@ impl Claim {
 impl Drop for Claim {
     fn drop(&mut self) {
         if self.instance.seat(self.process).give_up(self.child) {
-            self.crew.n_ends.send_modify(|_| ());
+            self.crew.note_free();
         }
     }
 }
@@ -61,7 +61,7 @@ impl Drop for Claim {
 /// alone, or nobody has it any more.
 pub(crate) fn is_leaving(service: &Service, crew: &Rc<Crew>, instance: &Rc<Instance>) -> bool {
     let is_there = crew.instances().iter().any(|known| Rc::ptr_eq(known, instance));
-    is_dismissed(service, crew) || !is_there || !instance.wanted.get()
+    is_dismissed(service, crew) || !is_there || !instance.is_wanted()
 }
 
 /// Whether a generation is to have no process any more.

@@ -88,10 +88,9 @@ impl Leaver {
         guard: Guard,
         settle: Duration,
     ) -> Self {
-        crew.n_leaves.set(crew.n_leaves.get() + 1);
         crew.duty.set(if guard == Guard::Live { Duty::Standby } else { Duty::Draining });
         let (service, crew) = (Rc::clone(service), Rc::clone(crew));
-        let epoch = crew.n_leaves.get();
+        let epoch = crew.begin_leave();
         Self { service, crew, one: None, guard, settle, epoch, was_asked: Cell::new(false) }
     }
 
@@ -109,7 +108,7 @@ impl Leaver {
 
     /// Performs the machine's effects until the processes are gone.
     pub(crate) async fn run(self, mut machine: Drain, mut effect: Option<Effect>) -> Drained {
-        let mut ends = self.crew.n_ends.subscribe();
+        let mut ends = self.crew.ends();
         loop {
             let event = match effect.take() {
                 Some(Effect::Settle) => {
@@ -154,7 +153,7 @@ impl Leaver {
         if self.guard != Guard::Live {
             return false;
         }
-        if self.crew.n_leaves.get() != self.epoch {
+        if self.crew.last_leave() != self.epoch {
             return true;
         }
         let is_wanted = !matches!(self.crew.duty.get(), Duty::Standby | Duty::Draining);
@@ -323,7 +322,7 @@ async fn let_go_of(service: &Rc<Service>, crew: &Crew, instance: &Instance) {
     if let Some(BackendAddress::Socket(path)) = &instance.place {
         drop(local::remove(path));
     }
-    if let Some(pump) = instance.pump.take() {
+    if let Some(pump) = instance.take_pump() {
         pump.abort();
         let path = service.paths.fifo(crew.generation, instance.index);
         log_files::drain(&path, instance.index.0, &service.logs.writer(crew.release));

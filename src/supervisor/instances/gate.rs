@@ -53,7 +53,7 @@ pub(crate) async fn gate(
     };
     let deadline = begun.after_ms(text::ms(limit));
     let mut gate = Gate::new(rise, min_healthy_ms, crew.started, deadline);
-    let mut ends = crew.n_ends.subscribe();
+    let mut ends = crew.ends();
     if *ends.borrow_and_update() > 0 {
         return Gated::Died;
     }

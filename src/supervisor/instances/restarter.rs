@@ -54,11 +54,11 @@ pub(crate) fn follow(
             tracing::warn!(service = %service.name, %error, "killing processes that a process left behind");
         }
         service.link().acknowledge(run.child).await;
-        crew.n_ends.send_modify(|n| *n += 1);
+        crew.note_end();
         match process {
             Process::Forwarder => after_forwarder(&service, &crew, &instance).await,
             Process::Program => {
-                if crew.duty.get() == Duty::Live && !was_ready && instance.restarts.get() > 0 {
+                if crew.duty.get() == Duty::Live && !was_ready && instance.restarts() > 0 {
                     let why = format!("a process ended before it answered: {}", ended);
                     notices::degraded(&service, &why);
                 }
@@ -115,7 +115,7 @@ fn rest_of(crew: &Crew, has_program: bool) -> Rest {
 
 /// Whether the guard is still to start this process.
 fn is_wanted(service: &Service, crew: &Crew, instance: &Instance) -> bool {
-    crew.duty.get() == Duty::Live && instance.wanted.get() && !service.shared.stopping.get()
+    crew.duty.get() == Duty::Live && instance.is_wanted() && !service.shared.stopping.get()
 }
 
 /// Starts a live process again, with backoff, until it runs or is no longer wanted.
@@ -130,13 +130,13 @@ pub(crate) async fn start_again(
             resteer(service, crew);
         }
         let now = clock::tick();
-        let at = instance.backoff.borrow_mut().next_start(now, now.since_ms(started));
+        let at = instance.next_start(now, now.since_ms(started));
         tokio::time::sleep(Duration::from_millis(at.since_ms(now))).await;
         if !is_wanted(service, crew, instance) || !instance.program.is_empty() {
             return;
         }
         started = clock::tick();
-        instance.restarts.set(instance.restarts.get() + 1);
+        instance.note_restart();
         match start::launch(service, crew, instance).await {
             Ok(()) => return settle_in(service, crew, instance).await,
             Err(error) => {
@@ -190,7 +190,7 @@ fn resteer(service: &Rc<Service>, crew: &Rc<Crew>) {
 
 fn note_end(service: &Service, crew: &Crew, instance: &Instance, run: &Run, end: End) {
     let last = LastEnd { pid: run.identity.pid, end, at: clock::tick() };
-    instance.last_end.set(Some(last));
+    instance.note_end(last);
     let how = end.to_string();
     let text = format!("halley: process {} ended: {how}\n", run.identity.pid);
     if let Some(writer) = service.logs.open_writer(crew.release) {

@@ -113,7 +113,7 @@ async fn more(
             // It has its slots already, and no process.
             let left = crew.instances().into_iter().find(|instance| instance.index == index);
             if let Some(left) = left {
-                left.wanted.set(false);
+                left.dismiss();
                 retire::stop_one(service, crew, &left).await;
             }
             return Err(ScaleError::Start { index, source });
@@ -139,7 +139,7 @@ async fn more(
 /// One less: steered away from, drained, stopped.
 async fn fewer(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instance>) {
     instance.joined.set(false);
-    instance.wanted.set(false);
+    instance.dismiss();
     if let Err(error) = lead(service, crew).await {
         tracing::error!(service = %service.name, why = %error, "steering away from an instance");
     }

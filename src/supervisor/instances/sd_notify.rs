@@ -83,7 +83,7 @@ fn mark_ready(service: &Service, sender: i32) {
     for crew in service.fleet.all() {
         for instance in &crew.instances() {
             if instance.pid().is_some_and(|pid| ancestors.contains(&pid)) {
-                instance.said_ready.set(true);
+                instance.say_ready();
             }
         }
     }

@@ -168,8 +168,7 @@ pub(crate) async fn launch(
     }
     let output = output_of(service, crew, instance).await?;
     let spec = child_spec::spec_of(service, crew, instance, output)?;
-    instance.ready.set(false);
-    instance.said_ready.set(false);
+    instance.begin_start();
     spawn(service, claim, spec).await?;
     launch_forwarder(service, crew, instance).await
 }
@@ -238,7 +237,7 @@ async fn output_of(
     instance: &Rc<Instance>,
 ) -> Result<String, StartError> {
     let name = child_spec::output_name(service, crew.generation, instance.index);
-    if instance.pump.borrow().is_none() {
+    if !instance.is_pumped() {
         let path = service.paths.fifo(crew.generation, instance.index);
         fs::make_fifo(&path, 0o600)?;
         if let Some(user) = crew.settings.user.as_deref().and_then(proc::user) {
@@ -247,7 +246,7 @@ async fn output_of(
         let fifo = fs::open_fifo(&path)?;
         service.link().keep(name.clone(), fifo.as_fd()).await?;
         let writer = service.logs.writer(crew.release);
-        instance.pump.replace(Some(log_files::pump(fifo, instance.index.0, writer)));
+        instance.pump(log_files::pump(fifo, instance.index.0, writer));
     }
     Ok(name)
 }

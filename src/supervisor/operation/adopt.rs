@@ -139,8 +139,7 @@ fn adopt_crew(service: &Rc<Service>, places: Places, inventory: &mut Inventory) 
         let process = match label.role {
             Role::Forwarder => Process::Forwarder,
             _ => {
-                instance.restarts.set(label.restarts);
-                instance.joined.set(true);
+                instance.found(label.restarts);
                 Process::Program
             }
         };
@@ -155,7 +154,7 @@ fn adopt_crew(service: &Rc<Service>, places: Places, inventory: &mut Inventory) 
         let name = child_spec::output_name(service, crew.generation, instance.index);
         if let Some(fifo) = inventory.kept.remove(&name) {
             let writer = service.logs.writer(release);
-            instance.pump.replace(Some(log_files::pump(fifo, instance.index.0, writer)));
+            instance.pump(log_files::pump(fifo, instance.index.0, writer));
         }
     }
     service.fleet.insert(crew);

@@ -142,7 +142,7 @@ pub(crate) async fn beside_bake(
         warnings.push(error.to_string());
         return bake.await;
     }
-    let mut deaths = crew.n_ends.subscribe();
+    let mut deaths = crew.ends();
     let mut hooks = std::pin::pin!(call.run_each(service));
     let mut ended = None;
     let mut baked = {

@@ -50,7 +50,7 @@ pub(crate) fn label_of(service: &Service, crew: &Crew, instance: &Instance, role
         instance: instance.index.0,
         slots: instance.slots.iter().map(|slot| slot.0).collect(),
         started_ms: service.now().0,
-        restarts: instance.restarts.get(),
+        restarts: instance.restarts(),
         role,
         instances: crew.settings.instances,
         port,

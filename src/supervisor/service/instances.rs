@@ -45,15 +45,15 @@ pub(crate) struct Crew {
     /// Its processes.
     instances: RefCell<Vec<Rc<Instance>>>,
     /// Counts ends of its processes: the gate and the bake look at it.
-    pub n_ends: watch::Sender<u32>,
+    n_ends: watch::Sender<u32>,
     /// What became of it, for status and the guard.
     pub duty: Cell<Duty>,
     /// It is on its way out: how far.
     pub leaving: Cell<Option<Leaving>>,
     /// Its hooks before its stop were run.
-    pub was_told_to_stop: Cell<bool>,
+    was_told_to_stop: Cell<bool>,
     /// How often it was sent on its way: the last time counts.
-    pub n_leaves: Cell<u32>,
+    n_leaves: Cell<u32>,
 }
 
 /// How far a generation is on its way out.
@@ -79,21 +79,21 @@ pub(crate) struct Instance {
     /// Where its program is.
     pub program: Seat,
     /// How its process, or the forwarder's, ended last, as the keeper reported it to this supervisor.
-    pub(crate) last_end: Cell<Option<LastEnd>>,
+    last_end: Cell<Option<LastEnd>>,
     /// When it is started again.
-    pub backoff: RefCell<Restarts>,
+    backoff: RefCell<Restarts>,
     /// Starts after the first.
-    pub restarts: Cell<u32>,
+    restarts: Cell<u32>,
     /// It gets its part of the connections.
     pub joined: Cell<bool>,
     /// It is to run: the guard keeps it up.
-    pub wanted: Cell<bool>,
+    wanted: Cell<bool>,
     /// The last probe was good.
     pub ready: Cell<bool>,
     /// It sent `READY=1`.
-    pub said_ready: Cell<bool>,
+    said_ready: Cell<bool>,
     /// Reads its output.
-    pub pump: RefCell<Option<JoinHandle<()>>>,
+    pump: RefCell<Option<JoinHandle<()>>>,
 }
 
 /// The end of a process.
@@ -245,6 +245,38 @@ impl Crew {
         ends.max_by_key(|last| last.at)
     }
 
+    /// Hears of the ends of its processes, and of places that become free.
+    pub(crate) fn ends(&self) -> watch::Receiver<u32> {
+        self.n_ends.subscribe()
+    }
+
+    /// One of its processes has ended.
+    pub(crate) fn note_end(&self) {
+        self.n_ends.send_modify(|n| *n += 1);
+    }
+
+    /// A place that was held for a process is free again.
+    pub(crate) fn note_free(&self) {
+        self.n_ends.send_modify(|_| ());
+    }
+
+    /// Its hooks before its stop are to be run. Returns whether they were before.
+    pub(crate) fn tell_to_stop(&self) -> bool {
+        self.was_told_to_stop.replace(true)
+    }
+
+    /// It is sent on its way, again or for the first time. Returns the time's number: only the last
+    /// one counts.
+    pub(crate) fn begin_leave(&self) -> u32 {
+        self.n_leaves.set(self.n_leaves.get() + 1);
+        self.n_leaves.get()
+    }
+
+    /// The number of the last time that it was sent on its way.
+    pub(crate) fn last_leave(&self) -> u32 {
+        self.n_leaves.get()
+    }
+
     /// Its programs at the keeper.
     pub(crate) fn children(&self) -> Vec<ChildId> {
         self.instances().iter().filter_map(|instance| instance.child()).collect()
@@ -286,6 +318,78 @@ impl Instance {
     /// Whether it has no process, and none is being started.
     pub(crate) fn is_gone(&self) -> bool {
         self.program.is_empty() && self.forwarder.is_empty()
+    }
+
+    /// Its program is about to be started: nothing is known of it.
+    pub(crate) fn begin_start(&self) {
+        self.ready.set(false);
+        self.said_ready.set(false);
+    }
+
+    /// It has sent `READY=1`.
+    pub(crate) fn say_ready(&self) {
+        self.said_ready.set(true);
+    }
+
+    /// Whether it has sent `READY=1`.
+    pub(crate) fn has_said_ready(&self) -> bool {
+        self.said_ready.get()
+    }
+
+    /// When it is started again, having run so long.
+    pub(crate) fn next_start(&self, now: Tick, ran_ms: u64) -> Tick {
+        self.backoff.borrow_mut().next_start(now, ran_ms)
+    }
+
+    /// It is started once more.
+    pub(crate) fn note_restart(&self) {
+        self.restarts.set(self.restarts.get() + 1);
+    }
+
+    /// Starts after the first.
+    pub(crate) fn restarts(&self) -> u32 {
+        self.restarts.get()
+    }
+
+    /// It was found running, after so many starts, with its part of the connections.
+    pub(crate) fn found(&self, restarts: u32) {
+        self.restarts.set(restarts);
+        self.joined.set(true);
+    }
+
+    /// It is to run no more.
+    pub(crate) fn dismiss(&self) {
+        self.wanted.set(false);
+    }
+
+    /// Whether it is to run.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.wanted.get()
+    }
+
+    /// Its process, or the forwarder's, has ended so.
+    pub(crate) fn note_end(&self, last: LastEnd) {
+        self.last_end.set(Some(last));
+    }
+
+    /// How its process, or the forwarder's, ended last.
+    pub(crate) fn last_end(&self) -> Option<LastEnd> {
+        self.last_end.get()
+    }
+
+    /// Its output is read by this task from here on.
+    pub(crate) fn pump(&self, pump: JoinHandle<()>) {
+        self.pump.replace(Some(pump));
+    }
+
+    /// Whether its output is read.
+    pub(crate) fn is_pumped(&self) -> bool {
+        self.pump.borrow().is_some()
+    }
+
+    /// Takes the task that reads its output, to end it.
+    pub(crate) fn take_pump(&self) -> Option<JoinHandle<()>> {
+        self.pump.take()
     }
 
     /// Its program at the keeper.

@@ -16,7 +16,7 @@ use crate::supervisor::tasks::hook_run::{Call, at};
 pub(crate) async fn run(service: &Rc<Service>, crew: &Crew) {
     let hooks = at(&crew.settings, Point::BeforeStop);
     let is_restart = service.serving() == Some(crew.release);
-    if hooks.is_empty() || is_restart || crew.was_told_to_stop.replace(true) {
+    if hooks.is_empty() || is_restart || crew.tell_to_stop() {
         return;
     }
     let known = release::known(&service.paths, crew.release);

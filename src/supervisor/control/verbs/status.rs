@@ -148,7 +148,7 @@ fn instances(service: &Service, crew: &Crew) -> Vec<InstanceStatus> {
             pid: pid.unwrap_or(0),
             role: role.to_owned(),
             state: state.name().to_owned(),
-            restarts: instance.restarts.get(),
+            restarts: instance.restarts(),
             rss_bytes: pid.map_or(0, proc::rss_bytes),
             connections: leaving
                 .map(|_| u64::try_from(connections::of_instances(service, own)).unwrap_or(0)),

@@ -12,7 +12,7 @@ pub(super) fn checker() -> impl Checker {
 impl Checker for Notify {
     fn probe<'a>(&'a self, target: Target<'a>) -> Answer<'a> {
         Box::pin(async move {
-            if target.instance.said_ready.get() {
+            if target.instance.has_said_ready() {
                 return Probe::good();
             }
             Probe::bad("it has not sent READY=1 to NOTIFY_SOCKET")

@@ -60,7 +60,7 @@ pub(crate) fn died(service: &Service, generation: Generation, release: ReleaseId
 fn pids(crew: &Crew) -> String {
     // One that has ended at once is named all the same.
     let pid = |instance: &Rc<Instance>| {
-        instance.pid().or_else(|| instance.last_end.get().map(|last| last.pid))
+        instance.pid().or_else(|| instance.last_end().map(|last| last.pid))
     };
     let pids: Vec<String> =
         crew.instances().iter().filter_map(pid).map(|pid| pid.to_string()).collect();

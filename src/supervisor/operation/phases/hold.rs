@@ -27,7 +27,7 @@ pub(crate) async fn hold(
     let Some(crew) = service.fleet.get(generation) else {
         return died(service, generation, release);
     };
-    let mut ends = crew.n_ends.subscribe();
+    let mut ends = crew.ends();
     if *ends.borrow_and_update() == 0 && tokio::time::timeout(HOLD, ends.changed()).await.is_err() {
         return PhaseResult::failed("not promoted within 24 h".to_owned());
     }
