@@ -171,7 +171,8 @@ mod tests {
 
     /// A process that does this in Python, and waits.
     fn python(script: &str, path: &Path) -> Child {
-        let script = format!("import mmap, os, sys\n{script}\nprint('ready', flush=True)\ninput()");
+        let script =
+            format!("import ctypes, os, sys\n{script}\nprint('ready', flush=True)\ninput()");
         let mut command = Command::new("python3");
         command.args(["-c", &script]).arg(path).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
@@ -201,7 +202,10 @@ mod tests {
         let wanted = Wanted::files(&[file.clone(), dir.path().join("app.db-wal")]);
         check("f = open(sys.argv[1])", &file, &wanted, "app.db");
         check("f = open(sys.argv[1])", &other, &wanted, "");
-        let map = "f = os.open(sys.argv[1], os.O_RDWR); m = mmap.mmap(f, 1); os.close(f)";
+        // Python's own keeps a descriptor.
+        let map = "c = ctypes.CDLL(None).mmap\n\
+                   c.argtypes = [ctypes.c_size_t] * 2 + [ctypes.c_int] * 3 + [ctypes.c_long]\n\
+                   f = os.open(sys.argv[1], os.O_RDWR); c(0, 1, 1, 1, f, 0); os.close(f)";
         check(map, &file, &wanted, "app.db");
         check("os.chdir(os.path.dirname(sys.argv[1]))", &file, &wanted, "");
         // By another name.
