@@ -20,6 +20,7 @@ pub use super::hooks::Hook;
 pub use super::notify::{Target, Way, Webhook};
 pub use super::proxy::{Admin, Proxy};
 use crate::core::ids::ServiceName;
+use crate::core::operation::machine::Succession;
 
 /// A whole configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -122,6 +123,17 @@ pub enum Strategy {
     Hold,
     /// In turn, for a service without connections.
     Replace,
+}
+
+impl Strategy {
+    /// How old and new meet.
+    #[must_use]
+    pub fn succession(&self) -> Succession {
+        match self {
+            Self::Overlap | Self::Canary(_) => Succession::Overlap,
+            Self::Hold | Self::Replace => Succession::InTurn,
+        }
+    }
 }
 
 /// How connections are forwarded to a program that is given its port.

@@ -231,7 +231,7 @@ impl Aftermath<'_> {
                 return Err(Unproven::Silent { release, why: why.to_owned() });
             }
         }
-        let may_run_twice = service.succession() == Succession::Overlap;
+        let may_run_twice = self.candidate.succession == Succession::Overlap;
         let starts =
             service.config().rehearse == Rehearse::Full && (may_run_twice || live.is_none());
         if !starts {

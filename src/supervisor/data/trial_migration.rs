@@ -219,7 +219,7 @@ async fn tried(
     let mut said =
         migrate_copy(&on).await.map_err(|error| (Exit::MigrationFailed, error.to_string()))?;
     // Whether a program that allows only one instance runs on another copy of the data is unknown.
-    if service.succession() == Succession::InTurn {
+    if candidate.succession == Succession::InTurn {
         return Ok(said);
     }
     let started = rehearsal::run(service, candidate.release, new, &confinement, transcript).await;

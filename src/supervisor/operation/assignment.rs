@@ -62,6 +62,7 @@ impl Assignment {
                 None => WayBack::Required,
             },
             begun_by: self.begun_by,
+            succession: self.strategy.succession(),
         }
     }
 }

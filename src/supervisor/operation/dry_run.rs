@@ -41,10 +41,10 @@ pub(crate) fn of(
     };
     let config = service.config();
     let target = assignment.back_to();
+    let in_turn = assignment.strategy.succession() == Succession::InTurn;
     let mut steps =
         vec![step(Phase::Stage, format!("releases/{}", assignment.release), Some(tree_bytes))];
     if let Some(target) = target.filter(|_| config.rehearse != Rehearse::Off) {
-        let in_turn = service.succession() == Succession::InTurn;
         let how = match (config.rehearse, in_turn) {
             (Rehearse::Full, false) => "start it beside the running release and probe it",
             _ => "compare its tree with its hashes",
@@ -56,7 +56,7 @@ pub(crate) fn of(
             .into_iter()
             .map(|(phase, what, n)| step(phase, what, n)),
     );
-    if service.succession() == Succession::InTurn {
+    if in_turn {
         steps.push(step(Phase::StopOld, "connections wait meanwhile".to_owned(), None));
     }
     let n = config.settings.instances;
@@ -64,7 +64,7 @@ pub(crate) fn of(
     let limit = duration::print(settings.health.deadline);
     let gate = format!("{} in a row within {limit}", count(settings.health.rise, "good probe"));
     steps.push(step(Phase::Gate, gate, None));
-    if let Strategy::Canary(shares) = &config.strategy {
+    if let Strategy::Canary(shares) = &assignment.strategy {
         for (n, share) in (0..=u8::MAX).zip(shares) {
             let what = format!("{} % of the connections", f64::from(*share) / 100.0);
             steps.push(step(Phase::Step(n), what, None));

@@ -39,7 +39,7 @@ pub(crate) async fn run(service: &Rc<Service>, target: ReleaseId) -> Result<Stri
     tokio::select! {
         biased;
         () = service.activity.began() => Err(DrillError::Superseded),
-        tried = rehearsal::target_now(service, target, &mut transcript) => {
+        tried = rehearsal::target_now(service, target, service.succession(), &mut transcript) => {
             tried.map_err(DrillError::from)
         }
     }

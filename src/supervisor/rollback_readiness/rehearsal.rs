@@ -81,7 +81,7 @@ pub(crate) async fn old(
     if service.config().rehearse == Rehearse::Off {
         return PhaseResult::skip("off");
     }
-    match target_now(service, target, transcript).await {
+    match target_now(service, target, candidate.succession, transcript).await {
         Ok(detail) => PhaseResult::ok(detail),
         Err(why) => PhaseResult::refused(
             Exit::RehearsalFailed,
@@ -98,9 +98,10 @@ pub(crate) async fn old(
 pub(crate) async fn target_now(
     service: &Rc<Service>,
     target: ReleaseId,
+    succession: Succession,
     transcript: &mut Transcript,
 ) -> Result<String, RehearsalError> {
-    let (depth, note) = depth(service);
+    let (depth, note) = depth(service.config().rehearse, succession);
     let begun = clock::tick();
     let tried = match light(service, target).await {
         Ok(settings) if depth == Rehearse::Full => {
@@ -142,8 +143,8 @@ fn first_line(text: &str) -> String {
 }
 
 /// What cannot run twice is not started a second time on the same data.
-fn depth(service: &Service) -> (Rehearse, &'static str) {
-    match (service.config().rehearse, service.succession()) {
+fn depth(wanted: Rehearse, succession: Succession) -> (Rehearse, &'static str) {
+    match (wanted, succession) {
         (Rehearse::Full, Succession::InTurn) => (Rehearse::Light, " (it allows only one instance)"),
         (depth, _) => (depth, ""),
     }

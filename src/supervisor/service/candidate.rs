@@ -1,6 +1,7 @@
 //! The release that an operation brings, as far as rooms below the operation must know it.
 
 use crate::core::ids::{OpId, ReleaseId};
+use crate::core::operation::machine::Succession;
 
 /// The release that an operation brings.
 #[derive(Debug, Clone, Copy)]
@@ -15,6 +16,8 @@ pub(crate) struct Candidate {
     pub way_back: WayBack,
     /// Which supervisor began the operation.
     pub begun_by: BegunBy,
+    /// How old and new meet, as it was configured when the operation began.
+    pub succession: Succession,
 }
 
 /// Whether a way back is asked for.

@@ -34,7 +34,6 @@ use std::rc::Rc;
 
 use crate::api::status::RehearsalStatus;
 use crate::config::model;
-use crate::config::model::Strategy;
 use crate::core::duty::Duty;
 use crate::core::ids::{ReleaseId, ServiceName, SlotId};
 use crate::core::operation::machine::Succession;
@@ -208,10 +207,7 @@ impl Service {
 
     /// How old and new meet.
     pub(crate) fn succession(&self) -> Succession {
-        match self.config().strategy {
-            Strategy::Overlap | Strategy::Canary(_) => Succession::Overlap,
-            Strategy::Hold | Strategy::Replace => Succession::InTurn,
-        }
+        self.config().strategy.succession()
     }
 
     /// The present moment.
