@@ -36,6 +36,7 @@ mod sets;
 mod strategies;
 mod trio;
 mod unknown_words;
+mod unproven;
 mod user;
 mod verbs;
 mod way_back;

@@ -14,6 +14,14 @@ pub fn of_release(from: Option<ReleaseId>, older: &[ReleaseId]) -> Vec<ReleaseId
     from.into_iter().chain(older.iter().copied()).take(RUNGS_MAX).collect()
 }
 
+/// Whether a rung is passed over when its release does not run on the data as it is by then: the
+/// operation may have migrated it since the ladder was made. The first rung is what was decided on; the
+/// release that served before a rollback is the best there is.
+#[must_use]
+pub fn must_accept(rung: u8, release: ReleaseId, served: Option<ReleaseId>) -> bool {
+    rung > 1 && served != Some(release)
+}
+
 /// The releases to start cold on the way back of a restart: the same again.
 #[must_use]
 pub fn of_restart(serving: ReleaseId) -> Vec<ReleaseId> {
@@ -129,6 +137,17 @@ mod tests {
         let from = Some(ReleaseId(9));
         assert_eq!(of_release(from, &ids(&[8, 7, 6])), ids(&[9, 8, 7]));
         assert_eq!(of_restart(ReleaseId(9)), ids(&[9]));
+    }
+
+    #[test]
+    fn older_rungs_must_accept_the_data() {
+        let check = |rung, served: Option<u64>, expected| {
+            assert_eq!(must_accept(rung, ReleaseId(3), served.map(ReleaseId)), expected);
+        };
+        check(1, Some(9), false);
+        check(2, Some(9), true);
+        check(3, None, true);
+        check(2, Some(3), false);
     }
 
     #[test]

@@ -135,8 +135,7 @@ impl Job {
                 undo::undo(service, assignment, plan.succession, intake, reason).await
             }
             Phase::BackStart(rung) => {
-                rollback::start(service, assignment.cold(rung), rungs, plan.succession, parked)
-                    .await
+                rollback::start(service, assignment, rung, rungs, plan.succession, parked).await
             }
             Phase::BackGate(rung) => {
                 rollback::gate(service, crew(rungs, rung), rung, transcript).await

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::core::duty::Duty;
 use crate::core::ids::{Generation, OpId, ReleaseId};
 use crate::core::operation::conclusion::{self, Because, Blame, Left, Way};
+use crate::core::operation::ladder;
 use crate::core::operation::machine::{Event as Step, Kind, Succession};
 use crate::core::time::Tick;
 use crate::os::clock;
@@ -29,6 +30,7 @@ use crate::supervisor::operation::phases::flip::point_current;
 use crate::supervisor::operation::phases::in_turn;
 use crate::supervisor::operation::phases::standby;
 use crate::supervisor::operation::phases::wrap_up::WrapUp;
+use crate::supervisor::rollback_readiness::schema;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::Crew;
 use crate::supervisor::service::phase_result::PhaseResult;
@@ -39,11 +41,18 @@ const STRANDED_PAUSE: Duration = Duration::from_secs(5);
 /// Starts a rung's release cold, with the settings it ran with.
 pub(crate) async fn start(
     service: &Rc<Service>,
-    release: Option<ReleaseId>,
+    assignment: &Assignment,
+    rung: u8,
     rungs: &mut ColdRungs,
     succession: Succession,
     parked: &mut Option<Tick>,
 ) -> PhaseResult {
+    let release = assignment.cold(rung);
+    let strict = release.filter(|it| ladder::must_accept(rung, *it, assignment.left));
+    if let Some(why) = strict.and_then(|release| schema::misses(service, release)) {
+        let why = format!("passed over: {why}");
+        return PhaseResult::not(Step::Failed, why.clone()).with_warnings([why]);
+    }
     if succession == Succession::InTurn {
         parked.get_or_insert_with(clock::tick);
         if let Err(error) = stop_all::clear(service).await {
