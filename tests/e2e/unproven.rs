@@ -3,7 +3,44 @@
 use std::fs;
 use std::path::Path;
 
-use crate::ledger_app::{BACKUP, Build, get, world_of};
+use crate::ledger_app::{BACKUP, Build, get, world, world_of};
+
+/// Side by side the old one goes on serving, and the data is no longer its own.
+#[test]
+fn what_has_no_way_back_and_never_goes_live_leaves_an_alarm_and_a_way_out() {
+    let world = world(BACKUP);
+    world.release_path(&Build::default().write(&world)).expect(0);
+    get(world.address, "/add").unwrap();
+    let new = Build {
+        version: 1,
+        quirks: &["drop"],
+        needs: "id,comment",
+        schema: "[schema]\nprovides = \"1\"",
+        ..Build::default()
+    };
+    let build = new.write(&world);
+    let program = fs::read_to_string(build.join("main.py")).unwrap();
+    let dies = "import os, sys\nif 'HALLEY_REHEARSAL' not in os.environ: sys.exit(3)\n";
+    fs::write(build.join("main.py"), format!("{dies}{program}")).unwrap();
+    let release = |path: &Path| {
+        let path = path.to_string_lossy().into_owned();
+        world.cli(&["release", "web", &path, "--json", "--no-way-back", "renamed"])
+    };
+    let said = release(&build).expect(18);
+    assert_eq!(said.result()["outcome"], "gate_failed");
+    let told = said.why();
+    assert!(told.contains("exit 3") && told.contains("the data is migrated"), "{told}");
+    assert!(told.contains("release 1 does not run on it"), "{told}");
+    let next = said.result()["next"].to_string();
+    assert!(next.contains("--no-way-back") && next.contains("--backup"), "{next}");
+    let status = world.status();
+    assert_eq!((&status["serving"], &status["last_good"]), (&1.into(), &1.into()), "{status}");
+    assert!(status["alarm"]["why"].to_string().contains("the data is migrated"), "{status}");
+    // A mended one goes live, though no rollback from it would work.
+    release(&new.write(&world)).expect(0);
+    let status = world.status();
+    assert_eq!((&status["serving"], &status["alarm"]), (&3.into(), &serde_json::Value::Null));
+}
 
 /// The release before fails as well, and the one before that does not run on the migrated data.
 #[test]

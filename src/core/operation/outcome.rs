@@ -93,6 +93,8 @@ pub struct Facts {
     pub is_plan: bool,
     /// The release that a rollback was to leave serves again: its target failed.
     pub is_back_where_it_began: bool,
+    /// The data was migrated, and the release that goes on serving does not run on it.
+    pub is_unproven_on_data: bool,
 }
 
 /// The word and the exit code of an operation that has ended.
@@ -103,6 +105,14 @@ pub fn of_operation(kind: Kind, ended: Outcome, facts: Facts) -> (Word, Exit) {
             Kind::Restart => (Word::Restarted, Exit::Done),
             Kind::Release | Kind::Rollback => (Word::Committed, Exit::Done),
         },
+        Outcome::Undone(cause) if facts.is_unproven_on_data && cause != Cause::Refused => {
+            let word = match cause {
+                Cause::Aborted => Word::Aborted,
+                Cause::Interrupted => Word::Interrupted,
+                _ => Word::GateFailed,
+            };
+            (word, Exit::OldUnproven)
+        }
         Outcome::Undone(cause) => match cause {
             Cause::Refused => match facts.refusal {
                 Some(exit @ (Exit::MigrationFailed | Exit::SchemaChanged | Exit::OldUnproven)) => {
@@ -151,7 +161,12 @@ pub fn of_set(ended: Ended, n_taken_back: usize) -> Option<(Word, Exit)> {
 mod tests {
     use super::*;
 
-    const NONE: Facts = Facts { refusal: None, is_plan: false, is_back_where_it_began: false };
+    const NONE: Facts = Facts {
+        refusal: None,
+        is_plan: false,
+        is_back_where_it_began: false,
+        is_unproven_on_data: false,
+    };
     const PLAN: Facts = Facts { is_plan: true, ..NONE };
     const BACK: Facts = Facts { is_back_where_it_began: true, ..NONE };
 
@@ -214,6 +229,23 @@ mod tests {
             let facts = Facts { refusal: Some(refusal), ..NONE };
             check(Kind::Release, Outcome::Undone(Cause::Refused), facts, expected);
         }
+    }
+
+    #[test]
+    fn what_serves_on_data_that_it_does_not_run_on_needs_somebody() {
+        let facts = Facts { is_unproven_on_data: true, ..NONE };
+        for (cause, expected) in [
+            (Cause::Gate, "gate_failed 18"),
+            (Cause::Died, "gate_failed 18"),
+            (Cause::Aborted, "aborted 18"),
+            (Cause::Interrupted, "interrupted 18"),
+            // Nothing was migrated.
+            (Cause::Refused, "rejected 10"),
+        ] {
+            check(Kind::Release, Outcome::Undone(cause), facts, expected);
+        }
+        check(Kind::Release, Outcome::RolledBack(Cause::Bake), facts, "rolled_back 21");
+        check(Kind::Release, Outcome::Committed, facts, "committed 0");
     }
 
     #[test]

@@ -2,11 +2,12 @@
 
 use std::rc::Rc;
 
-use crate::api::Trouble;
+use crate::api::{Outcome, Trouble};
 use crate::core::exit::Exit;
 use crate::core::ids::OpId;
 use crate::core::notice::Notice;
 use crate::store::state::StateError;
+use crate::store::{migration, receipt};
 use crate::supervisor::operation::assignment::Assignment;
 use crate::supervisor::operation::findings::Findings;
 use crate::supervisor::service::Service;
@@ -47,6 +48,40 @@ pub(crate) fn raise_held(service: &Rc<Service>, assignment: &Assignment, finding
         exit: Exit::Holding.code(),
     };
     tracing::error!(service = %name, what = alarm.what, why = alarm.why, "HELD");
+    if let Err(error) = service.durable.save(|state| state.alarm = Some(alarm)) {
+        tracing::error!(service = %name, %error, "saving the alarm");
+    }
+}
+
+/// A release did not go live, and what goes on serving does not run on the data that it has migrated.
+pub(crate) fn raise_unproven(
+    service: &Rc<Service>,
+    assignment: &Assignment,
+    unproven: &str,
+    outcome: &mut Outcome,
+) {
+    let name = &service.name;
+    let begun = migration::read(&service.paths, assignment.op).ok().flatten();
+    let restore = match begun.and_then(|begun| begun.backup) {
+        Some(id) => {
+            let why = format!("operation {}: its release did not go live", assignment.op);
+            if let Err(error) = receipt::pin(&service.paths, &id, &why) {
+                outcome.warnings.push(format!("the backup {id} is not kept: {error}"));
+            }
+            format!("halley-sup restore {name} --backup {id} --dry-run")
+        }
+        None => format!("halley-sup restore {name} --dry-run"),
+    };
+    let release = format!("halley-sup release {name} SOURCE --no-way-back \"reason\"");
+    outcome.next.retain(|next| !next.starts_with("halley-sup release"));
+    outcome.next.extend([release, restore]);
+    let Some(trouble) = &mut outcome.trouble else { return };
+    trouble.why.push_str(&format!(
+        "\nthe data is migrated, and what serves may not run on it: {unproven}"
+    ));
+    trouble.next.clone_from(&outcome.next);
+    let alarm = trouble.clone();
+    tracing::error!(service = %name, what = alarm.what, why = alarm.why, "UNPROVEN ON ITS DATA");
     if let Err(error) = service.durable.save(|state| state.alarm = Some(alarm)) {
         tracing::error!(service = %name, %error, "saving the alarm");
     }

@@ -14,7 +14,7 @@ use crate::core::retention::{self, Fate, Roots};
 use crate::core::time::Tick;
 use crate::os::clock;
 use crate::store::journal::{self, Journal, Record};
-use crate::store::release;
+use crate::store::{migration, release};
 use crate::supervisor::instances::ownership;
 use crate::supervisor::instances::restarter::revive;
 use crate::supervisor::instances::retire;
@@ -25,6 +25,7 @@ use crate::supervisor::operation::assignment::Assignment;
 use crate::supervisor::operation::findings::Findings;
 use crate::supervisor::operation::postmortem;
 use crate::supervisor::operation::watching::Watching;
+use crate::supervisor::rollback_readiness::schema;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::notices;
 use crate::supervisor::service::operation::Operation;
@@ -51,7 +52,16 @@ pub(crate) async fn finish(
             revive(service, &crew);
         }
     }
-    let mut outcome = result(service, operation.kind, assignment, findings, ended);
+    let unproven = match ended {
+        Ended::Undone(cause) if cause != Cause::Refused => stranded_data(service, assignment),
+        _ => None,
+    };
+    let facts =
+        Facts { is_unproven_on_data: unproven.is_some(), ..facts(service, assignment, findings) };
+    let mut outcome = result(service, operation.kind, assignment, findings, ended, facts);
+    if let Some(why) = unproven {
+        alarm::raise_unproven(service, assignment, &why, &mut outcome);
+    }
     if !outcome.is_good()
         && let Some(path) = postmortem::write(service, assignment, watching, &outcome)
     {
@@ -111,8 +121,9 @@ fn result(
     assignment: &Assignment,
     findings: &Findings,
     ended: Ended,
+    facts: Facts,
 ) -> Outcome {
-    let (word, exit) = table::of_operation(kind, ended, facts(service, assignment, findings));
+    let (word, exit) = table::of_operation(kind, ended, facts);
     let trouble =
         (exit != Exit::Done).then(|| trouble(service, kind, assignment, findings, ended, exit));
     let next = match (&trouble, service.durable.state().standby.as_ref()) {
@@ -142,7 +153,14 @@ fn facts(service: &Service, assignment: &Assignment, findings: &Findings) -> Fac
         refusal: findings.exit,
         is_plan: assignment.terms.extent == Extent::Plan && findings.why.is_empty(),
         is_back_where_it_began: is_in_turn && is_origin,
+        is_unproven_on_data: false,
     }
+}
+
+/// Why the release that goes on serving does not run on the data, if this operation has migrated it.
+fn stranded_data(service: &Service, assignment: &Assignment) -> Option<String> {
+    migration::read(&service.paths, assignment.op).ok()??;
+    schema::no_way_back(service, &assignment.candidate())
 }
 
 fn trouble(

@@ -24,7 +24,7 @@ use crate::supervisor::instances::start::{self, StartError};
 use crate::supervisor::processes::program_check;
 use crate::supervisor::rollback_readiness::schema;
 use crate::supervisor::service::Service;
-use crate::supervisor::service::candidate::Candidate;
+use crate::supervisor::service::candidate::{Candidate, WayBack};
 use crate::supervisor::service::confinement::{self, Confinement};
 use crate::supervisor::service::instances::Crew;
 use crate::supervisor::service::phase_result::PhaseResult;
@@ -83,6 +83,11 @@ pub(crate) async fn old(
     }
     match target_now(service, target, candidate.succession, transcript).await {
         Ok(detail) => PhaseResult::ok(detail),
+        Err(why) if candidate.way_back == WayBack::Waived => {
+            let why = format!("release {target}: {why}");
+            PhaseResult::ok(format!("no way back: {why}"))
+                .with_warnings([format!("a rollback would fail: {why}")])
+        }
         Err(why) => PhaseResult::refused(
             Exit::RehearsalFailed,
             format!("rollback rehearsal failed: release {target}: {why}"),
