@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::api::BackupEntry;
 use crate::core::time::Tick;
 use crate::os::{clock, fs};
 use crate::store::intake::hex;
@@ -187,6 +188,30 @@ pub fn pin(paths: &ServiceLayout, id: &str, why: &str) -> io::Result<Option<Stri
 pub fn unpin(paths: &ServiceLayout) -> io::Result<()> {
     let pinned = list(paths).into_iter().filter(|receipt| receipt.pinned.is_some());
     pinned.map(|receipt| Receipt { pinned: None, ..receipt }).try_for_each(|it| write(paths, &it))
+}
+
+/// A backup, as reported.
+#[must_use]
+pub fn entry(receipt: Receipt) -> BackupEntry {
+    let (rehearsed, counts) = match receipt.rehearsed {
+        Some(rehearsed) => (Some(rehearsed.at), rehearsed.counts),
+        None => (None, BTreeMap::new()),
+    };
+    BackupEntry {
+        id: receipt.id,
+        at: receipt.at,
+        driver: receipt.driver,
+        bytes: receipt.bytes,
+        digest: receipt.digest,
+        release: receipt.release,
+        op: receipt.op,
+        rehearsed,
+        counts,
+        pinned: receipt.pinned,
+        schema: receipt.schema,
+        cause: receipt.cause.map(|cause| cause.text()),
+        left_out: receipt.left_out,
+    }
 }
 
 /// Why a backup's files are not those that were written.

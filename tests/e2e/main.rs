@@ -26,6 +26,7 @@ mod notify;
 mod order;
 mod passers;
 mod postgres;
+mod postgres_settings;
 mod proxies;
 mod real;
 mod restore_schema;

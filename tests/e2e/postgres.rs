@@ -165,7 +165,7 @@ fn world_on(server: &Server, database: &str) -> World {
     world_of(more, "25s", "env_file = \"web.env\"\n")
 }
 
-fn build(version: u32) -> Build<'static> {
+pub fn build(version: u32) -> Build<'static> {
     Build { version, store: Store::Postgres, ..Build::default() }
 }
 

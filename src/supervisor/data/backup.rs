@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::api::{BackupEntry, Trouble};
+use crate::api::Trouble;
 use crate::config::model::{Backup, Settings};
 use crate::core::exit::Exit;
 use crate::core::ids::{OpId, ReleaseId};
@@ -49,6 +49,8 @@ pub(crate) struct Copied {
     pub counts: Counts,
     /// What could not be counted, and why.
     uncounted: Vec<String>,
+    /// What is true of the live data and not of it.
+    pub lost: Vec<String>,
 }
 
 impl Copied {
@@ -59,6 +61,12 @@ impl Copied {
             return counted;
         }
         format!("{counted}, not counted: {}", self.uncounted.join(", "))
+    }
+
+    /// What a restore would not bring back, for people.
+    pub(crate) fn lost_text(&self) -> Option<String> {
+        let lost = self.lost.join(", ");
+        (!lost.is_empty()).then(|| format!("a restore would not bring back: {lost}"))
     }
 
     /// By what programs are kept to it.
@@ -307,11 +315,11 @@ pub(crate) async fn copy(hand: &Hand<'_>, receipt: &mut Receipt) -> Result<Copie
         restored => restored.map(drop),
     };
     let looked_at = match restored {
-        Ok(()) => looked_at(hand, &site).await,
+        Ok(()) => looked_at(hand, site.clone()).await,
         Err(why) => Err(why),
     };
-    let (counts, uncounted) = match looked_at {
-        Ok(found) => found,
+    let copied = match looked_at {
+        Ok(copied) => copied,
         Err(why) => {
             drop_site(hand, &site).await;
             if matches!(why, DataError::Damaged(_)) {
@@ -323,10 +331,10 @@ pub(crate) async fn copy(hand: &Hand<'_>, receipt: &mut Receipt) -> Result<Copie
     let rehearsed = Rehearsed {
         at: clock::now_rfc3339(),
         took_ms: clock::tick().since_ms(begun),
-        counts: counts.clone(),
+        counts: copied.counts.clone(),
     };
     note_rehearsed(service, receipt, Some(rehearsed));
-    Ok(Copied { site, counts, uncounted })
+    Ok(copied)
 }
 
 /// Notes that a backup could be restored, or that it cannot be any more.
@@ -350,9 +358,11 @@ async fn is_as_written(
     Ok(checked.await.map_err(DataError::at(&from))??)
 }
 
-async fn looked_at(hand: &Hand<'_>, site: &Site) -> Result<(Counts, Vec<String>), DataError> {
-    let counts = hand.inspect(site).await?;
-    Ok((counts, hand.driver().uncounted(&hand.context, site).await?))
+async fn looked_at(hand: &Hand<'_>, site: Site) -> Result<Copied, DataError> {
+    let counts = hand.inspect(&site).await?;
+    let uncounted = hand.driver().uncounted(&hand.context, &site).await?;
+    let lost = hand.driver().lost(&hand.context, &site).await?;
+    Ok(Copied { site, counts, uncounted, lost })
 }
 
 /// Removes a copy.
@@ -421,30 +431,6 @@ pub(crate) fn left_out(receipt: &Receipt) -> String {
     }
     let which = text::first_of(&receipt.left_out, N_LEFT_OUT_SHOWN);
     format!("; left out (FIFO, socket or device): {which}")
-}
-
-/// A backup, as reported.
-#[must_use]
-pub(crate) fn entry(receipt: Receipt) -> BackupEntry {
-    let (rehearsed, counts) = match receipt.rehearsed {
-        Some(rehearsed) => (Some(rehearsed.at), rehearsed.counts),
-        None => (None, Counts::new()),
-    };
-    BackupEntry {
-        id: receipt.id,
-        at: receipt.at,
-        driver: receipt.driver,
-        bytes: receipt.bytes,
-        digest: receipt.digest,
-        release: receipt.release,
-        op: receipt.op,
-        rehearsed,
-        counts,
-        pinned: receipt.pinned,
-        schema: receipt.schema,
-        cause: receipt.cause.map(|cause| cause.text()),
-        left_out: receipt.left_out,
-    }
 }
 
 /// With what data is worked on by hand.

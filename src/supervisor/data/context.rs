@@ -43,6 +43,18 @@ impl Context<'_> {
         self.run_confined(name, words, env, input, Confinement::default()).await
     }
 
+    /// The same; what it prints is in no log.
+    pub(crate) async fn run_quietly(
+        &self,
+        name: &str,
+        words: &[&str],
+        env: Env,
+        input: Option<String>,
+    ) -> Result<Ended, DataError> {
+        let quiet = Task { log: None, ..self.task(name, words, env, input) };
+        DataError::unless_good(name, task::run(self.service, quiet).await?)
+    }
+
     /// Runs one of the driver's tools, kept to what is given.
     pub(crate) async fn run_confined(
         &self,
@@ -52,11 +64,16 @@ impl Context<'_> {
         input: Option<String>,
         confinement: Confinement,
     ) -> Result<Ended, DataError> {
-        let oneshot = Task {
+        let oneshot = Task { confinement, ..self.task(name, words, env, input) };
+        DataError::unless_good(name, task::run(self.service, oneshot).await?)
+    }
+
+    fn task(&self, name: &str, words: &[&str], env: Env, input: Option<String>) -> Task {
+        Task {
             name: name.to_owned(),
             words: words.iter().map(|word| (*word).to_owned()).collect(),
             env,
-            confinement,
+            confinement: Confinement::default(),
             release: self.release,
             settings: self.settings.clone(),
             limit: self.limit,
@@ -64,8 +81,7 @@ impl Context<'_> {
             background: Background::Killed,
             input: input.map(String::into_bytes),
             log: Some(self.log.clone()),
-        };
-        DataError::unless_good(name, task::run(self.service, oneshot).await?)
+        }
     }
 
     /// A file or directory of the driver's, where this site has it. An absolute path below

@@ -167,6 +167,11 @@ pub(super) trait Driver {
         Ok(None)
     }
 
+    /// What is true of the live data and not of a copy, so that a restore would lose it.
+    async fn lost(&self, _context: &Context<'_>, _site: &Site) -> Done<Vec<String>> {
+        Ok(Vec::new())
+    }
+
     /// What it keeps, when that has a path of its own.
     fn place(&self) -> Option<Place<'_>> {
         None

@@ -128,6 +128,18 @@ pub(crate) enum DataError {
     /// The server lets the service's role make no copy.
     #[error("the role may not create databases: ALTER ROLE ... CREATEDB")]
     MayNotCopy,
+    /// An extension that the service's role cannot make.
+    #[error(
+        "pg_restore: {why}\nthe service's role cannot make the extension {name}: let a superuser make a \
+         database that has it (CREATE DATABASE name TEMPLATE template0 IS_TEMPLATE true, then CREATE \
+         EXTENSION in it), and name it in [service.NAME.backup]: template = \"name\""
+    )]
+    Extension {
+        /// Its name.
+        name: String,
+        /// What the server says.
+        why: String,
+    },
     /// A tool or a command was not run to its end; its deadline is one of the reasons.
     #[error(transparent)]
     Task(#[from] CommandError),

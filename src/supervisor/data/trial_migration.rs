@@ -109,7 +109,7 @@ pub(crate) async fn rehearse(
         }
     };
     let summary = copied.summary();
-    let mut warnings = Vec::new();
+    let mut warnings: Vec<String> = copied.lost_text().into_iter().collect();
     let tried = fenced(service, candidate, &hand, &copied, transcript, &mut warnings).await;
     backup::discard(&hand, copied).await;
     backup::prune(&hand).await;

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use crate::api::{Event, PhaseState, RestorePlan, Trouble};
 use crate::core::exit::Exit;
 use crate::os::clock;
-use crate::store::receipt::Receipt;
+use crate::store::receipt::{self, Receipt};
 use crate::supervisor::data::backup::{self, Counts, Hand};
 use crate::supervisor::data::backup_schema::{self, BackupSchema, NotTried};
 use crate::supervisor::data::error::DataError;
@@ -47,13 +47,14 @@ pub(crate) async fn plan(
     if let Some(why) = hand.no_room(&receipt, saved) {
         return Err(refused(service, &why, Exit::NoSpace));
     }
-    let (counts, schema) = rehearsed(service, hand, &mut receipt, events).await?;
-    let announced = Loss::of(hand, &counts, &receipt.id).await;
+    let Tried { counts, lost, schema } = rehearsed(service, hand, &mut receipt, events).await?;
+    let mut announced = Loss::of(hand, &counts, &receipt.id).await;
+    announced.lines.extend(lost);
     let users = restore_users::planned(service, hand, others, wish.stop_users).await?;
     let warnings = schema.warnings.iter().chain(&users.unseen).cloned().collect();
     let plan = RestorePlan {
         service: service.name.to_string(),
-        backup: backup::entry(receipt.clone()),
+        backup: receipt::entry(receipt.clone()),
         because,
         now: announced.now.as_ref().ok().cloned(),
         unread: announced.now.as_ref().err().map(ToString::to_string),
@@ -81,9 +82,9 @@ async fn rehearsed(
     hand: &Hand<'_>,
     receipt: &mut Receipt,
     events: &Events,
-) -> Result<(Counts, BackupSchema), Trouble> {
+) -> Result<Tried, Trouble> {
     let begun = clock::tick();
-    let (counts, schema) = match tried(hand, receipt).await {
+    let tried = match tried(hand, receipt).await {
         Ok(tried) => tried,
         Err(not_tried) => {
             let trouble = match not_tried {
@@ -96,10 +97,10 @@ async fn rehearsed(
             return Err(trouble);
         }
     };
-    let migrated = schema.migration.iter().map(|text| format!("; {text}"));
-    let said: String = [backup::summary(&counts)].into_iter().chain(migrated).collect();
+    let migrated = tried.schema.migration.iter().map(|text| format!("; {text}"));
+    let said: String = [backup::summary(&tried.counts)].into_iter().chain(migrated).collect();
     tell(events, "restore_rehearsal", PhaseState::Ok, begun, &said);
-    Ok((counts, schema))
+    Ok(tried)
 }
 
 /// Whether what would be lost was agreed to.
@@ -137,13 +138,21 @@ pub(crate) async fn rehearse(hand: &Hand<'_>, receipt: &mut Receipt) -> Result<C
     Ok(counts)
 }
 
+/// What a copy of a backup has shown.
+struct Tried {
+    counts: Counts,
+    /// What is true of the live data and not of the copy.
+    lost: Vec<String>,
+    schema: BackupSchema,
+}
+
 /// The same, and whether the release that is to run on it does.
-async fn tried(hand: &Hand<'_>, receipt: &mut Receipt) -> Result<(Counts, BackupSchema), NotTried> {
+async fn tried(hand: &Hand<'_>, receipt: &mut Receipt) -> Result<Tried, NotTried> {
     let copied = backup::copy(hand, receipt).await?;
-    let counts = copied.counts.clone();
+    let (counts, lost) = (copied.counts.clone(), copied.lost.clone());
     let schema = backup_schema::try_on(hand, &copied, receipt).await;
     backup::discard(hand, copied).await;
     let schema = schema?;
     receipt.schema.clone_from(&schema.has);
-    Ok((counts, schema))
+    Ok(Tried { counts, lost, schema })
 }

@@ -31,7 +31,7 @@ pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> R
 }
 
 async fn list(service: &Rc<Service>, client: &mut Client) {
-    let backups = receipt::list(&service.paths).into_iter().map(backup::entry).collect();
+    let backups = receipt::list(&service.paths).into_iter().map(receipt::entry).collect();
     client.tell(&Event::Backups { backups }).await;
 }
 
@@ -63,7 +63,8 @@ async fn take(service: &Rc<Service>, client: &mut Client) -> Result<(), Trouble>
     let begun = clock::tick();
     match backup::copy(&hand, &mut receipt).await {
         Ok(copied) => {
-            let said = copied.summary();
+            let lost = copied.lost_text().map(|lost| format!("; {lost}")).unwrap_or_default();
+            let said = copied.summary() + &lost;
             backup::discard(&hand, copied).await;
             client
                 .tell(&outcome::phase_event("restore_rehearsal", PhaseState::Ok, begun, &said))
@@ -79,7 +80,7 @@ async fn take(service: &Rc<Service>, client: &mut Client) -> Result<(), Trouble>
         }
     }
     backup::prune(&hand).await;
-    client.tell(&Event::Backup(Box::new(backup::entry(receipt)))).await;
+    client.tell(&Event::Backup(Box::new(receipt::entry(receipt)))).await;
     client.tell(&Event::Result(Box::new(outcome::outcome(service, Word::BackedUp, 0)))).await;
     Ok(())
 }

@@ -12,6 +12,8 @@ mod postgres;
 mod postgres_backends;
 mod postgres_exchange;
 mod postgres_guard;
+mod postgres_make;
+mod postgres_restore;
 mod postgres_tools;
 mod postgres_url;
 mod sql_answer;
@@ -111,6 +113,10 @@ impl Driver for Configured {
 
     async fn sessions(&self, context: &Context<'_>) -> Done<Option<Vec<Session>>> {
         ask!(self, driver => driver.sessions(context).await)
+    }
+
+    async fn lost(&self, context: &Context<'_>, site: &Site) -> Done<Vec<String>> {
+        ask!(self, driver => driver.lost(context, site).await)
     }
 
     fn place(&self) -> Option<Place<'_>> {

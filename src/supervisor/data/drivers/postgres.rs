@@ -11,21 +11,23 @@ use crate::store::seal::Hashes;
 use crate::supervisor::data::context::{Context, Env};
 use crate::supervisor::data::driver::{Counts, Done, Driver, Session, Taken, Undone};
 use crate::supervisor::data::drivers::postgres_exchange::{Exchange, NAME_BYTES_MAX};
-use crate::supervisor::data::drivers::postgres_tools::{discard, psql};
+use crate::supervisor::data::drivers::postgres_make::Maker;
+use crate::supervisor::data::drivers::postgres_tools::{DUMP, discard, psql};
 use crate::supervisor::data::drivers::postgres_url::{Url, with_database};
 use crate::supervisor::data::drivers::sql_answer::{answered, count};
-use crate::supervisor::data::drivers::{postgres_backends, postgres_guard};
+use crate::supervisor::data::drivers::{
+    postgres_backends, postgres_guard, postgres_make, postgres_restore,
+};
 use crate::supervisor::data::error::DataError;
 use crate::supervisor::data::relay::Guard;
 use crate::supervisor::data::site::Site;
 
-const DUMP: &str = "dump.pgc";
 /// Tables that are not the server's.
 const OWN_TABLES: &str = "schemaname NOT IN ('pg_catalog', 'information_schema')";
 
 impl Driver for Postgres {
     fn tools(&self) -> &'static [&'static str] {
-        &["pg_dump", "pg_restore", "createdb", "dropdb", "psql"]
+        &["pg_dump", "pg_restore", "psql"]
     }
 
     /// Whether the server is there, and lets the service's role make databases.
@@ -51,13 +53,14 @@ impl Driver for Postgres {
         let file = format!("--file={}", dir.join(DUMP).display());
         let words = ["pg_dump", "--format=custom", &file];
         context.run("pg_dump", &words, url.env(&url.database), None).await?;
+        Maker { context, url: &url, driver: self, from: dir }.take().await?;
         Ok(Taken::default())
     }
 
     async fn restore(&self, context: &Context<'_>, from: &Path, site: &Site) -> Done<Hashes> {
         let url = Url::of(context, &self.url_env)?;
         let database = scratch_database(context, site).unwrap_or_else(|| staged(context, from));
-        fill(context, &url, from, &database).await?;
+        fill(self, context, &url, from, &database).await?;
         Ok(Hashes::default())
     }
 
@@ -66,7 +69,7 @@ impl Driver for Postgres {
         let exchange = Exchange { context, url: &url, staged: staged(context, from) };
         exchange.make_ready().await?;
         discard(context, &url, &exchange.staged).await?;
-        fill(context, &url, from, &exchange.staged).await
+        fill(self, context, &url, from, &exchange.staged).await
     }
 
     async fn put(&self, context: &Context<'_>, from: &Path) -> Done {
@@ -94,7 +97,8 @@ impl Driver for Postgres {
         let list = format!(
             "SELECT format('SELECT %L || ''|'' || count(*) FROM %I.%I', schemaname || '.' || \
              tablename, schemaname, tablename) FROM pg_tables WHERE {OWN_TABLES} ORDER BY 1 \
-             \\gexec\n"
+             \\gexec\nSELECT 'large objects|' || count(*) FROM pg_largeobject_metadata HAVING count(*) \
+             > 0;\n"
         );
         let counted = psql(context, &url, &database, "counting rows", &list).await?;
         if let Some(query) = &self.query {
@@ -105,6 +109,11 @@ impl Driver for Postgres {
 
     async fn sessions(&self, context: &Context<'_>) -> Done<Option<Vec<Session>>> {
         postgres_backends::sessions(context, &Url::of(context, &self.url_env)?).await.map(Some)
+    }
+
+    async fn lost(&self, context: &Context<'_>, site: &Site) -> Done<Vec<String>> {
+        let Some(copy) = scratch_database(context, site) else { return Ok(Vec::new()) };
+        postgres_make::lost(context, &Url::of(context, &self.url_env)?, &copy).await
     }
 
     fn variables(&self, context: &Context<'_>, site: &Site, settings: &Settings) -> Env {
@@ -156,26 +165,19 @@ fn staged(context: &Context<'_>, from: &Path) -> String {
     scratch_name(context.service.name.as_str(), &format!("staged{id}"))
 }
 
-/// A new database with what a dump holds.
-async fn fill(context: &Context<'_>, url: &Url, from: &Path, database: &str) -> Done {
-    let dump = from.join(DUMP);
-    let dump = dump.to_string_lossy();
-    let locale = "SELECT pg_encoding_to_char(encoding), datcollate, datctype FROM pg_database \
-                  WHERE datname = current_database()";
-    // The live one may be the one that is missing.
-    let said = psql(context, url, &url.database, "locale", locale).await.unwrap_or_default();
-    let mut words = vec!["createdb".to_owned(), "--template=template0".to_owned()];
-    if let [encoding, collate, ctype] = said.trim().split('|').collect::<Vec<_>>()[..] {
-        words.push(format!("--encoding={encoding}"));
-        words.push(format!("--lc-collate={collate}"));
-        words.push(format!("--lc-ctype={ctype}"));
-    }
-    words.push(database.to_owned());
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    context.run("createdb", &words, url.env(url.maintenance()), None).await?;
-    let to = format!("--dbname={database}");
-    let words = ["pg_restore", "--exit-on-error", "--no-owner", &to, dump.as_ref()];
-    context.run("pg_restore", &words, url.env(database), None).await.map(drop)
+/// A new database with what a dump holds, otherwise like the live one.
+async fn fill(
+    driver: &Postgres,
+    context: &Context<'_>,
+    url: &Url,
+    from: &Path,
+    database: &str,
+) -> Done {
+    let maker = Maker { context, url, driver, from };
+    let choice = postgres_restore::choose(context, url, from).await?;
+    maker.create(database).await?;
+    postgres_restore::load(context, url, from, &choice, database).await?;
+    maker.furnish(database).await
 }
 
 /// Variables that name the live database, with the copy in its place.

@@ -7,8 +7,7 @@ use std::collections::BTreeSet;
 use crate::os::diag::{self, CLOSE_WAIT, Wanted};
 use crate::supervisor::data::context::Context;
 use crate::supervisor::data::driver::{Done, Session};
-use crate::supervisor::data::drivers::postgres_exchange::text;
-use crate::supervisor::data::drivers::postgres_tools::psql;
+use crate::supervisor::data::drivers::postgres_tools::{psql, text};
 use crate::supervisor::data::drivers::postgres_url::Url;
 use crate::supervisor::data::error::DataError;
 

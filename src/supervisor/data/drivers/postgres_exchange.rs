@@ -4,7 +4,7 @@
 
 use crate::supervisor::data::context::Context;
 use crate::supervisor::data::driver::{Done, Undone};
-use crate::supervisor::data::drivers::postgres_tools::{discard, psql};
+use crate::supervisor::data::drivers::postgres_tools::{discard, name, psql, text};
 use crate::supervisor::data::drivers::postgres_url::Url;
 use crate::supervisor::data::error::DataError;
 
@@ -151,14 +151,6 @@ fn before_name(live: &str) -> String {
         length -= 1;
     }
     format!("{}{ending}", &live[..length])
-}
-
-fn name(text: &str) -> String {
-    format!("\"{}\"", text.replace('"', "\"\""))
-}
-
-pub(super) fn text(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
 }
 
 #[cfg(test)]

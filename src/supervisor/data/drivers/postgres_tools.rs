@@ -4,6 +4,11 @@ use crate::supervisor::data::context::Context;
 use crate::supervisor::data::driver::Done;
 use crate::supervisor::data::drivers::postgres_url::Url;
 
+/// A backup's file with the dump.
+pub(super) const DUMP: &str = "dump.pgc";
+/// One row a line, and the first error ends it.
+const PSQL: [&str; 7] = ["psql", "-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1"];
+
 /// What a script prints.
 pub(super) async fn psql(
     context: &Context<'_>,
@@ -12,13 +17,37 @@ pub(super) async fn psql(
     name: &str,
     script: &str,
 ) -> Done<String> {
-    let words = ["psql", "-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1"];
-    let ended = context.run(name, &words, url.env(database), Some(script.to_owned())).await?;
+    let ended = context.run(name, &PSQL, url.env(database), Some(script.to_owned())).await?;
     Ok(ended.output)
 }
 
-/// Removes the database of a copy; also when it is not there.
+/// The same; its answer is in no log.
+pub(super) async fn psql_quiet(
+    context: &Context<'_>,
+    url: &Url,
+    database: &str,
+    name: &str,
+    script: &str,
+) -> Done<String> {
+    let script = Some(script.to_owned());
+    Ok(context.run_quietly(name, &PSQL, url.env(database), script).await?.output)
+}
+
+/// Removes the database of a copy; also when it is not there. A template cannot be dropped.
 pub(super) async fn discard(context: &Context<'_>, url: &Url, database: &str) -> Done {
-    let words = ["dropdb", "--if-exists", "--force", database];
-    context.run("dropdb", &words, url.env(url.maintenance()), None).await.map(drop)
+    let script = format!(
+        "SELECT format('ALTER DATABASE %I IS_TEMPLATE false', datname) FROM pg_database WHERE datname \
+         = {} AND datistemplate \\gexec\nDROP DATABASE IF EXISTS {} WITH (FORCE);\n",
+        text(database),
+        name(database)
+    );
+    psql(context, url, url.maintenance(), "removing a database", &script).await.map(drop)
+}
+
+pub(super) fn name(text: &str) -> String {
+    format!("\"{}\"", text.replace('"', "\"\""))
+}
+
+pub(super) fn text(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
 }

@@ -1,0 +1,177 @@
+//! What belongs to a PostgreSQL database and is in no dump of it: settings, rights, owner, locale. It is
+//! there on a copy and after a restore, or its loss is announced.
+
+use std::fs;
+use std::process::Command;
+
+use crate::ledger_app::{get, is_swept};
+use crate::postgres::{Server, build, world};
+
+/// What the database is like, with all values.
+const LIKE: &str = "SELECT concat_ws(' ', pg_get_userbyid(datdba), encoding, datlocprovider, datcollate, \
+                    datctype, daticulocale, datconnlimit, datistemplate, (SELECT \
+                    string_agg(a::text, ',' ORDER BY a::text) FROM unnest(datacl) a), \
+                    shobj_description(oid, 'pg_database')) FROM pg_database WHERE datname = 'app' UNION \
+                    ALL (SELECT concat_ws(' ', setrole::regrole, setconfig::text) FROM \
+                    pg_db_role_setting JOIN pg_database d ON d.oid = setdatabase WHERE datname = 'app' \
+                    ORDER BY 1)";
+/// Who owns what is in it.
+const OWNED: &str = "SELECT concat_ws(' ', oid::regclass, relowner::regrole, relacl::text) FROM pg_class \
+                     WHERE relkind IN ('r', 'S') AND oid >= 16384 UNION SELECT concat_ws(' ', oid, \
+                     lomowner::regrole, lomacl::text, encode(lo_get(oid), 'escape')) FROM \
+                     pg_largeobject_metadata UNION SELECT concat_ws(' ', nspname, nspowner::regrole) \
+                     FROM pg_namespace WHERE nspname IN ('public', 'shop') ORDER BY 1";
+
+/// A database that belongs to a group, with a locale of its own and settings without which its tables
+/// are not found.
+fn furnish(server: &Server) {
+    for statement in [
+        "CREATE ROLE owners; CREATE ROLE alice; CREATE ROLE monitor; GRANT owners, alice TO web",
+        "DROP DATABASE app",
+        "CREATE DATABASE app OWNER owners TEMPLATE template0 ENCODING 'UTF8' LOCALE_PROVIDER icu \
+         ICU_LOCALE 'de-DE' CONNECTION LIMIT 40",
+        "ALTER DATABASE app SET search_path = shop, \"$user\"",
+        "ALTER DATABASE app SET statement_timeout = '10min'",
+        "ALTER ROLE web IN DATABASE app SET work_mem = '8MB'",
+        "COMMENT ON DATABASE app IS 'two\nlines, and a '' quote'",
+        "REVOKE ALL ON DATABASE app FROM PUBLIC",
+        "GRANT CONNECT ON DATABASE app TO monitor, web WITH GRANT OPTION",
+    ] {
+        server.sql(statement).unwrap();
+    }
+    server.sql_in("app", "CREATE SCHEMA shop AUTHORIZATION owners").unwrap();
+}
+
+/// Objects of several owners.
+const FILL: &str = "CREATE EXTENSION hstore SCHEMA public; SET ROLE owners; CREATE TABLE shop.of_alice (i \
+                    INT); RESET ROLE; GRANT ALL ON SCHEMA shop TO alice; ALTER TABLE shop.of_alice \
+                    OWNER TO alice; GRANT SELECT ON shop.of_alice TO monitor, web; SET ROLE alice; SELECT \
+                    lo_from_bytea(4711, 'a large one'); GRANT SELECT ON LARGE OBJECT 4711 TO monitor";
+
+#[test]
+fn a_restored_database_is_like_the_one_before() {
+    let server = Server::start();
+    furnish(&server);
+    let world = world(&server);
+    world.release_path(&build(0).write(&world)).expect(0);
+    get(world.address, "/add").unwrap();
+    assert_eq!(server.sql_in("app", "SELECT count(*) FROM shop.rows").unwrap(), "1");
+    server.sql_in("app", FILL).unwrap();
+    let like = || server.sql(LIKE).unwrap();
+    let owned = || server.sql_in("app", OWNED).unwrap();
+    let before = (like(), owned());
+    assert!(before.0.contains("search_path=shop") && before.0.contains("de-DE"), "{}", before.0);
+    assert!(before.1.contains("of_alice alice") && before.1.contains("a large one"));
+    // Without the setting nothing of the release would find its table on the copy.
+    let said = world.cli(&["backup", "web", "--json"]).expect(0);
+    assert!(!said.stdout.contains("would not bring back"), "{}", said.stdout);
+    assert!(said.stdout.contains("\"large objects\":1"), "{}", said.stdout);
+    get(world.address, "/add").unwrap();
+    for _ in 0..2 {
+        world.cli(&["restore", "web", "--yes", "--json"]).expect(0);
+        assert_eq!(get(world.address, "/count").unwrap(), "1");
+        assert_eq!((like(), owned()), before);
+        get(world.address, "/add").unwrap();
+    }
+    let said = world.release_path(&build(1).write(&world)).expect(0);
+    assert!(!said.stdout.contains("would not bring back"), "{}", said.stdout);
+    assert_eq!(like(), before.0);
+    assert!(is_swept(&world));
+    assert_eq!(server.databases(), "app app_before_restore postgres template0 template1");
+    // What is gone altogether comes back from the backup.
+    server.sql("DROP DATABASE app WITH (FORCE)").unwrap();
+    world.cli(&["restore", "web", "--yes", "--unsaved", "--json"]).expect(0);
+    assert_eq!(get(world.address, "/count").unwrap(), "2");
+    assert_eq!(like(), before.0);
+}
+
+/// A template cannot be dropped: nothing of it is left.
+#[test]
+fn a_database_that_is_a_template_stays_one() {
+    let server = Server::start();
+    server.sql("ALTER DATABASE app IS_TEMPLATE true").unwrap();
+    let world = world(&server);
+    world.release_path(&build(0).write(&world)).expect(0);
+    get(world.address, "/add").unwrap();
+    world.cli(&["backup", "web"]).expect(0);
+    let before = server.sql(LIKE).unwrap();
+    for _ in 0..2 {
+        world.cli(&["restore", "web", "--yes", "--json"]).expect(0);
+        assert_eq!(server.sql(LIKE).unwrap(), before);
+    }
+    assert_eq!(server.databases(), "app app_before_restore postgres template0 template1");
+}
+
+#[test]
+fn what_a_restore_cannot_bring_back_is_said_before() {
+    let server = Server::start();
+    for statement in [
+        "CREATE ROLE monitor",
+        "ALTER DATABASE app SET log_statement = 'ddl'",
+        "ALTER DATABASE app SET app.key = 'h1dden'",
+        "ALTER ROLE monitor IN DATABASE app SET work_mem = '8MB'",
+    ] {
+        server.sql(statement).unwrap();
+    }
+    let world = world(&server);
+    world.release_path(&build(0).write(&world)).expect(0);
+    get(world.address, "/add").unwrap();
+    let inside = "CREATE FUNCTION noted() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END'; CREATE \
+                  EVENT TRIGGER noting ON ddl_command_end EXECUTE FUNCTION noted(); CREATE PUBLICATION \
+                  everything FOR ALL TABLES; CREATE TABLE of_postgres (i INT); GRANT SELECT ON \
+                  of_postgres TO web; ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO web";
+    server.sql_in("app", inside).unwrap();
+    let lost = [
+        "the setting log_statement",
+        "the setting app.key",
+        "the setting work_mem of role monitor",
+        "the event trigger noting",
+        "the publication everything",
+        "the role postgres as owner of tables",
+        "the role postgres as owner of functions",
+        "the default rights that postgres gives",
+    ];
+    let tell = |said: &str, what: &str| {
+        for lost in lost {
+            assert!(said.contains(lost), "{what}: {lost}: {said}");
+        }
+    };
+    tell(&world.cli(&["backup", "web", "--json"]).expect(0).stdout, "backup");
+    tell(&world.release_path(&build(1).write(&world)).expect(0).stdout, "release");
+    tell(&world.cli(&["restore", "web", "--dry-run", "--json"]).expect(0).stdout, "dry run");
+    let refused = world.cli(&["restore", "web", "--json"]).expect(2);
+    tell(&refused.result()["why"].to_string(), "restore");
+    // Restored without them, as announced.
+    world.cli(&["restore", "web", "--yes", "--json"]).expect(0);
+    assert_eq!(get(world.address, "/count").unwrap(), "1");
+    let words = ["-rl", "--exclude-dir=backups", "h1dden"];
+    let told = Command::new("grep").args(words).arg(world.path("root")).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&told.stdout), "");
+}
+
+#[test]
+fn an_extension_of_a_superuser_comes_from_a_template() {
+    let server = Server::start();
+    let world = world(&server);
+    world.release_path(&build(0).write(&world)).expect(0);
+    get(world.address, "/add").unwrap();
+    let extend = "CREATE EXTENSION file_fdw; COMMENT ON EXTENSION file_fdw IS 'ours'";
+    server.sql_in("app", extend).unwrap();
+    let said = world.release_path(&build(1).write(&world)).expect(15);
+    let why = said.why();
+    assert!(why.contains("cannot make the extension file_fdw"), "{why}");
+    assert!(why.contains("template = "), "{why}");
+    assert!(is_swept(&world));
+    assert_eq!(server.databases(), "app postgres template0 template1");
+    server.sql("CREATE DATABASE extended TEMPLATE template0 IS_TEMPLATE true").unwrap();
+    server.sql_in("extended", extend).unwrap();
+    let text = fs::read_to_string(world.path("halley.toml")).unwrap();
+    let with = "driver = \"postgres\"\ntemplate = \"extended\"";
+    world.reload(&text.replace("driver = \"postgres\"", with));
+    world.release_path(&build(1).write(&world)).expect(0);
+    world.cli(&["backup", "web"]).expect(0);
+    world.cli(&["restore", "web", "--yes", "--json"]).expect(0);
+    assert_eq!(get(world.address, "/count").unwrap(), "1");
+    let extensions = "SELECT string_agg(extname, ' ' ORDER BY extname) FROM pg_extension";
+    assert_eq!(server.sql_in("app", extensions).unwrap(), "file_fdw plpgsql");
+}
