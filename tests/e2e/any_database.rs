@@ -209,7 +209,7 @@ impl MariaDb {
     }
 
     /// What statements print, as root.
-    fn sql(&self, script: &str) -> Result<String, String> {
+    pub fn sql(&self, script: &str) -> Result<String, String> {
         let mut child = Command::new("mariadb")
             .args(["--no-defaults", "--batch", "--raw", "--skip-column-names", "--user=root"])
             .arg(format!("--socket={}", self.socket()))
@@ -224,7 +224,7 @@ impl MariaDb {
         if said.status.success() { Ok(text(&said.stdout)) } else { Err(text(&said.stderr)) }
     }
 
-    fn socket(&self) -> String {
+    pub fn socket(&self) -> String {
         self.dir.path().join("data/live.sock").display().to_string()
     }
 
@@ -235,7 +235,7 @@ impl MariaDb {
     }
 
     /// Everything in the live database, as text.
-    fn dump(&self) -> String {
+    pub fn dump(&self) -> String {
         let said = Command::new("mariadb-dump")
             .args(["--no-defaults", "--user=root", "--routines", "--events", "--skip-dump-date"])
             .args([format!("--socket={}", self.socket()), "app".to_owned()])
@@ -269,7 +269,7 @@ impl Drop for MariaDb {
     }
 }
 
-fn mariadb_build(version: u32) -> Build<'static> {
+pub fn mariadb_build(version: u32) -> Build<'static> {
     Build { version, store: Store::MariaDb, ..Build::default() }
 }
 

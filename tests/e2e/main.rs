@@ -20,6 +20,7 @@ mod intercept;
 mod isolation;
 mod ledger_app;
 mod main_path;
+mod mariadb_server;
 mod migrations;
 mod modes;
 mod notify;

@@ -103,7 +103,10 @@ pub(crate) enum DataError {
         variable: String,
     },
     /// A statement of a client that is gone does not end.
-    #[error("PostgreSQL still works for a client that is gone (pg_stat_activity, pid {pids})")]
+    #[error(
+        "the database server still works for a client that may be gone: {pids} (pg_stat_activity, SHOW \
+             PROCESSLIST)"
+    )]
     StillWorks {
         /// Its processes.
         pids: String,

@@ -14,6 +14,7 @@ use crate::keeper::protocol::To;
 use crate::store::seal::Hashes;
 use crate::supervisor::data::context::{Context, Env};
 use crate::supervisor::data::driver::{Counts, Done, Driver, Session, Taken, Undone};
+use crate::supervisor::data::drivers::mariadb_backends;
 use crate::supervisor::data::drivers::mariadb_dump::{
     DATA, PROGRAMS, ask, charset, dump_data, dump_programs, name, read, source, text,
     without_definers,
@@ -148,6 +149,10 @@ impl Driver for MariaDb {
         let (_, copies) = self.urls(context)?;
         mariadb_guard::check_rights(context, &copies, &self.rehearse_url_env).await?;
         mariadb_guard::guard(context, &copies, &self.url_env, dir).await.map(Some)
+    }
+
+    async fn settle(&self, context: &Context<'_>, _name: &str) -> Done {
+        mariadb_backends::settle(context, &self.urls(context)?.0).await
     }
 
     async fn discard(&self, context: &Context<'_>, site: &Site) -> Done {

@@ -3,6 +3,7 @@
 mod command;
 mod files;
 mod mariadb;
+mod mariadb_backends;
 mod mariadb_dump;
 mod mariadb_exchange;
 mod mariadb_guard;

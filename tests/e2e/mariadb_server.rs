@@ -1,0 +1,56 @@
+//! What a MariaDB server keeps beside tables, and what it goes on with when its clients are gone.
+
+use std::fs;
+
+use crate::any_database::{MariaDb, mariadb_build};
+use crate::ledger_app::{Build, get};
+use crate::world::World;
+
+/// A release whose migration is one statement that works for eight seconds on the live data, and is
+/// killed after three.
+fn slow(world: &World, connect: &str) -> std::path::PathBuf {
+    let build = Build { deadline: "3s", ..mariadb_build(1) }.write(world);
+    let script = format!(
+        "import db, os, urllib.parse, pymysql\n\
+         wait = 0 if 'HALLEY_REHEARSAL' in os.environ else 8\n\
+         url = db.URL\n\
+         password = urllib.parse.unquote(url.password)\n\
+         on = pymysql.connect(user=url.username, password=password, database=url.path[1:], {connect})\n\
+         on.cursor().execute(f'BEGIN NOT ATOMIC DO SLEEP({{wait}}); ALTER TABLE `rows` ADD COLUMN c1 TEXT; \
+         INSERT INTO schema_version VALUES (1); COMMIT; END')\n"
+    );
+    fs::write(build.join("migrate.py"), script).unwrap();
+    build
+}
+
+const WORKS: &str = "SELECT COUNT(*) FROM information_schema.processlist WHERE INFO LIKE '%SLEEP(8)%' \
+                     AND ID <> CONNECTION_ID()";
+
+#[test]
+fn a_statement_of_a_migration_that_was_killed_commits_nothing_later() {
+    let server = MariaDb::start();
+    let world = server.world();
+    world.release_path(&mariadb_build(0).write(&world)).expect(0);
+    get(world.address, "/add").unwrap();
+    let before = server.dump();
+    let said = world.release_path(&slow(&world, "host=url.hostname, port=url.port")).expect(16);
+    assert!(said.why().contains("killed: it ran longer than 3s"), "{}", said.why());
+    assert!(said.why().contains("the schema is 0, as before, and the counts"), "{}", said.why());
+    world.wait("the server is at rest", |_| server.sql(WORKS).unwrap() == "0");
+    assert_eq!(server.dump(), before);
+    assert_eq!(get(world.address, "/count").unwrap(), "1");
+}
+
+/// By a socket's path nobody sees whose client is gone.
+#[test]
+fn a_statement_whose_client_may_be_gone_is_waited_for() {
+    let server = MariaDb::start();
+    let world = server.world();
+    world.release_path(&mariadb_build(0).write(&world)).expect(0);
+    get(world.address, "/add").unwrap();
+    let at = format!("unix_socket={:?}", server.socket());
+    let said = world.release_path(&slow(&world, &at)).expect(17);
+    assert!(said.why().contains("killed: it ran longer than 3s"), "{}", said.why());
+    assert!(said.why().contains("the data has schema 1"), "{}", said.why());
+    assert_eq!(server.sql(WORKS).unwrap(), "0");
+}
