@@ -237,7 +237,7 @@ impl Conversation {
                 Err(error) if is_pause(&error) => continue,
                 Err(_) => return Left::Cut,
             }
-            let event = serde_json::from_str::<Event>(line.trim_end());
+            let event = serde_json::from_slice::<Event>(line.trim_end().as_bytes());
             line.clear();
             let Ok(event) = event else { continue };
             match &event {

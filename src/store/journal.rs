@@ -254,7 +254,7 @@ fn parse<T: DeserializeOwned>(line: &str) -> Option<T> {
     if checksum(text.as_bytes()) != sum {
         return None;
     }
-    serde_json::from_str(&text).ok()
+    serde_json::from_slice(text.as_bytes()).ok()
 }
 
 fn checksum(bytes: &[u8]) -> u32 {

@@ -148,7 +148,7 @@ impl Label {
 
     /// From text; a label that cannot be parsed is `None`.
     pub(crate) fn read(text: &str) -> Option<Self> {
-        serde_json::from_str(text).ok()
+        serde_json::from_slice(text.as_bytes()).ok()
     }
 
     /// Its generation.
