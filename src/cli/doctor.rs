@@ -12,7 +12,7 @@ use crate::cli::{exit, out, render};
 use crate::config;
 use crate::config::model::{Config, Listen};
 use crate::core::exit::Exit;
-use crate::os::{call_filter, isolate, listen, steer};
+use crate::os::{apart, call_filter, isolate, listen, steer};
 
 /// Check kernel and host support
 #[derive(Debug, Args)]
@@ -130,10 +130,18 @@ fn fence() -> Finding {
 fn isolation() -> Finding {
     let tried = tempfile::tempdir().map_err(|error| error.to_string());
     match tried.and_then(|dir| isolate::attempt(dir.path()).map_err(|why| why.to_string())) {
-        Ok(()) => {
-            finding(Grade::Ok, "isolation works: rehearsals see a copy in the place of data", "")
-        }
-        Err(why) if isolate::has_landlock() => {
+        Ok(()) => match apart::still_reached() {
+            None => {
+                let what = "isolation works: rehearsals see a copy in the place of data";
+                finding(Grade::Ok, what, "")
+            }
+            Some(reached) => {
+                let what =
+                    format!("a rehearsal sees a copy in the place of data, and reaches {reached}");
+                finding(Grade::Warn, what, "a newer kernel, or lsm=landlock on its command line")
+            }
+        },
+        Err(why) if apart::has_landlock() => {
             let what =
                 format!("no mounts of its own for a rehearsal ({why}): Landlock protects data");
             finding(Grade::Warn, what, "name data by variables, or run as root")

@@ -14,10 +14,6 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
-use landlock::{
-    ABI, AccessFs, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus,
-    path_beneath_rules,
-};
 use rustix::fs::CWD;
 use rustix::mount::{
     MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount, mount_bind,
@@ -32,11 +28,8 @@ use crate::os::beneath::{self, Dir};
 /// The hidden verb that tries whether a namespace can be made here.
 pub const TRIAL_VERB: &str = "try-isolation";
 
-/// The newest rights that are asked for; an older kernel enforces those that it knows.
-const LANDLOCK: ABI = ABI::V5;
-
 /// Shared memory of programs that know the same name (`shm_open(3)`).
-const SHARED_MEMORY: &str = "/dev/shm";
+pub(super) const SHARED_MEMORY: &str = "/dev/shm";
 
 /// What a program sees instead of what is live. Every path is absolute and has no link in it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -84,7 +77,7 @@ pub struct Failed {
     pub error: io::Error,
 }
 
-fn step<T>(
+pub(super) fn step<T>(
     result: Result<T, impl Into<io::Error>>,
     step: impl FnOnce() -> String,
 ) -> Result<T, Failed> {
@@ -180,7 +173,8 @@ fn lay(layer: &Layer, as_root: bool) -> Result<(), Failed> {
     let (lower_dir, upper_dir, work_dir) =
         (held(&layer.at)?, held(&layer.upper)?, held(&layer.work)?);
     let (lower, upper, work) = (place(&lower_dir), place(&upper_dir), place(&work_dir));
-    let own = if as_root { "" } else { ",userxattr" };
+    // In a user namespace a directory of below cannot be renamed.
+    let own = if as_root { ",redirect_dir=on" } else { ",userxattr" };
     let options = format!("lowerdir={lower},upperdir={upper},workdir={work}{own}");
     let options = step(CString::new(options).map_err(|_| io::ErrorKind::InvalidInput), || {
         format!("the layer over {at}")
@@ -272,40 +266,6 @@ pub fn join(pid: i32) -> Result<(), Failed> {
     let result = unsafe { libc::setns(process.as_raw_fd(), flags) };
     let joined = if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) };
     step(joined, || format!("entering the mounts of process {pid}"))
-}
-
-/// Lets this process write below these directories alone, for ever and with all its descendants
-/// (`landlock(7)`, Linux 5.13).
-///
-/// # Errors
-/// When the kernel does not enforce it.
-pub fn write_below(dirs: &[PathBuf]) -> Result<(), Failed> {
-    let enforced = restrict(dirs).map_err(|error| io::Error::other(error.to_string()));
-    match step(enforced, || "restricting writes (Landlock)".to_owned())? {
-        RulesetStatus::NotEnforced => Err(Failed {
-            step: "restricting writes".to_owned(),
-            error: io::Error::other("this kernel has no Landlock"),
-        }),
-        RulesetStatus::PartiallyEnforced | RulesetStatus::FullyEnforced => Ok(()),
-    }
-}
-
-fn restrict(dirs: &[PathBuf]) -> Result<RulesetStatus, RulesetError> {
-    let writes = AccessFs::from_write(LANDLOCK);
-    let ruleset = Ruleset::default().handle_access(writes)?.create()?;
-    let ruleset = ruleset.add_rules(path_beneath_rules(dirs, writes))?;
-    Ok(ruleset.restrict_self()?.ruleset)
-}
-
-/// Whether the kernel has Landlock: asked for its version.
-#[must_use]
-pub fn has_landlock() -> bool {
-    const VERSION: libc::c_ulong = 1;
-    // SAFETY: with this flag the call reads no memory.
-    let version = unsafe {
-        libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<u8>(), 0_usize, VERSION)
-    };
-    version >= 1
 }
 
 /// Why it cannot be done here, in words.

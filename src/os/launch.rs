@@ -19,6 +19,7 @@ use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 use rustix::pipe::{PipeFlags, pipe_with};
 use serde::{Deserialize, Serialize};
 
+use crate::os::apart;
 use crate::os::call_filter::{self, Report};
 use crate::os::isolate;
 use crate::os::launch_spec::{CatchAt, LaunchSpec, LaunchUser};
@@ -177,6 +178,9 @@ fn prepare(
         (None, None) => Ok(()),
     };
     isolated.map_err(|failed| self::failed(&failed.step, &failed.error))?;
+    if let (Some(isolation), None) = (&spec.isolation, spec.beside) {
+        apart::set_apart(isolation).map_err(|failed| self::failed(&failed.step, &failed.error))?;
+    }
     let is_root = rustix::process::geteuid().is_root();
     let no_new_privs = spec.no_new_privs || (filter.is_some() && !is_root);
     // As root before the user changes: then the program may gain rights as it could without us.
@@ -195,7 +199,7 @@ fn prepare(
         install(spec, socket).map_err(step("intercepting calls (seccomp)"))?;
     }
     if let Some(dirs) = &spec.writes {
-        isolate::write_below(dirs).map_err(|failed| self::failed(&failed.step, &failed.error))?;
+        apart::write_below(dirs).map_err(|failed| self::failed(&failed.step, &failed.error))?;
     }
     std::env::set_current_dir(&spec.cwd).map_err(|error| LaunchError {
         step: format!("entering {}", spec.cwd),

@@ -4,6 +4,7 @@
 //! release or a configuration.
 
 pub mod addresses;
+pub mod apart;
 pub mod beneath;
 pub mod call_filter;
 pub mod clock;

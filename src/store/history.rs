@@ -29,7 +29,8 @@ pub fn read(path: &Path, service: Option<&str>, limit: usize) -> io::Result<Vec<
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error),
     };
-    let entries = text.lines().rev().filter_map(|line| serde_json::from_slice(line.as_bytes()).ok());
+    let entries =
+        text.lines().rev().filter_map(|line| serde_json::from_slice(line.as_bytes()).ok());
     // A set's line names all its services.
     let names = |entry: &HistoryEntry, name| entry.service.split(',').any(|own| own == name);
     let wanted = |entry: &HistoryEntry| service.is_none_or(|name| names(entry, name));

@@ -29,15 +29,15 @@ if "HALLEY_REHEARSAL" in os.environ: sys.exit(f"found {n} rows, left {n_now}")
 
 /// A world with a database of three rows at this place, in WAL mode and held open by a writer, and
 /// one release.
-struct Held {
-    world: World,
-    database: PathBuf,
+pub struct Held {
+    pub world: World,
+    pub database: PathBuf,
     /// The writer: what it wrote last is in the `-wal` file alone.
-    writer: std::process::Child,
+    pub writer: std::process::Child,
 }
 
 impl Held {
-    fn new(place: &str, more: &str) -> Self {
+    pub fn new(place: &str, more: &str) -> Self {
         Self::under(&[], place, more)
     }
 
@@ -95,7 +95,7 @@ impl Held {
     }
 
     /// A release whose migration is this program with this argument.
-    fn release(&self, argument: &str, prepare: impl Fn(&Path)) -> Said {
+    pub fn release(&self, argument: &str, prepare: impl Fn(&Path)) -> Said {
         let build = self.world.build(&[]);
         let migrate = ["/usr/bin/python3", "damage.py", argument];
         fs::write(build.join("damage.py"), DAMAGE).unwrap();

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "tests")]
 
 mod any_database;
+mod apart;
 mod backups;
 mod bad_candidates;
 mod bad_input;

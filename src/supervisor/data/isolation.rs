@@ -14,6 +14,7 @@ use std::rc::Rc;
 
 use crate::config::model::Settings;
 use crate::core::ids::ReleaseId;
+use crate::os::apart;
 use crate::os::beneath::{self, Dir};
 use crate::os::fs;
 use crate::os::isolate::{self, Isolation, Layer, Replaced};
@@ -37,7 +38,7 @@ pub(crate) async fn means(service: &Rc<Service>) -> Means {
         fs::create_dir(&dir, 0o700)?;
         let tried = isolate::attempt(&dir);
         fs::remove_tree(&dir)?;
-        Ok((tried, isolate::has_landlock()))
+        Ok((tried, apart::has_landlock()))
     });
     match tried.await {
         Ok((Ok(()), _)) => Means::Mounts,
@@ -155,7 +156,7 @@ fn thrown_away(dir: &Path, n: usize, at: &Path) -> Done<Option<Layer>> {
     Ok(Some(layer(&at, &upper, &own)))
 }
 
-/// Lays the copy over the place that the driver keeps, wherever it is.
+/// Lays the copy over the place that the driver keeps, wherever it is; there may be no data yet.
 fn cover(
     context: &Context<'_>,
     place: Option<Place<'_>>,
@@ -168,14 +169,14 @@ fn cover(
         Some(Place::Directory(path)) => {
             let (at, by) = (context.path(&Site::Live, path), context.path(&site, path));
             if by != dir {
-                isolation.replaced.push(Replaced { at: real(&at)?, by });
+                isolation.replaced.extend(there(&at)?.map(|at| Replaced { at, by }));
             }
             Ok(())
         }
         Some(Place::File(path)) => {
             let (live, copy) = (context.path(&Site::Live, path), context.path(&site, path));
             let Some(parent) = live.parent() else { return Ok(()) };
-            let parent = real(parent)?;
+            let Some(parent) = there(parent)? else { return Ok(()) };
             let hidden = JOURNALS.iter().map(|suffix| with_suffix(&live, suffix)).collect();
             if let Some(layer) = isolation.layers.iter_mut().find(|l| parent.starts_with(&l.at)) {
                 layer.hidden = hidden;
@@ -213,6 +214,15 @@ fn real(path: &Path) -> Done<PathBuf> {
         Dir::open(&real).map(|_| real)
     };
     real().map_err(DataError::at(path))
+}
+
+/// The same of a directory that may not be there.
+fn there(path: &Path) -> Done<Option<PathBuf>> {
+    match real(path) {
+        Ok(real) => Ok(Some(real)),
+        Err(DataError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// The service's user gets through it to its own; nobody else does.
