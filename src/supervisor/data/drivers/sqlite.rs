@@ -23,9 +23,9 @@ const MAPPED_BYTES: u64 = 1 << 40;
 /// What every database file begins with (SQLite file format, 1.3).
 const MAGIC: &[u8] = b"SQLite format 3\0";
 const COPY: &str = "copy.db";
-/// Tables by their quoted names, a 1 before the virtual ones: they alone have no page of their own
+/// Tables by the hexadecimal digits of their names, a 1 before the virtual ones: they alone have no page of their own
 /// (SQLite file format, 2.6).
-const TABLES: &str = "SELECT (rootpage = 0) || quote(name) FROM sqlite_schema WHERE type = 'table' AND \
+const TABLES: &str = "SELECT (rootpage = 0) || hex(name) FROM sqlite_schema WHERE type = 'table' AND \
                       name NOT LIKE 'sqlite~_%' ESCAPE '~' ORDER BY name;\n";
 /// How the tool says that it lacks an extension.
 const LACKING: [&str; 4] = [
@@ -53,9 +53,10 @@ impl Driver for Sqlite {
         }
         let copy = dir.join(COPY);
         let script = format!(
-            ".timeout {BUSY_MS}\nBEGIN;\nSELECT count(*) FROM sqlite_schema;\n.backup main '{}'\n\
+            ".timeout {BUSY_MS}\nBEGIN;\nSELECT count(*) FROM sqlite_schema;\n.backup main \"{}\"\n\
              COMMIT;\n",
-            copy.display()
+            // The tool undoes C's escapes between these.
+            copy.display().to_string().replace('\\', "\\\\").replace('"', "\\\"")
         );
         let n_tables = sqlite(context, "backup", &live, script).await?;
         if n_tables.trim() == "0" {
@@ -168,7 +169,7 @@ impl Driver for Sqlite {
         let script = format!(".timeout {BUSY_MS}\n{TABLES}");
         let tables = sqlite(context, "listing tables", &file, script).await?;
         let lacking = lacking(context, &file, &tables).await?.into_iter();
-        Ok(lacking.map(|(name, why)| format!("{name} ({why})")).collect())
+        Ok(lacking.map(|(table, why)| format!("'{}' ({why})", table.shown())).collect())
     }
 
     fn place(&self) -> Option<Place<'_>> {
@@ -187,18 +188,51 @@ impl Sqlite {
         // A writer's lock is waited for each time.
         let waiting = |script: &str| format!(".timeout {BUSY_MS}\n{script}");
         let lacking = lacking(context, file, tables).await?;
+        let tables: Vec<_> = Table::all(tables)
+            .filter(|table| !lacking.iter().any(|(other, _)| other.name == table.name))
+            .collect();
         let mut script = format!(".timeout {BUSY_MS}\n");
-        for table in tables.lines().filter_map(|line| line.get(1..)) {
-            if !lacking.iter().any(|(name, _)| name == table) {
-                script.push_str(&format!("SELECT {table} || '|' || count(*) FROM {table};\n"));
-            }
+        for (n, table) in tables.iter().enumerate() {
+            script.push_str(&format!("SELECT '{n}|' || count(*) FROM {};\n", table.quoted()));
         }
         let counted = sqlite(context, "counting rows", file, script).await?;
-        let counts = counted.lines().filter_map(sql_answer::count).collect();
+        let counts = counted.lines().filter_map(sql_answer::count);
+        let named = counts.filter_map(|(n, rows)| {
+            let table = tables.get(n.parse::<usize>().ok()?)?;
+            Some((table.shown(), rows))
+        });
+        let counts = named.collect();
         if let Some(query) = &self.query {
             sql_answer::answered(&sqlite(context, "backup.query", file, waiting(query)).await?)?;
         }
         Ok(counts)
+    }
+}
+
+/// A table. Its name may hold any character: a name that came into a statement as it is, would be one.
+struct Table {
+    /// Its rows are another program's business.
+    is_virtual: bool,
+    name: String,
+}
+
+impl Table {
+    /// From what [`TABLES`] returns.
+    fn all(lines: &str) -> impl Iterator<Item = Self> {
+        lines.lines().filter_map(|line| {
+            let (is_virtual, name) = (line.starts_with('1'), line.get(1..)?);
+            Some(Self { is_virtual, name: sql_answer::from_hex(name)? })
+        })
+    }
+
+    fn quoted(&self) -> String {
+        format!("\"{}\"", self.name.replace('"', "\"\""))
+    }
+
+    /// For people, in one line.
+    fn shown(&self) -> String {
+        let one = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.into() };
+        self.name.chars().map(one).collect()
     }
 }
 
@@ -231,14 +265,15 @@ fn copy_to(
 
 /// Virtual tables whose code only the service has, as an extension, with the tool's reasons. Their
 /// rows lie in other tables, or not in the database at all.
-async fn lacking(context: &Context<'_>, file: &Path, tables: &str) -> Done<Vec<(String, String)>> {
+async fn lacking(context: &Context<'_>, file: &Path, tables: &str) -> Done<Vec<(Table, String)>> {
     let mut found = Vec::new();
-    for name in tables.lines().filter_map(|line| line.strip_prefix('1')) {
+    for table in Table::all(tables).filter(|table| table.is_virtual) {
+        let name = table.quoted();
         let script = format!(".timeout {BUSY_MS}\nSELECT 1 FROM {name} LIMIT 0;\n");
         match sqlite(context, "opening a virtual table", file, script).await {
             Ok(_) => {}
             Err(DataError::Command { name: what, ended }) => match lacks(&ended.errors) {
-                Some(why) => found.push((name.to_owned(), why)),
+                Some(why) => found.push((table, why)),
                 None => return Err(DataError::Command { name: what, ended }),
             },
             Err(other) => return Err(other),
