@@ -13,6 +13,7 @@ mod databases;
 mod datagrams;
 mod fenced;
 mod files_driver;
+mod first_contact;
 mod five_minutes;
 mod fresh_backups;
 mod handoffs;

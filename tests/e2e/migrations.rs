@@ -10,7 +10,7 @@ use crate::world::{Said, World};
 
 /// What is left of a phase in `--json`.
 #[track_caller]
-fn detail(said: &Said, phase: &str) -> String {
+pub fn detail(said: &Said, phase: &str) -> String {
     let events = said.stdout.lines().filter_map(|line| serde_json::from_str(line).ok());
     let of_phase = events
         .filter(|event: &serde_json::Value| event["phase"] == phase && event["state"] != "start");
@@ -20,14 +20,14 @@ fn detail(said: &Said, phase: &str) -> String {
     format!("{}: {}", event["state"].as_str().unwrap(), event["detail"].as_str().unwrap())
 }
 
-fn sqlite(file: &Path, script: &str) -> String {
+pub fn sqlite(file: &Path, script: &str) -> String {
     let said = Command::new("sqlite3").arg(file).arg(script).output().unwrap();
     assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
     String::from_utf8_lossy(&said.stdout).trim().to_owned()
 }
 
 /// Data that another program has made.
-fn with_rows(world: &World, n: u32) {
+pub fn with_rows(world: &World, n: u32) {
     fs::create_dir_all(world.service_path("shared")).unwrap();
     let script = format!(
         "CREATE TABLE rows (id INTEGER PRIMARY KEY, note TEXT); WITH RECURSIVE n(i) AS \
@@ -37,7 +37,7 @@ fn with_rows(world: &World, n: u32) {
     sqlite(&database(world), &script);
 }
 
-fn backups(world: &World) -> serde_json::Value {
+pub fn backups(world: &World) -> serde_json::Value {
     let listed = world.cli(&["backup", "web", "--list", "--json"]).expect(0);
     let backups = listed.stdout.lines().filter_map(|line| serde_json::from_str(line).ok());
     let all: Vec<serde_json::Value> = backups.collect();
@@ -228,7 +228,7 @@ fn an_abort_at_any_moment_of_a_rehearsal_leaves_no_process_in_status() {
 }
 
 /// Another migration: it is told whether it is on a copy.
-fn migrates_by(build: &Path, script: &str) {
+pub fn migrates_by(build: &Path, script: &str) {
     let text = format!(
         "import db, os, subprocess, sys, time\non_copy = 'HALLEY_REHEARSAL' in os.environ\n{script}"
     );

@@ -69,6 +69,14 @@ impl Copied {
         (!lost.is_empty()).then(|| format!("a restore would not bring back: {lost}"))
     }
 
+    /// Where it is; none of the live data.
+    pub(crate) fn dir(&self) -> Option<&Path> {
+        match &self.site {
+            Site::Scratch { dir, .. } => Some(dir),
+            Site::Live => None,
+        }
+    }
+
     /// By what programs are kept to it.
     pub(crate) fn means(&self) -> &Means {
         match &self.site {
@@ -173,6 +181,11 @@ impl<'a> Hand<'a> {
 
     pub(super) fn driver(&self) -> &impl Driver {
         &self.backup.driver
+    }
+
+    /// Whether nothing is known of the data but what a configured command says.
+    pub(super) fn is_by_command(&self) -> bool {
+        matches!(self.backup.driver, crate::config::backup::Driver::Command(_))
     }
 
     pub(super) fn driver_name(&self) -> &'static str {
@@ -304,12 +317,7 @@ pub(crate) async fn copy(hand: &Hand<'_>, receipt: &mut Receipt) -> Result<Copie
     if !hashes_it {
         is_as_written(hand, receipt, Hashes::default()).await?;
     }
-    let dir = service.paths.scratch().join(&receipt.id);
-    // What its user may have put into one that a crash has left is no part of it.
-    let left = dir.clone();
-    on_thread(move || isolation::discard(&left)).await.map_err(DataError::at(&dir))?;
-    hand.context.own_dir(&dir)?;
-    let site = Site::Scratch { dir, means: isolation::means(service).await };
+    let site = scratch(hand, &receipt.id).await?;
     let restored = match hand.driver().restore(&hand.context, &from, &site).await {
         Ok(copied) if hashes_it => is_as_written(hand, receipt, copied).await,
         restored => restored.map(drop),
@@ -335,6 +343,29 @@ pub(crate) async fn copy(hand: &Hand<'_>, receipt: &mut Receipt) -> Result<Copie
     };
     note_rehearsed(service, receipt, Some(rehearsed));
     Ok(copied)
+}
+
+/// An empty copy, for what is tried where there is no data; none of data that is not in files.
+///
+/// # Errors
+/// When it cannot be made.
+pub(crate) async fn nothing(hand: &Hand<'_>) -> Result<Option<Copied>, DataError> {
+    if hand.driver().place().is_none() {
+        return Ok(None);
+    }
+    let site = scratch(hand, "nothing").await?;
+    let (uncounted, lost) = (Vec::new(), Vec::new());
+    Ok(Some(Copied { site, counts: Counts::default(), uncounted, lost }))
+}
+
+async fn scratch(hand: &Hand<'_>, name: &str) -> Result<Site, DataError> {
+    let service = hand.context.service;
+    let dir = service.paths.scratch().join(name);
+    // What its user may have put into one that a crash has left is no part of it.
+    let left = dir.clone();
+    on_thread(move || isolation::discard(&left)).await.map_err(DataError::at(&dir))?;
+    hand.context.own_dir(&dir)?;
+    Ok(Site::Scratch { dir, means: isolation::means(service).await })
 }
 
 /// Notes that a backup could be restored, or that it cannot be any more.

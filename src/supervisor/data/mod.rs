@@ -12,6 +12,7 @@ mod driver;
 mod drivers;
 pub(crate) mod error;
 pub(crate) mod fencing;
+pub(crate) mod first_contact;
 pub(crate) mod fresh;
 mod isolation;
 pub(crate) mod migration;

@@ -60,21 +60,22 @@ pub(crate) async fn backup(
     let is_first = backup::present(service).is_none();
     match backup::take(&hand, Some(candidate.op), Cause::Release).await {
         Ok(receipt) => Ok(Taken::Backup(Box::new(receipt))),
-        Err(why) if is_first && (why.is_no_data() || is_blank(service, candidate, &why)) => {
+        Err(why) if is_first && (why.is_no_data() || is_blank(&hand, &why)) => {
             Ok(Taken::NoData(why))
         }
         Err(why) => Err(why),
     }
 }
 
-/// Whether a command that made no backup, or an empty one, is explained by a `shared/` with nothing in it. Its data may
-/// be elsewhere, so that this is no reason to migrate.
-fn is_blank(service: &Service, candidate: &Candidate, why: &DataError) -> bool {
-    let shared = Dir::open(&service.paths.shared()).and_then(|shared| shared.names());
-    let settings = release::settings(&service.paths, candidate.release);
+/// Whether the configured command made no backup, or an empty one, because there is nothing in `shared/`. Its data
+/// may be elsewhere, so that this is no reason to migrate.
+fn is_blank(hand: &Hand<'_>, why: &DataError) -> bool {
+    let shared = hand.context.service.paths.shared();
+    let shared = Dir::open(&shared).and_then(|shared| shared.names());
     matches!(why, DataError::Command { .. } | DataError::Empty { .. })
+        && hand.is_by_command()
         && shared.is_ok_and(|names| names.is_empty())
-        && settings.is_ok_and(|settings| settings.migrate.is_none())
+        && hand.context.settings.migrate.is_none()
 }
 
 /// A backup in one line.

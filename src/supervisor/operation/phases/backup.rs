@@ -5,6 +5,7 @@ use std::rc::Rc;
 use crate::core::exit::Exit;
 use crate::store::receipt::Receipt;
 use crate::store::release;
+use crate::supervisor::data::first_contact;
 use crate::supervisor::data::trial_migration::{self, Taken};
 use crate::supervisor::health::probe::Transcript;
 use crate::supervisor::service::Service;
@@ -45,7 +46,8 @@ pub(crate) async fn take(
     }
 }
 
-/// Restores the backup to scratch and tries the releases on it.
+/// Restores the backup to scratch and tries the releases on it; where there is no data yet, its
+/// migration on nothing.
 pub(crate) async fn rehearse(
     service: &Rc<Service>,
     candidate: &Candidate,
@@ -53,7 +55,7 @@ pub(crate) async fn rehearse(
     transcript: &mut Transcript,
 ) -> PhaseResult {
     let Some(receipt) = receipt.cloned() else {
-        return PhaseResult::skip("there is no backup");
+        return first_contact::rehearse(service, candidate).await;
     };
     trial_migration::rehearse(service, candidate, receipt, transcript).await
 }
