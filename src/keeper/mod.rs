@@ -11,6 +11,7 @@ mod calls;
 mod children;
 mod keeping;
 mod own_listeners;
+mod own_ports;
 pub mod protocol;
 mod supervised;
 

@@ -19,11 +19,13 @@ pub use crate::os::proc::Identity;
 pub const VERSION: u16 = 1;
 
 /// What was added within the version, counted.
-pub const REVISION: u16 = LISTS;
+pub const REVISION: u16 = PORTS;
 /// The first revision with [`LaunchSpec::fence`] and [`Tell::FencedOff`].
 pub const FENCES: u16 = 1;
 /// The first revision with [`Ask::Children`].
 pub const LISTS: u16 = 2;
+/// The first revision with [`Fence::given`].
+pub const PORTS: u16 = 3;
 
 /// The number a supervisor gives a child; unique as long as the keeper lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -32,7 +32,7 @@ pub struct Machine {
 }
 
 /// A 64-bit kernel runs 32-bit programs too. Old 32-bit x86 programs that bind through
-/// `socketcall` are not seen; behind a fence their connections are refused.
+/// `socketcall` are not seen; behind a fence that is refused, as their connections are.
 const MACHINES: [Machine; 4] = [X86_64, I386, AARCH64, ARM];
 const X86_64: Machine = Machine {
     arch: 0xc000_003e,
@@ -83,8 +83,8 @@ const ARM: Machine = Machine {
 const IO_URING_SETUP: u32 = 425;
 /// 32-bit x86: all calls of sockets in one, told apart by the first argument.
 const SOCKETCALL: u32 = 102;
-/// `connect`, `sendto`, `sendmsg`, `sendmmsg` as first argument of `socketcall` (linux/net.h).
-const SOCKETCALLS: [u32; 4] = [3, 11, 16, 20];
+/// `bind`, `connect`, `sendto`, `sendmsg`, `sendmmsg` as first argument of `socketcall` (linux/net.h).
+const SOCKETCALLS: [u32; 5] = [2, 3, 11, 16, 20];
 /// x86_64: calls of programs with 32-bit pointers, with numbers from here on.
 const X32: u32 = 0x4000_0000;
 
@@ -351,6 +351,7 @@ mod tests {
             (ARM32, 374, none, notify),
             (X86, 362, none, notify),
             (X86, 370, none, notify),
+            (X86, 102, [2, 0, 0, 0, 0, 0], errno(libc::EACCES)),
             (X86, 102, [3, 0, 0, 0, 0, 0], errno(libc::EACCES)),
             (X86, 102, [20, 0, 0, 0, 0, 0], errno(libc::EACCES)),
             (X86, 102, [1, 0, 0, 0, 0, 0], allow),

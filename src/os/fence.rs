@@ -25,6 +25,12 @@ pub struct Fence {
     pub doors: Vec<Door>,
     /// What comes of an address that no door leads to.
     pub otherwise: Otherwise,
+    /// Which trial it belongs to: its programs share the ports that they bind.
+    #[serde(default)]
+    pub trial: u64,
+    /// Ports that the program was given. Any other that it binds becomes a private one.
+    #[serde(default)]
+    pub given: Vec<u16>,
 }
 
 /// An address that may be reached.
@@ -248,7 +254,7 @@ mod tests {
             "below /private/tmp",
         ];
         let doors: Vec<Door> = doors.into_iter().map(door).collect();
-        let mut fence = Fence { doors, otherwise: Otherwise::Refuse };
+        let mut fence = Fence { doors, ..Fence::default() };
         for (to, expected) in [
             ("10.0.0.5:5432", "127.0.0.1:1"),
             ("[::ffff:10.0.0.5]:5432", "127.0.0.1:1"),

@@ -22,6 +22,7 @@ pub mod local;
 pub mod memory;
 pub mod notify;
 pub mod options;
+pub mod private_port;
 pub mod proc;
 pub mod ready;
 pub mod scm;

@@ -49,7 +49,7 @@ pub fn of(pid: i32, data: &libc::seccomp_data) -> Wish {
     if nr == machine.bind {
         let length = usize::try_from(args[2] & 0xffff_ffff).unwrap_or(0);
         let wanted = memory(pid, args[1], length.min(size_of::<libc::sockaddr_storage>()))
-            .and_then(|bytes| address(pid, &bytes));
+            .and_then(|bytes| address(pid, &named_family(bytes)));
         return wanted.map_or(Wish::Other, |wanted| Wish::Bind(descriptor(args[0]), wanted));
     }
     if let Some(wish) = reach(pid, machine, nr, args) {
@@ -62,6 +62,14 @@ pub fn of(pid: i32, data: &libc::seccomp_data) -> Wish {
     };
     let path = text_at(pid, text).and_then(|path| absolute(pid, from, &path));
     path.map_or(Wish::Other, Wish::Unlink)
+}
+
+/// `bind` takes an address without a family for an IPv4 one.
+fn named_family(mut bytes: Vec<u8>) -> Vec<u8> {
+    if let Some(family) = bytes.get_mut(..2).filter(|family| **family == [0, 0]) {
+        family.copy_from_slice(&(libc::AF_INET as u16).to_ne_bytes());
+    }
+    bytes
 }
 
 /// A call by which a program reaches for an address; `None` when it is another.

@@ -27,6 +27,7 @@ mod migrations;
 mod modes;
 mod notify;
 mod order;
+mod own_ports;
 mod passers;
 mod postgres;
 mod postgres_settings;

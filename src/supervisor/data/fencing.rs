@@ -108,7 +108,8 @@ impl Fencing {
                 Otherwise::Allow
             }
         };
-        let fenced = Fenced::new(Fence { doors, otherwise });
+        let trial = service.link().new_child().0;
+        let fenced = Fenced::new(Fence { doors, otherwise, trial, given: Vec::new() });
         Ok(Self { fenced, relay, allowed, warnings })
     }
 
@@ -158,7 +159,7 @@ pub(crate) async fn foreseen(service: &Rc<Service>) -> Option<String> {
     let own = hand.addresses().await.unwrap_or_default();
     doors.extend(own.into_iter().map(|to| Door { to, via: None }));
     doors.extend(listed(&allowed, &mut Vec::new()).await);
-    let fence = Fence { doors, otherwise: Otherwise::Refuse };
+    let fence = Fence { doors, ..Fence::default() };
     let pids = crew.instances().iter().filter_map(|instance| instance.pid()).collect::<Vec<_>>();
     let trees = pids.into_iter().flat_map(|pid| proc::tree(pid).into_iter().chain([pid]));
     let inodes: BTreeSet<u64> = trees.flat_map(proc::socket_inodes).collect();

@@ -211,6 +211,11 @@ async fn spawn(
         let role = match process {
             Process::Program => {
                 crew.confinement.surround(service.link(), child, &mut spec);
+                if let (Some(fence), Some(BackendAddress::Port(port))) =
+                    (&mut spec.fence, &instance.place)
+                {
+                    fence.given.push(*port);
+                }
                 Role::Instance
             }
             Process::Forwarder => Role::Forwarder,

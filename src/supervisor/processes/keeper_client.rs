@@ -13,8 +13,8 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::keeper::protocol::{
-    Ask, ChildId, End, FENCES, Held, Identity, LISTS, LaunchSpec, REVISION, Reach, Refused,
-    Request, Tell, VERSION,
+    Ask, ChildId, End, Held, Identity, LISTS, LaunchSpec, PORTS, REVISION, Reach, Refused, Request,
+    Tell, VERSION,
 };
 use crate::os::{ready, scm};
 use crate::supervisor::spawn;
@@ -219,9 +219,9 @@ impl Link {
     }
 
     /// Whether the keeper puts children behind their fences. One that was started by an earlier
-    /// version of Halley starts them without.
+    /// version of Halley starts them without, or lets them bind ports of the live release.
     pub(crate) fn can_fence(&self) -> bool {
-        self.revision.get() >= FENCES
+        self.revision.get() >= PORTS
     }
 
     /// Has it written down what the child's fence keeps it from, until its end is noted.

@@ -1,0 +1,99 @@
+//! A program that listens at a port of its own, beside Halley's: no client of the live release gets to
+//! a copy of the data that is thrown away.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::ledger_app::{BACKUP, Build, database, world_of};
+use crate::world::{World, free_address};
+
+/// Takes rows at a port that old and new share.
+const INGEST: &str = r#"
+import socketserver
+class Ingest(socketserver.StreamRequestHandler):
+    def handle(self):
+        note = self.rfile.readline().decode().strip()
+        if not note: return
+        db.connect().execute("INSERT INTO rows (note) VALUES (?)", (note,))
+        self.wfile.write(b"OK\n")
+class Shared(socketserver.ThreadingTCPServer):
+    request_queue_size = 100
+    daemon_threads = True
+    def server_bind(self):
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        super().server_bind()
+ingest = Shared(("127.0.0.1", {PORT}), Ingest)
+threading.Thread(target=ingest.serve_forever, daemon=True).start()
+with socket.create_connection(("127.0.0.1", {PORT}), 20) as own: own.sendall(b"\n")
+"#;
+
+fn build(world: &World, port: u16) -> PathBuf {
+    let dir = Build::default().write(world);
+    let main = fs::read_to_string(dir.join("main.py")).unwrap();
+    let ingest = INGEST.replace("{PORT}", &port.to_string());
+    fs::write(
+        dir.join("main.py"),
+        main.replace("db.create()\n", &format!("db.create()\n{ingest}")),
+    )
+    .unwrap();
+    dir
+}
+
+/// Whether a row was acknowledged.
+fn add(port: u16, note: &str) -> bool {
+    let asked = || {
+        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+        writeln!(stream, "{note}")?;
+        let mut said = [0; 3];
+        stream.read_exact(&mut said)?;
+        std::io::Result::Ok(said == *b"OK\n")
+    };
+    asked().unwrap_or(false)
+}
+
+fn every_acknowledged_row_is_there(lines: &str) {
+    let world = world_of(|_| BACKUP.to_owned(), "25s", lines);
+    let port = free_address().port();
+    world.release_path(&build(&world, port)).expect(0);
+    let stop = Arc::new(AtomicBool::new(false));
+    let client = |client: usize| {
+        let stop = Arc::clone(&stop);
+        std::thread::spawn(move || {
+            let notes = (0..).map(move |n| format!("{client}-{n}"));
+            let asked = notes.take_while(|_| !stop.load(Ordering::Relaxed));
+            asked.filter(|note| add(port, note)).collect::<Vec<_>>()
+        })
+    };
+    let clients: Vec<_> = (0..2).map(client).collect();
+    let said = world.release_path(&build(&world, port)).expect(0);
+    assert!(said.stdout.contains("the new release runs on it"), "{}", said.stdout);
+    assert!(!said.stdout.contains("was kept from"), "{}", said.stdout);
+    stop.store(true, Ordering::Relaxed);
+    let acked: Vec<String> =
+        clients.into_iter().flat_map(|client| client.join().unwrap()).collect();
+    let read = Command::new("sqlite3").arg(database(&world)).arg("SELECT note FROM rows").output();
+    let have = String::from_utf8(read.unwrap().stdout).unwrap();
+    let have: BTreeSet<&str> = have.lines().collect();
+    let lost: Vec<&String> = acked.iter().filter(|note| !have.contains(note.as_str())).collect();
+    assert!(acked.len() > 10, "{acked:?}");
+    assert!(lost.is_empty(), "{} of {} acknowledged rows: {lost:?}", lost.len(), acked.len());
+}
+
+#[test]
+fn no_acknowledged_row_goes_to_a_copy_by_a_shared_port() {
+    every_acknowledged_row_is_there("");
+}
+
+#[test]
+fn no_acknowledged_row_goes_to_a_copy_that_may_connect_anywhere() {
+    every_acknowledged_row_is_there("rehearse_connect = \"any\"\n");
+}
