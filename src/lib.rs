@@ -29,8 +29,8 @@
 //! | [`api`] | what client and supervisor send each other, one file a verb | core |
 //! | [`config`] | what was typed in, checked as a whole, valid by construction; `kinds` lists the families of drivers, each kind in a file of its own | core |
 //! | [`store`] | what is on disk: every path, journal, state, trial, releases, intake, history | api, core, os's files |
-//! | [`os`] | the kernel fence: the only `unsafe`, the only raw descriptors; `beneath` is how root works in directories of other users | core's time |
-//! | [`keeper`] | holds descriptors, is the parent of every process, answers intercepted calls | os, core's time and backoff |
+//! | [`os`] | the kernel fence: the only `unsafe`, the only raw descriptors; `beneath` is how root works in directories of other users | core's time and ordered |
+//! | [`keeper`] | holds descriptors, is the parent of every process, answers intercepted calls | os, core's time, backoff and ordered |
 //! | [`forward`] | a process that passes connections on: to a program that was told its port, or from an abandoned slot | os, core's backoff |
 //! | [`supervisor`] | performs what the core decides | api, core, config, store, os, text, the keeper's protocol |
 //! | [`cli`] | one file a verb; talks to the supervisor by [`api`] | api, config, core, demo, docs, os, text |

@@ -8,6 +8,7 @@ use super::check::Draft;
 use super::listen::overlap;
 use super::problem::Problem;
 use crate::core::ids::ServiceName;
+use crate::core::ordered::Ordered as _;
 
 /// A draft with the file it was read from.
 pub(super) struct Placed {
@@ -47,8 +48,8 @@ pub(super) fn problems(services: &[Placed]) -> Vec<Problem> {
 pub(super) fn order(services: &[Placed]) -> Vec<ServiceName> {
     let mut waiting: BTreeMap<_, BTreeSet<_>> = services
         .iter()
-        .map(|placed| (placed.name(), placed.draft.service.after.iter().collect()))
-        .collect();
+        .map(|placed| (placed.name(), placed.draft.service.after.iter().into_set()))
+        .into_map();
     let mut order: Vec<ServiceName> = Vec::new();
     while let Some(next) = waiting.iter().find(|(_, after)| after.is_empty()) {
         let next: &ServiceName = next.0;
@@ -99,7 +100,7 @@ fn shared_addresses(services: &[Placed]) -> Vec<Problem> {
 }
 
 fn unknown_after(services: &[Placed]) -> Vec<Problem> {
-    let names: BTreeSet<_> = services.iter().map(Placed::name).collect();
+    let names: BTreeSet<_> = services.iter().map(Placed::name).into_set();
     let mut problems = Vec::new();
     for placed in services {
         for after in placed.draft.after.iter().filter(|after| !names.contains(&after.value)) {
@@ -118,7 +119,7 @@ fn unknown_after(services: &[Placed]) -> Vec<Problem> {
 
 /// One cycle, by name, reported at its first service.
 fn cycle(services: &[Placed]) -> Option<Problem> {
-    let by_name: BTreeMap<_, _> = services.iter().map(|placed| (placed.name(), placed)).collect();
+    let by_name: BTreeMap<_, _> = services.iter().map(|placed| (placed.name(), placed)).into_map();
     let mut done: BTreeSet<&ServiceName> = BTreeSet::new();
     for start in by_name.keys() {
         let mut path: Vec<&ServiceName> = Vec::new();

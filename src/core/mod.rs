@@ -17,6 +17,7 @@ pub mod kernel;
 pub mod notice;
 pub mod operation;
 pub mod order;
+pub mod ordered;
 pub mod refused_write;
 pub mod release_set;
 pub mod restart;

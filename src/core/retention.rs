@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use crate::core::ids::ReleaseId;
+use crate::core::ordered::Ordered as _;
 
 /// What became of a release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -87,7 +88,7 @@ pub fn plan(
         let mut ids: Vec<ReleaseId> =
             releases.iter().filter(|(_, verdict)| *verdict == wanted).map(|(id, _)| *id).collect();
         ids.sort_unstable();
-        ids.into_iter().rev().take(n).collect()
+        ids.into_iter().rev().take(n).into_set()
     };
     let good = newest(Verdict::Good, n_good as usize);
     let bad = newest(Verdict::Bad, N_BAD);

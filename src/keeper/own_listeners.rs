@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
+use crate::core::ordered::Ordered as _;
 use crate::os::{diag, proc};
 
 /// A program, with all that it has started.
@@ -30,7 +31,7 @@ impl Root {
         let wanted =
             diag::Wanted { states: &states, local_port: Some(at.port()), remote_port: None };
         let mut others: BTreeSet<u64> =
-            diag::rows(wanted).into_iter().map(|row| row.inode).collect();
+            diag::rows(wanted).into_iter().map(|row| row.inode).into_set();
         if others.is_empty() {
             return false;
         }

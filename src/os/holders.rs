@@ -9,6 +9,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use crate::core::ordered::Ordered as _;
 use crate::os::beneath::Dir;
 use crate::os::proc;
 
@@ -160,7 +161,7 @@ fn locking(locks: &str, wanted: &Wanted) -> BTreeSet<i32> {
         let (pid, file) = (fields.nth(3)?.parse().ok()?, fields.next()?);
         (pid > 0 && wanted.files.contains(&numbered(file)?)).then_some(pid)
     };
-    locks.lines().filter_map(holder).collect()
+    locks.lines().filter_map(holder).into_set()
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use rustix::net::{
     AddressFamily, SocketFlags, bind, getsockname, listen as sys_listen, socket_with, sockopt,
 };
 
+use crate::core::ordered::Ordered as _;
 use crate::os::diag::{self, Wanted};
 use crate::os::proc;
 
@@ -145,7 +146,7 @@ fn first_free_port() -> u16 {
 fn holder_text(address: SocketAddr) -> String {
     let local_port = Some(address.port());
     let wanted = Wanted { states: &[diag::LISTEN], local_port, remote_port: None };
-    let inodes: BTreeSet<u64> = diag::rows(wanted).into_iter().map(|row| row.inode).collect();
+    let inodes: BTreeSet<u64> = diag::rows(wanted).into_iter().map(|row| row.inode).into_set();
     let holder = proc::all()
         .into_iter()
         .find(|pid| proc::socket_inodes(*pid).intersection(&inodes).next().is_some());
@@ -295,7 +296,7 @@ pub fn probe_socket(target: SocketAddr) -> io::Result<(OwnedFd, SocketAddr)> {
 #[must_use]
 pub fn half_open(port: u16) -> BTreeSet<SocketAddr> {
     let wanted = Wanted { states: &[diag::SYN_RECV], local_port: Some(port), remote_port: None };
-    diag::rows(wanted).into_iter().map(|row| row.remote).collect()
+    diag::rows(wanted).into_iter().map(|row| row.remote).into_set()
 }
 
 /// Whether a program has taken this connection out of an accept queue: from then on the server's

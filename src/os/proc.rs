@@ -15,6 +15,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use serde::{Deserialize, Serialize};
 
+use crate::core::ordered::Ordered as _;
 use crate::os::launch_spec::LaunchUser;
 
 /// The environment name that marks every process of a child.
@@ -172,7 +173,7 @@ pub fn session(leader: &Identity) -> BTreeSet<i32> {
         field(*pid, 6).is_ok_and(|session| session == number)
             && start_ticks(*pid).is_ok_and(|start| start >= leader.start_ticks)
     };
-    all().into_iter().filter(is_member).collect()
+    all().into_iter().filter(is_member).into_set()
 }
 
 /// Processes with this variable in their environment.
@@ -183,7 +184,7 @@ pub fn with_variable(name: &str, value: &str) -> BTreeSet<i32> {
         fs::read(format!("/proc/{pid}/environ"))
             .is_ok_and(|env| env.split(|b| *b == 0).any(|entry| entry == wanted.as_bytes()))
     };
-    all().into_iter().filter(holds).collect()
+    all().into_iter().filter(holds).into_set()
 }
 
 /// Inodes of the sockets a process has open.
@@ -193,7 +194,7 @@ pub fn socket_inodes(pid: i32) -> BTreeSet<u64> {
     let links = entries.flatten().filter_map(|entry| fs::read_link(entry.path()).ok());
     links
         .filter_map(|link| link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok())
-        .collect()
+        .into_set()
 }
 
 /// Resident memory of a process, 0 when it is gone.

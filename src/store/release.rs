@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::model::Settings;
 use crate::core::ids::ReleaseId;
+use crate::core::ordered::Ordered as _;
 use crate::core::retention::Verdict;
 use crate::os::{clock, fs as durable};
 use crate::store::layout::ServiceLayout;
@@ -185,7 +186,7 @@ pub fn remove(paths: &ServiceLayout, release: ReleaseId) -> Result<(), ReleaseEr
 pub fn sweep(paths: &ServiceLayout) -> Result<(), ReleaseError> {
     let numbers = |dir: &Path| ServiceLayout::numbers(dir).into_iter().map(ReleaseId);
     let found: std::collections::BTreeSet<ReleaseId> =
-        numbers(&paths.releases()).chain(numbers(&paths.metas())).collect();
+        numbers(&paths.releases()).chain(numbers(&paths.metas())).into_set();
     for release in found {
         let whole =
             paths.release(release).is_dir() && paths.meta(release).join("verdict.json").is_file();

@@ -15,7 +15,7 @@ const ARROWS: &[Row] = &[
     row("text", &["core::time"]),
     row("api", &["core"]),
     row("core", &[]),
-    row("os", &["core::time", "core::kernel"]),
+    row("os", &["core::time", "core::kernel", "core::ordered"]),
     row("config", &["core"]),
     Row {
         exceptions: &[
@@ -24,7 +24,7 @@ const ARROWS: &[Row] = &[
         ],
         ..row("store", &["api", "core", "os::beneath", "os::fs"])
     },
-    row("keeper", &["os", "core::time", "core::backoff"]),
+    row("keeper", &["os", "core::time", "core::backoff", "core::ordered"]),
     row("docs", &[]),
     row("forward", &["os", "core::backoff"]),
     Row {

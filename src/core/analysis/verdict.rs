@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::core::analysis::signal::{Ask, Doubt, End, Name, Signal};
 use crate::core::health::Sample;
+use crate::core::ordered::Ordered as _;
 use crate::core::time::Tick;
 
 /// How the bake stands.
@@ -33,7 +34,7 @@ impl Bake {
     /// A bake that begins, and when it ends.
     #[must_use]
     pub fn new(until: Tick, asks: impl IntoIterator<Item = (Name, Ask)>) -> Self {
-        let signals = asks.into_iter().map(|(name, ask)| (name, Signal::new(ask))).collect();
+        let signals = asks.into_iter().map(|(name, ask)| (name, Signal::new(ask))).into_map();
         Self { until, signals }
     }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::config::bake::ErrorLines;
 use crate::core::analysis::signal::Name;
+use crate::core::ordered::Ordered as _;
 use crate::core::time::Tick;
 use crate::os::clock;
 use crate::supervisor::bake::book::Book;
@@ -55,7 +56,7 @@ impl Quiet {
             return;
         }
         let others: BTreeMap<Name, Finding> = match (&mut self.beside, &beside) {
-            (Some(resources), Some(held)) => resources.judge(held).into_iter().collect(),
+            (Some(resources), Some(held)) => resources.judge(held).into_iter().into_map(),
             _ => BTreeMap::new(),
         };
         for (name, finding) in self.own.judge(&held) {

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::core::ordered::Ordered as _;
 use crate::store::migration::Migration;
 use crate::supervisor::data::backup::{Counts, Hand, Site};
 
@@ -55,7 +56,7 @@ pub(crate) async fn compare(hand: Option<&Hand<'_>>, begun: &Migration) -> Censu
 
 /// Where two counts differ.
 pub(crate) fn differences(before: &Counts, after: &Counts) -> Vec<String> {
-    let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    let names: BTreeSet<&String> = before.keys().chain(after.keys()).into_set();
     let told = |name: &String| match (before.get(name), after.get(name)) {
         (Some(before), Some(after)) if after < before => {
             Some(format!("{name}: {} fewer ({before} before, {after} now)", before - after))

@@ -13,6 +13,7 @@ use std::rc::Rc;
 
 use crate::api::status::RehearsalStatus;
 use crate::config::model::{Endpoint, RehearseConnect};
+use crate::core::ordered::Ordered as _;
 use crate::keeper::protocol::{Door, Fence, Otherwise, To};
 use crate::os::fence::{Destination, Passage};
 use crate::os::isolate::Isolation;
@@ -162,10 +163,10 @@ pub(crate) async fn foreseen(service: &Rc<Service>) -> Option<String> {
     let fence = Fence { doors, ..Fence::default() };
     let pids = crew.instances().iter().filter_map(|instance| instance.pid()).collect::<Vec<_>>();
     let trees = pids.into_iter().flat_map(|pid| proc::tree(pid).into_iter().chain([pid]));
-    let inodes: BTreeSet<u64> = trees.flat_map(proc::socket_inodes).collect();
+    let inodes: BTreeSet<u64> = trees.flat_map(proc::socket_inodes).into_set();
     let reached = outgoing(&inodes).into_iter().map(Destination::Inet);
     let shut = reached.filter(|to| fence.passage(to) == Passage::Shut);
-    let shut: BTreeSet<String> = shut.map(|to| to.to_string()).collect();
+    let shut: BTreeSet<String> = shut.map(|to| to.to_string()).into_set();
     let named: Vec<&str> = shut.iter().map(String::as_str).collect();
     let named = named.join(", ");
     let line = line(&allowed, shut.into_iter().collect())?;
@@ -179,10 +180,10 @@ pub(crate) async fn foreseen(service: &Rc<Service>) -> Option<String> {
 fn outgoing(inodes: &BTreeSet<u64>) -> BTreeSet<SocketAddr> {
     let wanted = |states| diag::Wanted { states, ..diag::Wanted::default() };
     let listening: BTreeSet<u16> =
-        diag::rows(wanted(&[diag::LISTEN])).into_iter().map(|row| row.local.port()).collect();
+        diag::rows(wanted(&[diag::LISTEN])).into_iter().map(|row| row.local.port()).into_set();
     let rows = diag::rows(wanted(&[diag::ESTABLISHED])).into_iter();
     let rows = rows.filter(|row| inodes.contains(&row.inode));
-    rows.filter(|row| !listening.contains(&row.local.port())).map(|row| row.remote).collect()
+    rows.filter(|row| !listening.contains(&row.local.port())).map(|row| row.remote).into_set()
 }
 
 /// Sockets in directories for temporary files that are the program's own.
@@ -196,7 +197,7 @@ fn temporary(isolation: &Isolation) -> Vec<Door> {
 fn line(allowed: &RehearseConnect, more: Vec<String>) -> Option<String> {
     let RehearseConnect::Listed(listed) = allowed else { return None };
     // What has no address in this form cannot be allowed by itself.
-    let more: BTreeSet<String> = more.into_iter().filter(|to| !to.contains(' ')).collect();
+    let more: BTreeSet<String> = more.into_iter().filter(|to| !to.contains(' ')).into_set();
     if more.is_empty() {
         return None;
     }

@@ -14,6 +14,7 @@ use std::rc::Rc;
 
 use crate::config::model::Settings;
 use crate::core::ids::ReleaseId;
+use crate::core::ordered::Ordered as _;
 use crate::os::apart;
 use crate::os::beneath::{self, Dir};
 use crate::os::fs;
@@ -125,7 +126,7 @@ fn common(context: &Context<'_>, dir: &Path, settings: &Settings) -> Done<Isolat
         let kept = programs_of(settings).map(Path::to_owned).chain([root]);
         let below = kept.filter_map(|path| Some(path.strip_prefix(&at).ok()?.to_owned()));
         let first = below.filter_map(|below| Some(at.join(below.components().next()?)));
-        let first: BTreeSet<PathBuf> = first.filter(|first| first.is_dir()).collect();
+        let first: BTreeSet<PathBuf> = first.filter(|first| first.is_dir()).into_set();
         isolation.visible.extend(first);
         isolation.temporary.push(Replaced { at, by: temporary(dir, name)? });
     }

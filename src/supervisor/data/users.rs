@@ -9,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::core::data_users::Owner;
+use crate::core::ordered::Ordered as _;
 use crate::os::diag::{self, Wanted as Sockets};
 use crate::os::holders::{self, Wanted};
 use crate::os::proc;
@@ -157,7 +158,7 @@ fn port_by_backend(session: &Session) -> Option<u16> {
 /// Every socket of this host's processes, with one that has it.
 fn sockets() -> BTreeMap<u64, i32> {
     let of = |pid: i32| proc::socket_inodes(pid).into_iter().map(move |inode| (inode, pid));
-    proc::all().into_iter().flat_map(of).collect()
+    proc::all().into_iter().flat_map(of).into_map()
 }
 
 /// A process, for people.

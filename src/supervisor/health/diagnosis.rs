@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use crate::config::model::Handoff;
 use crate::core::ids::{Generation, ReleaseId};
+use crate::core::ordered::Ordered as _;
 use crate::keeper::protocol::End;
 use crate::os::{listen, proc};
 use crate::supervisor::processes::log_files;
@@ -60,7 +61,8 @@ pub(crate) fn diagnose(service: &Rc<Service>, crew: &Crew) -> String {
     for instance in &crew.instances() {
         let Some(pid) = instance.pid() else { continue };
         let tree = proc::tree(pid);
-        let inodes: BTreeSet<u64> = tree.iter().flat_map(|pid| proc::socket_inodes(*pid)).collect();
+        let inodes: BTreeSet<u64> =
+            tree.iter().flat_map(|pid| proc::socket_inodes(*pid)).into_set();
         let mut slots = BTreeSet::new();
         for (listener, id) in service.slots.listeners().iter().zip(&instance.slots) {
             let Some(inode) = listener.fd(*id).and_then(|fd| listen::inode(fd).ok()) else {
@@ -71,7 +73,7 @@ pub(crate) fn diagnose(service: &Rc<Service>, crew: &Crew) -> String {
                 hints.push(not_taken(crew.settings.handoff, &listener.text()));
             }
         }
-        let others: BTreeSet<u64> = inodes.difference(&slots).copied().collect();
+        let others: BTreeSet<u64> = inodes.difference(&slots).copied().into_set();
         for address in listen::listening(&others) {
             hints.extend(elsewhere(crew.settings.handoff, instance, address));
         }

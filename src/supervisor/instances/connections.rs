@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use crate::config::model::Listen;
+use crate::core::ordered::Ordered as _;
 use crate::os::{listen, local, proc};
 use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::{Crew, Instance};
@@ -35,7 +36,7 @@ pub(crate) fn of_instances(service: &Service, instances: &[Rc<Instance>]) -> usi
             Listen::Tcp(address) => Some(address.port()),
             Listen::Udp(_) | Listen::Unix(_) => None,
         })
-        .collect();
+        .into_set();
     let mut paths = Vec::new();
     if config.proxy.is_some() {
         for instance in instances {
@@ -49,7 +50,7 @@ pub(crate) fn of_instances(service: &Service, instances: &[Rc<Instance>]) -> usi
     for (index, listener) in service.slots.listeners().iter().enumerate() {
         if let Listener::Door(door) = listener {
             let slots: BTreeSet<_> =
-                instances.iter().filter_map(|instance| instance.slots.get(index)).collect();
+                instances.iter().filter_map(|instance| instance.slots.get(index)).into_set();
             paths.extend(slots.into_iter().filter_map(|id| door.borrow().bound_path(*id)));
         }
     }

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
+use crate::core::ordered::Ordered as _;
 use crate::keeper::protocol::{ChildId, Held};
 use crate::supervisor::processes::child_tag::{Label, Role};
 use crate::supervisor::processes::host_command;
@@ -50,7 +51,7 @@ fn known(service: &Service) -> BTreeSet<ChildId> {
     instances
         .flat_map(|instance| [instance.program.owner(), instance.forwarder.owner()])
         .flatten()
-        .collect()
+        .into_set()
 }
 
 /// Processes of the service's generations that are not known.

@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::api::{Outcome, PhaseState};
 use crate::config::model::Settings;
 use crate::core::ids::{OpId, ReleaseId};
+use crate::core::ordered::Ordered as _;
 use crate::os::fs;
 use crate::store::{journal, release};
 use crate::supervisor::operation::assignment::Assignment;
@@ -120,7 +121,7 @@ fn differences(service: &Service, before: ReleaseId, after: ReleaseId) -> String
 
 fn differing(before: &Settings, after: &Settings) -> Vec<String> {
     let (before, after) = (flat(before), flat(after));
-    let keys: std::collections::BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    let keys: std::collections::BTreeSet<&String> = before.keys().chain(after.keys()).into_set();
     let line = |key: &String| match (before.get(key), after.get(key)) {
         (Some(old), Some(new)) if old == new => None,
         (Some(_), Some(_)) if key.starts_with("env.") => Some(format!("{key}: changed")),

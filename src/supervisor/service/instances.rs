@@ -15,6 +15,7 @@ use crate::config::model::Settings;
 use crate::core::backoff::Restarts;
 use crate::core::duty::Duty;
 use crate::core::ids::{Generation, InstanceIndex, ReleaseId, SlotId};
+use crate::core::ordered::Ordered as _;
 use crate::core::restart::Process;
 use crate::core::time::Tick;
 use crate::keeper::protocol::{ChildId, End};
@@ -144,12 +145,12 @@ impl Fleet {
     pub(crate) fn slots_of(&self, listener: usize) -> BTreeSet<SlotId> {
         let crews = self.crews.borrow();
         let instances = crews.values().flat_map(|crew| crew.instances());
-        instances.filter_map(|instance| instance.slots.get(listener).copied()).collect()
+        instances.filter_map(|instance| instance.slots.get(listener).copied()).into_set()
     }
 
     /// Releases that have a process.
     pub(crate) fn releases(&self) -> BTreeSet<ReleaseId> {
-        self.crews.borrow().values().map(|crew| crew.release).collect()
+        self.crews.borrow().values().map(|crew| crew.release).into_set()
     }
 }
 
@@ -212,7 +213,7 @@ impl Crew {
         let running: Vec<_> = all.iter().filter(joined).cloned().collect();
         let chosen = if running.is_empty() { all } else { running };
         let slots: BTreeSet<SlotId> =
-            chosen.iter().filter_map(|instance| instance.slots.get(listener).copied()).collect();
+            chosen.iter().filter_map(|instance| instance.slots.get(listener).copied()).into_set();
         slots.into_iter().collect()
     }
 

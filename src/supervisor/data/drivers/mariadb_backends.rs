@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::core::ordered::Ordered as _;
 use crate::os::diag::{self, CLOSE_WAIT, ESTABLISHED, Wanted};
 use crate::supervisor::data::context::Context;
 use crate::supervisor::data::driver::Done;
@@ -100,7 +101,7 @@ impl Ports {
 /// Ports of the clients of the server here, whose connections are in this state at its side.
 fn ports(url: &Url, state: u8) -> BTreeSet<u16> {
     let wanted = Wanted { states: &[state], local_port: Some(url.port), ..Wanted::default() };
-    diag::rows(wanted).into_iter().map(|row| row.remote.port()).collect()
+    diag::rows(wanted).into_iter().map(|row| row.remote.port()).into_set()
 }
 
 fn work(line: &str) -> Option<Work<'_>> {

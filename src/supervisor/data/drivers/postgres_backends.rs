@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::core::ordered::Ordered as _;
 use crate::os::diag::{self, CLOSE_WAIT, Wanted};
 use crate::supervisor::data::context::Context;
 use crate::supervisor::data::driver::{Done, Session};
@@ -87,7 +88,7 @@ fn port(url: &Url) -> u16 {
 /// Ports of clients here whose connection to the server has ended at their side and not at its own.
 fn closed(server: u16) -> BTreeSet<u16> {
     let wanted = Wanted { states: &[CLOSE_WAIT], local_port: Some(server), ..Wanted::default() };
-    diag::rows(wanted).into_iter().map(|row| row.remote.port()).collect()
+    diag::rows(wanted).into_iter().map(|row| row.remote.port()).into_set()
 }
 
 fn backend(line: &str) -> Option<Backend<'_>> {

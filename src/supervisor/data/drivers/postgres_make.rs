@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::config::backup::postgres::Postgres;
+use crate::core::ordered::Ordered as _;
 use crate::supervisor::data::context::Context;
 use crate::supervisor::data::driver::Done;
 use crate::supervisor::data::drivers::mariadb_dump::exists;
@@ -120,7 +121,7 @@ pub(super) async fn lost(context: &Context<'_>, url: &Url, copy: &str) -> Done<V
 fn missing(live: &str, copy: &str) -> Vec<String> {
     let traits = |text: &str| -> BTreeMap<String, String> {
         let pair = |line: &str| line.rsplit_once('\t').map(|(a, b)| (a.to_owned(), b.to_owned()));
-        text.lines().filter_map(pair).collect()
+        text.lines().filter_map(pair).into_map()
     };
     let copy = traits(copy);
     let is_lost = |(name, value): &(String, String)| copy.get(name) != Some(value);
