@@ -326,3 +326,44 @@ fn a_name_of_the_live_database_leads_to_the_copy_and_a_name_can_be_allowed() {
     let said = world.release_path(&migrating(&world, &script, &files)).expect(16);
     assert!(said.why().contains(&format!("was kept from 127.0.0.1:{queue}")), "{}", said.why());
 }
+
+/// What a driver's own commands restore to by the network is the live server.
+#[test]
+fn a_restore_to_a_live_server_is_kept_from_it_in_a_rehearsal() {
+    let redis = Redis::start();
+    let port = redis.port;
+    let backup = |flush: &str| {
+        format!(
+            "[service.web.backup]\ndriver = \"command\"\n\
+             take = [\"sh\", \"-ec\", \"echo x > $HALLEY_BACKUP_DIR/dump\"]\n\
+             restore = [\"sh\", \"-ec\", \"{flush}; cp $HALLEY_BACKUP_DIR/dump $HALLEY_SHARED/\"]\n\
+             check = [\"sh\", \"-ec\", \"{flush}; cat $HALLEY_SHARED/dump\"]"
+        )
+    };
+    let wiped = format!("redis-cli -p {port} flushall || true");
+    let world = world(&backup(&wiped));
+    redis.ask("SET a 1");
+    let said = world.release_path(&Build::default().write(&world)).expect(0);
+    let line = format!("rehearse_connect = [\"127.0.0.1:{port}\"]");
+    assert_eq!(redis.ask("EXISTS a"), ":1");
+    for command in ["backup.restore", "backup.check"] {
+        let kept = format!("{command}: redis-cli (pid ");
+        assert!(said.stdout.contains(&kept), "{}", said.stdout);
+    }
+    assert!(said.stdout.contains(&format!("was kept from 127.0.0.1:{port}")), "{}", said.stdout);
+    let told = said.stdout.replace('\\', "");
+    assert!(told.contains(&line), "{told}");
+    // One that fails without it.
+    let text = fs::read_to_string(world.path("halley.toml")).unwrap();
+    world.reload(&text.replace(&wiped, &format!("redis-cli -e -p {port} flushall")));
+    let said = world.release_path(&Build::default().write(&world)).expect(15);
+    assert!(said.why().contains("backup.restore"), "{}", said.why());
+    assert!(said.why().contains(&line), "{}", said.why());
+    assert_eq!(redis.ask("EXISTS a"), ":1");
+    assert!(is_swept(&world));
+    // The line as it was told: a server for rehearsals, say.
+    let allowed = format!("{line}\n[service.web.health]");
+    world.reload(&text.replacen("[service.web.health]", &allowed, 1));
+    world.release_path(&Build::default().write(&world)).expect(0);
+    assert_eq!(redis.ask("EXISTS a"), ":0");
+}

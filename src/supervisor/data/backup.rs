@@ -4,6 +4,7 @@
 //! A crash leaves half a backup without a receipt, and copies in scratch: both are swept at the
 //! next start ([`sweep`]), and the commands that made them are ended.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use crate::os::{clock, fs};
 use crate::store::receipt::{self, Cause, Receipt, Rehearsed};
 use crate::store::seal::{self, Hashes};
 use crate::store::{release, restoration};
+pub(crate) use crate::supervisor::data::backup_text::{left_out, summary};
 use crate::supervisor::data::context::{Context, on_thread};
 pub(crate) use crate::supervisor::data::driver::Counts;
 use crate::supervisor::data::driver::{Driver, Taken};
@@ -30,10 +32,6 @@ use crate::supervisor::service::Service;
 use crate::supervisor::service::confinement::Confinement;
 use crate::supervisor::service::refusal;
 use crate::supervisor::spawn;
-use crate::text;
-
-/// What was left out of a backup and is named; of the rest only the number is.
-const N_LEFT_OUT_SHOWN: usize = 5;
 
 /// What takes, restores and checks the backups of a service.
 pub(crate) struct Hand<'a> {
@@ -127,7 +125,22 @@ impl<'a> Hand<'a> {
         let settings = release::settings(&service.paths, release);
         let settings = settings.unwrap_or_else(|_| service.config().settings.clone());
         let limit = backup.deadline;
-        Some(Self { context: Context { service, release, settings, limit, log }, backup })
+        Some(Self {
+            context: Context {
+                service,
+                release,
+                settings,
+                limit,
+                log,
+                kept_from: RefCell::default(),
+            },
+            backup,
+        })
+    }
+
+    /// What the driver's own commands on a copy were kept from since this was asked last.
+    pub(crate) fn kept_from(&self) -> Vec<String> {
+        self.context.kept_from.take()
     }
 
     /// The release whose data it is.
@@ -439,31 +452,6 @@ pub(crate) fn sweep(service: &Rc<Service>) {
     });
 }
 
-/// Counts, for people.
-#[must_use]
-pub(crate) fn summary(counts: &Counts) -> String {
-    match (counts.get("files"), counts.get("bytes")) {
-        (Some(files), Some(bytes)) if counts.len() == 2 => {
-            format!("{}, {}", text::count(files, "file"), text::size(*bytes))
-        }
-        _ if counts.is_empty() => "checked".to_owned(),
-        _ => {
-            let n: u64 = counts.values().sum();
-            format!("{} in {}", text::count(n, "row"), text::count(counts.len(), "table"))
-        }
-    }
-}
-
-/// What is no part of a backup, after a text about the backup.
-#[must_use]
-pub(crate) fn left_out(receipt: &Receipt) -> String {
-    if receipt.left_out.is_empty() {
-        return String::new();
-    }
-    let which = text::first_of(&receipt.left_out, N_LEFT_OUT_SHOWN);
-    format!("; left out (FIFO, socket or device): {which}")
-}
-
 /// With what data is worked on by hand.
 ///
 /// # Errors
@@ -476,20 +464,4 @@ pub(crate) fn by_hand<'a>(service: &'a Rc<Service>, done: &str) -> Result<Hand<'
     let why = "no release has made any data yet";
     let none = || refusal::refusal(service, done, why, Exit::NoTarget, &[]);
     Hand::by_any(service, service.paths.logs().join("backup.log")).ok_or_else(none)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn counts_are_told_as_what_they_are() {
-        let counts = |pairs: &[(&str, u64)]| -> Counts {
-            pairs.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect()
-        };
-        assert_eq!(summary(&counts(&[("files", 2), ("bytes", 1500)])), "2 files, 1.5 kB");
-        assert_eq!(summary(&counts(&[("a", 2), ("b", 3)])), "5 rows in 2 tables");
-        assert_eq!(summary(&counts(&[("a", 2)])), "2 rows in 1 table");
-        assert_eq!(summary(&counts(&[])), "checked");
-    }
 }

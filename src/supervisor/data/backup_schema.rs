@@ -9,8 +9,9 @@ use crate::core::schema::{Contract, Fit, fit};
 use crate::os::clock;
 use crate::store::receipt::Receipt;
 use crate::supervisor::data::backup::{Copied, Hand, Means};
+use crate::supervisor::data::doors;
 use crate::supervisor::data::error::DataError;
-use crate::supervisor::data::fencing::{self, Fencing};
+use crate::supervisor::data::fencing::Fencing;
 use crate::supervisor::data::migration;
 use crate::supervisor::data::trial_migration::{self, OnCopy};
 use crate::supervisor::health::probe::Transcript;
@@ -91,7 +92,7 @@ pub(crate) async fn try_on(
 
 /// Why no program can be tried on a copy.
 fn not_possible(service: &Service, copied: &Copied) -> Option<String> {
-    let not_fenced = fencing::fence_is_possible(service).err().map(str::to_owned);
+    let not_fenced = doors::fence_is_possible(service).err().map(str::to_owned);
     not_fenced.or_else(|| match copied.means() {
         Means::None { why } => Some(why.clone()),
         Means::Mounts | Means::Landlock { .. } => None,

@@ -1,6 +1,7 @@
 //! With what every driver works: the service, whose user and environment the driver's tools get,
 //! and where the data is.
 
+use std::cell::RefCell;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Component, Path, PathBuf};
@@ -29,6 +30,8 @@ pub(crate) struct Context<'a> {
     /// A tool that runs longer is killed.
     pub(super) limit: Duration,
     pub(super) log: PathBuf,
+    /// What commands on a copy were kept from.
+    pub(super) kept_from: RefCell<Vec<String>>,
 }
 
 impl Context<'_> {
@@ -98,6 +101,11 @@ impl Context<'_> {
                 joined(dir, below.unwrap_or(&live))
             }
         }
+    }
+
+    /// Notes what commands on a copy were kept from.
+    pub(super) fn note_kept_from(&self, lines: Vec<String>) {
+        self.kept_from.borrow_mut().extend(lines);
     }
 
     /// Gives what the driver's tools shall write into to the service's user.

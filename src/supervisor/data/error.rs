@@ -154,6 +154,15 @@ pub(crate) enum DataError {
         /// How it ended.
         ended: Ended,
     },
+    /// A command on a copy that was kept from what is live.
+    #[error("{source}\n{kept_from}")]
+    KeptFrom {
+        /// How it ended.
+        #[source]
+        source: Box<DataError>,
+        /// From what.
+        kept_from: String,
+    },
     /// It reported success, and its work is not there.
     #[error("{tool} reported success, but wrote {wrote}")]
     Empty {

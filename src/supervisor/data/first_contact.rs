@@ -13,8 +13,9 @@ use crate::os::beneath::{Dir, Met};
 use crate::store::release;
 use crate::supervisor::data::backup::{self, Copied, Hand};
 use crate::supervisor::data::context::on_thread;
+use crate::supervisor::data::doors;
 use crate::supervisor::data::error::DataError;
-use crate::supervisor::data::fencing::{self, Fencing};
+use crate::supervisor::data::fencing::Fencing;
 use crate::supervisor::data::migration;
 use crate::supervisor::data::site::Means;
 use crate::supervisor::data::trial_migration::{OnCopy, migrate_copy};
@@ -84,7 +85,7 @@ async fn tried(
     on_nothing: &Copied,
 ) -> Result<Tried, DataError> {
     let is_isolated = matches!(on_nothing.means(), Means::Mounts);
-    if !is_isolated || fencing::fence_is_possible(service).is_err() {
+    if !is_isolated || doors::fence_is_possible(service).is_err() {
         return Ok(Tried::Not);
     }
     let Ok(settings) = release::settings(&service.paths, candidate.release) else {

@@ -6,8 +6,10 @@
 mod aftermath;
 pub(crate) mod backup;
 pub(crate) mod backup_schema;
+mod backup_text;
 mod census;
 mod context;
+mod doors;
 mod driver;
 mod drivers;
 pub(crate) mod error;

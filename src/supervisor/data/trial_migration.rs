@@ -15,8 +15,9 @@ use crate::os::clock;
 use crate::store::receipt::{Cause, Receipt};
 use crate::store::release;
 use crate::supervisor::data::backup::{self, Copied, Hand};
+use crate::supervisor::data::doors;
 use crate::supervisor::data::error::DataError;
-use crate::supervisor::data::fencing::{self, Fencing};
+use crate::supervisor::data::fencing::Fencing;
 use crate::supervisor::data::fresh::{self, Fresh};
 use crate::supervisor::data::migration;
 use crate::supervisor::data::site::Means;
@@ -111,6 +112,7 @@ pub(crate) async fn rehearse(
     };
     let summary = copied.summary();
     let mut warnings: Vec<String> = copied.lost_text().into_iter().collect();
+    warnings.extend(hand.kept_from());
     let tried = fenced(service, candidate, &hand, &copied, transcript, &mut warnings).await;
     backup::discard(&hand, copied).await;
     backup::prune(&hand).await;
@@ -132,7 +134,7 @@ async fn fenced(
     transcript: &mut Transcript,
     warnings: &mut Vec<String>,
 ) -> Result<String, (Exit, String)> {
-    let not_possible = fencing::fence_is_possible(service).err().map(str::to_owned);
+    let not_possible = doors::fence_is_possible(service).err().map(str::to_owned);
     let not_isolated = match copied.means() {
         Means::None { why } => Some(why.clone()),
         Means::Mounts | Means::Landlock { .. } => None,

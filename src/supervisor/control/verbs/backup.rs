@@ -64,7 +64,8 @@ async fn take(service: &Rc<Service>, client: &mut Client) -> Result<(), Trouble>
     match backup::copy(&hand, &mut receipt).await {
         Ok(copied) => {
             let lost = copied.lost_text().map(|lost| format!("; {lost}")).unwrap_or_default();
-            let said = copied.summary() + &lost;
+            let kept_from = hand.kept_from().into_iter().map(|line| format!("; {line}"));
+            let said = kept_from.fold(copied.summary() + &lost, |said, line| said + &line);
             backup::discard(&hand, copied).await;
             client
                 .tell(&outcome::phase_event("restore_rehearsal", PhaseState::Ok, begun, &said))

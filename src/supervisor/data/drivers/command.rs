@@ -10,6 +10,7 @@ use crate::keeper::protocol::End;
 use crate::os::beneath::Dir;
 use crate::store::seal::Hashes;
 use crate::supervisor::data::context::{Context, Env};
+use crate::supervisor::data::doors::{self, Around};
 use crate::supervisor::data::driver::{Counts, Done, Driver, Taken, Undone};
 use crate::supervisor::data::error::{DataError, NO_DATA};
 use crate::supervisor::data::isolation;
@@ -75,10 +76,31 @@ impl Driver for Command {
     }
 }
 
+/// On a copy a command reaches no server that `rehearse_connect` does not name: the one that it would
+/// restore to is live.
 async fn run(context: &Context<'_>, name: &str, words: &[String], site: &Site, env: Env) -> Done {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let confinement = isolation::commands(context, site)?;
-    context.run_confined(name, &words, env, None, confinement).await.map(drop)
+    if let Site::Live = site {
+        return context.run_confined(name, &words, env, None, confinement).await.map(drop);
+    }
+    if let Err(why) = doors::fence_is_possible(context.service) {
+        context.note_kept_from(vec![format!("{name} may have reached what is live: {why}")]);
+        return context.run_confined(name, &words, env, None, confinement).await.map(drop);
+    }
+    let fence = Around::put_up(context.service).await;
+    let ran = context.run_confined(name, &words, env, None, fence.around(confinement)).await;
+    let kept_from: Vec<String> =
+        fence.report().into_iter().map(|line| format!("{name}: {line}")).collect();
+    match ran {
+        Err(error) if !kept_from.is_empty() => {
+            Err(DataError::KeptFrom { source: Box::new(error), kept_from: kept_from.join("\n") })
+        }
+        ran => {
+            context.note_kept_from(kept_from);
+            ran.map(drop)
+        }
+    }
 }
 
 fn is_empty(dir: &Path) -> bool {

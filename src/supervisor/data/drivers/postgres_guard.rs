@@ -98,7 +98,8 @@ fn sight(context: &Context<'_>, url: &Url, scratch: String) -> Sight {
         let (service, url, scratch) = (Rc::clone(&service), Rc::clone(&url), scratch.clone());
         let (settings, log) = (settings.clone(), log.clone());
         Box::pin(async move {
-            let context = Context { service: &service, release, settings, limit, log };
+            let kept_from = std::cell::RefCell::default();
+            let context = Context { service: &service, release, settings, limit, log, kept_from };
             let asked = psql(&context, &url, &scratch, "looking at a connection", &query).await;
             let said = asked.unwrap_or_else(|error| {
                 tracing::warn!(service = %service.name, %error, "looking at a connection");
