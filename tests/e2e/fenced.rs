@@ -367,3 +367,13 @@ fn a_restore_to_a_live_server_is_kept_from_it_in_a_rehearsal() {
     world.release_path(&Build::default().write(&world)).expect(0);
     assert_eq!(redis.ask("EXISTS a"), ":0");
 }
+
+/// A pooler cannot be told from any other server by its address.
+#[test]
+fn a_release_says_that_anywhere_is_also_a_pooler_of_the_live_database() {
+    let server = Server::start_everywhere();
+    let world = postgres_world(&server, "", "rehearse_connect = \"any\"\n");
+    world.release_path(&first().write(&world)).expect(0);
+    let said = world.release_path(&first().write(&world)).expect(0);
+    assert!(said.stdout.contains("a pooler or a forwarder in front of"), "{}", said.stdout);
+}

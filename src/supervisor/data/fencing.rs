@@ -24,6 +24,11 @@ use crate::supervisor::processes::fenced::Fenced;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::confinement::Confinement;
 
+/// What no fence can tell from another server.
+const POOLERS: &str = "rehearse_connect = \"any\": the server of the live database is guarded, a \
+                       pooler or a forwarder in front of it is not: a rehearsal that connects \
+                       there works on live data";
+
 /// Programs are kept from everything that is live as long as this lives.
 pub(crate) struct Fencing {
     fenced: Fenced,
@@ -72,6 +77,7 @@ impl Fencing {
         doors.extend(doors::listed(&allowed, &mut warnings).await);
         if allowed == RehearseConnect::Any {
             doors.append(&mut anywhere);
+            warnings.extend(relay.is_some().then(|| POOLERS.to_owned()));
         }
         let fenced = doors::fenced(service, doors, doors::otherwise(&allowed));
         Ok(Self { fenced, relay, allowed, warnings })
