@@ -292,7 +292,10 @@ impl Keeper {
                 }
                 Err(why) => failed("acknowledge", why),
             },
-            Ask::Children => Tell::Children { seq, children: self.children.held() },
+            Ask::Children => {
+                self.supervised.answered(clock::tick());
+                Tell::Children { seq, children: self.children.held() }
+            }
             Ask::Stopped => {
                 if self.stop != Stop::No {
                     self.stop = self.end_what_is_left(clock::tick());

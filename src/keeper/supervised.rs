@@ -166,7 +166,7 @@ impl Supervised {
         }
     }
 
-    /// Something was acknowledged: it lives.
+    /// Something was acknowledged or asked for: it lives.
     pub fn answered(&mut self, now: Tick) {
         if let Some(running) = &mut self.running {
             running.owing = running.owing.map(|_| now);

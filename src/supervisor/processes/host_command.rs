@@ -384,6 +384,7 @@ async fn finish(
         let over = tokio::select! {
             over = tree.over(rest) => over,
             never = printed.read() => match never {},
+            never = child.hold_on() => match never {},
         };
         left = over.err().map(|left| whole_tree::named(&left));
     }

@@ -1,5 +1,6 @@
 //! A child of the keeper that the supervisor waits for, and that does not outlive the wait.
 
+use std::convert::Infallible;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -8,6 +9,9 @@ use tokio::sync::watch;
 use crate::keeper::protocol::{ChildId, End, Identity, LaunchSpec, Reach};
 use crate::supervisor::processes::keeper_client::{Link, LinkError};
 use crate::supervisor::spawn;
+
+/// Between two signs of life: the keeper kills a supervisor that owes it an answer for 30 s.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
 
 /// What a wait came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +72,17 @@ impl KeeperChild {
             Ok(Ok(end)) => Waited::Ended(end.unwrap_or(End::Unknown)),
             Ok(Err(_)) => Waited::Ended(End::Unknown),
             Err(_) => Waited::TooLate,
+        }
+    }
+
+    /// Shows the keeper that this supervisor lives, although a child that has ended is not acknowledged:
+    /// what it left in the background is waited for.
+    pub(crate) async fn hold_on(&self) -> Infallible {
+        loop {
+            tokio::time::sleep(SIGN_OF_LIFE).await;
+            if let Err(error) = self.link.children().await {
+                tracing::debug!(%error, "the keeper does not answer");
+            }
         }
     }
 
