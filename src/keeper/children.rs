@@ -11,7 +11,7 @@ use crate::keeper::protocol::{ChildId, End, Held, Identity, LaunchSpec, Reach};
 use crate::os::fence::Fence;
 use crate::os::launch::{self, LaunchError, Standard};
 use crate::os::launch_spec::Catch;
-use crate::os::proc;
+use crate::os::{mark, proc};
 
 /// All children that are not forgotten.
 #[derive(Debug, Default)]
@@ -29,6 +29,7 @@ pub struct Child {
     /// How it ended.
     pub end: Option<End>,
     token: String,
+    mark: Option<String>,
     launch: Option<UnderWay>,
     watched: Watched,
 }
@@ -107,7 +108,8 @@ impl Children {
         let launch = Some(UnderWay { seq, errors: begun.errors, filter: begun.filter });
         let root = Root { pid, token: token.clone() };
         let watched = Watched { intercept: spec.intercept, fence: spec.fence, root };
-        self.by_id.insert(id, Child { label, identity, end: None, token, launch, watched });
+        let mark = spec.mark;
+        self.by_id.insert(id, Child { label, identity, end: None, token, mark, launch, watched });
         Ok(())
     }
 
@@ -236,6 +238,7 @@ impl Children {
         if reach == Reach::Tree {
             let mut others = if alive { proc::tree(identity.pid) } else { BTreeSet::new() };
             others.extend(proc::with_token(&child.token));
+            others.extend(child.mark.iter().flat_map(|mark| mark::carriers(mark)));
             others.remove(&identity.pid);
             for pid in others {
                 if let Ok(start_ticks) = proc::start_ticks(pid) {

@@ -23,6 +23,7 @@ use crate::os::apart;
 use crate::os::call_filter::{self, Report};
 use crate::os::isolate;
 use crate::os::launch_spec::{CatchAt, LaunchSpec, LaunchUser};
+use crate::os::mark;
 use crate::os::scm;
 
 /// The hidden verb of the launcher.
@@ -172,6 +173,9 @@ fn prepare(
     reset_signals().map_err(step("resetting signals"))?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     place(listen).map_err(step("placing descriptors"))?;
+    if let Some(mark) = &spec.mark {
+        mark::put_on(mark).map_err(step("marking the process"))?;
+    }
     let isolated = match (&spec.isolation, spec.beside) {
         (_, Some(pid)) => isolate::join(pid),
         (Some(isolation), None) => isolate::enter(isolation),

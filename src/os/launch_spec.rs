@@ -50,6 +50,9 @@ pub struct LaunchSpec {
     /// It sees what this process sees.
     #[serde(default)]
     pub beside: Option<i32>,
+    /// It and all that descend from it are known by this.
+    #[serde(default)]
+    pub mark: Option<String>,
     /// It may write below these directories alone.
     #[serde(default)]
     pub writes: Option<Vec<PathBuf>>,

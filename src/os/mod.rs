@@ -19,6 +19,7 @@ pub mod launch;
 pub mod launch_spec;
 pub mod listen;
 pub mod local;
+pub mod mark;
 pub mod memory;
 pub mod notify;
 pub mod options;

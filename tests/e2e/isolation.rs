@@ -41,7 +41,7 @@ impl Held {
         Self::under(&[], place, more)
     }
 
-    fn under(wrapper: &[&str], place: &str, more: &str) -> Self {
+    pub fn under(wrapper: &[&str], place: &str, more: &str) -> Self {
         let mut world = World::asleep(free_address());
         let database = world.path(place);
         let text = format!(
@@ -135,7 +135,7 @@ impl Drop for Held {
     }
 }
 
-fn append(build: &Path, lines: &str) {
+pub fn append(build: &Path, lines: &str) {
     let text = fs::read_to_string(build.join("release.toml")).unwrap();
     fs::write(build.join("release.toml"), text + lines).unwrap();
 }
@@ -340,12 +340,18 @@ fn strs(words: &[String]) -> Vec<&str> {
     words.iter().map(String::as_str).collect()
 }
 
+/// As nobody, who may make mounts in a namespace of its own users alone.
+pub const NOBODY: [&str; 4] = [
+    "sh",
+    "-c",
+    "chown -R 65534:65534 $HALLEY_TEST_WORLD && \
+     exec setpriv --reuid=65534 --regid=65534 --clear-groups \"$@\"",
+    "sh",
+];
+
 #[test]
 fn without_root_a_user_namespace_does_it() {
-    // As nobody, who may make mounts in a namespace of its own users alone.
-    let script = "chown -R 65534:65534 $HALLEY_TEST_WORLD && \
-                  exec setpriv --reuid=65534 --regid=65534 --clear-groups \"$@\"";
-    let held = Held::under(&["sh", "-c", script, "sh"], "root/web/shared/app.db", "");
+    let held = Held::under(&NOBODY, "root/web/shared/app.db", "");
     let live = held.database.to_string_lossy().into_owned();
     held.is_tried_on_the_copy(&live, |_| {});
     held.status_says("user_namespace", "isolated by mounts in a user namespace");

@@ -8,6 +8,7 @@ mod bad_candidates;
 mod bad_input;
 mod bake;
 mod crash;
+mod daemons;
 mod data;
 mod databases;
 mod datagrams;

@@ -235,7 +235,7 @@ pub fn migrates_by(build: &Path, script: &str) {
     fs::write(build.join("migrate.py"), text).unwrap();
 }
 
-const ADD_COLUMN: &str = "db.migrate(1, 'ALTER TABLE rows ADD COLUMN c1 TEXT')";
+pub const ADD_COLUMN: &str = "db.migrate(1, 'ALTER TABLE rows ADD COLUMN c1 TEXT')";
 
 #[test]
 fn a_failed_migration_that_changed_rows_freezes_and_its_backup_outlives_retries() {

@@ -28,6 +28,8 @@ use crate::supervisor::data::isolation;
 use crate::supervisor::data::relay::Guard;
 use crate::supervisor::data::replacement;
 pub(crate) use crate::supervisor::data::site::{Means, Site};
+use crate::supervisor::processes::host_command::ENDING;
+use crate::supervisor::processes::whole_tree;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::confinement::Confinement;
 use crate::supervisor::service::refusal;
@@ -416,6 +418,7 @@ pub(crate) async fn discard(hand: &Hand<'_>, copied: Copied) {
 
 async fn drop_site(hand: &Hand<'_>, site: &Site) {
     let Site::Scratch { dir, .. } = site else { return };
+    whole_tree::kill_on_copy(dir, ENDING).await;
     if let Err(error) = hand.driver().discard(&hand.context, site).await {
         tracing::warn!(service = %hand.context.service.name, %error, "removing a copy");
     }
@@ -443,6 +446,7 @@ pub(crate) fn sweep(service: &Rc<Service>) {
             hand.let_go().await;
         }
         for dir in left {
+            whole_tree::kill_on_copy(&dir, ENDING).await;
             match &hand {
                 Some(hand) if replacement::is_mark(&dir) => hand.sweep_staged(&dir).await,
                 Some(hand) => drop_site(hand, &Site::Scratch { dir, means: Means::Mounts }).await,

@@ -300,9 +300,14 @@ async fn begin(
     let (program, args) =
         words.split_first().ok_or_else(|| failed("it names no program".to_owned()))?;
     let mut spec = LaunchSpec { program: program.clone(), args: args.to_vec(), ..launch };
-    if let Background::Awaited(mark) = background {
-        spec.env.push((whole_tree::MARK.to_owned(), mark));
-    }
+    spec.mark = match background {
+        Background::Awaited(mark) => {
+            spec.env.push((whole_tree::MARK.to_owned(), mark.clone()));
+            Some(mark)
+        }
+        Background::Killed => Some(format!("{}-{}-{}", std::process::id(), id.0, clock::tick().0)),
+        Background::GoesOn => None,
+    };
     let (printed, writers) = Printed::open(&output, id)?;
     let mut kept = Vec::new();
     if let Some((output, errors)) = writers {

@@ -1,13 +1,15 @@
-//! All processes of one command, however far they ran: found by a mark in their environment, which
-//! holds over the death of the keeper, and by the session that the command began.
+//! All processes of one command, however far they ran: found by a mark that holds over the death of
+//! the keeper, which root's cannot shed and which is in their environment too, and by the session that
+//! the command began.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::os::proc::{self, Identity};
-use crate::os::ready;
+use crate::os::{mark, ready};
 
 /// The environment name of the mark.
 pub(crate) const MARK: &str = "HALLEY_TASK";
@@ -28,7 +30,8 @@ pub(crate) struct WholeTree {
 impl WholeTree {
     /// Those that have not ended.
     pub(crate) fn left(&self) -> BTreeSet<i32> {
-        let mut left = proc::with_variable(MARK, &self.mark);
+        let mut left = mark::carriers(&self.mark);
+        left.extend(proc::with_variable(MARK, &self.mark));
         if let Some(leader) = &self.leader {
             left.extend(proc::session(leader));
         }
@@ -64,21 +67,35 @@ impl WholeTree {
 
     /// Kills all of them. Returns when they are gone, or when they hang in the kernel for so long.
     pub(crate) async fn kill(&self, limit: Duration) {
-        let deadline = Instant::now() + limit;
-        loop {
-            let left = self.left();
-            for pid in &left {
-                let killed = proc::start_ticks(*pid)
-                    .and_then(|start| proc::signal(*pid, start, libc::SIGKILL));
-                if let Err(error) = killed {
-                    tracing::warn!(pid, %error, "ending a process");
-                }
+        kill(|| self.left(), limit).await;
+    }
+}
+
+/// Kills what is still tried out on the copy in this directory.
+pub(crate) async fn kill_on_copy(dir: &Path, limit: Duration) {
+    let left = || {
+        let mut left = mark::on_copy(dir);
+        left.retain(|pid| !proc::is_zombie(*pid));
+        left
+    };
+    kill(left, limit).await;
+}
+
+async fn kill(find: impl Fn() -> BTreeSet<i32>, limit: Duration) {
+    let deadline = Instant::now() + limit;
+    loop {
+        let left = find();
+        for pid in &left {
+            let killed =
+                proc::start_ticks(*pid).and_then(|start| proc::signal(*pid, start, libc::SIGKILL));
+            if let Err(error) = killed {
+                tracing::warn!(pid, %error, "ending a process");
             }
-            if left.is_empty() || Instant::now() >= deadline {
-                return;
-            }
-            tokio::time::sleep(PAUSE).await;
         }
+        if left.is_empty() || Instant::now() >= deadline {
+            return;
+        }
+        tokio::time::sleep(PAUSE).await;
     }
 }
 
