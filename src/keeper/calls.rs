@@ -108,7 +108,7 @@ impl Watch {
             Wish::Send(all) => {
                 // A datagram is led nowhere else: a door with a listener behind it is for streams,
                 // and where it leads nobody hears datagrams.
-                match all.iter().find(|to| self.passage(to) == Passage::Shut) {
+                match all.iter().find(|to| self.is_kept_from(to)) {
                     Some(to) => {
                         refused = Some(to);
                         call.fail(&self.filter, libc::EACCES)
@@ -220,8 +220,15 @@ impl Watch {
 
     /// Whether it reaches for a listener of its own.
     fn is_own(&self, call: &Call, fd: RawFd, to: &Destination) -> bool {
-        let Destination::Inet(to) = to else { return false };
-        self.watched.root.listens_alone(*to) && call.own(fd).is_ok_and(|own| own.is_stream)
+        call.own(fd).is_ok_and(|own| self.watched.root.hears_alone(to, own.is_stream))
+    }
+
+    /// Whether a datagram is sent to somebody else. Who was kept from an address once is not looked
+    /// for again with each datagram.
+    fn is_kept_from(&self, to: &Destination) -> bool {
+        let is_shut = self.passage(to) == Passage::Shut;
+        is_shut
+            && (self.refused.contains(&to.to_string()) || !self.watched.root.hears_alone(to, false))
     }
 
     /// Whether the program has one of ours now. What cannot be looked at goes on untouched: then

@@ -5,9 +5,9 @@
 //! between listeners.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 
 use crate::core::ordered::Ordered as _;
+use crate::os::fence::Destination;
 use crate::os::{diag, proc};
 
 /// A program, with all that it has started.
@@ -20,18 +20,26 @@ pub struct Root {
 }
 
 impl Root {
-    /// Whether only this program listens there.
+    /// Whether only this program hears what is sent there, in a stream or in datagrams.
     #[must_use]
-    pub fn listens_alone(&self, at: SocketAddr) -> bool {
-        let ip = at.ip().to_canonical();
-        if !ip.is_loopback() && !ip.is_unspecified() {
-            return false;
+    pub fn hears_alone(&self, to: &Destination, is_stream: bool) -> bool {
+        match to {
+            Destination::Inet(at) => {
+                let ip = at.ip().to_canonical();
+                let is_here = ip.is_loopback() || ip.is_unspecified();
+                is_here && self.has_all(sockets_at(at.port(), is_stream))
+            }
+            // The same path may be another file where the program is: only names without a file.
+            Destination::Unix(path) => path
+                .to_str()
+                .filter(|name| name.starts_with('@'))
+                .is_some_and(|name| self.has_all(diag::named(name))),
+            Destination::Family(_) | Destination::Unreadable => false,
         }
-        let states = [diag::LISTEN];
-        let wanted =
-            diag::Wanted { states: &states, local_port: Some(at.port()), remote_port: None };
-        let mut others: BTreeSet<u64> =
-            diag::rows(wanted).into_iter().map(|row| row.inode).into_set();
+    }
+
+    /// Whether there are any, and all of them are its own.
+    fn has_all(&self, mut others: BTreeSet<u64>) -> bool {
         if others.is_empty() {
             return false;
         }
@@ -44,4 +52,14 @@ impl Root {
         };
         is_all(&tree, &mut others) || is_all(&proc::with_token(&self.token), &mut others)
     }
+}
+
+/// Sockets that may get what is sent to this port.
+fn sockets_at(port: u16, is_stream: bool) -> BTreeSet<u64> {
+    if !is_stream {
+        return diag::datagrams(port);
+    }
+    let states = [diag::LISTEN];
+    let wanted = diag::Wanted { states: &states, local_port: Some(port), remote_port: None };
+    diag::rows(wanted).into_iter().map(|row| row.inode).into_set()
 }

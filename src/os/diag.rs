@@ -4,12 +4,15 @@
 //! too: on a busy machine reading it takes a tenth of a second. Where there is no `sock_diag`, it is
 //! read all the same.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, socket_with,
 };
+
+use crate::core::ordered::Ordered as _;
 
 /// States of a connection (`include/net/tcp_states.h`).
 pub const ESTABLISHED: u8 = 1;
@@ -137,9 +140,30 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
 
 /// All rows of `/proc/net/tcp` and `/proc/net/tcp6`.
 fn read() -> Vec<Row> {
-    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
-    let text = [read("/proc/net/tcp"), read("/proc/net/tcp6")];
+    listed(["/proc/net/tcp", "/proc/net/tcp6"])
+}
+
+fn listed(paths: [&str; 2]) -> Vec<Row> {
+    let text = paths.map(|path| std::fs::read_to_string(path).unwrap_or_default());
     text.iter().flat_map(|text| text.lines().skip(1).filter_map(row)).collect()
+}
+
+/// Inodes of UDP sockets with this port of their own.
+#[must_use]
+pub fn datagrams(port: u16) -> BTreeSet<u64> {
+    let rows = listed(["/proc/net/udp", "/proc/net/udp6"]).into_iter();
+    rows.filter(|row| row.local.port() == port).map(|row| row.inode).into_set()
+}
+
+/// Inodes of unix sockets with this name, which begins with `@`.
+#[must_use]
+pub fn named(name: &str) -> BTreeSet<u64> {
+    let text = std::fs::read("/proc/net/unix").unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    // Num RefCount Protocol Flags Type St Inode Path
+    let rows =
+        text.lines().filter_map(|line| line.split_once(name).filter(|(_, end)| end.is_empty()));
+    rows.filter_map(|(row, _)| row.split_ascii_whitespace().nth(6)?.parse().ok()).into_set()
 }
 
 fn row(line: &str) -> Option<Row> {

@@ -237,6 +237,14 @@ def listen(host, port=0, family=socket.AF_INET, kind=socket.SOCK_STREAM, share=T
 #[test]
 fn a_program_behind_a_fence_talks_to_itself() {
     let (shared, port) = shared_listener("127.0.0.1:0");
+    let mail = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let mail_port = mail.local_addr().unwrap().port();
+    let bus = format!("halley-test-{}", std::process::id());
+    let named =
+        <std::os::unix::net::SocketAddr as std::os::linux::net::SocketAddrExt>::from_abstract_name(
+            &bus,
+        );
+    let _bus = std::os::unix::net::UnixListener::bind_addr(&named.unwrap()).unwrap();
     let script = format!(
         r#"{TRY}{LISTEN}
 mine = listen("127.0.0.1"); at = mine.getsockname()[1]
@@ -249,7 +257,12 @@ if os.fork() == 0:
     theirs = listen("127.0.0.1"); os.write(write, b"%d\n" % theirs.getsockname()[1])
     theirs.accept(); os._exit(0)
 worker = int(os.read(read, 10)); tried("worker", lambda: tcp("127.0.0.1", worker)); os.wait()
-tried("udp", lambda: udp(at, "connected"))
+tried("none", lambda: udp(at, "connected"))
+box = listen("127.0.0.1", kind=socket.SOCK_DGRAM); box_at = box.getsockname()[1]
+for how in ["to", "msg", "connected"]: tried("udp", lambda: udp(box_at, how)); box.recv(9)
+bus = socket.socket(socket.AF_UNIX); bus.bind("\0{bus}-own"); bus.listen()
+tried("bus", lambda: unix("\0{bus}-own")); tried("foreign", lambda: unix("\0{bus}"))
+tried("foreign", lambda: udp({mail_port}, "to"))
 tried("shared", lambda: tcp("127.0.0.1", {port}))
 mine.close()
 tried("closed", lambda: tcp("127.0.0.1", at))
@@ -257,7 +270,8 @@ tried("closed", lambda: tcp("127.0.0.1", at))
     );
     let fence = Fence::default();
     let (said, _) = run(Some(fence), &script);
-    let expected = "own ok zero ok six ok worker ok udp EACCES shared EACCES closed EACCES";
+    let expected = "own ok zero ok six ok worker ok none EACCES udp ok udp ok udp ok bus ok \
+                    foreign EACCES foreign EACCES shared EACCES closed EACCES";
     assert_eq!(said, expected);
     assert_eq!(n_accepted(&shared), 0);
 }
