@@ -17,6 +17,7 @@ use rustix::net::{
 
 use crate::os::beneath::{self, Dir};
 use crate::os::launch_spec::LaunchUser;
+use crate::os::proc;
 
 /// Mode and owner of a socket's file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -213,8 +214,22 @@ pub fn listeners_named(name: &str) -> Vec<PathBuf> {
 /// # Errors
 /// The system's; `Unsupported` where there is no `sock_diag`.
 pub fn ask(socket: impl AsFd) -> io::Result<Told> {
+    ask_of(rustix::fs::fstat(socket)?.st_ino)
+}
+
+/// Whether the client of a server's process is there, when it came over a socket's path; `None` where
+/// that cannot be seen.
+#[must_use]
+pub fn has_client(server: i32) -> Option<bool> {
+    let told = |inode: u64| ask_of(inode).ok().map(|told| told.is_accepted);
+    let seen: Vec<bool> = proc::socket_inodes(server).into_iter().filter_map(told).collect();
+    (!seen.is_empty()).then(|| seen.iter().all(|is_there| *is_there))
+}
+
+/// Asks the kernel about a socket that any process has.
+fn ask_of(inode: u64) -> io::Result<Told> {
     const HEADER: usize = 16;
-    let inode = u32::try_from(rustix::fs::fstat(socket)?.st_ino).unwrap_or(0);
+    let inode = u32::try_from(inode).unwrap_or(0);
     let netlink = socket_with(
         AddressFamily::NETLINK,
         SocketType::RAW,
@@ -310,6 +325,15 @@ mod tests {
         assert!(ask(&one).unwrap().is_accepted && !ask(&two).unwrap().is_accepted);
         assert_eq!(ask(&slot).unwrap().n_queued, 1);
         drop(accepted);
+    }
+
+    #[test]
+    fn a_client_that_is_gone_is_seen_at_the_servers_side() {
+        let (server, client) = UnixStream::pair().unwrap();
+        let inode = rustix::fs::fstat(&server).unwrap().st_ino;
+        assert!(ask_of(inode).unwrap().is_accepted);
+        drop(client);
+        assert!(!ask_of(inode).unwrap().is_accepted);
     }
 
     #[test]

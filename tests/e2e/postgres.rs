@@ -83,7 +83,8 @@ impl Server {
             .arg("-D")
             .arg(&data)
             .args(args)
-            .args(["-p", &port.to_string(), "-c", "fsync=off"])
+            .args(["-p", &port.to_string(), "-c", "fsync=off", "-c", "max_prepared_transactions=4"])
+            .args(["-c", "wal_level=logical"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -303,45 +304,75 @@ fn a_statement_of_a_migration_that_was_killed_commits_nothing_later() {
     assert_eq!(server.dump(), before);
 }
 
+/// A transaction that holds a lock of the live table, until it is dropped.
+struct Lock<'a> {
+    server: &'a Server,
+    child: Child,
+}
+
+impl<'a> Lock<'a> {
+    const HELD: &'static str = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'lock' \
+                                AND wait_event = 'PgSleep'";
+
+    fn hold(server: &'a Server, world: &World) -> Self {
+        let child = Command::new("psql")
+            .args(["-X", "-h", "127.0.0.1", "-U", "postgres", "-d", "app"])
+            .args(["-p", &server.port.to_string()])
+            .args(["-c", "BEGIN; LOCK TABLE rows IN SHARE MODE; SELECT pg_sleep(600)"])
+            .env("PGPASSWORD", "super")
+            .env("PGAPPNAME", "lock")
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let lock = Self { server, child };
+        world.wait("the lock is held", |_| server.sql(Self::HELD).unwrap() == "1");
+        lock
+    }
+}
+
+impl Drop for Lock<'_> {
+    fn drop(&mut self) {
+        let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = \
+                   'lock'";
+        drop(self.server.sql(end));
+        drop(self.child.wait());
+    }
+}
+
+/// By a socket's path there is no port, and the tool has a name of its own.
+#[test]
+fn a_statement_that_waits_for_a_lock_commits_nothing_later() {
+    let server = Server::start_everywhere();
+    let world = world(&server);
+    world.release_path(&build(0).write(&world)).expect(0);
+    get(world.address, "/add").unwrap();
+    let before = server.dump();
+    let slow = Build { deadline: "3s", ..build(1) }.write(&world);
+    let script = format!(
+        "import db, os, subprocess, sys\n\
+         database = os.environ['DATABASE_URL'].rsplit('/', 1)[1]\n\
+         at = f'host={} port={} user=web dbname={{database}} application_name=alembic'\n\
+         sql = 'BEGIN; DELETE FROM rows; ALTER TABLE rows ADD COLUMN c1 TEXT; INSERT INTO \
+         schema_version VALUES (1); COMMIT'\n\
+         sys.exit(subprocess.run(['psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-c', sql, at], \
+         env={{**os.environ, 'PGPASSWORD': '{PASSWORD}'}}).returncode)\n",
+        server.home(),
+        server.port
+    );
+    fs::write(slow.join("migrate.py"), script).unwrap();
+    let lock = Lock::hold(&server, &world);
+    let said = world.release_path(&slow).expect(16);
+    assert!(said.stdout.contains("killed: it ran longer than 3s"), "{}", said.stdout);
+    assert!(said.stdout.contains("the schema is 0, as before, and the counts"), "{}", said.stdout);
+    drop(lock);
+    let working = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'alembic'";
+    world.wait("the server is at rest", |_| server.sql(working).unwrap() == "0");
+    assert_eq!(server.dump(), before);
+}
+
 impl Server {
     fn oid(&self, database: &str) -> String {
         self.sql(&format!("SELECT oid FROM pg_database WHERE datname = '{database}'")).unwrap()
-    }
-}
-
-/// Others that connect again at once, as the service's own role: somebody is always there.
-struct Callers {
-    stop: Arc<AtomicBool>,
-    threads: Vec<std::thread::JoinHandle<()>>,
-}
-
-impl Callers {
-    fn start(port: u16) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let call = |_| {
-            let stopped = Arc::clone(&stop);
-            std::thread::spawn(move || {
-                while !stopped.load(Ordering::Relaxed) {
-                    let said = Command::new("psql")
-                        .args(["-X", "-h", "127.0.0.1", "-U", "web", "-d", "app"])
-                        .args(["-p", &port.to_string(), "-c", "SELECT pg_sleep(2)"])
-                        .env("PGPASSWORD", PASSWORD)
-                        .output();
-                    drop(said);
-                }
-            })
-        };
-        let threads = (0..4).map(call).collect();
-        Self { stop, threads }
-    }
-}
-
-impl Drop for Callers {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        for thread in self.threads.drain(..) {
-            drop(thread.join());
-        }
     }
 }
 
@@ -358,7 +389,6 @@ fn the_very_database_comes_back_also_when_it_was_not_saved() {
     world.release_path(&next.write(&world)).expect(0);
     get(world.address, "/add").unwrap();
     let before = server.oid("app");
-    let callers = Callers::start(server.port);
     for more in [&["--yes"][..], &["--yes", "--unsaved"]] {
         let mut words = vec!["restore", "web", "--backup", &old, "--json"];
         words.extend(more);
@@ -370,7 +400,6 @@ fn the_very_database_comes_back_also_when_it_was_not_saved() {
         assert_eq!(server.oid("app"), before);
         assert_eq!(server.databases(), "app postgres template0 template1");
     }
-    drop(callers);
     get(world.address, "/add").unwrap();
 }
 

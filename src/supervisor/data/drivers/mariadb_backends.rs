@@ -5,12 +5,9 @@
 //! A client gives the server no name. Over TCP on this host its port tells whether it is gone. Elsewhere
 //! (a socket's path, another host) nothing does: what the server works on is waited for.
 
-use std::collections::BTreeSet;
-
-use crate::core::ordered::Ordered as _;
-use crate::os::diag::{self, CLOSE_WAIT, ESTABLISHED, Wanted};
 use crate::supervisor::data::context::Context;
 use crate::supervisor::data::driver::Done;
+use crate::supervisor::data::drivers::gone_clients::{Fate, Ports};
 use crate::supervisor::data::drivers::mariadb_dump::ask;
 use crate::supervisor::data::drivers::mariadb_url::Url;
 use crate::supervisor::data::error::DataError;
@@ -34,30 +31,12 @@ struct Work<'a> {
     statement: &'a str,
 }
 
-/// Which clients are known by their ports, at the server's side of a connection.
-#[derive(Debug, Default)]
-struct Ports {
-    gone: BTreeSet<u16>,
-    alive: BTreeSet<u16>,
-}
-
-/// What becomes of a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
-    /// Its client is there, or nothing runs.
-    Stays,
-    /// Its client is gone.
-    Ends,
-    /// Its client may be gone: its statement must end.
-    Awaited,
-}
-
 /// Ends what the server does for clients that are gone, and waits for what it may do for one.
 pub(super) async fn settle(context: &Context<'_>, url: &Url) -> Done {
     let said = ask(context, url, "", "looking for statements", CLIENTS).await?;
-    let ports = Ports { gone: ports(url, CLOSE_WAIT), alive: ports(url, ESTABLISHED) };
+    let ports = Ports::of(url.port);
     let of = |fate: Fate| -> Vec<Work<'_>> {
-        said.lines().filter_map(work).filter(|work| ports.fate(work) == fate).collect()
+        said.lines().filter_map(work).filter(|work| work.fate(&ports) == fate).collect()
     };
     let (ends, awaited) = (of(Fate::Ends), of(Fate::Awaited));
     for work in &ends {
@@ -87,21 +66,10 @@ pub(super) async fn settle(context: &Context<'_>, url: &Url) -> Done {
     Err(DataError::StillWorks { pids: left })
 }
 
-impl Ports {
-    fn fate(&self, work: &Work<'_>) -> Fate {
-        match work.port {
-            Some(port) if self.gone.contains(&port) => Fate::Ends,
-            Some(port) if self.alive.contains(&port) => Fate::Stays,
-            _ if work.statement.is_empty() => Fate::Stays,
-            _ => Fate::Awaited,
-        }
+impl Work<'_> {
+    fn fate(&self, ports: &Ports) -> Fate {
+        Fate::of(self.port.and_then(|port| ports.is_there(port)), !self.statement.is_empty())
     }
-}
-
-/// Ports of the clients of the server here, whose connections are in this state at its side.
-fn ports(url: &Url, state: u8) -> BTreeSet<u16> {
-    let wanted = Wanted { states: &[state], local_port: Some(url.port), ..Wanted::default() };
-    diag::rows(wanted).into_iter().map(|row| row.remote.port()).into_set()
 }
 
 fn work(line: &str) -> Option<Work<'_>> {
@@ -113,6 +81,8 @@ fn work(line: &str) -> Option<Work<'_>> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -126,7 +96,7 @@ mod tests {
             ("9|localhost|", Fate::Stays),
             ("10|10.0.0.7:50000|94", Fate::Awaited),
         ] {
-            assert_eq!(ports.fate(&work(line).unwrap()), expected, "{line}");
+            assert_eq!(work(line).unwrap().fate(&ports), expected, "{line}");
         }
         assert_eq!(work(""), None);
     }

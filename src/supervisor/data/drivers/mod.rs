@@ -2,6 +2,7 @@
 
 mod command;
 mod files;
+mod gone_clients;
 mod mariadb;
 mod mariadb_backends;
 mod mariadb_dump;
