@@ -51,6 +51,10 @@ pub struct Receipt {
     /// Why it is kept whatever else is pruned; absent when it is not.
     #[serde(default)]
     pub pinned: Option<String>,
+    /// What it has that a failed migration took from the live data: it is kept as long as its age allows,
+    /// until it is restored. Absent when that is nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub needed: Option<String>,
     /// Why it was taken; absent in receipts of before that was recorded.
     #[serde(default)]
     pub cause: Option<Cause>,
@@ -181,13 +185,36 @@ pub fn pin(paths: &ServiceLayout, id: &str, why: &str) -> io::Result<Option<Stri
     Ok(Some(id.to_owned()))
 }
 
-/// From here on every backup is pruned like the others.
+/// Notes what a failed migration took away that the pinned backup has; the first one stays noted.
 ///
 /// # Errors
 /// The system's.
-pub fn unpin(paths: &ServiceLayout) -> io::Result<()> {
-    let pinned = list(paths).into_iter().filter(|receipt| receipt.pinned.is_some());
-    pinned.map(|receipt| Receipt { pinned: None, ..receipt }).try_for_each(|it| write(paths, &it))
+pub fn need(paths: &ServiceLayout, why: &str) -> io::Result<()> {
+    let pinned = list(paths).into_iter().find(|receipt| receipt.pinned.is_some());
+    match pinned.filter(|receipt| receipt.needed.is_none()) {
+        Some(receipt) => write(paths, &Receipt { needed: Some(why.to_owned()), ..receipt }),
+        None => Ok(()),
+    }
+}
+
+/// From here on no backup is kept whatever its age. One that has lost data is not counted with the
+/// others; these are returned. `restored` is the one whose data is live again.
+///
+/// # Errors
+/// The system's.
+pub fn unpin(paths: &ServiceLayout, restored: Option<&str>) -> io::Result<Vec<Receipt>> {
+    let mut needed = Vec::new();
+    for mut receipt in list(paths) {
+        let is_restored = restored == Some(&receipt.id);
+        if receipt.pinned.is_none() && !is_restored {
+            continue;
+        }
+        receipt.pinned = None;
+        receipt.needed.take_if(|_| is_restored);
+        write(paths, &receipt)?;
+        needed.extend(receipt.needed.is_some().then_some(receipt));
+    }
+    Ok(needed)
 }
 
 /// A backup, as reported.
@@ -207,7 +234,7 @@ pub fn entry(receipt: Receipt) -> BackupEntry {
         op: receipt.op,
         rehearsed,
         counts,
-        pinned: receipt.pinned,
+        pinned: receipt.pinned.or(receipt.needed),
         schema: receipt.schema,
         cause: receipt.cause.map(|cause| cause.text()),
         left_out: receipt.left_out,
@@ -276,7 +303,10 @@ pub fn prune(paths: &ServiceLayout, keep: u32, keep_for: Duration) {
 fn superfluous(newest_first: &[Receipt], keep: u32, keep_for: Duration) -> Vec<String> {
     let keep = usize::try_from(keep).unwrap_or(usize::MAX);
     let is_old = |receipt: &Receipt| clock::age(&receipt.at).is_some_and(|age| age > keep_for);
-    let free: Vec<_> = newest_first.iter().filter(|receipt| receipt.pinned.is_none()).collect();
+    let is_held = |receipt: &&Receipt| {
+        receipt.pinned.is_some() || receipt.needed.is_some() && !is_old(receipt)
+    };
+    let free: Vec<_> = newest_first.iter().filter(|receipt| !is_held(receipt)).collect();
     let best = free.iter().position(|receipt| receipt.rehearsed.is_some()).unwrap_or(0);
     let all = free.into_iter().enumerate().filter(|(n, _)| *n != best);
     all.filter(|(n, receipt)| *n >= keep || is_old(receipt)).map(|(_, r)| r.id.clone()).collect()
@@ -302,6 +332,7 @@ mod tests {
             schema: None,
             rehearsed: None,
             pinned: None,
+            needed: None,
             cause: None,
             left_out: Vec::new(),
             taken: None,
@@ -352,7 +383,12 @@ mod tests {
         // The first state that something went wrong with is the one to keep.
         assert_eq!(pin(&paths, "1970", "why").unwrap().as_deref(), Some("1970"));
         assert_eq!(pin(&paths, "1971", "why").unwrap().as_deref(), Some("1970"));
-        unpin(&paths).unwrap();
+        need(&paths, "one row").unwrap();
+        need(&paths, "two rows").unwrap();
+        let needed = unpin(&paths, None).unwrap();
+        assert_eq!(needed[0].needed.as_deref(), Some("one row"));
+        assert_eq!(unpin(&paths, Some("1970")).unwrap(), []);
+        assert!(list(&paths).iter().all(|it| it.pinned.is_none() && it.needed.is_none()));
         assert_eq!(pin(&paths, "1971", "why").unwrap().as_deref(), Some("1971"));
         assert_eq!(pin(&paths, "none", "why").unwrap().as_deref(), Some("1971"));
     }

@@ -10,7 +10,7 @@ use crate::core::ids::{OpId, ReleaseId};
 use crate::core::operation::machine::Succession;
 use crate::os::clock;
 use crate::store::migration::Migration;
-use crate::store::receipt;
+use crate::store::receipt::{self, Receipt};
 use crate::store::release::{self, ReleaseError};
 use crate::store::state::Freeze;
 use crate::supervisor::data::backup::{Hand, Site};
@@ -78,7 +78,7 @@ impl Aftermath<'_> {
                 PhaseResult::ok(format!("{took}; no way back: {unproven}"))
             }
             Err(unproven) => {
-                let kept = self.keep_backup();
+                let kept = self.keep_backup(&Census::Absent);
                 self.hold(format!("the data is migrated, and {unproven}{kept}"))
             }
         }
@@ -100,7 +100,7 @@ impl Aftermath<'_> {
 
     async fn unchanged(&mut self, why: String) -> PhaseResult {
         let census = census::compare(self.hand, self.begun).await;
-        let kept = self.keep_backup();
+        let kept = self.keep_backup(&census);
         let was = self.begun.before.clone().unwrap_or_default();
         let said = format!("{why}\nthe schema is {was}, as before{}{kept}", census.text());
         if !census.is_alarming() {
@@ -118,7 +118,7 @@ impl Aftermath<'_> {
     async fn changed(&mut self, why: String) -> PhaseResult {
         self.note_schema(None);
         let census = census::compare(self.hand, self.begun).await;
-        let kept = self.keep_backup();
+        let kept = self.keep_backup(&census);
         let told = match &census {
             Census::Differs(places) => {
                 format!("\nthe data is not as before: {}", places.join("; "))
@@ -145,12 +145,20 @@ impl Aftermath<'_> {
     }
 
     /// No attempt after this one may take the place of the state before it.
-    fn keep_backup(&self) -> String {
+    fn keep_backup(&self, census: &Census) -> String {
         let (name, op) = (&self.service.name, self.candidate.op);
         let Some(id) = &self.begun.backup else { return String::new() };
         let why = format!("operation {op}: the migration failed");
         let restore = |id: &str| format!("halley-sup restore {name} --backup {id}");
-        match receipt::pin(&self.service.paths, id, &why) {
+        let pinned = receipt::pin(&self.service.paths, id, &why);
+        let taken = census.losses();
+        if !taken.is_empty() {
+            let taken = format!("operation {op}: its migration failed and took data away: {taken}");
+            if let Err(error) = receipt::need(&self.service.paths, &taken) {
+                tracing::warn!(service = %name, %error, "noting what a backup has");
+            }
+        }
+        match pinned {
             Ok(Some(kept)) if kept == *id => {
                 format!("\nthe backup of before it is kept: {}", restore(id))
             }
@@ -164,10 +172,20 @@ impl Aftermath<'_> {
         }
     }
 
+    /// The trouble is over; what it cost may not be.
     fn unpin(&mut self) {
-        if let Err(error) = receipt::unpin(&self.service.paths) {
-            self.warnings.push(format!("a backup stays pinned: {error}"));
-        }
+        let needed = match receipt::unpin(&self.service.paths, None) {
+            Ok(needed) => needed,
+            Err(error) => return self.warnings.push(format!("a backup stays pinned: {error}")),
+        };
+        let name = &self.service.name;
+        self.warnings.extend(needed.into_iter().map(|Receipt { id, needed, .. }| {
+            format!(
+                "{}; this release has not brought that back; the backup {id} has it, and is kept for \
+                 keep_for: halley-sup restore {name} --backup {id} --dry-run",
+                needed.unwrap_or_default()
+            )
+        }));
     }
 
     fn note_schema(&mut self, schema: Option<&str>) {

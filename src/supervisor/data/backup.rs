@@ -301,6 +301,7 @@ pub(crate) async fn take(
             schema: hand.context.service.durable.state().schema.clone(),
             rehearsed: None,
             pinned: None,
+            needed: None,
             cause: Some(cause),
             left_out,
             taken: Some(receipt::Taken {

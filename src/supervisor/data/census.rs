@@ -33,6 +33,19 @@ impl Census {
         }
     }
 
+    /// What is gone, or may be, for people.
+    pub(super) fn losses(&self) -> String {
+        match self {
+            Self::Differs(places) => {
+                let is_lost =
+                    |place: &&String| place.contains(" fewer (") || place.contains(": gone (");
+                places.iter().filter(is_lost).cloned().collect::<Vec<_>>().join("; ")
+            }
+            Self::Unknown(why) => format!("what is gone is unknown: {why}"),
+            Self::Same | Self::Absent => String::new(),
+        }
+    }
+
     /// Whether data may have been changed that nobody meant to change.
     pub(super) fn is_alarming(&self) -> bool {
         matches!(self, Self::Differs(_) | Self::Unknown(_))

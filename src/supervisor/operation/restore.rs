@@ -380,7 +380,7 @@ impl Replacing<'_> {
             state.freeze.take_if(|freeze| freeze.actor == FREEZER);
         });
         let saved = saved.map_err(|error| text(&error));
-        if let Err(error) = receipt::unpin(&service.paths) {
+        if let Err(error) = receipt::unpin(&service.paths, Some(&self.planned.receipt.id)) {
             tracing::warn!(service = %service.name, %error, "letting pinned backups go");
         }
         let trouble = steered.and(pointed).and(saved).err();

@@ -89,6 +89,7 @@ mod tests {
             id: (*id).trim_start_matches('*').to_owned(),
             seq: 0,
             pinned: id.starts_with('*').then(|| "why".to_owned()),
+            needed: None,
             left_out: Vec::new(),
             taken: None,
             source: None,

@@ -66,6 +66,7 @@ mod tests {
             id: (*id).to_owned(),
             seq: 0,
             pinned: None,
+            needed: None,
             left_out: Vec::new(),
             taken: None,
             source: None,
