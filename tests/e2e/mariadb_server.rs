@@ -54,3 +54,22 @@ fn a_statement_whose_client_may_be_gone_is_waited_for() {
     assert!(said.why().contains("the data has schema 1"), "{}", said.why());
     assert_eq!(server.sql(WORKS).unwrap(), "0");
 }
+
+#[test]
+fn a_table_whose_name_has_a_newline_is_restored() {
+    let server = MariaDb::start();
+    let world = server.world();
+    world.release_path(&mariadb_build(0).write(&world)).expect(0);
+    get(world.address, "/add").unwrap();
+    let odd = "CREATE TABLE app.`new\nli``ne` (i INT); INSERT INTO app.`new\nli``ne` VALUES (7); CREATE \
+               DEFINER=web@'%' VIEW app.`a\nview` AS SELECT i FROM app.`new\nli``ne`";
+    server.sql(odd).unwrap();
+    world.cli(&["backup", "web"]).expect(0);
+    let before = server.dump();
+    server.sql("DELETE FROM app.`new\nli``ne`").unwrap();
+    for _ in 0..2 {
+        world.cli(&["restore", "web", "--yes", "--json"]).expect(0);
+        assert_eq!(server.dump(), before);
+        assert_eq!(server.sql("SELECT i FROM app.`new\nli``ne`").unwrap(), "7");
+    }
+}

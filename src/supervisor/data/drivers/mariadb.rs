@@ -105,8 +105,8 @@ impl Driver for MariaDb {
             None => (live.clone(), live.database),
         };
         let list = format!(
-            "SELECT CONCAT('SELECT CONCAT(', QUOTE(CONCAT(table_name, '|')), ', COUNT(*)) FROM `', \
-             REPLACE(table_name, '`', '``'), '`;') FROM information_schema.tables WHERE \
+            "SELECT CONCAT('SELECT CONCAT(', QUOTE(CONCAT(REPLACE(table_name, '\\n', ' '), '|')), \
+             ', COUNT(*)) FROM `', REPLACE(table_name, '`', '``'), '`;') FROM information_schema.tables WHERE \
              table_schema = DATABASE() AND {WITH_ROWS} ORDER BY table_name;\n"
         );
         let script = ask(context, &url, &database, "listing tables", &list).await?;

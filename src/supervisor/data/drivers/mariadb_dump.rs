@@ -50,13 +50,20 @@ pub(super) async fn dump_programs(context: &Context<'_>, live: &Url, dir: &Path)
 /// How many tables there are, and the names of the views.
 async fn tables(context: &Context<'_>, live: &Url) -> Done<(usize, Vec<String>)> {
     let list = format!(
-        "SELECT table_name, table_type FROM information_schema.tables WHERE table_schema = {};\n",
+        "SELECT HEX(table_name), table_type FROM information_schema.tables WHERE table_schema = {};\n",
         text(&live.database)
     );
     let said = ask(context, live, "", "listing tables", &list).await?;
     let rows = said.lines().filter_map(|line| line.rsplit_once('\t'));
     let (views, tables): (Vec<_>, Vec<_>) = rows.partition(|(_, kind)| *kind == "VIEW");
-    Ok((tables.len(), views.into_iter().map(|(name, _)| name.to_owned()).collect()))
+    Ok((tables.len(), views.into_iter().filter_map(|(hex, _)| unhex(hex)).collect()))
+}
+
+/// A name out of `HEX()`: it may have a newline in it.
+pub(super) fn unhex(hex: &str) -> Option<String> {
+    let byte = |at| hex.get(at..at + 2).and_then(|byte| u8::from_str_radix(byte, 16).ok());
+    let bytes: Option<Vec<u8>> = (0..hex.len()).step_by(2).map(byte).collect();
+    String::from_utf8(bytes?).ok()
 }
 
 fn ignoring(live: &Url, views: &[String]) -> Vec<String> {
@@ -192,6 +199,12 @@ pub(super) fn text(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_may_have_a_newline() {
+        assert_eq!(unhex("610AC3A4").as_deref(), Some("a\n\u{e4}"));
+        assert_eq!((unhex("6"), unhex("zz"), unhex("ff")), (None, None, None));
+    }
 
     #[test]
     fn definers_are_left_out_and_nothing_else() {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::supervisor::data::context::Context;
 use crate::supervisor::data::driver::{Done, Undone};
 use crate::supervisor::data::drivers::mariadb_dump::{
-    DATA, PROGRAMS, ask, charset, dump_programs, exists, name, source, text,
+    DATA, PROGRAMS, ask, charset, dump_programs, exists, name, source, text, unhex,
 };
 use crate::supervisor::data::drivers::mariadb_url::Url;
 use crate::supervisor::data::error::DataError;
@@ -158,12 +158,12 @@ impl Exchange<'_> {
 
     async fn tables(&self, database: &str) -> Done<Vec<String>> {
         let query = format!(
-            "SELECT table_name FROM information_schema.tables WHERE table_schema = {} AND table_type \
+            "SELECT HEX(table_name) FROM information_schema.tables WHERE table_schema = {} AND table_type \
              <> 'VIEW';\n",
             text(database)
         );
         let said = self.ask("", "listing tables", &query).await?;
-        Ok(said.lines().map(str::to_owned).collect())
+        Ok(said.lines().filter_map(unhex).collect())
     }
 
     async fn source(&self, database: &str, path: &Path) -> Done {
