@@ -9,6 +9,7 @@ use crate::ledger_app::{
     BACKUP, Build, Writers, add, count, database, entries, get, is_swept, newest_backup, patient,
     world,
 };
+use crate::migrations::{ADD_COLUMN, backups, migrates_by};
 use crate::world::World;
 
 #[test]
@@ -243,4 +244,40 @@ fn a_crash_in_a_backup_leaves_no_copy_and_no_command() {
     drop(client.wait());
     world.cli(&["backup", "web"]).expect(0);
     assert_eq!(count(&world), "1");
+}
+
+/// Whoever tries again until it works has not brought back what was lost on the way.
+#[test]
+fn the_only_backup_with_lost_rows_outlives_the_migration_that_succeeds() {
+    let world = world(&BACKUP.replace("keep = 3", "keep = 1"));
+    world.release_path(&Build::default().write(&world)).expect(0);
+    for _ in 0..5 {
+        get(world.address, "/add").unwrap();
+    }
+    let bad = Build { version: 1, ..Build::default() }.write(&world);
+    let purge = format!(
+        "if on_copy: {ADD_COLUMN}; sys.exit()\n\
+         db.connect().execute('DELETE FROM rows WHERE id < 3')\nsys.exit('half way')\n"
+    );
+    migrates_by(&bad, &purge);
+    world.release_path(&bad).expect(16);
+    let id = backups(&world)[0]["id"].as_str().unwrap().to_owned();
+    world.cli(&["thaw", "web"]).expect(0);
+    let said =
+        world.release_path(&Build { version: 1, ..Build::default() }.write(&world)).expect(0);
+    let warnings = said.result()["warnings"].to_string();
+    for part in ["rows: 2 fewer (5 before, 3 now)", "not brought that back", &id] {
+        assert!(warnings.contains(part), "{part}: {warnings}");
+    }
+    // Backups by hand push out one another.
+    for _ in 0..2 {
+        world.cli(&["backup", "web"]).expect(0);
+    }
+    let listed = backups(&world);
+    assert_eq!(listed.as_array().unwrap().len(), 2, "{listed}");
+    let kept = listed.as_array().unwrap().iter().find(|it| it["id"] == *id).unwrap();
+    assert!(kept["pinned"].as_str().unwrap().contains("rows: 2 fewer"), "{kept}");
+    // A release after it has nothing to warn of; none is named by a restore without a name.
+    let plan = world.cli(&["restore", "web", "--dry-run", "--json"]).expect(0);
+    assert!(!plan.stdout.contains(&format!("\"id\":\"{id}\"")), "{}", plan.stdout);
 }

@@ -55,6 +55,41 @@ fn a_statement_whose_client_may_be_gone_is_waited_for() {
     assert_eq!(server.sql(WORKS).unwrap(), "0");
 }
 
+/// What runs on a copy has the rights of the user of copies, whose password is the server's.
+#[test]
+fn what_a_migration_does_to_the_user_of_copies_is_said() {
+    let server = MariaDb::start();
+    let world = server.world();
+    world.release_path(&mariadb_build(0).write(&world)).expect(0);
+    get(world.address, "/add").unwrap();
+    let build = mariadb_build(1).write(&world);
+    let migrate = fs::read_to_string(build.join("migrate.py")).unwrap();
+    let on_copy = |more: &str| {
+        let more =
+            format!("import os\nif 'HALLEY_REHEARSAL' in os.environ:\n    db.run({more:?})\n");
+        fs::write(build.join("migrate.py"), format!("{migrate}\n{more}")).unwrap();
+    };
+    let databases = "SELECT GROUP_CONCAT(SCHEMA_NAME) FROM information_schema.schemata WHERE SCHEMA_NAME \
+                     LIKE 'halley%'";
+    on_copy("CREATE DATABASE halley_scratch_mine");
+    world.release_path(&build).expect(0);
+    assert_eq!(server.sql(databases).unwrap(), "NULL");
+    let build = mariadb_build(2).write(&world);
+    fs::write(
+        build.join("migrate.py"),
+        "import db, os\nif 'HALLEY_REHEARSAL' in os.environ: \
+        db.run(\"SET PASSWORD = PASSWORD('other')\")\n",
+    )
+    .unwrap();
+    let said = world.release_path(&build);
+    assert_ne!(said.code, 0);
+    for part in
+        ["the user in COPIES_URL is let in no more", "SET PASSWORD", "drop halley_scratch_web_"]
+    {
+        assert!(said.stdout.contains(part), "{part}: {}", said.stdout);
+    }
+}
+
 #[test]
 fn a_table_whose_name_has_a_newline_is_restored() {
     let server = MariaDb::start();

@@ -2,10 +2,12 @@
 //! there on a copy and after a restore, or its loss is announced.
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 
 use crate::ledger_app::{get, is_swept};
 use crate::postgres::{Server, build, world};
+use crate::world::World;
 
 /// What the database is like, with all values.
 const LIKE: &str = "SELECT concat_ws(' ', pg_get_userbyid(datdba), encoding, datlocprovider, datcollate, \
@@ -100,6 +102,78 @@ fn a_database_that_is_a_template_stays_one() {
         assert_eq!(server.sql(LIKE).unwrap(), before);
     }
     assert_eq!(server.databases(), "app app_before_restore postgres template0 template1");
+}
+
+/// A migration that does more, before or after it has migrated.
+fn migrating(world: &World, more: &str) -> PathBuf {
+    let build = build(1).write(world);
+    let script = fs::read_to_string(build.join("migrate.py")).unwrap();
+    fs::write(build.join("migrate.py"), format!("{script}\n{more}\n")).unwrap();
+    build
+}
+
+/// They need no connection to the live database.
+#[test]
+fn statements_on_a_copy_that_change_the_live_database_are_refused_and_undone() {
+    let server = Server::start();
+    for statement in [
+        "ALTER DATABASE app SET timezone = 'Europe/Berlin'",
+        "ALTER DATABASE app SET work_mem = '8MB'",
+        "COMMENT ON DATABASE app IS 'two\nlines, and a '' quote'",
+        "CREATE ROLE monitor",
+        "GRANT CREATE ON DATABASE app TO monitor",
+    ] {
+        server.sql(statement).unwrap();
+    }
+    let world = world(&server);
+    world.release_path(&build(0).write(&world)).expect(0);
+    get(world.address, "/add").unwrap();
+    let like = || server.sql(LIKE).unwrap();
+    let before = like();
+    let more = "import os\n\
+                if 'HALLEY_REHEARSAL' in os.environ:\n    \
+                for sql in [\"ALTER DATABASE app SET timezone = 'Asia/Tokyo'\",\n        \
+                'ALTER DATABASE app RESET work_mem', \"ALTER DATABASE app SET statement_timeout = '9s'\",\n        \
+                \"COMMENT ON DATABASE app IS 'HACKED'\", 'ALTER DATABASE app CONNECTION LIMIT 50',\n        \
+                'GRANT CONNECT ON DATABASE app TO monitor',\n        \
+                'REVOKE CREATE ON DATABASE app FROM monitor']:\n        \
+                db.run(sql)";
+    let said = world.release_path(&migrating(&world, more)).expect(15);
+    let why = said.why();
+    for changed in [
+        "the setting TimeZone",
+        "the setting work_mem",
+        "the setting statement_timeout",
+        "its comment",
+        "its connection limit",
+        "the right CONNECT of monitor on it",
+        "the right CREATE of monitor on it",
+        "that was put back",
+    ] {
+        assert!(why.contains(changed), "{changed}: {why}");
+    }
+    assert_eq!(like(), before);
+    world.release_path(&build(1).write(&world)).expect(0);
+    assert_eq!(like(), before);
+}
+
+/// None of them is dropped by itself.
+#[test]
+fn a_copy_that_is_held_by_its_migration_is_removed_all_the_same() {
+    let server = Server::start();
+    server.sql("ALTER ROLE web REPLICATION").unwrap();
+    let world = world(&server);
+    world.release_path(&build(0).write(&world)).expect(0);
+    get(world.address, "/add").unwrap();
+    let more = "import os\n\
+                if 'HALLEY_REHEARSAL' in os.environ:\n    \
+                db.run('DO $$ BEGIN EXECUTE format($f$ALTER DATABASE %I IS_TEMPLATE true$f$, \
+                current_database()); END $$')\n    \
+                db.run(\"SELECT pg_create_logical_replication_slot('kept', 'pgoutput')\")\n    \
+                db.run('BEGIN', 'CREATE TABLE held (i INT)', \"PREPARE TRANSACTION 'held'\")";
+    world.release_path(&migrating(&world, more)).expect(0);
+    assert_eq!(server.databases(), "app postgres template0 template1");
+    assert!(is_swept(&world));
 }
 
 #[test]

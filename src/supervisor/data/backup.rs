@@ -345,7 +345,7 @@ pub(crate) async fn copy(hand: &Hand<'_>, receipt: &mut Receipt) -> Result<Copie
     let copied = match looked_at {
         Ok(copied) => copied,
         Err(why) => {
-            drop_site(hand, &site).await;
+            drop(drop_site(hand, &site).await);
             if matches!(why, DataError::Damaged(_)) {
                 note_rehearsed(service, receipt, None);
             }
@@ -412,21 +412,23 @@ async fn looked_at(hand: &Hand<'_>, site: Site) -> Result<Copied, DataError> {
     Ok(Copied { site, counts, uncounted, lost })
 }
 
-/// Removes a copy.
-pub(crate) async fn discard(hand: &Hand<'_>, copied: Copied) {
-    drop_site(hand, &copied.site).await;
+/// Removes a copy. Returns what of it stays, and why.
+pub(crate) async fn discard(hand: &Hand<'_>, copied: Copied) -> Option<String> {
+    drop_site(hand, &copied.site).await
 }
 
-async fn drop_site(hand: &Hand<'_>, site: &Site) {
-    let Site::Scratch { dir, .. } = site else { return };
+async fn drop_site(hand: &Hand<'_>, site: &Site) -> Option<String> {
+    let Site::Scratch { dir, .. } = site else { return None };
     whole_tree::kill_on_copy(dir, ENDING).await;
-    if let Err(error) = hand.driver().discard(&hand.context, site).await {
-        tracing::warn!(service = %hand.context.service.name, %error, "removing a copy");
-    }
+    let dropped = hand.driver().discard(&hand.context, site).await;
+    let left = dropped.err().map(|why| format!("the copy of the data stays in its server: {why}"));
     let dir = dir.clone();
-    if let Err(error) = on_thread(move || isolation::discard(&dir)).await {
-        tracing::warn!(service = %hand.context.service.name, %error, "removing a copy");
+    let removed = on_thread(move || isolation::discard(&dir)).await;
+    let left = left.or(removed.err().map(|error| format!("the copy of the data stays: {error}")));
+    if let Some(why) = &left {
+        tracing::warn!(service = %hand.context.service.name, why, "removing a copy");
     }
+    left
 }
 
 /// At start: what a crash has left of backups and copies. A copy's directory is removed after its
@@ -450,7 +452,9 @@ pub(crate) fn sweep(service: &Rc<Service>) {
             whole_tree::kill_on_copy(&dir, ENDING).await;
             match &hand {
                 Some(hand) if replacement::is_mark(&dir) => hand.sweep_staged(&dir).await,
-                Some(hand) => drop_site(hand, &Site::Scratch { dir, means: Means::Mounts }).await,
+                Some(hand) => {
+                    drop(drop_site(hand, &Site::Scratch { dir, means: Means::Mounts }).await)
+                }
                 None => drop(isolation::discard(&dir)),
             }
         }

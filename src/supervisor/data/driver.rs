@@ -83,6 +83,16 @@ pub(super) struct Session {
     pub(super) end: String,
 }
 
+/// Something of the live data that a server keeps outside of it, with the statements that make it so and
+/// that take it away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Trait {
+    /// For people.
+    pub(super) name: String,
+    pub(super) made: String,
+    pub(super) taken: String,
+}
+
 /// A kind of driver, with the settings of its section.
 pub(super) trait Driver {
     /// Programs that must be installed.
@@ -196,6 +206,16 @@ pub(super) trait Driver {
         _dir: &Path,
     ) -> Done<Option<Guard>> {
         Ok(None)
+    }
+
+    /// What programs on a copy could change of the live data though they do not reach it.
+    async fn traits(&self, _context: &Context<'_>) -> Done<Vec<Trait>> {
+        Ok(Vec::new())
+    }
+
+    /// Makes that as it was before.
+    async fn put_back(&self, _context: &Context<'_>, _before: &[Trait]) -> Done {
+        Ok(())
     }
 
     /// Variables by which a server knows the clients of this name.

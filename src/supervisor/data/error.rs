@@ -117,6 +117,19 @@ pub(crate) enum DataError {
         /// Its name.
         variable: String,
     },
+    /// What ran on a copy has its rights.
+    #[error(
+        "the user in {variable} is let in no more ({why}): if something that ran on the copy has changed \
+         its password (SET PASSWORD), set it back, and drop {database}; until then no copy can be made"
+    )]
+    CopiesLockedOut {
+        /// The variable with its URL.
+        variable: String,
+        /// What stays.
+        database: String,
+        /// What the server says.
+        why: String,
+    },
     /// Programs that are tried on a copy get this user.
     #[error(
         "the user in {variable} can reach more than copies: {rights}; it must have rights on \

@@ -4,6 +4,7 @@
 //! roll back a release.
 
 mod aftermath;
+mod alteration;
 pub(crate) mod backup;
 pub(crate) mod backup_schema;
 mod backup_text;

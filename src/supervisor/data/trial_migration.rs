@@ -14,6 +14,7 @@ use crate::os::beneath::Dir;
 use crate::os::clock;
 use crate::store::receipt::{Cause, Receipt};
 use crate::store::release;
+use crate::supervisor::data::alteration;
 use crate::supervisor::data::backup::{self, Copied, Hand};
 use crate::supervisor::data::doors;
 use crate::supervisor::data::error::DataError;
@@ -114,14 +115,18 @@ pub(crate) async fn rehearse(
     let mut warnings: Vec<String> = copied.lost_text().into_iter().collect();
     warnings.extend(hand.kept_from());
     let tried = fenced(service, candidate, &hand, &copied, transcript, &mut warnings).await;
-    backup::discard(&hand, copied).await;
+    let left = backup::discard(&hand, copied).await;
     backup::prune(&hand).await;
     match tried {
         Ok(said) => {
             let took = text::seconds(begun, clock::tick());
+            warnings.extend(left);
             PhaseResult::ok(format!("{summary}{said}, in {took}")).with_warnings(warnings)
         }
-        Err((exit, why)) => PhaseResult::refused(exit, format!("on a copy of the data: {why}")),
+        Err((exit, why)) => {
+            let lines: Vec<String> = [why].into_iter().chain(left).collect();
+            PhaseResult::refused(exit, format!("on a copy of the data: {}", lines.join("\n")))
+        }
     }
 }
 
@@ -145,10 +150,14 @@ async fn fenced(
     }
     let fencing = Fencing::open(service, hand, copied).await;
     let fencing = fencing.map_err(|error| (Exit::BackupFailed, error.to_string()))?;
+    let before = alteration::traits(hand).await;
+    let before = before.map_err(|error| (Exit::BackupFailed, error.to_string()))?;
     let trial = Trial { service, candidate, hand, copied, fencing: &fencing };
     let tried = tried(&trial, transcript, warnings).await;
     let report = fencing.report();
-    match (tried, fencing.breach()) {
+    let breach = fencing.breach().into_iter().chain(alteration::undone(hand, &before).await);
+    let breach = breach.reduce(|one, other| format!("{one}\n{other}"));
+    match (tried, breach) {
         (Ok(_), Some(breach)) => Err((Exit::BackupFailed, breach)),
         (Err((exit, why)), breach) => {
             let hint = write_hint(service, &why);

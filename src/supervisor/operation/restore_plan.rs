@@ -134,7 +134,7 @@ fn agreed(
 pub(crate) async fn rehearse(hand: &Hand<'_>, receipt: &mut Receipt) -> Result<Counts, DataError> {
     let copied = backup::copy(hand, receipt).await?;
     let counts = copied.counts.clone();
-    backup::discard(hand, copied).await;
+    drop(backup::discard(hand, copied).await);
     Ok(counts)
 }
 
@@ -151,7 +151,7 @@ async fn tried(hand: &Hand<'_>, receipt: &mut Receipt) -> Result<Tried, NotTried
     let copied = backup::copy(hand, receipt).await?;
     let (counts, lost) = (copied.counts.clone(), copied.lost.clone());
     let schema = backup_schema::try_on(hand, &copied, receipt).await;
-    backup::discard(hand, copied).await;
+    drop(backup::discard(hand, copied).await);
     let schema = schema?;
     receipt.schema.clone_from(&schema.has);
     Ok(Tried { counts, lost, schema })

@@ -64,9 +64,11 @@ async fn take(service: &Rc<Service>, client: &mut Client) -> Result<(), Trouble>
     match backup::copy(&hand, &mut receipt).await {
         Ok(copied) => {
             let lost = copied.lost_text().map(|lost| format!("; {lost}")).unwrap_or_default();
-            let kept_from = hand.kept_from().into_iter().map(|line| format!("; {line}"));
-            let said = kept_from.fold(copied.summary() + &lost, |said, line| said + &line);
-            backup::discard(&hand, copied).await;
+            let said = copied.summary() + &lost;
+            let told = hand.kept_from();
+            let left = backup::discard(&hand, copied).await;
+            let told = told.into_iter().chain(left).map(|line| format!("; {line}"));
+            let said = told.fold(said, |said, line| said + &line);
             client
                 .tell(&outcome::phase_event("restore_rehearsal", PhaseState::Ok, begun, &said))
                 .await;

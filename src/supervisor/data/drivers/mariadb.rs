@@ -31,6 +31,12 @@ use crate::supervisor::data::site::Site;
 /// Variables with their values.
 type Variables = BTreeMap<String, String>;
 
+/// Statements that remove what was made beside copies by what ran on them: copies have a time in their
+/// names.
+const OTHERS: &str = r"SELECT CONCAT('DROP DATABASE `', REPLACE(schema_name, '`', '``'), '`;') FROM
+ information_schema.schemata WHERE schema_name LIKE 'halley\_scratch\_%' AND schema_name NOT RLIKE
+ '[0-9]{8}t[0-9]{6}';
+";
 /// Tables that hold rows of their own.
 const WITH_ROWS: &str = "table_type IN ('BASE TABLE', 'SYSTEM VERSIONED')";
 
@@ -157,9 +163,16 @@ impl Driver for MariaDb {
 
     async fn discard(&self, context: &Context<'_>, site: &Site) -> Done {
         let Some(database) = scratch_database(context, site) else { return Ok(()) };
-        let script = format!("DROP DATABASE IF EXISTS {};\n", name(&database));
+        let script = format!("DROP DATABASE IF EXISTS {};\n{OTHERS}", name(&database));
         let (_, copies) = self.urls(context)?;
-        ask(context, &copies, "", "removing a copy", &script).await.map(drop)
+        match ask(context, &copies, "", "removing a copy", &script).await {
+            Ok(others) => ask(context, &copies, "", "removing a copy", &others).await.map(drop),
+            Err(DataError::Command { ended, .. }) if ended.errors.contains(" 1045 ") => {
+                let variable = self.rehearse_url_env.clone();
+                Err(DataError::CopiesLockedOut { variable, database, why: ended.why() })
+            }
+            Err(error) => Err(error),
+        }
     }
 }
 

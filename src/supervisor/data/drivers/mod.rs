@@ -14,6 +14,7 @@ mod postgres;
 mod postgres_backends;
 mod postgres_exchange;
 mod postgres_guard;
+mod postgres_live;
 mod postgres_make;
 mod postgres_restore;
 mod postgres_tools;
@@ -29,7 +30,7 @@ use crate::config::model::{Driver as Configured, Settings};
 use crate::keeper::protocol::To;
 use crate::store::seal::Hashes;
 use crate::supervisor::data::context::{Context, Env};
-use crate::supervisor::data::driver::{Counts, Done, Driver, Place, Session, Taken, Undone};
+use crate::supervisor::data::driver::{Counts, Done, Driver, Place, Session, Taken, Trait, Undone};
 use crate::supervisor::data::relay::Guard;
 use crate::supervisor::data::site::Site;
 
@@ -135,6 +136,14 @@ impl Driver for Configured {
 
     async fn guard(&self, context: &Context<'_>, site: &Site, dir: &Path) -> Done<Option<Guard>> {
         ask!(self, driver => driver.guard(context, site, dir).await)
+    }
+
+    async fn traits(&self, context: &Context<'_>) -> Done<Vec<Trait>> {
+        ask!(self, driver => driver.traits(context).await)
+    }
+
+    async fn put_back(&self, context: &Context<'_>, before: &[Trait]) -> Done {
+        ask!(self, driver => driver.put_back(context, before).await)
     }
 
     fn signature(&self, name: &str) -> Env {

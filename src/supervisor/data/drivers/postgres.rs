@@ -9,14 +9,14 @@ use crate::config::model::Settings;
 use crate::keeper::protocol::To;
 use crate::store::seal::Hashes;
 use crate::supervisor::data::context::{Context, Env};
-use crate::supervisor::data::driver::{Counts, Done, Driver, Session, Taken, Undone};
+use crate::supervisor::data::driver::{Counts, Done, Driver, Session, Taken, Trait, Undone};
 use crate::supervisor::data::drivers::postgres_exchange::{Exchange, NAME_BYTES_MAX};
 use crate::supervisor::data::drivers::postgres_make::Maker;
 use crate::supervisor::data::drivers::postgres_tools::{DUMP, discard, psql};
 use crate::supervisor::data::drivers::postgres_url::{Url, with_database};
 use crate::supervisor::data::drivers::sql_answer::{answered, count};
 use crate::supervisor::data::drivers::{
-    postgres_backends, postgres_guard, postgres_make, postgres_restore,
+    postgres_backends, postgres_guard, postgres_live, postgres_make, postgres_restore,
 };
 use crate::supervisor::data::error::DataError;
 use crate::supervisor::data::relay::Guard;
@@ -127,6 +127,14 @@ impl Driver for Postgres {
     async fn guard(&self, context: &Context<'_>, site: &Site, dir: &Path) -> Done<Option<Guard>> {
         let Some(scratch) = scratch_database(context, site) else { return Ok(None) };
         postgres_guard::guard(context, &self.url_env, scratch, dir).await.map(Some)
+    }
+
+    async fn traits(&self, context: &Context<'_>) -> Done<Vec<Trait>> {
+        postgres_live::traits(context, &Url::of(context, &self.url_env)?).await
+    }
+
+    async fn put_back(&self, context: &Context<'_>, before: &[Trait]) -> Done {
+        postgres_live::put_back(context, &Url::of(context, &self.url_env)?, before).await
     }
 
     fn signature(&self, name: &str) -> Env {

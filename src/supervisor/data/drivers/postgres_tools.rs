@@ -33,6 +33,14 @@ pub(super) async fn psql_quiet(
     Ok(context.run_quietly(name, &PSQL, url.env(database), script).await?.output)
 }
 
+/// Removes what no database is dropped with: prepared transactions, subscriptions, replication slots.
+const CLEAR: &str = r"\set ON_ERROR_STOP 0
+SELECT format('ROLLBACK PREPARED %L', gid) FROM pg_prepared_xacts WHERE database = current_database() \gexec
+SELECT format('ALTER SUBSCRIPTION %1$I DISABLE; ALTER SUBSCRIPTION %1$I SET (slot_name = NONE); DROP SUBSCRIPTION %1$I',
+ subname) FROM pg_subscription JOIN pg_database d ON d.oid = subdbid WHERE datname = current_database() \gexec
+SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database();
+";
+
 /// Removes the database of a copy; also when it is not there. A template cannot be dropped.
 pub(super) async fn discard(context: &Context<'_>, url: &Url, database: &str) -> Done {
     let script = format!(
@@ -41,7 +49,13 @@ pub(super) async fn discard(context: &Context<'_>, url: &Url, database: &str) ->
         text(database),
         name(database)
     );
-    psql(context, url, url.maintenance(), "removing a database", &script).await.map(drop)
+    let what = "removing a database";
+    if psql(context, url, url.maintenance(), what, &script).await.is_ok() {
+        return Ok(());
+    }
+    // What fails here is told by the second try.
+    drop(psql(context, url, database, "clearing a database", CLEAR).await);
+    psql(context, url, url.maintenance(), what, &script).await.map(drop)
 }
 
 pub(super) fn name(text: &str) -> String {
