@@ -12,9 +12,8 @@ link=(
 )
 # Functions that are equal stand once; lld alone can, which rustc links with on this one.
 [[ $host != x86_64-*-gnu ]] || link+=(-C link-arg=-Wl,--icf=all)
-# With --target the flags reach the program alone, not the compiler's own plug-ins. Frame pointers,
-# because without unwind tables a debugger or profiler has nothing else to walk the stack by.
-RUSTFLAGS="-C target-feature=+crt-static -C force-frame-pointers=yes" \
+# With --target the flags reach the program alone, not the compiler's own plug-ins.
+RUSTFLAGS="-C target-feature=+crt-static" \
     cargo rustc --release --target "$host" --bin halley-sup -- "${link[@]}" >&2
 scripts/check-static.sh "$binary" >&2
 echo "$binary"

@@ -32,7 +32,7 @@ impl Own for Help {
             return exit::code(Exit::Done);
         };
         if let Some(topic) = TOPICS.iter().find(|topic| topic.name == name) {
-            show(topic.text, markdown::render);
+            show(&topic.text(), markdown::render);
             return exit::code(Exit::Done);
         }
         if commands().contains(&name) {

@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn every_topic_fits_a_narrow_terminal() {
         for topic in crate::docs::TOPICS {
-            let shown = render(topic.text, 60).replace(BOLD, "").replace(PLAIN, "");
+            let shown = render(&topic.text(), 60).replace(BOLD, "").replace(PLAIN, "");
             let folded = shown.lines().filter(|line| !line.starts_with("    "));
             let wide: Vec<_> = folded.filter(|line| line.chars().count() > 60).collect();
             assert!(wide.is_empty() && !shown.contains("```"), "{}: {wide:?}", topic.name);

@@ -10,14 +10,36 @@ pub struct Topic {
     pub name: &'static str,
     /// What it is about, in one line.
     pub about: &'static str,
+    /// The whole text, packed (RFC 1951).
+    packed: &'static [u8],
+}
+
+/// No topic is longer.
+const BYTES_MAX: usize = 128 * 1024;
+
+impl Topic {
     /// The whole text, as Markdown.
-    pub text: &'static str,
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = Vec::with_capacity(BYTES_MAX);
+        let unpacked = flate2::Decompress::new(false).decompress_vec(
+            self.packed,
+            &mut text,
+            flate2::FlushDecompress::Finish,
+        );
+        debug_assert!(matches!(unpacked, Ok(flate2::Status::StreamEnd)), "{}", self.name);
+        String::from_utf8_lossy(&text).into_owned()
+    }
 }
 
 /// A topic from the file of its name.
 macro_rules! topic {
     ($name:literal, $about:literal) => {
-        Topic { name: $name, about: $about, text: include_str!(concat!($name, ".md")) }
+        Topic {
+            name: $name,
+            about: $about,
+            packed: include_bytes!(concat!(env!("OUT_DIR"), "/", $name, ".deflate")),
+        }
     };
 }
 
@@ -41,3 +63,16 @@ pub const TOPICS: &[Topic] = &[
     topic!("dependencies", "Libraries used, and why"),
     topic!("contributing", "Building, testing, style"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_topic_is_its_file() {
+        for topic in TOPICS {
+            let path = format!("{}/src/docs/{}.md", env!("CARGO_MANIFEST_DIR"), topic.name);
+            assert_eq!(topic.text(), std::fs::read_to_string(path).unwrap(), "{}", topic.name);
+        }
+    }
+}

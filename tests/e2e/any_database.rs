@@ -25,7 +25,7 @@ fn detail(said: &Said, phase: &str) -> String {
 
 /// The lines of the reference for this driver, for the service `web`.
 fn recipe(header: &str) -> String {
-    let page = docs::TOPICS.iter().find(|topic| topic.name == "data").unwrap().text;
+    let page = docs::TOPICS.iter().find(|topic| topic.name == "data").unwrap().text();
     let at = page.find(&format!("[service.{header}.backup]")).unwrap();
     let lines = page[at..].split("```").next().unwrap();
     lines.replace(&format!("[service.{header}."), "[service.web.")
