@@ -160,6 +160,13 @@ impl Phase {
         matches!(self, Self::Step(_) | Self::StepHold(_) | Self::Flip | Self::Bake | Self::Hold)
     }
 
+    /// Whether an abort waits for its end: what was begun on the data and on the old one is not
+    /// called off.
+    #[must_use]
+    pub fn is_seen_through(self) -> bool {
+        matches!(self, Self::Hook(Point::BeforeMigrate) | Self::Migrate | Self::StopOld)
+    }
+
     /// What `promote` ends in this phase; nothing where there is nothing to be decided.
     #[must_use]
     pub const fn promotion(self) -> Option<Promotion> {

@@ -4,6 +4,7 @@
 //! does is in [`phases`](super::phases), with its hooks in [`hooks`](super::hooks); the [`Job`] hands
 //! each of them the values that it needs, and this file knows none of them.
 
+use std::cell::Cell;
 use std::rc::Rc;
 
 use tokio::sync::mpsc;
@@ -59,6 +60,7 @@ async fn run(
     mut orders: mpsc::UnboundedReceiver<Order>,
 ) {
     let mut retries = RETRIES.begin();
+    let is_called_off = Cell::new(false);
     loop {
         let phase = machine.phase();
         if let Phase::Done(outcome) = phase {
@@ -83,7 +85,7 @@ async fn run(
                 }
                 performed.step
             }
-            step = interrupted(&machine, &mut orders) => match step {
+            step = interrupted(&machine, &mut orders, &is_called_off) => match step {
                 Some(step) => {
                     if step == Step::Abort {
                         abort(&operation, &mut journal, &mut job, phase, begun);
@@ -96,7 +98,11 @@ async fn run(
         if phase == Phase::Migrate && job.no_way_back(&service).is_some() {
             machine.hold_on_failure();
         }
-        let next = machine.step(step);
+        let mut next = machine.step(step);
+        if is_called_off.get() && next.is_some_and(|next| next != phase && next != Phase::Migrate) {
+            is_called_off.set(false);
+            next = call_off(&mut machine, &mut job, phase).or(next);
+        }
         if next != Some(phase) && machine.is_held_by_failure() {
             job.raise_held(&service);
         }
@@ -106,6 +112,16 @@ async fn run(
             retries.reset();
         }
     }
+}
+
+/// An abort that came in a phase that is seen through, once that is over.
+fn call_off(machine: &mut Machine, job: &mut Job, phase: Phase) -> Option<Phase> {
+    if !matches!(machine.phase(), Phase::Hook(Point::BeforeStart) | Phase::Start) {
+        return None;
+    }
+    let next = machine.step(Step::Abort)?;
+    job.abort(format!("aborted in phase {}, which went on to its end", text::phase(&phase.name())));
+    Some(next)
 }
 
 /// Notes that a phase was called off.
@@ -127,10 +143,11 @@ fn tell_held(service: &Service, operation: &Operation) {
 }
 
 /// Waits for an order that moves the machine; the others are dropped, and whoever waits for one of
-/// them hears of it. `None` is to give way.
+/// them hears of it. An abort of what is seen through is kept. `None` is to give way.
 async fn interrupted(
     machine: &Machine,
     orders: &mut mpsc::UnboundedReceiver<Order>,
+    is_called_off: &Cell<bool>,
 ) -> Option<Step> {
     loop {
         let (step, taken) = match orders.recv().await {
@@ -146,6 +163,10 @@ async fn interrupted(
                 tracing::debug!("the client that has ordered it is gone");
             }
             return Some(step);
+        }
+        if step == Step::Abort && machine.phase().is_seen_through() {
+            tracing::info!(phase = machine.phase().name(), "an abort waits for the end of a phase");
+            is_called_off.set(true);
         }
     }
 }
@@ -225,7 +246,7 @@ mod tests {
         orders.send(Order::Promote(Phase::Bake, late)).unwrap();
         let (right, taken) = oneshot::channel();
         orders.send(Order::Promote(Phase::Hold, right)).unwrap();
-        let step = interrupted(&machine, &mut inbox).await;
+        let step = interrupted(&machine, &mut inbox, &Cell::new(false)).await;
         assert_eq!(step, Some(Step::Promote(Phase::Hold)));
         assert!(dropped.await.is_err() && taken.await.is_ok());
     }
