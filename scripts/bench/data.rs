@@ -101,7 +101,9 @@ fn campaign(name: &str, n: u32, mut world: World, store: Store, is_whole: &dyn F
             Case::Rollback => words = vec!["rollback".to_owned(), "web".to_owned()],
             Case::Backup => words = vec!["backup".to_owned(), "web".to_owned()],
             Case::Restore | Case::Undo => {
-                world.cli(&["backup", "web"]).expect(0);
+                // A client that was ended may have left one under way.
+                let is_taken = || world.cli(&["backup", "web"]).code == 0;
+                assert!(wait_for(is_taken), "no backup: {}", world.run_log());
                 let listed = world.cli(&["backup", "web", "--list", "--json"]).expect(0).stdout;
                 let newest = listed.lines().next().unwrap_or_default();
                 let newest: serde_json::Value = serde_json::from_str(newest).unwrap_or_default();
