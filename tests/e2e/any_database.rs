@@ -10,7 +10,7 @@ use halley_sup::docs;
 
 use crate::databases;
 use crate::ledger_app::{
-    self, BACKUP, Build, Store, Writers, database, get, is_swept, newest_backup,
+    self, BACKUP, Build, Store, Writers, database, get, is_swept, killed_in_restore, newest_backup,
 };
 use crate::postgres::{ENCODED, PASSWORD, Peeper, certify};
 use crate::world::{Said, World, free_address, kill};
@@ -365,17 +365,7 @@ fn a_mariadb_database_comes_back_with_everything_from_a_restore_that_fails_or_is
         assert_eq!(server.databases(), "app");
     }
     for phase in ["stop_old", "restore"] {
-        let mut command = world.command(&["restore", "web", "--backup", &old, "--yes", "--json"]);
-        let mut client = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        let wanted = format!("\"phase\":\"{phase}\"");
-        let lines = std::io::BufReader::new(client.stdout.take().unwrap());
-        let mut seen = std::io::BufRead::lines(lines).map_while(Result::ok);
-        assert!(seen.any(|line| line.contains(&wanted)), "{phase}\n{}", world.run_log());
-        world.kill_supervisor();
-        drop(client.kill());
-        drop(client.wait());
-        world.wait("it is over", |world| !world.service_path("restore.json").exists());
-        world.wait("it answers", |world| get(world.address, "/count").is_ok());
+        killed_in_restore(&world, &old, phase);
         world.wait("scratch is swept", is_swept);
         assert_eq!(plain(&server.dump()), plain(&before), "{phase}");
         world.wait("no database beside it", |_| server.databases() == "app");
