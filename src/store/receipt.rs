@@ -313,30 +313,44 @@ fn superfluous(newest_first: &[Receipt], keep: u32, keep_for: Duration) -> Vec<S
 }
 
 #[cfg(test)]
+impl Receipt {
+    /// One for tests, of which nothing is known but its name.
+    pub(crate) fn example(id: &str) -> Self {
+        Self {
+            version: 1,
+            id: id.to_owned(),
+            seq: 0,
+            pinned: None,
+            needed: None,
+            left_out: Vec::new(),
+            taken: None,
+            source: None,
+            driver: "files".to_owned(),
+            release: None,
+            op: None,
+            at: String::new(),
+            took_ms: 0,
+            bytes: 1,
+            digest: String::new(),
+            schema: None,
+            rehearsed: None,
+            cause: None,
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::store::layout::Layout;
 
     fn receipt(id: &str, at: &str) -> Receipt {
         Receipt {
-            version: 1,
-            id: id.to_owned(),
-            seq: 0,
-            driver: "files".to_owned(),
-            release: None,
-            op: None,
             at: at.to_owned(),
             took_ms: 1,
             bytes: 2,
             digest: "d".to_owned(),
-            schema: None,
-            rehearsed: None,
-            pinned: None,
-            needed: None,
-            cause: None,
-            left_out: Vec::new(),
-            taken: None,
-            source: None,
+            ..Receipt::example(id)
         }
     }
 

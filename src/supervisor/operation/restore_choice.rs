@@ -85,27 +85,12 @@ mod tests {
     #[track_caller]
     fn check(oldest_first: &[(&str, &str)], expected: Option<&str>) {
         let receipt = |(id, instead): &(&str, &str)| Receipt {
-            version: 1,
-            id: (*id).trim_start_matches('*').to_owned(),
-            seq: 0,
             pinned: id.starts_with('*').then(|| "why".to_owned()),
-            needed: None,
-            left_out: Vec::new(),
-            taken: None,
-            source: None,
-            driver: "files".to_owned(),
-            release: None,
-            op: None,
-            at: String::new(),
-            took_ms: 0,
-            bytes: 1,
-            digest: String::new(),
-            schema: None,
-            rehearsed: None,
             cause: (!instead.is_empty()).then(|| Cause::Restore {
                 instead: instead.trim_end_matches('!').to_owned(),
                 undone: instead.ends_with('!'),
             }),
+            ..Receipt::example(id.trim_start_matches('*'))
         };
         let chosen = newest(oldest_first.iter().rev().map(receipt).collect());
         assert_eq!(chosen.map(|choice| choice.receipt.id).as_deref(), expected);

@@ -62,24 +62,8 @@ mod tests {
     #[test]
     fn another_backup_is_named_that_is_accepted() {
         let receipt = |(id, schema): &(&str, &str)| Receipt {
-            version: 1,
-            id: (*id).to_owned(),
-            seq: 0,
-            pinned: None,
-            needed: None,
-            left_out: Vec::new(),
-            taken: None,
-            source: None,
-            driver: "files".to_owned(),
-            release: None,
-            op: None,
-            at: String::new(),
-            took_ms: 0,
-            bytes: 1,
-            digest: String::new(),
             schema: (!schema.is_empty()).then(|| (*schema).to_owned()),
-            rehearsed: None,
-            cause: None,
+            ..Receipt::example(id)
         };
         let all = [("d", ""), ("c", "2"), ("b", "2"), ("a", "0")].map(|one| receipt(&one));
         let accepts = ["1".to_owned(), "2".to_owned()];
