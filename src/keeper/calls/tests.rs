@@ -63,8 +63,10 @@ fn run(fence: Option<Fence>, script: &str) -> (String, Vec<String>) {
     use std::io::Write;
     use std::os::fd::AsRawFd;
     let args = ["-c".to_owned(), script.to_owned()].to_vec();
-    let env = std::env::vars().collect();
-    let program = "python3".to_owned();
+    let mut env: Vec<_> = std::env::vars().collect();
+    // Without one, Python looks the user up, at the name service's socket.
+    env.push(("HOME".to_owned(), "/".to_owned()));
+    let program = interpreter();
     let fenced =
         LaunchSpec { program, args, env, cwd: "/".to_owned(), fence, ..Default::default() };
     let mut spec = std::fs::File::from(memfd_create("spec", MemfdFlags::empty()).unwrap());
@@ -101,6 +103,14 @@ fn run(fence: Option<Fence>, script: &str) -> (String, Vec<String>) {
     let said = text.lines().filter_map(|line| line.strip_prefix("> ")).collect::<Vec<_>>();
     assert!(refused.iter().all(|refused| refused.program.starts_with("python3")), "{refused:?}");
     (said.join(" "), refused.into_iter().map(|refused| refused.to).collect())
+}
+
+/// Python itself: the `python3` of the `PATH` may be a script of a shell, whose own calls are no part
+/// of a test.
+fn interpreter() -> String {
+    let ask = ["-c", "import sys; print(sys.executable)"];
+    let output = std::process::Command::new("python3").args(ask).output().unwrap();
+    String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
 }
 
 /// Who listens, and for how many.
