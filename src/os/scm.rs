@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
-    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg,
+    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recv, recvmsg,
     sendmsg, socketpair, sockopt,
 };
 
@@ -61,7 +61,9 @@ pub fn send(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Resu
 /// # Errors
 /// `recvmsg(2)`'s; [`io::ErrorKind::InvalidData`] when something was cut off.
 pub fn receive(socket: impl AsFd, bytes: &mut Vec<u8>) -> io::Result<Option<Vec<OwnedFd>>> {
-    bytes.resize(MESSAGE_BYTES_MAX, 0);
+    // How long it is, first: the longest buffer would have to be filled with zeros each time.
+    let (_, length) = recv(&socket, [0; 0].as_mut_slice(), RecvFlags::PEEK | RecvFlags::TRUNC)?;
+    bytes.resize(length.min(MESSAGE_BYTES_MAX), 0);
     let (n, fds) = receive_some(socket, bytes)?;
     bytes.truncate(n);
     Ok(if n == 0 { None } else { Some(fds) })
