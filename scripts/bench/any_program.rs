@@ -36,7 +36,7 @@ fn world(lines: impl Fn(&World) -> String, drain: &str) -> World {
 /// A hundred releases one after another in each mode, under sixteen clients of each shape.
 pub fn modes() {
     const N: u32 = 100;
-    let shapes = [Shape::Short, Shape::KeepAlive, Shape::SlowDownload, Shape::LongTalk];
+    let shapes = [Shape::ShortFast, Shape::KeepAlive, Shape::SlowDownload, Shape::LongTalk];
     for (mode, scheme) in [
         ("inherit", "tcp"),
         ("intercept", "tcp"),
@@ -114,7 +114,7 @@ pub fn intercept() {
     let (with, without) = (world(lines("intercept"), "0s"), world(lines("inherit"), "0s"));
     with.release(&[&format!("bind={}", with.address)]).expect(0);
     without.release(&[]).expect(0);
-    for shape in [Shape::Short, Shape::KeepAliveFast] {
+    for shape in [Shape::ShortFast, Shape::KeepAliveFast] {
         compared(with.address, without.address, shape, "intercept : inherit");
     }
 }
@@ -151,7 +151,7 @@ pub fn forward() {
     let _haproxy = quiet(&mut haproxy);
     world.wait("haproxy answers", |_| TcpStream::connect(address).is_ok());
     world.wait("the program answers", |_| TcpStream::connect(backend).is_ok());
-    for shape in [Shape::Short, Shape::KeepAliveFast] {
+    for shape in [Shape::ShortFast, Shape::KeepAliveFast] {
         compared(world.address, address, shape, "the forwarder : HAProxy in TCP mode");
     }
 }
@@ -162,7 +162,7 @@ pub fn hold() {
         |world: &World| format!("listen = [\"tcp://{}\"]\nstrategy = \"hold\"", world.address);
     let world = world(lines, "0s");
     world.release(&["alone"]).expect(0);
-    let load = Load::start(world.address, Shape::Short, 16);
+    let load = Load::start(world.address, Shape::ShortFast, 16);
     let mut gaps: Vec<f64> = (0..50)
         .map(|_| {
             let said = world.cli(&["restart", "web", "--json"]).expect(0);

@@ -34,7 +34,7 @@ use world::{BINARY, World, config, free_address, kill};
 fn main() {
     let asked: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
     let all: [(&str, fn()); 12] = [
-        ("releases", || releases(Shape::Short)),
+        ("releases", || releases(Shape::ShortFast)),
         ("keep-alive", || releases(Shape::KeepAlive)),
         ("overhead", overhead),
         ("rollback", rollback),
@@ -107,7 +107,7 @@ fn overhead() {
         .spawn()
         .unwrap();
     let measure = |address| -> Ledger {
-        let load = Load::start(address, Shape::Short, 4);
+        let load = Load::start(address, Shape::ShortFast, 4);
         std::thread::sleep(ROUND);
         load.stop()
     };
@@ -159,7 +159,7 @@ fn kills() {
     const N: u32 = 100;
     let world = quick("[service.web.keep]\nstandby = \"0s\"", "100ms");
     world.release(&[]).expect(0);
-    let load = Load::start(world.address, Shape::Short, 4);
+    let load = Load::start(world.address, Shape::ShortFast, 4);
     let mut outcomes: BTreeMap<String, u32> = BTreeMap::new();
     let mut n_third = 0;
     for n in 0..N {

@@ -17,8 +17,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// What the clients do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
-    /// A connection for each request.
+    /// A connection for each request, and a moment between two: a load beside which others have
+    /// their turn.
     Short,
+    /// A connection for each request, as often as it goes.
+    ShortFast,
     /// Connections are used again; the client looks whether they are closed before it does.
     KeepAlive,
     /// Connections are used again at once, as often as it goes.
@@ -127,7 +130,7 @@ fn work(target: &Target, shape: Shape, stop: &AtomicBool, n_done: &AtomicU64) ->
         ledger.note(fate, connection, begun.elapsed());
         n_done.fetch_add(1, Ordering::Relaxed);
         match shape {
-            Shape::KeepAlive | Shape::KeepAliveBlind => {
+            Shape::Short | Shape::KeepAlive | Shape::KeepAliveBlind => {
                 std::thread::park_timeout(Duration::from_millis(1));
             }
             Shape::LongTalk => std::thread::park_timeout(Duration::from_millis(10)),
@@ -217,7 +220,7 @@ fn ask(target: &Target, shape: Shape, open: &mut Option<BufReader<Stream>>) -> i
     };
     let stream = reader.get_mut();
     match shape {
-        Shape::Short | Shape::KeepAlive | Shape::KeepAliveFast => {
+        Shape::Short | Shape::ShortFast | Shape::KeepAlive | Shape::KeepAliveFast => {
             stream.write_all(format!("GET / HTTP/1.1\r\nHost: a\r\n{close}\r\n").as_bytes())?;
         }
         Shape::ConnectThenWait => {
@@ -326,7 +329,7 @@ mod tests {
 
     fn lost(last: impl FnOnce(TcpStream) + Send + 'static) -> Ledger {
         let (address, server) = serve(3, last);
-        let load = Load::start(address, Shape::Short, 1);
+        let load = Load::start(address, Shape::ShortFast, 1);
         server.join().unwrap();
         // One may have been begun before the server was gone; the next one was not.
         assert!(load.wait_for(2));

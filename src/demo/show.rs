@@ -97,7 +97,7 @@ impl Stage {
 
     fn play(&mut self) -> io::Result<bool> {
         self.release("release 1 goes live", &[], 0, "committed")?;
-        let load = Load::start(self.address, Shape::Short, N_WORKERS);
+        let load = Load::start(self.address, Shape::ShortFast, N_WORKERS);
         let keep_alive = Load::start(self.address, Shape::KeepAlive, N_WORKERS);
         self.release("release 2 replaces it", &[], 0, "committed")?;
         self.release("release 3 is never healthy", &["unhealthy"], 20, "gate_failed")?;

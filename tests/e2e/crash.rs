@@ -96,7 +96,7 @@ fn so_it_does_on_a_step() {
 
 fn killed_in(phase: &str, world: &World, behaviour: &[&str]) {
     world.release(behaviour).expect(0);
-    let load = world.load(Shape::Short);
+    let load = world.load(Shape::ShortFast);
     let turns_bad = phase.starts_with("back");
     let mut next = behaviour.to_vec();
     next.extend(turns_bad.then_some("bad-after-ms=100"));

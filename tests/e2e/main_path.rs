@@ -14,7 +14,7 @@ fn releases_and_rollbacks_under_every_load_shape_lose_nothing() {
     let world = World::with("[service.web.keep]\nstandby = \"0s\"");
     world.release(&[]).expect(0);
     let shapes = [
-        Shape::Short,
+        Shape::ShortFast,
         Shape::KeepAlive,
         Shape::KeepAliveBlind,
         Shape::ConnectThenWait,
