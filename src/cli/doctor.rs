@@ -129,7 +129,7 @@ fn fence() -> Finding {
 /// Tried as well, for the user that asks.
 fn isolation() -> Finding {
     let tried = tempfile::tempdir().map_err(|error| error.to_string());
-    match tried.and_then(|dir| isolate::attempt(dir.path()).map_err(|why| why.to_string())) {
+    match tried.and_then(|dir| isolate::attempt(dir.path(), &[]).map_err(|why| why.to_string())) {
         Ok(()) => match apart::still_reached() {
             None => {
                 let what = "isolation works: rehearsals see a copy in the place of data";

@@ -14,16 +14,14 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
-use rustix::fs::CWD;
-use rustix::mount::{
-    MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount, mount_bind,
-    mount_change, move_mount, open_tree,
-};
+use rustix::fs::{Mode, OFlags, open};
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change};
 use rustix::process::{getegid, geteuid};
 use rustix::thread::UnshareFlags;
 use serde::{Deserialize, Serialize};
 
-use crate::os::beneath::{self, Dir};
+use crate::os::beneath::{self, Dir, Pinned};
+use crate::os::mounts;
 
 /// The hidden verb that tries whether a namespace can be made here.
 pub const TRIAL_VERB: &str = "try-isolation";
@@ -94,8 +92,9 @@ pub fn enter(isolation: &Isolation) -> Result<(), Failed> {
     unshare(as_root)?;
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     step(mount_change("/", private), || "making the mounts private".to_owned())?;
+    let mut layers = Vec::new();
     for layer in &isolation.layers {
-        lay(layer, as_root)?;
+        lay(layer, as_root, &mut layers)?;
     }
     for Replaced { at, by } in &isolation.replaced {
         bind(by, at)?;
@@ -105,9 +104,8 @@ pub fn enter(isolation: &Isolation) -> Result<(), Failed> {
     }
     temporary(isolation)?;
     step(set_read_only("/".as_ref(), true), || "making the mounts read-only".to_owned())?;
-    let layers = isolation.layers.iter().map(|layer| &layer.at);
     let replaced = isolation.replaced.iter().chain(&isolation.temporary).map(|entry| &entry.at);
-    for dir in layers.chain(replaced).chain(&isolation.writable) {
+    for dir in layers.iter().chain(replaced).chain(&isolation.writable) {
         step(set_read_only(dir, false), || format!("making {} writable", dir.display()))?;
     }
     let memory = MountFlags::NOSUID | MountFlags::NODEV;
@@ -167,7 +165,41 @@ fn bind(by: &Path, at: &Path) -> Result<(), Failed> {
     })
 }
 
-fn lay(layer: &Layer, as_root: bool) -> Result<(), Failed> {
+/// A layer, and in their places again the mounts that it hides: they can be read alone. Where the copy
+/// has something of such a mount, that lies over it as a layer too. `laid` gets the places of them all.
+fn lay(layer: &Layer, as_root: bool, laid: &mut Vec<PathBuf>) -> Result<(), Failed> {
+    let mut taken = Vec::new();
+    for place in mounts::below(&layer.at) {
+        let tree = spot(&place).and_then(|spot| {
+            step(mounts::take(spot), || format!("taking what is mounted at {}", place.display()))
+        })?;
+        taken.push((place, tree));
+    }
+    cover(layer, as_root)?;
+    laid.push(layer.at.clone());
+    for (n, (at, tree)) in taken.into_iter().enumerate() {
+        step(mounts::put(&tree, spot(&at)?), || format!("putting {} back", at.display()))?;
+        let upper = layer.upper.join(at.strip_prefix(&layer.at).unwrap_or(&at));
+        if upper.symlink_metadata().is_ok_and(|meta| meta.is_dir()) {
+            let mut work = layer.work.clone().into_os_string();
+            work.push(format!("-{n}"));
+            let work = PathBuf::from(work);
+            step(fs::create_dir_all(&work), || format!("making {}", work.display()))?;
+            lay(&Layer { at, upper, work, hidden: layer.hidden.clone() }, as_root, laid)?;
+        }
+    }
+    Ok(())
+}
+
+/// What has this path, and is not behind a link.
+fn spot(path: &Path) -> Result<Pinned, Failed> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return step(Err(io::ErrorKind::InvalidInput), || format!("opening {}", path.display()));
+    };
+    step(held(parent)?.pin(name), || format!("opening {}", path.display()))
+}
+
+fn cover(layer: &Layer, as_root: bool) -> Result<(), Failed> {
     let at = layer.at.display();
     // By descriptors: the options know no way to write every path.
     let (lower_dir, upper_dir, work_dir) =
@@ -175,7 +207,8 @@ fn lay(layer: &Layer, as_root: bool) -> Result<(), Failed> {
     let (lower, upper, work) = (place(&lower_dir), place(&upper_dir), place(&work_dir));
     // In a user namespace a directory of below cannot be renamed.
     let own = if as_root { ",redirect_dir=on" } else { ",userxattr" };
-    let options = format!("lowerdir={lower},upperdir={upper},workdir={work}{own}");
+    // The copy of what is mounted below another layer lies in that one's.
+    let options = format!("lowerdir={lower},upperdir={upper},workdir={work},index=off{own}");
     let options = step(CString::new(options).map_err(|_| io::ErrorKind::InvalidInput), || {
         format!("the layer over {at}")
     })?;
@@ -206,23 +239,20 @@ fn hide(laid: &Dir, layer: &Layer, path: &Path) -> io::Result<()> {
 
 /// What must stay visible below a temporary directory is taken out first and put in again.
 fn temporary(isolation: &Isolation) -> Result<(), Failed> {
-    let clone = OpenTreeFlags::OPEN_TREE_CLONE
-        | OpenTreeFlags::OPEN_TREE_CLOEXEC
-        | OpenTreeFlags::AT_RECURSIVE;
     for Replaced { at, by } in &isolation.temporary {
         let mut taken = Vec::new();
         for dir in isolation.visible.iter().filter(|dir| dir.starts_with(at)) {
-            let tree = step(open_tree(CWD, dir, clone), || format!("taking {}", dir.display()))?;
+            let flags = OFlags::PATH | OFlags::CLOEXEC;
+            let tree = open(dir, flags, Mode::empty()).map_err(io::Error::from);
+            let tree = step(tree.and_then(mounts::take), || format!("taking {}", dir.display()))?;
             taken.push((dir, tree));
         }
         bind(by, at)?;
         for (dir, tree) in taken {
-            let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-            let put = fs::create_dir_all(dir).and_then(|()| {
-                fs::set_permissions(dir, Permissions::from_mode(0o755))?;
-                Ok(move_mount(tree.as_fd(), "", CWD, dir, flags)?)
-            });
-            step(put, || format!("putting {} back", dir.display()))?;
+            let made = fs::create_dir_all(dir)
+                .and_then(|()| fs::set_permissions(dir, Permissions::from_mode(0o755)));
+            step(made, || format!("making {}", dir.display()))?;
+            step(mounts::put(&tree, held(dir)?), || format!("putting {} back", dir.display()))?;
         }
     }
     Ok(())
@@ -273,15 +303,18 @@ pub fn join(pid: i32) -> Result<(), Failed> {
 #[error("{0}")]
 pub struct Refused(String);
 
-/// Tries in a process of its own whether it can be done here, with all its parts.
+/// Tries in a process of its own whether it can be done here, with all its parts, and with a layer over
+/// each of these directories: not every file system takes one, nor does a directory with mounts below
+/// it in a user namespace.
 ///
 /// # Errors
 /// What stands in the way.
-pub fn attempt(dir: &Path) -> Result<(), Refused> {
+pub fn attempt(dir: &Path, covered: &[PathBuf]) -> Result<(), Refused> {
     let ran = Command::new("/proc/self/exe")
         .arg0("halley-sup")
         .arg(TRIAL_VERB)
         .arg(dir)
+        .args(covered)
         .stdin(Stdio::null())
         .output();
     match ran {
@@ -300,8 +333,8 @@ pub fn needs_user_namespace() -> bool {
 /// The hidden verb's `main`.
 #[must_use]
 pub fn trial_main(args: &[OsString]) -> ExitCode {
-    let Some(dir) = args.first() else { return ExitCode::from(2) };
-    match tried(dir.as_ref()) {
+    let Some((dir, covered)) = args.split_first() else { return ExitCode::from(2) };
+    match tried(dir.as_ref(), covered) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failed { step, error }) => {
             drop(writeln!(io::stdout(), "{step}: {error}"));
@@ -310,15 +343,20 @@ pub fn trial_main(args: &[OsString]) -> ExitCode {
     }
 }
 
-fn tried(dir: &Path) -> Result<(), Failed> {
+fn tried(dir: &Path, covered: &[OsString]) -> Result<(), Failed> {
     let made = |name: &str| -> Result<PathBuf, Failed> {
         let path = dir.join(name);
         step(fs::create_dir_all(&path), || format!("making {}", path.display()))?;
         Ok(path)
     };
-    let [at, upper, work, other] = [made("at")?, made("upper")?, made("work")?, made("other")?];
+    let layer = |n: usize, at: PathBuf| -> Result<Layer, Failed> {
+        let (upper, work) = (made(&format!("upper-{n}"))?, made(&format!("work-{n}"))?);
+        Ok(Layer { at, upper, work, hidden: Vec::new() })
+    };
+    let (at, other) = (made("at")?, made("other")?);
+    let all = covered.iter().map(PathBuf::from).chain([at.clone()]).enumerate();
     let isolation = Isolation {
-        layers: vec![Layer { at: at.clone(), upper, work, hidden: Vec::new() }],
+        layers: all.map(|(n, at)| layer(n, at)).collect::<Result<_, _>>()?,
         writable: vec![other],
         ..Isolation::default()
     };

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
-use crate::os::proc;
+use crate::os::{mounts, proc};
 
 /// What the kernel calls a NIS domain that is none.
 const NO_DOMAIN: &[u8] = b"(none)";
@@ -79,23 +79,11 @@ fn domain_of(pid: i32) -> io::Result<String> {
 /// Processes that are tried out on the copy in this directory, by the mounts that they see.
 #[must_use]
 pub fn on_copy(dir: &Path) -> BTreeSet<i32> {
-    let place = escaped(dir);
-    let gone = format!("{place}//deleted");
-    let has_it = |pid: i32| {
-        let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
-        let mut places = mounts.lines().filter_map(|line| line.split(' ').nth(4));
-        places.any(|at| at == place || at == gone)
-    };
+    let mut gone = dir.as_os_str().to_owned();
+    gone.push("//deleted");
+    let has_it =
+        |pid: i32| mounts::places(pid).iter().any(|at| at == dir || at.as_os_str() == gone);
     elsewhere("mnt").into_iter().map(|(pid, _)| pid).filter(|pid| has_it(*pid)).collect()
-}
-
-/// As the kernel writes the place of a mount.
-fn escaped(path: &Path) -> String {
-    let mut text = path.to_string_lossy().replace('\\', "\\134");
-    for (from, to) in [(' ', "\\040"), ('\t', "\\011"), ('\n', "\\012")] {
-        text = text.replace(from, to);
-    }
-    text
 }
 
 /// Processes in another namespace of this kind than this one's, with the namespace.
@@ -115,10 +103,5 @@ mod tests {
         let long = "/srv/".repeat(40);
         assert_eq!(domain(&long).len(), "halley-0123456789abcdef".len());
         assert_ne!(domain("/srv/ops/0000001/live"), domain("/srv/ops/0000002/live"));
-    }
-
-    #[test]
-    fn a_place_is_written_as_the_kernel_does() {
-        assert_eq!(escaped("/a b/c\\d".as_ref()), "/a\\040b/c\\134d");
     }
 }

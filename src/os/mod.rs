@@ -21,6 +21,7 @@ pub mod listen;
 pub mod local;
 pub mod mark;
 pub mod memory;
+pub mod mounts;
 pub mod notify;
 pub mod options;
 pub mod private_port;

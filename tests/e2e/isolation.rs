@@ -106,7 +106,7 @@ impl Held {
 
     /// `status` says what a rehearsal is kept to here.
     #[track_caller]
-    fn status_says(&self, isolation: &str, text: &str) {
+    pub fn status_says(&self, isolation: &str, text: &str) {
         let status = self.world.status();
         let rehearsals = &status["rehearsals"];
         assert_eq!(rehearsals["isolation"], isolation, "{status}");
@@ -118,7 +118,7 @@ impl Held {
 
     /// It is refused, it worked on the copy, and the live data is what it was.
     #[track_caller]
-    fn is_tried_on_the_copy(&self, argument: &str, prepare: impl Fn(&Path)) {
+    pub fn is_tried_on_the_copy(&self, argument: &str, prepare: impl Fn(&Path)) {
         let before = self.bytes();
         let said = self.release(argument, prepare).expect(16);
         let why = said.result()["trouble"]["why"].to_string();

@@ -26,6 +26,7 @@ mod main_path;
 mod mariadb_server;
 mod migrations;
 mod modes;
+mod mounts_below;
 mod notify;
 mod order;
 mod own_ports;

@@ -34,10 +34,14 @@ const JOURNALS: [&str; 3] = ["-wal", "-shm", "-journal"];
 /// What this kernel allows this user.
 pub(crate) async fn means(service: &Rc<Service>) -> Means {
     let dir = service.paths.scratch().join("trial.work");
+    let covered = [service.paths.shared()].into_iter().chain(beside(service));
+    let covered = covered.chain(service.config().rehearse_write.clone());
+    let covered: Vec<PathBuf> =
+        covered.filter_map(|dir| real(&dir).ok()).filter(|dir| dir != Path::new("/")).collect();
     let tried = on_thread(move || {
         fs::remove_tree(&dir)?;
         fs::create_dir(&dir, 0o700)?;
-        let tried = isolate::attempt(&dir);
+        let tried = isolate::attempt(&dir, &covered);
         fs::remove_tree(&dir)?;
         Ok((tried, apart::has_landlock()))
     });
@@ -46,6 +50,20 @@ pub(crate) async fn means(service: &Rc<Service>) -> Means {
         Ok((Err(refused), true)) => Means::Landlock { why: refused.to_string() },
         Ok((Err(refused), false)) => Means::None { why: format!("{refused}; no Landlock") },
         Err(why) => Means::None { why: why.to_string() },
+    }
+}
+
+/// The directory of a database in a file that is not in `shared/`.
+fn beside(service: &Service) -> Option<PathBuf> {
+    let config = service.config();
+    match config.backup.as_ref()?.driver.place()? {
+        Place::File(path) => {
+            let (shared, live) =
+                (real(&service.paths.shared()).ok()?, service.paths.shared().join(path));
+            let dir = beneath::real(&live).ok()?.parent()?.to_owned();
+            (!dir.starts_with(shared)).then_some(dir)
+        }
+        Place::Directory(_) => None,
     }
 }
 
