@@ -9,6 +9,8 @@ link=(
     -C link-arg=-Wl,-z,pack-relative-relocs
     -C link-arg=-Wl,-T,scripts/no-unwind-tables.ld
     -C link-arg=-Wl,--no-eh-frame-hdr
+    # The walker of src/os/unwind.rs comes before libgcc's of the same name.
+    -C link-arg=-Wl,-z,muldefs
 )
 # Functions that are equal stand once; lld alone can, which rustc links with on this one.
 [[ $host != x86_64-*-gnu ]] || link+=(-C link-arg=-Wl,--icf=all)

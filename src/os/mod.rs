@@ -30,6 +30,8 @@ pub mod ready;
 pub mod scm;
 pub mod sockets;
 pub mod steer;
+#[cfg(all(target_feature = "crt-static", panic = "abort"))]
+mod unwind;
 pub mod usage;
 pub mod wish;
 
