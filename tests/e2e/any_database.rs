@@ -258,7 +258,7 @@ impl MariaDb {
              rehearse_url_env = \"COPIES_URL\"\nquery = \"SELECT COUNT(*) + 1 FROM `rows`\""
                 .to_owned()
         };
-        ledger_app::world_of(more, "25s", "env_file = \"web.env\"\n")
+        ledger_app::world_of(more, "12s", "env_file = \"web.env\"\n")
     }
 }
 

@@ -225,7 +225,7 @@ fn an_absolute_path_below_shared_is_tried_on_its_copy() {
         let path = world.path("root/web/shared/app.db");
         BACKUP.replace("app.db", &path.to_string_lossy())
     };
-    let world = world_of(more, "25s", "");
+    let world = world_of(more, "12s", "");
     world.release_path(&Build::default().write(&world)).expect(0);
     get(world.address, "/add").unwrap();
     let build = Build { version: 1, quirks: &["copy:rows"], ..Build::default() };

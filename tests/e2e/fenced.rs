@@ -16,7 +16,7 @@ fn postgres_world(server: &Server, query: &str, more: &str) -> World {
         fs::write(world.path("web.env"), format!("DATABASE_URL={url}\n")).unwrap();
         "[service.web.backup]\ndriver = \"postgres\"\nurl_env = \"DATABASE_URL\"".to_owned()
     };
-    world_of(backup, "25s", &format!("env_file = \"web.env\"\n{more}"))
+    world_of(backup, "12s", &format!("env_file = \"web.env\"\n{more}"))
 }
 
 fn first() -> Build<'static> {

@@ -144,7 +144,7 @@ def migrate(version, text): run(text, f"INSERT INTO schema_version VALUES ({vers
 
 /// Python takes its time on a busy machine.
 pub fn world(more: &str) -> World {
-    patient(more, "25s")
+    patient(more, "12s")
 }
 
 /// The same with another deadline of the gate.
@@ -319,7 +319,7 @@ pub fn get(address: SocketAddr, path: &str) -> Result<String, String> {
     if good { Ok(body.to_owned()) } else { Err(format!("{head}\n{body}")) }
 }
 
-/// Clients that add rows as fast as they can.
+/// Clients that add rows, a hundred a second at most.
 pub struct Writers {
     stop: Arc<AtomicBool>,
     n_acked: Arc<AtomicU64>,
@@ -342,6 +342,7 @@ impl Writers {
                         Ok(_) => drop(n_acked.fetch_add(1, Ordering::Relaxed)),
                         Err(error) => errors.push(error),
                     }
+                    std::thread::park_timeout(Duration::from_millis(10));
                 }
                 errors
             })

@@ -61,7 +61,7 @@ fn add(port: u16, note: &str) -> bool {
 }
 
 fn every_acknowledged_row_is_there(lines: &str) {
-    let world = world_of(|_| BACKUP.to_owned(), "25s", lines);
+    let world = world_of(|_| BACKUP.to_owned(), "12s", lines);
     let port = free_address().port();
     world.release_path(&build(&world, port)).expect(0);
     let stop = Arc::new(AtomicBool::new(false));

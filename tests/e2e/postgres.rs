@@ -33,8 +33,9 @@ pub struct Server {
 }
 
 impl Server {
+    /// One with logins that cost little: each request of the program is one.
     pub fn start() -> Self {
-        Self::start_with(&["-h", "127.0.0.1", "-k", ""])
+        Self::start_with("md5", &["-h", "127.0.0.1", "-k", ""])
     }
 
     /// One that is found by every address of this host, at a path, and by TLS.
@@ -51,7 +52,7 @@ impl Server {
         let [key, cert] = [format!("ssl_key_file={key}"), format!("ssl_cert_file={cert}")];
         let home = dir.path().to_string_lossy().into_owned();
         let args = ["-h", "*", "-k", &home, "-c", "ssl=on", "-c", &key, "-c", &cert];
-        let mut server = Self::start_with(&args);
+        let mut server = Self::start_with("scram-sha-256", &args);
         server.home = Some(dir);
         server
     }
@@ -61,7 +62,7 @@ impl Server {
         self.home.as_ref().unwrap().path().to_string_lossy().into_owned()
     }
 
-    fn start_with(args: &[&str]) -> Self {
+    fn start_with(login: &str, args: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         fs::set_permissions(dir.path(), open).unwrap();
@@ -71,7 +72,7 @@ impl Server {
         let user = halley_sup::os::proc::user("postgres").unwrap();
         std::os::unix::fs::chown(&data, Some(user.uid), Some(user.gid)).unwrap();
         let made = Self::as_postgres("initdb")
-            .args(["-A", "scram-sha-256", "-U", "postgres", "-N"])
+            .args(["-A", login, "-U", "postgres", "-N"])
             .arg(format!("--pwfile={}", secret.display()))
             .arg("-D")
             .arg(&data)
@@ -163,7 +164,7 @@ fn world_on(server: &Server, database: &str) -> World {
          query = \"SELECT count(*) + 1 FROM rows\""
             .to_owned()
     };
-    world_of(more, "25s", "env_file = \"web.env\"\n")
+    world_of(more, "12s", "env_file = \"web.env\"\n")
 }
 
 pub fn build(version: u32) -> Build<'static> {
@@ -213,7 +214,6 @@ fn ten_releases_with_migrations_lose_no_request_no_row_and_no_secret() {
     let world = world(&server);
     let peeper = Peeper::start();
     world.release_path(&build(0).write(&world)).expect(0);
-    // Each request is a login, which takes its time by design.
     let writers = Writers::several(world.address, 1);
     for version in 1..=10 {
         let before = writers.n_acked();

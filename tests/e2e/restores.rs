@@ -399,7 +399,7 @@ fn a_restore_that_is_cut_off_is_in_a_notification() {
             told.display()
         )
     };
-    let world = world_of(lines, "25s", "");
+    let world = world_of(lines, "12s", "");
     world.release_path(&Build::default().write(&world)).expect(0);
     add(&world, 1);
     world.cli(&["backup", "web"]).expect(0);

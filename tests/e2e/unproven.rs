@@ -45,7 +45,7 @@ fn what_has_no_way_back_and_never_goes_live_leaves_an_alarm_and_a_way_out() {
 /// The release before fails as well, and the one before that does not run on the migrated data.
 #[test]
 fn a_rollback_passes_over_what_does_not_accept_the_data_by_then() {
-    let world = world_of(|_| BACKUP.to_owned(), "25s", "strategy = \"hold\"\n");
+    let world = world_of(|_| BACKUP.to_owned(), "12s", "strategy = \"hold\"\n");
     let one = |accepts: &'static str| Build { version: 1, schema: accepts, ..Build::default() };
     let wide = "[schema]\nprovides = \"1\"\naccepts = [\"1\", \"2\"]";
     let narrow = "[schema]\nprovides = \"1\"\naccepts = [\"1\"]";
