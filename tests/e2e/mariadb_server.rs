@@ -108,3 +108,49 @@ fn a_table_whose_name_has_a_newline_is_restored() {
         assert_eq!(server.sql("SELECT i FROM app.`new\nli``ne`").unwrap(), "7");
     }
 }
+
+#[test]
+fn rights_on_routines_and_the_character_set_outlive_a_restore() {
+    let server = MariaDb::start();
+    let more = "ALTER DATABASE app CHARACTER SET latin1 COLLATE latin1_german2_ci; CREATE USER reader; USE \
+                app;\nDELIMITER //\nCREATE DEFINER=web@'%' PROCEDURE three() BEGIN SELECT 3; END//\n\
+                CREATE DEFINER=web@'%' FUNCTION four() RETURNS INT RETURN 4//\nDELIMITER ;\n";
+    let world = server.world();
+    world.release_path(&mariadb_build(0).write(&world)).expect(0);
+    get(world.address, "/add").unwrap();
+    server.sql(more).unwrap();
+    let grants = "GRANT EXECUTE ON PROCEDURE app.three TO reader; GRANT EXECUTE ON FUNCTION app.four TO \
+                  reader; GRANT SELECT ON app.`rows` TO reader";
+    server.sql(grants).unwrap();
+    let rights = || server.sql("SHOW GRANTS FOR reader").unwrap();
+    let charset = || {
+        let query =
+            "SELECT DEFAULT_COLLATION_NAME FROM information_schema.schemata WHERE SCHEMA_NAME = ";
+        server.sql(&format!("{query}'app'")).unwrap()
+    };
+    let (before, dump) = (rights(), server.dump());
+    assert!(before.contains("three") && before.contains("four"), "{before}");
+    world.cli(&["backup", "web"]).expect(0);
+    server
+        .sql(
+            "CREATE OR REPLACE DEFINER=web@'%' PROCEDURE app.three() SELECT 33; CREATE \
+             DEFINER=web@'%' PROCEDURE app.more() SELECT 5",
+        )
+        .unwrap();
+    for _ in 0..2 {
+        world.cli(&["restore", "web", "--yes", "--json"]).expect(0);
+        assert_eq!((rights(), charset().as_str()), (before.clone(), "latin1_german2_ci"));
+        let routines = "SELECT GROUP_CONCAT(ROUTINE_NAME ORDER BY 1) FROM \
+                        information_schema.routines WHERE ROUTINE_SCHEMA = 'app'";
+        assert_eq!(server.sql(routines).unwrap(), "four,three");
+        let definition = "SHOW CREATE PROCEDURE app.three";
+        let shown = server.sql(definition).unwrap();
+        assert!(shown.contains("SELECT 3") && shown.contains("`web`@`%`"), "{shown}");
+    }
+    assert!(dump.contains("SELECT 3"));
+    // The whole database is gone.
+    server.sql("DROP DATABASE app").unwrap();
+    world.cli(&["restore", "web", "--yes", "--unsaved", "--json"]).expect(0);
+    assert_eq!(charset(), "latin1_german2_ci");
+    assert_eq!(get(world.address, "/count").unwrap(), "1");
+}

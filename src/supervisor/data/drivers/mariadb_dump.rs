@@ -14,6 +14,12 @@ use crate::supervisor::data::error::DataError;
 pub(super) const DATA: &str = "data.sql";
 /// What has a definer, in the order in which one needs the other.
 pub(super) const PROGRAMS: [&str; 3] = ["programs.sql", "views.sql", "events.sql"];
+/// The database itself, with its character set.
+pub(super) const DATABASE: &str = "database.sql";
+/// With this a dump removes a routine before it makes it; the second is for MySQL alone (MariaDB,
+/// "Comment Syntax").
+const REMOVES: &str = "/*!50003 DROP ";
+const MYSQL_REMOVES: &str = "/*!50700 DROP ";
 /// How a dump ends that is whole.
 const END: &str = "-- Dump completed";
 const END_BYTES: i64 = 200;
@@ -26,7 +32,9 @@ pub(super) async fn dump_data(context: &Context<'_>, live: &Url, dir: &Path) -> 
     }
     let options = ["--single-transaction", "--hex-blob", "--skip-triggers"].map(str::to_owned);
     let options = [&options[..], &ignoring(live, &views)].concat();
-    dump(context, live, &dir.join(DATA), &options, &[]).await
+    dump(context, live, &dir.join(DATA), &options, &[]).await?;
+    let options = ["--no-data", "--no-create-info", "--skip-triggers", "--databases"];
+    dump(context, live, &dir.join(DATABASE), &options.map(str::to_owned), &[]).await
 }
 
 /// Writes triggers and routines, views, and events.
@@ -171,6 +179,49 @@ pub(super) fn without_definers(script: &str) -> String {
     out
 }
 
+/// The statement of a dump that makes this database.
+pub(super) fn creating(script: &str, database: &str) -> Option<String> {
+    let is_it =
+        |line: &&str| line.starts_with("CREATE DATABASE ") && line.contains(&name(database));
+    script.lines().find(is_it).map(|line| format!("{line}\n"))
+}
+
+/// Routines are replaced, not removed first: the rights on them stay. MySQL cannot do that.
+pub(super) fn replacing(script: &str) -> String {
+    let replaced = |line: &str| {
+        if let Some(rest) = line.strip_prefix(REMOVES).filter(|rest| routine(rest).is_some()) {
+            return format!("{MYSQL_REMOVES}{rest}");
+        }
+        let rest = line.strip_prefix("CREATE DEFINER=");
+        let is_routine = rest.and_then(after_account).is_some_and(|rest| {
+            [" PROCEDURE ", " FUNCTION "].iter().any(|kind| rest.starts_with(kind))
+        });
+        match rest {
+            Some(rest) if is_routine => format!("CREATE /*M! OR REPLACE */ DEFINER={rest}"),
+            _ => line.to_owned(),
+        }
+    };
+    script.split_inclusive('\n').map(replaced).collect()
+}
+
+/// Of statements that remove things, those whose routines a dump does not make again.
+pub(super) fn unreplaced(unmake: &str, script: &str) -> String {
+    let made: Vec<String> = script
+        .lines()
+        .filter_map(|line| routine(line.strip_prefix(REMOVES)?))
+        .map(|(kind, name)| format!("DROP {kind} {name};"))
+        .collect();
+    let left = unmake.lines().filter(|line| !made.iter().any(|made| made == line));
+    left.map(|line| format!("{line}\n")).collect()
+}
+
+/// What is removed by `` PROCEDURE IF EXISTS `name` */; ``: its kind and its name.
+fn routine(text: &str) -> Option<(&str, &str)> {
+    let (kind, rest) = text.split_once(" IF EXISTS ")?;
+    let name = rest.trim_end().strip_suffix(" */;")?;
+    ["PROCEDURE", "FUNCTION"].contains(&kind).then_some((kind, name))
+}
+
 /// What comes behind `` `user`@`host` ``.
 fn after_account(text: &str) -> Option<&str> {
     let rest = after_quoted(text)?;
@@ -204,6 +255,20 @@ mod tests {
     fn a_name_may_have_a_newline() {
         assert_eq!(unhex("610AC3A4").as_deref(), Some("a\n\u{e4}"));
         assert_eq!((unhex("6"), unhex("zz"), unhex("ff")), (None, None, None));
+    }
+
+    #[test]
+    fn routines_are_replaced_and_only_those_that_are_not_made_again_removed() {
+        let script = "/*!50003 DROP PROCEDURE IF EXISTS `p` */;\nDELIMITER ;;\n\
+                      CREATE DEFINER=`a`@`b` PROCEDURE `p`()\nselect 1 ;;\nDELIMITER ;\n\
+                      /*!50003 CREATE*/ /*!50017 DEFINER=`a`@`b`*/ /*!50003 TRIGGER t */;;\n";
+        let expected = "/*!50700 DROP PROCEDURE IF EXISTS `p` */;\nDELIMITER ;;\n\
+                        CREATE /*M! OR REPLACE */ DEFINER=`a`@`b` PROCEDURE `p`()\nselect 1 ;;\n\
+                        DELIMITER ;\n\
+                        /*!50003 CREATE*/ /*!50017 DEFINER=`a`@`b`*/ /*!50003 TRIGGER t */;;\n";
+        assert_eq!(replacing(script), expected);
+        let unmake = "DROP PROCEDURE `p`;\nDROP FUNCTION `p`;\nDROP VIEW `v`;\n";
+        assert_eq!(unreplaced(unmake, script), "DROP FUNCTION `p`;\nDROP VIEW `v`;\n");
     }
 
     #[test]

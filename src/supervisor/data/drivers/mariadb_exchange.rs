@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use crate::supervisor::data::context::Context;
 use crate::supervisor::data::driver::{Done, Undone};
 use crate::supervisor::data::drivers::mariadb_dump::{
-    DATA, PROGRAMS, ask, charset, dump_programs, exists, name, source, text, unhex,
+    DATA, DATABASE, PROGRAMS, ask, charset, creating, dump_programs, exists, name, read, replacing,
+    source, text, unhex, unreplaced,
 };
 use crate::supervisor::data::drivers::mariadb_url::Url;
 use crate::supervisor::data::error::DataError;
@@ -66,11 +67,13 @@ impl Exchange<'_> {
     /// Exchanges the tables, and makes the rest again.
     pub(super) async fn put(&self) -> Done {
         let (live, before, beside) = (&self.live.database, self.before(), self.beside());
+        let made = read(&self.from.join(DATABASE))?.and_then(|script| creating(&script, live));
         let script = format!("CREATE DATABASE IF NOT EXISTS {};\n", name(live));
+        let script = made.unwrap_or_default() + &script;
         self.ask("", "creating a database", &script).await?;
         dump_programs(self.context, self.live, &self.kept()).await?;
         let moves = [self.moves(live, &before).await?, self.moves(&beside, live).await?].concat();
-        self.exchange(&moves, "replacing the live database").await?;
+        self.exchange(&moves, self.from, "replacing the live database").await?;
         self.make_again(self.from).await?;
         self.unstage().await
     }
@@ -89,8 +92,9 @@ impl Exchange<'_> {
             moves = [self.moves(live, &beside).await?, moves].concat();
         }
         if is_put || exists(&self.kept().join(PROGRAMS[2]))? {
-            self.exchange(&moves, "bringing the live database back").await?;
-            self.make_again(&self.kept()).await?;
+            let kept = self.kept();
+            self.exchange(&moves, &kept, "bringing the live database back").await?;
+            self.make_again(&kept).await?;
         }
         Ok(if is_put { Undone::Back } else { Undone::Untouched })
     }
@@ -108,11 +112,13 @@ impl Exchange<'_> {
         self.ask("", "removing a database", &script).await.map(drop)
     }
 
-    /// Removes what is no table, and moves the tables.
-    async fn exchange(&self, moves: &[String], what: &str) -> Done {
+    /// Removes what is no table, and moves the tables. Routines that come from `coming` again are
+    /// replaced then: with one that is dropped, the rights on it are.
+    async fn exchange(&self, moves: &[String], coming: &Path, what: &str) -> Done {
         let live = &self.live.database;
         let unmake = format!("{UNMAKE_TRIGGERS}{UNMAKE_OTHERS}");
         let unmake = self.ask(live, "listing what is no table", &unmake).await?;
+        let unmake = unreplaced(&unmake, &read(&coming.join(PROGRAMS[0]))?.unwrap_or_default());
         let mut script = format!("SET SESSION lock_wait_timeout = {LOCK_WAIT_S};\n{unmake}");
         if !moves.is_empty() {
             script.push_str(&format!("RENAME TABLE {};\n", moves.join(", ")));
@@ -121,8 +127,13 @@ impl Exchange<'_> {
     }
 
     async fn make_again(&self, dir: &Path) -> Done {
-        for file in PROGRAMS {
-            self.source(&self.live.database, &dir.join(file)).await?;
+        let [programs, others @ ..] = PROGRAMS;
+        let live = &self.live.database;
+        if let Some(script) = read(&dir.join(programs))? {
+            self.ask(live, programs, &replacing(&script)).await?;
+        }
+        for file in others {
+            self.source(live, &dir.join(file)).await?;
         }
         Ok(())
     }
