@@ -2,10 +2,13 @@
 
 use std::fs;
 use std::net::TcpStream;
+use std::process::Stdio;
 
 use halley_sup::demo::load::{Load, Shape};
 use serde_json::Value;
 
+use crate::ledger_app::{BACKUP, Build, get, world_of};
+use crate::migrations::{ADD_COLUMN, migrates_by};
 use crate::modes::{world, world_with};
 use crate::world::{Said, World, config, free_address, kill};
 
@@ -331,4 +334,37 @@ fn a_drain_may_last_for_ever() {
     assert!(is_there(&world));
     drop(kept);
     world.wait("it is gone", |world| !is_there(world));
+}
+
+/// Programs that allow only one instance when the operation begins are not started twice in it.
+#[test]
+fn a_reload_changes_nothing_of_an_operation_that_has_begun() {
+    let world = world_of(|_| BACKUP.to_owned(), "25s", "strategy = \"hold\"\n");
+    world.release_path(&Build::default().write(&world)).expect(0);
+    get(world.address, "/add").unwrap();
+    let slow = Build { version: 1, ..Build::default() }.write(&world);
+    // What is written beside the copy from outside may not show there.
+    let go = world.path("go");
+    let waits = format!(
+        "if on_copy:\n    open(os.environ['HALLEY_SHARED'] + '/migrating', 'w').close()\n    \
+         while not os.path.exists({go:?}): time.sleep(0.02)\n{ADD_COLUMN}"
+    );
+    migrates_by(&slow, &waits);
+    let path = slow.to_string_lossy().into_owned();
+    let mut client = world.command(&["release", "web", &path, "--json"]);
+    let client = client.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let copies = world.service_path("scratch");
+    world.wait("it is tried on a copy", |_| {
+        let all = fs::read_dir(&copies).into_iter().flatten().flatten();
+        all.map(|entry| entry.path()).any(|copy| copy.join("migrating").exists())
+    });
+    let text = fs::read_to_string(world.path("halley.toml")).unwrap();
+    world.reload(&text.replace("strategy = \"hold\"", "strategy = \"overlap\""));
+    fs::write(go, "").unwrap();
+    let said = client.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert!(said.contains("; migrated in "), "{said}");
+    assert!(!said.contains("the new release runs on it"), "{said}");
+    assert!(said.contains("\"outcome\":\"committed\""), "{said}");
+    assert!(said.contains("\"phase\":\"stop_old\""), "{said}");
 }
