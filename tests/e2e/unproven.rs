@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::ledger_app::{BACKUP, Build, get, world, world_of};
+use crate::world::kill;
 
 /// Side by side the old one goes on serving, and the data is no longer its own.
 #[test]
@@ -74,5 +75,32 @@ fn a_rollback_passes_over_what_does_not_accept_the_data_by_then() {
     assert!(warnings.contains(passed), "{warnings}");
     assert!(!said.stdout.contains("\"detail\":\"release 2"), "{}", said.stdout);
     assert_eq!(world.status()["serving"], 1, "{}", said.stdout);
+    assert_eq!(get(world.address, "/count").unwrap(), "1");
+}
+
+/// It has outlived its keeper, and holds its address: nothing can be started there, nothing is proven.
+#[test]
+fn what_still_runs_after_a_crash_is_not_said_not_to_run() {
+    let mut world = world(BACKUP);
+    world.release_path(&Build::default().write(&world)).expect(0);
+    get(world.address, "/add").unwrap();
+    let build = Build { version: 1, quirks: &["live:wait"], ..Build::default() }.write(&world);
+    let path = build.to_string_lossy().into_owned();
+    world.cli(&["release", "web", &path, "--detach"]).expect(40);
+    world.wait("the migration runs", |world| world.service_path("shared/migrating").is_file());
+    let old = world.live_pid();
+    world.power_cut_sparing(|line| line.contains("migrate.py") || line.contains("main.py"));
+    world.wake();
+    fs::write(world.service_path("shared/go"), "").unwrap();
+    world.wait("it is settled", |world| world.status()["operation"].is_null());
+    assert_eq!(get(world.address, "/count").unwrap(), "1", "it serves on");
+    let said = world.cli(&["watch", "web", "2", "--json"]).expect(18);
+    let (told, still) = (said.why(), said.result()["trouble"]["still"].to_string());
+    let unknown = "whether release 1 runs on it could not be tried: ";
+    assert!(told.contains(unknown) && told.contains("is in use by"), "{told}");
+    assert!(told.contains(&format!("(pid {old})")) && !told.contains("does not run"), "{told}");
+    assert!(!still.contains("nothing is serving"), "{still}");
+    kill(old, libc::SIGTERM);
+    world.wait("its place is taken", |world| world.status()["serving"] == 1);
     assert_eq!(get(world.address, "/count").unwrap(), "1");
 }

@@ -17,6 +17,7 @@ use crate::supervisor::data::backup::{Hand, Site};
 use crate::supervisor::data::census::{self, Census};
 use crate::supervisor::health::probe::Transcript;
 use crate::supervisor::health::probe_all::{Round, probe_all};
+use crate::supervisor::instances::start::StartError;
 use crate::supervisor::rollback_readiness::rehearsal::{self, RehearsalError};
 use crate::supervisor::service::Service;
 use crate::supervisor::service::candidate::{BegunBy, Candidate, WayBack};
@@ -259,6 +260,9 @@ impl Aftermath<'_> {
         let open = Confinement::default();
         match rehearsal::run(service, release, settings, &open, self.transcript).await {
             Ok(_) => Ok(format!("release {release} runs on it, and starts on it")),
+            Err(RehearsalError::Start(source @ StartError::Slot(_))) => {
+                Err(Unproven::Untried { release, source })
+            }
             Err(source) => Err(Unproven::DoesNotRun { release, source }),
         }
     }
@@ -301,6 +305,16 @@ enum Unproven {
         /// Why.
         #[source]
         source: RehearsalError,
+    },
+    /// It could not be tried: what holds its address may be the old release itself, which has outlived
+    /// its keeper.
+    #[error("whether release {release} runs on it could not be tried: {source}")]
+    Untried {
+        /// The old release.
+        release: ReleaseId,
+        /// Why.
+        #[source]
+        source: StartError,
     },
     /// Its settings cannot be read.
     #[error(transparent)]

@@ -92,6 +92,12 @@ pub(crate) fn still(service: &Service) -> String {
         (None, Some(good)) if service.durable.state().stopped => {
             format!("nothing is serving: it is stopped, release {good} was the last")
         }
+        // Without listeners nothing waits, and what holds the address may be of a Halley before.
+        (None, Some(good)) if service.slots.listeners().is_empty() => {
+            format!(
+                "no process of this Halley is serving; release {good} is started when it can be"
+            )
+        }
         (None, Some(good)) => {
             format!("nothing is serving; release {good} is started again, connections wait")
         }
