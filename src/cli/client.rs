@@ -86,6 +86,7 @@ fn ask_noting(
         n_seen: 0,
         plan: None,
         stay,
+        aborts: matches!(verb, Verb::Abort(_)),
         restored: match &verb {
             Verb::Restore(args) if args.yes => Some(args.service.clone()),
             _ => None,
@@ -114,6 +115,8 @@ struct Conversation {
     n_seen: usize,
     plan: Option<RestorePlan>,
     stay: Stay,
+    /// What it follows is to be aborted.
+    aborts: bool,
     /// The service whose data a restore is to replace.
     restored: Option<String>,
 }
@@ -239,8 +242,9 @@ impl Conversation {
             }
             let event = serde_json::from_slice::<Event>(line.trim_end().as_bytes());
             line.clear();
-            let Ok(event) = event else { continue };
-            match &event {
+            let Ok(mut event) = event else { continue };
+            match &mut event {
+                Event::Result(outcome) if self.aborts => api::abort::came_too_late(outcome),
                 Event::Set { set, .. } => self.watched = Some(Watched::Set(*set)),
                 // A member's operation is watched with its set.
                 Event::Operation { service, op, .. }

@@ -66,6 +66,12 @@ impl Record {
         Self { ms, detail, ..Self::of(phase, Some(state)) }
     }
 
+    /// `abort` waits for the end of a phase.
+    #[must_use]
+    pub fn called_off(phase: &str, cause: &str) -> Self {
+        Self { cause: cause.to_owned(), ..Self::of(phase, None) }
+    }
+
     /// The operation is over.
     #[must_use]
     pub fn result(outcome: Outcome) -> Self {

@@ -195,27 +195,33 @@ fn a_migration_goes_on_when_the_supervisor_dies_and_runs_once() {
 
 #[test]
 fn an_abort_in_a_migration_waits_for_its_end_and_nothing_goes_live() {
-    let world = world(BACKUP);
-    world.release_path(&Build::default().write(&world)).expect(0);
-    get(world.address, "/add").unwrap();
-    let build = Build { version: 1, quirks: &["live:wait"], ..Build::default() }.write(&world);
-    let path = build.to_string_lossy().into_owned();
-    world.cli(&["release", "web", &path, "--detach"]).expect(40);
-    let begun = world.service_path("shared/migrating");
-    world.wait("the migration runs", |_| begun.is_file());
-    let mut abort = world.command(&["abort", "web", "--json"]);
-    let abort = abort.stdout(std::process::Stdio::piped()).spawn().unwrap();
-    world.wait("the abort has come", |world| world.run_log().contains("an abort waits"));
-    fs::write(world.service_path("shared/go"), "").unwrap();
-    let said = abort.wait_with_output().unwrap();
-    let text = String::from_utf8_lossy(&said.stdout);
-    assert_eq!(said.status.code(), Some(23), "{text}");
-    assert!(text.contains("aborted in phase migrate, which went on to its end"), "{text}");
-    // The migrated data is the old release's, as after a failed gate.
-    assert_eq!(world.status()["serving"], 1, "{text}");
-    assert_eq!(get(world.address, "/count").unwrap(), "1");
-    world.release_path(&Build { version: 1, ..Build::default() }.write(&world)).expect(0);
-    assert_eq!(get(world.address, "/count").unwrap(), "1");
+    for dies in [false, true] {
+        let world = world(BACKUP);
+        world.release_path(&Build::default().write(&world)).expect(0);
+        get(world.address, "/add").unwrap();
+        let build = Build { version: 1, quirks: &["live:wait"], ..Build::default() }.write(&world);
+        let path = build.to_string_lossy().into_owned();
+        world.cli(&["release", "web", &path, "--detach"]).expect(40);
+        let begun = world.service_path("shared/migrating");
+        world.wait("the migration runs", |_| begun.is_file());
+        let mut abort = world.command(&["abort", "web", "--json"]);
+        let abort = abort.stdout(std::process::Stdio::piped()).spawn().unwrap();
+        world.wait("the abort has come", |world| world.run_log().contains("an abort waits"));
+        if dies {
+            world.kill_supervisor();
+            world.wait("another one", |world| world.status()["operation"]["phase"] == "migrate");
+        }
+        fs::write(world.service_path("shared/go"), "").unwrap();
+        let said = abort.wait_with_output().unwrap();
+        let text = String::from_utf8_lossy(&said.stdout);
+        assert_eq!(said.status.code(), Some(23), "{text}");
+        assert!(text.contains("aborted in phase migrate, which went on to its end"), "{text}");
+        // The migrated data is the old release's, as after a failed gate.
+        assert_eq!(world.status()["serving"], 1, "{text}");
+        assert_eq!(get(world.address, "/count").unwrap(), "1");
+        world.release_path(&Build { version: 1, ..Build::default() }.write(&world)).expect(0);
+        assert_eq!(get(world.address, "/count").unwrap(), "1");
+    }
 }
 
 /// The copy is the data's copy, however the data is named.

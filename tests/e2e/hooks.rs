@@ -268,12 +268,33 @@ fn a_supervisor_killed_in_a_hook_after_the_flip_commits_all_the_same() {
 }
 
 #[test]
+fn an_abort_ends_a_hook_before_the_migration_and_nothing_is_migrated() {
+    let deed = "test $HALLEY_RELEASE = 1 || sleep 1000";
+    let world = world(|world| all(world, "before_migrate", deed));
+    world.release(&[]).expect(0);
+    fs::remove_file(world.path("notes")).unwrap();
+    let build = world.build(&[]);
+    let migrated = world.path("migrated");
+    let text = fs::read_to_string(build.join("release.toml")).unwrap();
+    let migrate = format!("[migrate]\ncommand = [\"/usr/bin/touch\", {migrated:?}]\n");
+    fs::write(build.join("release.toml"), text + &migrate).unwrap();
+    world.cli(&["release", "web", &build.to_string_lossy(), "--detach"]).expect(40);
+    world.wait("the hook runs", |world| !notes(world).is_empty());
+    world.cli(&["abort", "web"]).expect(23);
+    assert!(!migrated.exists(), "it was migrated all the same");
+    world.wait("the hook is gone", |world| is_gone(world, ""));
+    assert_eq!((notes(&world).len(), world.answering()), (1, Some(1)));
+}
+
+#[test]
 fn who_says_abort_does_not_wait_for_a_hook_after_the_commit() {
     let world = world(|world| all(world, "after_commit", "sleep 1000"));
     release_detached(&world, &[]);
     world
         .wait("the hook runs", |world| world.status()["operation"]["phase"] == "hook:after_commit");
-    world.cli(&["abort", "web"]);
+    let told = world.cli(&["abort", "web", "--json"]).expect(2);
+    assert_eq!(told.why(), "the abort came too late: release 1 was committed before");
+    assert_eq!(told.result()["next"][0], "halley-sup rollback web");
     let said = outcome(&world, "1");
     assert_eq!((&said["outcome"], &said["exit"]), (&"committed".into(), &0.into()), "{said}");
     assert!(said["warnings"][0].as_str().unwrap().contains("ended by abort"), "{said}");

@@ -7,6 +7,7 @@
 //!
 //! Rollback is this machine entered at its way back, never a second path.
 
+pub use crate::core::operation::cause::Cause;
 pub use crate::core::operation::phase::Phase;
 pub use crate::core::operation::plan::{Inconclusive, Kind, Plan, Succession};
 
@@ -25,29 +26,6 @@ pub enum Outcome {
     NothingBehind(Cause),
     /// No rung of the way back held; what still answers is left alone.
     RollbackFailed(Cause),
-}
-
-/// Why an operation left its way forward.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Cause {
-    /// A phase before the candidate was started failed.
-    Refused,
-    /// The gate (or the start) failed.
-    Gate,
-    /// The flip itself failed.
-    Flip,
-    /// The bake failed.
-    Bake,
-    /// The candidate's processes ended.
-    Died,
-    /// The bake was inconclusive and the policy is to go back.
-    Inconclusive,
-    /// `abort` was ordered.
-    Aborted,
-    /// The supervisor or the machine went down in the middle.
-    Interrupted,
-    /// A rollback was what was asked for.
-    Asked,
 }
 
 /// What came of the effect in flight, or happened meanwhile.
@@ -84,6 +62,8 @@ pub struct Machine {
     phase: Phase,
     cause: Cause,
     on_failure: OnFailure,
+    /// `abort` was ordered in a phase that is seen through: it is obeyed after that.
+    is_called_off: bool,
 }
 
 impl Machine {
@@ -96,13 +76,24 @@ impl Machine {
             (Kind::Restart, Succession::InTurn) => (Phase::Park, Cause::Gate),
             (Kind::Rollback, _) => (plan.first_rung(), Cause::Asked),
         };
-        Self { plan, phase, cause, on_failure: OnFailure::GoBack }
+        Self::resume(plan, phase, cause)
     }
 
     /// The operation in the middle: for [`crate::core::operation::recover`] and tests.
     #[must_use]
     pub fn resume(plan: Plan, phase: Phase, cause: Cause) -> Self {
-        Self { plan, phase, cause, on_failure: OnFailure::GoBack }
+        Self { plan, phase, cause, on_failure: OnFailure::GoBack, is_called_off: false }
+    }
+
+    /// `abort` was ordered, and waits for the end of a phase that is seen through.
+    pub fn call_off(&mut self) {
+        self.is_called_off = true;
+    }
+
+    /// Whether an `abort` waits for the end of a phase.
+    #[must_use]
+    pub fn is_called_off(&self) -> bool {
+        self.is_called_off
     }
 
     /// No release before it runs on the data: what fails from here on waits for somebody's decision.
@@ -148,7 +139,13 @@ impl Machine {
             Event::Promote(seen) => self.promoted(seen),
         }?;
         self.phase = next;
-        Some(next)
+        if self.is_called_off
+            && let Some(back) = self.aborted()
+        {
+            self.is_called_off = false;
+            self.phase = back;
+        }
+        Some(self.phase)
     }
 
     /// The order of the phases: forward, then each way back.
@@ -266,7 +263,7 @@ impl Machine {
             | RehearseOld
             | Backup
             | RestoreRehearsal
-            | Hook(BeforeStart | BeforeStop)
+            | Hook(BeforeMigrate | BeforeStart | BeforeStop)
             | Park => Some(self.undo(Cause::Aborted)),
             Start | Gate | Hook(BeforeFlip) => Some(self.unproven(Cause::Aborted)),
             Step(_) | StepHold(_) | Flip | Bake | Hold => Some(self.back(Cause::Aborted)),
@@ -321,18 +318,6 @@ impl Machine {
         if rung < self.plan.n_cold { Phase::BackStart(rung + 1) } else { Phase::Stranded }
     }
 }
-
-named!(Cause {
-    Refused = "refused",
-    Gate = "gate",
-    Flip = "flip",
-    Bake = "bake",
-    Died = "died",
-    Inconclusive = "inconclusive",
-    Aborted = "aborted",
-    Interrupted = "interrupted",
-    Asked = "asked",
-});
 
 #[cfg(test)]
 mod tests {
@@ -444,6 +429,7 @@ mod tests {
         for point in [Point::BeforeMigrate, Point::BeforeStart, Point::BeforeStop] {
             check_in(PLAN, Hook(point), Event::Failed, Some(Undo));
             check_in(in_turn, Hook(point), Event::Failed, Some(Undo));
+            check_in(PLAN, Hook(point), Event::Abort, Some(Undo));
             check_in(in_turn, Hook(point), Event::Died, None);
         }
         let before_flip = Hook(Point::BeforeFlip);

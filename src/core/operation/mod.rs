@@ -20,6 +20,7 @@ macro_rules! named {
     };
 }
 
+pub mod cause;
 pub mod conclusion;
 pub mod ladder;
 pub mod live;

@@ -164,7 +164,7 @@ impl Phase {
     /// called off.
     #[must_use]
     pub fn is_seen_through(self) -> bool {
-        matches!(self, Self::Hook(Point::BeforeMigrate) | Self::Migrate | Self::StopOld)
+        matches!(self, Self::Migrate | Self::StopOld)
     }
 
     /// What `promote` ends in this phase; nothing where there is nothing to be decided.

@@ -30,7 +30,14 @@ pub fn recover(plan: Plan, last: Phase, cause: Cause, seen: Seen) -> Machine {
     use Phase::*;
     use Point::*;
     let in_turn = plan.succession == Succession::InTurn && plan.n_cold > 0;
-    let at = |phase, cause| Machine::resume(plan, phase, cause);
+    let at = |phase: Phase, cause| {
+        let mut machine = Machine::resume(plan, phase, cause);
+        // Forward it is the cause of nothing else.
+        if phase.is_seen_through() && cause == Cause::Aborted {
+            machine.call_off();
+        }
+        machine
+    };
     let alive = seen.same_boot && seen.candidate_alive;
     match last {
         // The source's descriptor is gone; nothing was changed.
@@ -140,6 +147,21 @@ mod tests {
     fn what_became_of_a_migration_is_found_out() {
         check(Phase::Migrate, ALIVE, Phase::Migrate);
         check(Phase::Migrate, Seen { same_boot: false, ..ALIVE }, Phase::Migrate);
+    }
+
+    #[test]
+    fn an_abort_that_waits_for_the_end_of_a_phase_outlives_the_supervisor() {
+        let (kind, inconclusive) = (Kind::Release, Inconclusive::Promote);
+        for (succession, last, back) in [
+            (Succession::Overlap, Phase::Migrate, Phase::Undo),
+            (Succession::InTurn, Phase::StopOld, Phase::BackStart(1)),
+        ] {
+            let plan = Plan { kind, n_cold: 2, inconclusive, succession, n_steps: 2 };
+            let mut machine = recover(plan, last, Cause::Aborted, ALIVE);
+            assert_eq!(machine.phase(), last);
+            assert_eq!(machine.step(Event::Ok), Some(back));
+            assert_eq!((machine.cause(), machine.is_called_off()), (Cause::Aborted, false));
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use crate::api::{Event, PhaseState};
 use crate::core::backoff::Pauses;
 use crate::core::notice::Notice;
-use crate::core::operation::machine::{Event as Step, Machine};
+use crate::core::operation::machine::{Cause, Event as Step, Machine};
 use crate::core::operation::phase::Phase;
 use crate::core::operation::point::Point;
 use crate::core::time::Tick;
@@ -61,6 +61,10 @@ async fn run(
 ) {
     let mut retries = RETRIES.begin();
     let is_called_off = Cell::new(false);
+    let keep_abort = |phase| {
+        is_called_off.set(true);
+        keep_abort(&service, &operation, phase);
+    };
     loop {
         let phase = machine.phase();
         if let Phase::Done(outcome) = phase {
@@ -85,7 +89,7 @@ async fn run(
                 }
                 performed.step
             }
-            step = interrupted(&machine, &mut orders, &is_called_off) => match step {
+            step = interrupted(&machine, &mut orders, &keep_abort) => match step {
                 Some(step) => {
                     if step == Step::Abort {
                         abort(&operation, &mut journal, &mut job, phase, begun);
@@ -98,10 +102,14 @@ async fn run(
         if phase == Phase::Migrate && job.no_way_back(&service).is_some() {
             machine.hold_on_failure();
         }
-        let mut next = machine.step(step);
-        if is_called_off.get() && next.is_some_and(|next| next != phase && next != Phase::Migrate) {
-            is_called_off.set(false);
-            next = call_off(&mut machine, &mut job, phase).or(next);
+        if is_called_off.take() {
+            machine.call_off();
+        }
+        let was_called_off = machine.is_called_off();
+        let next = machine.step(step);
+        if was_called_off && !machine.is_called_off() {
+            let phase = text::phase(&phase.name());
+            job.abort(format!("aborted in phase {phase}, which went on to its end"));
         }
         if next != Some(phase) && machine.is_held_by_failure() {
             job.raise_held(&service);
@@ -112,16 +120,6 @@ async fn run(
             retries.reset();
         }
     }
-}
-
-/// An abort that came in a phase that is seen through, once that is over.
-fn call_off(machine: &mut Machine, job: &mut Job, phase: Phase) -> Option<Phase> {
-    if !matches!(machine.phase(), Phase::Hook(Point::BeforeStart) | Phase::Start) {
-        return None;
-    }
-    let next = machine.step(Step::Abort)?;
-    job.abort(format!("aborted in phase {}, which went on to its end", text::phase(&phase.name())));
-    Some(next)
 }
 
 /// Notes that a phase was called off.
@@ -142,12 +140,24 @@ fn tell_held(service: &Service, operation: &Operation) {
     }
 }
 
+/// Keeps an abort until the end of a phase that is seen through, also for the next supervisor. The
+/// journal is lent to the phase, so this is another writer of its end.
+fn keep_abort(service: &Service, operation: &Operation, phase: Phase) {
+    let record = Record::called_off(&phase.name(), Cause::Aborted.name());
+    let written = Journal::reopen(&service.paths, operation.id)
+        .and_then(|mut journal| journal.announce(&record));
+    if let Err(error) = written {
+        tracing::error!(op = operation.id.0, %error, "the journal cannot be written");
+    }
+    tracing::info!(phase = phase.name(), "an abort waits for the end of a phase");
+}
+
 /// Waits for an order that moves the machine; the others are dropped, and whoever waits for one of
 /// them hears of it. An abort of what is seen through is kept. `None` is to give way.
 async fn interrupted(
     machine: &Machine,
     orders: &mut mpsc::UnboundedReceiver<Order>,
-    is_called_off: &Cell<bool>,
+    keep_abort: impl Fn(Phase),
 ) -> Option<Step> {
     loop {
         let (step, taken) = match orders.recv().await {
@@ -165,8 +175,7 @@ async fn interrupted(
             return Some(step);
         }
         if step == Step::Abort && machine.phase().is_seen_through() {
-            tracing::info!(phase = machine.phase().name(), "an abort waits for the end of a phase");
-            is_called_off.set(true);
+            keep_abort(machine.phase());
         }
     }
 }
@@ -233,7 +242,7 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
-    use crate::core::operation::machine::{Cause, Inconclusive, Kind, Plan, Succession};
+    use crate::core::operation::machine::{Inconclusive, Kind, Plan, Succession};
 
     #[tokio::test]
     async fn who_orders_what_has_no_effect_hears_of_it() {
@@ -246,7 +255,7 @@ mod tests {
         orders.send(Order::Promote(Phase::Bake, late)).unwrap();
         let (right, taken) = oneshot::channel();
         orders.send(Order::Promote(Phase::Hold, right)).unwrap();
-        let step = interrupted(&machine, &mut inbox, &Cell::new(false)).await;
+        let step = interrupted(&machine, &mut inbox, |_| ()).await;
         assert_eq!(step, Some(Step::Promote(Phase::Hold)));
         assert!(dropped.await.is_err() && taken.await.is_ok());
     }

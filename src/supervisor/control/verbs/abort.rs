@@ -3,6 +3,8 @@
 
 use crate::api::abort::Args;
 use crate::api::{Event, Trouble};
+use crate::core::exit::Exit;
+use crate::core::operation::machine::Kind;
 use crate::supervisor::control::client::Client;
 use crate::supervisor::control::follow::{Until, follow};
 use crate::supervisor::operation::unresumed::{self, Closed};
@@ -13,7 +15,7 @@ use crate::supervisor::service::stack::Stack;
 /// Orders it, and follows what is aborted to its result.
 ///
 /// # Errors
-/// When nothing runs.
+/// When nothing runs, or what runs goes back already because somebody wants it.
 pub(crate) async fn perform(
     stack: &Stack,
     actor: &str,
@@ -41,6 +43,10 @@ pub(crate) async fn perform(
     let running = service.activity.operation();
     let running = running.ok_or_else(|| refusal::idle(service, "aborted"))?;
     running.order(Order::Abort);
+    if running.kind == Kind::Rollback {
+        let why = format!("operation {} is a rollback, and a rollback is not aborted", running.id);
+        return Err(refusal::refusal(service, "aborted", &why, Exit::Usage, &["status"]));
+    }
     follow(&*running, client, Until::Over).await;
     tracing::info!(service = %service.name, still = refusal::still(service), "aborted");
     Ok(())
