@@ -42,7 +42,7 @@ const SLEEPER: &str = "import os, subprocess, sys, time\n\
     \x20   stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).wait()\n";
 
 /// Processes that sleep for so long.
-fn asleep_for(seconds: &str) -> String {
+pub fn asleep_for(seconds: &str) -> String {
     let pattern = format!("^/bin/sleep {seconds}$");
     let found = Command::new("pgrep").args(["-f", &pattern]).output().unwrap();
     String::from_utf8_lossy(&found.stdout).into_owned()

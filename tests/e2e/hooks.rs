@@ -5,6 +5,7 @@ use std::fs;
 use halley_sup::demo::load::Shape;
 use serde_json::Value;
 
+use crate::daemons::asleep_for;
 use crate::world::{Said, World, config, free_address};
 
 /// A world with more lines, which may name its paths.
@@ -127,12 +128,21 @@ fn one_that_fails_before_fails_the_release_in_its_phase() {
 
 #[test]
 fn one_that_hangs_is_killed_at_its_deadline_with_what_it_has_started() {
-    let deed = "test $HALLEY_RELEASE = 1 || { sleep 1000 & sleep 1000; }";
-    let world = world(|world| format!("{}deadline = \"300ms\"", all(world, "before_flip", deed)));
+    // A daemon has left its parents, its session and its environment: root's is known all the same.
+    let seconds = format!("3{}", std::process::id());
+    let is_root = nix::unistd::geteuid().is_root();
+    let sleep = if is_root { format!("/bin/sleep {seconds}") } else { "/bin/true".to_owned() };
+    let daemon = format!("/usr/bin/setsid -f /usr/bin/env -i {sleep} >/dev/null 2>&1 </dev/null");
+    let runs = format!("until pgrep -f ^/bin/sleep.{seconds}$; do sleep 0.1; done; echo it runs");
+    let deed =
+        format!("test $HALLEY_RELEASE = 1 || {{ {daemon}; sleep 1000 & {runs}; sleep 1000; }}");
+    let world = world(|world| format!("{}deadline = \"3s\"", all(world, "before_flip", &deed)));
     world.release(&[]).expect(0);
     let why = stopped(&world, 20, |world| world.release(&[]));
-    assert!(why.contains("hook before_flip: killed: it ran longer than 300ms"), "{why}");
-    // The world's own end finds what is left: nothing may be.
+    assert!(why.contains("hook before_flip: killed: it ran longer than 3s"), "{why}");
+    assert_eq!(why.contains("it runs"), is_root, "{why}");
+    world.wait("the daemon is gone", |_| asleep_for(&seconds).is_empty());
+    // The world's own end finds what else is left: nothing may be.
 }
 
 #[test]

@@ -67,7 +67,7 @@ pub(crate) enum Output {
 /// What becomes of processes that a command leaves in the background when it ends by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Background {
-    /// They go on.
+    /// They go on. At the command's deadline, or when it is called off, they are killed with it.
     GoesOn,
     /// They are killed.
     Killed,
@@ -305,8 +305,9 @@ async fn begin(
             spec.env.push((whole_tree::MARK.to_owned(), mark.clone()));
             Some(mark)
         }
-        Background::Killed => Some(format!("{}-{}-{}", std::process::id(), id.0, clock::tick().0)),
-        Background::GoesOn => None,
+        Background::Killed | Background::GoesOn => {
+            Some(format!("{}-{}-{}", std::process::id(), id.0, clock::tick().0))
+        }
     };
     let (printed, writers) = Printed::open(&output, id)?;
     let mut kept = Vec::new();
