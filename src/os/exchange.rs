@@ -4,7 +4,8 @@
 //! Three names: the one that programs use, `.NAME.restored` for what is to come, and
 //! `.NAME.before-restore` for what was there. The last one exists from the first rename on until what
 //! was there is back, or is removed: it says by itself how far an exchange came. What is beside the
-//! name and belongs to it (the journals of a database) goes with it.
+//! name and belongs to it (the journals of a database) goes with it. Of a name that is so long that
+//! these do not fit, they have the beginning and a hash.
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -14,6 +15,12 @@ use std::path::Path;
 use rustix::fs::{AtFlags, StatxAttributes, StatxFlags, statx};
 
 use crate::os::beneath::Dir;
+use crate::os::mark;
+
+/// Bytes of a name (`limits.h`).
+const NAME_MAX: usize = 255;
+const STAGED: &str = ".restored";
+const BEFORE: &str = ".before-restore";
 
 /// One step of an exchange. A crash comes between two of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,7 +75,7 @@ impl Exchange {
     /// Under this name that is made which is to come.
     #[must_use]
     pub fn staged(&self) -> OsString {
-        self.called(".restored")
+        self.called(STAGED)
     }
 
     /// Puts what is staged in the place. What was there must be removed or back from an earlier one.
@@ -87,7 +94,7 @@ impl Exchange {
         let present = self.present()?;
         let steps = self.back_steps(&present);
         self.perform(&steps)?;
-        let is_put = present.contains(&self.name) && !present.contains(&self.called(".restored"));
+        let is_put = present.contains(&self.name) && !present.contains(&self.called(STAGED));
         Ok(match (steps.is_empty(), is_put) {
             (false, _) => Back::Moved,
             (true, true) => Back::Nothing,
@@ -104,7 +111,7 @@ impl Exchange {
         if !present.contains(&self.name) {
             return Ok(());
         }
-        let before = self.called(".before-restore");
+        let before = self.called(BEFORE);
         let mut all = self.with_companions(&before);
         all.reverse();
         all.push(before);
@@ -116,14 +123,14 @@ impl Exchange {
     /// # Errors
     /// The system's.
     pub fn remove_staged(&self) -> io::Result<()> {
-        let staged = self.called(".restored");
+        let staged = self.called(STAGED);
         let mut all = self.with_companions(&staged);
         all.push(staged);
         self.perform(&removals(all, &self.present()?))
     }
 
     fn put_steps(&self, present: &BTreeSet<OsString>) -> Vec<Step> {
-        let (staged, before) = (self.called(".restored"), self.called(".before-restore"));
+        let (staged, before) = (self.called(STAGED), self.called(BEFORE));
         let mut steps = Vec::new();
         if present.contains(&self.name) {
             // The file first: as long as it is there, what belongs to it is there too.
@@ -135,7 +142,7 @@ impl Exchange {
     }
 
     fn back_steps(&self, present: &BTreeSet<OsString>) -> Vec<Step> {
-        let (staged, before) = (self.called(".restored"), self.called(".before-restore"));
+        let (staged, before) = (self.called(STAGED), self.called(BEFORE));
         if !present.contains(&before) {
             return Vec::new();
         }
@@ -164,12 +171,27 @@ impl Exchange {
     }
 
     fn called(&self, ending: &str) -> OsString {
-        joined(&joined(OsStr::new("."), &self.name), ending)
+        let longest = self.companions.iter().map(|ending| ending.len()).max().unwrap_or(0);
+        let room = NAME_MAX - ".".len() - BEFORE.len() - longest;
+        let mut name = OsString::from(".");
+        if self.name.len() <= room {
+            name.push(&self.name);
+        } else {
+            let hash = format!("-{:016x}", mark::hash(self.name.as_encoded_bytes()));
+            let text = self.name.to_string_lossy();
+            let mut end = room - hash.len();
+            while !text.is_char_boundary(end) {
+                end -= 1;
+            }
+            name.push(&text[..end]);
+            name.push(hash);
+        }
+        joined(&name, ending)
     }
 
     /// Which of all names exist.
     fn present(&self) -> io::Result<BTreeSet<OsString>> {
-        let bases = [self.name.clone(), self.called(".restored"), self.called(".before-restore")];
+        let bases = [self.name.clone(), self.called(STAGED), self.called(BEFORE)];
         let mut present = BTreeSet::new();
         for base in bases {
             let mut names = self.with_companions(&base);
@@ -291,6 +313,34 @@ mod tests {
         assert_eq!(read(dir.path()), [("db".to_owned(), "new".to_owned())]);
         write(dir.path(), &[(".db.restored", "newer")]);
         assert_eq!(exchange.take_back().unwrap(), Back::Untouched);
+    }
+
+    #[test]
+    fn the_longest_names_have_names_of_their_own_beside_them() {
+        let dir = tempfile::tempdir().unwrap();
+        // The longest with which SQLite can name its journals, also of characters of two bytes.
+        for base in ["x".repeat(246), "\u{e4}".repeat(123)] {
+            let names = ["1", "2"].map(|end| format!("{base}{end}"));
+            let exchanges =
+                names.clone().map(|name| Exchange::at(&dir.path().join(name), JOURNALS).unwrap());
+            for (exchange, name) in exchanges.iter().zip(&names) {
+                let (wal, staged) = (format!("{name}-wal"), exchange.staged().into_string());
+                write(dir.path(), &[(name, name), (&wal, name), (&staged.unwrap(), "new")]);
+            }
+            for exchange in &exchanges {
+                exchange.put().unwrap();
+            }
+            for (exchange, name) in exchanges.iter().zip(&names) {
+                assert_eq!(exchange.take_back().unwrap(), Back::Moved);
+                exchange.remove_staged().unwrap();
+                for there in [name, &format!("{name}-wal")] {
+                    let path = dir.path().join(there);
+                    assert_eq!(std::fs::read_to_string(&path).unwrap(), *name);
+                    std::fs::remove_file(path).unwrap();
+                }
+            }
+            assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is left");
+        }
     }
 
     #[test]

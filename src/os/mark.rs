@@ -38,12 +38,16 @@ pub(super) fn put_on(mark: &str) -> io::Result<()> {
     }
 }
 
-/// A domain has at most 64 bytes, a mark any number (FNV-1a).
+/// A domain has at most 64 bytes, a mark any number.
 fn domain(mark: &str) -> String {
-    let hash = mark.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    format!("halley-{hash:016x}")
+    format!("halley-{:016x}", hash(mark.as_bytes()))
+}
+
+/// What a long name is known by where only a short one fits (FNV-1a).
+pub(super) fn hash(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 /// Processes that carry this mark.

@@ -351,6 +351,23 @@ fn a_linked_file_is_replaced_where_it_is_and_stays_whose_it_was() {
     assert_eq!(beside, 1);
 }
 
+/// The names beside it must fit as well.
+#[test]
+fn a_file_with_the_longest_name_is_restored_and_nothing_is_left_beside_it() {
+    let world = world(BACKUP);
+    world.wait("shared", |world| world.service_path("shared").is_dir());
+    let (real, long) = (world.path("elsewhere"), "x".repeat(247));
+    fs::create_dir(&real).unwrap();
+    std::os::unix::fs::symlink(real.join(&long), database(&world)).unwrap();
+    world.release_path(&Build::default().write(&world)).expect(0);
+    add(&world, 1);
+    world.cli(&["backup", "web"]).expect(0);
+    add(&world, 1);
+    world.cli(&["restore", "web", "--yes"]).expect(0);
+    assert_eq!((count(&world), entries(&real)), ("1".to_owned(), 1));
+    assert!(is_swept(&world));
+}
+
 #[test]
 fn a_full_disk_stops_nothing() {
     let world = world(BACKUP);
