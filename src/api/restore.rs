@@ -25,6 +25,9 @@ pub struct Args {
     /// Services that use the same data may be stopped meanwhile.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stop_users: bool,
+    /// Sessions of others on the database server may be ended.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub end_sessions: bool,
     /// The list of what is lost that somebody was shown and has agreed to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen: Option<Vec<String>>,

@@ -35,6 +35,9 @@ pub struct Restore {
     /// Stop services that use the same data for as long as it takes
     #[arg(long)]
     stop_users: bool,
+    /// End sessions that other clients have on the database; they may come back after it
+    #[arg(long)]
+    end_sessions: bool,
     #[command(flatten)]
     common: Common,
 }
@@ -83,6 +86,7 @@ impl Restore {
             unsaved: self.unsaved,
             any_loss: self.any_loss,
             stop_users: self.stop_users,
+            end_sessions: self.end_sessions,
             seen: None,
         }
     }

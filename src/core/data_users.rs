@@ -24,86 +24,130 @@ pub enum When {
     Held,
 }
 
+/// How it uses the data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// A process has it open.
+    Process,
+    /// A server has a session for it, which can be ended there.
+    Session,
+}
+
+/// What may be ended for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Allowed {
+    /// Services of the stack; they come back.
+    pub services: bool,
+    /// Sessions of others on the server; they may come back by themselves.
+    pub sessions: bool,
+}
+
 /// What follows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// The data can be replaced.
+    /// The data can be replaced, when sessions that may be ended are.
     Free,
     /// So it can, when these services are stopped.
     Stops(BTreeSet<String>),
     /// It cannot.
     Used {
-        /// Only services use it: a flag stops them.
-        by_services_alone: bool,
+        /// What would have to be allowed; nothing where that is not all.
+        suffices: Option<Allowed>,
     },
 }
 
 /// Decides whether data can be replaced that these use.
 #[must_use]
 pub fn judge<'a>(
-    owners: impl IntoIterator<Item = &'a Owner>,
+    users: impl IntoIterator<Item = (&'a Owner, By)>,
     when: When,
-    stop_users: StopUsers,
+    allowed: Allowed,
 ) -> Verdict {
-    let (mut services, mut strangers) = (BTreeSet::new(), false);
-    for owner in owners {
-        match (owner, when) {
-            (Owner::Itself | Owner::Unknown, When::Planning) => {}
-            (Owner::Service(name), _) => drop(services.insert(name.clone())),
-            (Owner::Stranger, _) | (Owner::Itself | Owner::Unknown, When::Held) => strangers = true,
+    let (mut services, mut sessions, mut strangers) = (BTreeSet::new(), false, false);
+    for (owner, by) in users {
+        match (owner, when, by) {
+            (Owner::Itself | Owner::Unknown, When::Planning, _) => {}
+            (Owner::Service(name), ..) => drop(services.insert(name.clone())),
+            (_, _, By::Session) => sessions = true,
+            (_, _, By::Process) => strangers = true,
         }
     }
-    match (services.is_empty(), strangers) {
-        (true, false) => Verdict::Free,
-        (false, false) if when == When::Planning && stop_users == StopUsers::Yes => {
+    let is_free_of_sessions = !sessions || allowed.sessions;
+    match (strangers, services.is_empty()) {
+        (false, true) if is_free_of_sessions => Verdict::Free,
+        (false, false) if is_free_of_sessions && allowed.services && when == When::Planning => {
             Verdict::Stops(services)
         }
-        (_, strangers) => Verdict::Used { by_services_alone: !strangers },
+        (true, _) => Verdict::Used { suffices: None },
+        (false, no_services) => {
+            Verdict::Used { suffices: Some(Allowed { services: !no_services, sessions }) }
+        }
     }
-}
-
-/// Whether services that use the data may be stopped for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StopUsers {
-    /// They may.
-    Yes,
-    /// They may not.
-    No,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const NOTHING: Allowed = Allowed { services: false, sessions: false };
+    const SERVICES: Allowed = Allowed { services: true, sessions: false };
+    const SESSIONS: Allowed = Allowed { services: false, sessions: true };
+    const BOTH: Allowed = Allowed { services: true, sessions: true };
+
     fn service() -> Owner {
         Owner::Service("worker".to_owned())
     }
 
     #[track_caller]
-    fn check(owners: &[Owner], when: When, stop: StopUsers, expected: Verdict) {
-        assert_eq!(judge(owners, when, stop), expected);
+    fn check(users: &[(Owner, By)], when: When, allowed: Allowed, expected: Verdict) {
+        let users = users.iter().map(|(owner, by)| (owner, *by));
+        assert_eq!(judge(users, when, allowed), expected);
+    }
+
+    fn used(suffices: Option<Allowed>) -> Verdict {
+        Verdict::Used { suffices }
+    }
+
+    fn stops() -> Verdict {
+        Verdict::Stops(BTreeSet::from(["worker".to_owned()]))
     }
 
     #[test]
     fn only_services_are_stopped_and_only_when_that_is_wanted() {
-        const ALONE: Verdict = Verdict::Used { by_services_alone: true };
-        const NOT_ALONE: Verdict = Verdict::Used { by_services_alone: false };
-        let stop = StopUsers::Yes;
-        check(&[Owner::Itself, Owner::Unknown], When::Planning, StopUsers::No, Verdict::Free);
-        check(&[Owner::Itself, service()], When::Planning, StopUsers::No, ALONE);
-        let stops = Verdict::Stops(BTreeSet::from(["worker".to_owned()]));
-        check(&[Owner::Itself, service()], When::Planning, stop, stops);
-        check(&[service(), Owner::Stranger], When::Planning, stop, NOT_ALONE);
-        check(&[Owner::Stranger], When::Planning, stop, NOT_ALONE);
+        let plan = |users: &[Owner], allowed, expected| {
+            let users: Vec<_> = users.iter().map(|owner| (owner.clone(), By::Process)).collect();
+            check(&users, When::Planning, allowed, expected);
+        };
+        plan(&[Owner::Itself, Owner::Unknown], NOTHING, Verdict::Free);
+        plan(&[Owner::Itself, service()], NOTHING, used(Some(SERVICES)));
+        plan(&[Owner::Itself, service()], SERVICES, stops());
+        for allowed in [SERVICES, BOTH] {
+            plan(&[service(), Owner::Stranger], allowed, used(None));
+            plan(&[Owner::Stranger], allowed, used(None));
+        }
+    }
+
+    #[test]
+    fn sessions_are_ended_only_when_that_is_wanted() {
+        let stranger = (Owner::Stranger, By::Session);
+        for when in [When::Planning, When::Held] {
+            check(std::slice::from_ref(&stranger), when, SERVICES, used(Some(SESSIONS)));
+            check(std::slice::from_ref(&stranger), when, SESSIONS, Verdict::Free);
+            let process = (Owner::Stranger, By::Process);
+            check(&[stranger.clone(), process], when, BOTH, used(None));
+        }
+        let all = [stranger, (service(), By::Session)];
+        check(&all, When::Planning, NOTHING, used(Some(BOTH)));
+        check(&all, When::Planning, SESSIONS, used(Some(BOTH)));
+        check(&all, When::Planning, BOTH, stops());
     }
 
     #[test]
     fn whoever_is_left_when_all_is_stopped_was_not_announced() {
-        let used = |by_services_alone| Verdict::Used { by_services_alone };
         for owner in [Owner::Itself, Owner::Unknown, Owner::Stranger] {
-            check(&[owner], When::Held, StopUsers::Yes, used(false));
+            check(&[(owner, By::Process)], When::Held, BOTH, used(None));
         }
-        check(&[service()], When::Held, StopUsers::Yes, used(true));
-        check(&[], When::Held, StopUsers::No, Verdict::Free);
+        check(&[(service(), By::Session)], When::Held, BOTH, used(Some(SERVICES)));
+        check(&[], When::Held, NOTHING, Verdict::Free);
     }
 }

@@ -245,13 +245,62 @@ fn a_client_of_the_server_is_named_by_its_process() {
     // Of another role the server shows only that it is there.
     for (role, password) in [("web", postgres::PASSWORD), ("postgres", "super")] {
         let stranger = Stranger::doing(script, &[&server.port.to_string(), role, password]);
-        let why = world.cli(&words).expect(10).why();
+        let said = world.cli(&words).expect(10);
+        let why = said.why();
         let told = format!("python3 (pid {}, user root) has a session of {role}", stranger.pid());
         assert!(why.contains(&told), "{why}");
+        assert!(next(&said).contains(&format!("--backup {old} --end-sessions")), "{}", next(&said));
         assert_eq!(world.live_pid(), pid, "nothing was stopped");
     }
     world.cli(&words).expect(0);
     assert_eq!(count(&world), "1");
+}
+
+/// Says what its session came to, and has another one at once, as poolers and exporters do; with a
+/// second argument it writes in that.
+const COMES_BACK: &str = "import pg8000.native\ndef connect():\n    return pg8000.native.Connection('web', \
+    host='127.0.0.1', port=int(sys.argv[1]), database='app', password=sys.argv[2])\n\
+    def stay(db):\n    \
+    while True:\n        \
+    try: db.run('SELECT 1'); time.sleep(0.01)\n        \
+    except Exception: break\n\
+    db = connect()\nprint('ready', flush=True)\nstay(db)\nopen(sys.argv[3], 'w').close()\n\
+    while True:\n    \
+    try:\n        \
+    db = connect()\n        \
+    if len(sys.argv) > 4: db.run('INSERT INTO rows (note) VALUES (1)')\n        \
+    stay(db)\n    \
+    except Exception: time.sleep(0.01)";
+
+#[test]
+fn sessions_of_others_are_ended_when_that_is_wanted_and_what_they_write_is_not_lost() {
+    let server = postgres::Server::start();
+    let world = postgres::world(&server);
+    let old = rows_in(&world, Store::Postgres);
+    let words = ["restore", "web", "--backup", &old, "--yes", "--end-sessions", "--json"];
+    let ended = text(&world.path("ended"));
+    let port = server.port.to_string();
+    let arguments = [&port, postgres::PASSWORD, &ended, "writes"];
+    let writer = Stranger::doing(COMES_BACK, &arguments);
+    let why = world.cli(&words).expect(10).why();
+    assert!(why.contains("more would be lost than was announced"), "{why}");
+    assert!(Path::new(&ended).exists(), "its session was ended");
+    world.wait("it answers", |world| get(world.address, "/count").is_ok());
+    assert!(count(&world).parse::<u32>().unwrap() > 3, "what it wrote is there");
+    drop(writer);
+    world.wait("its session is over", |_| {
+        let query = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'app' AND wait_event = 'ClientRead'";
+        server.sql(query).unwrap() == "0"
+    });
+    fs::remove_file(&ended).unwrap();
+    let reader = Stranger::doing(COMES_BACK, &arguments[..3]);
+    let told = world.cli(&[&words[..4], &["--dry-run", "--end-sessions"]].concat()).expect(0);
+    assert!(told.stdout.contains("in the database app") && told.stdout.contains("; it is ended"));
+    assert!(!Path::new(&ended).exists(), "nothing was ended for a dry run");
+    let said = world.cli(&words).expect(0);
+    assert!(said.stdout.contains("\"restored\""), "{}", said.stdout);
+    assert_eq!(count(&world), "1");
+    drop(reader);
 }
 
 #[test]
@@ -269,9 +318,12 @@ fn a_client_of_mariadb_is_named_by_its_process() {
     let told = format!("python3 (pid {}, user root) has a session of web", stranger.pid());
     assert!(why.contains(&told), "{why}");
     assert_eq!(world.live_pid(), pid, "nothing was stopped");
-    drop(stranger);
-    world.cli(&words).expect(0);
+    world.cli(&[&words[..], &["--end-sessions"]].concat()).expect(0);
     assert_eq!(count(&world), "1");
+    let alive =
+        "SELECT COUNT(*) FROM information_schema.processlist WHERE HOST LIKE '%:%' AND DB = 'app'";
+    world.wait("its session is over", |_| server.sql(alive).unwrap() == "0");
+    drop(stranger);
 }
 
 #[test]

@@ -79,8 +79,10 @@ pub(super) struct Session {
     pub(super) server_port: u16,
     /// The process of the server that works for it, by its number there.
     pub(super) backend: Option<i32>,
-    /// How to end it.
+    /// The statement that ends it.
     pub(super) end: String,
+    /// How a human does that.
+    pub(super) by_hand: String,
 }
 
 /// Something of the live data that a server keeps outside of it, with the statements that make it so and
@@ -175,6 +177,11 @@ pub(super) trait Driver {
     /// server.
     async fn sessions(&self, _context: &Context<'_>) -> Done<Option<Vec<Session>>> {
         Ok(None)
+    }
+
+    /// Performs statements that end sessions.
+    async fn end_sessions(&self, _context: &Context<'_>, _ends: &str) -> Done {
+        Ok(())
     }
 
     /// What is true of the live data and not of a copy, so that a restore would lose it.

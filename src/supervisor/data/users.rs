@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::core::data_users::Owner;
+use crate::core::data_users::{By, Owner};
 use crate::core::ordered::Ordered as _;
 use crate::os::diag::{self, Wanted as Sockets};
 use crate::os::holders::{self, Wanted};
@@ -52,6 +52,21 @@ pub(crate) struct User {
     pub(crate) text: String,
     /// How to end it.
     pub(crate) end: String,
+    /// The statement that ends its session, where it has one.
+    session: Option<String>,
+}
+
+impl User {
+    /// A client whose process is not known.
+    fn unplaced(owner: Owner, session: Session) -> Self {
+        let Session { text, end, by_hand, .. } = session;
+        Self { owner, text, end: by_hand, session: Some(end) }
+    }
+
+    /// How it uses the data.
+    pub(crate) fn by(&self) -> By {
+        if self.session.is_some() { By::Session } else { By::Process }
+    }
 }
 
 /// All who use the data, as far as that could be seen.
@@ -81,6 +96,18 @@ pub(crate) async fn look(hand: &Hand<'_>, staff: Vec<Staff>) -> Result<Users, Da
     looked.await.map_err(DataError::Processes)
 }
 
+/// Ends the sessions of these on the server.
+///
+/// # Errors
+/// The server's: only some roles may do that to others.
+pub(crate) async fn end_sessions(hand: &Hand<'_>, users: &[User]) -> Result<(), DataError> {
+    let ends: String = users.iter().filter_map(|user| user.session.as_deref()).collect();
+    if ends.is_empty() {
+        return Ok(());
+    }
+    hand.driver().end_sessions(&hand.context, &ends).await
+}
+
 fn all(
     place: Option<(PathBuf, bool)>,
     sessions: Vec<Session>,
@@ -95,7 +122,7 @@ fn all(
             let who = Who::of(holder.pid)?;
             let owner = census.owner(holder.pid)?;
             let text = format!("{} has {}", who.text, holder.holds);
-            Some(User { owner, text, end: who.end })
+            Some(User { owner, text, end: who.end, session: None })
         }));
         if seen.n_hidden > 0 {
             let n = text::count(seen.n_hidden, "process");
@@ -130,7 +157,7 @@ fn of_database(path: &Path) -> Wanted {
 /// A client of a server, by its process where that is one of this host.
 fn of_session(session: Session, census: &Census<'_>, sockets: &BTreeMap<u64, i32>) -> User {
     let Some(port) = session.port.or_else(|| port_by_backend(&session)) else {
-        return User { owner: Owner::Unknown, text: session.text, end: session.end };
+        return User::unplaced(Owner::Unknown, session);
     };
     let wanted = Sockets {
         states: &diag::IN_USE,
@@ -140,9 +167,10 @@ fn of_session(session: Session, census: &Census<'_>, sockets: &BTreeMap<u64, i32
     let holder = diag::rows(wanted).iter().find_map(|row| {
         let pid = *sockets.get(&row.inode)?;
         let (who, owner) = (Who::of(pid)?, census.owner(pid)?);
-        Some(User { owner, text: format!("{} has {}", who.text, session.text), end: who.end })
+        let text = format!("{} has {}", who.text, session.text);
+        Some(User { owner, text, end: who.end, session: Some(session.end.clone()) })
     });
-    holder.unwrap_or(User { owner: Owner::Stranger, text: session.text, end: session.end })
+    holder.unwrap_or_else(|| User::unplaced(Owner::Stranger, session))
 }
 
 /// The port of a client that the server does not show, by the socket of the server's process, where that

@@ -202,9 +202,17 @@ impl Replacing<'_> {
             return Err(Refused::new(why, Exit::Internal));
         }
         tell(events, "stop_old", PhaseState::Ok, begun, &self.stopped());
+        let ends_sessions = self.wish.allowed.sessions;
+        if ends_sessions {
+            self.look_again().await?;
+        }
         self.count_again().await?;
         restoration.before = self.save_present().await?;
         self.look_again().await?;
+        if ends_sessions {
+            // One that had come back may have written.
+            self.count_again().await?;
+        }
         restoration.step = Step::Put;
         restoration.migration = self.mark_of_migration();
         let begun = clock::tick();
@@ -239,7 +247,8 @@ impl Replacing<'_> {
 
     /// Nobody has the data any more.
     async fn look_again(&self) -> Result<(), Refused> {
-        let left = restore_users::left(self.service, self.hand, self.others).await;
+        let (allowed, id) = (self.wish.allowed, &self.planned.receipt.id);
+        let left = restore_users::left(self.service, self.hand, self.others, allowed, id).await;
         match left {
             Ok(None) => Ok(()),
             Ok(Some((why, next))) => {

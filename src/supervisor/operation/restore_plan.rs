@@ -50,7 +50,7 @@ pub(crate) async fn plan(
     let Tried { counts, lost, schema } = rehearsed(service, hand, &mut receipt, events).await?;
     let mut announced = Loss::of(hand, &counts, &receipt.id).await;
     announced.lines.extend(lost);
-    let users = restore_users::planned(service, hand, others, wish.stop_users).await?;
+    let users = restore_users::planned(service, hand, others, wish.allowed).await?;
     let warnings = schema.warnings.iter().chain(&users.unseen).cloned().collect();
     let plan = RestorePlan {
         service: service.name.to_string(),

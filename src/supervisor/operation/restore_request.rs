@@ -3,7 +3,7 @@
 use tokio::sync::mpsc;
 
 use crate::api::{Event, PhaseState};
-use crate::core::data_users::StopUsers;
+use crate::core::data_users::Allowed;
 use crate::core::time::Tick;
 use crate::supervisor::service::outcome::phase_event;
 
@@ -30,8 +30,8 @@ pub(crate) struct Wish {
     pub unsaved: bool,
     /// Also when more is lost than was announced.
     pub any_loss: bool,
-    /// Services that use the same data may be stopped for it.
-    pub stop_users: StopUsers,
+    /// Of those that use the same data.
+    pub allowed: Allowed,
     /// The list of what is lost that somebody has agreed to.
     pub seen: Option<Vec<String>>,
 }

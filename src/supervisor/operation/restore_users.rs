@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::api::Trouble;
-use crate::core::data_users::{Owner, StopUsers, Verdict, When, judge};
+use crate::core::data_users::{Allowed, By, Owner, Verdict, When, judge};
 use crate::core::exit::Exit;
 use crate::supervisor::data::backup::Hand;
 use crate::supervisor::data::error::DataError;
@@ -45,15 +45,17 @@ pub(crate) async fn planned(
     service: &Rc<Service>,
     hand: &Hand<'_>,
     others: &Others,
-    stop_users: StopUsers,
+    allowed: Allowed,
 ) -> Result<Seen, Trouble> {
-    let looked = look(service, hand, others, When::Planning, stop_users).await;
+    let looked = look(service, hand, others, When::Planning, allowed).await;
     let (Users { found, unseen }, verdict) = looked.map_err(|error| {
         let why = error.to_string();
         refusal::refusal(service, "restored", &why, Exit::BackupFailed, &["status"])
     })?;
     let foreign = found.iter().filter(|user| is_foreign(user));
-    let lines = foreign.map(line).collect();
+    let ended = |user: &User| allowed.sessions && is_session_of_stranger(user);
+    let told = |user| format!("{}{}", line(user), if ended(user) { "; it is ended" } else { "" });
+    let lines = foreign.map(told).collect();
     Ok(Seen { lines, unseen, found, verdict, others: others.clone() })
 }
 
@@ -63,25 +65,19 @@ impl Seen {
     /// # Errors
     /// When somebody uses the data who is not.
     pub(crate) fn stopped_for(self, service: &Service, backup: &str) -> Result<Others, Trouble> {
-        let by_services_alone = match self.verdict {
+        let suffices = match self.verdict {
             Verdict::Free => return Ok(Vec::new()),
             Verdict::Stops(names) => {
                 let is_one = |other: &Rc<Service>| names.contains(other.name.as_str());
                 return Ok(self.others.into_iter().filter(is_one).collect());
             }
-            Verdict::Used { by_services_alone } => by_services_alone,
+            Verdict::Used { suffices } => suffices,
         };
         let foreign: Vec<&User> = self.found.iter().filter(|user| is_foreign(user)).collect();
         let why = used(&foreign);
         let exit = Exit::PreflightRefused;
         let mut trouble = refusal::refusal(service, "restored", &why, exit, &["status"]);
-        let restore = format!("halley-sup restore {} --backup {backup}", service.name);
-        let next = if by_services_alone {
-            vec![format!("{restore} --stop-users")]
-        } else {
-            ends(&foreign)
-        };
-        trouble.next.splice(0..0, next);
+        trouble.next.splice(0..0, ways_out(service, backup, suffices, &foreign));
         Err(trouble)
     }
 }
@@ -120,22 +116,27 @@ pub(crate) async fn start(users: &Others) -> Vec<String> {
     warnings
 }
 
-/// Looks again when all is stopped. Returns why the data may not be replaced, and what ends that.
+/// Looks again when all is stopped, and ends sessions where that is allowed. Returns why the data may not
+/// be replaced, and what ends that.
 ///
 /// # Errors
-/// When they cannot be looked for.
+/// When they cannot be looked for, or sessions cannot be ended.
 pub(crate) async fn left(
     service: &Rc<Service>,
     hand: &Hand<'_>,
     others: &Others,
+    allowed: Allowed,
+    backup: &str,
 ) -> Result<Option<(String, Option<String>)>, DataError> {
-    let looked = look(service, hand, others, When::Held, StopUsers::No).await?;
+    let looked = look(service, hand, others, When::Held, allowed).await?;
     let (Users { found, .. }, verdict) = looked;
-    if verdict == Verdict::Free {
+    let Verdict::Used { suffices } = verdict else {
+        users::end_sessions(hand, &found).await?;
         return Ok(None);
-    }
+    };
     let foreign: Vec<&User> = found.iter().collect();
-    Ok(Some((used(&foreign), ends(&foreign).into_iter().next())))
+    let next = ways_out(service, backup, suffices, &foreign).into_iter().next();
+    Ok(Some((used(&foreign), next)))
 }
 
 async fn look(
@@ -143,13 +144,13 @@ async fn look(
     hand: &Hand<'_>,
     others: &Others,
     when: When,
-    stop_users: StopUsers,
+    allowed: Allowed,
 ) -> Result<(Users, Verdict), DataError> {
     let mut n_looks = 0;
     loop {
         let staff = [service].into_iter().chain(others).map(|of| Staff::of(of)).collect();
         let users = users::look(hand, staff).await?;
-        let verdict = judge(users.found.iter().map(|user| &user.owner), when, stop_users);
+        let verdict = judge(users.found.iter().map(|user| (&user.owner, user.by())), when, allowed);
         n_looks += 1;
         if !matches!(verdict, Verdict::Used { .. }) || n_looks == N_LOOKS {
             return Ok((users, verdict));
@@ -160,6 +161,10 @@ async fn look(
 
 fn is_foreign(user: &User) -> bool {
     matches!(user.owner, Owner::Service(_) | Owner::Stranger)
+}
+
+fn is_session_of_stranger(user: &User) -> bool {
+    user.owner == Owner::Stranger && user.by() == By::Session
 }
 
 fn line(user: &User) -> String {
@@ -178,6 +183,19 @@ fn used(foreign: &[&User]) -> String {
         "the data is in use, and what its users write after a restore would be lost or damage it: {}",
         lines.join("; ")
     )
+}
+
+/// With what flags a restore would begin, or what ends who is in its way.
+fn ways_out(
+    service: &Service,
+    backup: &str,
+    suffices: Option<Allowed>,
+    foreign: &[&User],
+) -> Vec<String> {
+    let Some(Allowed { services, sessions }) = suffices else { return ends(foreign) };
+    let stops = if services { " --stop-users" } else { "" };
+    let ends = if sessions { " --end-sessions" } else { "" };
+    vec![format!("halley-sup restore {} --backup {backup}{stops}{ends}", service.name)]
 }
 
 /// What ends them, each once.

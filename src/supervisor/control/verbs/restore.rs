@@ -4,7 +4,7 @@ use tokio::sync::mpsc;
 
 use crate::api::Trouble;
 use crate::api::restore::Args;
-use crate::core::data_users::StopUsers;
+use crate::core::data_users::Allowed;
 use crate::supervisor::control::client::Client;
 use crate::supervisor::operation::restore;
 use crate::supervisor::operation::restore_request::Wish;
@@ -20,10 +20,10 @@ pub(crate) async fn perform(
     args: Args,
     client: &mut Client,
 ) -> Result<(), Trouble> {
-    let Args { service, backup, dry_run, yes, unsaved, any_loss, stop_users, seen } = args;
-    let service = stack.find(&service)?;
-    let stop_users = if stop_users { StopUsers::Yes } else { StopUsers::No };
-    let wish = Wish { backup, dry_run, yes, unsaved, any_loss, stop_users, seen };
+    let service = stack.find(&args.service)?;
+    let Args { backup, dry_run, yes, unsaved, any_loss, seen, .. } = args;
+    let allowed = Allowed { services: args.stop_users, sessions: args.end_sessions };
+    let wish = Wish { backup, dry_run, yes, unsaved, any_loss, allowed, seen };
     let mut others = stack.in_order().0;
     others.retain(|other| other.name != service.name);
     let (events, mut inbox) = mpsc::unbounded_channel();

@@ -135,6 +135,11 @@ impl Driver for MariaDb {
         Ok(Some(said.lines().filter_map(|line| session(line, &live)).collect()))
     }
 
+    async fn end_sessions(&self, context: &Context<'_>, ends: &str) -> Done {
+        let (live, _) = self.urls(context)?;
+        ask(context, &live, "", "ending sessions", ends).await.map(drop)
+    }
+
     fn variables(&self, context: &Context<'_>, site: &Site, settings: &Settings) -> Env {
         let Some(database) = scratch_database(context, site) else { return Env::new() };
         let url = |name: &str| settings.env.get(name).and_then(|text| Url::parse(text));
@@ -227,7 +232,8 @@ fn session(line: &str, live: &Url) -> Option<Session> {
         port: host.rsplit_once(':').and_then(|(_, port)| port.parse().ok()),
         server_port: live.port,
         backend: None,
-        end: format!("mariadb -e 'KILL {id}'"),
+        end: format!("KILL {id};\n"),
+        by_hand: format!("mariadb -e 'KILL {id}'"),
     })
 }
 

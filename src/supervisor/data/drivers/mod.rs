@@ -118,6 +118,10 @@ impl Driver for Configured {
         ask!(self, driver => driver.sessions(context).await)
     }
 
+    async fn end_sessions(&self, context: &Context<'_>, ends: &str) -> Done {
+        ask!(self, driver => driver.end_sessions(context, ends).await)
+    }
+
     async fn lost(&self, context: &Context<'_>, site: &Site) -> Done<Vec<String>> {
         ask!(self, driver => driver.lost(context, site).await)
     }

@@ -111,6 +111,11 @@ impl Driver for Postgres {
         postgres_backends::sessions(context, &Url::of(context, &self.url_env)?).await.map(Some)
     }
 
+    async fn end_sessions(&self, context: &Context<'_>, ends: &str) -> Done {
+        let url = Url::of(context, &self.url_env)?;
+        psql(context, &url, url.maintenance(), "ending sessions", ends).await.map(drop)
+    }
+
     async fn lost(&self, context: &Context<'_>, site: &Site) -> Done<Vec<String>> {
         let Some(copy) = scratch_database(context, site) else { return Ok(Vec::new()) };
         postgres_make::lost(context, &Url::of(context, &self.url_env)?, &copy).await

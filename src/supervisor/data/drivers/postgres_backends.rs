@@ -106,7 +106,8 @@ pub(super) async fn sessions(context: &Context<'_>, url: &Url) -> Done<Vec<Sessi
         port: backend.port,
         server_port: server,
         backend: Some(backend.pid),
-        end: format!("psql -c 'SELECT pg_terminate_backend({})'", backend.pid),
+        end: format!("SELECT pg_terminate_backend({});\n", backend.pid),
+        by_hand: format!("psql -c 'SELECT pg_terminate_backend({})'", backend.pid),
     };
     Ok(said.lines().filter_map(backend).map(session).collect())
 }
