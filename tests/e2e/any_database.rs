@@ -13,7 +13,7 @@ use crate::ledger_app::{
     self, BACKUP, Build, Store, Writers, database, get, is_swept, killed_in_restore, newest_backup,
 };
 use crate::postgres::{ENCODED, PASSWORD, Peeper, certify};
-use crate::world::{Said, World, free_address, kill};
+use crate::world::{Mount, Said, World, free_address, kill};
 
 /// What a phase of a release said.
 fn detail(said: &Said, phase: &str) -> String {
@@ -355,9 +355,13 @@ fn a_mariadb_database_comes_back_with_everything_from_a_restore_that_fails_or_is
         )
         .unwrap();
     let before = server.dump();
+    let backups = world.service_path("backups");
     for more in [&["--yes"][..], &["--yes", "--unsaved"]] {
         let words = [&["restore", "web", "--backup", &old, "--json"], more].concat();
+        // No backup has it then.
+        let _mount = (more.len() > 1).then(|| Mount::read_only(&backups));
         let said = world.cli(&words).expect(20);
+        assert_eq!(said.stdout.contains("ignored (--unsaved)"), more.len() > 1, "{}", said.stdout);
         let why = said.result()["why"].to_string();
         assert!(why.contains("the previous data is back"), "{why}");
         world.wait("it answers", |world| get(world.address, "/count").is_ok());

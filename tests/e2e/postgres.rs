@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::ledger_app::{
     Build, Store, Writers, entries, get, is_swept, killed_in_restore, newest_backup, world_of,
 };
-use crate::world::{World, free_address, kill};
+use crate::world::{Mount, World, free_address, kill};
 
 pub const PASSWORD: &str = "s3cr@t";
 pub const ENCODED: &str = "s3cr%40t";
@@ -389,10 +389,13 @@ fn the_very_database_comes_back_also_when_it_was_not_saved() {
     world.release_path(&next.write(&world)).expect(0);
     get(world.address, "/add").unwrap();
     let before = server.oid("app");
+    let backups = world.service_path("backups");
     for more in [&["--yes"][..], &["--yes", "--unsaved"]] {
-        let mut words = vec!["restore", "web", "--backup", &old, "--json"];
-        words.extend(more);
+        let words = [&["restore", "web", "--backup", &old, "--json"], more].concat();
+        // No backup has it then.
+        let _mount = (more.len() > 1).then(|| Mount::read_only(&backups));
         let said = world.cli(&words).expect(20);
+        assert_eq!(said.stdout.contains("ignored (--unsaved)"), more.len() > 1, "{}", said.stdout);
         let why = said.result()["why"].to_string();
         assert!(why.contains("the previous data is back"), "{why}");
         world.wait("it answers", |world| get(world.address, "/count").is_ok());
