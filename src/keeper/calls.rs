@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
 use crate::keeper::children::Watched;
+use crate::keeper::own_listeners::Hearers;
 use crate::keeper::own_ports::{self, OwnPorts};
 use crate::keeper::protocol::{ChildId, Refused};
 use crate::os::fence::{self, Destination, Passage, Via};
@@ -108,10 +109,11 @@ impl Watch {
             Wish::Send(all) => {
                 // A datagram is led nowhere else: a door with a listener behind it is for streams,
                 // and where it leads nobody hears datagrams.
-                match all.iter().find(|to| self.is_kept_from(to)) {
-                    Some(to) => {
-                        refused = Some(to);
-                        call.fail(&self.filter, libc::EACCES)
+                let kept = |to| Some((to, self.kept_from(&call, to, false, ports)?));
+                match all.iter().find_map(kept) {
+                    Some((to, errno)) => {
+                        refused = (errno == libc::EACCES).then_some(to);
+                        call.fail(&self.filter, errno)
                     }
                     None => call.go_on(&self.filter),
                 }
@@ -147,8 +149,17 @@ impl Watch {
         }
         let via = match self.passage(to) {
             Passage::Open => return (call.go_on(&self.filter), None),
-            Passage::Shut if self.is_own(call, fd, to) => return (call.go_on(&self.filter), None),
-            Passage::Shut => return (call.fail(&self.filter, libc::EACCES), Some(to)),
+            Passage::Shut => {
+                let kept = match call.own(fd) {
+                    Ok(own) => self.kept_from(call, to, own.is_stream, ports),
+                    Err(_) => Some(libc::EACCES),
+                };
+                return match kept {
+                    None => (call.go_on(&self.filter), None),
+                    Some(libc::EACCES) => (call.fail(&self.filter, libc::EACCES), Some(to)),
+                    Some(errno) => (call.fail(&self.filter, errno), None),
+                };
+            }
             Passage::Via(via) => via,
         };
         let own = match call.own(fd) {
@@ -218,17 +229,29 @@ impl Watch {
         Some(self.tell(call, fence::connect(&own.socket, &Via::Inet(at))))
     }
 
-    /// Whether it reaches for a listener of its own.
-    fn is_own(&self, call: &Call, fd: RawFd, to: &Destination) -> bool {
-        call.own(fd).is_ok_and(|own| self.watched.root.hears_alone(to, own.is_stream))
-    }
-
-    /// Whether a datagram is sent to somebody else. Who was kept from an address once is not looked
-    /// for again with each datagram.
-    fn is_kept_from(&self, to: &Destination) -> bool {
-        let is_shut = self.passage(to) == Passage::Shut;
-        is_shut
-            && (self.refused.contains(&to.to_string()) || !self.watched.root.hears_alone(to, false))
+    /// The error for reaching for what no door leads to, other than itself. Who was kept from an address
+    /// once is not looked for again with each datagram.
+    fn kept_from(
+        &self,
+        call: &Call,
+        to: &Destination,
+        is_stream: bool,
+        ports: &OwnPorts,
+    ) -> Option<i32> {
+        let fence = self.watched.fence.as_ref()?;
+        if fence.passage(to) != Passage::Shut {
+            return None;
+        }
+        // Its own port, which is a private one: a datagram is led nowhere else.
+        let is_private = matches!(to, Destination::Inet(at) if ports.has(fence.trial, at.port()));
+        if !is_stream && (is_private || self.refused.contains(&to.to_string())) {
+            return Some(libc::EACCES);
+        }
+        match self.watched.root.hearers(fence, call.pid, to, is_stream) {
+            Hearers::Itself => None,
+            Hearers::Nobody(errno) => Some(errno),
+            Hearers::Others => Some(libc::EACCES),
+        }
     }
 
     /// Whether the program has one of ours now. What cannot be looked at goes on untouched: then

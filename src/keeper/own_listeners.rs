@@ -5,10 +5,12 @@
 //! between listeners.
 
 use std::collections::BTreeSet;
+use std::io;
+use std::path::Path;
 
 use crate::core::ordered::Ordered as _;
-use crate::os::fence::Destination;
-use crate::os::{diag, proc};
+use crate::os::fence::{Destination, Fence, is_here};
+use crate::os::{diag, mounts, proc};
 
 /// A program, with all that it has started.
 #[derive(Debug, Default)]
@@ -19,30 +21,75 @@ pub struct Root {
     pub token: String,
 }
 
+/// Who gets what is sent to an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hearers {
+    /// This program alone.
+    Itself,
+    /// Nobody that there would be if this program ran alone. It gets this error then.
+    Nobody(i32),
+    /// Somebody else, or that is not known.
+    Others,
+}
+
 impl Root {
-    /// Whether only this program hears what is sent there, in a stream or in datagrams.
+    /// Who hears what the caller sends there, in a stream or in datagrams.
     #[must_use]
-    pub fn hears_alone(&self, to: &Destination, is_stream: bool) -> bool {
-        match to {
-            Destination::Inet(at) => {
-                let ip = at.ip().to_canonical();
-                let is_here = ip.is_loopback() || ip.is_unspecified();
-                is_here && self.has_all(sockets_at(at.port(), is_stream))
+    pub fn hearers(
+        &self,
+        fence: &Fence,
+        caller: i32,
+        to: &Destination,
+        is_stream: bool,
+    ) -> Hearers {
+        let sockets = match to {
+            Destination::Inet(at) if is_here(*at) => {
+                if fence.is_live(*at, is_stream) {
+                    return Hearers::Nobody(libc::ECONNREFUSED);
+                }
+                sockets_at(at.port(), is_stream)
             }
-            // The same path may be another file where the program is: only names without a file.
-            Destination::Unix(path) => path
-                .to_str()
-                .filter(|name| name.starts_with('@'))
-                .is_some_and(|name| self.has_all(diag::named(name))),
-            Destination::Family(_) | Destination::Unreadable => false,
+            Destination::Unix(path) => match path.to_str().filter(|name| name.starts_with('@')) {
+                Some(name) => {
+                    let named = diag::named().into_iter();
+                    named.filter(|(_, own)| own == name).map(|(inode, _)| inode).into_set()
+                }
+                None => return self.hearers_at(path, caller),
+            },
+            Destination::Inet(_) | Destination::Family(_) | Destination::Unreadable => {
+                return Hearers::Others;
+            }
+        };
+        match () {
+            () if sockets.is_empty() => Hearers::Nobody(libc::ECONNREFUSED),
+            () if self.has_all(sockets) => Hearers::Itself,
+            () => Hearers::Others,
         }
     }
 
-    /// Whether there are any, and all of them are its own.
+    /// The same for a path, which may be another file where the program is than here.
+    fn hearers_at(&self, path: &Path, caller: i32) -> Hearers {
+        let file = match mounts::seen_by(caller, path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Hearers::Nobody(libc::ENOENT);
+            }
+            Err(_) => return Hearers::Others,
+        };
+        let named = diag::named();
+        let has_bound = |pid: i32| {
+            let inodes = proc::socket_inodes(pid);
+            let mut own = named.iter().filter(|(inode, _)| inodes.contains(inode));
+            own.any(|(_, name)| {
+                mounts::seen_by(pid, Path::new(name)).is_ok_and(|seen| seen == file)
+            })
+        };
+        let mut all = proc::tree(self.pid).into_iter().chain(proc::with_token(&self.token));
+        if all.any(has_bound) { Hearers::Itself } else { Hearers::Others }
+    }
+
+    /// Whether all of them are its own.
     fn has_all(&self, mut others: BTreeSet<u64>) -> bool {
-        if others.is_empty() {
-            return false;
-        }
         let tree = proc::tree(self.pid);
         let is_all = |pids: &BTreeSet<i32>, others: &mut BTreeSet<u64>| {
             for inode in pids.iter().flat_map(|pid| proc::socket_inodes(*pid)) {
@@ -56,10 +103,8 @@ impl Root {
 
 /// Sockets that may get what is sent to this port.
 fn sockets_at(port: u16, is_stream: bool) -> BTreeSet<u64> {
-    if !is_stream {
-        return diag::datagrams(port);
-    }
     let states = [diag::LISTEN];
     let wanted = diag::Wanted { states: &states, local_port: Some(port), remote_port: None };
-    diag::rows(wanted).into_iter().map(|row| row.inode).into_set()
+    let rows = if is_stream { diag::rows(wanted) } else { diag::datagrams() }.into_iter();
+    rows.filter(|row| row.local.port() == port).map(|row| row.inode).into_set()
 }

@@ -4,15 +4,12 @@
 //! too: on a busy machine reading it takes a tenth of a second. Where there is no `sock_diag`, it is
 //! read all the same.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, socket_with,
 };
-
-use crate::core::ordered::Ordered as _;
 
 /// States of a connection (`include/net/tcp_states.h`).
 pub const ESTABLISHED: u8 = 1;
@@ -148,22 +145,25 @@ fn listed(paths: [&str; 2]) -> Vec<Row> {
     text.iter().flat_map(|text| text.lines().skip(1).filter_map(row)).collect()
 }
 
-/// Inodes of UDP sockets with this port of their own.
+/// All UDP sockets.
 #[must_use]
-pub fn datagrams(port: u16) -> BTreeSet<u64> {
-    let rows = listed(["/proc/net/udp", "/proc/net/udp6"]).into_iter();
-    rows.filter(|row| row.local.port() == port).map(|row| row.inode).into_set()
+pub fn datagrams() -> Vec<Row> {
+    listed(["/proc/net/udp", "/proc/net/udp6"])
 }
 
-/// Inodes of unix sockets with this name, which begins with `@`.
+/// Unix sockets that have a name, by their inodes: the path that a program has bound, or one without a
+/// file, which begins with `@`.
 #[must_use]
-pub fn named(name: &str) -> BTreeSet<u64> {
+pub fn named() -> Vec<(u64, String)> {
     let text = std::fs::read("/proc/net/unix").unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
-    // Num RefCount Protocol Flags Type St Inode Path
-    let rows =
-        text.lines().filter_map(|line| line.split_once(name).filter(|(_, end)| end.is_empty()));
-    rows.filter_map(|(row, _)| row.split_ascii_whitespace().nth(6)?.parse().ok()).into_set()
+    String::from_utf8_lossy(&text).lines().filter_map(name).collect()
+}
+
+/// Num RefCount Protocol Flags Type St Inode Path
+fn name(line: &str) -> Option<(u64, String)> {
+    let inode = line.split_ascii_whitespace().nth(6)?;
+    let (_, name) = line.split_once(&format!(" {inode} "))?;
+    Some((inode.parse().ok()?, name.to_owned()))
 }
 
 fn row(line: &str) -> Option<Row> {
@@ -204,6 +204,15 @@ mod tests {
         assert_eq!(row.local, "127.0.0.1:8080".parse().unwrap());
         assert_eq!(row.remote, "127.0.0.2:50000".parse().unwrap());
         assert_eq!((row.state, row.inode), (SYN_RECV, 4242));
+    }
+
+    #[test]
+    fn a_row_of_proc_net_unix_is_read() {
+        let row = "0000000000000000: 00000002 00000000 00010000 0001 01";
+        let named = |end: &str| name(&format!("{row}{end}"));
+        assert_eq!(named("   42 /run/a b"), Some((42, "/run/a b".to_owned())));
+        assert_eq!(named(" 123456 @bus"), Some((123_456, "@bus".to_owned())));
+        assert_eq!(named(" 123456"), None);
     }
 
     #[test]

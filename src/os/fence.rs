@@ -31,6 +31,13 @@ pub struct Fence {
     /// Ports that the program was given. Any other that it binds becomes a private one.
     #[serde(default)]
     pub given: Vec<u16>,
+    /// Ports of this host at which nobody but the live release listens. If the program ran alone, nobody
+    /// would be there.
+    #[serde(default)]
+    pub live: Vec<u16>,
+    /// The same for datagrams.
+    #[serde(default)]
+    pub live_datagrams: Vec<u16>,
 }
 
 /// An address that may be reached.
@@ -124,9 +131,22 @@ impl Fence {
     pub fn passage(&self, to: &Destination) -> Passage<'_> {
         match (self.doors.iter().find(|door| door.to.fits(to)), self.otherwise) {
             (Some(Door { via: Some(via), .. }), _) => Passage::Via(via),
-            (Some(Door { via: None, .. }), _) | (None, Otherwise::Allow) => Passage::Open,
-            (None, Otherwise::Refuse) => Passage::Shut,
+            (Some(Door { via: None, .. }), _) => Passage::Open,
+            (None, Otherwise::Allow) if !self.is_of_live(to) => Passage::Open,
+            (None, _) => Passage::Shut,
         }
+    }
+
+    /// Whether nobody but the live release is there, for streams or for datagrams.
+    #[must_use]
+    pub fn is_live(&self, to: SocketAddr, is_stream: bool) -> bool {
+        let ports = if is_stream { &self.live } else { &self.live_datagrams };
+        is_here(to) && ports.contains(&to.port())
+    }
+
+    fn is_of_live(&self, to: &Destination) -> bool {
+        let Destination::Inet(to) = to else { return false };
+        self.is_live(*to, true) || self.is_live(*to, false)
     }
 }
 
@@ -149,6 +169,12 @@ impl To {
             _ => false,
         }
     }
+}
+
+/// Whether an address is one of the loopback interface, or the unspecified one, which connects to it.
+#[must_use]
+pub fn is_here(address: SocketAddr) -> bool {
+    plain(address).ip().is_loopback()
 }
 
 fn climbs(path: &Path) -> bool {
@@ -287,6 +313,14 @@ mod tests {
         check(&fence, "127.0.0.1:6379", "open");
         check(&fence, "127.0.0.1:5432", "127.0.0.1:2");
         check(&fence, "192.168.0.9:5432", "127.0.0.1:4");
+        // Not the live release itself, where no door leads there.
+        (fence.live, fence.live_datagrams) = (vec![5432, 80], vec![81]);
+        for port in [80, 81] {
+            check(&fence, &format!("127.0.0.1:{port}"), "shut");
+            check(&fence, &format!("0.0.0.0:{port}"), "shut");
+            check(&fence, &format!("10.0.0.5:{port}"), "open");
+        }
+        check(&fence, "127.0.0.1:5432", "127.0.0.1:2");
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! What is mounted where (`proc(5)`: mountinfo), taken from one place and put into another
-//! (`open_tree(2)`, `move_mount(2)`, Linux 5.2).
+//! What a process sees where: what is mounted (`proc(5)`: mountinfo), taken from one place and put into
+//! another (`open_tree(2)`, `move_mount(2)`, Linux 5.2), and which file has a path there.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -9,7 +9,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags, ResolveFlags, fstat, open, openat2};
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
+
+use crate::core::ordered::Ordered as _;
 
 /// Where a process sees mounts.
 #[must_use]
@@ -24,7 +27,7 @@ pub fn places(pid: i32) -> Vec<PathBuf> {
 pub fn below(dir: &Path) -> Vec<PathBuf> {
     let own = i32::try_from(std::process::id()).unwrap_or_default();
     // An outer one comes before those below it.
-    let all: BTreeSet<PathBuf> = places(own).into_iter().collect();
+    let all: BTreeSet<PathBuf> = places(own).into_iter().into_set();
     let mut outer: Vec<PathBuf> = Vec::new();
     for place in all.into_iter().filter(|place| place != dir && place.starts_with(dir)) {
         if !outer.iter().any(|outer| place.starts_with(outer)) {
@@ -32,6 +35,20 @@ pub fn below(dir: &Path) -> Vec<PathBuf> {
         }
     }
     outer
+}
+
+/// The file that a process sees at a path, whatever it is: its device and inode.
+///
+/// # Errors
+/// The system's.
+pub fn seen_by(pid: i32, path: &Path) -> io::Result<(u64, u64)> {
+    let path = fs::read_link(format!("/proc/{pid}/cwd"))?.join(path);
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let root = open(format!("/proc/{pid}/root"), flags, Mode::empty())?;
+    // Links are that process's: they lead from its own root.
+    let file = openat2(&root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT)?;
+    let stat = fstat(&file)?;
+    Ok((stat.st_dev, stat.st_ino))
 }
 
 /// A tree of mounts as it is seen at this place, which is held.

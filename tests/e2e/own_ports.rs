@@ -97,3 +97,48 @@ fn no_acknowledged_row_goes_to_a_copy_by_a_shared_port() {
 fn no_acknowledged_row_goes_to_a_copy_that_may_connect_anywhere() {
     every_acknowledged_row_is_there("rehearse_connect = \"any\"\n");
 }
+
+/// Looks whether its ports are free before it binds them, and has a socket of its own beside its data.
+const CAREFUL: &str = r#"
+import subprocess
+if "HALLEY_REHEARSAL" in os.environ:
+    def refused(do):
+        try: do()
+        except ConnectionRefusedError: return
+        sys.exit("somebody is there")
+    refused(lambda: socket.create_connection(("127.0.0.1", {PORT}), 20))
+    refused(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"x", ("127.0.0.1", {PORT})))
+ports = []
+for kind in socket.SOCK_STREAM, socket.SOCK_DGRAM:
+    ports.append(socket.socket(socket.AF_INET, kind))
+    ports[-1].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    ports[-1].bind(("127.0.0.1", {PORT}))
+ports[0].listen()
+os.chdir(os.environ["HALLEY_SHARED"])
+if os.path.exists("control"): os.remove("control")
+control = socket.socket(socket.AF_UNIX); control.bind("control"); control.listen()
+for path in "control", os.path.abspath("control"):
+    worker = "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])"
+    if subprocess.call([sys.executable, "-c", worker, path]) != 0: sys.exit("no way to itself")
+    control.accept()
+"#;
+
+#[test]
+fn a_program_that_looks_whether_it_runs_already_finds_itself_alone_in_a_rehearsal() {
+    // What is started on live data is not what this is about.
+    let world = world_of(|_| BACKUP.to_owned(), "25s", "rehearse = \"light\"\n");
+    let port = free_address().port();
+    let build = |world: &World| {
+        let dir = Build::default().write(world);
+        let main = fs::read_to_string(dir.join("main.py")).unwrap();
+        let careful =
+            format!("db.create()\nimport os\n{}", CAREFUL.replace("{PORT}", &port.to_string()));
+        fs::write(dir.join("main.py"), main.replace("db.create()\n", &careful)).unwrap();
+        dir
+    };
+    // The first one finds no data to rehearse on.
+    world.release_path(&build(&world)).expect(0);
+    let said = world.release_path(&build(&world)).expect(0);
+    assert!(said.stdout.contains("the new release runs on it, so does"), "{}", said.stdout);
+    assert!(!said.stdout.contains("was kept from"), "{}", said.stdout);
+}

@@ -163,6 +163,8 @@ fn a_program_behind_a_fence_reaches_what_has_a_door() {
     let mail_port = mail.local_addr().unwrap().port();
     let dir = tempfile::tempdir().unwrap();
     let [live_path, open_path] = ["live", "open"].map(|name| dir.path().join(name));
+    let bus = format!("halley-fence-{}", std::process::id());
+    let _bus = abstract_listener(&bus);
     let [_live_unix, _open_unix] =
         [&live_path, &open_path].map(|path| std::os::unix::net::UnixListener::bind(path).unwrap());
     // The database: who reaches for it gets the relay.
@@ -189,7 +191,9 @@ tried("async", lambda: both({database_port}))
 tried("fast", lambda: fast({database_port}))
 tried("livepath", lambda: unix({live_path:?}))
 tried("openpath", lambda: unix({open_path:?}))
-tried("abstract", lambda: unix(chr(0) + "bus"))
+tried("abstract", lambda: unix(chr(0) + "{bus}"))
+tried("nowhere", lambda: unix(chr(0) + "{bus}-not"))
+tried("nopath", lambda: unix({live_path:?} + "-not"))
 for how in ["to", "msg", "connected"]: tried("udp-" + how, lambda: udp({mail_port}, how))
 inherited({live_port})
 pair = socket.socketpair()
@@ -200,13 +204,13 @@ tried("pair", lambda: pair[0].sendmsg([b"x"]))
     assert_eq!(
         said,
         "live EACCES mapped EACCES open ok database ok six ok localhost ok async ok \
-         fast ENOTSUP livepath EACCES openpath ok abstract EACCES \
+         fast ENOTSUP livepath EACCES openpath ok abstract EACCES nowhere ECONNREFUSED nopath ENOENT \
          udp-to EACCES udp-msg EACCES udp-connected EACCES child EACCES thread EACCES pair ok"
     );
     let expected = [
         format!("127.0.0.1:{live_port}"),
         live_path.display().to_string(),
-        "@bus".to_owned(),
+        format!("@{bus}"),
         format!("127.0.0.1:{mail_port}"),
     ];
     assert_eq!(refused, expected);
@@ -250,11 +254,10 @@ fn a_program_behind_a_fence_talks_to_itself() {
     let mail = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let mail_port = mail.local_addr().unwrap().port();
     let bus = format!("halley-test-{}", std::process::id());
-    let named =
-        <std::os::unix::net::SocketAddr as std::os::linux::net::SocketAddrExt>::from_abstract_name(
-            &bus,
-        );
-    let _bus = std::os::unix::net::UnixListener::bind_addr(&named.unwrap()).unwrap();
+    let _bus = abstract_listener(&bus);
+    let dir = tempfile::tempdir().unwrap();
+    let _live = std::os::unix::net::UnixListener::bind(dir.path().join("live")).unwrap();
+    std::os::unix::fs::symlink(dir.path(), dir.path().join("link")).unwrap();
     let script = format!(
         r#"{TRY}{LISTEN}
 mine = listen("127.0.0.1"); at = mine.getsockname()[1]
@@ -272,18 +275,61 @@ box = listen("127.0.0.1", kind=socket.SOCK_DGRAM); box_at = box.getsockname()[1]
 for how in ["to", "msg", "connected"]: tried("udp", lambda: udp(box_at, how)); box.recv(9)
 bus = socket.socket(socket.AF_UNIX); bus.bind("\0{bus}-own"); bus.listen()
 tried("bus", lambda: unix("\0{bus}-own")); tried("foreign", lambda: unix("\0{bus}"))
+os.chdir("{dir}"); ctl = socket.socket(socket.AF_UNIX); ctl.bind("ctl"); ctl.listen()
+for path in ["ctl", "{dir}/ctl", "{dir}/link/ctl"]: tried("path", lambda: unix(path))
+for path in ["live", "{dir}/link/live"]: tried("foreign", lambda: unix(path))
 tried("foreign", lambda: udp({mail_port}, "to"))
 tried("shared", lambda: tcp("127.0.0.1", {port}))
 mine.close()
 tried("closed", lambda: tcp("127.0.0.1", at))
-"#
+"#,
+        dir = dir.path().display()
     );
     let fence = Fence::default();
     let (said, _) = run(Some(fence), &script);
-    let expected = "own ok zero ok six ok worker ok none EACCES udp ok udp ok udp ok bus ok \
-                    foreign EACCES foreign EACCES shared EACCES closed EACCES";
+    let expected = "own ok zero ok six ok worker ok none ECONNREFUSED udp ok udp ok udp ok bus ok \
+                    foreign EACCES path ok path ok path ok foreign EACCES foreign EACCES \
+                    foreign EACCES shared EACCES closed ECONNREFUSED";
     assert_eq!(said, expected);
     assert_eq!(n_accepted(&shared), 0);
+}
+
+fn abstract_listener(name: &str) -> std::os::unix::net::UnixListener {
+    let named =
+        <std::os::unix::net::SocketAddr as std::os::linux::net::SocketAddrExt>::from_abstract_name(
+            name,
+        );
+    std::os::unix::net::UnixListener::bind_addr(&named.unwrap()).unwrap()
+}
+
+/// A program that looks whether its port is free finds nobody there, as if it ran alone.
+#[test]
+fn the_live_release_is_not_there_for_a_program_behind_a_fence() {
+    let (live, port) = listener();
+    let mail = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    mail.set_nonblocking(true).unwrap();
+    let mail_port = mail.local_addr().unwrap().port();
+    let script = format!(
+        r#"{TRY}{LISTEN}
+for host in ["127.0.0.1", "0.0.0.0"]: tried("tcp", lambda: tcp(host, {port}))
+for how in ["to", "msg", "connected"]: tried("udp", lambda: udp({mail_port}, how))
+mine = listen("127.0.0.1", {port}, share=False); tried("own", lambda: tcp("127.0.0.1", {port}))
+"#
+    );
+    for otherwise in [Otherwise::Refuse, Otherwise::Allow] {
+        let (live_ports, datagrams) = (vec![port], vec![mail_port]);
+        let fence =
+            Fence { otherwise, live: live_ports, live_datagrams: datagrams, ..Fence::default() };
+        let (said, refused) = run(Some(fence), &script);
+        assert_eq!(
+            said,
+            "tcp ECONNREFUSED tcp ECONNREFUSED udp ECONNREFUSED udp ECONNREFUSED udp ECONNREFUSED \
+             own ok"
+        );
+        assert_eq!(refused, Vec::<String>::new());
+    }
+    assert_eq!(n_accepted(&live), 0);
+    assert!(mail.recv(&mut [0]).is_err());
 }
 
 /// The live release listens at the same port and shares it: its clients must not get to a trial that

@@ -10,6 +10,7 @@ use crate::core::ordered::Ordered as _;
 use crate::keeper::protocol::{Door, Fence, Otherwise, To};
 use crate::os::isolate::Isolation;
 use crate::os::{addresses, beneath, call_filter};
+use crate::supervisor::data::live_ports;
 use crate::supervisor::processes::fenced::Fenced;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::confinement::Confinement;
@@ -88,7 +89,8 @@ pub(super) fn otherwise(allowed: &RehearseConnect) -> Otherwise {
 /// A fence with these doors.
 pub(super) fn fenced(service: &Service, doors: Vec<Door>, otherwise: Otherwise) -> Fenced {
     let trial = service.link().new_child().0;
-    Fenced::new(Fence { doors, otherwise, trial, given: Vec::new() })
+    let [live, live_datagrams] = live_ports::alone(service);
+    Fenced::new(Fence { doors, otherwise, trial, given: Vec::new(), live, live_datagrams })
 }
 
 /// Puts what is kept to a copy behind a fence.

@@ -6,7 +6,6 @@
 //! was refused is reported with the line that allows it.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::rc::Rc;
 
 use crate::api::status::RehearsalStatus;
@@ -14,10 +13,11 @@ use crate::config::model::RehearseConnect;
 use crate::core::ordered::Ordered as _;
 use crate::keeper::protocol::{Door, Fence};
 use crate::os::fence::{Destination, Passage};
-use crate::os::{diag, isolate, proc};
+use crate::os::isolate;
 use crate::supervisor::data::backup::{self, Copied, Hand};
 use crate::supervisor::data::doors;
 use crate::supervisor::data::error::DataError;
+use crate::supervisor::data::live_ports;
 use crate::supervisor::data::relay::Relay;
 use crate::supervisor::data::site::Means;
 use crate::supervisor::processes::fenced::Fenced;
@@ -115,17 +115,15 @@ pub(crate) async fn foreseen(service: &Rc<Service>) -> Option<String> {
     if allowed == RehearseConnect::Any {
         return None;
     }
-    let crew = service.live_crew()?;
+    service.live_crew()?;
     let mut doors = doors::common(service);
     // What cannot be looked up now is reported by the rehearsal.
     let own = hand.addresses().await.unwrap_or_default();
     doors.extend(own.into_iter().map(|to| Door { to, via: None }));
     doors.extend(doors::listed(&allowed, &mut Vec::new()).await);
     let fence = Fence { doors, ..Fence::default() };
-    let pids = crew.instances().iter().filter_map(|instance| instance.pid()).collect::<Vec<_>>();
-    let trees = pids.into_iter().flat_map(|pid| proc::tree(pid).into_iter().chain([pid]));
-    let inodes: BTreeSet<u64> = trees.flat_map(proc::socket_inodes).into_set();
-    let reached = outgoing(&inodes).into_iter().map(Destination::Inet);
+    let inodes = live_ports::sockets(service);
+    let reached = live_ports::outgoing(&inodes).into_iter().map(Destination::Inet);
     let shut = reached.filter(|to| fence.passage(to) == Passage::Shut);
     let shut: BTreeSet<String> = shut.map(|to| to.to_string()).into_set();
     let named: Vec<&str> = shut.iter().map(String::as_str).collect();
@@ -135,31 +133,4 @@ pub(crate) async fn foreseen(service: &Rc<Service>) -> Option<String> {
         "the serving release is connected to {named}, which programs on a copy of the data cannot \
          reach; if they may, write {line} in the service's section"
     ))
-}
-
-/// Where connections of these sockets lead; those that came in are left out.
-fn outgoing(inodes: &BTreeSet<u64>) -> BTreeSet<SocketAddr> {
-    let wanted = |states| diag::Wanted { states, ..diag::Wanted::default() };
-    let listening: BTreeSet<u16> =
-        diag::rows(wanted(&[diag::LISTEN])).into_iter().map(|row| row.local.port()).into_set();
-    let rows = diag::rows(wanted(&[diag::ESTABLISHED])).into_iter();
-    let rows = rows.filter(|row| inodes.contains(&row.inode));
-    rows.filter(|row| !listening.contains(&row.local.port())).map(|row| row.remote).into_set()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn connections_that_came_in_are_not_outgoing() {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let client = std::net::TcpStream::connect(address).unwrap();
-        let (server, _) = listener.accept().unwrap();
-        let inode =
-            |socket: &dyn std::os::fd::AsFd| crate::os::listen::inode(socket.as_fd()).unwrap();
-        let found = outgoing(&BTreeSet::from([inode(&client), inode(&server)]));
-        assert_eq!(found, BTreeSet::from([address]));
-    }
 }

@@ -18,6 +18,7 @@ pub(crate) mod fencing;
 pub(crate) mod first_contact;
 pub(crate) mod fresh;
 mod isolation;
+mod live_ports;
 pub(crate) mod migration;
 mod relay;
 pub(crate) mod replacement;
