@@ -12,6 +12,9 @@ use rustix::fs::{Mode, OFlags, RawMode, mkfifoat, open, statvfs};
 use crate::os::beneath::Dir;
 pub use crate::os::beneath::{give_to, remove_tree};
 
+/// The default of `/proc/sys/fs/pipe-max-size`; a pipe takes memory for what it holds only.
+const PIPE_BYTES: usize = 1024 * 1024;
+
 /// Replaces a file: whole and old, or whole and new, also after a power cut.
 ///
 /// # Errors
@@ -191,9 +194,28 @@ pub fn open_fifo(path: &Path) -> io::Result<OwnedFd> {
     Ok(open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?)
 }
 
+/// Lets a pipe hold as much as any user may have (`/proc/sys/fs/pipe-max-size`), so that its writers
+/// go on while nobody reads. Less when the kernel does not allow it.
+pub fn widen_pipe(pipe: &OwnedFd) {
+    if let Err(error) = rustix::pipe::fcntl_setpipe_size(pipe, PIPE_BYTES) {
+        tracing::debug!(%error, "widening a pipe");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_widened_pipe_takes_a_megabyte_while_nobody_reads() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("fifo");
+        make_fifo(&path, 0o600).unwrap();
+        let fifo = open_fifo(&path).unwrap();
+        widen_pipe(&fifo);
+        rustix::io::ioctl_fionbio(&fifo, true).unwrap();
+        assert_eq!(rustix::io::write(&fifo, &vec![0; PIPE_BYTES]).unwrap(), PIPE_BYTES);
+    }
 
     #[test]
     fn a_lock_is_held_by_one_and_dies_with_it() {

@@ -29,6 +29,7 @@ pub mod proc;
 pub mod ready;
 pub mod scm;
 pub mod sockets;
+pub mod spool;
 pub mod steer;
 #[cfg(all(target_feature = "crt-static", panic = "abort"))]
 mod unwind;

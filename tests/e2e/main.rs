@@ -21,6 +21,7 @@ mod handoffs;
 mod hooks;
 mod intercept;
 mod isolation;
+mod kept_lines;
 mod ledger_app;
 mod main_path;
 mod mariadb_server;

@@ -34,7 +34,7 @@ pub(crate) async fn run(
     limit: Duration,
     env: &[(String, String)],
 ) -> Ran {
-    let output = child_spec::output_name(service, crew.generation, instance.index);
+    let output = child_spec::output_name(&service.name, crew.generation, instance.index);
     let mut launch = match child_spec::spec_of(service, crew, instance, output) {
         Ok(spec) => spec,
         Err(error) => return Ran::NotRun(error.to_string()),

@@ -18,7 +18,6 @@ use crate::keeper::protocol::{ChildId, Reach};
 use crate::os::{clock, local};
 use crate::supervisor::instances::connections;
 use crate::supervisor::processes::keeper_client::Signalled;
-use crate::supervisor::processes::log_files;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::child_spec;
 use crate::supervisor::service::instances::{Crew, Instance, Leaving};
@@ -323,14 +322,16 @@ async fn let_go_of(service: &Rc<Service>, crew: &Crew, instance: &Instance) {
         drop(local::remove(path));
     }
     if let Some(pump) = instance.take_pump() {
-        pump.abort();
-        let path = service.paths.fifo(crew.generation, instance.index);
-        log_files::drain(&path, instance.index.0, &service.logs.writer(crew.release));
-        drop(local::remove(&path));
+        pump.finish();
+        drop(local::remove(&service.paths.fifo(crew.generation, instance.index)));
     }
-    let name = child_spec::output_name(service, crew.generation, instance.index);
-    if let Err(error) = service.link().forget(name).await {
-        tracing::warn!(service = %service.name, %error, "closing a process's output");
+    for name in [
+        child_spec::output_name(&service.name, crew.generation, instance.index),
+        child_spec::spool_name(&service.name, crew.generation, instance.index),
+    ] {
+        if let Err(error) = service.link().forget(name).await {
+            tracing::warn!(service = %service.name, %error, "closing a process's output");
+        }
     }
 }
 

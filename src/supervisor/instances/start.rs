@@ -10,13 +10,14 @@ use crate::core::ids::{Generation, InstanceIndex, ReleaseId};
 use crate::core::restart::Process;
 use crate::keeper::protocol::{LaunchSpec, Reach};
 use crate::os::beneath::Dir;
+use crate::os::spool::Spool;
 use crate::os::{fs, local, proc};
 use crate::supervisor::instances::claim::{self, Claim};
 use crate::supervisor::instances::restarter;
 use crate::supervisor::instances::retire;
 use crate::supervisor::processes::child_tag::Role;
 use crate::supervisor::processes::keeper_client::LinkError;
-use crate::supervisor::processes::log_files;
+use crate::supervisor::processes::log_pipe::Pump;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::child_spec::{self, SpecError};
 use crate::supervisor::service::confinement::Confinement;
@@ -241,7 +242,7 @@ async fn output_of(
     crew: &Rc<Crew>,
     instance: &Rc<Instance>,
 ) -> Result<String, StartError> {
-    let name = child_spec::output_name(service, crew.generation, instance.index);
+    let name = child_spec::output_name(&service.name, crew.generation, instance.index);
     if !instance.is_pumped() {
         let path = service.paths.fifo(crew.generation, instance.index);
         fs::make_fifo(&path, 0o600)?;
@@ -249,9 +250,13 @@ async fn output_of(
             fs::give_to(&path, user.uid, user.gid)?;
         }
         let fifo = fs::open_fifo(&path)?;
+        fs::widen_pipe(&fifo);
         service.link().keep(name.clone(), fifo.as_fd()).await?;
+        let spool = Spool::new()?;
+        let kept = child_spec::spool_name(&service.name, crew.generation, instance.index);
+        service.link().keep(kept, spool.as_fd()).await?;
         let writer = service.logs.writer(crew.release);
-        instance.pump(log_files::pump(fifo, instance.index.0, writer));
+        instance.pump(Pump::begin(&fifo, spool, instance.index.0, writer)?);
     }
     Ok(name)
 }

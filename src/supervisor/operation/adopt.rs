@@ -12,7 +12,7 @@ use crate::supervisor::instances::ownership;
 use crate::supervisor::instances::restarter;
 use crate::supervisor::processes::child_tag::{Label, Role};
 use crate::supervisor::processes::keeper_client::{Found, Inventory};
-use crate::supervisor::processes::log_files;
+use crate::supervisor::processes::log_pipe::Pump;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::child_spec;
 use crate::supervisor::service::instances::{Crew, Instance};
@@ -151,10 +151,13 @@ fn adopt_crew(service: &Rc<Service>, places: Places, inventory: &mut Inventory) 
         following.push(Following { crew, instance, process, child });
     }
     for instance in &crew.instances() {
-        let name = child_spec::output_name(service, crew.generation, instance.index);
-        if let Some(fifo) = inventory.kept.remove(&name) {
-            let writer = service.logs.writer(release);
-            instance.pump(log_files::pump(fifo, instance.index.0, writer));
+        let name = child_spec::output_name(&service.name, crew.generation, instance.index);
+        let spool = child_spec::spool_name(&service.name, crew.generation, instance.index);
+        let kept = (inventory.kept.remove(&name), inventory.kept.remove(&spool));
+        let writer = service.logs.writer(release);
+        match Pump::resume(kept, instance.index.0, writer) {
+            Ok(pump) => pump.into_iter().for_each(|pump| instance.pump(pump)),
+            Err(error) => tracing::error!(service = %service.name, %error, "reading its output"),
         }
     }
     service.fleet.insert(crew);

@@ -1,32 +1,26 @@
-//! What processes write: from their FIFO to one file a release, line by line.
+//! What processes write: one file a release, line by line.
 //!
-//! A line in the file is `2026-11-23T12:00:00.123Z 0 text`: time, instance, text. What was read is
-//! written at once, so a killed supervisor loses nothing it had read: a line may therefore be open
-//! at the end of the file. When another instance writes meanwhile, the open line is ended and its
+//! A line in the file is `2026-11-23T12:00:00.123Z 0 text`: time, instance, text. A line that is too
+//! long, or has no end, may be open at the end of the file. When another instance writes meanwhile, the open line is ended and its
 //! rest comes as a line of its own.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
 
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 
 use crate::core::ids::ReleaseId;
-use crate::os::{clock, ready};
-use crate::supervisor::spawn;
+use crate::os::clock;
 use crate::text::count;
 
 /// A file that grows beyond this becomes `N.log.1`, in the place of the one before.
 const ROTATE_BYTES: u64 = 8 * 1024 * 1024;
 /// Longer lines are broken.
-const LINE_BYTES_MAX: usize = 16 * 1024;
-/// What is read of a FIFO in one go.
-const CHUNK_BYTES: usize = 64 * 1024;
+pub(super) const LINE_BYTES_MAX: usize = 16 * 1024;
 
 /// The log files of a service.
 #[derive(Debug)]
@@ -140,14 +134,19 @@ impl Writer {
 
     /// Writes what an instance has written.
     pub(crate) fn append(&mut self, instance: u16, chunk: &[u8]) {
+        self.append_at(instance, chunk, &mut |_| {});
+    }
+
+    /// The same; the place in the file is told before it is written.
+    pub(super) fn append_at(&mut self, instance: u16, chunk: &[u8], tell: &mut dyn FnMut(u64)) {
         let text = self.format(instance, chunk);
         if self.n_dropped_bytes > 0 {
             let text = format!("halley: {} of output lost\n", count(self.n_dropped_bytes, "byte"));
-            if self.write(text.as_bytes()).is_ok() {
+            if self.write(text.as_bytes(), &mut |_| {}).is_ok() {
                 self.n_dropped_bytes = 0;
             }
         }
-        match self.write(&text) {
+        match self.write(&text, tell) {
             Ok(()) => self.grew.send_modify(|n| *n += 1),
             Err(error) => {
                 // The FIFO is read on: a full disk must not stop the service.
@@ -159,7 +158,16 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, text: &[u8]) -> io::Result<()> {
+    /// Takes back what a supervisor before this one may have written from here on.
+    pub(super) fn cut(&mut self, at: u64) -> io::Result<()> {
+        if let Some(file) = self.file.as_ref().filter(|_| at < self.size_bytes) {
+            file.set_len(at)?;
+            self.size_bytes = at;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, text: &[u8], tell: &mut dyn FnMut(u64)) -> io::Result<()> {
         if self.size_bytes > ROTATE_BYTES && self.open.is_none() {
             fs::rename(&self.path, rotated(&self.path))?;
             self.file = None;
@@ -167,11 +175,15 @@ impl Writer {
         if self.file.is_none() {
             self.reopen()?;
         }
-        if let Some(file) = &mut self.file {
-            file.write_all(text)?;
-            self.size_bytes += text.len() as u64;
+        let Some(file) = &mut self.file else { return Ok(()) };
+        tell(self.size_bytes);
+        let written = file.write_all(text);
+        match &written {
+            Ok(()) => self.size_bytes += text.len() as u64,
+            // A part of it would tear a line.
+            Err(_) => file.set_len(self.size_bytes)?,
         }
-        Ok(())
+        written
     }
 
     fn format(&mut self, instance: u16, chunk: &[u8]) -> Vec<u8> {
@@ -208,62 +220,6 @@ impl Writer {
             }
         }
         text
-    }
-}
-
-/// Reads a FIFO into a log until the task is aborted. Nothing wakes up while nothing is written.
-pub(crate) fn pump(fifo: OwnedFd, instance: u16, writer: SharedWriter) -> JoinHandle<()> {
-    spawn::local(async move {
-        if let Err(error) = read_all(fifo, instance, &writer).await {
-            tracing::error!(%error, "reading a service's output");
-        }
-    })
-}
-
-async fn read_all(fifo: OwnedFd, instance: u16, writer: &SharedWriter) -> io::Result<()> {
-    // An open file of our own: O_NONBLOCK on the other one would reach the service's stdout.
-    let own = File::options()
-        .read(true)
-        .custom_flags_nonblocking()
-        .open(format!("/proc/self/fd/{}", fifo.as_raw_fd()))?;
-    let own = ready::readable(own.into())?;
-    let mut chunk = vec![0; CHUNK_BYTES];
-    loop {
-        let read = own
-            .readable()
-            .await?
-            .try_io(|fifo| Ok(rustix::io::read(fifo.get_ref(), &mut chunk[..])?));
-        match read {
-            Ok(Ok(n)) => writer.borrow_mut().append(instance, &chunk[..n]),
-            Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
-            Ok(Err(error)) => return Err(error),
-            Err(_would_block) => {}
-        }
-        // A service that logs a lot does not keep the others waiting.
-        tokio::task::yield_now().await;
-    }
-}
-
-trait NonBlocking {
-    fn custom_flags_nonblocking(&mut self) -> &mut Self;
-}
-
-impl NonBlocking for fs::OpenOptions {
-    fn custom_flags_nonblocking(&mut self) -> &mut Self {
-        std::os::unix::fs::OpenOptionsExt::custom_flags(self, libc::O_NONBLOCK)
-    }
-}
-
-/// Reads what is left in a FIFO whose processes have ended, before it goes.
-pub(crate) fn drain(fifo: &Path, instance: u16, writer: &SharedWriter) {
-    let opened = File::options().read(true).custom_flags_nonblocking().open(fifo);
-    let Ok(mut file) = opened else { return };
-    let mut chunk = vec![0; CHUNK_BYTES];
-    while let Ok(n) = file.read(&mut chunk) {
-        if n == 0 {
-            break;
-        }
-        writer.borrow_mut().append(instance, &chunk[..n]);
     }
 }
 

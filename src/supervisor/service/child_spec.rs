@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::config::model::{Handoff, Settings};
 use crate::core::duty::Duty;
-use crate::core::ids::{Generation, InstanceIndex, ReleaseId};
+use crate::core::ids::{Generation, InstanceIndex, ReleaseId, ServiceName};
 use crate::keeper::protocol::{LaunchSpec, LaunchUser, ListenFd};
 use crate::os::proc;
 use crate::supervisor::processes::child_tag::{Label, Purpose, Role};
@@ -28,11 +28,20 @@ pub(crate) enum SpecError {
 
 /// The name the keeper has an instance's output under.
 pub(crate) fn output_name(
-    service: &Service,
+    service: &ServiceName,
     generation: Generation,
     index: InstanceIndex,
 ) -> String {
-    format!("log/{}/{generation}/{index}", service.name)
+    format!("log/{service}/{generation}/{index}")
+}
+
+/// Under which the keeper holds what was read of an output and is not in the log yet.
+pub(crate) fn spool_name(
+    service: &ServiceName,
+    generation: Generation,
+    index: InstanceIndex,
+) -> String {
+    format!("spool/{service}/{generation}/{index}")
 }
 
 /// The label of an instance that is about to be started.

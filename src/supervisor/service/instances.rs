@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 
 use crate::config::model::Settings;
 use crate::core::backoff::Restarts;
@@ -19,6 +18,7 @@ use crate::core::ordered::Ordered as _;
 use crate::core::restart::Process;
 use crate::core::time::Tick;
 use crate::keeper::protocol::{ChildId, End};
+use crate::supervisor::processes::log_pipe::Pump;
 use crate::supervisor::service::confinement::Confinement;
 use crate::supervisor::service::seat::Seat;
 use crate::supervisor::sockets::backend_address::BackendAddress;
@@ -94,7 +94,7 @@ pub(crate) struct Instance {
     /// It sent `READY=1`.
     said_ready: Cell<bool>,
     /// Reads its output.
-    pump: RefCell<Option<JoinHandle<()>>>,
+    pump: RefCell<Option<Pump>>,
 }
 
 /// The end of a process.
@@ -378,8 +378,8 @@ impl Instance {
         self.last_end.get()
     }
 
-    /// Its output is read by this task from here on.
-    pub(crate) fn pump(&self, pump: JoinHandle<()>) {
+    /// Its output is read from here on.
+    pub(crate) fn pump(&self, pump: Pump) {
         self.pump.replace(Some(pump));
     }
 
@@ -388,8 +388,8 @@ impl Instance {
         self.pump.borrow().is_some()
     }
 
-    /// Takes the task that reads its output, to end it.
-    pub(crate) fn take_pump(&self) -> Option<JoinHandle<()>> {
+    /// Takes what reads its output, to end it.
+    pub(crate) fn take_pump(&self) -> Option<Pump> {
         self.pump.take()
     }
 
