@@ -1,33 +1,29 @@
 //! The stack: all services together, from the moment a supervisor comes up until it leaves.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 
 use tokio::sync::mpsc;
 
 use crate::config;
-use crate::core::ids::ServiceName;
 use crate::core::order;
 use crate::os;
 use crate::os::proc;
 use crate::store::layout::Layout;
 use crate::supervisor::control::server;
 use crate::supervisor::instances::dependency_order;
-use crate::supervisor::instances::liveness;
 use crate::supervisor::instances::scale;
 use crate::supervisor::notify::queue::Outbox;
-use crate::supervisor::operation;
-use crate::supervisor::operation::start_last_good;
 use crate::supervisor::operation::stop::take_down;
+use crate::supervisor::operation::take_in::{take_in, take_in_now};
+use crate::supervisor::operation::{start_last_good, strangers};
 use crate::supervisor::processes::child_tag::Label;
 use crate::supervisor::processes::host_command;
 use crate::supervisor::processes::keeper_client::{Inventory, Link, LinkError, News};
 use crate::supervisor::release_set::resume;
-use crate::supervisor::rollback_readiness::drill;
+use crate::supervisor::service::Shared;
 use crate::supervisor::service::stack::Stack;
-use crate::supervisor::service::{Service, Shared};
 use crate::supervisor::spawn;
 
 /// Why a supervisor leaves.
@@ -74,16 +70,21 @@ pub(crate) async fn run(config_path: PathBuf) -> Result<(), StackError> {
         services: RefCell::default(),
         order: RefCell::new(config.order.clone()),
         broken: RefCell::default(),
+        strangers: RefCell::default(),
+        taking_in: tokio::sync::Mutex::default(),
         set: RefCell::default(),
     });
     let open_set = resume::find(&stack);
     stack.set.replace(open_set.as_ref().map(|open| Rc::clone(&open.set)));
     for name in &config.order {
         if let Some(service) = config.services.get(name) {
-            take_over(&stack, service.clone(), &mut inventory).await;
+            take_in(&stack, service.clone(), &mut inventory).await;
         }
     }
-    report_unknown_children(&stack, &mut inventory).await;
+    strangers::attend(&stack).await;
+    for warning in stack.unknown() {
+        tracing::warn!("{warning}");
+    }
     if let Some(open) = open_set {
         resume::go_on(&stack, open);
     }
@@ -92,38 +93,6 @@ pub(crate) async fn run(config_path: PathBuf) -> Result<(), StackError> {
     let starting = Rc::clone(&stack);
     spawn::local(async move { bring_up(&starting).await });
     until_the_end(&stack, news).await
-}
-
-async fn take_over(stack: &Rc<Stack>, config: config::model::Service, inventory: &mut Inventory) {
-    let name = config.name.clone();
-    let taken = match Service::load(Rc::clone(&stack.shared), config) {
-        Ok(service) => {
-            stack.mark(&service);
-            match operation::take_over::take_over(&service, inventory).await {
-                Ok(()) => Ok(service),
-                Err(error) => Err(error.to_string()),
-            }
-        }
-        Err(error) => Err(error.to_string()),
-    };
-    match taken {
-        Ok(service) => {
-            liveness::watch(&service);
-            drill::schedule(&service);
-            // A stop that a supervisor before this one did not come to finish.
-            let passers = service.slots.passers();
-            let is_down = service.fleet.all().is_empty() && passers.is_empty();
-            if service.durable.state().stopped && !is_down {
-                let service = Rc::clone(&service);
-                spawn::local(async move { take_down(&service).await });
-            }
-            stack.services.borrow_mut().insert(name, service);
-        }
-        Err(why) => {
-            tracing::error!(service = %name, why, "not taken over; its processes keep running");
-            stack.broken.borrow_mut().insert(name, why);
-        }
-    }
 }
 
 /// Ends commands of the stack itself that a supervisor before this one ran: notifications, which
@@ -142,26 +111,6 @@ async fn end_own_commands(link: &Rc<Link>, inventory: &mut Inventory) {
             tracing::warn!(%error, "closing a command's files");
         }
     }
-}
-
-/// Children and descriptors of services that are not in the configuration are left alone and
-/// reported: a serving process must not be stopped by accident.
-async fn report_unknown_children(stack: &Stack, inventory: &mut Inventory) {
-    let broken = stack.broken.borrow();
-    for found in inventory.children.iter().filter(|found| is_strange(&found.label, &broken)) {
-        tracing::warn!(
-            pid = found.identity.pid,
-            label = found.label,
-            "a process of a service that is not in the configuration keeps running"
-        );
-    }
-}
-
-/// Whether a process belongs to no service of the configuration: those that were not taken over are
-/// reported as a whole.
-fn is_strange(label: &str, broken: &BTreeMap<ServiceName, String>) -> bool {
-    let service = Label::read(label).and_then(|label| label.service.parse().ok());
-    service.is_none_or(|service: ServiceName| !broken.contains_key(&service))
 }
 
 /// Starts what is not running: a service begins when those it is `after` answer, or have had
@@ -189,6 +138,7 @@ async fn until_the_end(
 ) -> Result<(), StackError> {
     loop {
         match news.recv().await {
+            Some(News::Stop) if stack.shared.stopping.get() => {}
             Some(News::Stop) => {
                 let stack = Rc::clone(stack);
                 spawn::local(async move { stop(&stack).await });
@@ -242,7 +192,7 @@ async fn reload(stack: &Rc<Stack>) {
                 service.config.replace(Rc::new(settings.clone()));
                 scale::begin(&service);
             }
-            None => take_over(stack, settings.clone(), &mut Inventory::default()).await,
+            None => take_in_now(stack, settings.clone()).await,
         }
     }
     for name in stack.services.borrow().keys() {
@@ -255,19 +205,4 @@ async fn reload(stack: &Rc<Stack>) {
     tracing::info!("configuration reloaded");
     let starting = Rc::clone(stack);
     spawn::local(async move { bring_up(&starting).await });
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::core::time::Tick;
-
-    #[test]
-    fn a_broken_service_hides_no_stranger() {
-        let broken = BTreeMap::from([("web".parse().unwrap(), "unreadable".to_owned())]);
-        let of = |service: &str| Label::passer(&service.parse().unwrap(), Tick(0)).print();
-        assert!(!is_strange(&of("web"), &broken));
-        assert!(is_strange(&of("gone"), &broken));
-        assert!(is_strange("not a label", &broken));
-    }
 }

@@ -41,6 +41,7 @@ mod restore_users;
 mod restores;
 mod set_crash;
 mod sets;
+mod strangers;
 mod strategies;
 mod trio;
 mod unknown_words;

@@ -34,6 +34,8 @@ pub(crate) async fn take_over(
     service.paths.create()?;
     let config = service.config();
     service.slots.adopt(&config, &mut inventory.kept)?;
+    // Before anything runs for it: it may be taken over once this can be read.
+    let open = journal::open_operation(&service.paths)?;
     let socket = inventory.kept.remove(&format!("notify/{}", service.name));
     sd_notify::open(service, socket).await?;
     let (mine, others) = take_mine(service, inventory);
@@ -44,7 +46,6 @@ pub(crate) async fn take_over(
     if let Some(good) = service.durable.state().last_good {
         service.fleet.seen(Generation(good.generation));
     }
-    let open = journal::open_operation(&service.paths)?;
     intake::sweep(&service.paths)?;
     let live = live_generation(service, open.as_ref())?;
     if let Some(crew) = live.and_then(|generation| service.fleet.get(generation)) {

@@ -29,6 +29,8 @@ pub(crate) struct Link {
     ends: RefCell<HashMap<ChildId, watch::Sender<Option<End>>>>,
     /// Where it is written down what a fence keeps a child from.
     refused: RefCell<HashMap<ChildId, RefusedList>>,
+    /// What the keeper has listed, by the greeting that it answered.
+    listed: RefCell<HashMap<u64, Inventory>>,
     /// What the keeper knows of the protocol.
     revision: Cell<u16>,
 }
@@ -48,7 +50,7 @@ pub(crate) struct Inventory {
 }
 
 /// A child found at the keeper.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Found {
     /// Its number.
     pub child: ChildId,
@@ -128,50 +130,32 @@ impl Link {
             waiting: RefCell::default(),
             ends: RefCell::default(),
             refused: RefCell::default(),
+            listed: RefCell::default(),
             revision: Cell::new(0),
         });
-        let inventory = link.take_inventory().await?;
-        let highest = inventory.children.iter().map(|found| found.child.0).max().unwrap_or(0);
-        link.next_child.set(highest + 1);
         let (news, reader) = mpsc::unbounded_channel();
         spawn::local(Rc::clone(&link).read(news));
+        let inventory = link.inventory().await?;
+        let highest = inventory.children.iter().map(|found| found.child.0).max().unwrap_or(0);
+        link.next_child.set(highest + 1);
         Ok((link, inventory, reader))
     }
 
-    async fn take_inventory(&self) -> Result<Inventory, LinkError> {
-        let seq = self.send(Ask::Hello { version: VERSION, revision: REVISION }, &[]).await?;
-        let mut inventory = Inventory::default();
-        loop {
-            let (tell, mut fds) = self.receive().await?.ok_or(LinkError::Gone)?;
-            match tell {
-                Tell::Kept { name } => {
-                    if let Some(fd) = fds.pop() {
-                        inventory.kept.insert(name, fd);
-                    }
-                }
-                Tell::Child { child, label, identity, end } => {
-                    inventory.children.push(Found { child, label, identity, end });
-                }
-                Tell::Ended { child, end } => {
-                    for found in inventory.children.iter_mut().filter(|f| f.child == child) {
-                        found.end = Some(end);
-                    }
-                }
-                Tell::Done { seq: answered, revision } if answered == seq => {
-                    self.revision.set(revision);
-                    return Ok(inventory);
-                }
-                Tell::Failed { step, errno, why, .. } => {
-                    return Err(LinkError::Failed { step, errno, why });
-                }
-                _ => {}
-            }
-        }
+    /// All that the keeper has at this instant.
+    ///
+    /// # Errors
+    /// When the keeper is gone or speaks another version.
+    pub(crate) async fn inventory(&self) -> Result<Inventory, LinkError> {
+        let (told, _) = self.ask(Ask::Hello { version: VERSION, revision: REVISION }, &[]).await?;
+        let Tell::Done { seq, revision } = told else { return Err(LinkError::Gone) };
+        self.revision.set(revision);
+        Ok(self.listed.borrow_mut().remove(&seq).unwrap_or_default())
     }
 
     async fn read(self: Rc<Self>, news: mpsc::UnboundedSender<News>) {
+        let mut list = Inventory::default();
         loop {
-            let (tell, fds) = match self.receive().await {
+            let (tell, mut fds) = match self.receive().await {
                 Ok(Some(message)) => message,
                 Ok(None) => break,
                 Err(error) => {
@@ -188,16 +172,22 @@ impl Link {
                         list.borrow_mut().push(refused);
                     }
                 }
+                Tell::Kept { name } => list.kept.extend(fds.pop().map(|fd| (name, fd))),
+                Tell::Child { child, label, identity, end } => {
+                    list.children.push(Found { child, label, identity, end });
+                }
                 Tell::Done { seq, .. }
                 | Tell::Spawned { seq, .. }
                 | Tell::Refused { seq, .. }
                 | Tell::Children { seq, .. }
                 | Tell::Failed { seq, .. } => {
+                    if !list.children.is_empty() || !list.kept.is_empty() {
+                        self.listed.borrow_mut().insert(seq, std::mem::take(&mut list));
+                    }
                     if let Some(asker) = self.waiting.borrow_mut().remove(&seq) {
                         drop(asker.send((tell, fds)));
                     }
                 }
-                Tell::Kept { .. } | Tell::Child { .. } => {}
             }
         }
         self.waiting.borrow_mut().clear();

@@ -6,10 +6,15 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use tokio::task::JoinHandle;
+
 use crate::api::Trouble;
+use crate::config::model;
 use crate::core::exit::Exit;
 use crate::core::ids::ServiceName;
 use crate::core::order;
+use crate::os::proc::Identity;
+use crate::supervisor::processes::log_pipe::Pump;
 use crate::supervisor::service::release_set::ReleaseSet;
 use crate::supervisor::service::{Service, Shared};
 
@@ -23,9 +28,36 @@ pub(crate) struct Stack {
     /// In start order.
     pub order: RefCell<Vec<ServiceName>>,
     /// Services that cannot be taken over, and why: what they run goes on running.
-    pub broken: RefCell<BTreeMap<ServiceName, String>>,
+    pub broken: RefCell<BTreeMap<ServiceName, Broken>>,
+    /// What runs of services that are not managed.
+    pub strangers: RefCell<Vec<Stranger>>,
+    /// One service joins at a time.
+    pub taking_in: tokio::sync::Mutex<()>,
     /// The running set.
     pub set: RefCell<Option<Rc<ReleaseSet>>>,
+}
+
+/// A service that could not be taken over.
+#[derive(Debug)]
+pub(crate) struct Broken {
+    /// Why, and what to do.
+    pub why: String,
+    /// Its configuration, for when it is tried again.
+    pub config: model::Service,
+}
+
+/// A process of a service that is not managed.
+#[derive(Debug)]
+pub(crate) struct Stranger {
+    /// Whose, when that is known.
+    pub service: Option<ServiceName>,
+    /// The process.
+    pub identity: Identity,
+    /// Waits for its end.
+    pub follow: JoinHandle<()>,
+    /// Reads its output.
+    #[expect(dead_code, reason = "it is read until it is dropped")]
+    pub pump: Option<Pump>,
 }
 
 impl Stack {
@@ -60,15 +92,35 @@ impl Stack {
         let found = services.iter().find(|(known, _)| known.as_str() == name);
         let broken = || {
             let broken = self.broken.borrow();
-            broken.iter().find(|(known, _)| known.as_str() == name).map(|(_, why)| why.clone())
+            broken.iter().find(|(known, _)| known.as_str() == name).map(|(_, it)| it.why.clone())
         };
         found.map(|(_, service)| Rc::clone(service)).ok_or_else(|| Trouble {
             what: format!("{name} cannot be managed"),
             why: broken().unwrap_or_default(),
             still: "its processes keep running".to_owned(),
-            next: vec![format!("halley-sup status {name}")],
+            next: vec![format!("halley-sup start {name}")],
             exit: Exit::Internal.code(),
         })
+    }
+
+    /// Warnings of processes whose service the configuration does not name.
+    pub(crate) fn unknown(&self) -> Vec<String> {
+        let mut unknown: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for stranger in self.strangers.borrow().iter().filter(|one| one.identity.is_alive()) {
+            let name = stranger.service.as_ref().map_or("?", |name| name.as_str());
+            if !self.broken.borrow().keys().any(|broken| broken.as_str() == name) {
+                let pid = stranger.identity.pid.to_string();
+                unknown.entry(name.to_owned()).or_default().push(pid);
+            }
+        }
+        let text = |(name, pids): (String, Vec<String>)| {
+            let pids = pids.join(" ");
+            format!(
+                "{name} is not in the configuration and its processes run: put it back and reload, \
+                 or end them: kill {pids}"
+            )
+        };
+        unknown.into_iter().map(text).collect()
     }
 
     /// A set begins: its members are reserved for it.

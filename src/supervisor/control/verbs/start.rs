@@ -5,7 +5,7 @@ use crate::api::{Event, Trouble};
 use crate::core::exit::Exit;
 use crate::core::operation::outcome::Word;
 use crate::supervisor::control::client::Client;
-use crate::supervisor::operation::start_last_good;
+use crate::supervisor::operation::{start_last_good, take_in};
 use crate::supervisor::service::outcome::outcome;
 use crate::supervisor::service::refusal;
 use crate::supervisor::service::stack::Stack;
@@ -15,6 +15,7 @@ use crate::supervisor::service::stack::Stack;
 /// # Errors
 /// When there is no good release, or the service is not up in time.
 pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> Result<(), Trouble> {
+    take_in::try_again(stack, &args.service).await;
     let service = &stack.find(&args.service)?;
     let saved = service.durable.save(|state| state.stopped = false);
     saved.map_err(|e| {

@@ -44,12 +44,13 @@ fn of_stack(stack: &Stack, only: Option<&str>) -> Status {
     let wanted = order.iter().filter(|name| only.is_none_or(|only| name.as_str() == only));
     let entries = wanted.filter_map(|name| match (services.get(name), broken.get(name)) {
         (Some(service), _) => Some(of_service(service)),
-        (None, Some(why)) => Some(of_broken(name.as_str(), why)),
+        (None, Some(broken)) => Some(of_broken(name.as_str(), &broken.why)),
         (None, None) => None,
     });
     let set = stack.set.borrow().as_ref().map(|set| set.status());
     let shown = |set: &SetStatus| only.is_none_or(|only| set.members.iter().any(|m| m == only));
     let mut warnings = stack.shared.outbox.warnings();
+    warnings.extend(stack.unknown());
     for service in
         services.values().filter(|service| only.is_none_or(|n| service.name.as_str() == n))
     {
