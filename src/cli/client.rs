@@ -63,19 +63,22 @@ fn ask_noting(
     plan: &mut Option<RestorePlan>,
 ) -> ExitCode {
     let path = config::locate(common.config.clone());
-    let socket = match config::load(&path) {
-        Ok(config) => config.socket,
-        Err(problems) => {
-            let why: Vec<String> = problems.iter().map(ToString::to_string).collect();
-            let trouble = Trouble {
-                what: "the configuration cannot be used".to_owned(),
-                why: why.join("\n"),
-                still: "nothing was changed".to_owned(),
-                next: vec![format!("halley-sup check --config {}", path.display())],
-                exit: Exit::Usage.code(),
-            };
-            return render::refused(common.json, &trouble);
-        }
+    let socket = match config::load(&path).map(|config| config.socket) {
+        Ok(socket) => socket,
+        Err(problems) => match config::socket(&path).filter(|socket| socket.exists()) {
+            Some(socket) => socket,
+            None => {
+                let why: Vec<String> = problems.iter().map(ToString::to_string).collect();
+                let trouble = Trouble {
+                    what: "the configuration cannot be used".to_owned(),
+                    why: why.join("\n"),
+                    still: "nothing was changed".to_owned(),
+                    next: vec![format!("halley-sup check --config {}", path.display())],
+                    exit: Exit::Usage.code(),
+                };
+                return render::refused(common.json, &trouble);
+            }
+        },
     };
     let mut conversation = Conversation {
         socket,

@@ -5,7 +5,6 @@
 //! discards everything when there was a problem.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
 use super::model::{Handoff, Keep, Listen, ReleaseKey, Service, Settings};
@@ -190,7 +189,7 @@ fn env_from_file(section: &Section<'_>, base: &Path) -> BTreeMap<String, String>
         return BTreeMap::new();
     };
     let path = base.join(&text.value);
-    let source = match fs::read_to_string(&path) {
+    let source = match section.report().read(&path) {
         Ok(source) => source,
         Err(error) => {
             section.problem("env_file", format!("{}: {error}", path.display()));

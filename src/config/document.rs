@@ -1,12 +1,12 @@
 //! A file of the configuration: its text, and its table.
 
-use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
 use toml::Spanned;
 use toml::de::DeTable;
 
+use super::files::Files;
 use super::problem::{Problem, Report};
 
 /// The table of a text. What is not TOML is reported, and the rest is read as far as possible.
@@ -19,8 +19,8 @@ pub(super) fn parse<'a>(text: &'a str, report: &Report<'_>) -> Spanned<DeTable<'
 }
 
 /// The text of a file.
-pub(super) fn read(path: &Path) -> Result<String, Problem> {
-    let bytes = fs::read(path).map_err(|error| {
+pub(super) fn read(path: &Path, files: &Files) -> Result<String, Problem> {
+    let bytes = files.read(path).map_err(|error| {
         let problem = Problem::of_file(path, error.to_string());
         match error.kind() {
             ErrorKind::NotFound => problem.hint("use another file with --config or HALLEY_CONFIG"),

@@ -27,6 +27,7 @@ mod across;
 mod check;
 mod data;
 mod document;
+mod files;
 mod hooks;
 pub(crate) mod kinds;
 mod notify;
@@ -43,6 +44,7 @@ use std::path::{Path, PathBuf};
 
 use crate::core::kernel::Kernel;
 
+pub use self::files::Files;
 pub use self::locate::locate;
 pub use self::problem::Problem;
 pub use self::sections::KEYS;
@@ -59,7 +61,15 @@ use self::raw::Section;
 /// # Errors
 /// Every problem.
 pub fn load_for(path: &Path, kernel: Kernel) -> Result<Config, Vec<Problem>> {
-    let config = load(path)?;
+    load_from(path, kernel, &Files::default())
+}
+
+/// The same, from these files.
+///
+/// # Errors
+/// Every problem.
+pub fn load_from(path: &Path, kernel: Kernel, files: &Files) -> Result<Config, Vec<Problem>> {
+    let config = read(path, files)?;
     let problems = kernel::problems(&config, path, kernel);
     if problems.is_empty() { Ok(config) } else { Err(problems) }
 }
@@ -69,8 +79,25 @@ pub fn load_for(path: &Path, kernel: Kernel) -> Result<Config, Vec<Problem>> {
 /// # Errors
 /// Every problem of every file: file by file, by line, then what is wrong between services.
 pub fn load(path: &Path) -> Result<Config, Vec<Problem>> {
+    read(path, &Files::default())
+}
+
+/// The control socket that a configuration names, as far as it can be read, whatever else is wrong
+/// with it: the supervisor goes on with the last good one.
+#[must_use]
+pub fn socket(path: &Path) -> Option<PathBuf> {
+    let (base, files) = (place::directory_of(path), Files::default());
+    let mut place = None;
+    Reading::of(&files).file(path, |top| {
+        place = place::read(top, &base);
+        Vec::new()
+    });
+    Some(place?.socket)
+}
+
+fn read(path: &Path, files: &Files) -> Result<Config, Vec<Problem>> {
     let base = place::directory_of(path);
-    let mut reading = Reading::default();
+    let mut reading = Reading::of(files);
     let mut places = None;
     let mut targets = Vec::new();
     reading.file(path, |top| {
@@ -84,7 +111,7 @@ pub fn load(path: &Path) -> Result<Config, Vec<Problem>> {
             check::services(top, &base)
         });
     }
-    let Reading { services, mut problems, broken } = reading;
+    let Reading { services, mut problems, broken, .. } = reading;
     if broken.is_empty() {
         problems.extend(across::problems(&services));
         let known: Vec<_> = services.iter().map(|placed| &placed.draft.service.name).collect();
@@ -132,17 +159,21 @@ fn service_warnings(service: &Service, somaxconn: u32, is_root: bool) -> Vec<Str
 }
 
 /// What has been read so far.
-#[derive(Default)]
-struct Reading {
+struct Reading<'a> {
+    files: &'a Files,
     services: Vec<Placed>,
     problems: Vec<Problem>,
     /// Files that are not TOML or could not be read: services may be missing from `services`.
     broken: Vec<PathBuf>,
 }
 
-impl Reading {
+impl<'a> Reading<'a> {
+    fn of(files: &'a Files) -> Self {
+        Self { files, services: Vec::new(), problems: Vec::new(), broken: Vec::new() }
+    }
+
     fn file(&mut self, path: &Path, read: impl FnOnce(&Section<'_>) -> Vec<Draft>) {
-        let text = match document::read(path) {
+        let text = match document::read(path, self.files) {
             Ok(text) => text,
             Err(problem) => {
                 self.problems.push(problem);
@@ -150,7 +181,7 @@ impl Reading {
                 return;
             }
         };
-        let report = Report::new(path, &text).of_sections(KEYS);
+        let report = Report::new(path, &text).of_sections(KEYS).beside(self.files);
         let table = document::parse(&text, &report);
         let top = Section::of("", &(0..0), table.get_ref(), sections::TOP, &report);
         let drafts = read(&top);
@@ -164,8 +195,8 @@ impl Reading {
     /// `services.d/*.toml` beside the main file, by name.
     fn more_files(&mut self, path: &Path) -> Vec<PathBuf> {
         let folder = path.with_file_name("services.d");
-        let entries = match fs::read_dir(&folder) {
-            Ok(entries) => entries,
+        let mut files = match self.files.list(&folder) {
+            Ok(files) => files,
             Err(error) if error.kind() == ErrorKind::NotFound => return Vec::new(),
             Err(error) => {
                 self.problems.push(Problem::of_file(&folder, error.to_string()));
@@ -173,13 +204,6 @@ impl Reading {
                 return Vec::new();
             }
         };
-        let mut files = Vec::new();
-        for entry in entries {
-            match entry {
-                Ok(entry) => files.push(entry.path()),
-                Err(error) => self.problems.push(Problem::of_file(&folder, error.to_string())),
-            }
-        }
         files.retain(|file| is_visible(file) && file.extension().is_some_and(|ext| ext == "toml"));
         files.sort();
         files

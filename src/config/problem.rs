@@ -5,8 +5,11 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+
+use super::files::Files;
 
 /// One thing that is wrong: `halley.toml:12: service.web.health.intervall: unknown key; did you
 /// mean interval?`
@@ -66,6 +69,7 @@ pub(super) type Sections = &'static [(&'static str, &'static [&'static str])];
 pub(super) struct Report<'a> {
     file: &'a Path,
     source: &'a str,
+    files: Option<&'a Files>,
     sections: Sections,
     problems: RefCell<Vec<Problem>>,
     syntax_errors: RefCell<Vec<Problem>>,
@@ -74,12 +78,24 @@ pub(super) struct Report<'a> {
 impl<'a> Report<'a> {
     pub(super) fn new(file: &'a Path, source: &'a str) -> Self {
         let (problems, syntax_errors) = (RefCell::default(), RefCell::default());
-        Self { file, source, sections: &[], problems, syntax_errors }
+        Self { file, source, files: None, sections: &[], problems, syntax_errors }
     }
 
     /// The same, for a file of these sections: a key in the wrong one is answered with the right one.
     pub(super) fn of_sections(self, sections: Sections) -> Self {
         Self { sections, ..self }
+    }
+
+    /// The same, for one that may name other files of its configuration.
+    pub(super) fn beside(self, files: &'a Files) -> Self {
+        Self { files: Some(files), ..self }
+    }
+
+    /// A file that it names.
+    pub(super) fn read(&self, path: &Path) -> io::Result<String> {
+        let alone = Files::default();
+        let bytes = self.files.unwrap_or(&alone).read(path)?;
+        String::from_utf8(bytes).map_err(|_| io::Error::other("is not UTF-8"))
     }
 
     pub(super) fn sections(&self) -> Sections {

@@ -1,8 +1,10 @@
 //! A few numbers in anonymous memory that outlives the process which wrote them, as long as
 //! a process holds the descriptor (`memfd_create(2)`, Linux 3.17).
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read, Seek};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use rustix::io::{pread, pwrite};
@@ -47,6 +49,28 @@ impl Note {
         let n = pread(&self.0, &mut bytes, 0)?;
         Ok(bytes[..n].chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]])).collect())
     }
+}
+
+/// Memory with this text, for a process that comes later; `name` shows in `/proc/PID/fd`.
+///
+/// # Errors
+/// `memfd_create(2)`'s, `write(2)`'s.
+pub fn filled(name: &str, text: &[u8]) -> io::Result<OwnedFd> {
+    let memory = File::from(memfd_create(name, MemfdFlags::CLOEXEC)?);
+    memory.write_all_at(text, 0)?;
+    Ok(memory.into())
+}
+
+/// The text that another process filled it with.
+///
+/// # Errors
+/// `read(2)`'s.
+pub fn text_of(memory: OwnedFd) -> io::Result<Vec<u8>> {
+    let mut memory = File::from(memory);
+    memory.rewind()?;
+    let mut text = Vec::new();
+    memory.read_to_end(&mut text)?;
+    Ok(text)
 }
 
 impl AsFd for Note {

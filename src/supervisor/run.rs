@@ -6,9 +6,7 @@ use std::rc::Rc;
 
 use tokio::sync::mpsc;
 
-use crate::config;
 use crate::core::order;
-use crate::os;
 use crate::os::proc;
 use crate::store::layout::Layout;
 use crate::supervisor::control::server;
@@ -23,6 +21,7 @@ use crate::supervisor::processes::host_command;
 use crate::supervisor::processes::keeper_client::{Inventory, Link, LinkError, News};
 use crate::supervisor::release_set::resume;
 use crate::supervisor::service::Shared;
+use crate::supervisor::service::last_config::LastConfig;
 use crate::supervisor::service::stack::Stack;
 use crate::supervisor::spawn;
 
@@ -49,10 +48,12 @@ pub(crate) enum StackError {
 /// [`StackError`] when it cannot begin.
 pub(crate) async fn run(config_path: PathBuf) -> Result<(), StackError> {
     let socket = crate::keeper::link_from_env()?;
-    let config = config::load_for(&config_path, os::kernel()).map_err(|problems| {
-        StackError::Config { problems: problems.iter().map(|p| format!("{p}\n")).collect() }
-    })?;
     let (link, mut inventory, news) = Link::connect(socket).await?;
+    let last_config = LastConfig::default();
+    let config = last_config.begin(&link, &config_path, &mut inventory).await;
+    let config = config.map_err(|problems| StackError::Config {
+        problems: problems.iter().map(|problem| format!("{problem}\n")).collect(),
+    })?;
     let layout = Layout::new(&config.root);
     end_own_commands(&link, &mut inventory).await;
     let outbox = Outbox::open(&layout.outbox(), &config.notify, Rc::clone(&link));
@@ -61,6 +62,7 @@ pub(crate) async fn run(config_path: PathBuf) -> Result<(), StackError> {
         layout,
         boot_id: proc::boot_id()?,
         config_path,
+        last_config,
         outbox,
         next_port: Cell::new(0),
         stopping: Cell::new(false),
@@ -172,15 +174,9 @@ async fn stop(stack: &Stack) {
 
 /// Reads the configuration again. What runs keeps the settings it has until its next start.
 async fn reload(stack: &Rc<Stack>) {
-    let config = match config::load_for(&stack.shared.config_path, os::kernel()) {
-        Ok(config) => config,
-        Err(problems) => {
-            for problem in problems {
-                tracing::error!(%problem, "the configuration is not reloaded");
-            }
-            return;
-        }
-    };
+    let shared = &stack.shared;
+    let read = shared.last_config.read(&shared.link, &shared.config_path).await;
+    let Ok(config) = read else { return };
     for (name, settings) in &config.services {
         let present = stack.services.borrow().get(name).cloned();
         match present {

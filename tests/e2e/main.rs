@@ -41,6 +41,7 @@ mod restore_users;
 mod restores;
 mod set_crash;
 mod sets;
+mod spoilt_config;
 mod strangers;
 mod strategies;
 mod trio;

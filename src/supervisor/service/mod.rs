@@ -12,6 +12,7 @@ pub(crate) mod durable;
 pub(crate) mod event_log;
 pub(crate) mod followable;
 pub(crate) mod instances;
+pub(crate) mod last_config;
 pub(crate) mod notices;
 pub(crate) mod occupied;
 pub(crate) mod operation;
@@ -49,6 +50,7 @@ use crate::supervisor::service::activity::Activity;
 use crate::supervisor::service::condition::Condition;
 use crate::supervisor::service::durable::Durable;
 use crate::supervisor::service::instances::{Crew, Fleet};
+use crate::supervisor::service::last_config::LastConfig;
 use crate::supervisor::service::routing::Routing;
 use crate::supervisor::sockets::relay::Relays;
 use crate::supervisor::sockets::slots::{SlotError, Slots};
@@ -64,6 +66,8 @@ pub(crate) struct Shared {
     pub boot_id: String,
     /// The configuration's path, for messages and reloads.
     pub config_path: PathBuf,
+    /// The configuration as it was last good.
+    pub last_config: LastConfig,
     /// The next port to try for an instance that is given its port.
     pub next_port: Cell<u16>,
     /// The outbox of notifications.

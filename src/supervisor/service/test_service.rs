@@ -13,6 +13,7 @@ use crate::store::layout::Layout;
 use crate::supervisor::notify::queue::Outbox;
 use crate::supervisor::processes::test_keeper::TestKeeper;
 use crate::supervisor::service::instances::{Crew, Instance};
+use crate::supervisor::service::last_config::LastConfig;
 use crate::supervisor::service::{Service, Shared};
 
 const CONFIG: &str = r#"
@@ -56,6 +57,7 @@ impl TestService {
             layout,
             boot_id: "boot".to_owned(),
             config_path,
+            last_config: LastConfig::default(),
             next_port: Cell::new(0),
             stopping: Cell::new(false),
         });

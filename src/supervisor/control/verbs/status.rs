@@ -50,6 +50,7 @@ fn of_stack(stack: &Stack, only: Option<&str>) -> Status {
     let set = stack.set.borrow().as_ref().map(|set| set.status());
     let shown = |set: &SetStatus| only.is_none_or(|only| set.members.iter().any(|m| m == only));
     let mut warnings = stack.shared.outbox.warnings();
+    warnings.extend(stack.shared.last_config.trouble());
     warnings.extend(stack.unknown());
     for service in
         services.values().filter(|service| only.is_none_or(|n| service.name.as_str() == n))

@@ -1,0 +1,53 @@
+//! The files of a configuration: as they are, or as they were when they were last good.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+/// Reads files, and keeps what was read; or gives back what was kept.
+#[derive(Debug, Default)]
+pub struct Files {
+    texts: RefCell<BTreeMap<String, String>>,
+    are_kept: bool,
+}
+
+impl Files {
+    /// Those that were kept; `None` when it is not what [`Self::keep`] gave.
+    #[must_use]
+    pub fn kept(bytes: &[u8]) -> Option<Self> {
+        let texts = RefCell::new(serde_json::from_slice(bytes).ok()?);
+        Some(Self { texts, are_kept: true })
+    }
+
+    /// All that was read, to be kept. It has what is in them, secrets too.
+    #[must_use]
+    pub fn keep(&self) -> Vec<u8> {
+        serde_json::to_vec(&*self.texts.borrow()).unwrap_or_default()
+    }
+
+    pub(super) fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let name = path.to_string_lossy().into_owned();
+        if self.are_kept {
+            let text = self.texts.borrow().get(&name).cloned();
+            return text.map(String::into_bytes).ok_or(ErrorKind::NotFound.into());
+        }
+        let bytes = fs::read(path)?;
+        // What is no text is not good.
+        if let Ok(text) = String::from_utf8(bytes.clone()) {
+            self.texts.borrow_mut().insert(name, text);
+        }
+        Ok(bytes)
+    }
+
+    /// What is in a folder, in no order.
+    pub(super) fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
+        if self.are_kept {
+            let all = self.texts.borrow();
+            let all = all.keys().map(PathBuf::from);
+            return Ok(all.filter(|path| path.parent() == Some(folder)).collect());
+        }
+        fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect()
+    }
+}

@@ -1,0 +1,95 @@
+//! The configuration as it was last good. The keeper holds it, so that a supervisor comes up also
+//! when the files were spoilt since.
+
+use std::cell::{Cell, RefCell};
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use crate::config::model::Config;
+use crate::config::{self, Files, Problem};
+use crate::os;
+use crate::os::memory;
+use crate::supervisor::processes::keeper_client::{Inventory, Link, LinkError};
+
+/// What the keeper holds it as, with a number.
+const KEPT: &str = "last-config.";
+
+/// What is known of it.
+#[derive(Debug, Default)]
+pub(crate) struct LastConfig {
+    number: Cell<u64>,
+    trouble: RefCell<Option<String>>,
+}
+
+impl LastConfig {
+    /// Reads the configuration, at the start of a supervisor: the last good one when that cannot be
+    /// used.
+    ///
+    /// # Errors
+    /// When there is none either.
+    pub(crate) async fn begin(
+        &self,
+        link: &Link,
+        path: &Path,
+        inventory: &mut Inventory,
+    ) -> Result<Config, Vec<Problem>> {
+        let numbers =
+            inventory.kept.keys().filter_map(|name| name.strip_prefix(KEPT)?.parse().ok());
+        self.number.set(numbers.max().unwrap_or(0));
+        let kept = inventory.kept.remove(&self.name());
+        let problems = match self.read(link, path).await {
+            Ok(config) => return Ok(config),
+            Err(problems) => problems,
+        };
+        let last = kept.and_then(|kept| Files::kept(&memory::text_of(kept).ok()?));
+        match last.map(|files| config::load_from(path, os::kernel(), &files)) {
+            Some(Ok(config)) => Ok(config),
+            None | Some(Err(_)) => Err(problems),
+        }
+    }
+
+    /// Reads the configuration, and has it kept when it is good.
+    ///
+    /// # Errors
+    /// All that is wrong; it is logged already, and [`Self::trouble`].
+    pub(crate) async fn read(&self, link: &Link, path: &Path) -> Result<Config, Vec<Problem>> {
+        let files = Files::default();
+        match config::load_from(path, os::kernel(), &files) {
+            Ok(config) => {
+                self.trouble.replace(None);
+                if let Err(error) = self.keep(link, &files).await {
+                    tracing::warn!(%error, "having the configuration kept");
+                }
+                Ok(config)
+            }
+            Err(problems) => {
+                for problem in &problems {
+                    tracing::error!(%problem, "the configuration cannot be used");
+                }
+                let all: Vec<String> = problems.iter().map(ToString::to_string).collect();
+                let text = "the configuration cannot be used, so the last good one stays in use; \
+                            mend it and reload: ";
+                self.trouble.replace(Some(format!("{text}{}", all.join(" · "))));
+                Err(problems)
+            }
+        }
+    }
+
+    /// Why the last good one is in use.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.trouble.borrow().clone()
+    }
+
+    /// The new one first: there is one at every instant.
+    async fn keep(&self, link: &Link, files: &Files) -> Result<(), LinkError> {
+        let before = self.name();
+        self.number.set(self.number.get() + 1);
+        let memory = memory::filled("configuration", &files.keep())?;
+        link.keep(self.name(), memory.as_fd()).await?;
+        link.forget(before).await
+    }
+
+    fn name(&self) -> String {
+        format!("{KEPT}{}", self.number.get())
+    }
+}
