@@ -22,6 +22,13 @@ pub struct Status {
     /// The running set.
     #[serde(default)]
     pub set: Option<SetStatus>,
+    /// The longest time that the supervisor's event loop stood still since it came up, in
+    /// milliseconds, and the task that was at work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lag_ms: Option<u64>,
+    /// That task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lag_at: Option<String>,
     /// What needs attention in the stack as a whole.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,

@@ -207,11 +207,6 @@ impl Children {
         self.by_id.iter().filter(|(_, child)| child.end.is_none()).map(|(id, _)| *id).collect()
     }
 
-    /// The number of ends that are not acknowledged yet.
-    pub fn n_unacknowledged(&self) -> usize {
-        self.by_id.values().filter(|child| child.end.is_some()).count()
-    }
-
     /// Forgets a child that has ended.
     ///
     /// # Errors

@@ -14,13 +14,16 @@ use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use crate::core::time::Tick;
 use crate::keeper::calls::Calls;
 use crate::keeper::children::Children;
-use crate::keeper::protocol::{Ask, ChildId, FENCES, Reach, Request, Tell, VERSION};
+use crate::keeper::protocol::{Ask, ChildId, FENCES, PINGS, Reach, Request, Tell, VERSION};
 use crate::keeper::supervised::Supervised;
 use crate::keeper::{KeeperError, Setup};
 use crate::os::{clock, notify, proc, scm};
 
 /// What is left over after the supervisor's own stop gets this long between `TERM` and `KILL`.
 const LAST_TERM_MS: u64 = 10_000;
+
+/// Children in one message of a list.
+const N_CHILDREN_A_PART: usize = 200;
 
 /// The keeper's whole state.
 #[derive(Debug)]
@@ -215,7 +218,6 @@ impl Keeper {
                 self.supervised.tell(&Tell::Ended { child, end }, &[]);
             }
         }
-        self.supervised.owes(self.children.n_unacknowledged(), now);
         if supervisor_ended {
             tracing::warn!("the supervisor has ended; a new one takes over");
             self.supervised.ended(now);
@@ -232,6 +234,7 @@ impl Keeper {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) => return tracing::error!(%error, "receiving from the supervisor"),
             };
+            self.supervised.heard(clock::tick());
             match serde_json::from_slice::<Request>(&bytes) {
                 Ok(request) => self.answer(request, fds),
                 Err(error) => tracing::error!(%error, "the supervisor sent an unknown message"),
@@ -286,16 +289,12 @@ impl Keeper {
                 self.signal(seq, child, signal, reach, &only_if_alive)
             }
             Ask::Acknowledge { child } => match self.children.forget(child) {
-                Ok(()) => {
-                    self.supervised.answered(clock::tick());
-                    Tell::done(seq)
-                }
+                Ok(()) => Tell::done(seq),
                 Err(why) => failed("acknowledge", why),
             },
-            Ask::Children => {
-                self.supervised.answered(clock::tick());
-                Tell::Children { seq, children: self.children.held() }
-            }
+            Ask::Children => return self.list_children(seq),
+            // That it came is all.
+            Ask::Pong => return,
             Ask::Stopped => {
                 if self.stop != Stop::No {
                     self.stop = self.end_what_is_left(clock::tick());
@@ -328,6 +327,21 @@ impl Keeper {
                 errno: error.raw_os_error().unwrap_or(0),
                 why: error.to_string(),
             },
+        }
+    }
+
+    /// In parts: labels are long, and a message has its limit.
+    fn list_children(&mut self, seq: u64) {
+        let mut all = self.children.held();
+        let n_a_part = if self.supervised.knows(PINGS) { N_CHILDREN_A_PART } else { all.len() };
+        loop {
+            let rest = all.split_off(all.len().min(n_a_part));
+            let more = !rest.is_empty();
+            self.supervised.tell(&Tell::Children { seq, children: all, more }, &[]);
+            if !more {
+                return;
+            }
+            all = rest;
         }
     }
 

@@ -19,13 +19,15 @@ pub use crate::os::proc::Identity;
 pub const VERSION: u16 = 1;
 
 /// What was added within the version, counted.
-pub const REVISION: u16 = PORTS;
+pub const REVISION: u16 = PINGS;
 /// The first revision with [`LaunchSpec::fence`] and [`Tell::FencedOff`].
 pub const FENCES: u16 = 1;
 /// The first revision with [`Ask::Children`].
 pub const LISTS: u16 = 2;
 /// The first revision with [`Fence::given`].
 pub const PORTS: u16 = 3;
+/// The first revision with [`Tell::Ping`] and with lists in parts.
+pub const PINGS: u16 = 4;
 
 /// The number a supervisor gives a child; unique as long as the keeper lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -96,6 +98,8 @@ pub enum Ask {
     },
     /// Which children there are. Answered by [`Tell::Children`].
     Children,
+    /// Answer to [`Tell::Ping`]: the event loop turns. It is not answered.
+    Pong,
     /// Answer to [`Tell::Stop`]: everything is down, the keeper may leave.
     Stopped,
 }
@@ -168,8 +172,11 @@ pub enum Tell {
     Children {
         /// Which request.
         seq: u64,
-        /// All of them, in the order of their numbers.
+        /// All of them, in the order of their numbers, or a part.
         children: Vec<Held>,
+        /// Others follow, with the same `seq`. Only to a supervisor of revision [`PINGS`] or later.
+        #[serde(default)]
+        more: bool,
     },
     /// A child has ended. Sent once to each supervisor, kept until acknowledged.
     Ended {
@@ -187,6 +194,9 @@ pub enum Tell {
         #[serde(flatten)]
         refused: Refused,
     },
+    /// Nothing was heard of the supervisor for a while: does it live? Answered by [`Ask::Pong`].
+    /// Only to a supervisor of revision [`PINGS`] or later.
+    Ping,
     /// The keeper was asked to stop (`SIGTERM`, `SIGINT`): take everything down, then send
     /// [`Ask::Stopped`].
     Stop,

@@ -12,12 +12,22 @@ use rustix::io::{FdFlags, fcntl_setfd};
 
 use crate::core::backoff::{Backoff, Pauses};
 use crate::core::time::Tick;
-use crate::keeper::protocol::Tell;
+use crate::keeper::protocol::{PINGS, Tell};
 use crate::keeper::{LINK, Setup};
 use crate::os::{clock, proc, scm};
 
-/// A supervisor that answers nothing for this long is killed and started again.
+/// A supervisor that answers nothing for this long is killed and started again, whatever it does.
 const ANSWER_MS_MAX: u64 = 30_000;
+
+/// One that was not heard of for this long is asked whether it lives.
+const QUIET_MS: u64 = 2_000;
+
+/// It is looked at when it has not answered for this long.
+const LOOK_MS: u64 = 2_000;
+
+/// And again after this. It is killed after two looks in a row that found it hung: whoever wakes up
+/// after a pause of the whole machine has the time in between for its answer.
+const LOOK_AGAIN_MS: u64 = 500;
 
 /// Messages that wait for a supervisor; more means that it does not read.
 const N_WAITING_MAX: usize = 4096;
@@ -51,8 +61,30 @@ struct Running {
     /// The revision of the protocol that it greeted with.
     revision: u16,
     is_ready: bool,
-    /// Since when it owes an acknowledgement.
-    owing: Option<Tick>,
+    /// When it was last heard of.
+    heard: Tick,
+    /// The question that it has not answered.
+    ping: Option<Ping>,
+}
+
+/// A question whether it lives.
+#[derive(Debug)]
+struct Ping {
+    asked: Tick,
+    look_at: Tick,
+    /// Its CPU time at the last look.
+    cpu_ticks: u64,
+    looked_hung: bool,
+}
+
+/// Whether a process that does not answer will not do so by itself. One that is ready to run has not
+/// had its turn, one that waits for a disk (`D`) will have it, and one whose CPU time grows works.
+fn is_hung(state: char, has_worked: bool) -> bool {
+    match state {
+        'T' | 't' => true,
+        'R' | 'D' => false,
+        _ => !has_worked,
+    }
 }
 
 impl Supervised {
@@ -81,7 +113,11 @@ impl Supervised {
         match &self.running {
             None => self.start_at,
             Some(running) if !running.greeted => Some(running.started.after_ms(ANSWER_MS_MAX)),
-            Some(running) => running.owing.map(|since| since.after_ms(ANSWER_MS_MAX)),
+            Some(running) if running.revision < PINGS => None,
+            Some(running) => Some(match &running.ping {
+                None => running.heard.after_ms(QUIET_MS),
+                Some(ping) => ping.look_at,
+            }),
         }
     }
 
@@ -90,9 +126,21 @@ impl Supervised {
         if self.deadline().is_none_or(|deadline| now < deadline) {
             return;
         }
-        if self.running.is_some() {
-            tracing::error!("the supervisor does not answer; it is killed and started again");
-            self.kill();
+        if let Some(running) = &mut self.running {
+            if !running.greeted {
+                tracing::error!("the supervisor does not come up; it is killed and started again");
+                self.kill();
+            } else if running.ping.is_none() {
+                running.ping = Some(Ping {
+                    asked: now,
+                    look_at: now.after_ms(LOOK_MS),
+                    cpu_ticks: proc::pulse(running.pid).map_or(0, |pulse| pulse.cpu_ticks),
+                    looked_hung: false,
+                });
+                self.tell(&Tell::Ping, &[]);
+            } else if running.is_to_be_killed(now) {
+                self.kill();
+            }
             return;
         }
         self.start_at = None;
@@ -159,17 +207,11 @@ impl Supervised {
         }
     }
 
-    /// It owes an acknowledgement, or no longer.
-    pub fn owes(&mut self, n_owed: usize, now: Tick) {
+    /// It was heard of: it lives.
+    pub fn heard(&mut self, now: Tick) {
         if let Some(running) = &mut self.running {
-            running.owing = if n_owed == 0 { None } else { running.owing.or(Some(now)) };
-        }
-    }
-
-    /// Something was acknowledged or asked for: it lives.
-    pub fn answered(&mut self, now: Tick) {
-        if let Some(running) = &mut self.running {
-            running.owing = running.owing.map(|_| now);
+            running.heard = now;
+            running.ping = None;
         }
     }
 
@@ -206,6 +248,26 @@ impl Supervised {
     }
 }
 
+impl Running {
+    /// Looks at one that does not answer.
+    fn is_to_be_killed(&mut self, now: Tick) -> bool {
+        let Some(ping) = &mut self.ping else { return false };
+        let silent_ms = now.since_ms(ping.asked);
+        ping.look_at = now.after_ms(LOOK_AGAIN_MS);
+        // It is gone; its end is seen by its exit.
+        let Ok(pulse) = proc::pulse(self.pid) else { return false };
+        let looks_hung = is_hung(pulse.state, pulse.cpu_ticks != ping.cpu_ticks);
+        let is_hung = looks_hung && ping.looked_hung;
+        (ping.looked_hung, ping.cpu_ticks) = (looks_hung, pulse.cpu_ticks);
+        if !is_hung && silent_ms < ANSWER_MS_MAX {
+            return false;
+        }
+        let state = pulse.state;
+        tracing::error!(silent_ms, %state, "the supervisor does not answer; it is killed and started again");
+        true
+    }
+}
+
 fn start(setup: &Setup) -> io::Result<Running> {
     let (ours, theirs) = scm::pair()?;
     rustix::io::ioctl_fionbio(&ours, true)?;
@@ -222,15 +284,77 @@ fn start(setup: &Setup) -> io::Result<Running> {
     fcntl_setfd(&theirs, FdFlags::empty())?;
     let child = command.spawn()?;
     let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
+    let started = clock::tick();
     Ok(Running {
         pid,
         start_ticks: proc::start_ticks(pid)?,
         socket: ours,
         waiting: VecDeque::new(),
-        started: clock::tick(),
+        started,
         greeted: false,
         revision: 0,
         is_ready: false,
-        owing: None,
+        heard: started,
+        ping: None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether a process that does not answer is to be killed, at the first look and at the second.
+    fn looks(script: &str, is_there: impl Fn(proc::Pulse) -> bool, silent_ms: u64) -> [bool; 2] {
+        let (socket, _) = scm::pair().unwrap();
+        let mut child = Command::new("/bin/sh").args(["-c", script]).spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        while !is_there(proc::pulse(pid).unwrap()) {
+            std::thread::yield_now();
+        }
+        let now = clock::tick();
+        let asked = Tick(now.0 - silent_ms);
+        let cpu_ticks = proc::pulse(pid).unwrap().cpu_ticks;
+        let mut running = Running {
+            pid,
+            start_ticks: proc::start_ticks(pid).unwrap(),
+            socket,
+            waiting: VecDeque::new(),
+            started: asked,
+            greeted: true,
+            revision: PINGS,
+            is_ready: true,
+            heard: asked,
+            ping: Some(Ping { asked, look_at: now, cpu_ticks, looked_hung: false }),
+        };
+        let looks = [running.is_to_be_killed(now), running.is_to_be_killed(now)];
+        child.kill().unwrap();
+        child.wait().unwrap();
+        looks
+    }
+
+    #[test]
+    fn a_hung_process_is_killed_at_the_second_look_and_one_that_works_when_it_is_too_late() {
+        let stopped = |pulse: proc::Pulse| pulse.state == 'T';
+        assert_eq!(looks("kill -STOP $$", stopped, 0), [false, true]);
+        let sleeps = |pulse: proc::Pulse| pulse.state == 'S';
+        assert_eq!(looks("exec sleep 1000", sleeps, 0), [false, true]);
+        let works = |pulse: proc::Pulse| pulse.cpu_ticks > 1;
+        assert_eq!(looks("while :; do :; done", works, 0), [false, false]);
+        assert_eq!(looks("while :; do :; done", works, ANSWER_MS_MAX), [true, true]);
+    }
+
+    #[test]
+    fn stopped_is_not_the_same_as_busy() {
+        for (state, has_worked, expected) in [
+            ('T', false, true),
+            ('T', true, true),
+            ('t', false, true),
+            ('S', false, true),
+            ('S', true, false),
+            ('R', false, false),
+            ('D', false, false),
+        ] {
+            assert_eq!(is_hung(state, has_worked), expected, "{state} {has_worked}");
+        }
+    }
 }

@@ -80,9 +80,34 @@ pub fn is_zombie(pid: i32) -> bool {
     field(pid, 3).is_ok_and(|state| state == "Z" || state == "X")
 }
 
-/// A numbered field of `/proc/PID/stat`. The second, the name, may hold blanks and brackets.
+/// What the first thread of a process is at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pulse {
+    /// `R`, `S`, `D`, `T`, `t` or another of `proc_pid_stat(5)`.
+    pub state: char,
+    /// Its CPU time so far, in clock ticks.
+    pub cpu_ticks: u64,
+}
+
+/// Looks at the first thread of a process; other threads may be at work meanwhile.
+///
+/// # Errors
+/// When there is no such process.
+pub fn pulse(pid: i32) -> io::Result<Pulse> {
+    let field = |number| field_of(&format!("/proc/{pid}/task/{pid}/stat"), number);
+    let ticks = |number| Ok::<u64, io::Error>(field(number)?.parse().unwrap_or(0));
+    let state = field(3)?.chars().next().unwrap_or('?');
+    Ok(Pulse { state, cpu_ticks: ticks(14)? + ticks(15)? })
+}
+
+/// A numbered field of `/proc/PID/stat`.
 fn field(pid: i32, number: usize) -> io::Result<String> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    field_of(&format!("/proc/{pid}/stat"), number)
+}
+
+/// The second field, the name, may hold blanks and brackets.
+fn field_of(stat: &str, number: usize) -> io::Result<String> {
+    let stat = fs::read_to_string(stat)?;
     let after_name = stat.rsplit_once(") ").map(|(_, rest)| rest);
     let value = after_name.and_then(|rest| rest.split(' ').nth(number - 3));
     value.map(str::to_owned).ok_or_else(|| io::ErrorKind::InvalidData.into())

@@ -12,7 +12,8 @@ const PATTERNS: &[(&str, &str)] = &[
     (r"\b\d{8}T\d{6}\.\d{3}Z\b", "ID"),
     (r"\b[0-9a-f]{64}\b", "DIGEST"),
     (r"\b[0-9a-f]{12}\b", "DIGEST"),
-    (r#""(pid|ms|gap_ms|bytes|total_bytes|size_bytes|rss_bytes)":\d+"#, "\"$1\":N"),
+    (r#""(pid|ms|gap_ms|lag_ms|bytes|total_bytes|size_bytes|rss_bytes)":\d+"#, "\"$1\":N"),
+    (r#""lag_at":"[^"]*""#, "\"lag_at\":\"TASK\""),
     (r"\b(pid|process) \d+", "$1 N"),
     // A row of the table of processes: release, instance, pid.
     (r"(?m)^( +\d+ +\d+ +)\d+( +[a-z])", "${1}N$2"),

@@ -19,6 +19,7 @@ mod five_minutes;
 mod fresh_backups;
 mod handoffs;
 mod hooks;
+mod hung;
 mod intercept;
 mod isolation;
 mod kept_lines;

@@ -154,6 +154,7 @@ impl Link {
 
     async fn read(self: Rc<Self>, news: mpsc::UnboundedSender<News>) {
         let mut list = Inventory::default();
+        let mut held = Vec::new();
         loop {
             let (tell, mut fds) = match self.receive().await {
                 Ok(Some(message)) => message,
@@ -167,6 +168,17 @@ impl Link {
                 Tell::Ended { child, end } => self.child_ended(child, end),
                 Tell::Stop => pass_on(&news, News::Stop),
                 Tell::Reload => pass_on(&news, News::Reload),
+                Tell::Ping => {
+                    if let Err(error) = self.send(Ask::Pong, &[]).await {
+                        tracing::warn!(%error, "answering the keeper");
+                    }
+                }
+                Tell::Children { children, more: true, .. } => held.extend(children),
+                Tell::Children { seq, children, more: false } => {
+                    held.extend(children);
+                    let children = std::mem::take(&mut held);
+                    self.answered(seq, (Tell::Children { seq, children, more: false }, fds));
+                }
                 Tell::FencedOff { child, refused } => {
                     if let Some(list) = self.refused.borrow().get(&child) {
                         list.borrow_mut().push(refused);
@@ -179,19 +191,22 @@ impl Link {
                 Tell::Done { seq, .. }
                 | Tell::Spawned { seq, .. }
                 | Tell::Refused { seq, .. }
-                | Tell::Children { seq, .. }
                 | Tell::Failed { seq, .. } => {
                     if !list.children.is_empty() || !list.kept.is_empty() {
                         self.listed.borrow_mut().insert(seq, std::mem::take(&mut list));
                     }
-                    if let Some(asker) = self.waiting.borrow_mut().remove(&seq) {
-                        drop(asker.send((tell, fds)));
-                    }
+                    self.answered(seq, (tell, fds));
                 }
             }
         }
         self.waiting.borrow_mut().clear();
         pass_on(&news, News::Gone);
+    }
+
+    fn answered(&self, seq: u64, answer: Answer) {
+        if let Some(asker) = self.waiting.borrow_mut().remove(&seq) {
+            drop(asker.send(answer));
+        }
     }
 
     /// Notes an end that the inventory reported.

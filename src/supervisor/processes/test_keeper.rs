@@ -150,7 +150,7 @@ impl TestKeeper {
                     label: label.print(),
                     runs: *runs,
                 });
-                self.tell(&Tell::Children { seq, children: held.collect() });
+                self.tell(&Tell::Children { seq, children: held.collect(), more: false });
             }
             _ => self.tell(&Tell::done(seq)),
         }

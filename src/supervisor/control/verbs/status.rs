@@ -19,6 +19,7 @@ use crate::supervisor::service::occupied;
 use crate::supervisor::service::refusal;
 use crate::supervisor::service::stack::Stack;
 use crate::supervisor::service::terms::Force;
+use crate::supervisor::spawn;
 
 /// Answers with one service, or all.
 ///
@@ -60,7 +61,10 @@ fn of_stack(stack: &Stack, only: Option<&str>) -> Status {
         let trial = service.durable.trial().err();
         warnings.extend(trial.map(|error| format!("{}: {error}", service.name)));
     }
+    let lag = spawn::worst_lag();
     Status {
+        lag_ms: lag.map(|lag| lag.ms),
+        lag_at: lag.map(|lag| lag.task.to_string()),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         services: entries.collect(),
         set: set.filter(shown),
