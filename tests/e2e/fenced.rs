@@ -10,7 +10,7 @@ use crate::ledger_app::{BACKUP, Build, Store, get, is_swept, world, world_of};
 use crate::postgres::{ENCODED, PASSWORD, Server};
 use crate::world::{World, free_address, kill};
 
-fn postgres_world(server: &Server, query: &str, more: &str) -> World {
+pub fn postgres_world(server: &Server, query: &str, more: &str) -> World {
     let backup = |world: &World| {
         let url = format!("postgres://web:{ENCODED}@127.0.0.1:{}/app{query}", server.port);
         fs::write(world.path("web.env"), format!("DATABASE_URL={url}\n")).unwrap();
@@ -19,12 +19,12 @@ fn postgres_world(server: &Server, query: &str, more: &str) -> World {
     world_of(backup, "12s", &format!("env_file = \"web.env\"\n{more}"))
 }
 
-fn first() -> Build<'static> {
+pub fn first() -> Build<'static> {
     Build { store: Store::Postgres, ..Build::default() }
 }
 
 /// A release whose migration is a script; the script's own files are written by `files`.
-fn migrating(world: &World, script: &str, files: &[(&str, String)]) -> PathBuf {
+pub fn migrating(world: &World, script: &str, files: &[(&str, String)]) -> PathBuf {
     let dir = first().write(world);
     let text = fs::read_to_string(dir.join("release.toml")).unwrap();
     let migrate = "[migrate]\ncommand = [\"/bin/sh\", \"-e\", \"migrate.sh\"]\n";
@@ -37,7 +37,7 @@ fn migrating(world: &World, script: &str, files: &[(&str, String)]) -> PathBuf {
 }
 
 /// Writes through psql, tells where, and is no good in a rehearsal.
-const WRITE: &str = "psql -X -A -t -q -v ON_ERROR_STOP=1 -c \"INSERT INTO rows (note) VALUES ('no')\" \
+pub const WRITE: &str = "psql -X -A -t -q -v ON_ERROR_STOP=1 -c \"INSERT INTO rows (note) VALUES ('no')\" \
                      -c \"SELECT 'wrote to ' || current_database()\"";
 
 #[test]
@@ -375,5 +375,5 @@ fn a_release_says_that_anywhere_is_also_a_pooler_of_the_live_database() {
     let world = postgres_world(&server, "", "rehearse_connect = \"any\"\n");
     world.release_path(&first().write(&world)).expect(0);
     let said = world.release_path(&first().write(&world)).expect(0);
-    assert!(said.stdout.contains("a pooler or a forwarder in front of"), "{}", said.stdout);
+    assert!(said.stdout.contains("a pooler or a forwarder in front of it"), "{}", said.stdout);
 }

@@ -16,6 +16,7 @@ mod fenced;
 mod files_driver;
 mod first_contact;
 mod five_minutes;
+mod forwarders;
 mod fresh_backups;
 mod handoffs;
 mod hooks;

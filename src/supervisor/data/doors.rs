@@ -172,7 +172,7 @@ async fn addresses_of(endpoint: &Endpoint) -> io::Result<Vec<To>> {
 }
 
 /// Programs that mean this host try one of its loopback addresses, then the other.
-fn door_to(address: SocketAddr) -> To {
+pub(super) fn door_to(address: SocketAddr) -> To {
     if address.ip().to_canonical().is_loopback() {
         To::Loopback(address.port())
     } else {

@@ -13,11 +13,12 @@ use crate::config::model::RehearseConnect;
 use crate::core::ordered::Ordered as _;
 use crate::keeper::protocol::{Door, Fence};
 use crate::os::fence::{Destination, Passage};
-use crate::os::isolate;
+use crate::os::{isolate, proc};
 use crate::supervisor::data::backup::{self, Copied, Hand};
 use crate::supervisor::data::doors;
 use crate::supervisor::data::error::DataError;
 use crate::supervisor::data::live_ports;
+use crate::supervisor::data::outposts;
 use crate::supervisor::data::relay::Relay;
 use crate::supervisor::data::site::Means;
 use crate::supervisor::processes::fenced::Fenced;
@@ -25,9 +26,9 @@ use crate::supervisor::service::Service;
 use crate::supervisor::service::confinement::Confinement;
 
 /// What no fence can tell from another server.
-const POOLERS: &str = "rehearse_connect = \"any\": the server of the live database is guarded, a \
-                       pooler or a forwarder in front of it is not: a rehearsal that connects \
-                       there works on live data";
+const POOLERS: &str = "rehearse_connect = \"any\": the server of the live database is guarded, with \
+                       what stands in front of it on this host; a pooler or a forwarder in front of \
+                       it on another host is not: a rehearsal that connects there works on live data";
 
 /// Programs are kept from everything that is live as long as this lives.
 pub(crate) struct Fencing {
@@ -66,18 +67,28 @@ impl Fencing {
     ) -> Result<Self, DataError> {
         let allowed = service.config().rehearse_connect.clone();
         let mut warnings = Vec::new();
-        let guard = hand.guard(copied, &service.paths.run().join("relay")).await?;
+        let dir = service.paths.run().join("relay");
+        let guard = hand.guard(copied, &dir).await?;
         let (mut doors, mut anywhere) = (Vec::new(), Vec::new());
         // Before all others: what the configuration allows may be an address of the server.
-        let relay = guard.map(|guard| {
+        let mut relay = guard.map(|guard| {
             (doors, anywhere) = (guard.doors, guard.anywhere);
             guard.relay
         });
         doors.extend(doors::common(service));
-        doors.extend(doors::listed(&allowed, &mut warnings).await);
+        let mut listed = doors::listed(&allowed, &mut warnings).await;
+        if let Some(relay) = &mut relay {
+            let at = DataError::at(&dir);
+            if allowed == RehearseConnect::Any {
+                listed = outposts::of_this_host(service).map_err(&at)?;
+                warnings.push(POOLERS.to_owned());
+            }
+            let user = service.config().settings.user.as_deref().and_then(proc::user);
+            outposts::occupy(relay, &mut listed, user.as_ref(), &dir).await.map_err(at)?;
+        }
+        doors.append(&mut listed);
         if allowed == RehearseConnect::Any {
             doors.append(&mut anywhere);
-            warnings.extend(relay.is_some().then(|| POOLERS.to_owned()));
         }
         let fenced = doors::fenced(service, doors, doors::otherwise(&allowed));
         Ok(Self { fenced, relay, allowed, warnings })

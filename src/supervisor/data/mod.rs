@@ -20,6 +20,7 @@ pub(crate) mod fresh;
 mod isolation;
 mod live_ports;
 pub(crate) mod migration;
+mod outposts;
 mod relay;
 pub(crate) mod replacement;
 mod site;

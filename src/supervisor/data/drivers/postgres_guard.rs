@@ -1,21 +1,26 @@
 //! Where PostgreSQL is, by all its addresses, and the relay that stands there during a rehearsal.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::Duration;
 
+use crate::config::model::Settings;
+use crate::core::ids::ReleaseId;
 use crate::keeper::protocol::{Door, To};
 use crate::os::{addresses, fs, local, proc};
 use crate::supervisor::data::context::Context;
 use crate::supervisor::data::driver::Done;
-use crate::supervisor::data::drivers::postgres_tools::psql;
+use crate::supervisor::data::drivers::postgres_tools::{psql, text};
 use crate::supervisor::data::drivers::postgres_url::Url;
 use crate::supervisor::data::error::DataError;
 use crate::supervisor::data::relay::{
-    Guard, Names, Postgres, Protocol, Relay, Server, Sight, Sighting,
+    Guard, Names, Postgres, Protocol, Relay, Server, Sight, Sighting, WayHere,
 };
+use crate::supervisor::service::Service;
 
 const PORT: u16 = 5432;
 /// Where servers have their sockets, and where libpq looks for them.
@@ -55,8 +60,9 @@ pub(super) async fn guard(
     let mode = url.env.get("PGSSLMODE").or(settings.env.get("PGSSLMODE"));
     let may_encrypt = mode.is_some_and(|mode| TLS_MODES.contains(&mode.as_str()));
     let names = Names { live: url.database.clone(), scratch: scratch.clone() };
-    let sighting = sight(context, &url, scratch);
-    let postgres = Protocol::Postgres(Postgres { names, may_encrypt, sighting });
+    let asker = Asker::of(context, &url);
+    let (sighting, is_way_here) = (sight(&asker, &scratch), way_here(&asker, &scratch));
+    let postgres = Protocol::Postgres(Postgres { names, may_encrypt, sighting, is_way_here });
     let relay = Relay::new(postgres, url_env);
     let mut guard = Guard { doors: Vec::new(), anywhere: Vec::new(), relay };
     let user = settings.user.as_deref().and_then(proc::user);
@@ -82,29 +88,59 @@ pub(super) async fn addresses(context: &Context<'_>, url_env: &str) -> Done<Vec<
     Ok(located.into_iter().flat_map(|located| located.doors).collect())
 }
 
+/// Asks servers, from where nothing else of the driver is at hand.
+struct Asker {
+    service: Rc<Service>,
+    release: ReleaseId,
+    settings: Settings,
+    limit: Duration,
+    log: PathBuf,
+    url: Url,
+}
+
+impl Asker {
+    fn of(context: &Context<'_>, url: &Url) -> Rc<Self> {
+        Rc::new(Self {
+            service: Rc::clone(context.service),
+            release: context.release,
+            settings: context.settings.clone(),
+            limit: context.limit,
+            log: context.log.clone(),
+            url: url.clone(),
+        })
+    }
+
+    async fn ask(&self, url: &Url, database: &str, query: &str) -> Option<String> {
+        let context = Context {
+            service: &self.service,
+            release: self.release,
+            settings: self.settings.clone(),
+            limit: self.limit,
+            log: self.log.clone(),
+            kept_from: RefCell::default(),
+        };
+        let asked = psql(&context, url, database, "looking at a connection", query).await;
+        let told = asked.inspect_err(|error| {
+            tracing::warn!(service = %self.service.name, %error, "looking at a connection");
+        });
+        told.ok()
+    }
+}
+
 /// Asks the server which database a connection has opened, and ends one that must not be.
-fn sight(context: &Context<'_>, url: &Url, scratch: String) -> Sight {
-    let (service, url) = (Rc::clone(context.service), Rc::new(url.clone()));
-    let (release, settings) = (context.release, context.settings.clone());
-    let (limit, log) = (context.limit, context.log.clone());
+fn sight(asker: &Rc<Asker>, scratch: &str) -> Sight {
+    let (asker, scratch) = (Rc::clone(asker), scratch.to_owned());
     Box::new(move |ip: IpAddr, port: u16| {
-        let text = scratch.replace('\'', "''");
         let query = format!(
-            "SELECT datname, CASE WHEN datname <> '{text}' THEN pg_terminate_backend(pid) END FROM \
+            "SELECT datname, CASE WHEN datname <> {text} THEN pg_terminate_backend(pid) END FROM \
              pg_stat_activity WHERE client_addr = '{ip}' AND client_port = {port} AND datname IS NOT \
              NULL",
+            text = text(&scratch),
             ip = ip.to_canonical()
         );
-        let (service, url, scratch) = (Rc::clone(&service), Rc::clone(&url), scratch.clone());
-        let (settings, log) = (settings.clone(), log.clone());
+        let (asker, scratch) = (Rc::clone(&asker), scratch.clone());
         Box::pin(async move {
-            let kept_from = std::cell::RefCell::default();
-            let context = Context { service: &service, release, settings, limit, log, kept_from };
-            let asked = psql(&context, &url, &scratch, "looking at a connection", &query).await;
-            let said = asked.unwrap_or_else(|error| {
-                tracing::warn!(service = %service.name, %error, "looking at a connection");
-                String::new()
-            });
+            let said = asker.ask(&asker.url, &scratch, &query).await.unwrap_or_default();
             match said.lines().next().and_then(|line| line.rsplit_once('|')) {
                 None => Sighting::None,
                 Some((database, _)) if database == scratch => Sighting::Copy,
@@ -112,6 +148,48 @@ fn sight(context: &Context<'_>, url: &Url, scratch: String) -> Sight {
             }
         })
     })
+}
+
+/// Asks whether the live database is found by way of another address: the server that has it tells
+/// there, too, since when it runs.
+fn way_here(asker: &Rc<Asker>, scratch: &str) -> WayHere {
+    const SINCE: &str = "SELECT pg_postmaster_start_time()";
+    let (asker, scratch) = (Rc::clone(asker), scratch.to_owned());
+    Box::new(move |other: &Server| {
+        let by_way = by_way_of(&asker.url, other);
+        let (asker, scratch) = (Rc::clone(&asker), scratch.clone());
+        Box::pin(async move {
+            let Some(by_way) = by_way else { return false };
+            let there = asker.ask(&by_way, &by_way.database, SINCE).await;
+            there.is_some() && there == asker.ask(&asker.url, &scratch, SINCE).await
+        })
+    })
+}
+
+/// The service's URL by way of another address. What is there never sees the password itself (libpq 16).
+fn by_way_of(url: &Url, other: &Server) -> Option<Url> {
+    let (host, port) = match other {
+        Server::Tcp(addresses) => {
+            let hosts: Vec<String> = addresses.iter().map(|at| at.ip().to_string()).collect();
+            (hosts.join(","), addresses.first()?.port().to_string())
+        }
+        // `.s.PGSQL.6432`
+        Server::Unix(path, _) => {
+            (path.parent()?.to_str()?.to_owned(), path.extension()?.to_str()?.to_owned())
+        }
+    };
+    let mut url = url.clone();
+    for (name, value) in [
+        ("PGHOST", host.as_str()),
+        ("PGHOSTADDR", ""),
+        ("PGPORT", &port),
+        ("PGSSLMODE", "prefer"),
+        ("PGREQUIREAUTH", "!password"),
+        ("PGCONNECT_TIMEOUT", "5"),
+    ] {
+        url.env.insert(name.to_owned(), value.to_owned());
+    }
+    Some(url)
 }
 
 /// Servers by name. Variables stand in for what the URL leaves out, as they do for libpq.
@@ -194,6 +272,19 @@ mod tests {
         check("postgres:///app", &[("PGHOST", "db.lan"), ("PGPORT", "1")], &[("db.lan", 1)]);
         check("postgres:///app", &[], &[("", 5432)]);
         check("postgres://a:1,b:2/app", &[], &[("a", 1), ("b", 2)]);
+    }
+
+    #[test]
+    fn another_address_is_asked_with_the_services_own_login() {
+        let url = Url::parse("postgres://web:x@db.lan/app?sslmode=verify-full").unwrap();
+        let by = |other: &Server| {
+            let by = by_way_of(&url, other).unwrap();
+            ["PGUSER", "PGHOST", "PGPORT", "PGSSLMODE"].map(|name| by.env[name].clone())
+        };
+        let local = ["127.0.0.1:6432", "[::1]:6432"].map(|at| at.parse().unwrap());
+        assert_eq!(by(&Server::Tcp(local.into())), ["web", "127.0.0.1,::1", "6432", "prefer"]);
+        let path = PathBuf::from("/run/bouncer/.s.PGSQL.6433");
+        assert_eq!(by(&Server::Unix(path, None)), ["web", "/run/bouncer", "6433", "prefer"]);
     }
 
     #[test]

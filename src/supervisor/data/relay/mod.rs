@@ -6,6 +6,7 @@
 //! from outside instead ([`postgres`]). What a statement on the copy makes the server itself do, such
 //! as a foreign data wrapper, is not seen here.
 
+mod allowed;
 mod hub;
 mod mariadb;
 mod mariadb_packets;
@@ -25,11 +26,12 @@ use crate::os::local;
 use crate::supervisor::sockets::stream::Stream;
 use crate::supervisor::spawn;
 
+use self::allowed::Allowed;
 use self::hub::{Hub, Seen};
 
 pub(crate) use self::hub::Server;
 pub(crate) use self::mariadb::MariaDb;
-pub(crate) use self::postgres::{Postgres, Sight, Sighting};
+pub(crate) use self::postgres::{Postgres, Sight, Sighting, WayHere};
 pub(crate) use self::startup::Names;
 
 /// What is spoken with a server, and what must be kept from it.
@@ -54,6 +56,8 @@ pub(crate) struct Guard {
 pub(crate) struct Relay {
     hub: Rc<Hub>,
     protocol: Rc<Protocol>,
+    /// Where connections go by default.
+    server: Option<Server>,
     listening: Vec<JoinHandle<()>>,
     paths: Vec<PathBuf>,
 }
@@ -66,7 +70,7 @@ impl Relay {
             Protocol::MariaDb(_) => "MariaDB",
         };
         let (hub, protocol) = (Rc::new(Hub::new(url_env, product)), Rc::new(protocol));
-        Self { hub, protocol, listening: Vec::new(), paths: Vec::new() }
+        Self { hub, protocol, server: None, listening: Vec::new(), paths: Vec::new() }
     }
 
     /// Takes connections for this server over the loopback interface.
@@ -74,9 +78,39 @@ impl Relay {
     /// # Errors
     /// The system's.
     pub(crate) async fn listen(&mut self, server: Server) -> io::Result<Via> {
+        self.server.get_or_insert_with(|| server.clone());
+        self.listen_for(server, None).await
+    }
+
+    /// Takes connections for another address, or a path, that programs may reach: this server may be behind
+    /// it. `own` is a path for a socket. Nothing where that cannot be seen.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(crate) async fn stand_before(
+        &mut self,
+        allowed: Server,
+        own: &Path,
+    ) -> io::Result<Option<Via>> {
+        let (Protocol::Postgres(_), Some(server)) = (&*self.protocol, self.server.clone()) else {
+            return Ok(None);
+        };
+        let is_path = matches!(allowed, Server::Unix(..));
+        let allowed = Some(Rc::new(Allowed::new(allowed)));
+        if is_path {
+            return self.listen_at_for(own, server, allowed).map(Some);
+        }
+        self.listen_for(server, allowed).await.map(Some)
+    }
+
+    async fn listen_for(
+        &mut self,
+        server: Server,
+        allowed: Option<Rc<Allowed>>,
+    ) -> io::Result<Via> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let via = Via::Inet(listener.local_addr()?);
-        let begin = self.beginner(server);
+        let begin = self.beginner(server, allowed);
         self.listening.push(spawn::local(async move {
             let mut sessions = JoinSet::new();
             loop {
@@ -94,10 +128,19 @@ impl Relay {
     /// # Errors
     /// The system's.
     pub(crate) fn listen_at(&mut self, path: &Path, server: Server) -> io::Result<Via> {
+        self.listen_at_for(path, server, None)
+    }
+
+    fn listen_at_for(
+        &mut self,
+        path: &Path,
+        server: Server,
+        allowed: Option<Rc<Allowed>>,
+    ) -> io::Result<Via> {
         drop(local::remove(path));
         let listener = UnixListener::bind(path)?;
         self.paths.push(path.to_owned());
-        let begin = self.beginner(server);
+        let begin = self.beginner(server, allowed);
         self.listening.push(spawn::local(async move {
             let mut sessions = JoinSet::new();
             loop {
@@ -116,15 +159,25 @@ impl Relay {
     }
 
     /// Begins sessions with this server. They end with the listener's task.
-    fn beginner(&self, server: Server) -> impl Fn(&mut JoinSet<()>, Stream) + use<> {
+    fn beginner(
+        &self,
+        server: Server,
+        allowed: Option<Rc<Allowed>>,
+    ) -> impl Fn(&mut JoinSet<()>, Stream) + use<> {
         let (hub, protocol) = (Rc::clone(&self.hub), Rc::clone(&self.protocol));
         move |sessions, client| {
             while sessions.try_join_next().is_some() {}
             let (server, hub, protocol) = (server.clone(), Rc::clone(&hub), Rc::clone(&protocol));
+            let allowed = allowed.clone();
             sessions.spawn_local(async move {
-                let carried = match &*protocol {
-                    Protocol::Postgres(postgres) => postgres.carry(client, &server, &hub).await,
-                    Protocol::MariaDb(mariadb) => mariadb.carry(client, &server, &hub).await,
+                let carried = match (&*protocol, allowed) {
+                    (Protocol::Postgres(postgres), Some(allowed)) => {
+                        allowed.carry(postgres, client, &server, &hub).await
+                    }
+                    (Protocol::Postgres(postgres), None) => {
+                        postgres.carry(client, &server, &hub).await
+                    }
+                    (Protocol::MariaDb(mariadb), _) => mariadb.carry(client, &server, &hub).await,
                 };
                 if let Err(error) = carried {
                     tracing::debug!(%error, "a connection to the copy ended");

@@ -8,11 +8,9 @@ use std::pin::Pin;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional, split};
 
 use crate::supervisor::data::relay::hub::{self, Hub, Server};
-use crate::supervisor::data::relay::startup::{self, Kind, Names, PACKET_BYTES_MAX};
+use crate::supervisor::data::relay::startup::{self, Kind, Names, PACKET_BYTES_MAX, TLS_HANDSHAKE};
 use crate::supervisor::sockets::stream::Stream;
 
-/// The first byte of a TLS connection that is not asked for first.
-const TLS_HANDSHAKE: u8 = 0x16;
 /// What a program sends, encrypted, before its first statement: two parts of the handshake, its name
 /// and two parts of a password. What the server does not show by then it does not show at all.
 const N_UNSEEN_MAX: usize = 6;
@@ -31,12 +29,16 @@ pub(crate) enum Sighting {
 /// Asks the server about the connection from this address.
 pub(crate) type Sight = Box<dyn Fn(IpAddr, u16) -> Pin<Box<dyn Future<Output = Sighting>>>>;
 
+/// Asks whether another address leads to the same server.
+pub(crate) type WayHere = Box<dyn Fn(&Server) -> Pin<Box<dyn Future<Output = bool>>>>;
+
 /// By whatever name a program calls the live database, it gets the copy.
 pub(crate) struct Postgres {
     pub(crate) names: Names,
     /// The service demands TLS, so what is encrypted is carried end to end.
     pub(crate) may_encrypt: bool,
     pub(crate) sighting: Sight,
+    pub(crate) is_way_here: WayHere,
 }
 
 impl Postgres {

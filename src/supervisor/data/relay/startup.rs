@@ -9,6 +9,23 @@ const CANCEL: u32 = 80_877_102;
 /// `invalid_authorization_specification`
 const SQLSTATE: &str = "28000";
 
+/// The first byte of a TLS connection that is not asked for first.
+pub(super) const TLS_HANDSHAKE: u8 = 0x16;
+/// What such a connection is for: its protocol, by ALPN.
+const ALPN: &[u8] = b"postgresql";
+
+/// Whether a connection that begins like this may be one to PostgreSQL.
+pub(super) fn is_first(bytes: &[u8]) -> bool {
+    let is_packet = || {
+        let length = bytes.first_chunk().map_or(0, |length| u32::from_be_bytes(*length));
+        let kind = bytes.get(4..).map_or(Kind::Unknown, Kind::of);
+        usize::try_from(length).is_ok_and(|n| (8..=PACKET_BYTES_MAX).contains(&n))
+            && kind != Kind::Unknown
+    };
+    let names_it = || bytes.windows(ALPN.len()).any(|window| window == ALPN);
+    if bytes.first() == Some(&TLS_HANDSHAKE) { names_it() } else { is_packet() }
+}
+
 /// What a first packet asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -188,6 +205,22 @@ mod tests {
         let whole = packet(&[("user", "web"), ("database", "app")]);
         for length in 0..whole.len() {
             assert!(led(&whole[..length], &names).is_err(), "{length}");
+        }
+    }
+
+    #[test]
+    fn a_connection_to_postgresql_is_known_by_its_first_bytes() {
+        let names = [("user", "web"), ("database", "app")];
+        for first in [
+            framed(&packet(&names)),
+            framed(&SSL.to_be_bytes()),
+            [&[TLS_HANDSHAKE, 3, 1, 0, 99], ALPN].concat(),
+        ] {
+            assert!(is_first(&first), "{first:?}");
+        }
+        let others = ["PING\r\n", "GET / HTTP/1.1\r\n\r\n", "", "\0\0\0\x08", "\0\0\0\x08aaaa"];
+        for first in others.map(str::as_bytes).into_iter().chain([[TLS_HANDSHAKE; 90].as_slice()]) {
+            assert!(!is_first(first), "{first:?}");
         }
     }
 
