@@ -249,3 +249,18 @@ fn an_extension_of_a_superuser_comes_from_a_template() {
     let extensions = "SELECT string_agg(extname, ' ' ORDER BY extname) FROM pg_extension";
     assert_eq!(server.sql_in("app", extensions).unwrap(), "file_fdw plpgsql");
 }
+
+/// Any role that may make a table names it.
+#[test]
+fn no_line_of_a_name_is_a_command_when_owners_are_restored() {
+    let server = Server::start();
+    server.sql("CREATE ROLE other; GRANT other TO web").unwrap();
+    server.sql_in("app", "GRANT CREATE ON SCHEMA public TO other").unwrap();
+    let world = world(&server);
+    let touched = world.path("touched");
+    world.release_path(&build(0).write(&world)).expect(0);
+    let name = format!("n\nALTER TABLE n \\! touch {}; # OWNER TO web", touched.display());
+    server.sql_in("app", &format!("SET ROLE other; CREATE TABLE \"{name}\" ()")).unwrap();
+    world.cli(&["backup", "web"]).expect(0);
+    assert!(!touched.exists());
+}

@@ -33,11 +33,12 @@ pg_restore --list --file="$dir/list" "$3"
 pg_restore --use-list="$dir/list" --exit-on-error --no-owner --dbname="$2" "$3"
 "#;
 /// Then gives it to its owners, which may only now have the rights that they need for it, and makes the
-/// grants again: those to the role itself had no meaning as long as it was the owner.
+/// grants again: those to the role itself had no meaning as long as it was the owner. A line with a
+/// backslash may come out of a name with a newline, and would be a command for psql (`\!`).
 const GIVE: &str = r#"
 sed -E '/^[0-9]+; [0-9]+ [0-9]+ (TABLE DATA|BLOBS|SEQUENCE SET) /d' "$dir/list" > "$dir/made"
 pg_restore --use-list="$dir/made" --file="$dir/script" "$3"
-sed -nE '/^ALTER [A-Z ]+ .* OWNER TO .*;$/p' "$dir/script" > "$dir/owners"
+sed -nE '/\\/d; /^ALTER [A-Z ]+ .* OWNER TO .*;$/p' "$dir/script" > "$dir/owners"
 psql -X -q -d "$2" -f "$dir/owners"
 sed -nE '/^[0-9]+; [0-9]+ [0-9]+ ACL /p' "$dir/list" > "$dir/rights"
 [ ! -s "$dir/rights" ] ||
