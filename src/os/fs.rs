@@ -112,8 +112,8 @@ pub fn lock(path: &Path, holder: &str) -> Result<Lock, LockError> {
     file.set_permissions(Permissions::from_mode(0o600))?;
     match ofd_lock(&file) {
         Ok(()) => {
-            file.set_len(0)?;
-            file.write_at(holder.as_bytes(), 0)?;
+            // Who it is helps people; on a full disk it is a lock without.
+            drop(file.set_len(0).and_then(|()| file.write_at(holder.as_bytes(), 0)));
             Ok(Lock(file))
         }
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

@@ -3,19 +3,28 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use crate::api::HistoryEntry;
 
-/// Appends a finished operation and waits for the disk.
+/// Appends a finished operation and waits for the disk; half a line is taken back.
 ///
 /// # Errors
 /// The system's.
 pub fn append(path: &Path, entry: &HistoryEntry) -> io::Result<()> {
     let mut text = serde_json::to_vec(entry)?;
     text.push(b'\n');
-    let mut file = File::options().append(true).create(true).open(path)?;
-    file.write_all(&text)?;
+    let mut file = File::options().read(true).append(true).create(true).open(path)?;
+    let len = file.metadata()?.len();
+    let mut last = *b"\n";
+    if len > 0 {
+        file.read_exact_at(&mut last, len - 1)?;
+    }
+    if last != *b"\n" {
+        text.insert(0, b'\n');
+    }
+    file.write_all(&text).inspect_err(|_| drop(file.set_len(len)))?;
     file.sync_data()
 }
 

@@ -20,6 +20,7 @@ use crate::os::beneath::Dir;
 use crate::os::fs as durable;
 use crate::store::archive;
 use crate::store::layout::ServiceLayout;
+use crate::store::reserve;
 use crate::store::tree::Staging;
 
 /// How long a read may wait before it checks whether the operation was aborted.
@@ -110,11 +111,7 @@ impl IntakeError {
     #[must_use]
     pub fn exit(&self) -> Exit {
         match self {
-            Self::System { source, .. }
-                if matches!(source.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT)) =>
-            {
-                Exit::NoSpace
-            }
+            Self::System { source, .. } if reserve::is_full(source) => Exit::NoSpace,
             _ => Exit::ArtifactRejected,
         }
     }

@@ -5,16 +5,20 @@
 //! Announcing a phase waits for the disk; noting its end does not, the next announcement does.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{FallocateFlags, fallocate};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::api::{Event, Outcome, PhaseState};
 use crate::core::ids::OpId;
+use crate::core::operation::machine::Kind;
 use crate::os::{clock, fs as durable};
 use crate::store::layout::{ServiceLayout, numbered};
+use crate::store::{line, reserve};
 
 pub use crate::store::intent::Intent;
 use crate::store::state_word::StateWord;
@@ -22,7 +26,8 @@ use crate::store::state_word::StateWord;
 /// The version of this format.
 const VERSION: u16 = 1;
 const FILE: &str = "journal.ndjson";
-const RESERVE_BYTES: u64 = 64 * 1024;
+/// Room that is taken for a journal when it begins.
+const ROOM_BYTES: u64 = 32 * 1024;
 /// Journals that are kept; the history keeps a line of each for ever.
 const N_KEPT: usize = 200;
 
@@ -141,42 +146,55 @@ pub struct Journal {
     file: File,
     path: PathBuf,
     reserve: PathBuf,
+    /// Up to here it is what was written: what a failed write has left behind lies after it.
+    len_bytes: u64,
+}
+
+impl Drop for Journal {
+    /// Gives back the room that was not used.
+    fn drop(&mut self) {
+        drop(self.file.set_len(self.len_bytes));
+    }
 }
 
 impl Journal {
     /// Begins an operation's journal with its intent; both lie in the directory when this returns,
-    /// and on the disk after the first announcement.
+    /// and on the disk after the first announcement. A release gets nothing of the reserve.
     ///
     /// # Errors
-    /// The system's.
+    /// The system's; nothing is left behind.
     pub fn create(paths: &ServiceLayout, intent: &Intent) -> Result<Self, JournalError> {
-        Self::create_in(&paths.op(OpId(intent.op)), paths.reserve(), intent)
+        let (dir, reserve) = (paths.op(OpId(intent.op)), paths.reserve());
+        if intent.kind == Kind::Release.name() {
+            return Self::create_in(&dir, reserve, intent);
+        }
+        reserve::fill(&reserve);
+        let made = line::print(intent).and_then(|first| {
+            let mut made = Err(io::ErrorKind::StorageFull.into());
+            reserve::spend(&reserve, &mut || {
+                made = Ok(begin(&dir, &first)?);
+                Ok(())
+            })?;
+            made
+        });
+        Self::of(&dir, reserve, made)
     }
 
     /// Begins a journal of any kind in a directory of its own.
     ///
     /// # Errors
-    /// The system's.
+    /// As [`create`](Self::create).
     pub(super) fn create_in(
         dir: &Path,
         reserve: PathBuf,
         first: &impl Serialize,
     ) -> Result<Self, JournalError> {
-        let path = dir.join(FILE);
-        let made = || -> io::Result<File> {
-            fs::create_dir(dir)?;
-            let mut file = File::options().append(true).create_new(true).open(&path)?;
-            file.write_all(&line(first)?)?;
-            durable::sync_dir(dir)?;
-            dir.parent().map_or(Ok(()), durable::sync_dir)?;
-            Ok(file)
-        };
-        make_reserve(&reserve);
-        let file = made().map_err(|source| JournalError::System { path: path.clone(), source })?;
-        Ok(Self { file, path, reserve })
+        reserve::fill(&reserve);
+        let made = line::print(first).and_then(|first| begin(dir, &first));
+        Self::of(dir, reserve, made)
     }
 
-    /// Goes on with a journal; a torn tail is cut off.
+    /// Goes on with a journal; what follows its last whole line is cut off.
     ///
     /// # Errors
     /// The system's.
@@ -190,22 +208,32 @@ impl Journal {
     /// The system's.
     pub(super) fn reopen_in(dir: &Path, reserve: PathBuf) -> Result<Self, JournalError> {
         let path = dir.join(FILE);
-        let opened = || -> io::Result<File> {
+        let opened = || -> io::Result<(File, u64)> {
             let bytes = fs::read(&path)?;
-            let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-            let file = File::options().append(true).open(&path)?;
-            file.set_len(whole as u64)?;
-            Ok(file)
+            let len = line::whole_bytes(&bytes) as u64;
+            let file = File::options().write(true).open(&path)?;
+            file.set_len(len)?;
+            Ok((file, len))
         };
-        let file =
-            opened().map_err(|source| JournalError::System { path: path.clone(), source })?;
-        Ok(Self { file, path, reserve })
+        Self::of(dir, reserve, opened())
+    }
+
+    fn of(
+        dir: &Path,
+        reserve: PathBuf,
+        file: io::Result<(File, u64)>,
+    ) -> Result<Self, JournalError> {
+        let path = dir.join(FILE);
+        match file {
+            Ok((file, len_bytes)) => Ok(Self { file, path, reserve, len_bytes }),
+            Err(source) => Err(JournalError::System { path, source }),
+        }
     }
 
     /// Writes a line and waits until it is on the disk.
     ///
     /// # Errors
-    /// The system's; on a full disk the reserve is given back first.
+    /// As [`note`](Self::note).
     pub fn announce(&mut self, record: &impl Serialize) -> Result<(), JournalError> {
         self.note(record)?;
         self.file.sync_data().map_err(|source| self.system(source))
@@ -214,17 +242,19 @@ impl Journal {
     /// Writes a line.
     ///
     /// # Errors
-    /// The system's; on a full disk the reserve is given back first.
+    /// The system's; on a full disk the reserve is given back first. Nothing of the line is left.
     pub fn note(&mut self, record: &impl Serialize) -> Result<(), JournalError> {
-        let text = line(record).map_err(|source| self.system(source))?;
-        match self.file.write_all(&text) {
-            Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
-                tracing::warn!("the disk is full; the journal uses the reserve");
-                drop(fs::remove_file(&self.reserve));
-                self.file.write_all(&text).map_err(|source| self.system(source))
-            }
-            written => written.map_err(|source| self.system(source)),
-        }
+        let text = line::print(record).map_err(|source| self.system(source))?;
+        let (file, at) = (&self.file, self.len_bytes);
+        let written = reserve::spend(&self.reserve, &mut || {
+            file.write_all_at(&text, at).inspect_err(|_| {
+                // The next line is written over what this leaves, should it fail.
+                drop(file.set_len(at));
+            })
+        });
+        written.map_err(|source| self.system(source))?;
+        self.len_bytes += text.len() as u64;
+        Ok(())
     }
 
     fn system(&self, source: io::Error) -> JournalError {
@@ -232,41 +262,27 @@ impl Journal {
     }
 }
 
-fn make_reserve(path: &Path) {
-    if path.exists() {
-        return;
-    }
-    let made = File::create(path).and_then(|file| {
-        let flags = rustix::fs::FallocateFlags::empty();
-        Ok(rustix::fs::fallocate(&file, flags, 0, RESERVE_BYTES)?)
+/// A journal's directory and its first line, or nothing.
+fn begin(dir: &Path, first: &[u8]) -> io::Result<(File, u64)> {
+    let path = dir.join(FILE);
+    let made = || -> io::Result<File> {
+        fs::create_dir(dir)?;
+        let file = File::options().write(true).create_new(true).open(&path)?;
+        // A disk that becomes full later has room for what follows.
+        if let Err(error) = fallocate(&file, FallocateFlags::KEEP_SIZE, 0, ROOM_BYTES) {
+            tracing::debug!(path = %path.display(), %error, "no room is taken beforehand");
+        }
+        file.write_all_at(first, 0)?;
+        durable::sync_dir(dir)?;
+        dir.parent().map_or(Ok(()), durable::sync_dir)?;
+        Ok(file)
+    };
+    let made = made().inspect_err(|error| {
+        if error.kind() != io::ErrorKind::AlreadyExists {
+            drop(durable::remove_tree(dir));
+        }
     });
-    if let Err(error) = made {
-        tracing::warn!(path = %path.display(), %error, "no reserve for a full disk");
-    }
-}
-
-fn line(value: &impl Serialize) -> io::Result<Vec<u8>> {
-    let mut text = serde_json::to_string(value)?;
-    let sum = checksum(text.as_bytes());
-    text.truncate(text.len() - 1);
-    Ok(format!("{text},\"crc\":\"{sum:08x}\"}}\n").into_bytes())
-}
-
-/// A line's value, `None` when it is not what was written.
-fn parse<T: DeserializeOwned>(line: &str) -> Option<T> {
-    let (body, tail) = line.rsplit_once(",\"crc\":\"")?;
-    let sum = u32::from_str_radix(tail.strip_suffix("\"}")?, 16).ok()?;
-    let text = format!("{body}}}");
-    if checksum(text.as_bytes()) != sum {
-        return None;
-    }
-    serde_json::from_slice(text.as_bytes()).ok()
-}
-
-fn checksum(bytes: &[u8]) -> u32 {
-    let mut crc = flate2::Crc::new();
-    crc.update(bytes);
-    crc.sum()
+    Ok((made?, first.len() as u64))
 }
 
 /// Reads a journal. `None` when it was torn before its intent was whole: nothing was done yet.
@@ -296,7 +312,7 @@ pub(super) fn read_in<I: DeserializeOwned, R: DeserializeOwned>(
     let text = String::from_utf8_lossy(&bytes);
     let whole = text.rsplit_once('\n').map_or("", |(whole, _torn)| whole);
     let lines: Vec<&str> = whole.lines().collect();
-    let Some(intent) = lines.first().and_then(|line| parse(line)) else {
+    let Some(intent) = lines.first().and_then(|text| line::parse(text)) else {
         return if lines.len() < 2 {
             Ok(None)
         } else {
@@ -304,11 +320,15 @@ pub(super) fn read_in<I: DeserializeOwned, R: DeserializeOwned>(
         };
     };
     let mut records = Vec::new();
-    for (n, line) in lines.iter().enumerate().skip(1) {
-        match parse(line) {
+    for (n, text) in lines.iter().enumerate().skip(1) {
+        let record = line::parse(text);
+        if record.is_none() || !line::is_whole(text) {
+            tracing::warn!(path = %path.display(), line = n + 1, "half a line counts as not written");
+        }
+        match record {
             Some(record) => records.push(record),
             // A power cut may tear the last line anywhere, also behind its newline's block.
-            None if n + 1 == lines.len() => break,
+            None if n + 1 == lines.len() || line::is_half(text) => {}
             None => return Err(JournalError::Damaged { path, line: n + 1 }),
         }
     }

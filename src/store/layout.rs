@@ -208,10 +208,10 @@ impl ServiceLayout {
         self.dir.join("state.json")
     }
 
-    /// Disk space that is given back when the disk is full and a journal must go on.
+    /// Disk space that is given back when the disk is full and the way out must be written down.
     #[must_use]
     pub fn reserve(&self) -> PathBuf {
-        self.dir.join("reserve.bin")
+        self.dir.join("reserve")
     }
 
     /// Makes the directories. What may hold secrets is the owner's alone.

@@ -15,6 +15,7 @@ use crate::core::ordered::Ordered as _;
 use crate::core::retention::Verdict;
 use crate::os::{clock, fs as durable};
 use crate::store::layout::ServiceLayout;
+use crate::store::reserve;
 use crate::store::seal::{self, Entry, Listing};
 
 /// What a release is, written once.
@@ -107,7 +108,10 @@ pub fn set_verdict(
         why,
         at: clock::now_rfc3339(),
     };
-    save(&paths.meta(release).join("verdict.json"), &verdict)
+    let path = paths.meta(release).join("verdict.json");
+    let fail = |source| ReleaseError { path: path.clone(), source };
+    let text = serde_json::to_vec_pretty(&verdict).map_err(|error| fail(error.into()))?;
+    reserve::replace(&paths.reserve(), &path, &text).map_err(fail)
 }
 
 /// The settings a release ran with.

@@ -268,7 +268,7 @@ pub fn next(layout: &Layout) -> SetId {
 }
 
 fn reserve(layout: &Layout) -> PathBuf {
-    layout.sets().join("reserve.bin")
+    layout.sets().join("reserve")
 }
 
 #[cfg(test)]

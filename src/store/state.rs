@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::api::Trouble;
-use crate::os::fs;
+use crate::store::layout::ServiceLayout;
+use crate::store::reserve;
 
 /// The version of this format.
 const VERSION: u16 = 1;
@@ -186,10 +187,11 @@ impl State {
     ///
     /// # Errors
     /// [`StateError::System`]; the old state stands.
-    pub fn save(&self, path: &Path) -> Result<(), StateError> {
-        let system = |source| StateError::System { path: path.to_owned(), source };
+    pub fn save(&self, paths: &ServiceLayout) -> Result<(), StateError> {
+        let path = paths.state();
+        let system = |source| StateError::System { path: path.clone(), source };
         let text = serde_json::to_vec_pretty(self).map_err(|error| system(error.into()))?;
-        fs::replace(path, &text, 0o600).map_err(system)
+        reserve::replace(&paths.reserve(), &path, &text).map_err(system)
     }
 
     /// The frozen artifact of this digest.

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::os::fs as durable;
 use crate::store::layout::ServiceLayout;
+use crate::store::reserve;
 
 /// How often a supervisor may come up during one trial before the trial counts as failed.
 pub const N_TRIES: u8 = 2;
@@ -39,7 +40,7 @@ pub struct Trial {
 pub fn begin(paths: &ServiceLayout, trial: &Trial) -> io::Result<()> {
     clear(paths)?;
     let text = serde_json::to_vec(trial)?;
-    durable::replace(&path(paths, trial.n_tries_left), &text, 0o600)
+    reserve::replace(&paths.reserve(), &path(paths, trial.n_tries_left), &text)
 }
 
 /// The trial, if there is one. Of several the one with the fewest tries counts.

@@ -295,7 +295,7 @@ fn a_commit_that_was_cut_off_after_its_rename_is_wrapped_up() {
     journal.announce(&Record::start("commit", "refused", None)).unwrap();
     let mut state = State::load(&paths.state()).unwrap();
     state.last_good.as_mut().unwrap().op = 3;
-    state.save(&paths.state()).unwrap();
+    state.save(&paths).unwrap();
     let trial = Trial { version: 1, release: 2, generation: 9, op: 3, n_tries_left: 2 };
     trial::begin(&paths, &trial).unwrap();
     release::set_verdict(&paths, ReleaseId(2), Verdict::Staged, None).unwrap();

@@ -18,6 +18,7 @@ mod first_contact;
 mod five_minutes;
 mod forwarders;
 mod fresh_backups;
+mod full_disk;
 mod handoffs;
 mod hooks;
 mod hung;

@@ -12,6 +12,7 @@ use crate::keeper::protocol::{LaunchSpec, Reach};
 use crate::os::beneath::Dir;
 use crate::os::spool::Spool;
 use crate::os::{fs, local, proc};
+use crate::store::reserve;
 use crate::supervisor::instances::claim::{self, Claim};
 use crate::supervisor::instances::restarter;
 use crate::supervisor::instances::retire;
@@ -245,7 +246,7 @@ async fn output_of(
     let name = child_spec::output_name(&service.name, crew.generation, instance.index);
     if !instance.is_pumped() {
         let path = service.paths.fifo(crew.generation, instance.index);
-        fs::make_fifo(&path, 0o600)?;
+        reserve::spend(&service.paths.reserve(), &mut || fs::make_fifo(&path, 0o600))?;
         if let Some(user) = crew.settings.user.as_deref().and_then(proc::user) {
             fs::give_to(&path, user.uid, user.gid)?;
         }

@@ -14,7 +14,7 @@ use crate::core::retention::{self, Fate, Roots};
 use crate::core::time::Tick;
 use crate::os::clock;
 use crate::store::journal::{self, Journal, Record};
-use crate::store::{migration, release};
+use crate::store::{migration, release, reserve};
 use crate::supervisor::instances::ownership;
 use crate::supervisor::instances::restarter::revive;
 use crate::supervisor::instances::retire;
@@ -77,6 +77,7 @@ pub(crate) async fn finish(
     }
     let_go(service, Some(ended));
     prune(service);
+    reserve::fill(&service.paths.reserve());
     scale::begin(service);
     let service = Rc::clone(service);
     spawn::local(async move { ownership::reconcile(&service).await });

@@ -11,7 +11,7 @@ use crate::core::exit::Exit;
 use crate::core::ids::{ReleaseId, ServiceName};
 use crate::store::release::{self, ReleaseError};
 use crate::store::restoration;
-use crate::store::state::{Served, StateError};
+use crate::store::state::Served;
 use crate::supervisor::health::probe::Transcript;
 use crate::supervisor::health::probe_all::{Round, probe_all};
 use crate::supervisor::instances::gate::{self, Gated, Rigour};
@@ -141,9 +141,6 @@ enum LaunchError {
     /// Its connections.
     #[error(transparent)]
     Steer(#[from] SlotError),
-    /// That it serves could not be written down.
-    #[error(transparent)]
-    Record(#[from] StateError),
 }
 
 async fn bring_up_once(service: &Rc<Service>) -> Result<Brought, BringUpError> {
@@ -206,7 +203,9 @@ async fn launch(
     revive(service, &crew);
     service.tend();
     let served = Served { generation: generation.0, ..good };
-    service.durable.save(|state| state.last_good = Some(served))?;
+    if let Err(error) = service.durable.change(|state| state.last_good = Some(served)) {
+        tracing::warn!(service = %service.name, %error, "recording the processes that serve");
+    }
     Ok(Some(crew))
 }
 

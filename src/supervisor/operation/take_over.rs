@@ -5,7 +5,7 @@ use std::rc::Rc;
 use crate::core::duty::Duty;
 use crate::core::ids::Generation;
 use crate::store::journal::{self};
-use crate::store::{intake, release};
+use crate::store::{intake, release, reserve};
 use crate::supervisor::data::backup;
 use crate::supervisor::instances::restarter::revive;
 use crate::supervisor::instances::scale;
@@ -32,6 +32,7 @@ pub(crate) async fn take_over(
     inventory: &mut Inventory,
 ) -> Result<(), BootError> {
     service.paths.create()?;
+    reserve::fill(&service.paths.reserve());
     let config = service.config();
     service.slots.adopt(&config, &mut inventory.kept)?;
     // Before anything runs for it: it may be taken over once this can be read.

@@ -38,9 +38,19 @@ impl Durable {
     pub(crate) fn save(&self, change: impl FnOnce(&mut State)) -> Result<(), StateError> {
         let mut next = self.state.borrow().clone();
         change(&mut next);
-        next.save(&self.paths.state())?;
+        next.save(&self.paths)?;
         self.state.replace(next);
         Ok(())
+    }
+
+    /// Changes the state in memory and saves it if that can be done: what it says is done all the
+    /// same, and the next save that succeeds writes it down.
+    ///
+    /// # Errors
+    /// When it cannot be saved.
+    pub(crate) fn change(&self, change: impl FnOnce(&mut State)) -> Result<(), StateError> {
+        change(&mut self.state.borrow_mut());
+        self.state.borrow().save(&self.paths)
     }
 
     /// The release that a reboot starts.

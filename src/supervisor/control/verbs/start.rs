@@ -1,7 +1,7 @@
 //! The verb `start`: a stopped service serves again.
 
 use crate::api::start::Args;
-use crate::api::{Event, Trouble};
+use crate::api::{Event, Outcome, Trouble};
 use crate::core::exit::Exit;
 use crate::core::operation::outcome::Word;
 use crate::supervisor::control::client::Client;
@@ -17,10 +17,7 @@ use crate::supervisor::service::stack::Stack;
 pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> Result<(), Trouble> {
     take_in::try_again(stack, &args.service).await;
     let service = &stack.find(&args.service)?;
-    let saved = service.durable.save(|state| state.stopped = false);
-    saved.map_err(|e| {
-        refusal::refusal(service, "started", &e.to_string(), Exit::NoSpace, &["status"])
-    })?;
+    let saved = service.durable.change(|state| state.stopped = false);
     if service.durable.state().last_good.is_none() {
         let why = "there is no good release yet: release one";
         let mut trouble = refusal::refusal(service, "started", why, Exit::NoTarget, &[]);
@@ -30,6 +27,9 @@ pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> R
     let is_over =
         service.live_crew().is_some() || start_last_good::bring_up_within_deadline(service).await;
     start_last_good::answer(service, is_over)?;
-    client.tell(&Event::Result(Box::new(outcome(service, Word::Started, 0)))).await;
+    let unsaved = |error| format!("a reboot would not start it: {error}");
+    let warnings = saved.err().map(unsaved).into_iter().collect();
+    let started = Outcome { warnings, ..outcome(service, Word::Started, 0) };
+    client.tell(&Event::Result(Box::new(started))).await;
     Ok(())
 }

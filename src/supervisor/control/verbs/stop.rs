@@ -1,8 +1,7 @@
 //! The verb `stop`: a service goes down, and stays down over a reboot.
 
 use crate::api::stop::Args;
-use crate::api::{Event, Trouble};
-use crate::core::exit::Exit;
+use crate::api::{Event, Outcome, Trouble};
 use crate::core::operation::outcome::Word;
 use crate::supervisor::control::client::Client;
 use crate::supervisor::operation::stop;
@@ -13,7 +12,7 @@ use crate::supervisor::service::stack::Stack;
 /// Stops a service that nothing is done to.
 ///
 /// # Errors
-/// When an operation or a set runs, or it cannot be written down.
+/// When an operation or a set runs.
 pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> Result<(), Trouble> {
     let service = &stack.find(&args.service)?;
     let running = service.activity.operation();
@@ -23,14 +22,15 @@ pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> R
     if let Some(busy) = refusal::busy_with_set(service) {
         return Err(busy);
     }
-    let saved = service.durable.save(|state| {
+    // A stop needs no disk.
+    let saved = service.durable.change(|state| {
         state.stopped = true;
         state.standby = None;
     });
-    saved.map_err(|e| {
-        refusal::refusal(service, "stopped", &e.to_string(), Exit::NoSpace, &["status"])
-    })?;
     stop::take_down(service).await;
-    client.tell(&Event::Result(Box::new(outcome(service, Word::Stopped, 0)))).await;
+    let unsaved = |error| format!("a reboot would start it again: {error}");
+    let warnings = saved.err().map(unsaved).into_iter().collect();
+    let stopped = Outcome { warnings, ..outcome(service, Word::Stopped, 0) };
+    client.tell(&Event::Result(Box::new(stopped))).await;
     Ok(())
 }

@@ -8,6 +8,7 @@ use crate::core::ids::ReleaseId;
 use crate::core::operation::machine::Kind;
 use crate::core::time::Tick;
 use crate::os::{clock, fs};
+use crate::store::reserve;
 use crate::supervisor::instances::outside_proxy;
 use crate::supervisor::operation::assignment::Assignment;
 use crate::supervisor::operation::phases::candidate::died;
@@ -52,6 +53,7 @@ pub(crate) async fn flip(
 #[must_use]
 pub(crate) fn point_current(service: &Service, release: ReleaseId) -> Option<String> {
     let target = Path::new("releases").join(release.to_string());
-    let error = fs::swap_symlink(&service.paths.current(), &target).err()?;
+    let mut swap = || fs::swap_symlink(&service.paths.current(), &target);
+    let error = reserve::spend(&service.paths.reserve(), &mut swap).err()?;
     Some(format!("current does not point at release {release}: {error}"))
 }
