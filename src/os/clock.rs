@@ -24,7 +24,7 @@ pub fn monotonic_ns() -> u64 {
 /// Wall-clock time as `2026-11-23T12:00:00Z`: for people, never for what a release depends on.
 #[must_use]
 pub fn now_rfc3339() -> String {
-    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+    format!("{:.0}", jiff::Timestamp::now())
 }
 
 /// Seconds since 1970, by the wall clock.
@@ -52,11 +52,38 @@ pub fn age(at: &str) -> Option<std::time::Duration> {
 pub fn earlier(at: &str, ms: u64) -> Option<String> {
     let at: jiff::Timestamp = at.parse().ok()?;
     let earlier = at.checked_sub(std::time::Duration::from_millis(ms)).ok()?;
-    Some(earlier.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string())
+    Some(format!("{earlier:.3}"))
 }
 
 /// Wall-clock time as `2026-11-23T12:00:00.123Z`: for log lines.
 #[must_use]
 pub fn now_rfc3339_ms() -> String {
-    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()
+    format!("{:.3}", jiff::Timestamp::now())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_has_as_many_digits_whatever_they_are() {
+        let at = "2026-11-23T12:00:00.500Z";
+        for (ms, text) in [
+            (0, at),
+            (1, "2026-11-23T12:00:00.499Z"),
+            (500, "2026-11-23T12:00:00.000Z"),
+            (501, "2026-11-23T11:59:59.999Z"),
+        ] {
+            assert_eq!(earlier(at, ms).as_deref(), Some(text));
+        }
+        assert_eq!(now_rfc3339_ms().len(), at.len());
+        assert_eq!(now_rfc3339().len(), "2026-11-23T12:00:00Z".len());
+    }
+
+    #[test]
+    fn a_time_that_was_written_is_read() {
+        let at = now_rfc3339();
+        assert!(now_unix_s() - unix_s(&at).unwrap() <= 1);
+        assert_eq!(unix_s("2026-11-23T12:00:00Z"), Some(1_795_435_200));
+    }
 }
