@@ -14,6 +14,7 @@ use super::{
     settings, takeover,
 };
 use crate::core::ids::ServiceName;
+use crate::core::ordered;
 
 /// Version of the settings' format.
 const SETTINGS_VERSION: u16 = 1;
@@ -160,7 +161,7 @@ fn names(section: &Section<'_>, key: &str) -> Vec<Found<ServiceName>> {
 
 fn pinned(section: &Section<'_>) -> Vec<ReleaseKey> {
     let mut pinned = section.words("pin", &RELEASE_KEYS).unwrap_or_default();
-    pinned.sort();
+    ordered::sort(&mut pinned, |a, b| a < b);
     pinned.dedup();
     pinned
 }

@@ -43,6 +43,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::core::kernel::Kernel;
+use crate::core::ordered::{self, Ordered as _};
 
 pub use self::files::Files;
 pub use self::locate::locate;
@@ -122,7 +123,7 @@ fn read(path: &Path, files: &Files) -> Result<Config, Vec<Problem>> {
     };
     let order = across::order(&services);
     let services = services.into_iter().map(|placed| placed.draft.service);
-    let services = services.map(|service| (service.name.clone(), service)).collect();
+    let services = services.map(|service| (service.name.clone(), service)).into_map();
     let notify = targets.into_iter().map(|draft| draft.target).collect();
     Ok(Config { root: place.root, socket: place.socket, services, order, notify })
 }
@@ -205,7 +206,7 @@ impl<'a> Reading<'a> {
             }
         };
         files.retain(|file| is_visible(file) && file.extension().is_some_and(|ext| ext == "toml"));
-        files.sort();
+        ordered::sort(&mut files, |a, b| a < b);
         files
     }
 }

@@ -9,6 +9,8 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use crate::core::ordered;
+
 use super::files::Files;
 
 /// One thing that is wrong: `halley.toml:12: service.web.health.intervall: unknown key; did you
@@ -151,7 +153,7 @@ impl<'a> Report<'a> {
     /// left open makes nonsense of what follows.
     pub(super) fn into_problems(self) -> Vec<Problem> {
         let mut problems = self.syntax_errors.into_inner();
-        problems.sort_by_key(|problem| problem.line);
+        by_line(&mut problems);
         let broken: Vec<_> = problems.iter().filter_map(|problem| problem.line).collect();
         let follows = |line: &Option<usize>| line.is_some_and(|line| broken.contains(&(line - 1)));
         problems.retain(|problem| !follows(&problem.line));
@@ -159,9 +161,13 @@ impl<'a> Report<'a> {
         let others = self.problems.into_inner().into_iter();
         let sound = |line: &Option<usize>| line.is_none_or(|line| !broken.contains(&line));
         problems.extend(others.filter(|problem| sound(&problem.line)));
-        problems.sort_by_key(|problem| problem.line);
+        by_line(&mut problems);
         problems
     }
+}
+
+fn by_line(problems: &mut [Problem]) {
+    ordered::sort(problems, |a, b| a.line < b.line);
 }
 
 #[cfg(test)]

@@ -85,10 +85,8 @@ pub fn plan(
     n_good: u32,
 ) -> Vec<(ReleaseId, Fate)> {
     let newest = |wanted: Verdict, n: usize| -> BTreeSet<ReleaseId> {
-        let mut ids: Vec<ReleaseId> =
-            releases.iter().filter(|(_, verdict)| *verdict == wanted).map(|(id, _)| *id).collect();
-        ids.sort_unstable();
-        ids.into_iter().rev().take(n).into_set()
+        let those = releases.iter().filter(|(_, verdict)| *verdict == wanted);
+        those.map(|(id, _)| *id).into_set().into_iter().rev().take(n).into_set()
     };
     let good = newest(Verdict::Good, n_good as usize);
     let bad = newest(Verdict::Bad, N_BAD);
@@ -117,13 +115,8 @@ pub fn plan(
 #[must_use]
 pub fn targets(releases: &[(ReleaseId, Verdict)], from: Option<ReleaseId>) -> Vec<ReleaseId> {
     let before = |id: ReleaseId| from.is_none_or(|from| id < from);
-    let mut ids: Vec<ReleaseId> = releases
-        .iter()
-        .filter(|(id, verdict)| *verdict == Verdict::Good && before(*id))
-        .map(|(id, _)| *id)
-        .collect();
-    ids.sort_unstable_by(|a, b| b.cmp(a));
-    ids
+    let good = releases.iter().filter(|(id, verdict)| *verdict == Verdict::Good && before(*id));
+    good.map(|(id, _)| *id).into_set().into_iter().rev().collect()
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
+use crate::core::ordered::Ordered as _;
 use crate::os::{mounts, proc};
 
 /// What the kernel calls a NIS domain that is none.
@@ -87,7 +88,7 @@ pub fn on_copy(dir: &Path) -> BTreeSet<i32> {
     gone.push("//deleted");
     let has_it =
         |pid: i32| mounts::places(pid).iter().any(|at| at == dir || at.as_os_str() == gone);
-    elsewhere("mnt").into_iter().map(|(pid, _)| pid).filter(|pid| has_it(*pid)).collect()
+    elsewhere("mnt").into_iter().map(|(pid, _)| pid).filter(|pid| has_it(*pid)).into_set()
 }
 
 /// Processes in another namespace of this kind than this one's, with the namespace.

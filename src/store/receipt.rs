@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::api::BackupEntry;
+use crate::core::ordered;
 use crate::core::time::Tick;
 use crate::os::{clock, fs};
 use crate::store::intake::hex;
@@ -160,7 +161,7 @@ pub fn list(paths: &ServiceLayout) -> Vec<Receipt> {
     let texts = entries.flatten().filter_map(|entry| std::fs::read(entry.path().join(FILE)).ok());
     let mut receipts: Vec<Receipt> =
         texts.filter_map(|text| serde_json::from_slice(&text).ok()).collect();
-    receipts.sort_by(|a, b| (b.seq, &b.id).cmp(&(a.seq, &a.id)));
+    ordered::sort(&mut receipts, |a, b| (a.seq, &a.id) > (b.seq, &b.id));
     receipts
 }
 

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::core::ordered;
 use crate::os::fs as durable;
 use crate::store::layout::ServiceLayout;
 use crate::store::reserve;
@@ -94,7 +95,7 @@ fn files(paths: &ServiceLayout) -> io::Result<Vec<(u8, PathBuf)>> {
             Some((n, entry.path()))
         })
         .collect();
-    files.sort();
+    ordered::sort(&mut files, |a, b| a < b);
     Ok(files)
 }
 

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use crate::core::duty::Duty;
 use crate::core::ids::InstanceIndex;
+use crate::core::ordered;
 use crate::os::clock;
 use crate::supervisor::health::check;
 use crate::supervisor::instances::outside_proxy;
@@ -88,7 +89,7 @@ enum ScaleError {
 async fn one_step(service: &Rc<Service>, crew: &Rc<Crew>) -> Result<(), ScaleError> {
     let wanted = usize::from(service.config().settings.instances);
     let mut instances = crew.instances();
-    instances.sort_by_key(|instance| instance.index);
+    ordered::sort(&mut instances, |a, b| a.index < b.index);
     if instances.len() < wanted {
         let index = instances.last().map_or(0, |last| last.index.0 + 1);
         more(service, crew, InstanceIndex(index)).await

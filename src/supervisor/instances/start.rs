@@ -7,6 +7,7 @@ use std::rc::Rc;
 use crate::config::model::{Handoff, Listen, Settings};
 use crate::core::duty::Duty;
 use crate::core::ids::{Generation, InstanceIndex, ReleaseId};
+use crate::core::ordered::Ordered as _;
 use crate::core::restart::Process;
 use crate::keeper::protocol::{LaunchSpec, Reach};
 use crate::os::beneath::Dir;
@@ -280,5 +281,5 @@ fn taken(service: &Service) -> BTreeSet<u16> {
         Some(BackendAddress::Port(port)) => Some(port),
         Some(BackendAddress::Socket(_)) | None => None,
     });
-    listeners.chain(places).collect()
+    listeners.chain(places).into_set()
 }

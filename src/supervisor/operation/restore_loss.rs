@@ -1,5 +1,6 @@
 //! What a restore would lose: what there is more of now than in the backup.
 
+use crate::core::ordered::Ordered as _;
 use crate::supervisor::data::backup::{Counts, Hand, Site};
 use crate::supervisor::data::error::DataError;
 use crate::text;
@@ -38,7 +39,7 @@ impl Loss {
     fn between(now: Counts, then: &Counts) -> Self {
         let had = |name: &String| then.get(name).copied().unwrap_or(0);
         let more = now.iter().filter(|(name, n)| **n > had(name));
-        let more: Counts = more.map(|(name, n)| (name.clone(), n - had(name))).collect();
+        let more = more.map(|(name, n)| (name.clone(), n - had(name))).into_map();
         let line = |(name, n): (&String, &u64)| {
             format!("{name}: {n} more now ({}, {} in the backup)", now[name], had(name))
         };

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::api::Trouble;
 use crate::core::data_users::{Allowed, By, Owner, Verdict, When, judge};
 use crate::core::exit::Exit;
+use crate::core::ordered;
 use crate::supervisor::data::backup::Hand;
 use crate::supervisor::data::error::DataError;
 use crate::supervisor::data::users::{self, Staff, User, Users};
@@ -205,7 +206,7 @@ fn ends(foreign: &[&User]) -> Vec<String> {
         Owner::Itself | Owner::Stranger | Owner::Unknown => user.end.clone(),
     };
     let mut ends: Vec<String> = foreign.iter().map(end).collect();
-    ends.sort();
+    ordered::sort(&mut ends, |a, b| a < b);
     ends.dedup();
     ends.truncate(N_NAMED);
     ends

@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use crate::api::{Part, Trouble};
 use crate::core::exit::Exit;
+use crate::core::ordered;
 use crate::core::release_set::Set as Machine;
 use crate::store::set::{self as journal, Intent, Planned};
 use crate::supervisor::release_set::progress::{Artifact, Course};
@@ -32,7 +33,8 @@ pub(crate) fn begin(
 ) -> Result<Rc<ReleaseSet>, Trouble> {
     let mut taken = refuse(stack, parts, fds, force)?;
     let order = stack.order.borrow().clone();
-    taken.sort_by_key(|(part, _)| order.iter().position(|name| name.as_str() == part.service));
+    let place = |part: &Part| order.iter().position(|name| name.as_str() == part.service);
+    ordered::sort(&mut taken, |(a, _), (b, _)| place(a) < place(b));
     let layout = &stack.shared.layout;
     let planned = taken.iter().map(|(part, _)| Planned {
         service: part.service.clone(),

@@ -10,6 +10,7 @@ use std::path::Path;
 
 use crate::config::backup::mariadb::MariaDb;
 use crate::config::model::Settings;
+use crate::core::ordered::Ordered as _;
 use crate::keeper::protocol::To;
 use crate::store::seal::Hashes;
 use crate::supervisor::data::context::{Context, Env};
@@ -120,7 +121,7 @@ impl Driver for MariaDb {
         if let Some(query) = &self.query {
             answered(&ask(context, &url, &database, "backup.query", query).await?)?;
         }
-        Ok(counted.lines().filter_map(count).collect())
+        Ok(counted.lines().filter_map(count).into_map())
     }
 
     /// Those of other users are shown to a user with the right `PROCESS` alone.

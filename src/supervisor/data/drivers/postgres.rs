@@ -6,6 +6,7 @@ use std::path::Path;
 
 use crate::config::backup::postgres::Postgres;
 use crate::config::model::Settings;
+use crate::core::ordered::Ordered as _;
 use crate::keeper::protocol::To;
 use crate::store::seal::Hashes;
 use crate::supervisor::data::context::{Context, Env};
@@ -104,7 +105,7 @@ impl Driver for Postgres {
         if let Some(query) = &self.query {
             answered(&psql(context, &url, &database, "backup.query", query).await?)?;
         }
-        Ok(counted.lines().filter_map(count).collect())
+        Ok(counted.lines().filter_map(count).into_map())
     }
 
     async fn sessions(&self, context: &Context<'_>) -> Done<Option<Vec<Session>>> {

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::path::Path;
 
 use crate::config::backup::sqlite::Sqlite;
+use crate::core::ordered::Ordered as _;
 use crate::os::beneath::{self, Dir};
 use crate::os::exchange::{self, Exchange};
 use crate::store::seal::Hashes;
@@ -201,7 +202,7 @@ impl Sqlite {
             let table = tables.get(n.parse::<usize>().ok()?)?;
             Some((table.shown(), rows))
         });
-        let counts = named.collect();
+        let counts = named.into_map();
         if let Some(query) = &self.query {
             sql_answer::answered(&sqlite(context, "backup.query", file, waiting(query)).await?)?;
         }

@@ -8,6 +8,7 @@ use crate::core::ids::{Generation, OpId, ReleaseId};
 use crate::core::operation::conclusion::{self, Because, Blame, Left, Way};
 use crate::core::operation::ladder;
 use crate::core::operation::machine::{Event as Step, Kind, Succession};
+use crate::core::ordered;
 use crate::core::time::Tick;
 use crate::os::clock;
 use crate::store::release;
@@ -240,9 +241,8 @@ pub(crate) async fn stranded(
     discard_rung(service, rungs.leave()).await;
     let mut crews = service.fleet.all();
     // The one that is steered to comes first, then the newest.
-    crews.sort_by_key(|crew| {
-        (service.routing.live() != Some(crew.generation), std::cmp::Reverse(crew.generation))
-    });
+    let rank = |crew: &Rc<Crew>| (service.routing.live() == Some(crew.generation), crew.generation);
+    ordered::sort(&mut crews, |a, b| rank(a) > rank(b));
     for crew in crews.into_iter().filter(|crew| crew.is_alive()) {
         let answers = probe_all(service, &crew, Round::Every, |_, _| {}).await.is_good();
         // The proxy stays where it is until somebody answers.
