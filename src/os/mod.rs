@@ -30,6 +30,8 @@ pub mod ready;
 pub mod scm;
 pub mod sockets;
 pub mod spool;
+#[cfg(any(test, all(target_feature = "crt-static", panic = "abort")))]
+mod stack_bounds;
 pub mod steer;
 #[cfg(all(target_feature = "crt-static", panic = "abort"))]
 mod unwind;
