@@ -135,8 +135,11 @@ fn differing(before: &Settings, after: &Settings) -> Vec<String> {
 
 /// Every value by its path of keys.
 fn flat(settings: &Settings) -> BTreeMap<String, String> {
+    // By way of text, for which there is code already: a value would need as much again.
+    let text = serde_json::to_vec_pretty(settings);
+    let value = text.and_then(|text| serde_json::from_slice(&text)).unwrap_or(Value::Null);
     let mut flat = BTreeMap::new();
-    walk(&serde_json::to_value(settings).unwrap_or(Value::Null), "", &mut flat);
+    walk(&value, "", &mut flat);
     flat
 }
 
