@@ -165,7 +165,7 @@ fn campaign(name: &str, n: u32, mut world: World, store: Store, is_whole: &dyn F
         let ends: Vec<String> = row.ends.iter().map(|(end, n)| format!("{end} {n}")).collect();
         println!(
             "{name:<9} {:<10} {:>5} {:>5} {:>8} {:>13}  {}",
-            format!("{case:?}").to_lowercase(),
+            format!("{case:?}").to_ascii_lowercase(),
             row.n_tries,
             row.n_lost,
             row.n_damaged,

@@ -105,7 +105,7 @@ fn phases(service: &Service, op: OpId) -> String {
     };
     let over = records.into_iter().filter_map(|record| Some((record.state()?, record)));
     let lines = over.filter(|(state, _)| *state != PhaseState::Start).map(|(state, record)| {
-        let state = format!("{state:?}").to_lowercase();
+        let state = format!("{state:?}").to_ascii_lowercase();
         let detail = record.detail.lines().next().unwrap_or_default().to_owned();
         format!("{} {:<18} {state:<5} {:>7} ms  {detail}", record.at, record.phase, record.ms)
     });

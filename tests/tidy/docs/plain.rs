@@ -37,7 +37,7 @@ pub fn complaints(page: &str) -> Vec<String> {
             is_code = !is_code;
             continue;
         }
-        let prose = line.split('`').step_by(2).collect::<Vec<_>>().join(" ").to_lowercase();
+        let prose = line.split('`').step_by(2).collect::<Vec<_>>().join(" ").to_ascii_lowercase();
         // The target of a link is the name of a file or a test.
         let prose = if line.starts_with('[') { "" } else { prose.as_str() };
         let words = prose.split(|c: char| !c.is_alphanumeric());
@@ -52,7 +52,7 @@ pub fn complaints(page: &str) -> Vec<String> {
 pub fn in_sentences(file: &File) -> Vec<String> {
     let mut complaints = Vec::new();
     for (line, literal) in code::literals(printed(&file.text)) {
-        let sentence = without_values(&literal).to_lowercase();
+        let sentence = without_values(&literal).to_ascii_lowercase();
         if !sentence.trim().contains(' ') {
             continue;
         }

@@ -203,7 +203,7 @@ fn env(all: &Variables, live: &Url, copies: &Url, database: &str) -> Env {
     ]
     .map(|(from, to, words)| (from.clone(), to.clone(), words));
     let leads = |(variable, value): (&String, &String)| {
-        let upper = variable.to_uppercase();
+        let upper = variable.to_ascii_uppercase();
         let part = parts.iter().find(|(from, _, words)| {
             from == value && words.iter().any(|word| upper.contains(word))
         });

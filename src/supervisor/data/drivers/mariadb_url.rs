@@ -165,7 +165,7 @@ impl<'a> Parts<'a> {
 }
 
 fn plain(text: &str) -> String {
-    text.chars().filter(|c| !matches!(c, '-' | '_')).collect::<String>().to_lowercase()
+    text.chars().filter(|c| !matches!(c, '-' | '_')).collect::<String>().to_ascii_lowercase()
 }
 
 #[cfg(test)]

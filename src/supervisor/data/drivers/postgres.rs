@@ -160,7 +160,7 @@ impl Driver for Postgres {
 /// The database of a copy.
 fn scratch_name(service: &str, id: &str) -> String {
     let plain = |text: &str| -> String {
-        text.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_lowercase()
+        text.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase()
     };
     let name = format!("halley_scratch_{}_{}", plain(service), plain(id));
     if name.len() <= NAME_BYTES_MAX {
