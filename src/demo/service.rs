@@ -424,9 +424,10 @@ impl Program {
             "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{words}"
         );
         stream.write_all(head.as_bytes())?;
+        let piece = [b'.'; PIECE_BYTES];
         for _ in 0..N_PIECES {
             std::thread::park_timeout(Duration::from_millis(20));
-            stream.write_all(&[b'.'; PIECE_BYTES])?;
+            stream.write_all(&piece)?;
         }
         Ok(())
     }

@@ -83,10 +83,10 @@ pub fn fill_shown(to: &File, from: &File, show: &mut dyn FnMut(&[u8])) -> io::Re
 }
 
 fn show_zeros(mut n: u64, show: &mut dyn FnMut(&[u8])) {
-    const ZEROS: [u8; 4096] = [0; 4096];
+    let zeros = [0; 4096];
     while n > 0 {
-        let part = n.min(ZEROS.len() as u64);
-        show(&ZEROS[..usize::try_from(part).unwrap_or(0)]);
+        let part = n.min(zeros.len() as u64);
+        show(&zeros[..usize::try_from(part).unwrap_or(0)]);
         n -= part;
     }
 }
