@@ -7,7 +7,7 @@
 //! with the release. `GET /metrics` counts requests, `GET /wanted` is answered 200, or 503 when
 //! configured so.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;
@@ -470,7 +470,7 @@ fn read_request(reader: &mut BufReader<&Stream>) -> io::Result<Option<Asked>> {
     }
     let mut words = line.split(' ').map(str::to_owned);
     let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-    let mut headers = HashMap::new();
+    let mut headers = BTreeMap::new();
     loop {
         let mut line = String::new();
         if reader.read_line(&mut line)? == 0 {

@@ -1,11 +1,12 @@
 //! Programs whose calls are answered here: whose `bind()` gets which kept socket, and whose
 //! `connect()` leads where.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
+use crate::core::ordered::Few;
 use crate::keeper::children::Watched;
 use crate::keeper::own_listeners::Hearers;
 use crate::keeper::own_ports::{self, OwnPorts};
@@ -52,7 +53,7 @@ impl Calls {
     /// Answers calls that wait, of each program a few in one round: one that calls without end keeps
     /// no other program waiting. Lets go of filters that no process runs under any more. Returns what
     /// programs were kept from for the first time.
-    pub fn answer(&mut self, kept: &BTreeMap<String, OwnedFd>) -> Vec<(ChildId, Refused)> {
+    pub fn answer(&mut self, kept: &Few<String, OwnedFd>) -> Vec<(ChildId, Refused)> {
         let mut refused = Vec::new();
         let ports = &mut self.ports;
         self.watches.retain_mut(|watch| {
@@ -80,11 +81,7 @@ impl Calls {
 }
 
 impl Watch {
-    fn answer_one(
-        &mut self,
-        kept: &BTreeMap<String, OwnedFd>,
-        ports: &mut OwnPorts,
-    ) -> Option<Refused> {
+    fn answer_one(&mut self, kept: &Few<String, OwnedFd>, ports: &mut OwnPorts) -> Option<Refused> {
         let call = match intercept::receive(&self.filter) {
             Ok(call) => call?,
             Err(error) => {
@@ -261,7 +258,7 @@ impl Watch {
         call: &Call,
         fd: RawFd,
         wanted: &Wanted,
-        kept: &BTreeMap<String, OwnedFd>,
+        kept: &Few<String, OwnedFd>,
     ) -> bool {
         if !self.watched.intercept.iter().any(|catch| rank(&catch.at, wanted).is_some()) {
             return false;

@@ -1,11 +1,12 @@
 //! The keeper's children: from their launch to the acknowledgement of their end.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 
+use crate::core::ordered::Few;
 use crate::keeper::own_listeners::Root;
 use crate::keeper::protocol::{ChildId, End, Held, Identity, LaunchSpec, Reach};
 use crate::os::fence::Fence;
@@ -16,7 +17,7 @@ use crate::os::{mark, proc};
 /// All children that are not forgotten.
 #[derive(Debug, Default)]
 pub struct Children {
-    by_id: BTreeMap<ChildId, Child>,
+    by_id: Few<ChildId, Child>,
 }
 
 /// One child.
@@ -76,7 +77,7 @@ impl Children {
         id: ChildId,
         label: String,
         mut spec: LaunchSpec,
-        kept: &BTreeMap<String, OwnedFd>,
+        kept: &Few<String, OwnedFd>,
     ) -> Result<(), LaunchError> {
         let refuse = |step: &str, why: String| LaunchError { step: step.to_owned(), errno: 0, why };
         if self.by_id.contains_key(&id) {
@@ -123,7 +124,7 @@ impl Children {
     pub fn settle(&mut self) -> Vec<Launched> {
         let mut launched = Vec::new();
         let mut unborn = Vec::new();
-        for (id, child) in &mut self.by_id {
+        for (id, child) in self.by_id.iter_mut() {
             let Some(under_way) = &child.launch else { continue };
             let mut result = match launch::outcome(&under_way.errors) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,

@@ -1,6 +1,5 @@
 //! The keeper's loop: one `poll(2)`, then signals, then the supervisor, then what is due.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -11,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 
+use crate::core::ordered::Few;
 use crate::core::time::Tick;
 use crate::keeper::calls::Calls;
 use crate::keeper::children::Children;
@@ -29,7 +29,7 @@ const N_CHILDREN_A_PART: usize = 200;
 #[derive(Debug)]
 pub struct Keeper {
     setup: Setup,
-    kept: BTreeMap<String, OwnedFd>,
+    kept: Few<String, OwnedFd>,
     children: Children,
     calls: Calls,
     supervised: Supervised,
@@ -69,7 +69,7 @@ impl Keeper {
         let signals = Signals::new().map_err(at("listening for signals"))?;
         Ok(Self {
             setup,
-            kept: BTreeMap::new(),
+            kept: Few::default(),
             children: Children::default(),
             calls: Calls::default(),
             supervised: Supervised::new(),
@@ -346,7 +346,7 @@ impl Keeper {
     }
 
     fn list(&mut self) {
-        for (name, fd) in &self.kept {
+        for (name, fd) in self.kept.iter() {
             self.supervised.tell(&Tell::Kept { name: name.clone() }, &[fd.as_fd()]);
         }
         for (id, child) in self.children.known() {

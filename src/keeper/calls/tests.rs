@@ -3,6 +3,7 @@ use std::net::TcpListener;
 use rustix::fs::{MemfdFlags, memfd_create};
 
 use super::*;
+use crate::core::ordered::Few;
 use crate::keeper::own_listeners::Root;
 use crate::keeper::protocol::{Door, Fence, LaunchSpec, Otherwise, To, Via};
 
@@ -93,7 +94,7 @@ fn run(fence: Option<Fence>, script: &str) -> (String, Vec<String>) {
     }
     let mut refused = Vec::new();
     while child.try_wait().unwrap().is_none() {
-        refused.extend(calls.answer(&BTreeMap::new()).into_iter().map(|(_, refused)| refused));
+        refused.extend(calls.answer(&Few::default()).into_iter().map(|(_, refused)| refused));
         std::thread::park_timeout(std::time::Duration::from_millis(1));
     }
     let output = child.wait_with_output().unwrap().stdout;

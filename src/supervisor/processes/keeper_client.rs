@@ -4,7 +4,6 @@
 //! supervisor leaves: there is no process left to hold descriptors and children for it.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
@@ -12,6 +11,7 @@ use std::rc::Rc;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::core::ordered::Few;
 use crate::keeper::protocol::{
     Ask, ChildId, End, Held, Identity, LISTS, LaunchSpec, PORTS, REVISION, Reach, Refused, Request,
     Tell, VERSION,
@@ -25,12 +25,12 @@ pub(crate) struct Link {
     socket: AsyncFd<OwnedFd>,
     next_seq: Cell<u64>,
     next_child: Cell<u64>,
-    waiting: RefCell<HashMap<u64, oneshot::Sender<Answer>>>,
-    ends: RefCell<HashMap<ChildId, watch::Sender<Option<End>>>>,
+    waiting: RefCell<Few<u64, oneshot::Sender<Answer>>>,
+    ends: RefCell<Few<ChildId, watch::Sender<Option<End>>>>,
     /// Where it is written down what a fence keeps a child from.
-    refused: RefCell<HashMap<ChildId, RefusedList>>,
+    refused: RefCell<Few<ChildId, RefusedList>>,
     /// What the keeper has listed, by the greeting that it answered.
-    listed: RefCell<HashMap<u64, Inventory>>,
+    listed: RefCell<Few<u64, Inventory>>,
     /// What the keeper knows of the protocol.
     revision: Cell<u16>,
 }
@@ -44,7 +44,7 @@ type Answer = (Tell, Vec<OwnedFd>);
 #[derive(Debug, Default)]
 pub(crate) struct Inventory {
     /// Kept descriptors by name.
-    pub kept: BTreeMap<String, OwnedFd>,
+    pub kept: Few<String, OwnedFd>,
     /// Children, alive and ended.
     pub children: Vec<Found>,
 }
@@ -213,14 +213,13 @@ impl Link {
     pub(crate) fn child_ended(&self, child: ChildId, end: End) {
         self.ends
             .borrow_mut()
-            .entry(child)
-            .or_insert_with(|| watch::channel(None).0)
+            .get_or_insert_with(child, || watch::channel(None).0)
             .send_replace(Some(end));
     }
 
     /// A receiver that learns how the child ended.
     pub(crate) fn end_of(&self, child: ChildId) -> watch::Receiver<Option<End>> {
-        self.ends.borrow_mut().entry(child).or_insert_with(|| watch::channel(None).0).subscribe()
+        self.ends.borrow_mut().get_or_insert_with(child, || watch::channel(None).0).subscribe()
     }
 
     /// Whether the keeper puts children behind their fences. One that was started by an earlier

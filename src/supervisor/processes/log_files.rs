@@ -5,7 +5,6 @@
 //! rest comes as a line of its own.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -14,6 +13,7 @@ use std::rc::{Rc, Weak};
 use tokio::sync::watch;
 
 use crate::core::ids::ReleaseId;
+use crate::core::ordered::Few;
 use crate::os::clock;
 use crate::text::count;
 
@@ -26,7 +26,7 @@ pub(super) const LINE_BYTES_MAX: usize = 16 * 1024;
 #[derive(Debug)]
 pub(crate) struct LogFiles {
     dir: PathBuf,
-    writers: RefCell<HashMap<ReleaseId, Weak<RefCell<Writer>>>>,
+    writers: RefCell<Few<ReleaseId, Weak<RefCell<Writer>>>>,
 }
 
 /// A log file that several instances write to.

@@ -1,13 +1,14 @@
 //! What a service is busy with: its operation, its set, work on its data, a start.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 use tokio::sync::{Mutex, MutexGuard, Notify};
 use tokio::task::JoinHandle;
 
 use crate::core::ids::OpId;
+use crate::core::ordered::Few;
 use crate::keeper::protocol::ChildId;
 use crate::supervisor::processes::child_tag::Purpose;
 use crate::supervisor::service::operation::Operation;
@@ -28,7 +29,7 @@ pub(crate) struct Activity {
     starting: Mutex<()>,
     scaling: Cell<bool>,
     data_work: Cell<Option<&'static str>>,
-    left_over: RefCell<BTreeMap<Purpose, ChildId>>,
+    left_over: RefCell<Few<Purpose, ChildId>>,
     began: Notify,
 }
 

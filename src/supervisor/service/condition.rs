@@ -4,7 +4,8 @@
 //! proven resolves what was reported of the start of processes.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+
+use crate::core::ordered::Few;
 
 /// The part of the supervisor that detects a trouble. The order is the order in `status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,7 +27,7 @@ pub(crate) enum Source {
 /// How a service is.
 #[derive(Debug, Default)]
 pub(crate) struct Condition {
-    troubles: RefCell<BTreeMap<Source, String>>,
+    troubles: RefCell<Few<Source, String>>,
     is_told_degraded: Cell<bool>,
     was_ready: Cell<Option<bool>>,
 }

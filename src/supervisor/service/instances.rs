@@ -5,7 +5,7 @@
 //! [`crate::supervisor::instances::retire`].
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use tokio::sync::watch;
@@ -14,7 +14,7 @@ use crate::config::model::Settings;
 use crate::core::backoff::Restarts;
 use crate::core::duty::Duty;
 use crate::core::ids::{Generation, InstanceIndex, ReleaseId, SlotId};
-use crate::core::ordered::Ordered as _;
+use crate::core::ordered::{Few, Ordered as _};
 use crate::core::restart::Process;
 use crate::core::time::Tick;
 use crate::keeper::protocol::{ChildId, End};
@@ -26,7 +26,7 @@ use crate::supervisor::sockets::backend_address::BackendAddress;
 /// All generations of a service that have processes, by number.
 #[derive(Debug, Default)]
 pub(crate) struct Fleet {
-    crews: RefCell<BTreeMap<Generation, Rc<Crew>>>,
+    crews: RefCell<Few<Generation, Rc<Crew>>>,
     highest: Cell<u64>,
 }
 

@@ -5,7 +5,6 @@
 //! with the supervisor: a watch waits until a connection is there, then has a relay take it.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
@@ -13,6 +12,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 
 use crate::core::ids::SlotId;
+use crate::core::ordered::Few;
 use crate::os::{listen, ready};
 use crate::supervisor::sockets::listener::ListenerError;
 use crate::supervisor::sockets::relay::Relays;
@@ -30,7 +30,7 @@ pub(crate) type BackendAddress = (usize, SlotId);
 pub(crate) struct Stragglers {
     /// The relays that take their connections.
     pub passers: Rc<Relays>,
-    watches: RefCell<HashMap<BackendAddress, Watch>>,
+    watches: RefCell<Few<BackendAddress, Watch>>,
 }
 
 /// A watch over one abandoned slot.
@@ -61,7 +61,7 @@ impl Stragglers {
                 }
             }))
         };
-        self.watches.borrow_mut().entry(place).or_insert_with(watch);
+        self.watches.borrow_mut().get_or_insert_with(place, watch);
     }
 
     /// Lets a slot be that is not abandoned.

@@ -10,7 +10,7 @@
 //! asked, not our memory: which process has a socket open is true after any crash.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::TcpStream;
 use std::os::fd::AsFd;
 use std::rc::Rc;
@@ -19,6 +19,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::core::ids::ServiceName;
+use crate::core::ordered::Few;
 use crate::keeper::protocol::{ChildId, End, Identity, LaunchSpec, ListenFd, Reach};
 use crate::os::launch_spec::LaunchUser;
 use crate::os::{clock, listen, proc};
@@ -47,7 +48,7 @@ pub(crate) struct Relays {
     /// The user they run as: a relay needs no rights.
     user: Option<LaunchUser>,
     /// Those that run.
-    running: RefCell<BTreeMap<ChildId, Identity>>,
+    running: RefCell<Few<ChildId, Identity>>,
     /// Slots, by inode, whose passer was asked for and is not known to run yet.
     begun: RefCell<BTreeSet<u64>>,
     /// Counts beginnings that are over, and ends.

@@ -5,7 +5,6 @@
 //! `listen()`; this noun mirrors that order and never steers by a position it has not seen.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -16,6 +15,7 @@ use tokio::net::TcpStream;
 
 use crate::core::backoff::Pauses;
 use crate::core::ids::SlotId;
+use crate::core::ordered::Few;
 use crate::os::listen::{self, SlotState, SocketType};
 use crate::os::ready;
 use crate::os::steer::{self, Rule, Share};
@@ -39,7 +39,7 @@ pub struct Group {
     kind: Kind,
     address: SocketAddr,
     backlog: u32,
-    slots: BTreeMap<SlotId, OwnedFd>,
+    slots: Few<SlotId, OwnedFd>,
     /// The group as the kernel has it: position n is the slot `order[n]`.
     order: Vec<SlotId>,
     target: Vec<(SlotId, u32)>,
@@ -63,7 +63,7 @@ impl Group {
             kind,
             address,
             backlog,
-            slots: BTreeMap::new(),
+            slots: Few::default(),
             order: Vec::new(),
             target: Vec::new(),
             rules: Vec::new(),

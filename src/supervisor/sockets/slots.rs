@@ -1,7 +1,7 @@
 //! The listeners of a service and which process has which of their slots.
 
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 
@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 
 use crate::config::model;
 use crate::core::ids::{ServiceName, SlotId};
+use crate::core::ordered::Few;
 use crate::keeper::protocol::Catch;
 use crate::os::listen::{self, ListenError};
 use crate::os::memory::Note;
@@ -27,7 +28,7 @@ pub(crate) struct Slots {
     stragglers: Stragglers,
     /// Taken, and not yet a process's: a connection that arrives there is not a straggler.
     reserved: RefCell<BTreeSet<(usize, SlotId)>>,
-    menders: RefCell<HashMap<(usize, SlotId), JoinHandle<()>>>,
+    menders: RefCell<Few<(usize, SlotId), JoinHandle<()>>>,
 }
 
 #[derive(Debug)]
@@ -418,7 +419,7 @@ impl Slots {
             let Some(group) = owned.listener.stream_group() else { continue };
             for id in owned.listener.ids() {
                 let mut menders = self.menders.borrow_mut();
-                menders.entry((index, id)).or_insert_with(|| {
+                menders.get_or_insert_with((index, id), || {
                     let (group, order) = (Rc::clone(group), Rc::clone(&owned.order));
                     spawn::local(async move {
                         let told = Rc::clone(&group);
@@ -492,4 +493,4 @@ fn numbers(order: &[SlotId]) -> Vec<u16> {
 }
 
 /// Descriptors that came back from the keeper.
-pub(crate) type Kept = std::collections::BTreeMap<String, OwnedFd>;
+pub(crate) type Kept = Few<String, OwnedFd>;

@@ -3,12 +3,12 @@
 //! Each slot is a socket with a path of its own beside the public one. A flip is a rename. A path
 //! leads to one place, so the instances of a release share one slot, and there are no shares.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use crate::core::ids::SlotId;
+use crate::core::ordered::Few;
 use crate::os::beneath::Dir;
 use crate::os::listen::{self, SlotState};
 use crate::os::local::{self, Access, Occupant};
@@ -20,7 +20,7 @@ pub struct Door {
     public: PathBuf,
     access: Access,
     backlog: u32,
-    slots: BTreeMap<SlotId, OwnedFd>,
+    slots: Few<SlotId, OwnedFd>,
     target: Option<SlotId>,
 }
 
@@ -28,7 +28,7 @@ impl Door {
     /// A door that leads nowhere yet.
     #[must_use]
     pub(crate) fn new(public: PathBuf, access: Access, backlog: u32) -> Self {
-        Self { public, access, backlog, slots: BTreeMap::new(), target: None }
+        Self { public, access, backlog, slots: Few::default(), target: None }
     }
 
     /// The path that people know.
