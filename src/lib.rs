@@ -78,18 +78,18 @@
 //!                                        instances/retire                 the old release: warm, drained, stopped
 //! ```
 //!
-//! After a crash [`supervisor::operation::take_over`] reads the journal and the keeper's list,
+//! After a crash `supervisor/operation/take_over` reads the journal and the keeper's list,
 //! [`core::operation::recover`] says where the operation goes on, and `operation/resume` lets it.
 //!
 //! ## Where to find
 //!
 //! - A verb: `cli/<verb>.rs`, `api/<verb>.rs`, `supervisor/control/verbs/<verb>.rs`, `tests/e2e`.
 //! - A listener: [`supervisor::sockets::listener`], either a [`supervisor::sockets::reuseport_group`]
-//!   (an internet address) or a [`supervisor::sockets::unix_listener`] (a path).
-//! - A health check: [`supervisor::health`]; a round of them: `health/probe_all.rs`; the gate and the
+//!   (an internet address) or a `sockets/unix_listener.rs` (a path).
+//! - A health check: `supervisor/health`; a round of them: `health/probe_all.rs`; the gate and the
 //!   checks at rest: `instances/gate.rs`, `instances/liveness.rs`.
 //! - A stop of a process: [`core::drain`] decides, `instances/drain.rs` performs, each kind of stop
-//!   is a function of [`supervisor::instances::retire`].
+//!   is a function of `instances/retire.rs`.
 //! - A command that is run for the user, of whatever kind: `processes/host_command.rs`.
 //! - A phase: [`core::operation::phase`] names it, [`core::operation::machine`] says what follows,
 //!   a file of `operation/phases` performs it.
@@ -97,7 +97,7 @@
 //!   canary's parts; `phases/rollout_step.rs` performs those, `phases/in_turn.rs` hold and replace.
 //! - A trouble: `api/trouble.rs` is its four lines; `service/refusal.rs` refuses a verb,
 //!   `operation/conclude.rs` explains a result, `operation/alarm.rs` what needs a human;
-//!   [`supervisor::service::condition`] keeps what is wrong with a service meanwhile.
+//!   `service/condition.rs` keeps what is wrong with a service meanwhile.
 //! - A field of `status`: `api/status.rs` has its key, `core/status.rs` its words,
 //!   `control/verbs/status.rs` fills it, `cli/render/tables.rs` shows it to people.
 //! - How to add one: `halley-sup help contributing`.

@@ -1,6 +1,6 @@
 //! Settings that are valid by construction: what the rest of the house sees.
 //!
-//! Only [`super::check`] makes these, from what was typed in ([`super::raw`]). What belongs to one
+//! Only `check` makes these, from what was typed in ([`super::raw`]). What belongs to one
 //! section alone is defined where that section is read. The part of a service's settings that
 //! belongs to a release ([`Settings`]) is snapshotted with it and comes back with it, so it is
 //! serialised here, with a version.

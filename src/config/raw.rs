@@ -3,7 +3,7 @@
 //! Every section has its list of known keys; whatever else stands there is a problem, with the key
 //! that was probably meant. A reader returns `None` both for an absent key and for a
 //! bad value, which it has reported by then, so that reading goes on and finds the next problem.
-//! Nothing here knows what a value means; that is [`super::check`].
+//! Nothing here knows what a value means; that is `check`.
 
 mod lists;
 

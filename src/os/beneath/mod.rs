@@ -3,7 +3,7 @@
 //!
 //! Between two calls that take the same path its owner may exchange any part of it, and root then
 //! reads, writes, gives away or removes a file that was never meant. Here a path is walked once
-//! ([`way`]); what is done afterwards is done to descriptors, by single names, and follows no link.
+//! (`way`); what is done afterwards is done to descriptors, by single names, and follows no link.
 //! This
 //! room must never follow a link that another user could have put there out of that user's own
 //! directories.

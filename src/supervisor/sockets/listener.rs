@@ -1,7 +1,7 @@
 //! A listener: a stable address, its slots, and where new connections go.
 //!
 //! Of two makes: a [`Group`] of sockets that share an internet address, steered by a program in
-//! the kernel, or a [`Door`], the path of a unix socket, steered by renames.
+//! the kernel, or a `Door`, the path of a unix socket, steered by renames.
 
 use std::cell::RefCell;
 use std::io;
