@@ -70,10 +70,31 @@ pub struct Rehearsal {
     pub release: u64,
     /// When, RFC 3339.
     pub at: String,
-    /// `full` or `light`.
-    pub depth: String,
+    /// How much of it was tried.
+    pub depth: Depth,
     /// Why a rollback to the release is not possible; absent when it is.
     pub why: Option<String>,
+}
+
+/// How deep a rehearsal goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Depth {
+    /// The release was started and probed.
+    Full,
+    /// Its tree and its settings were looked at.
+    Light,
+}
+
+impl Depth {
+    /// Its word.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Light => "light",
+        }
+    }
 }
 
 /// A release as it was put live.

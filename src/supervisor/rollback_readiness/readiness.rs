@@ -53,7 +53,7 @@ pub(crate) fn status(service: &Service) -> RollbackStatus {
         .or_else(|| missing(service, target).filter(|_| !warm))
         .or(said.map(|why| format!("its last rehearsal failed: {why}")));
     let shown = |rehearsal: &Rehearsal| match &rehearsal.why {
-        None => rehearsal.depth.clone(),
+        None => rehearsal.depth.name().to_owned(),
         Some(why) => why.clone(),
     };
     RollbackStatus {

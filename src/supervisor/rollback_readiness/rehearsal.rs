@@ -15,7 +15,7 @@ use crate::core::ids::ReleaseId;
 use crate::core::operation::machine::Succession;
 use crate::os::{clock, proc};
 use crate::store::release::{self, ReleaseError};
-use crate::store::state::Rehearsal;
+use crate::store::state::{Depth, Rehearsal};
 use crate::supervisor::health::diagnosis;
 use crate::supervisor::health::probe::Transcript;
 use crate::supervisor::instances::gate::{self, Gated, Rigour};
@@ -109,24 +109,23 @@ pub(crate) async fn target_now(
     let (depth, note) = depth(service.config().rehearse, succession);
     let begun = clock::tick();
     let tried = match light(service, target).await {
-        Ok(settings) if depth == Rehearse::Full => {
+        Ok(settings) if depth == Depth::Full => {
             run(service, target, settings, &Confinement::default(), transcript).await
         }
         Ok(_) => Ok("tree and settings are complete".to_owned()),
         Err(why) => Err(why),
     };
-    let word = if depth == Rehearse::Full { "full" } else { "light" };
     let rehearsal = Rehearsal {
         release: target.0,
         at: clock::now_rfc3339(),
-        depth: word.to_owned(),
+        depth,
         why: tried.as_ref().err().map(|error| first_line(&error.to_string())),
     };
     if let Err(error) = service.durable.save(|state| state.rehearsal = Some(rehearsal)) {
         tracing::warn!(service = %service.name, %error, "recording a rehearsal");
     }
     let took = text::seconds(begun, clock::tick());
-    tried.map(|said| format!("release {target}, {word}{note}: {said}, in {took}"))
+    tried.map(|said| format!("release {target}, {}{note}: {said}, in {took}", depth.name()))
 }
 
 /// Notes why a rollback to a release would fail, when that was found without a rehearsal.
@@ -135,7 +134,7 @@ pub(crate) fn note(service: &Service, target: Option<ReleaseId>, why: &str) {
     let rehearsal = Rehearsal {
         release: target.0,
         at: clock::now_rfc3339(),
-        depth: "full".to_owned(),
+        depth: Depth::Full,
         why: Some(first_line(why)),
     };
     if let Err(error) = service.durable.save(|state| state.rehearsal = Some(rehearsal)) {
@@ -148,10 +147,11 @@ fn first_line(text: &str) -> String {
 }
 
 /// What cannot run twice is not started a second time on the same data.
-fn depth(wanted: Rehearse, succession: Succession) -> (Rehearse, &'static str) {
+fn depth(wanted: Rehearse, succession: Succession) -> (Depth, &'static str) {
     match (wanted, succession) {
-        (Rehearse::Full, Succession::InTurn) => (Rehearse::Light, " (it allows only one instance)"),
-        (depth, _) => (depth, ""),
+        (Rehearse::Full, Succession::InTurn) => (Depth::Light, " (it allows only one instance)"),
+        (Rehearse::Full, Succession::Overlap) => (Depth::Full, ""),
+        (Rehearse::Light | Rehearse::Off, _) => (Depth::Light, ""),
     }
 }
 
