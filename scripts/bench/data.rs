@@ -1,11 +1,12 @@
 //! Kills spread over every step of what touches data, under clients that count the rows that were
-//! acknowledged to them. Each row of the table: an operation, how often it was cut off, the rows lost
-//! beyond what was announced, and where it ended.
+//! acknowledged to them. Each row of the table: an operation, how often it was cut off and in how many
+//! different steps, the rows lost beyond what was announced, and where it ended.
 //!
 //! `HALLEY_KILLS` is the number of kills of each store (300 when absent).
 
-use std::collections::BTreeMap;
-use std::process::Stdio;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, BufReader};
+use std::process::{ChildStdout, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::ledger_app::{BACKUP, Build, Store, Writers, get, is_swept, world as sqlite_world};
@@ -40,9 +41,17 @@ enum Victim {
     All,
 }
 
+/// A step of an operation, as its client is told of it.
+#[derive(Debug, Clone)]
+struct Step {
+    name: String,
+    took: Duration,
+}
+
 #[derive(Debug, Default)]
 struct Row {
     n_tries: u32,
+    cut_in: BTreeSet<String>,
     n_lost: u64,
     n_unswept: u32,
     n_damaged: u32,
@@ -51,7 +60,7 @@ struct Row {
 
 pub fn kills() {
     let n = std::env::var("HALLEY_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(300);
-    println!("store     operation  kills  lost  damaged  scratch left  ended in");
+    println!("store     operation  kills  steps  lost  damaged  scratch left  ended in");
     campaign("sqlite", n, sqlite_world(BACKUP), Store::Sqlite, &|world| {
         let database = world.service_path("shared/app.db");
         let said = std::process::Command::new("sqlite3")
@@ -80,14 +89,14 @@ fn campaign(name: &str, n: u32, mut world: World, store: Store, is_whole: &dyn F
     }
     let mut version = 0;
     let mut rows = BTreeMap::<Case, Row>::new();
-    let mut took = BTreeMap::<Case, Duration>::new();
-    // The same places in every run: the fraction of an operation's time goes round by a third number.
+    let mut steps = BTreeMap::<Case, Vec<Step>>::new();
+    // The same places in every run: the steps take turns, and the part of a step's time goes round by
+    // a third number.
     for round in 0..n + u32::try_from(CASES.len()).unwrap_or(0) {
         let case = CASES[round as usize % CASES.len()];
         let victim = if (round / 5) % 2 == 0 { Victim::Supervisor } else { Victim::All };
-        let is_measured = !took.contains_key(&case);
+        let is_measured = !steps.contains_key(&case);
         let fraction = f64::from(round.wrapping_mul(61) % 97) / 97.0;
-        let at = (!is_measured).then(|| took[&case].mul_f64(fraction));
         let row = rows.entry(case).or_default();
         let before = settled(&world);
         let (mut held, mut words) = (Vec::new(), Vec::new());
@@ -118,22 +127,25 @@ fn campaign(name: &str, n: u32, mut world: World, store: Store, is_whole: &dyn F
         }
         let acked_before = count(&world);
         let writers = floor.is_none().then(|| Writers::several(world.address, 2));
-        let begun = Instant::now();
+        words.push("--json".to_owned());
         let args: Vec<&str> = words.iter().map(String::as_str).collect();
         let mut client = world.command(&args);
-        client.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        client.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut client = client.spawn().expect("the client starts");
-        if let Some(at) = at {
+        let told = client.stdout.take().expect("a pipe");
+        if let Some(steps) = steps.get(&case) {
+            let step = &steps[round as usize / CASES.len() % steps.len()];
+            let _told = step.wait(told);
             // The place of the kill is the case.
-            std::thread::sleep(at);
+            std::thread::sleep(step.took.mul_f64(fraction));
+            row.cut_in.insert(step.name.clone());
             cut(&mut world, victim);
             if case == Case::Undo {
                 std::thread::sleep(Duration::from_millis(u64::from(round * 37 % 400)));
                 cut(&mut world, victim);
             }
         } else {
-            drop(client.wait());
-            took.insert(case, begun.elapsed());
+            steps.insert(case, Step::all(told));
         }
         drop(client.kill());
         drop(client.wait());
@@ -164,15 +176,51 @@ fn campaign(name: &str, n: u32, mut world: World, store: Store, is_whole: &dyn F
     for (case, row) in rows {
         let ends: Vec<String> = row.ends.iter().map(|(end, n)| format!("{end} {n}")).collect();
         println!(
-            "{name:<9} {:<10} {:>5} {:>5} {:>8} {:>13}  {}",
             format!("{case:?}").to_ascii_lowercase(),
+            "{name:<9} {:<10} {:>5} {:>6} {:>5} {:>8} {:>13}  {}",
             row.n_tries,
+            row.cut_in.len(),
             row.n_lost,
             row.n_damaged,
             row.n_unswept,
             ends.join(", ")
         );
     }
+}
+
+impl Step {
+    /// Those of an operation that is let through.
+    fn all(told: ChildStdout) -> Vec<Self> {
+        let (mut steps, mut begun) = (Vec::new(), Instant::now());
+        let mut name = "begin".to_owned();
+        for started in starts(told) {
+            steps.push(Self { name, took: begun.elapsed() });
+            (name, begun) = (started, Instant::now());
+        }
+        steps.push(Self { name, took: begun.elapsed() });
+        // Between the end of one and the begin of the next there is nothing to be cut off.
+        steps.retain(|step| step.took > Duration::from_millis(2));
+        steps
+    }
+
+    /// Waits until it begins, or the operation is over; what the client says goes on being read.
+    fn wait(&self, told: ChildStdout) -> Option<impl Iterator<Item = String>> {
+        let mut starts = starts(told);
+        let is_there = self.name == "begin" || starts.any(|started| started == self.name);
+        is_there.then_some(starts)
+    }
+}
+
+/// The names of steps, as they begin.
+fn starts(told: ChildStdout) -> impl Iterator<Item = String> {
+    BufReader::new(told).lines().map_while(Result::ok).filter_map(|line| {
+        let said: serde_json::Value = serde_json::from_str(&line).ok()?;
+        match said["state"].as_str()? {
+            "start" => Some(said["phase"].as_str()?.to_owned()),
+            "ok" => Some(format!("after {}", said["phase"].as_str()?)),
+            _ => None,
+        }
+    })
 }
 
 fn cut(world: &mut World, victim: Victim) {
