@@ -171,11 +171,17 @@ impl MariaDb {
         let [key, cert] = [path("key"), path("cert")];
         certify(&key, &cert);
         let nobody = halley_sup::os::proc::user("nobody").unwrap();
-        std::os::unix::fs::chown(&key, Some(nobody.uid), Some(nobody.gid)).unwrap();
+        // A server that starts removes the temporary tables that others have in its directory for them.
+        let tmp = path("tmp");
+        fs::create_dir(&tmp).unwrap();
+        for own in [&key, &tmp] {
+            std::os::unix::fs::chown(own, Some(nobody.uid), Some(nobody.gid)).unwrap();
+        }
         let data = format!("--datadir={}", path("data"));
         let made = Command::new("mariadb-install-db")
             .args(["--no-defaults", &data, "--user=nobody", "--skip-test-db"])
             .args(["--auth-root-authentication-method=normal", "--skip-name-resolve"])
+            .env("TMPDIR", &tmp)
             .output()
             .unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
@@ -189,6 +195,7 @@ impl MariaDb {
             .arg(format!("--ssl-cert={cert}"))
             .args(["--innodb-flush-log-at-trx-commit=0", "--event-scheduler=ON"])
             .args([format!("--port={port}"), format!("--pid-file={}", path("data/pid"))])
+            .env("TMPDIR", &tmp)
             .stdout(Stdio::null())
             .stderr(fs::File::create(dir.path().join("log")).unwrap())
             .spawn()
@@ -218,7 +225,8 @@ impl MariaDb {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        std::io::Write::write_all(&mut child.stdin.take().unwrap(), script.as_bytes()).unwrap();
+        // Where there is no server yet, the client is gone before: its exit code says so.
+        drop(std::io::Write::write_all(&mut child.stdin.take().unwrap(), script.as_bytes()));
         let said = child.wait_with_output().unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
         if said.status.success() { Ok(text(&said.stdout)) } else { Err(text(&said.stderr)) }
