@@ -7,6 +7,7 @@ mod backups;
 mod bad_candidates;
 mod bad_input;
 mod bake;
+mod command_restores;
 mod crash;
 mod daemons;
 mod data;

@@ -43,7 +43,8 @@ impl Context<'_> {
         env: Env,
         input: Option<String>,
     ) -> Result<Ended, DataError> {
-        self.run_confined(name, words, env, input, Confinement::default()).await
+        let task = self.task(name, words, env, input);
+        DataError::unless_good(name, task::run(self.service, task).await?)
     }
 
     /// The same; what it prints is in no log.
@@ -58,17 +59,19 @@ impl Context<'_> {
         DataError::unless_good(name, task::run(self.service, quiet).await?)
     }
 
-    /// Runs one of the driver's tools, kept to what is given.
+    /// Runs a command of the configuration, kept to what is given. Its work is done when all of its
+    /// processes have ended, which are known by the mark.
     pub(crate) async fn run_confined(
         &self,
         name: &str,
         words: &[&str],
         env: Env,
-        input: Option<String>,
+        mark: &str,
         confinement: Confinement,
     ) -> Result<Ended, DataError> {
-        let oneshot = Task { confinement, ..self.task(name, words, env, input) };
-        DataError::unless_good(name, task::run(self.service, oneshot).await?)
+        let background = Background::Completed(mark.to_owned());
+        let task = Task { confinement, background, ..self.task(name, words, env, None) };
+        DataError::unless_good(name, task::run(self.service, task).await?)
     }
 
     fn task(&self, name: &str, words: &[&str], env: Env, input: Option<String>) -> Task {

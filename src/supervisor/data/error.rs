@@ -176,6 +176,12 @@ pub(crate) enum DataError {
         /// From what.
         kept_from: String,
     },
+    /// A restore of before goes on.
+    #[error("backup.restore of an unfinished restore does not end: {left}")]
+    StillRestores {
+        /// Its processes.
+        left: String,
+    },
     /// It reported success, and its work is not there.
     #[error("{tool} reported success, but wrote {wrote}")]
     Empty {

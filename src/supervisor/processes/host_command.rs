@@ -74,6 +74,8 @@ pub(crate) enum Background {
     /// They are waited for, and at the command's deadline killed. All of them are known by this
     /// mark, which no other command ever has.
     Awaited(String),
+    /// The same where the command reports success; of one that failed they are killed.
+    Completed(String),
 }
 
 /// A command that has ended.
@@ -301,7 +303,7 @@ async fn begin(
         words.split_first().ok_or_else(|| failed("it names no program".to_owned()))?;
     let mut spec = LaunchSpec { program: program.clone(), args: args.to_vec(), ..launch };
     spec.mark = match background {
-        Background::Awaited(mark) => {
+        Background::Awaited(mark) | Background::Completed(mark) => {
             spec.env.push((whole_tree::MARK.to_owned(), mark.clone()));
             Some(mark)
         }
@@ -379,13 +381,18 @@ async fn finish(
         never = printed.read() => match never {},
     };
     let tree = match &background {
-        Background::Awaited(mark) => {
+        Background::Awaited(mark) | Background::Completed(mark) => {
             Some(WholeTree { mark: mark.clone(), leader: child.identity().cloned() })
         }
         Background::GoesOn | Background::Killed => None,
     };
+    let mut goes_on = match (waited, background) {
+        (Waited::TooLate, _) | (_, Background::Killed) => false,
+        (Waited::Ended(_), Background::GoesOn | Background::Awaited(_)) => true,
+        (Waited::Ended(end), Background::Completed(_)) => end == End::Exited(0),
+    };
     let mut left = None;
-    if let (Some(tree), Waited::Ended(_)) = (&tree, waited) {
+    if let (Some(tree), true) = (&tree, goes_on) {
         let rest = limit.saturating_sub(begun.elapsed());
         let over = tokio::select! {
             over = tree.over(rest) => over,
@@ -393,16 +400,15 @@ async fn finish(
             never = child.hold_on() => match never {},
         };
         left = over.err().map(|left| whole_tree::named(&left));
+        goes_on = left.is_none();
     }
     // Its whole tree is gone before anything acts on its result.
-    match (waited, background) {
-        (Waited::Ended(_), Background::GoesOn) => child.acknowledge().await,
-        (Waited::Ended(_), Background::Awaited(_)) if left.is_none() => child.acknowledge().await,
-        (Waited::Ended(_), Background::Killed | Background::Awaited(_)) | (Waited::TooLate, _) => {
-            child.kill().await;
-            if let Some(tree) = tree {
-                tree.kill(ENDING).await;
-            }
+    if goes_on {
+        child.acknowledge().await;
+    } else {
+        child.kill().await;
+        if let Some(tree) = tree {
+            tree.kill(ENDING).await;
         }
     }
     let (output, errors) = printed.take();

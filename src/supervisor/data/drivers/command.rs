@@ -8,6 +8,7 @@ use std::path::Path;
 use crate::config::backup::command::Command;
 use crate::keeper::protocol::End;
 use crate::os::beneath::Dir;
+use crate::os::clock;
 use crate::store::seal::Hashes;
 use crate::supervisor::data::context::{Context, Env};
 use crate::supervisor::data::doors::{self, Around};
@@ -15,8 +16,11 @@ use crate::supervisor::data::driver::{Counts, Done, Driver, Taken, Undone};
 use crate::supervisor::data::error::{DataError, NO_DATA};
 use crate::supervisor::data::isolation;
 use crate::supervisor::data::site::Site;
+use crate::supervisor::processes::host_command::ENDING;
+use crate::supervisor::processes::whole_tree::{self, WholeTree};
 
 const DIR: &str = "HALLEY_BACKUP_DIR";
+const RESTORE: &str = "backup.restore";
 
 impl Driver for Command {
     fn source(&self, _context: &Context<'_>) -> Vec<String> {
@@ -34,10 +38,10 @@ impl Driver for Command {
     }
 
     async fn restore(&self, context: &Context<'_>, from: &Path, site: &Site) -> Done<Hashes> {
-        run(context, "backup.restore", &self.restore, site, vec![variable(from)]).await?;
+        run(context, RESTORE, &self.restore, site, vec![variable(from)]).await?;
         match site {
             Site::Scratch { dir, .. } if is_empty(dir) => {
-                Err(DataError::Empty { tool: "backup.restore".to_owned(), wrote: "nothing" })
+                Err(DataError::Empty { tool: RESTORE.to_owned(), wrote: "nothing" })
             }
             Site::Scratch { .. } | Site::Live => Ok(Hashes::default()),
         }
@@ -52,8 +56,15 @@ impl Driver for Command {
         self.restore(context, from, &Site::Live).await.map(drop)
     }
 
-    async fn take_back(&self, _context: &Context<'_>, _from: &Path) -> Done<Undone> {
-        Ok(Undone::Overwritten)
+    /// What a supervisor before this one left of the command would replace what comes back.
+    async fn take_back(&self, context: &Context<'_>, _from: &Path) -> Done<Undone> {
+        let tree = WholeTree { mark: mark_of_live(context), leader: None };
+        tree.kill(ENDING).await;
+        let left = tree.left();
+        if left.is_empty() {
+            return Ok(Undone::Overwritten);
+        }
+        Err(DataError::StillRestores { left: whole_tree::named(&left) })
     }
 
     fn undoes_by_itself(&self) -> bool {
@@ -81,15 +92,22 @@ impl Driver for Command {
 async fn run(context: &Context<'_>, name: &str, words: &[String], site: &Site, env: Env) -> Done {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let confinement = isolation::commands(context, site)?;
+    let mark = match site {
+        Site::Live if name == RESTORE => mark_of_live(context),
+        Site::Live | Site::Scratch { .. } => {
+            format!("{}/{name}/{}", context.service.paths.dir().display(), clock::now_rfc3339_ms())
+        }
+    };
+    let mark = mark.as_str();
     if let Site::Live = site {
-        return context.run_confined(name, &words, env, None, confinement).await.map(drop);
+        return context.run_confined(name, &words, env, mark, confinement).await.map(drop);
     }
     if let Err(why) = doors::fence_is_possible(context.service) {
         context.note_kept_from(vec![format!("{name} may have reached what is live: {why}")]);
-        return context.run_confined(name, &words, env, None, confinement).await.map(drop);
+        return context.run_confined(name, &words, env, mark, confinement).await.map(drop);
     }
     let fence = Around::put_up(context.service).await;
-    let ran = context.run_confined(name, &words, env, None, fence.around(confinement)).await;
+    let ran = context.run_confined(name, &words, env, mark, fence.around(confinement)).await;
     let kept_from: Vec<String> =
         fence.report().into_iter().map(|line| format!("{name}: {line}")).collect();
     match ran {
@@ -101,6 +119,11 @@ async fn run(context: &Context<'_>, name: &str, words: &[String], site: &Site, e
             ran.map(drop)
         }
     }
+}
+
+/// The only command that replaces live data is found by this, whoever is killed.
+fn mark_of_live(context: &Context<'_>) -> String {
+    format!("{}/{RESTORE}/live", context.service.paths.dir().display())
 }
 
 fn is_empty(dir: &Path) -> bool {
