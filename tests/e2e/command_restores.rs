@@ -1,4 +1,4 @@
-//! Restores by a command: over when all of it is.
+//! Restores by a command: over when all of it is, a success only when it leaves something.
 
 use std::fs;
 use std::process::Stdio;
@@ -47,5 +47,15 @@ fn a_restore_by_command_whose_background_does_not_end_is_no_success() {
     let why = world.cli(&["restore", "web", "--yes", "--json"]).expect(15).why();
     assert!(why.contains("backup.restore: sleep (pid "), "{why}");
     assert!(why.contains("went on in its background for longer than 3s"), "{why}");
+    assert_eq!(count(&world), "3");
+}
+
+#[test]
+fn a_restore_by_command_that_leaves_nothing_is_no_success() {
+    let once = "[ ! -e $HALLEY_SHARED/../once ] || exec cp $HALLEY_BACKUP_DIR/dump \
+                $HALLEY_SHARED/app.db; touch $HALLEY_SHARED/../once; rm -f $HALLEY_SHARED/*";
+    let world = restored_by(once, "");
+    let why = world.cli(&["restore", "web", "--yes", "--json"]).expect(15).why();
+    assert!(why.contains("backup.restore reported success, but wrote nothing"), "{why}");
     assert_eq!(count(&world), "3");
 }

@@ -39,12 +39,15 @@ impl Driver for Command {
 
     async fn restore(&self, context: &Context<'_>, from: &Path, site: &Site) -> Done<Hashes> {
         run(context, RESTORE, &self.restore, site, vec![variable(from)]).await?;
-        match site {
-            Site::Scratch { dir, .. } if is_empty(dir) => {
-                Err(DataError::Empty { tool: RESTORE.to_owned(), wrote: "nothing" })
-            }
-            Site::Scratch { .. } | Site::Live => Ok(Hashes::default()),
+        let live = context.service.paths.shared();
+        let dir = match site {
+            Site::Scratch { dir, .. } => dir,
+            Site::Live => &live,
+        };
+        if is_empty(dir) {
+            return Err(DataError::Empty { tool: RESTORE.to_owned(), wrote: "nothing" });
         }
+        Ok(Hashes::default())
     }
 
     /// What its command does is unknown: it is done once, in the place of the live data.
