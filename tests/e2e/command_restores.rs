@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Stdio;
 
-use crate::ledger_app::{Build, add, count, world};
+use crate::ledger_app::{Build, add, count, newest_backup, world};
 use crate::world::World;
 
 /// A restore of live data by this command, which a rehearsal does not run.
@@ -57,5 +57,26 @@ fn a_restore_by_command_that_leaves_nothing_is_no_success() {
     let world = restored_by(once, "");
     let why = world.cli(&["restore", "web", "--yes", "--json"]).expect(15).why();
     assert!(why.contains("backup.restore reported success, but wrote nothing"), "{why}");
+    assert_eq!(count(&world), "3");
+}
+
+#[test]
+fn a_restore_takes_the_place_of_one_that_can_not_be_undone() {
+    let world = restored_by(
+        "[ ! -e $HALLEY_SHARED/../broken ] || { rm -f $HALLEY_SHARED/*; exit 3; }; \
+         cp $HALLEY_BACKUP_DIR/dump $HALLEY_SHARED/app.db",
+        "",
+    );
+    let old = newest_backup(&world);
+    fs::write(world.service_path("broken"), "").unwrap();
+    world.cli(&["restore", "web", "--yes", "--json"]).expect(15);
+    let saved = newest_backup(&world);
+    // This one fails as well: what comes back is still that of before the first.
+    let said = world.cli(&["restore", "web", "--backup", &old, "--yes", "--json"]).expect(15);
+    assert_eq!(newest_backup(&world), saved);
+    assert!(said.why().contains(&format!("is in backup {saved}")), "{}", said.why());
+    world.cli(&["stop", "web"]).expect(0);
+    fs::remove_file(world.service_path("broken")).unwrap();
+    world.cli(&["start", "web"]).expect(0);
     assert_eq!(count(&world), "3");
 }

@@ -155,13 +155,22 @@ fn a_client_hears_of_a_restore_that_can_neither_go_on_nor_back() {
     add(&world, 1);
     world.cli(&["backup", "web"]).expect(0);
     fs::write(world.service_path("broken"), "").unwrap();
-    let why = world.cli(&["restore", "web", "--yes", "--json"]).expect(15).why();
-    assert!(why.contains("undoing a restore"), "{why}");
+    add(&world, 1);
+    let said = world.cli(&["restore", "web", "--yes", "--json"]).expect(15);
+    assert!(said.why().contains("undoing a restore"), "{}", said.why());
+    // Only one backup has what was there, and it is named wherever somebody looks.
+    let saved = newest_backup(&world);
+    assert!(said.why().contains(&format!("before the restore is in backup {saved}")), "{said:?}");
+    let way_out = format!("halley-sup restore web --backup {saved} --yes");
+    assert_eq!(said.result()["next"][0], way_out);
+    let status = world.status();
+    assert_eq!(status["alarm"]["next"][0], way_out, "{status}");
     // Held, until its command works.
     assert!(world.service_path("restore.json").exists());
     fs::remove_file(world.service_path("broken")).unwrap();
     world.wait("it answers", |world| get(world.address, "/count").is_ok());
-    assert_eq!(count(&world), "1");
+    assert_eq!(count(&world), "2");
+    assert!(world.status()["alarm"].is_null());
 }
 
 #[test]

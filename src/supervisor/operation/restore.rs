@@ -117,6 +117,11 @@ impl Replacing<'_> {
     /// refused, the last good release is started on the data as it is.
     async fn perform(&self) -> (Result<(), Trouble>, Vec<String>) {
         let (service, users) = (self.service, &self.planned.users);
+        if self.hand.undoes_by_itself() && self.unfinished().is_some() {
+            let why =
+                "an earlier restore is not undone yet, and what it replaced is only beside it";
+            return (Err(self.trouble(Refused::new(why, Exit::BackupFailed))), Vec::new());
+        }
         let begun = clock::tick();
         if let Err(error) = self.hand.stage(&self.planned.receipt.id).await {
             let why = error.to_string();
@@ -149,13 +154,15 @@ impl Replacing<'_> {
     /// The connections are held, the data is replaced and proven, or as it was.
     async fn replace(&self) -> Result<(), Refused> {
         let service = self.service;
+        // What was there before that one is still what must come back.
+        let unfinished = self.unfinished();
         let mut restoration = Restoration {
             version: 1,
             backup: self.planned.receipt.id.clone(),
-            before: None,
+            step: unfinished.as_ref().map_or(Step::Hold, |unfinished| unfinished.step),
+            before: unfinished.and_then(|unfinished| unfinished.before),
             actor: self.actor.to_owned(),
             at: clock::now_rfc3339(),
-            step: Step::Hold,
             migration: None,
             users: self.planned.users.iter().map(|user| user.name.to_string()).collect(),
         };
@@ -169,9 +176,18 @@ impl Replacing<'_> {
             return Ok(());
         };
         let back = restore_undo::take_back(service, self.hand, &restoration).await;
-        let back = back.unwrap_or_else(|error| error.to_string());
+        let back = back.unwrap_or_else(|error| {
+            refused.next = restore_undo::way_out(service, self.hand, &restoration);
+            error.to_string()
+        });
         refused.why = format!("{}\n{back}", refused.why);
         Err(refused)
+    }
+
+    /// A restore that could not be undone: what is there is no data.
+    fn unfinished(&self) -> Option<Restoration> {
+        let found = restoration::read(&self.service.paths).ok().flatten();
+        found.filter(|unfinished| unfinished.step == Step::Put)
     }
 
     /// A stop ends what it finds, and is not taken back by a restore.
@@ -207,7 +223,9 @@ impl Replacing<'_> {
             self.look_again().await?;
         }
         self.count_again().await?;
-        restoration.before = self.save_present().await?;
+        if restoration.step == Step::Hold {
+            restoration.before = self.save_present().await?;
+        }
         self.look_again().await?;
         if ends_sessions {
             // One that had come back may have written.

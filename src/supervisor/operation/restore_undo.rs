@@ -83,12 +83,19 @@ pub(crate) async fn take_back(
     };
     let ended = match undone {
         Ok(undone) => restoration::end(&service.paths).map(|()| undone).map_err(RestoreError::Mark),
-        Err(source) => Err(RestoreError::Undo { backup: id.clone(), source }),
+        Err(source) => {
+            let before = only_in(hand, restoration);
+            Err(RestoreError::Undo { backup: id.clone(), before, source })
+        }
     };
+    let alarm = not_undone(service, id);
     match ended {
         Ok(undone) => {
             tracing::warn!(service = %service.name, backup = id, "undid a restore");
             service.condition.resolve(Source::Restore);
+            if service.durable.state().alarm.as_ref().is_some_and(|known| known.what == alarm) {
+                raise(service, None);
+            }
             // Only now: what is staged says whether the data was replaced.
             hand.unstage(id).await;
             note_undone(service, restoration);
@@ -97,9 +104,47 @@ pub(crate) async fn take_back(
         Err(error) => {
             tracing::error!(service = %service.name, backup = id, why = %error, "undoing a restore");
             service.condition.report(Source::Restore, error.to_string());
+            // It is tried again and again.
+            if service.durable.state().alarm.as_ref().is_none_or(|known| known.what != alarm) {
+                let mut next = vec![format!("halley-sup logs {}", service.name)];
+                next.splice(0..0, way_out(service, hand, restoration));
+                let trouble = Trouble {
+                    what: alarm,
+                    why: error.to_string(),
+                    still: refusal::still(service),
+                    next,
+                    exit: Exit::BackupFailed.code(),
+                };
+                raise(service, Some(trouble));
+            }
             Err(error)
         }
     }
+}
+
+fn not_undone(service: &Service, id: &str) -> String {
+    format!("{}: the restore of backup {id} cannot be undone, it is tried again", service.name)
+}
+
+fn raise(service: &Service, alarm: Option<Trouble>) {
+    if let Err(error) = service.durable.save(|state| state.alarm = alarm) {
+        tracing::error!(service = %service.name, %error, "saving the alarm");
+    }
+}
+
+/// The backup without which what was there before is gone.
+fn only_in(hand: &Hand<'_>, restoration: &Restoration) -> Option<String> {
+    restoration.before.clone().filter(|_| !hand.undoes_by_itself())
+}
+
+/// What can be done beside to mend the command that puts it back.
+pub(crate) fn way_out(
+    service: &Service,
+    hand: &Hand<'_>,
+    restoration: &Restoration,
+) -> Option<String> {
+    let before = only_in(hand, restoration)?;
+    Some(format!("halley-sup restore {} --backup {before} --yes", service.name))
 }
 
 fn text(undone: Undone, restoration: &Restoration) -> String {
@@ -150,9 +195,8 @@ fn tell_cut_off(service: &Rc<Service>, restoration: &Restoration, back: &str) {
     let outcome = Outcome { exit: trouble.exit, ..outcome };
     note(service, &restoration.actor, &outcome, Some(&trouble), clock::tick());
     tell_failed(service, &trouble);
-    let free = service.durable.state().alarm.is_none();
-    if free && let Err(error) = service.durable.save(|state| state.alarm = Some(trouble)) {
-        tracing::error!(service = %name, %error, "saving the alarm");
+    if service.durable.state().alarm.is_none() {
+        raise(service, Some(trouble));
     }
 }
 

@@ -66,7 +66,9 @@ impl Condition {
             }
             _ => why.clone(),
         });
-        let all: Vec<String> = texts.collect();
+        let mut all: Vec<String> = texts.collect();
+        // Nothing is started on data that could not be put back: the reason is the same.
+        all.dedup();
         (!all.is_empty()).then(|| all.join("; "))
     }
 
@@ -105,6 +107,8 @@ mod tests {
         for source in [Source::Start, Source::Restart, Source::Liveness, Source::Restore] {
             condition.report(source, format!("{source:?}"));
         }
+        condition.report(Source::Start, "Restore");
+        assert_eq!(condition.trouble().as_deref(), Some("Restore; Restart; Liveness"));
         condition.serves();
         assert_eq!(condition.trouble().as_deref(), Some("Restore; Liveness"));
     }
