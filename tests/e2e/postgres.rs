@@ -376,10 +376,9 @@ impl Server {
     }
 }
 
-#[test]
-fn the_very_database_comes_back_also_when_it_was_not_saved() {
-    let server = Server::start();
-    let world = world(&server);
+/// A service whose release does not run on a backup that it has.
+fn world_that_cannot_go_back(server: &Server) -> (World, String) {
+    let world = world(server);
     world.release_path(&build(0).write(&world)).expect(0);
     get(world.address, "/add").unwrap();
     world.cli(&["backup", "web"]).expect(0);
@@ -388,6 +387,31 @@ fn the_very_database_comes_back_also_when_it_was_not_saved() {
     let next = Build { needs: "id,c1", schema: lax, ..build(1) };
     world.release_path(&next.write(&world)).expect(0);
     get(world.address, "/add").unwrap();
+    (world, old)
+}
+
+#[test]
+fn what_a_restore_has_left_goes_only_when_a_later_one_is_proven() {
+    let server = Server::start();
+    let (world, old) = world_that_cannot_go_back(&server);
+    world.cli(&["backup", "web"]).expect(0);
+    world.cli(&["restore", "web", "--yes"]).expect(0);
+    let kept = "app app_before_restore postgres template0 template1";
+    assert_eq!(server.databases(), kept);
+    let (app, before) = (server.oid("app"), server.oid("app_before_restore"));
+    world.cli(&["restore", "web", "--backup", &old, "--yes"]).expect(20);
+    world.wait("it answers", |world| get(world.address, "/count").is_ok());
+    world.wait("nothing else is left", |_| server.databases() == kept);
+    assert_eq!((server.oid("app"), server.oid("app_before_restore")), (app.clone(), before));
+    world.cli(&["restore", "web", "--yes"]).expect(0);
+    assert_eq!(server.databases(), kept);
+    assert_eq!(server.oid("app_before_restore"), app);
+}
+
+#[test]
+fn the_very_database_comes_back_also_when_it_was_not_saved() {
+    let server = Server::start();
+    let (world, old) = world_that_cannot_go_back(&server);
     let before = server.oid("app");
     let backups = world.service_path("backups");
     for more in [&["--yes"][..], &["--yes", "--unsaved"]] {
@@ -415,14 +439,19 @@ fn a_supervisor_that_is_killed_in_any_step_loses_no_database() {
     world.cli(&["backup", "web"]).expect(0);
     let old = newest_backup(&world);
     get(world.address, "/add").unwrap();
+    // As an earlier restore leaves it.
+    server.sql("CREATE DATABASE app_before_restore OWNER web").unwrap();
+    server.sql("COMMENT ON DATABASE app_before_restore IS 'halley-sup: kept'").unwrap();
+    let kept = server.oid("app_before_restore");
     for phase in ["restore_rehearsal", "prepare", "stop_old", "backup", "restore"] {
         let before = server.oid("app");
         killed_in_restore(&world, &old, phase);
         assert_eq!(get(world.address, "/count").unwrap(), "2", "{phase}");
         assert_eq!(server.oid("app"), before, "{phase}");
         world.wait("scratch is swept", is_swept);
-        let left = "app postgres template0 template1";
+        let left = "app app_before_restore postgres template0 template1";
         world.wait("no database beside it", |_| server.databases() == left);
+        assert_eq!(server.oid("app_before_restore"), kept, "{phase}");
     }
 }
 

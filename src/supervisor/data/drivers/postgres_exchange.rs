@@ -1,6 +1,7 @@
 //! One database takes the place of another by renames. Both renames are one transaction, so after a
 //! crash either none of them is done or both. What was there before stays as it was, lets nobody in,
-//! and is never dropped before what is in its place has proven itself.
+//! and is never dropped before what is in its place has proven itself. Neither is what an earlier
+//! restore has left under its name: that makes room by a rename in the same transaction.
 
 use crate::supervisor::data::context::Context;
 use crate::supervisor::data::driver::{Done, Undone};
@@ -11,6 +12,7 @@ use crate::supervisor::data::error::DataError;
 /// Names that PostgreSQL does not cut.
 pub(super) const NAME_BYTES_MAX: usize = 63;
 const BEFORE: &str = "_before_restore";
+const EARLIER: &str = "_earlier_restore";
 /// With this the comment begins of a database that a restore has left, and that the next may drop.
 const MARK: &str = "halley-sup: ";
 
@@ -27,12 +29,13 @@ pub(super) struct Exchange<'a> {
 struct Found {
     live: bool,
     before: bool,
+    earlier: bool,
     staged: bool,
 }
 
 impl Exchange<'_> {
     /// Whether the present database can be renamed, and gets a name that is free: one that an earlier
-    /// restore has left makes room.
+    /// restore has left makes room when the present one is renamed.
     pub(super) async fn make_ready(&self) -> Done {
         let live = text(&self.url.database);
         let owns = format!(
@@ -42,28 +45,33 @@ impl Exchange<'_> {
         if self.query("the owner of the database", &owns).await?.trim() == "f" {
             return Err(DataError::MayNotRename { database: self.url.database.clone() });
         }
-        let before = self.before();
-        let comment = format!(
-            "SELECT coalesce(shobj_description(oid, 'pg_database'), '') LIKE '{MARK}%' FROM \
-             pg_database WHERE datname = {}",
-            text(&before)
+        let names = [self.before(), self.earlier()];
+        let foreign = format!(
+            "SELECT datname FROM pg_database WHERE datname IN ({}, {}) AND \
+             coalesce(shobj_description(oid, 'pg_database'), '') NOT LIKE '{MARK}%' LIMIT 1",
+            text(&names[0]),
+            text(&names[1])
         );
-        match self.query("an earlier database", &comment).await?.trim() {
-            "" => Ok(()),
-            "t" => discard(self.context, self.url, &before).await,
-            _ => Err(DataError::NameTaken { database: before }),
+        let foreign = self.query("an earlier database", &foreign).await?;
+        if !foreign.trim().is_empty() {
+            return Err(DataError::NameTaken { database: foreign.trim().to_owned() });
         }
+        // A restore that was proven could not drop it.
+        let found = self.found().await?;
+        if found.earlier && found.before {
+            return discard(self.context, self.url, &names[1]).await;
+        }
+        Ok(())
     }
 
     /// Renames the present one away and the staged one to its name.
     pub(super) async fn put(&self) -> Done {
         let (live, before) = (&self.url.database, self.before());
-        let away = match self.found().await?.live {
-            true => format!("ALTER DATABASE {} RENAME TO {};\n", name(live), name(&before)),
-            false => String::new(),
-        };
-        let put = format!("ALTER DATABASE {} RENAME TO {};\n", name(&self.staged), name(live));
-        let script = format!("{}BEGIN;\n{away}{put}COMMIT;\n", self.close(live));
+        let found = self.found().await?;
+        let room = renamed(found.before, &before, &self.earlier());
+        let away = renamed(found.live, live, &before);
+        let put = renamed(true, &self.staged, live);
+        let script = format!("{}BEGIN;\n{room}{away}{put}COMMIT;\n", self.close(live));
         self.query("replacing the live database", &script).await.map(drop)
     }
 
@@ -72,28 +80,32 @@ impl Exchange<'_> {
         let (live, before) = (&self.url.database, self.before());
         let open = format!("ALTER DATABASE {} ALLOW_CONNECTIONS true;\n", name(live));
         let found = self.found().await?;
-        if !found.before {
+        // As long as something is staged, a database before is that of an earlier restore.
+        if !found.before || (found.live && found.staged) {
             if found.live {
                 self.query("letting connections in", &open).await?;
             }
             let is_put = found.live && !found.staged;
             return Ok(if is_put { Undone::NothingBefore } else { Undone::Untouched });
         }
-        let away = match found.live {
-            true => format!("ALTER DATABASE {} RENAME TO {};\n", name(live), name(&self.staged)),
-            false => String::new(),
-        };
-        let back = format!("ALTER DATABASE {} RENAME TO {};\n", name(&before), name(live));
+        let away = renamed(found.live, live, &self.staged);
+        let back = renamed(true, &before, live);
+        let room = renamed(found.earlier, &self.earlier(), &before);
         let close = if found.live { self.close(live) } else { String::new() };
-        let script = format!("{close}BEGIN;\n{away}{back}COMMIT;\n{open}");
+        let script = format!("{close}BEGIN;\n{away}{back}{room}COMMIT;\n{open}");
         self.query("bringing the live database back", &script).await?;
         Ok(Undone::Back)
     }
 
-    /// From here on the one before is only kept: it can be looked at, and the next restore drops it.
+    /// From here on the one before is only kept: it can be looked at, and the next restore drops it. That
+    /// of the restore before this one goes.
     pub(super) async fn let_go(&self) -> Done {
         let before = self.before();
-        if !self.found().await?.before {
+        let found = self.found().await?;
+        if found.earlier {
+            discard(self.context, self.url, &self.earlier()).await?;
+        }
+        if !found.before {
             return Ok(());
         }
         let comment = format!("{MARK}{} as it was before its restore", self.url.database);
@@ -120,11 +132,12 @@ impl Exchange<'_> {
         let is_there = |name: &str| {
             format!("EXISTS (SELECT 1 FROM pg_database WHERE datname = {})", text(name))
         };
-        let all = [&self.url.database, &self.before(), &self.staged].map(|name| is_there(name));
+        let all = [&self.url.database, &self.before(), &self.earlier(), &self.staged]
+            .map(|name| is_there(name));
         let said = self.query("the databases", &format!("SELECT {}", all.join(", "))).await?;
         let mut found = said.trim().split('|').map(|word| word == "t");
         let mut next = || found.next().unwrap_or_default();
-        Ok(Found { live: next(), before: next(), staged: next() })
+        Ok(Found { live: next(), before: next(), earlier: next(), staged: next() })
     }
 
     async fn query(&self, what: &str, script: &str) -> Done<String> {
@@ -133,19 +146,32 @@ impl Exchange<'_> {
 
     /// Where the present one stays.
     fn before(&self) -> String {
-        before_name(&self.url.database)
+        beside(&self.url.database, BEFORE)
+    }
+
+    /// Where the one of an earlier restore is until this one is proven.
+    fn earlier(&self) -> String {
+        beside(&self.url.database, EARLIER)
     }
 }
 
+/// A statement, where the database is there.
+fn renamed(is_there: bool, from: &str, to: &str) -> String {
+    if !is_there {
+        return String::new();
+    }
+    format!("ALTER DATABASE {} RENAME TO {};\n", name(from), name(to))
+}
+
 /// The name under which a database stays that is replaced: never so long that it would be cut.
-fn before_name(live: &str) -> String {
-    let name = format!("{live}{BEFORE}");
+fn beside(live: &str, ending: &str) -> String {
+    let name = format!("{live}{ending}");
     if name.len() <= NAME_BYTES_MAX {
         return name;
     }
     let mut crc = flate2::Crc::new();
     crc.update(live.as_bytes());
-    let ending = format!("_{:08x}{BEFORE}", crc.sum());
+    let ending = format!("_{:08x}{ending}", crc.sum());
     let mut length = NAME_BYTES_MAX - ending.len();
     while !live.is_char_boundary(length) {
         length -= 1;
@@ -159,8 +185,8 @@ mod tests {
 
     #[test]
     fn a_database_stays_under_a_name_that_is_not_cut() {
-        assert_eq!(before_name("app"), "app_before_restore");
-        let long = |end: &str| before_name(&("é".repeat(26) + end));
+        assert_eq!(beside("app", BEFORE), "app_before_restore");
+        let long = |end: &str| beside(&("é".repeat(26) + end), BEFORE);
         assert!(long("aaaaaaaaaaa").len() <= NAME_BYTES_MAX);
         assert_ne!(long("aaaaaaaaaaa"), long("aaaaaaaaaab"));
         assert!(long("aaaaaaaaaaa").ends_with(BEFORE));
