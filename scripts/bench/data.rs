@@ -176,8 +176,8 @@ fn campaign(name: &str, n: u32, mut world: World, store: Store, is_whole: &dyn F
     for (case, row) in rows {
         let ends: Vec<String> = row.ends.iter().map(|(end, n)| format!("{end} {n}")).collect();
         println!(
-            format!("{case:?}").to_ascii_lowercase(),
             "{name:<9} {:<10} {:>5} {:>6} {:>5} {:>8} {:>13}  {}",
+            format!("{case:?}").to_ascii_lowercase(),
             row.n_tries,
             row.cut_in.len(),
             row.n_lost,

@@ -104,6 +104,11 @@ impl<K: Ord, V> Few<K, V> {
         self.place_of(key).ok().map(|at| self.0.remove(at).1)
     }
 
+    /// Takes out what is not wanted.
+    pub fn retain(&mut self, mut is_wanted: impl FnMut(&K, &mut V) -> bool) {
+        self.0.retain_mut(|(key, value)| is_wanted(key, value));
+    }
+
     /// Takes out all.
     pub fn clear(&mut self) {
         self.0.clear();

@@ -115,6 +115,8 @@ impl Watch {
                     None => call.go_on(&self.filter),
                 }
             }
+            // It is kept from going on by itself: the program would reach past us.
+            Wish::Late => call.fail(&self.filter, libc::EFAULT),
             Wish::OpenFast => call.fail(&self.filter, libc::EOPNOTSUPP),
             Wish::Bind(..) | Wish::Unlink(_) | Wish::Other => call.go_on(&self.filter),
         };

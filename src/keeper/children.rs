@@ -7,12 +7,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 
 use crate::core::ordered::Few;
+use crate::core::time::Tick;
 use crate::keeper::own_listeners::Root;
 use crate::keeper::protocol::{ChildId, End, Held, Identity, LaunchSpec, Reach};
 use crate::os::fence::Fence;
 use crate::os::launch::{self, LaunchError, Standard};
 use crate::os::launch_spec::Catch;
-use crate::os::{mark, proc};
+use crate::os::{clock, mark, proc, stranger};
 
 /// All children that are not forgotten.
 #[derive(Debug, Default)]
@@ -49,9 +50,13 @@ pub struct Watched {
 #[derive(Debug)]
 struct UnderWay {
     seq: u64,
+    since: Tick,
     errors: OwnedFd,
     filter: Option<OwnedFd>,
 }
+
+/// A launcher that takes longer hangs, in a directory that does not answer for one.
+const LAUNCH_MS_MAX: u64 = 30_000;
 
 /// A launch that came to its end, one way or the other.
 #[derive(Debug)]
@@ -106,7 +111,8 @@ impl Children {
         rustix::io::ioctl_fionbio(&begun.errors, true).map_err(|e| system(e.into()))?;
         let pid = i32::try_from(begun.process.id()).unwrap_or(0);
         let identity = proc::identity(pid).map_err(system)?;
-        let launch = Some(UnderWay { seq, errors: begun.errors, filter: begun.filter });
+        let since = clock::tick();
+        let launch = Some(UnderWay { seq, since, errors: begun.errors, filter: begun.filter });
         let root = Root { pid, token: token.clone() };
         let watched = Watched { intercept: spec.intercept, fence: spec.fence, root };
         let mark = spec.mark;
@@ -118,6 +124,32 @@ impl Children {
     pub fn pipes(&self) -> Vec<BorrowedFd<'_>> {
         let under_way = self.by_id.values().filter_map(|child| child.launch.as_ref());
         under_way.map(|launch| launch.errors.as_fd()).collect()
+    }
+
+    /// When the first launch under way has taken too long.
+    pub fn deadline(&self) -> Option<Tick> {
+        let under_way = self.by_id.values().filter_map(|child| child.launch.as_ref());
+        under_way.map(|launch| launch.since.after_ms(LAUNCH_MS_MAX)).min()
+    }
+
+    /// Ends launches that have taken too long. What is left of one that cannot even be killed is
+    /// nobody's, and ends before it becomes a program.
+    pub fn end_overdue(&mut self, now: Tick) -> Vec<Launched> {
+        let mut ended = Vec::new();
+        self.by_id.retain(|id, child| {
+            let overdue = |launch: &&UnderWay| launch.since.after_ms(LAUNCH_MS_MAX) <= now;
+            let Some(launch) = child.launch.as_ref().filter(overdue) else { return true };
+            let Identity { pid, start_ticks, .. } = child.identity;
+            if let Err(error) = proc::signal(pid, start_ticks, libc::SIGKILL) {
+                tracing::error!(pid, %error, "ending a launcher that hangs");
+            }
+            let step = "starting a program".to_owned();
+            let why = format!("it did not run within {} s", LAUNCH_MS_MAX / 1000);
+            let result = Err(LaunchError { step, errno: libc::ETIMEDOUT, why });
+            ended.push(Launched { seq: launch.seq, child: *id, result, filter: None });
+            false
+        });
+        ended
     }
 
     /// Launches whose pipe has spoken or closed.
@@ -233,7 +265,7 @@ impl Children {
         }
         if reach == Reach::Tree {
             let mut others = if alive { proc::tree(identity.pid) } else { BTreeSet::new() };
-            others.extend(proc::with_token(&child.token));
+            others.extend(stranger::with_token(&child.token));
             others.extend(child.mark.iter().flat_map(|mark| mark::carriers(mark)));
             others.remove(&identity.pid);
             for pid in others {
@@ -243,5 +275,34 @@ impl Children {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_launcher_that_hangs_is_ended_when_its_time_is_over() {
+        let mut launcher = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let identity = proc::identity(i32::try_from(launcher.id()).unwrap()).unwrap();
+        let (errors, _open) = io::pipe().unwrap();
+        let since = clock::tick();
+        let launch = UnderWay { seq: 7, since, errors: errors.into(), filter: None };
+        let (label, token, mark) = (String::new(), String::new(), None);
+        let watched = Watched::default();
+        let launch = Some(launch);
+        let child = Child { label, identity, end: None, token, mark, launch, watched };
+        let mut children = Children::default();
+        children.by_id.insert(ChildId(1), child);
+        let due = children.deadline().unwrap();
+        assert!(children.end_overdue(Tick(due.0 - 1)).is_empty());
+        let ended = children.end_overdue(due);
+        assert_eq!(
+            (ended[0].seq, ended[0].result.as_ref().unwrap_err().errno),
+            (7, libc::ETIMEDOUT)
+        );
+        assert!(!launcher.wait().unwrap().success());
+        assert!(children.deadline().is_none() && !children.is_alive(ChildId(1)));
     }
 }

@@ -13,7 +13,7 @@ use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use crate::core::ordered::Few;
 use crate::core::time::Tick;
 use crate::keeper::calls::Calls;
-use crate::keeper::children::Children;
+use crate::keeper::children::{Children, Launched};
 use crate::keeper::protocol::{Ask, ChildId, FENCES, PINGS, Reach, Request, Tell, VERSION};
 use crate::keeper::supervised::Supervised;
 use crate::keeper::{KeeperError, Setup};
@@ -108,7 +108,8 @@ impl Keeper {
             Stop::Asked(until) | Stop::Term(until) => Some(until),
             Stop::No | Stop::Over => None,
         };
-        let due = self.supervised.deadline().into_iter().chain(stop).min();
+        let due = [self.supervised.deadline(), self.children.deadline(), stop];
+        let due = due.into_iter().flatten().min();
         let timeout = due.map(|due| timespec(due.since_ms(now)));
         let mut fds = vec![PollFd::from_borrowed_fd(self.signals.wake.as_fd(), PollFlags::IN)];
         if let Some(socket) = self.supervised.socket() {
@@ -176,11 +177,18 @@ impl Keeper {
             }
             _ => {}
         }
+        let overdue = self.children.end_overdue(now);
+        self.tell_launched(overdue);
         self.supervised.tend(&self.setup, now);
     }
 
     fn report_launches(&mut self) {
-        for launched in self.children.settle() {
+        let settled = self.children.settle();
+        self.tell_launched(settled);
+    }
+
+    fn tell_launched(&mut self, all: Vec<Launched>) {
+        for launched in all {
             if let Some((filter, watched)) = launched.filter {
                 self.calls.add(launched.child, filter, watched);
             }

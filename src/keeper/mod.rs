@@ -1,6 +1,7 @@
 //! The keeper: the error kernel of Halley, and every service process's parent.
 //!
-//! It is single-threaded and synchronous and does nothing clever, so it does not die. It holds
+//! It is single-threaded and synchronous and does nothing clever, so it does not die; a second
+//! thread reads what may never come, other processes' memory, and no descriptor is its. It holds
 //! every descriptor that must outlive a crash of the supervisor, starts children and signals them
 //! on request, keeps each exit status until it is acknowledged, and starts the supervisor again
 //! when that dies. It must never read configuration, know a release, or block on another process.

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use crate::core::ordered::Ordered as _;
 use crate::os::fence::{Destination, Fence, is_here};
-use crate::os::{diag, mounts, proc};
+use crate::os::{diag, mounts, proc, stranger};
 
 /// A program, with all that it has started.
 #[derive(Debug, Default)]
@@ -69,7 +69,7 @@ impl Root {
 
     /// The same for a path, which may be another file where the program is than here.
     fn hearers_at(&self, path: &Path, caller: i32) -> Hearers {
-        let file = match mounts::seen_by(caller, path) {
+        let file = match seen_by(caller, path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Hearers::Nobody(libc::ENOENT);
@@ -80,11 +80,9 @@ impl Root {
         let has_bound = |pid: i32| {
             let inodes = proc::socket_inodes(pid);
             let mut own = named.iter().filter(|(inode, _)| inodes.contains(inode));
-            own.any(|(_, name)| {
-                mounts::seen_by(pid, Path::new(name)).is_ok_and(|seen| seen == file)
-            })
+            own.any(|(_, name)| seen_by(pid, Path::new(name)).is_ok_and(|seen| seen == file))
         };
-        let mut all = proc::tree(self.pid).into_iter().chain(proc::with_token(&self.token));
+        let mut all = proc::tree(self.pid).into_iter().chain(stranger::with_token(&self.token));
         if all.any(has_bound) { Hearers::Itself } else { Hearers::Others }
     }
 
@@ -97,8 +95,16 @@ impl Root {
             }
             others.is_empty()
         };
-        is_all(&tree, &mut others) || is_all(&proc::with_token(&self.token), &mut others)
+        is_all(&tree, &mut others) || is_all(&stranger::with_token(&self.token), &mut others)
     }
+}
+
+/// The file at a path, where another process is: it may lie on a file system of its own, that does
+/// not answer.
+fn seen_by(pid: i32, path: &Path) -> io::Result<(u64, u64)> {
+    let path = path.to_owned();
+    let seen = stranger::read(pid, move || mounts::seen_by(pid, &path));
+    seen.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
 }
 
 /// Sockets that may get what is sent to this port.

@@ -241,6 +241,11 @@ impl Supervised {
             match scm::send(&running.socket, bytes, &fds) {
                 Ok(()) => drop(running.waiting.pop_front()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // It is too long; those behind it are not.
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                    tracing::error!(%error, "telling the supervisor");
+                    drop(running.waiting.pop_front());
+                }
                 // It is gone or going; its end is seen by its exit.
                 Err(_) => return running.waiting.clear(),
             }

@@ -82,6 +82,7 @@ pub fn begin(
     File::from(memory.try_clone()?).write_all(&serde_json::to_vec(spec)?)?;
     let (errors, errors_in) = pipe_with(PipeFlags::CLOEXEC)?;
     let (filter, filter_in) = if spec.is_watched() { Some(scm::pair()?) } else { None }.unzip();
+    filter.as_ref().map_or(Ok(()), |ours| rustix::io::ioctl_fionbio(ours, true))?;
     let mut command = Command::new("/proc/self/exe");
     command.arg0("halley-sup").arg(VERB);
     command.arg(memory.as_raw_fd().to_string()).arg(errors_in.as_raw_fd().to_string());

@@ -32,16 +32,19 @@ pub mod sockets;
 pub mod spool;
 #[cfg(any(test, all(target_feature = "crt-static", panic = "abort")))]
 mod stack_bounds;
+pub mod stderr;
 pub mod steer;
+pub mod stranger;
 #[cfg(all(target_feature = "crt-static", panic = "abort"))]
 mod unwind;
 pub mod usage;
 pub mod wish;
 
-/// Internal failures are logged to stderr, one line each; time is the journal's business.
+/// Internal failures are logged to stderr, one line each; time is the journal's business. Nobody
+/// waits for stderr to be read.
 pub fn log_to_stderr() {
     let told = tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
+        .with_writer(|| stderr::Stderr)
         .with_ansi(false)
         .with_target(false)
         .without_time()

@@ -180,12 +180,6 @@ pub fn tree_in(parents: &[(i32, i32)], root: i32) -> BTreeSet<i32> {
     }
 }
 
-/// Processes that carry this token in their environment, however far they ran.
-#[must_use]
-pub fn with_token(token: &str) -> BTreeSet<i32> {
-    with_variable(TOKEN, token)
-}
-
 /// Processes of the session that this one began (`setsid(2)`); none once its number is another's.
 #[must_use]
 pub fn session(leader: &Identity) -> BTreeSet<i32> {
@@ -199,17 +193,6 @@ pub fn session(leader: &Identity) -> BTreeSet<i32> {
             && start_ticks(*pid).is_ok_and(|start| start >= leader.start_ticks)
     };
     all().into_iter().filter(is_member).into_set()
-}
-
-/// Processes with this variable in their environment.
-#[must_use]
-pub fn with_variable(name: &str, value: &str) -> BTreeSet<i32> {
-    let wanted = format!("{name}={value}");
-    let holds = |pid: &i32| {
-        fs::read(format!("/proc/{pid}/environ"))
-            .is_ok_and(|env| env.split(|b| *b == 0).any(|entry| entry == wanted.as_bytes()))
-    };
-    all().into_iter().filter(holds).into_set()
 }
 
 /// Inodes of the sockets a process has open.
@@ -256,14 +239,6 @@ pub fn unit(pid: i32) -> Option<String> {
     };
     let unit = of(&pid.to_string())?;
     (of("self").as_ref() != Some(&unit)).then_some(unit)
-}
-
-/// The value of a variable in the environment that a process was started with.
-#[must_use]
-pub fn variable(pid: i32, name: &str) -> Option<String> {
-    let env = fs::read(format!("/proc/{pid}/environ")).ok()?;
-    let mut entries = env.split(|byte| *byte == 0).map(String::from_utf8_lossy);
-    entries.find_map(|entry| Some(entry.strip_prefix(name)?.strip_prefix('=')?.to_owned()))
 }
 
 /// Whether it is a thread of the kernel (`PF_KTHREAD`).
@@ -446,25 +421,5 @@ mod tests {
         assert!(!has_socket(&another, inode), "another start time is another process");
         drop(socket);
         assert!(!has_socket(&own, inode));
-    }
-
-    #[test]
-    fn a_token_finds_a_process_that_left_its_parents() {
-        let token = format!("test-{}", std::process::id());
-        let script = "(setsid sleep 60 </dev/null >/dev/null 2>&1 &)";
-        let mut sh = std::process::Command::new("sh");
-        sh.args(["-c", script]).env(TOKEN, &token).status().unwrap();
-        let mut found = BTreeSet::new();
-        for _ in 0..1000 {
-            found = with_token(&token);
-            if found.iter().any(|pid| name(*pid).as_deref() == Some("sleep")) {
-                break;
-            }
-            std::thread::yield_now();
-        }
-        assert!(!found.is_empty());
-        for pid in found {
-            signal(pid, start_ticks(pid).unwrap(), 9).unwrap();
-        }
     }
 }

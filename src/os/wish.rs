@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::os::call_filter::{self, Machine};
 use crate::os::fence::Destination;
+use crate::os::stranger;
 
 /// Messages that one `sendmmsg` takes (`UIO_MAXIOV`).
 const N_MESSAGES_MAX: u64 = 1024;
@@ -27,6 +28,8 @@ pub enum Wish {
     OpenFast,
     /// Something that is none of our business, or cannot be read.
     Other,
+    /// Something that does not come to be read.
+    Late,
 }
 
 /// Where a program wants its socket.
@@ -38,9 +41,14 @@ pub enum Wanted {
     Unix(PathBuf),
 }
 
-/// What a call of this thread asks for.
+/// What a call of this thread asks for. Its memory may never come.
 #[must_use]
 pub fn of(pid: i32, data: &libc::seccomp_data) -> Wish {
+    let data = *data;
+    stranger::read(pid, move || read(pid, &data)).unwrap_or(Wish::Late)
+}
+
+fn read(pid: i32, data: &libc::seccomp_data) -> Wish {
     let nr = u32::try_from(data.nr).unwrap_or(u32::MAX);
     let Some(machine) = call_filter::machine(data.arch) else { return Wish::Other };
     let args = data.args;

@@ -1,6 +1,10 @@
 //! A supervisor that hangs is noticed and replaced.
 
-use crate::world::{World, kill};
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+
+use crate::world::{World, config, free_address, kill};
 
 /// At rest: nothing ends, nobody asks.
 #[test]
@@ -25,4 +29,32 @@ fn the_longest_standstill_of_the_event_loop_is_in_status() {
     let status = world.cli(&["status", "--json"]).expect(0).result();
     assert!(status["lag_ms"].is_u64(), "{status}");
     assert!(status["lag_at"].as_str().unwrap().contains("src/supervisor/"), "{status}");
+}
+
+/// Stderr is a pipe that nobody reads, and full.
+#[test]
+fn a_stderr_that_nobody_reads_stops_nothing() {
+    let mut world = World::asleep(free_address());
+    let fifo = world.path("stderr");
+    halley_sup::os::fs::make_fifo(&fifo, 0o600).unwrap();
+    let held = halley_sup::os::fs::open_fifo(&fifo).unwrap();
+    world.configure(&config(world.address, ""));
+    let script = format!("exec \"$@\" 2<>{}", fifo.display());
+    world.wake_under(&["sh", "-c", &script, "sh"]);
+    world.release(&[]).expect(0);
+    let own = fs::File::options().write(true).custom_flags(libc::O_NONBLOCK).open(&fifo).unwrap();
+    for size in [4096, 1] {
+        while (&own).write(&vec![b'x'; size]).is_ok() {}
+    }
+    for _ in 0..2 {
+        let (before, live) = (world.supervisor_pid(), world.live_pid());
+        world.kill_supervisor();
+        kill(live, libc::SIGKILL);
+        world.wait("it is started again", |world| {
+            world.supervisor_pid().is_some_and(|pid| Some(pid) != before)
+                && world.cli(&["status"]).code == 0
+                && ![0, live].contains(&world.live_pid())
+        });
+    }
+    drop(held);
 }

@@ -32,6 +32,7 @@ mod mariadb_server;
 mod migrations;
 mod modes;
 mod mounts_below;
+mod never_comes;
 mod notify;
 mod order;
 mod own_ports;

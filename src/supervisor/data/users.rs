@@ -12,7 +12,7 @@ use crate::core::data_users::{By, Owner};
 use crate::core::ordered::Ordered as _;
 use crate::os::diag::{self, Wanted as Sockets};
 use crate::os::holders::{self, Wanted};
-use crate::os::proc;
+use crate::os::{proc, stranger};
 use crate::supervisor::data::backup::Hand;
 use crate::supervisor::data::context::on_thread;
 use crate::supervisor::data::driver::{Driver, Place, Session};
@@ -231,9 +231,9 @@ impl<'a> Census<'a> {
             return None;
         }
         // Commands of this keeper, and what left its parents.
-        let token = proc::variable(pid, proc::TOKEN);
+        let token = stranger::variable(pid, proc::TOKEN);
         let is_ours = token.is_some_and(|token| token.starts_with(&format!("{}-", self.keeper)));
-        let named = is_ours.then(|| proc::variable(pid, "HALLEY_SERVICE")).flatten();
+        let named = is_ours.then(|| stranger::variable(pid, "HALLEY_SERVICE")).flatten();
         let is_its = |(staff, tree): &(&Staff, BTreeSet<i32>)| {
             tree.contains(&pid) || named.as_ref() == Some(&staff.service)
         };

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::os::proc::{self, Identity};
-use crate::os::{mark, ready};
+use crate::os::{mark, ready, stranger};
 
 /// The environment name of the mark.
 pub(crate) const MARK: &str = "HALLEY_TASK";
@@ -31,7 +31,7 @@ impl WholeTree {
     /// Those that have not ended.
     pub(crate) fn left(&self) -> BTreeSet<i32> {
         let mut left = mark::carriers(&self.mark);
-        left.extend(proc::with_variable(MARK, &self.mark));
+        left.extend(stranger::with_variable(MARK, &self.mark));
         if let Some(leader) = &self.leader {
             left.extend(proc::session(leader));
         }
