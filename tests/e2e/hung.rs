@@ -31,6 +31,31 @@ fn the_longest_standstill_of_the_event_loop_is_in_status() {
     assert!(status["lag_at"].as_str().unwrap().contains("src/supervisor/"), "{status}");
 }
 
+/// A boot that takes longer than the health check may, without probes at rest.
+#[test]
+fn a_slow_boot_is_no_trouble_any_more_once_it_answers() {
+    let mut world = World::asleep(free_address());
+    let quick = config(world.address, "").replace("deadline = \"5s\"", "deadline = \"1s\"");
+    world.configure(&quick);
+    world.wake();
+    let slow = world.path("slow");
+    let script = format!(
+        "while [ -e {} ]; do sleep 0.02; done; exec {} {}",
+        slow.display(),
+        crate::world::BINARY,
+        halley_sup::demo::service::VERB
+    );
+    let build = world.build_of(&["/bin/sh", "-c", &script]);
+    world.release_path(&build).expect(0);
+    assert!(world.sleep());
+    fs::write(&slow, "").unwrap();
+    world.wake();
+    world.wait("it is not up in time", |world| world.status()["why"].is_string());
+    fs::remove_file(&slow).unwrap();
+    world.wait("it is healthy", |world| world.status()["state"] == "running");
+    assert!(world.status()["why"].is_null(), "{}", world.status());
+}
+
 /// Stderr is a pipe that nobody reads, and full.
 #[test]
 fn a_stderr_that_nobody_reads_stops_nothing() {

@@ -132,3 +132,29 @@ fn a_backup_follows_no_link_of_its_user_and_waits_for_no_fifo() {
     assert_eq!(leaked, 0);
     assert_eq!(fs::metadata(&secret).unwrap().mode() & 0o7777, 0o700);
 }
+
+#[test]
+fn a_changed_user_never_takes_shared_away_from_the_release_that_serves() {
+    let Some(world) = of_nobody(&[], "") else { return };
+    world.release(&[]).expect(0);
+    let owner = || fs::metadata(world.service_path("shared")).unwrap().uid();
+    let (nobody, daemon) = (proc::user(NOBODY).unwrap().uid, proc::user("daemon").unwrap().uid);
+    assert_eq!(owner(), nobody);
+    let changed = |user: &str, lines: &str| {
+        let more = format!("user = \"{user}\"\n{lines}\n[service.web.health]");
+        world.reload(&config(world.address, "").replace("[service.web.health]", &more));
+    };
+    changed("daemon", "");
+    let said = world.release(&["unhealthy"]).expect(10);
+    assert!(said.why().contains("shared/ belongs to nobody"), "{}", said.why());
+    assert_eq!(owner(), nobody);
+    world.cli(&["drill", "web"]);
+    assert_eq!(owner(), nobody);
+    changed("daemon", "strategy = \"hold\"");
+    world.release(&["alone"]).expect(0);
+    assert_eq!(owner(), daemon);
+    // One that fails gives it back.
+    changed(NOBODY, "strategy = \"hold\"");
+    world.release(&["alone", "unhealthy"]).expect(21);
+    assert_eq!((owner(), world.answering()), (daemon, Some(2)));
+}

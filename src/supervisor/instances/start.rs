@@ -83,7 +83,10 @@ pub(crate) async fn start_as(
     let config = service.config();
     service.slots.open(service.link(), &config).await?;
     service.fleet.seen(generation);
-    if let Some(user) = settings.user.as_deref().and_then(proc::user) {
+    if let Some(user) =
+        settings.user.as_deref().filter(|user| keeper_of_shared(service, user).is_none())
+        && let Some(user) = proc::user(user)
+    {
         fs::give_to(&service.paths.shared(), user.uid, user.gid)?;
     }
     let n = settings.instances;
@@ -100,6 +103,13 @@ pub(crate) async fn start_as(
         }
     }
     Ok(crew)
+}
+
+/// The user of the release that serves, when that is another one: it keeps `shared/` meanwhile. Root
+/// needs no directory of its own.
+pub(crate) fn keeper_of_shared(service: &Service, user: &str) -> Option<String> {
+    let live = service.live_crew().filter(|crew| crew.is_alive())?;
+    live.settings.user.clone().filter(|present| present != user)
 }
 
 /// Starts one more process of a generation, in slots and at a place of its own.

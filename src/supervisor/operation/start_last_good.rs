@@ -173,7 +173,11 @@ async fn bring_up_once(service: &Rc<Service>) -> Result<Brought, BringUpError> {
             notices::recovered(service);
         }
         // It is live and kept up by the guard all the same.
-        Gated::Shut(why) => service.condition.report(Source::Start, text(&why)),
+        Gated::Shut(why) => {
+            service.condition.report(Source::Start, text(&why));
+            let (service, crew) = (Rc::clone(service), Rc::clone(&crew));
+            spawn::local(async move { until_it_answers(&service, &crew).await });
+        }
         Gated::Died => {
             service.condition.report(Source::Start, text("its process ended"));
             if answers_within(service, &crew, deadline).await {
@@ -207,6 +211,19 @@ async fn launch(
         tracing::warn!(service = %service.name, %error, "recording the processes that serve");
     }
     Ok(Some(crew))
+}
+
+/// A live release that was slower than its deadline is healthy once it answers, also without probes
+/// at rest.
+async fn until_it_answers(service: &Rc<Service>, crew: &Rc<Crew>) {
+    let is_live = || service.routing.live() == Some(crew.generation);
+    while is_live() && !service.shared.stopping.get() {
+        let limit = crew.settings.health.deadline;
+        if answers_within(service, crew, limit).await && is_live() {
+            service.condition.serves();
+            return notices::recovered(service);
+        }
+    }
 }
 
 /// The guard starts it again; those after it wait until it answers, or its time is over.

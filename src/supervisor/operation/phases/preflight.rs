@@ -10,6 +10,7 @@ use crate::core::operation::machine::Event as Step;
 use crate::os::{fs as disk, proc};
 use crate::supervisor::data::{backup, fencing, fresh};
 use crate::supervisor::instances::outside_proxy;
+use crate::supervisor::instances::start::keeper_of_shared;
 use crate::supervisor::operation::assignment::Assignment;
 use crate::supervisor::operation::dry_run;
 use crate::supervisor::operation::intake::Staged;
@@ -57,11 +58,8 @@ pub(crate) async fn preflight(
         let missing = program_check::not_there(&staged.dir, &hook.command, hook.point.name());
         failures.extend(missing.into_iter().map(|why| (Exit::PreflightRefused, why)));
     }
-    if let Some(user) = &staged.settings.user
-        && proc::user(user).is_none()
-    {
-        failures.push((Exit::PreflightRefused, format!("there is no user {user:?}")));
-    }
+    let user = wrong_user(service, assignment, staged);
+    failures.extend(user.map(|why| (Exit::PreflightRefused, why)));
     let config = service.config();
     // The address is taken before the start, so that a stranger on it stops nothing but this.
     if let Err(error) = service.slots.open(service.link(), &config).await {
@@ -99,6 +97,22 @@ pub(crate) async fn preflight(
     let exit = Exit::of_all(failures.iter().map(|(exit, _)| *exit));
     let texts: Vec<String> = failures.into_iter().map(|(_, why)| why).collect();
     PhaseResult::refused(exit, texts.join("\n"))
+}
+
+/// Side by side, two users cannot both have the one directory.
+fn wrong_user(service: &Service, assignment: &Assignment, staged: &Staged) -> Option<String> {
+    let user = staged.settings.user.as_deref()?;
+    if proc::user(user).is_none() {
+        return Some(format!("there is no user {user:?}"));
+    }
+    if matches!(assignment.strategy, Strategy::Hold | Strategy::Replace) {
+        return None;
+    }
+    let present = keeper_of_shared(service, user)?;
+    Some(format!(
+        "shared/ belongs to {present}, the user of the release that serves, and this release is to \
+         run as {user}: use strategy = \"hold\", which stops the old release before the start"
+    ))
 }
 
 async fn plan(service: &Rc<Service>, assignment: &Assignment, staged: &Staged) -> Plan {
