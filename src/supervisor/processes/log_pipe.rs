@@ -63,11 +63,7 @@ impl Pump {
             .custom_flags(libc::O_NONBLOCK)
             .open(format!("/proc/self/fd/{}", fifo.as_raw_fd()))?
             .into();
-        if let Some(at) = spool.writing() {
-            writer.borrow_mut().cut(at)?;
-        }
-        let mut feed = Feed { fifo: own.try_clone()?, spool, instance, writer };
-        feed.write(Rest::Waits)?;
+        let feed = Feed::take_up(own.try_clone()?, spool, instance, writer)?;
         let (feed, own) = (Rc::new(RefCell::new(feed)), ready::readable(own)?);
         let fed = Rc::clone(&feed);
         let task = spawn::local(async move {
@@ -124,6 +120,22 @@ async fn read_all(own: &AsyncFd<OwnedFd>, feed: &RefCell<Feed>) -> io::Result<()
 }
 
 impl Feed {
+    /// Goes on where a supervisor before this one was: what it was about to write is written whole,
+    /// whatever of it is in the log.
+    fn take_up(
+        fifo: OwnedFd,
+        spool: Spool,
+        instance: u16,
+        writer: SharedWriter,
+    ) -> io::Result<Self> {
+        if let Some(at) = spool.writing() {
+            writer.borrow_mut().cut(at)?;
+        }
+        let mut feed = Self { fifo, spool, instance, writer };
+        feed.write(Rest::Waits)?;
+        Ok(feed)
+    }
+
     /// Takes a piece over; 0 when there is nobody left to write.
     fn take(&mut self) -> io::Result<usize> {
         let n = self.spool.fill(&self.fifo, CHUNK_BYTES)?;
@@ -149,5 +161,43 @@ impl Feed {
             }
         });
         self.spool.advance(n)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::fd::AsFd;
+
+    use super::*;
+    use crate::core::ids::ReleaseId;
+    use crate::supervisor::processes::log_files::{LogFiles, tail};
+
+    #[test]
+    fn lines_that_a_killed_supervisor_had_written_in_part_are_there_once_and_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let logs = || LogFiles::new(dir.path().to_owned());
+        let path = logs().path(ReleaseId(1));
+        let (read, write) = io::pipe().unwrap();
+        let mut spool = Spool::new().unwrap();
+        logs().writer(ReleaseId(1)).borrow_mut().append(0, b"zero\n");
+        (&write).write_all(b"one\ntwo\nthree").unwrap();
+        spool.fill(&read, 1000).unwrap();
+        spool.begin_writing(std::fs::metadata(&path).unwrap().len()).unwrap();
+        // It is killed in the middle of its write.
+        let mut file = File::options().append(true).open(&path).unwrap();
+        file.write_all(b"2026-11-30T00:00:00.000Z 0 one\n2026-11-30T00:0").unwrap();
+        let kept = spool.as_fd().try_clone_to_owned().unwrap();
+        let spool = Spool::adopt(kept).unwrap();
+        let writer = logs().writer(ReleaseId(1));
+        let mut feed = Feed::take_up(read.into(), spool, 0, writer).unwrap();
+        let texts = || {
+            let lines = tail(&path, 100).into_iter();
+            lines.map(|line| line.split_once(' ').unwrap().1.to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(texts(), ["0 zero", "0 one", "0 two"]);
+        (&write).write_all(b" and four\n").unwrap();
+        feed.take().unwrap();
+        assert_eq!(texts(), ["0 zero", "0 one", "0 two", "0 three and four"]);
     }
 }
