@@ -67,10 +67,16 @@ impl std::error::Error for Problem {}
 /// The keys of every section, by the section's name.
 pub(super) type Sections = &'static [(&'static str, &'static [&'static str])];
 
+/// Who has more wrong than that begins with these.
+const N_PROBLEMS_MAX: usize = 50;
+/// Of a text that is named, for people.
+const N_CHARS_MAX: usize = 200;
+
 /// The problems of one file while it is read.
 pub(super) struct Report<'a> {
     file: &'a Path,
-    source: &'a str,
+    /// Where each line ends but the last.
+    ends: Vec<usize>,
     files: Option<&'a Files>,
     sections: Sections,
     problems: RefCell<Vec<Problem>>,
@@ -78,9 +84,11 @@ pub(super) struct Report<'a> {
 }
 
 impl<'a> Report<'a> {
-    pub(super) fn new(file: &'a Path, source: &'a str) -> Self {
+    pub(super) fn new(file: &'a Path, source: &str) -> Self {
         let (problems, syntax_errors) = (RefCell::default(), RefCell::default());
-        Self { file, source, files: None, sections: &[], problems, syntax_errors }
+        let ends = source.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+        let ends = ends.map(|(at, _)| at).collect();
+        Self { file, ends, files: None, sections: &[], problems, syntax_errors }
     }
 
     /// The same, for a file of these sections: a key in the wrong one is answered with the right one.
@@ -106,8 +114,7 @@ impl<'a> Report<'a> {
 
     /// The line, from 1, that a span begins in.
     pub(super) fn line(&self, span: &Range<usize>) -> usize {
-        let end = span.start.min(self.source.len());
-        1 + self.source.as_bytes()[..end].iter().filter(|&&byte| byte == b'\n').count()
+        1 + self.ends.partition_point(|end| *end < span.start)
     }
 
     pub(super) fn add(&self, line: usize, key: &str, message: impl Into<String>) {
@@ -125,23 +132,28 @@ impl<'a> Report<'a> {
     }
 
     pub(super) fn push(&self, problem: Problem) {
-        self.problems.borrow_mut().push(problem);
+        let mut problems = self.problems.borrow_mut();
+        if problems.len() < N_PROBLEMS_MAX {
+            problems.push(problem);
+        }
     }
 
     pub(super) fn problem(&self, line: usize, key: &str, message: impl Into<String>) -> Problem {
         Problem {
             file: self.file.to_owned(),
             line: Some(line),
-            key: (!key.is_empty()).then(|| key.to_owned()),
-            message: message.into(),
+            key: (!key.is_empty()).then(|| cut(key.to_owned())),
+            message: cut(message.into()),
             hint: None,
         }
     }
 
     /// Something that is not TOML.
     pub(super) fn add_syntax_error(&self, span: &Range<usize>, message: &str) {
-        let problem = self.problem(self.line(span), "", message);
-        self.syntax_errors.borrow_mut().push(problem);
+        let mut errors = self.syntax_errors.borrow_mut();
+        if errors.len() < N_PROBLEMS_MAX {
+            errors.push(self.problem(self.line(span), "", message));
+        }
     }
 
     pub(super) fn has_syntax_errors(&self) -> bool {
@@ -155,11 +167,14 @@ impl<'a> Report<'a> {
         let mut problems = self.syntax_errors.into_inner();
         by_line(&mut problems);
         let broken: Vec<_> = problems.iter().filter_map(|problem| problem.line).collect();
-        let follows = |line: &Option<usize>| line.is_some_and(|line| broken.contains(&(line - 1)));
+        let follows = |line: &Option<usize>| {
+            line.is_some_and(|line| broken.binary_search(&(line - 1)).is_ok())
+        };
         problems.retain(|problem| !follows(&problem.line));
         problems.dedup_by_key(|problem| problem.line);
         let others = self.problems.into_inner().into_iter();
-        let sound = |line: &Option<usize>| line.is_none_or(|line| !broken.contains(&line));
+        let sound =
+            |line: &Option<usize>| line.is_none_or(|line| broken.binary_search(&line).is_err());
         problems.extend(others.filter(|problem| sound(&problem.line)));
         by_line(&mut problems);
         problems
@@ -168,6 +183,15 @@ impl<'a> Report<'a> {
 
 fn by_line(problems: &mut [Problem]) {
     ordered::sort(problems, |a, b| a.line < b.line);
+}
+
+/// A text that is not too long.
+fn cut(mut text: String) -> String {
+    if let Some((at, _)) = text.char_indices().nth(N_CHARS_MAX) {
+        text.truncate(at);
+        text.push('…');
+    }
+    text
 }
 
 #[cfg(test)]
@@ -189,5 +213,18 @@ mod tests {
     #[test]
     fn a_span_past_the_end_is_the_last_line() {
         assert_eq!(Report::new(Path::new("x"), "a\nb").line(&(99..100)), 2);
+    }
+
+    #[test]
+    fn a_file_that_is_all_wrong_is_answered_with_its_first_problems() {
+        let source = "=\n".repeat(100_000);
+        let report = Report::new(Path::new("x"), &source);
+        for n in 0..source.len() {
+            report.add_syntax_error(&(n..n), &"m".repeat(1000));
+            report.add(report.line(&(n..n)), "k", "");
+        }
+        let problems = report.into_problems();
+        assert!(problems.len() <= 2 * N_PROBLEMS_MAX, "{}", problems.len());
+        assert!(problems.iter().all(|problem| problem.to_string().len() < 300));
     }
 }

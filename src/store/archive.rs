@@ -3,6 +3,7 @@
 //! The `tar` crate reads entries; nothing else of it is used: its own unpacking accepts an empty or
 //! cut archive, drops `..` silently and makes files of FIFOs.
 
+use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
@@ -16,6 +17,12 @@ use crate::store::tree::Staging;
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 const BLOCK: u64 = 512;
+/// From the end of an entry's content to the next one's: headers, long names, extended attributes.
+const HEAD_BYTES_MAX: u64 = 128 * 1024;
+/// After the last one; `tar` pads to a record, which has 10 KiB where nobody asks for more.
+const PADDING_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Headers that are about all that follows; they are not counted as entries of the tree.
+const N_GLOBALS_MAX: usize = 1000;
 
 /// Puts an archive's entries into a tree.
 ///
@@ -34,27 +41,36 @@ pub fn unpack(path: &Path, staging: &mut Staging<'_>) -> Result<(), IntakeError>
     } else {
         Box::new(packed)
     };
-    let mut counted = Counted { inner: reader, n_bytes: 0, n_zeros: 0 };
-    let end = entries(&mut counted, staging)?;
+    let counted = Counted {
+        inner: RefCell::new(reader),
+        n_bytes: Cell::new(0),
+        n_zeros: Cell::new(0),
+        n_left: Cell::new(HEAD_BYTES_MAX),
+    };
+    let end = entries(&counted, staging)?;
     // What follows the last entry is the end mark: two blocks of zeros, then padding.
-    io::copy(&mut counted, &mut io::sink()).map_err(reading)?;
-    let n_after = counted.n_bytes - end;
+    counted.n_left.set(PADDING_BYTES_MAX);
+    io::copy(&mut &counted, &mut io::sink()).map_err(reading)?;
+    staging.check_cancelled()?;
+    let n_after = counted.n_bytes.get() - end;
     if n_after < 2 * BLOCK {
-        return Err(IntakeError::Cut { n_bytes: counted.n_bytes });
+        return Err(IntakeError::Cut { n_bytes: counted.n_bytes.get() });
     }
-    if counted.n_zeros < n_after {
+    if counted.n_zeros.get() < n_after {
         return Err(IntakeError::Damaged { why: "there is data after its end".to_owned() });
     }
     Ok(())
 }
 
 /// Reads all entries; returns where the last one ends.
-fn entries(counted: &mut Counted, staging: &mut Staging<'_>) -> Result<u64, IntakeError> {
+fn entries(counted: &Counted, staging: &mut Staging<'_>) -> Result<u64, IntakeError> {
     let mut archive = tar::Archive::new(counted);
-    let mut end = 0;
+    let (mut end, mut n_globals) = (0, 0);
     for entry in archive.entries().map_err(reading)? {
         let mut entry = entry.map_err(reading)?;
         staging.check_cancelled()?;
+        // Its content is bounded by the tree it goes to.
+        counted.n_left.set(u64::MAX);
         let name = entry.path().map_err(reading)?.into_owned();
         let size = entry.size();
         end = entry.raw_file_position() + size.div_ceil(BLOCK) * BLOCK;
@@ -68,12 +84,13 @@ fn entries(counted: &mut Counted, staging: &mut Staging<'_>) -> Result<u64, Inta
             (EntryType::Directory, _) => staging.directory(&name)?,
             (EntryType::Symlink, Some(link)) => staging.symlink(&name, &link)?,
             (EntryType::Link, Some(link)) => staging.hard_link(&name, &link)?,
-            (EntryType::XGlobalHeader, _) => {}
+            (EntryType::XGlobalHeader, _) if n_globals < N_GLOBALS_MAX => n_globals += 1,
             (kind, _) => {
                 let why = format!("it is {}", kind_text(kind));
                 return Err(IntakeError::Refused { path: name, why });
             }
         }
+        counted.n_left.set(HEAD_BYTES_MAX);
     }
     Ok(end)
 }
@@ -109,19 +126,27 @@ impl Read for Exact<'_> {
     }
 }
 
-/// Counts bytes, and the zeros at their end.
+/// Counts bytes, and the zeros at their end. The `tar` crate reads what describes an entry into
+/// memory, however long it is: that much comes through, and no more.
 struct Counted {
-    inner: Box<dyn Read>,
-    n_bytes: u64,
-    n_zeros: u64,
+    inner: RefCell<Box<dyn Read>>,
+    n_bytes: Cell<u64>,
+    n_zeros: Cell<u64>,
+    n_left: Cell<u64>,
 }
 
-impl Read for Counted {
+impl Read for &Counted {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = self.inner.read(buffer)?;
+        let n = self.inner.borrow_mut().read(buffer)?;
         let zeros = buffer[..n].iter().rev().take_while(|byte| **byte == 0).count();
-        self.n_bytes += n as u64;
-        self.n_zeros = if zeros == n { self.n_zeros + n as u64 } else { zeros as u64 };
+        let before = if zeros == n { self.n_zeros.get() } else { 0 };
+        self.n_zeros.set(before + zeros as u64);
+        self.n_bytes.set(self.n_bytes.get() + n as u64);
+        let left = self.n_left.get().checked_sub(n as u64).ok_or_else(|| {
+            let text = "what is between two of its files is too long";
+            io::Error::new(io::ErrorKind::InvalidData, text)
+        })?;
+        self.n_left.set(left);
         Ok(n)
     }
 }

@@ -25,6 +25,10 @@ use crate::store::tree::Staging;
 
 /// How long a read may wait before it checks whether the operation was aborted.
 const LOOK_UP_MS: i64 = 200;
+/// Of a name, for people.
+const SHOWN_CHARS: usize = 200;
+/// What is read into memory of a `release.toml`: its parser takes fifty times as much.
+const SETTINGS_BYTES_MAX: u64 = 256 * 1024;
 
 /// Why an artifact was not taken in.
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +49,7 @@ pub enum IntakeError {
         why: String,
     },
     /// It holds something that may not be.
-    #[error("it contains {path}: {why}; only files, directories and links within it are allowed", path = path.display())]
+    #[error("it contains {path}: {why}; only files, directories and links within it are allowed", path = shown(path))]
     Refused {
         /// What.
         path: PathBuf,
@@ -115,6 +119,33 @@ impl IntakeError {
             _ => Exit::ArtifactRejected,
         }
     }
+}
+
+/// A name of an artifact, for people: whoever made it may have made it as long as he liked.
+#[must_use]
+pub fn shown(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    match text.char_indices().nth(SHOWN_CHARS) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text.into_owned(),
+    }
+}
+
+/// The text of a staged tree's `release.toml`, if it has one.
+///
+/// # Errors
+/// When it cannot be read, or is larger than any that was written by hand.
+pub fn settings_text(dir: &Path) -> io::Result<Option<String>> {
+    let file = match File::open(dir.join("release.toml")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened?,
+    };
+    let mut text = String::new();
+    file.take(SETTINGS_BYTES_MAX + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > SETTINGS_BYTES_MAX {
+        return Err(io::Error::other(format!("it is larger than {SETTINGS_BYTES_MAX} bytes")));
+    }
+    Ok(Some(text))
 }
 
 /// An artifact that has come in.

@@ -168,7 +168,12 @@ pub fn damage(paths: &ServiceLayout, release: ReleaseId) -> Result<Vec<String>, 
     let sealed: Vec<Entry> = load(&paths.meta(release).join("files.json"))?;
     let path = paths.release(release);
     let present = seal::list(&path).map_err(|source| ReleaseError { path, source })?.entries;
-    let missing = sealed.iter().filter(|entry| !present.contains(entry));
+    // Both are in the order of their paths.
+    let is_there = |entry: &Entry| {
+        let at = present.binary_search_by(|other| other.path.cmp(&entry.path));
+        at.is_ok_and(|at| present[at] == *entry)
+    };
+    let missing = sealed.iter().filter(|entry| !is_there(entry));
     Ok(missing.map(|entry| entry.path.clone()).collect())
 }
 

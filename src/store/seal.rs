@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
-use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -85,9 +86,18 @@ pub fn list(dir: &Path) -> io::Result<Listing> {
 /// # Errors
 /// The system's.
 pub fn list_known(dir: &Path, hashes: &Hashes) -> io::Result<Listing> {
+    list_unless(dir, hashes, &AtomicBool::new(false))
+}
+
+/// The same, until it is called off.
+///
+/// # Errors
+/// The system's; that it was called off.
+pub fn list_unless(dir: &Path, hashes: &Hashes, off: &AtomicBool) -> io::Result<Listing> {
     let mut listing =
         Listing { digest: String::new(), n_files: 0, size_bytes: 0, entries: Vec::new() };
-    Dir::open(dir)?.walk(&mut |met| add(&mut listing, met, hashes))?;
+    let mut linked = BTreeMap::new();
+    Dir::open(dir)?.walk(&mut |met| add(&mut listing, met, hashes, &mut linked, off))?;
     listing.entries.sort_by(|a, b| a.path.cmp(&b.path));
     let mut digest = Sha256::new();
     for entry in &listing.entries {
@@ -100,7 +110,16 @@ pub fn list_known(dir: &Path, hashes: &Hashes) -> io::Result<Listing> {
     Ok(listing)
 }
 
-fn add(listing: &mut Listing, met: &Met<'_>, hashes: &Hashes) -> io::Result<()> {
+/// Hashes of files that have several names, by device and inode: a file is read once.
+type Linked = BTreeMap<(u64, u64), String>;
+
+fn add(
+    listing: &mut Listing,
+    met: &Met<'_>,
+    hashes: &Hashes,
+    linked: &mut Linked,
+    off: &AtomicBool,
+) -> io::Result<()> {
     let (kind, content) = if met.meta.is_dir() {
         ("directory", String::new())
     } else if met.meta.is_symlink() {
@@ -110,14 +129,14 @@ fn add(listing: &mut Listing, met: &Met<'_>, hashes: &Hashes) -> io::Result<()> 
         let meta = file.metadata()?;
         listing.n_files += 1;
         listing.size_bytes += meta.len();
-        let hash = match hashes.known.get(met.path) {
+        let same = (meta.dev(), meta.ino());
+        let hash = match hashes.known.get(met.path).or_else(|| linked.get(&same)) {
             Some(known) => known.clone(),
-            None => {
-                let mut digest = Sha256::new();
-                io::copy(&mut file, &mut digest)?;
-                hex(&digest.finalize())
-            }
+            None => hash(&mut file, off)?,
         };
+        if meta.nlink() > 1 {
+            linked.insert(same, hash.clone());
+        }
         let program = meta.permissions().mode() & 0o111 != 0;
         (if program { "program" } else { "file" }, hash)
     } else {
@@ -126,6 +145,18 @@ fn add(listing: &mut Listing, met: &Met<'_>, hashes: &Hashes) -> io::Result<()> 
     let path = met.path.to_string_lossy().into_owned();
     listing.entries.push(Entry { path, kind: kind.to_owned(), content });
     Ok(())
+}
+
+fn hash(file: &mut fs::File, off: &AtomicBool) -> io::Result<String> {
+    let mut digest = Sha256::new();
+    let mut chunk = vec![0; 64 * 1024];
+    while !off.load(Ordering::Relaxed) {
+        match file.read(&mut chunk)? {
+            0 => return Ok(hex(&digest.finalize())),
+            n => digest.update(&chunk[..n]),
+        }
+    }
+    Err(io::Error::other("it was aborted"))
 }
 
 /// Makes a staged tree `releases/N`: read-only, on the disk, then named.

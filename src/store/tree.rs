@@ -13,12 +13,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fs::{AtFlags, Mode, OFlags, linkat, mkdirat, symlinkat};
 
 use crate::os::{beneath, fs};
-use crate::store::intake::IntakeError;
+use crate::store::intake::{IntakeError, shown};
 
 const N_ENTRIES_MAX: usize = 200_000;
 const DEPTH_MAX: usize = 32;
 const PATH_BYTES_MAX: usize = 1024;
 const NAME_BYTES_MAX: usize = 255;
+/// Of all names and link targets together: they are held in memory.
+const NAMES_BYTES_MAX: usize = 16 * 1024 * 1024;
 const CHUNK_BYTES: usize = 256 * 1024;
 
 /// A tree on its way to `staging/`.
@@ -29,6 +31,7 @@ pub struct Staging<'a> {
     cap_bytes: u64,
     size_bytes: u64,
     n_files: usize,
+    names_bytes: usize,
     directories: BTreeSet<PathBuf>,
     files: BTreeSet<PathBuf>,
     links: BTreeMap<PathBuf, PathBuf>,
@@ -57,6 +60,7 @@ impl<'a> Staging<'a> {
             cap_bytes,
             size_bytes: 0,
             n_files: 0,
+            names_bytes: 0,
             directories: BTreeSet::new(),
             files: BTreeSet::new(),
             links: BTreeMap::new(),
@@ -118,7 +122,7 @@ impl<'a> Staging<'a> {
         let path = self.fresh(name)?;
         let target = plain(to).map_err(|why| refused(&path, why))?;
         let Some(target) = target.filter(|target| self.files.contains(target)) else {
-            let why = format!("a hard link to {}, which is not a file before it", to.display());
+            let why = format!("a hard link to {}, which is not a file before it", shown(to));
             return Err(refused(&path, &why));
         };
         linkat(&self.root, &target, &self.root, &path, AtFlags::empty())
@@ -133,9 +137,9 @@ impl<'a> Staging<'a> {
     /// When it is absolute or leads out of the tree.
     pub fn symlink(&mut self, name: &Path, to: &Path) -> Result<(), IntakeError> {
         let path = self.fresh(name)?;
-        stays_inside(&path, to).map_err(|why| {
-            refused(&path, &format!("a symlink to {}, which {why}", to.display()))
-        })?;
+        stays_inside(&path, to)
+            .map_err(|why| refused(&path, &format!("a symlink to {}, which {why}", shown(to))))?;
+        self.names_bytes += to.as_os_str().len();
         self.links.insert(path, to.to_owned());
         Ok(())
     }
@@ -191,13 +195,18 @@ impl<'a> Staging<'a> {
         Ok(path)
     }
 
-    fn admitted(&self, name: &Path) -> Result<Option<PathBuf>, IntakeError> {
+    fn admitted(&mut self, name: &Path) -> Result<Option<PathBuf>, IntakeError> {
         self.check_cancelled()?;
         let n = self.files.len() + self.directories.len() + self.links.len();
         if n >= N_ENTRIES_MAX {
             return Err(IntakeError::TooMany { n_max: N_ENTRIES_MAX });
         }
-        plain(name).map_err(|why| refused(name, why))
+        let path = plain(name).map_err(|why| refused(name, why))?;
+        self.names_bytes += name.as_os_str().len();
+        if self.names_bytes > NAMES_BYTES_MAX {
+            return Err(refused(name, "all names together are too long"));
+        }
+        Ok(path)
     }
 
     fn make_directories(&mut self, path: &Path) -> Result<(), IntakeError> {
@@ -260,8 +269,10 @@ fn plain(name: &Path) -> Result<Option<PathBuf>, &'static str> {
 fn stays_inside(path: &Path, target: &Path) -> Result<(), &'static str> {
     let mut depth = path.components().count().saturating_sub(1);
     let mut went_down = false;
-    if target.as_os_str().is_empty() {
-        return Err("is empty");
+    match target.as_os_str().len() {
+        0 => return Err("is empty"),
+        1..=PATH_BYTES_MAX => {}
+        _ => return Err("is too long"),
     }
     for part in target.components() {
         match part {

@@ -31,7 +31,7 @@ pub(crate) struct Staged {
     /// Where it is.
     pub dir: PathBuf,
     /// What is in it.
-    pub listing: Listing,
+    pub listing: Arc<Listing>,
     /// The settings it will run with.
     pub settings: Settings,
     /// Its own version.

@@ -2,19 +2,20 @@
 //! thread; calling the operation off waits for it.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::api::Event;
 use crate::config::Problem;
-use crate::config::model::Settings;
+use crate::config::model::{ReleaseKey, Settings};
 use crate::core::exit::Exit;
 use crate::core::ids::OpId;
 use crate::os::clock;
 use crate::store::intake::{self as artifact, IntakeError, Limits, Received};
 use crate::store::release::{self, Manifest};
-use crate::store::seal;
+use crate::store::seal::{self, Hashes};
 use crate::supervisor::operation::assignment::Assignment;
 use crate::supervisor::operation::intake::{Intake, Staged};
 use crate::supervisor::service::Service;
@@ -89,36 +90,55 @@ pub(crate) async fn verify(service: &Rc<Service>, op: OpId, intake: &mut Intake)
     let cap_bytes = service.config().artifact_bytes_max;
     let cancelled = Arc::clone(&intake.cancelled);
     let idle = Arc::clone(&intake.idle).lock_owned().await;
+    let config = service.config();
+    let host = Host {
+        settings: config.settings.clone(),
+        pinned: config.pinned.clone(),
+        has_listener: config.is_called_by_streams(),
+    };
     let worker = spawn::blocking(move || {
-        let listed =
-            artifact::unpack(&received, &paths, op, cap_bytes, &cancelled).and_then(|dir| {
-                let listing = seal::list(&dir).map_err(|e| IntakeError::system(&dir, e))?;
-                Ok((dir, listing))
-            });
+        let staged = artifact::unpack(&received, &paths, op, cap_bytes, &cancelled)
+            .map_err(|error| refuse_intake(&error))
+            .and_then(|dir| staged(dir, host, &cancelled));
         drop(idle);
-        listed
+        staged
     });
-    let (dir, listing) = match worker.await {
-        Ok(Ok(listed)) => listed,
-        Ok(Err(error)) => return refuse_intake(&error),
+    let staged = match worker.await {
+        Ok(Ok(staged)) => staged,
+        Ok(Err(refused)) => return refused,
         Err(error) => {
             return PhaseResult::refused(Exit::Internal, format!("the intake failed: {error}"));
         }
     };
-    let (settings, label) = match overlay(service, &dir) {
-        Ok(overlay) => overlay,
-        Err(error) => {
-            return PhaseResult::refused(Exit::ArtifactRejected, error.to_string());
-        }
-    };
+    let listing = &staged.listing;
     let detail = format!(
         "{}, {}, tree {}",
         text::count(listing.n_files, "file"),
         text::size(listing.size_bytes),
         &listing.digest[..12]
     );
-    intake.staged = Some(Staged { dir, listing, settings, label });
+    intake.staged = Some(staged);
     PhaseResult::ok(detail)
+}
+
+/// What the host's configuration says that an artifact's `release.toml` is laid over.
+struct Host {
+    settings: Settings,
+    pinned: Vec<ReleaseKey>,
+    has_listener: bool,
+}
+
+/// Lists and hashes a tree and reads its `release.toml`.
+fn staged(dir: PathBuf, host: Host, off: &AtomicBool) -> Result<Staged, PhaseResult> {
+    let listed = seal::list_unless(&dir, &Hashes::default(), off);
+    let listing = listed.map_err(|error| match off.load(Ordering::Relaxed) {
+        true => refuse_intake(&IntakeError::Cancelled),
+        false => refuse_intake(&IntakeError::system(&dir, error)),
+    })?;
+    let refused =
+        |error: OverlayError| PhaseResult::refused(Exit::ArtifactRejected, error.to_string());
+    let (settings, label) = overlay(host, &dir).map_err(refused)?;
+    Ok(Staged { dir, listing: Arc::new(listing), settings, label })
 }
 
 /// Why an artifact's `release.toml` cannot be taken.
@@ -137,19 +157,12 @@ fn lines(problems: &[Problem]) -> String {
 }
 
 /// The host's settings with the artifact's `release.toml` over them.
-fn overlay(service: &Service, dir: &Path) -> Result<(Settings, Option<String>), OverlayError> {
-    let config = service.config();
-    let file = dir.join("release.toml");
-    let text = match std::fs::read_to_string(&file) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Ok((config.settings.clone(), None));
-        }
-        Err(error) => return Err(OverlayError::Read(error)),
+fn overlay(host: Host, dir: &Path) -> Result<(Settings, Option<String>), OverlayError> {
+    let Some(text) = artifact::settings_text(dir).map_err(OverlayError::Read)? else {
+        return Ok((host.settings, None));
     };
-    let has_listener = config.is_called_by_streams();
     let name = Path::new("release.toml");
-    crate::config::release::overlay(&config.settings, &config.pinned, has_listener, name, &text)
+    crate::config::release::overlay(&host.settings, &host.pinned, host.has_listener, name, &text)
         .map(|overlay| (overlay.settings, overlay.label))
         .map_err(OverlayError::Wrong)
 }
@@ -174,7 +187,7 @@ pub(crate) async fn stage(
         label: staged.label.clone(),
     };
     let (dir, listing, settings) =
-        (staged.dir.clone(), staged.listing.clone(), staged.settings.clone());
+        (staged.dir.clone(), Arc::clone(&staged.listing), staged.settings.clone());
     let (paths, release) = (service.paths.clone(), assignment.release);
     // A number is given out once, whatever becomes of it.
     if let Err(error) = service.durable.save(|state| state.next_release = release.0 + 1) {
