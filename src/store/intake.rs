@@ -19,6 +19,7 @@ use crate::core::ids::OpId;
 use crate::os::beneath::Dir;
 use crate::os::fs as durable;
 use crate::store::archive;
+use crate::store::aside;
 use crate::store::layout::ServiceLayout;
 use crate::store::reserve;
 use crate::store::tree::Staging;
@@ -336,14 +337,17 @@ pub fn discard(paths: &ServiceLayout, op: OpId) -> io::Result<()> {
     durable::remove_tree(&paths.incoming().join(format!("{op}.part")))
 }
 
-/// Removes all that operations before this start left behind.
+/// Sets all aside that operations before this start left behind.
 ///
 /// # Errors
 /// The system's.
 pub fn sweep(paths: &ServiceLayout) -> io::Result<()> {
     for dir in [paths.staging(), paths.incoming()] {
         for entry in fs::read_dir(dir)? {
-            durable::remove_tree(&entry?.path())?;
+            let entry = entry?;
+            if !aside::is_gone(&entry.file_name()) {
+                aside::put(paths, &entry.path())?;
+            }
         }
     }
     Ok(())

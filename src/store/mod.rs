@@ -5,6 +5,7 @@
 //! must never take it for an empty one.
 
 pub mod archive;
+pub mod aside;
 pub mod history;
 pub mod intake;
 pub mod intent;

@@ -14,6 +14,7 @@ use crate::core::ids::ReleaseId;
 use crate::core::ordered::Ordered as _;
 use crate::core::retention::Verdict;
 use crate::os::{clock, fs as durable};
+use crate::store::aside;
 use crate::store::layout::ServiceLayout;
 use crate::store::reserve;
 use crate::store::seal::{self, Entry, Listing};
@@ -177,15 +178,15 @@ pub fn damage(paths: &ServiceLayout, release: ReleaseId) -> Result<Vec<String>, 
     Ok(missing.map(|entry| entry.path.clone()).collect())
 }
 
-/// Removes a release, its tree first: what is left without a tree is no release.
+/// Removes a release, its tree first: what is left without a tree is no release. The tree is set aside.
 ///
 /// # Errors
 /// The system's.
 pub fn remove(paths: &ServiceLayout, release: ReleaseId) -> Result<(), ReleaseError> {
-    for path in [paths.release(release), paths.meta(release)] {
-        durable::remove_tree(&path).map_err(|source| ReleaseError { path, source })?;
-    }
-    Ok(())
+    let path = paths.release(release);
+    aside::put(paths, &path).map_err(|source| ReleaseError { path, source })?;
+    let path = paths.meta(release);
+    durable::remove_tree(&path).map_err(|source| ReleaseError { path, source })
 }
 
 /// Removes what never became a release: a tree without a verdict, a meta without a tree.

@@ -14,7 +14,7 @@ use crate::core::retention::{self, Fate, Roots};
 use crate::core::time::Tick;
 use crate::os::clock;
 use crate::store::journal::{self, Journal, Record};
-use crate::store::{migration, release, reserve};
+use crate::store::{aside, migration, release, reserve};
 use crate::supervisor::instances::ownership;
 use crate::supervisor::instances::restarter::revive;
 use crate::supervisor::instances::retire;
@@ -261,9 +261,11 @@ fn prune(service: &Rc<Service>) {
         alive: service.fleet.releases(),
     };
     let keep = service.config().keep.releases;
+    let mut n_pruned = 0;
     for (release, fate) in retention::plan(&known, &roots, keep) {
         if fate == Fate::Prune {
             tracing::info!(service = %service.name, %release, "pruned");
+            n_pruned += 1;
             if let Err(error) = release::remove(&service.paths, release) {
                 tracing::warn!(service = %service.name, %release, %error, "pruning");
             }
@@ -272,4 +274,17 @@ fn prune(service: &Rc<Service>) {
             }
         }
     }
+    if n_pruned > 0 {
+        clear(service);
+    }
+}
+
+/// Removes what was set aside, beside everything else.
+pub(super) fn clear(service: &Service) {
+    let paths = service.paths.clone();
+    drop(spawn::blocking(move || {
+        if let Err(error) = aside::clear(&paths) {
+            tracing::warn!(path = %paths.dir().display(), %error, "removing what was set aside");
+        }
+    }));
 }

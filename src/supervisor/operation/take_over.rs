@@ -63,6 +63,7 @@ pub(crate) async fn take_over(
             conclude::let_go(service, None);
         }
     }
+    conclude::clear(service);
     for following in ends {
         following.begin(service);
     }

@@ -74,6 +74,7 @@ pub(crate) async fn close(
     if let Err(error) = release::sweep(&service.paths) {
         tracing::warn!(service = %service.name, %error, "removing what was staged");
     }
+    conclude::clear(service);
     let good = service.durable.state().last_good;
     let live = service.live_crew().filter(|live| live.is_alive());
     match (live, good) {

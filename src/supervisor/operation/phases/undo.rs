@@ -12,6 +12,7 @@ use crate::supervisor::operation::assignment::Assignment;
 use crate::supervisor::operation::intake::Intake;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::phase_result::PhaseResult;
+use crate::supervisor::spawn;
 
 /// Before any flip: the candidate goes, and what was staged.
 pub(crate) async fn undo(
@@ -35,7 +36,9 @@ pub(crate) async fn undo(
         retire::stop_now(service, &crew).await;
     }
     let mut warnings = Vec::new();
-    if let Err(error) = artifact::discard(&service.paths, op) {
+    let paths = service.paths.clone();
+    let discarded = spawn::blocking(move || artifact::discard(&paths, op)).await;
+    if let Err(error) = discarded.unwrap_or_else(|error| Err(error.into())) {
         warnings.push(format!("removing what was staged: {error}"));
     }
     let is_new = service.paths.meta(release).is_dir()
