@@ -168,7 +168,6 @@ impl Journal {
         if intent.kind == Kind::Release.name() {
             return Self::create_in(&dir, reserve, intent);
         }
-        reserve::fill(&reserve);
         let made = line::print(intent).and_then(|first| {
             let mut made = Err(io::ErrorKind::StorageFull.into());
             reserve::spend(&reserve, &mut || {
@@ -189,7 +188,6 @@ impl Journal {
         reserve: PathBuf,
         first: &impl Serialize,
     ) -> Result<Self, JournalError> {
-        reserve::fill(&reserve);
         let made = line::print(first).and_then(|first| begin(dir, &first));
         Self::of(dir, reserve, made)
     }

@@ -14,6 +14,7 @@ use crate::core::release_set::{Before, Entry, Event, Stage};
 use crate::os::{clock, fs};
 use crate::store::journal::{self, Journal, JournalError};
 use crate::store::layout::{Layout, ServiceLayout};
+use crate::store::reserve;
 
 /// The version of this format.
 const VERSION: u16 = 1;
@@ -225,7 +226,8 @@ pub fn create(layout: &Layout, intent: &Intent) -> Result<Journal, SetError> {
     let dir = layout.sets();
     let made = fs::create_dir(&dir, 0o700).and_then(|()| fs::sync_dir(layout.root()));
     made.map_err(|source| SetError::System { path: dir.clone(), source })?;
-    Ok(Journal::create_in(&layout.set(SetId(intent.set)), reserve(layout), intent)?)
+    reserve::fill(&reserve_of(layout));
+    Ok(Journal::create_in(&layout.set(SetId(intent.set)), reserve_of(layout), intent)?)
 }
 
 /// Goes on with a set's journal.
@@ -233,7 +235,7 @@ pub fn create(layout: &Layout, intent: &Intent) -> Result<Journal, SetError> {
 /// # Errors
 /// The system's.
 pub fn reopen(layout: &Layout, set: SetId) -> Result<Journal, SetError> {
-    Ok(Journal::reopen_in(&layout.set(set), reserve(layout))?)
+    Ok(Journal::reopen_in(&layout.set(set), reserve_of(layout))?)
 }
 
 /// Reads a set's journal. `None` when it was torn before its intent was whole: nothing was done.
@@ -267,7 +269,7 @@ pub fn next(layout: &Layout) -> SetId {
     SetId(ServiceLayout::numbers(&layout.sets()).pop().unwrap_or(0) + 1)
 }
 
-fn reserve(layout: &Layout) -> PathBuf {
+fn reserve_of(layout: &Layout) -> PathBuf {
     layout.sets().join("reserve")
 }
 

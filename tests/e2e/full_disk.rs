@@ -168,7 +168,6 @@ fn a_line_that_a_full_disk_cuts_is_not_there_and_the_next_one_is() {
     paths.create().unwrap();
     let op = OpId(107);
     let mut journal = Journal::create(&paths, &intent()).unwrap();
-    fs::remove_dir_all(paths.reserve()).unwrap();
     disk.fill();
     let record = |n: usize| Record::start(&format!("gate{n}{}", "x".repeat(300)), "asked", None);
     let n_before = (0..).take_while(|n| journal.announce(&record(*n)).is_ok()).count();
