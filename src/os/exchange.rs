@@ -78,6 +78,15 @@ impl Exchange {
         self.called(STAGED)
     }
 
+    /// Where that lies which was there before, if something was.
+    ///
+    /// # Errors
+    /// When it cannot be looked at.
+    pub fn displaced(&self) -> io::Result<Option<OsString>> {
+        let before = self.called(BEFORE);
+        Ok(self.present()?.contains(&before).then_some(before))
+    }
+
     /// Puts what is staged in the place. What was there must be removed or back from an earlier one.
     ///
     /// # Errors

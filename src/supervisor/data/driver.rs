@@ -152,6 +152,10 @@ pub(super) trait Driver {
         self.inspect(context, site).await
     }
 
+    /// Counts what [`Self::put`] has displaced, and says what there was changed in place; nothing where
+    /// nothing was.
+    async fn displaced(&self, context: &Context<'_>, from: &Path) -> Done<(Counts, Vec<String>)>;
+
     /// What was changed in place since a backup, in words; empty where that is not known.
     async fn changed(&self, _context: &Context<'_>, _from: &Path) -> Done<Vec<String>> {
         Ok(Vec::new())

@@ -14,8 +14,8 @@ use crate::store::receipt::{self, Receipt};
 use crate::store::restoration::{self, Restoration};
 use crate::supervisor::data::backup::Hand;
 use crate::supervisor::data::context::on_thread;
-use crate::supervisor::data::driver::Driver;
 pub(crate) use crate::supervisor::data::driver::Undone;
+use crate::supervisor::data::driver::{Counts, Driver};
 use crate::supervisor::data::error::DataError;
 use crate::supervisor::data::isolation;
 use crate::supervisor::data::site::Site;
@@ -142,6 +142,14 @@ impl Hand<'_> {
     /// The driver's.
     pub(crate) async fn changed(&self, id: &str) -> Result<Vec<String>, DataError> {
         self.driver().changed(&self.context, &self.data_of(id)).await
+    }
+
+    /// Counts what [`Self::put`] has displaced, and says what there was changed in place since the backup.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub(crate) async fn displaced(&self, id: &str) -> Result<(Counts, Vec<String>), DataError> {
+        self.driver().displaced(&self.context, &self.data_of(id)).await
     }
 
     /// At start: what a crash has left staged.

@@ -16,6 +16,7 @@ use crate::core::duty::Duty;
 use crate::core::exit::Exit;
 use crate::core::ids::ReleaseId;
 use crate::core::operation::outcome::Word;
+use crate::core::time::Tick;
 use crate::os::clock;
 use crate::store::receipt::{self, Cause, Receipt};
 use crate::store::release;
@@ -242,6 +243,7 @@ impl Replacing<'_> {
             return Err(Refused::new(error.to_string(), Exit::BackupFailed));
         }
         tell(events, "restore", PhaseState::Ok, begun, "");
+        self.count_displaced().await?;
         if let Some(mark) = restoration.migration.clone() {
             self.migrate(mark).await?;
         }
@@ -280,12 +282,28 @@ impl Replacing<'_> {
     async fn count_again(&self) -> Result<(), Refused> {
         let begun = clock::tick();
         let loss = Loss::of(self.hand, &self.planned.counts, &self.planned.receipt.id).await;
-        let text = format!("would be lost: {}", loss.text());
-        if self.wish.any_loss || loss.is_within(&self.planned.announced) {
-            tell(self.events, "count", PhaseState::Ok, begun, &text);
+        self.agree(&loss, begun, "would be lost")
+    }
+
+    /// Others may have written after the count, who had nothing open when they were looked for: it is
+    /// in what was displaced, and that is not written to by its name any more.
+    async fn count_displaced(&self) -> Result<(), Refused> {
+        let begun = clock::tick();
+        let Planned { counts, receipt, announced, .. } = &self.planned;
+        let loss = Loss::displaced(self.hand, counts, &receipt.id).await;
+        if loss.is_within(announced) {
             return Ok(());
         }
-        tell(self.events, "count", PhaseState::Fail, begun, &text);
+        self.agree(&loss, begun, "with what was committed meanwhile, would be lost")
+    }
+
+    fn agree(&self, loss: &Loss, begun: Tick, what: &str) -> Result<(), Refused> {
+        let is_agreed = self.wish.any_loss || loss.is_within(&self.planned.announced);
+        let state = if is_agreed { PhaseState::Ok } else { PhaseState::Fail };
+        tell(self.events, "count", state, begun, &format!("{what}: {}", loss.text()));
+        if is_agreed {
+            return Ok(());
+        }
         let announced = self.planned.announced.text();
         let why =
             format!("more would be lost than was announced: {}, not {announced}", loss.text());

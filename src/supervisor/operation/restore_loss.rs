@@ -32,6 +32,19 @@ impl Loss {
         loss
     }
 
+    /// Counts what a restore has displaced: what was committed after the count before, by one who held
+    /// nothing open when that was looked at, is in it.
+    pub(crate) async fn displaced(hand: &Hand<'_>, then: &Counts, id: &str) -> Self {
+        match hand.displaced(id).await {
+            Ok((now, changed)) => {
+                let mut loss = Self::between(now, then);
+                loss.note_changed(changed);
+                loss
+            }
+            Err(why) => Self::unknown(why),
+        }
+    }
+
     fn unknown(why: DataError) -> Self {
         Self { now: Err(why), more: Counts::new(), lines: Vec::new() }
     }

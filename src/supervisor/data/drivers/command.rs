@@ -70,6 +70,11 @@ impl Driver for Command {
         Err(DataError::StillRestores { left: whole_tree::named(&left) })
     }
 
+    /// Its command has written over it.
+    async fn displaced(&self, _context: &Context<'_>, _from: &Path) -> Done<(Counts, Vec<String>)> {
+        Ok(Default::default())
+    }
+
     fn undoes_by_itself(&self) -> bool {
         false
     }

@@ -79,6 +79,17 @@ impl Driver for Files {
         on_thread(move || changed(&live, &from)).await.map_err(DataError::Tree)
     }
 
+    async fn displaced(&self, context: &Context<'_>, from: &Path) -> Done<(Counts, Vec<String>)> {
+        let live = context.path(&Site::Live, &self.path);
+        let (exchange, from) = (self.exchange(context)?, from.join(TREE));
+        let counted = on_thread(move || {
+            let Some(name) = exchange.displaced()? else { return Ok(Default::default()) };
+            let dir = live.with_file_name(name);
+            Ok((counts(&dir)?, changed(&dir, &from)?))
+        });
+        counted.await.map_err(DataError::Tree)
+    }
+
     async fn put(&self, context: &Context<'_>, _from: &Path) -> Done {
         self.exchange(context)?.put().map_err(DataError::Tree)
     }
@@ -99,13 +110,7 @@ impl Driver for Files {
 
     async fn inspect(&self, context: &Context<'_>, site: &Site) -> Done<Counts> {
         let dir = context.path(site, &self.path);
-        let counted = on_thread(move || {
-            let files = stamps(&dir)?;
-            let n = files.len() as u64;
-            let bytes = files.iter().map(|(_, stamp)| stamp.2).sum();
-            Ok(Counts::from([("files".to_owned(), n), ("bytes".to_owned(), bytes)]))
-        });
-        counted.await.map_err(DataError::Tree)
+        on_thread(move || counts(&dir)).await.map_err(DataError::Tree)
     }
 
     fn may_be_empty(&self) -> bool {
@@ -136,6 +141,12 @@ impl Files {
         let live = context.path(&Site::Live, &self.path);
         Exchange::at(&live, &[]).map_err(DataError::at(&live))
     }
+}
+
+fn counts(dir: &Path) -> io::Result<Counts> {
+    let files = stamps(dir)?;
+    let bytes = files.iter().map(|(_, stamp)| stamp.2).sum();
+    Ok(Counts::from([("files".to_owned(), files.len() as u64), ("bytes".to_owned(), bytes)]))
 }
 
 /// Files that are in both trees, and not the same. Without the same time their contents are compared.

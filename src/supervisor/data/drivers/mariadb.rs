@@ -20,7 +20,7 @@ use crate::supervisor::data::drivers::mariadb_dump::{
     DATA, PROGRAMS, ask, charset, dump_data, dump_programs, name, read, source, text,
     without_definers,
 };
-use crate::supervisor::data::drivers::mariadb_exchange::Exchange;
+use crate::supervisor::data::drivers::mariadb_exchange::{Exchange, MARK};
 use crate::supervisor::data::drivers::mariadb_guard;
 use crate::supervisor::data::drivers::mariadb_url::{Url, copied};
 use crate::supervisor::data::drivers::postgres::scratch_database;
@@ -111,17 +111,14 @@ impl Driver for MariaDb {
             Some(database) => (copies, database),
             None => (live.clone(), live.database),
         };
-        let list = format!(
-            "SELECT CONCAT('SELECT CONCAT(', QUOTE(CONCAT(REPLACE(table_name, '\\n', ' '), '|')), \
-             ', COUNT(*)) FROM `', REPLACE(table_name, '`', '``'), '`;') FROM information_schema.tables WHERE \
-             table_schema = DATABASE() AND {WITH_ROWS} ORDER BY table_name;\n"
-        );
-        let script = ask(context, &url, &database, "listing tables", &list).await?;
-        let counted = ask(context, &url, &database, "counting rows", &script).await?;
-        if let Some(query) = &self.query {
-            answered(&ask(context, &url, &database, "backup.query", query).await?)?;
-        }
-        Ok(counted.lines().filter_map(count).into_map())
+        self.count_in(context, &url, &database).await
+    }
+
+    async fn displaced(&self, context: &Context<'_>, from: &Path) -> Done<(Counts, Vec<String>)> {
+        let (live, _) = self.urls(context)?;
+        let displaced = Exchange { context, live: &live, from }.displaced().await?;
+        let Some(database) = displaced else { return Ok(Default::default()) };
+        Ok((self.count_in(context, &live, &database).await?, Vec::new()))
     }
 
     /// Those of other users are shown to a user with the right `PROCESS` alone.
@@ -183,6 +180,21 @@ impl Driver for MariaDb {
 }
 
 impl MariaDb {
+    /// Counts rows, and asks the configured query.
+    async fn count_in(&self, context: &Context<'_>, url: &Url, database: &str) -> Done<Counts> {
+        let list = format!(
+            "SELECT CONCAT('SELECT CONCAT(', QUOTE(CONCAT(REPLACE(table_name, '\\n', ' '), '|')), \
+             ', COUNT(*)) FROM `', REPLACE(table_name, '`', '``'), '`;') FROM information_schema.tables WHERE \
+             table_schema = DATABASE() AND {WITH_ROWS} AND table_name <> '{MARK}' ORDER BY table_name;\n"
+        );
+        let script = ask(context, url, database, "listing tables", &list).await?;
+        let counted = ask(context, url, database, "counting rows", &script).await?;
+        if let Some(query) = &self.query {
+            answered(&ask(context, url, database, "backup.query", query).await?)?;
+        }
+        Ok(counted.lines().filter_map(count).into_map())
+    }
+
     /// The service's own, and the one for copies.
     fn urls(&self, context: &Context<'_>) -> Done<(Url, Url)> {
         let live = Url::of(context, &self.url_env)?;

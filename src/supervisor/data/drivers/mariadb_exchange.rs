@@ -22,7 +22,7 @@ const NAME_CHARS_MAX: usize = 64;
 const BESIDE: &str = "_restored";
 const BEFORE: &str = "_before_restore";
 /// A table that says that a database is Halley's, which may remove it.
-const MARK: &str = "halley_sup_made_this";
+pub(super) const MARK: &str = "halley_sup_made_this";
 /// A table that somebody else uses holds the exchange up no longer.
 const LOCK_WAIT_S: u32 = 30;
 
@@ -97,6 +97,13 @@ impl Exchange<'_> {
             self.make_again(&kept).await?;
         }
         Ok(if is_put { Undone::Back } else { Undone::Untouched })
+    }
+
+    /// The database that was there before, if its tables are moved.
+    pub(super) async fn displaced(&self) -> Done<Option<String>> {
+        let before = self.before();
+        let is_moved = self.tables(&before).await?.iter().any(|table| table != MARK);
+        Ok(is_moved.then_some(before))
     }
 
     /// Removes what is beside; what was there before stays where it has been moved.

@@ -98,6 +98,10 @@ impl Driver for Configured {
         ask!(self, driver => driver.count(context, site).await)
     }
 
+    async fn displaced(&self, context: &Context<'_>, from: &Path) -> Done<(Counts, Vec<String>)> {
+        ask!(self, driver => driver.displaced(context, from).await)
+    }
+
     async fn changed(&self, context: &Context<'_>, from: &Path) -> Done<Vec<String>> {
         ask!(self, driver => driver.changed(context, from).await)
     }

@@ -95,17 +95,18 @@ impl Driver for Postgres {
     async fn inspect(&self, context: &Context<'_>, site: &Site) -> Done<Counts> {
         let url = Url::of(context, &self.url_env)?;
         let database = scratch_database(context, site).unwrap_or_else(|| url.database.clone());
-        let list = format!(
-            "SELECT format('SELECT %L || ''|'' || count(*) FROM %I.%I', schemaname || '.' || \
-             tablename, schemaname, tablename) FROM pg_tables WHERE {OWN_TABLES} ORDER BY 1 \
-             \\gexec\nSELECT 'large objects|' || count(*) FROM pg_largeobject_metadata HAVING count(*) \
-             > 0;\n"
-        );
-        let counted = psql(context, &url, &database, "counting rows", &list).await?;
-        if let Some(query) = &self.query {
-            answered(&psql(context, &url, &database, "backup.query", query).await?)?;
-        }
-        Ok(counted.lines().filter_map(count).into_map())
+        self.count_in(context, &url, &database).await
+    }
+
+    /// It lets nobody in before and after.
+    async fn displaced(&self, context: &Context<'_>, _from: &Path) -> Done<(Counts, Vec<String>)> {
+        let url = Url::of(context, &self.url_env)?;
+        let exchange = Exchange { context, url: &url, staged: String::new() };
+        let Some(database) = exchange.displaced().await? else { return Ok(Default::default()) };
+        exchange.let_in(&database, true).await?;
+        let counted = self.count_in(context, &url, &database).await;
+        exchange.let_in(&database, false).await?;
+        Ok((counted?, Vec::new()))
     }
 
     async fn sessions(&self, context: &Context<'_>) -> Done<Option<Vec<Session>>> {
@@ -154,6 +155,23 @@ impl Driver for Postgres {
     async fn discard(&self, context: &Context<'_>, site: &Site) -> Done {
         let Some(database) = scratch_database(context, site) else { return Ok(()) };
         discard(context, &Url::of(context, &self.url_env)?, &database).await
+    }
+}
+
+impl Postgres {
+    /// Counts rows, and asks the configured query.
+    async fn count_in(&self, context: &Context<'_>, url: &Url, database: &str) -> Done<Counts> {
+        let list = format!(
+            "SELECT format('SELECT %L || ''|'' || count(*) FROM %I.%I', schemaname || '.' || \
+             tablename, schemaname, tablename) FROM pg_tables WHERE {OWN_TABLES} ORDER BY 1 \
+             \\gexec\nSELECT 'large objects|' || count(*) FROM pg_largeobject_metadata HAVING count(*) \
+             > 0;\n"
+        );
+        let counted = psql(context, url, database, "counting rows", &list).await?;
+        if let Some(query) = &self.query {
+            answered(&psql(context, url, database, "backup.query", query).await?)?;
+        }
+        Ok(counted.lines().filter_map(count).into_map())
     }
 }
 

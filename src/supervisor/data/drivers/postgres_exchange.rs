@@ -97,6 +97,17 @@ impl Exchange<'_> {
         Ok(Undone::Back)
     }
 
+    /// The one that was there before, if one was.
+    pub(super) async fn displaced(&self) -> Done<Option<String>> {
+        Ok(self.found().await?.before.then(|| self.before()))
+    }
+
+    /// Whether a database lets clients in.
+    pub(super) async fn let_in(&self, database: &str, lets: bool) -> Done {
+        let script = format!("ALTER DATABASE {} ALLOW_CONNECTIONS {lets};\n", name(database));
+        self.query("letting connections in", &script).await.map(drop)
+    }
+
     /// From here on the one before is only kept: it can be looked at, and the next restore drops it. That
     /// of the restore before this one goes.
     pub(super) async fn let_go(&self) -> Done {

@@ -159,10 +159,14 @@ impl Driver for Sqlite {
     }
 
     async fn count(&self, context: &Context<'_>, site: &Site) -> Done<Counts> {
-        let file = context.path(site, &self.path);
-        let script = format!(".timeout {BUSY_MS}\n{TABLES}");
-        let tables = sqlite(context, "listing tables", &file, script).await?;
-        self.count_in(context, &file, &tables).await
+        self.count_all(context, &context.path(site, &self.path)).await
+    }
+
+    async fn displaced(&self, context: &Context<'_>, _from: &Path) -> Done<(Counts, Vec<String>)> {
+        let live = context.path(&Site::Live, &self.path);
+        let displaced = self.exchange(context)?.displaced().map_err(DataError::at(&live))?;
+        let Some(name) = displaced else { return Ok(Default::default()) };
+        Ok((self.count_all(context, &live.with_file_name(name)).await?, Vec::new()))
     }
 
     async fn uncounted(&self, context: &Context<'_>, site: &Site) -> Done<Vec<String>> {
@@ -182,6 +186,12 @@ impl Sqlite {
     fn exchange(&self, context: &Context<'_>) -> Done<Exchange> {
         let live = context.path(&Site::Live, &self.path);
         Exchange::at(&live, &JOURNALS).map_err(DataError::at(&live))
+    }
+
+    async fn count_all(&self, context: &Context<'_>, file: &Path) -> Done<Counts> {
+        let script = format!(".timeout {BUSY_MS}\n{TABLES}");
+        let tables = sqlite(context, "listing tables", file, script).await?;
+        self.count_in(context, file, &tables).await
     }
 
     /// Counts the rows of these tables, and asks the configured query.

@@ -1,0 +1,105 @@
+//! Clients that come for a moment (a timer, a shell, an upload) after a restore has counted what would
+//! be lost: what they were promised is not thrown away unsaid.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
+use crate::any_database::{MariaDb, mariadb_build};
+use crate::ledger_app::{BACKUP, Build, add, count, database, get, is_swept, newest_backup, world};
+use crate::postgres;
+use crate::world::World;
+
+/// A restore of this backup, with what is done as soon as it has counted; its last line.
+fn restored(world: &World, old: &str, more: &[&str], meanwhile: &dyn Fn()) -> (i32, String) {
+    let words = [&["restore", "web", "--backup", old, "--yes", "--json"], more].concat();
+    let mut command = world.command(&words);
+    let mut client = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut said = String::new();
+    let mut is_done = false;
+    for line in BufReader::new(client.stdout.take().unwrap()).lines() {
+        let line = line.unwrap();
+        if !is_done && line.contains("\"phase\":\"count\"") {
+            meanwhile();
+            is_done = true;
+        }
+        said.push_str(&line);
+        said.push('\n');
+    }
+    assert!(is_done, "{said}");
+    (client.wait().unwrap().code().unwrap(), said)
+}
+
+/// Two rows and a backup of the first: `meanwhile` commits a third.
+fn is_kept(world: &World, build: &Build<'_>, meanwhile: &dyn Fn()) {
+    world.release_path(&build.write(world)).expect(0);
+    add(world, 1);
+    world.cli(&["backup", "web"]).expect(0);
+    let old = newest_backup(world);
+    add(world, 1);
+    let (code, said) = restored(world, &old, &[], meanwhile);
+    assert_eq!(code, 10, "{said}");
+    assert!(said.contains("more would be lost than was announced: "), "{said}");
+    assert!(said.contains("rows: 2 more now (3, 1 in the backup)"), "{said}");
+    assert!(said.contains("the previous data is back"), "{said}");
+    world.wait("it answers", |world| get(world.address, "/count").is_ok());
+    assert_eq!(count(world), "3", "the row is there");
+    world.wait("scratch is swept", is_swept);
+    let (code, said) = restored(world, &old, &["--any-loss"], meanwhile);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("rows: 3 more now (4, 1 in the backup)"), "{said}");
+    assert_eq!(count(world), "1");
+}
+
+#[test]
+fn a_row_that_came_into_sqlite_meanwhile_is_not_lost_unsaid() {
+    let world = world(BACKUP);
+    let insert = || {
+        let mut command = std::process::Command::new("sqlite3");
+        command
+            .arg(database(&world))
+            .arg("PRAGMA busy_timeout = 20000; INSERT INTO rows (note) VALUES (1)");
+        assert!(command.status().unwrap().success());
+    };
+    is_kept(&world, &Build::default(), &insert);
+}
+
+#[test]
+fn a_row_that_came_into_postgres_meanwhile_is_not_lost_unsaid() {
+    let server = postgres::Server::start();
+    let world = postgres::world(&server);
+    let insert = || drop(server.sql_in("app", "INSERT INTO rows (note) VALUES (1)").unwrap());
+    is_kept(&world, &postgres::build(0), &insert);
+    let lets_in = "SELECT bool_and(datallowconn) FROM pg_database WHERE datname LIKE 'app%'";
+    assert_eq!(server.sql(lets_in).unwrap(), "t");
+}
+
+#[test]
+fn a_row_that_came_into_mariadb_meanwhile_is_not_lost_unsaid() {
+    let server = MariaDb::start();
+    let world = server.world();
+    let insert = || drop(server.sql("INSERT INTO app.`rows` (note) VALUES (1)").unwrap());
+    is_kept(&world, &mariadb_build(0), &insert);
+}
+
+#[test]
+fn a_file_that_was_uploaded_meanwhile_is_not_lost_unsaid() {
+    let world = World::with("[service.web.backup]\ndriver = \"files\"\npath = \"tree\"");
+    world.wait("shared", |world| world.service_path("shared").is_dir());
+    let tree = world.service_path("shared/tree");
+    fs::create_dir(&tree).unwrap();
+    fs::write(tree.join("old"), "old").unwrap();
+    world.release(&[]).expect(0);
+    world.cli(&["backup", "web"]).expect(0);
+    let old = newest_backup(&world);
+    // A number of files says nothing: one is gone, another one comes.
+    fs::remove_file(tree.join("old")).unwrap();
+    let upload = || fs::write(tree.join("upload"), "new").unwrap();
+    let (code, said) = restored(&world, &old, &[], &upload);
+    assert_eq!(code, 10, "{said}");
+    assert!(said.contains("more would be lost than was announced: "), "{said}");
+    assert_eq!(fs::read_to_string(tree.join("upload")).unwrap(), "new");
+    let (code, said) = restored(&world, &old, &[], &|| {});
+    assert_eq!(code, 0, "{said}");
+    assert!(!tree.join("upload").exists() && tree.join("old").exists());
+}
