@@ -49,8 +49,11 @@ pub struct RestorePlan {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unread: Option<String>,
     /// One line for each thing of which there is more now than in the backup, or
-    /// that was changed in place.
+    /// that is new or was changed.
     pub lost: Vec<String>,
+    /// What it means when there is none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub none: String,
     /// The migration that the restore runs; none is needed when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub migration: Option<String>,

@@ -163,7 +163,7 @@ fn a_fifo_in_a_backup_makes_it_a_damaged_one_and_nobody_waits_for_it() {
 }
 
 #[test]
-fn what_was_changed_in_place_is_listed_as_lost() {
+fn what_is_new_or_was_changed_in_place_is_listed_as_lost() {
     let world = world();
     let tree = world.service_path("shared/tree");
     sh(
@@ -175,7 +175,7 @@ fn what_was_changed_in_place_is_listed_as_lost() {
     world.cli(&["backup", "web"]).expect(0);
     sh(
         &tree,
-        "echo more >> d/longer; echo two > d/rewritten; touch -d @1000 d/touched d/rewritten; \
+        "echo new > d/other; ln -s x d/other-link; mkfifo d/fifo; echo more >> d/longer; echo two > d/rewritten; touch -d @1000 d/touched d/rewritten; \
          ln -sfn two d/link; printf y > \"$(printf 'd/a\\nb')\"; \
          touch -d @1000 \"$(printf 'd/a\\nb')\"; rm gone",
     );
@@ -184,9 +184,13 @@ fn what_was_changed_in_place_is_listed_as_lost() {
     let plan: serde_json::Value = serde_json::from_str(plan).unwrap();
     let lost: Vec<&str> =
         plan["lost"].as_array().unwrap().iter().filter_map(|line| line.as_str()).collect();
-    let changed: Vec<&str> =
-        lost.iter().filter_map(|line| line.strip_suffix(": changed since")).collect();
+    let of = |what: &str| -> Vec<&str> {
+        lost.iter().filter_map(|line| line.strip_suffix(what)?.strip_suffix(": ")).collect()
+    };
+    let changed = of("changed since");
     assert_eq!(changed, [r#""d/a\nb""#, "d/link", "d/longer", "d/rewritten"], "{lost:?}");
+    assert_eq!(of("new since"), ["d/other", "d/other-link"], "{lost:?}");
+    assert_eq!(of("no backup holds it (FIFO, socket or device)"), ["d/fifo"], "{lost:?}");
 }
 
 #[test]

@@ -209,7 +209,7 @@ pub fn restore(plan: &RestorePlan) -> String {
             let why = plan.unread.as_deref().unwrap_or("no reason is given");
             format!("unknown: the live data cannot be read: {why}")
         }
-        (Some(_), true) => "no files or rows".to_owned(),
+        (Some(_), true) => plan.none.clone(),
         (Some(_), false) => plan.lost.join("\n  "),
     };
     let backup = &plan.backup;

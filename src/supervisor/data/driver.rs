@@ -156,7 +156,12 @@ pub(super) trait Driver {
     /// nothing was.
     async fn displaced(&self, context: &Context<'_>, from: &Path) -> Done<(Counts, Vec<String>)>;
 
-    /// What was changed in place since a backup, in words; empty where that is not known.
+    /// What it means when neither counts nor [`Self::changed`] show a loss.
+    fn shows_no_loss(&self) -> &'static str {
+        "no table has more rows now; rows that were changed or replaced since are not seen"
+    }
+
+    /// What is new or was changed since a backup, in words; empty where that is not known.
     async fn changed(&self, _context: &Context<'_>, _from: &Path) -> Done<Vec<String>> {
         Ok(Vec::new())
     }

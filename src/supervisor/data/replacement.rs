@@ -136,7 +136,12 @@ impl Hand<'_> {
         lacks(paths.dir(), own).or_else(|| lacks(beside?, restored.bytes))
     }
 
-    /// What was changed in place since a backup, where the driver can tell.
+    /// What it means when no loss is shown.
+    pub(crate) fn shows_no_loss(&self) -> &'static str {
+        self.driver().shows_no_loss()
+    }
+
+    /// What is new or was changed since a backup, where the driver can tell.
     ///
     /// # Errors
     /// The driver's.

@@ -5,7 +5,7 @@ use crate::supervisor::data::backup::{Counts, Hand, Site};
 use crate::supervisor::data::error::DataError;
 use crate::text;
 
-/// Files that were changed in place and are named; of the others only the number is.
+/// Files that are new or were changed, and are named; of the others only the number is.
 const N_SHOWN: usize = 20;
 
 /// What would be lost.
@@ -13,10 +13,12 @@ const N_SHOWN: usize = 20;
 pub(crate) struct Loss {
     /// What was counted in the present data, or why it cannot be read.
     pub(crate) now: Result<Counts, DataError>,
-    /// Of which there is more, and how much; what was changed in place counts as one.
+    /// Of which there is more, and how much; a file that is new or was changed counts as one.
     more: Counts,
     /// For people.
     pub(crate) lines: Vec<String>,
+    /// What it means when there are none.
+    pub(crate) none: &'static str,
 }
 
 impl Loss {
@@ -29,6 +31,7 @@ impl Loss {
         if loss.now.is_ok() {
             loss.note_changed(hand.changed(id).await.unwrap_or_default());
         }
+        loss.none = hand.shows_no_loss();
         loss
     }
 
@@ -39,6 +42,7 @@ impl Loss {
             Ok((now, changed)) => {
                 let mut loss = Self::between(now, then);
                 loss.note_changed(changed);
+                loss.none = hand.shows_no_loss();
                 loss
             }
             Err(why) => Self::unknown(why),
@@ -46,7 +50,7 @@ impl Loss {
     }
 
     fn unknown(why: DataError) -> Self {
-        Self { now: Err(why), more: Counts::new(), lines: Vec::new() }
+        Self { now: Err(why), more: Counts::new(), lines: Vec::new(), none: "" }
     }
 
     fn between(now: Counts, then: &Counts) -> Self {
@@ -57,17 +61,16 @@ impl Loss {
             format!("{name}: {n} more now ({}, {} in the backup)", now[name], had(name))
         };
         let lines = more.iter().map(line).collect();
-        Self { now: Ok(now), more, lines }
+        Self { now: Ok(now), more, lines, none: "" }
     }
 
-    /// What was changed in place; a long list is cut.
-    fn note_changed(&mut self, paths: Vec<String>) {
-        let shown = paths.iter().take(N_SHOWN);
-        self.lines.extend(shown.map(|path| format!("{path}: changed since")));
-        if let Some(n) = paths.len().checked_sub(N_SHOWN).filter(|n| *n > 0) {
-            self.lines.push(format!("{} more changed since", text::count(n, "file")));
+    /// What is new or was changed; a long list is cut.
+    fn note_changed(&mut self, changed: Vec<String>) {
+        self.lines.extend(changed.iter().take(N_SHOWN).cloned());
+        if let Some(n) = changed.len().checked_sub(N_SHOWN).filter(|n| *n > 0) {
+            self.lines.push(format!("{} more, new or changed since", text::count(n, "file")));
         }
-        self.more.extend(paths.into_iter().map(|path| (format!("{path}: changed"), 1)));
+        self.more.extend(changed.into_iter().map(|line| (line, 1)));
     }
 
     /// Whether nothing is lost that was not announced.
@@ -84,7 +87,7 @@ impl Loss {
     pub(crate) fn text(&self) -> String {
         match (&self.now, self.lines.is_empty()) {
             (Err(why), _) => format!("unknown, the live data cannot be read: {why}"),
-            (Ok(_), true) => "no files or rows".to_owned(),
+            (Ok(_), true) => self.none.to_owned(),
             (Ok(_), false) => self.lines.join("; "),
         }
     }

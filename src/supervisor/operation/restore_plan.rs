@@ -59,6 +59,7 @@ pub(crate) async fn plan(
         now: announced.now.as_ref().ok().cloned(),
         unread: announced.now.as_ref().err().map(ToString::to_string),
         lost: announced.lines.clone(),
+        none: announced.none.to_owned(),
         migration: schema.migration.clone(),
         users: users.lines.clone(),
         warnings,

@@ -75,6 +75,10 @@ impl Driver for Command {
         Ok(Default::default())
     }
 
+    fn shows_no_loss(&self) -> &'static str {
+        "not known with the driver command"
+    }
+
     fn undoes_by_itself(&self) -> bool {
         false
     }

@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::config::backup::files::Files;
-use crate::os::beneath::{self, Copied, Dir};
+use crate::os::beneath::{self, Copied, Dir, Met};
 use crate::os::exchange::{self, Exchange};
 use crate::os::fs as durable;
 use crate::store::seal::Hashes;
@@ -72,6 +72,10 @@ impl Driver for Files {
             prepare(&from, &exchange)
         });
         staged.await.map_err(DataError::Tree)
+    }
+
+    fn shows_no_loss(&self) -> &'static str {
+        "no file is new or was changed since"
     }
 
     async fn changed(&self, context: &Context<'_>, from: &Path) -> Done<Vec<String>> {
@@ -149,32 +153,38 @@ fn counts(dir: &Path) -> io::Result<Counts> {
     Ok(Counts::from([("files".to_owned(), files.len() as u64), ("bytes".to_owned(), bytes)]))
 }
 
-/// Files that are in both trees, and not the same. Without the same time their contents are compared.
+/// What a tree holds that is not, or not the same, in the other one. A number of files would not say it:
+/// one may be gone and another one have come.
 fn changed(live: &Path, backup: &Path) -> io::Result<Vec<String>> {
     let backup = Dir::open(backup)?;
     let mut changed = Vec::new();
     Dir::open(live)?.walk(&mut |met| {
-        if met.meta.is_symlink() {
-            let (now, then) = (met.dir.target(met.name)?, backup.link_target(met.path));
-            if then.is_ok_and(|then| then != now) {
-                changed.push(text::path(met.path));
-            }
-            return Ok(());
-        }
-        if !met.meta.is_file() {
-            return Ok(());
-        }
-        let Ok(then) = backup.file(met.path) else { return Ok(()) };
-        let meta = then.metadata()?;
-        let time = |meta: &Metadata| (meta.mtime(), meta.mtime_nsec());
-        let is_same = meta.len() == met.meta.len()
-            && (time(&meta) == time(met.meta) || are_equal(then, met.dir.file(met.name)?)?);
-        if !is_same {
-            changed.push(text::path(met.path));
+        if let Some(what) = difference(met, &backup)? {
+            changed.push(format!("{}: {what}", text::path(met.path)));
         }
         Ok(())
     })?;
     Ok(changed)
+}
+
+/// Without the same time contents are compared.
+fn difference(met: &Met<'_>, backup: &Dir) -> io::Result<Option<&'static str>> {
+    const NEW: &str = "new since";
+    let is_same = if met.meta.is_dir() {
+        true
+    } else if met.meta.is_symlink() {
+        let Ok(then) = backup.link_target(met.path) else { return Ok(Some(NEW)) };
+        then == met.dir.target(met.name)?
+    } else if met.meta.is_file() {
+        let Ok(then) = backup.file(met.path) else { return Ok(Some(NEW)) };
+        let meta = then.metadata()?;
+        let time = |meta: &Metadata| (meta.mtime(), meta.mtime_nsec());
+        meta.len() == met.meta.len()
+            && (time(&meta) == time(met.meta) || are_equal(then, met.dir.file(met.name)?)?)
+    } else {
+        return Ok(Some("no backup holds it (FIFO, socket or device)"));
+    };
+    Ok((!is_same).then_some("changed since"))
 }
 
 fn are_equal(one: File, other: File) -> io::Result<bool> {

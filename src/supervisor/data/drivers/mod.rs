@@ -102,6 +102,10 @@ impl Driver for Configured {
         ask!(self, driver => driver.displaced(context, from).await)
     }
 
+    fn shows_no_loss(&self) -> &'static str {
+        ask!(self, driver => driver.shows_no_loss())
+    }
+
     async fn changed(&self, context: &Context<'_>, from: &Path) -> Done<Vec<String>> {
         ask!(self, driver => driver.changed(context, from).await)
     }

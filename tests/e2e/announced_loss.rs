@@ -1,5 +1,5 @@
-//! Clients that come for a moment (a timer, a shell, an upload) after a restore has counted what would
-//! be lost: what they were promised is not thrown away unsaid.
+//! What a restore announces as lost. Clients that come for a moment (a timer, a shell, an upload) after
+//! it has counted: what they were promised is not thrown away unsaid.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -102,4 +102,35 @@ fn a_file_that_was_uploaded_meanwhile_is_not_lost_unsaid() {
     let (code, said) = restored(&world, &old, &[], &|| {});
     assert_eq!(code, 0, "{said}");
     assert!(!tree.join("upload").exists() && tree.join("old").exists());
+}
+
+#[test]
+fn what_a_count_does_not_see_is_not_called_no_loss() {
+    let world = world(BACKUP);
+    world.release_path(&Build::default().write(&world)).expect(0);
+    add(&world, 1);
+    world.cli(&["backup", "web"]).expect(0);
+    // Each row is another one now.
+    let mut command = std::process::Command::new("sqlite3");
+    command.arg(database(&world)).arg("UPDATE rows SET note = 'order'");
+    assert!(command.status().unwrap().success());
+    let said = world.cli(&["restore", "web", "--dry-run"]).expect(0).stdout;
+    let seen = "no table has more rows now; rows that were changed or replaced since are not seen";
+    assert!(said.contains(&format!("this would be lost:\n  {seen}")), "{said}");
+    let why = world.cli(&["restore", "web", "--json"]).expect(2).why();
+    assert!(why.contains(&format!("this would be lost: {seen}")), "{why}");
+}
+
+#[test]
+fn with_a_command_it_is_said_that_the_loss_is_not_known() {
+    let world = world(
+        "[service.web.backup]\ndriver = \"command\"\n\
+         take = [\"/bin/sh\", \"-c\", \"cp $HALLEY_SHARED/app.db $HALLEY_BACKUP_DIR\"]\n\
+         restore = [\"/bin/sh\", \"-c\", \"cp $HALLEY_BACKUP_DIR/app.db $HALLEY_SHARED\"]",
+    );
+    world.release_path(&Build::default().write(&world)).expect(0);
+    world.cli(&["backup", "web"]).expect(0);
+    add(&world, 1);
+    let said = world.cli(&["restore", "web", "--dry-run"]).expect(0).stdout;
+    assert!(said.contains("this would be lost:\n  not known with the driver command"), "{said}");
 }
