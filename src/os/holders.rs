@@ -118,6 +118,20 @@ fn held(pid: i32, wanted: &Wanted) -> io::Result<Option<String>> {
     Ok(places.map(|path| format!("{path} as its working directory")))
 }
 
+/// Who still has a file open that was at this path and is deleted, by the links through which it can be
+/// read.
+#[must_use]
+pub fn deleted(path: &Path) -> Vec<(i32, PathBuf)> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(" (deleted)");
+    let links = |pid: i32| {
+        let entries = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        entries.map(move |entry| (pid, entry.path()))
+    };
+    let is_it = |(_, link): &(i32, PathBuf)| fs::read_link(link).is_ok_and(|at| at == *name);
+    proc::all().into_iter().flat_map(links).filter(is_it).collect()
+}
+
 /// Where a link of `/proc` leads, if that is wanted.
 fn at(link: &Path, wanted: &Wanted) -> Option<String> {
     let path = fs::read_link(link).ok()?;
@@ -228,6 +242,22 @@ mod tests {
         check("f = open(sys.argv[1])", &beside, &wanted, "");
         let none = Wanted::below(&dir.path().join("none")).unwrap();
         check("f = open(sys.argv[1])", &beside, &none, "");
+    }
+
+    #[test]
+    fn who_has_a_deleted_file_open_is_found_and_it_can_be_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, other) = (dir.path().join("app.db"), dir.path().join("app.db-wal"));
+        fs::write(&file, "rows").unwrap();
+        let mut child = python("f = open(sys.argv[1])", &file);
+        assert_eq!(deleted(&file), []);
+        fs::remove_file(&file).unwrap();
+        let found = deleted(&file);
+        let text = found.first().map(|(_, link)| fs::read_to_string(link).unwrap());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(text.as_deref(), Some("rows"), "{found:?}");
+        assert_eq!(deleted(&other), []);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use crate::any_database::{MariaDb, mariadb_build};
 use crate::ledger_app::{BACKUP, Build, add, count, database, get, is_swept, newest_backup, world};
@@ -55,7 +55,7 @@ fn is_kept(world: &World, build: &Build<'_>, meanwhile: &dyn Fn()) {
 fn a_row_that_came_into_sqlite_meanwhile_is_not_lost_unsaid() {
     let world = world(BACKUP);
     let insert = || {
-        let mut command = std::process::Command::new("sqlite3");
+        let mut command = Command::new("sqlite3");
         command
             .arg(database(&world))
             .arg("PRAGMA busy_timeout = 20000; INSERT INTO rows (note) VALUES (1)");
@@ -111,7 +111,7 @@ fn what_a_count_does_not_see_is_not_called_no_loss() {
     add(&world, 1);
     world.cli(&["backup", "web"]).expect(0);
     // Each row is another one now.
-    let mut command = std::process::Command::new("sqlite3");
+    let mut command = Command::new("sqlite3");
     command.arg(database(&world)).arg("UPDATE rows SET note = 'order'");
     assert!(command.status().unwrap().success());
     let said = world.cli(&["restore", "web", "--dry-run"]).expect(0).stdout;
@@ -133,4 +133,42 @@ fn with_a_command_it_is_said_that_the_loss_is_not_known() {
     add(&world, 1);
     let said = world.cli(&["restore", "web", "--dry-run"]).expect(0).stdout;
     assert!(said.contains("this would be lost:\n  not known with the driver command"), "{said}");
+}
+
+/// The operator's `rm`, at night: the program has the only copy, until it ends.
+#[test]
+fn a_database_that_is_deleted_and_still_open_is_not_taken_from_its_program() {
+    let world = World::with("[service.web.backup]\ndriver = \"sqlite\"\npath = \"app.db\"");
+    world.wait("shared", |world| world.service_path("shared").is_dir());
+    let live = database(&world);
+    let sqlite = |path: &std::path::Path, script: &str| {
+        let said = Command::new("sqlite3").arg(path).arg(script).output().unwrap();
+        String::from_utf8_lossy(&said.stdout).into_owned()
+    };
+    sqlite(&live, "CREATE TABLE rows (note TEXT); INSERT INTO rows VALUES (1)");
+    world.release(&[]).expect(0);
+    world.cli(&["backup", "web"]).expect(0);
+    sqlite(&live, "INSERT INTO rows VALUES (2)");
+    let script = "exec 9<\"$1\"; rm \"$1\"; echo ready; read -r _";
+    let mut holder = Command::new("sh");
+    holder.args(["-c", script, "sh"]).arg(&live).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut holder = holder.spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(holder.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    let pid = world.live_pid();
+    for word in ["--yes", "--dry-run"] {
+        let said = world.cli(&["restore", "web", word, "--json"]).expect(10);
+        let told = format!("it is deleted, and still open: sh (pid {}, user ", holder.id());
+        assert!(said.why().contains(&told), "{}", said.why());
+        assert_eq!(world.live_pid(), pid, "nothing was stopped");
+        assert!(!live.exists(), "no empty one is made");
+        let next = said.result()["next"][0].as_str().unwrap().to_owned();
+        assert!(Command::new("sh").args(["-c", &next]).status().unwrap().success(), "{next}");
+    }
+    let saved = world.service_path("shared/app.db.saved");
+    assert_eq!(sqlite(&saved, "SELECT count(*) FROM rows"), "2\n");
+    world.cli(&["restore", "web", "--yes", "--unsaved", "--json"]).expect(0);
+    assert_eq!(sqlite(&live, "SELECT count(*) FROM rows"), "1\n");
+    holder.kill().unwrap();
+    holder.wait().unwrap();
 }

@@ -96,6 +96,46 @@ pub(crate) async fn look(hand: &Hand<'_>, staff: Vec<Staff>) -> Result<Users, Da
     looked.await.map_err(DataError::Processes)
 }
 
+/// Why live data in files is not where the configuration says, with what can be done about it: a program
+/// that has it open has the only copy, until it ends.
+///
+/// # Errors
+/// The system's.
+pub(crate) async fn gone(hand: &Hand<'_>) -> Result<Option<(String, Vec<String>)>, DataError> {
+    let Some(place) = hand.driver().place() else { return Ok(None) };
+    let path = hand.context.path(&Site::Live, place.path());
+    match path.symlink_metadata() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        _ => return Ok(None),
+    }
+    let mut why = match place {
+        Place::File(_) => DataError::Missing { path: path.clone() },
+        Place::Directory(_) => DataError::NoDirectory { path: path.clone() },
+    }
+    .to_string();
+    let looked = on_thread(move || Ok(deleted(&path)));
+    let (holders, copies) = looked.await.map_err(DataError::Processes)?;
+    if !holders.is_empty() {
+        why.push_str(&format!("; it is deleted, and still open: {}", holders.join(", ")));
+    }
+    Ok(Some((why, copies)))
+}
+
+/// Who has it, and the commands that copy it with its journals.
+fn deleted(path: &Path) -> (Vec<String>, Vec<String>) {
+    let mut holders = Vec::new();
+    let copy = |ending: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(ending);
+        let (pid, link) = holders::deleted(Path::new(&name)).into_iter().next()?;
+        holders.extend(Who::of(pid).map(|who| who.text));
+        Some(format!("cp {} {}.saved{ending}", link.display(), path.display()))
+    };
+    let copies = ["", "-wal", "-journal"].into_iter().filter_map(copy).collect();
+    holders.dedup();
+    (holders, copies)
+}
+
 /// Ends the sessions of these on the server.
 ///
 /// # Errors

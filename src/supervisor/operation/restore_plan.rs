@@ -11,6 +11,7 @@ use crate::supervisor::data::backup::{self, Counts, Hand};
 use crate::supervisor::data::backup_schema::{self, BackupSchema, NotTried};
 use crate::supervisor::data::error::DataError;
 use crate::supervisor::data::replacement::Saved;
+use crate::supervisor::data::users;
 use crate::supervisor::operation::restore_choice::Choice;
 use crate::supervisor::operation::restore_loss::Loss;
 use crate::supervisor::operation::restore_request::{Events, Wish, tell, tell_event};
@@ -47,6 +48,9 @@ pub(crate) async fn plan(
     if let Some(why) = hand.no_room(&receipt, saved) {
         return Err(refused(service, &why, Exit::NoSpace));
     }
+    if !wish.unsaved {
+        is_there(service, hand, &receipt).await?;
+    }
     let Tried { counts, lost, schema } = rehearsed(service, hand, &mut receipt, events).await?;
     let mut announced = Loss::of(hand, &counts, &receipt.id).await;
     announced.lines.extend(lost);
@@ -75,6 +79,19 @@ pub(crate) async fn plan(
 
 fn refused(service: &Service, why: &str, exit: Exit) -> Trouble {
     refusal::refusal(service, "restored", why, exit, &["backup --list"])
+}
+
+/// Whether there is something that can be backed up before it is replaced: nothing is stopped for what
+/// is refused then, least of all a program that has the only copy.
+async fn is_there(service: &Service, hand: &Hand<'_>, receipt: &Receipt) -> Result<(), Trouble> {
+    let (why, mut next) = match users::gone(hand).await {
+        Ok(None) => return Ok(()),
+        Ok(Some(gone)) => gone,
+        Err(error) => (error.to_string(), Vec::new()),
+    };
+    let why = format!("there is nothing to back up first: {why}; --unsaved restores without");
+    next.push(format!("halley-sup restore {} --backup {} --unsaved", service.name, receipt.id));
+    Err(Trouble { next, ..refused(service, &why, Exit::PreflightRefused) })
 }
 
 /// Restores the backup to scratch, checks it, and compares its schema with what the release accepts.

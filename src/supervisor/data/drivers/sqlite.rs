@@ -300,6 +300,10 @@ fn lacks(errors: &str) -> Option<String> {
 }
 
 async fn sqlite(context: &Context<'_>, name: &str, file: &Path, script: String) -> Done<String> {
+    // The tool would make an empty one.
+    if !file.is_file() {
+        return Err(DataError::Missing { path: file.to_owned() });
+    }
     let file = file.to_string_lossy();
     let words = ["sqlite3", "-batch", "-bail", "-noheader", "-list", file.as_ref()];
     context.run(name, &words, Vec::new(), Some(script)).await.map(|ended| ended.output)
