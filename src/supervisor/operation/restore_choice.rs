@@ -46,12 +46,21 @@ fn newest(newest_first: Vec<Receipt>) -> Option<Choice> {
     let because = match (&newest_first[place].pinned, place) {
         (Some(why), _) => format!("it is of the state before the trouble: {why}"),
         (None, 0) => "it is the newest".to_owned(),
-        (None, n) => format!(
-            "it is the newest but for {} of what a restore has replaced",
-            text::count(n, "backup")
-        ),
+        (None, n) => format!("it is the newest but for {}", passed_over(&newest_first[..n])),
     };
     newest_first.into_iter().nth(place).map(|receipt| Choice { receipt, because })
+}
+
+/// Backups that are not taken though they are newer.
+fn passed_over(newer: &[Receipt]) -> String {
+    let came_to_nothing =
+        |receipt: &&Receipt| matches!(receipt.cause, Some(Cause::Restore { undone: true, .. }));
+    let n_undone = newer.iter().filter(came_to_nothing).count();
+    let backups =
+        |n: usize, what: &str| (n > 0).then(|| format!("{} {what}", text::count(n, "backup")));
+    let replaced = backups(newer.len() - n_undone, "of what a restore has replaced");
+    let undone = backups(n_undone, "that a restore took which came to nothing");
+    replaced.into_iter().chain(undone).collect::<Vec<_>>().join(" and ")
 }
 
 /// The places of backups that hold what a restore has thrown away: the one that it took, and all back
@@ -94,6 +103,24 @@ mod tests {
         };
         let chosen = newest(oldest_first.iter().rev().map(receipt).collect());
         assert_eq!(chosen.map(|choice| choice.receipt.id).as_deref(), expected);
+    }
+
+    #[test]
+    fn what_a_restore_took_that_failed_is_not_said_to_be_replaced() {
+        let took = |id: &str, undone: bool| Receipt {
+            cause: Some(Cause::Restore { instead: "a".to_owned(), undone }),
+            ..Receipt::example(id)
+        };
+        let because = |all: Vec<Receipt>| newest(all).unwrap().because;
+        assert_eq!(
+            because(vec![took("c", true), took("b", true), Receipt::example("a")]),
+            "it is the newest but for 2 backups that a restore took which came to nothing"
+        );
+        assert_eq!(
+            because(vec![took("c", true), took("b", false), Receipt::example("a")]),
+            "it is the newest but for 1 backup of what a restore has replaced and 1 backup that a \
+             restore took which came to nothing"
+        );
     }
 
     #[test]
