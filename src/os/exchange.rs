@@ -78,6 +78,23 @@ impl Exchange {
         self.called(STAGED)
     }
 
+    /// What cannot be renamed because of its attributes (`chattr(1)`: immutable, append only): the place,
+    /// what belongs to it, or their directory.
+    ///
+    /// # Errors
+    /// When they cannot be looked at.
+    pub fn pinned(&self) -> io::Result<Option<OsString>> {
+        let pins = StatxAttributes::IMMUTABLE | StatxAttributes::APPEND;
+        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH;
+        let is_pinned = |name: &OsStr| {
+            let found = statx(&self.dir, name, flags, StatxFlags::BASIC_STATS);
+            found.is_ok_and(|found| found.stx_attributes.intersects(pins))
+        };
+        let mut names: Vec<OsString> = self.present()?.into_iter().collect();
+        names.push(OsString::new());
+        Ok(names.into_iter().find(|name| is_pinned(name)))
+    }
+
     /// Where that lies which was there before, if something was.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use crate::any_database::{MariaDb, mariadb_build};
 use crate::ledger_app::{BACKUP, Build, add, count, database, get, is_swept, newest_backup, world};
 use crate::postgres;
-use crate::world::World;
+use crate::world::{Mount, World};
 
 /// A restore of this backup, with what is done as soon as it has counted; its last line.
 fn restored(world: &World, old: &str, more: &[&str], meanwhile: &dyn Fn()) -> (i32, String) {
@@ -171,4 +171,60 @@ fn a_database_that_is_deleted_and_still_open_is_not_taken_from_its_program() {
     assert_eq!(sqlite(&live, "SELECT count(*) FROM rows"), "1\n");
     holder.kill().unwrap();
     holder.wait().unwrap();
+}
+
+#[test]
+fn what_cannot_be_renamed_is_refused_before_anything_is_stopped_and_by_a_dry_run() {
+    let world = World::with("[service.web.backup]\ndriver = \"sqlite\"\npath = \"app.db\"");
+    world.wait("shared", |world| world.service_path("shared").is_dir());
+    let live = database(&world);
+    let run = |program: &str, words: &[&str]| {
+        let status = Command::new(program).args(words).status().unwrap();
+        assert!(status.success(), "{program} {words:?}");
+    };
+    let name = live.to_string_lossy();
+    run("sqlite3", &[&name, "CREATE TABLE rows (note TEXT); INSERT INTO rows VALUES (1)"]);
+    world.release(&[]).expect(0);
+    world.cli(&["backup", "web"]).expect(0);
+    let pid = world.live_pid();
+    let refused = |told: &str| {
+        for word in ["--yes", "--dry-run"] {
+            let why = world.cli(&["restore", "web", word, "--json"]).expect(15).why();
+            assert!(why.contains(told), "{why}");
+            assert_eq!(world.live_pid(), pid, "nothing was stopped");
+        }
+    };
+    let mount = Mount::of(&["--bind", &name], &live);
+    refused("mount");
+    drop(mount);
+    let journal = format!("{name}-wal");
+    fs::write(&journal, "").unwrap();
+    run("chattr", &["+i", &journal]);
+    let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        refused("app.db-wal: it is immutable or append-only");
+    }));
+    run("chattr", &["-i", &journal]);
+    if let Err(panic) = told {
+        std::panic::resume_unwind(panic);
+    }
+    world.cli(&["restore", "web", "--yes", "--json"]).expect(0);
+}
+
+#[test]
+fn a_prepared_transaction_is_named_before_anything_is_stopped() {
+    let server = postgres::Server::start();
+    let world = postgres::world(&server);
+    world.release_path(&postgres::build(0).write(&world)).expect(0);
+    add(&world, 1);
+    world.cli(&["backup", "web"]).expect(0);
+    let held = "BEGIN; CREATE TABLE held (id INT); PREPARE TRANSACTION 'held'";
+    server.sql_in("app", held).unwrap();
+    let pid = world.live_pid();
+    for word in ["--yes", "--dry-run"] {
+        let why = world.cli(&["restore", "web", word, "--json"]).expect(15).why();
+        assert!(why.contains("has prepared transactions") && why.contains("'held'"), "{why}");
+    }
+    assert_eq!(world.live_pid(), pid, "nothing was stopped");
+    server.sql_in("app", "ROLLBACK PREPARED 'held'").unwrap();
+    world.cli(&["restore", "web", "--yes", "--json"]).expect(0);
 }

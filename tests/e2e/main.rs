@@ -9,7 +9,6 @@ mod bad_candidates;
 mod bad_input;
 mod bake;
 mod command_restores;
-mod committed_meanwhile;
 mod crash;
 mod daemons;
 mod data;

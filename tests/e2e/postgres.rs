@@ -486,8 +486,9 @@ fn a_database_that_no_restore_has_left_is_not_dropped() {
     world.cli(&["backup", "web"]).expect(0);
     server.sql("CREATE DATABASE app_before_restore OWNER web").unwrap();
     let before = server.oid("app_before_restore");
-    let said = world.cli(&["restore", "web", "--yes", "--json"]).expect(15);
-    let why = said.result()["why"].to_string();
-    assert!(why.contains("app_before_restore that no restore has left"), "{why}");
+    for word in ["--yes", "--dry-run"] {
+        let why = world.cli(&["restore", "web", word, "--json"]).expect(15).why();
+        assert!(why.contains("app_before_restore that no restore has left"), "{why}");
+    }
     assert_eq!(server.oid("app_before_restore"), before);
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::config::model::Settings;
 use crate::core::ids::ReleaseId;
 use crate::os::beneath::{self, Dir};
+use crate::os::exchange::{self, Exchange};
 use crate::os::proc;
 use crate::supervisor::data::error::DataError;
 use crate::supervisor::data::site::Site;
@@ -184,6 +185,17 @@ pub(crate) async fn on_thread<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
     spawn::blocking(work).await.map_err(io::Error::other)?
+}
+
+/// Whether what is at a path can be renamed.
+pub(crate) fn renamable(live: &Path, exchange: &Exchange) -> Result<(), DataError> {
+    if exchange::is_mount_point(live) {
+        return Err(DataError::MountPoint { path: live.to_owned() });
+    }
+    match exchange.pinned().map_err(DataError::at(live))? {
+        Some(name) => Err(DataError::Pinned { path: live.with_file_name(name) }),
+        None => Ok(()),
+    }
 }
 
 /// A path without links. A link that may not be followed stays in it: whoever opens it is refused.

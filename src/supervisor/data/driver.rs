@@ -128,6 +128,11 @@ pub(super) trait Driver {
     /// Puts a backup where a copy is to be. Returns the hashes of what it has copied itself.
     async fn restore(&self, context: &Context<'_>, from: &Path, site: &Site) -> Done<Hashes>;
 
+    /// Whether the live data can be replaced, as far as that shows before anything is made or stopped.
+    async fn replaceable(&self, _context: &Context<'_>) -> Done {
+        Ok(())
+    }
+
     /// Makes of a backup, beside the live data, what can take its place by renames. The service runs.
     async fn stage(&self, context: &Context<'_>, from: &Path) -> Done;
 

@@ -54,6 +54,26 @@ pub(crate) enum DataError {
         /// Where.
         path: PathBuf,
     },
+    /// Its attributes keep it where it is.
+    #[error(
+        "{path}: it is immutable or append-only, and cannot be replaced: chattr -i -a {path}",
+        path = path.display()
+    )]
+    Pinned {
+        /// Which.
+        path: PathBuf,
+    },
+    /// A transaction that waits for its second phase.
+    #[error(
+        "the database {database} has prepared transactions, and cannot be renamed: COMMIT PREPARED or \
+         ROLLBACK PREPARED these: {transactions}"
+    )]
+    Prepared {
+        /// Whose.
+        database: String,
+        /// Their names.
+        transactions: String,
+    },
     /// The configured command says so.
     #[error("backup.take: exit {}: there is no data", NO_DATA)]
     SaidNone,

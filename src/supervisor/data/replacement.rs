@@ -44,6 +44,14 @@ pub(crate) enum Saved {
 }
 
 impl Hand<'_> {
+    /// Whether the live data can be replaced, as far as that shows before anything is made or stopped.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(crate) async fn replaceable(&self) -> Result<(), DataError> {
+        self.driver().replaceable(&self.context).await
+    }
+
     /// Makes of a backup what can take the place of the live data. Nothing is touched.
     ///
     /// # Errors
@@ -126,14 +134,16 @@ impl Hand<'_> {
             Saved::Yes => restored.bytes.max(now.saturating_mul(2)),
             Saved::No => restored.bytes,
         };
+        let counted = restored.rehearsed.as_ref().and_then(|it| it.counts.get("files"));
+        let n_files = counted.copied().unwrap_or_default().saturating_add(N_FILES);
         let place = self.driver().place().map(|place| self.context.path(&Site::Live, place.path()));
         let beside = place.as_deref().and_then(Path::parent);
         let device = |path: &Path| path.metadata().ok().map(|meta| meta.dev());
         let is_one = beside.is_some_and(|beside| device(beside) == device(paths.dir()));
         if is_one {
-            return lacks(paths.dir(), own.saturating_add(restored.bytes));
+            return lacks(paths.dir(), own.saturating_add(restored.bytes), n_files);
         }
-        lacks(paths.dir(), own).or_else(|| lacks(beside?, restored.bytes))
+        lacks(paths.dir(), own, n_files).or_else(|| lacks(beside?, restored.bytes, n_files))
     }
 
     /// What it means when no loss is shown.
@@ -175,8 +185,17 @@ impl Hand<'_> {
     }
 }
 
-fn lacks(dir: &Path, needed: u64) -> Option<String> {
-    let free = fs::free(dir).ok()?.bytes;
+/// Files and directories that a restore makes beside the data.
+const N_FILES: u64 = 32;
+
+fn lacks(dir: &Path, needed: u64, n_files: u64) -> Option<String> {
+    let fs::Free { bytes: free, inodes } = fs::free(dir).ok()?;
+    if inodes < n_files {
+        let dir = dir.display();
+        return Some(format!(
+            "the restore makes {n_files} files in {dir}, its disk has {inodes} left"
+        ));
+    }
     (free < needed).then(|| {
         let (needed, free) = (text::size(needed), text::size(free));
         format!("the restore needs {needed} in {}, its disk has {free} left", dir.display())

@@ -48,6 +48,9 @@ pub(crate) async fn plan(
     if let Some(why) = hand.no_room(&receipt, saved) {
         return Err(refused(service, &why, Exit::NoSpace));
     }
+    if let Err(error) = hand.replaceable().await {
+        return Err(refused(service, &error.to_string(), Exit::BackupFailed));
+    }
     if !wish.unsaved {
         is_there(service, hand, &receipt).await?;
     }

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 
 use crate::config::backup::files::Files;
 use crate::os::beneath::{self, Copied, Dir, Met};
-use crate::os::exchange::{self, Exchange};
+use crate::os::exchange::Exchange;
 use crate::os::fs as durable;
 use crate::store::seal::Hashes;
-use crate::supervisor::data::context::{Context, on_thread};
+use crate::supervisor::data::context::{self, Context, on_thread};
 use crate::supervisor::data::driver::{Counts, Done, Driver, Place, Taken, Undone};
 use crate::supervisor::data::error::DataError;
 use crate::supervisor::data::site::Site;
@@ -58,11 +58,17 @@ impl Driver for Files {
         copied.await.map_err(DataError::Tree)
     }
 
-    async fn stage(&self, context: &Context<'_>, from: &Path) -> Done {
+    async fn replaceable(&self, context: &Context<'_>) -> Done {
         let live = context.path(&Site::Live, &self.path);
-        if exchange::is_mount_point(&live) {
-            return Err(DataError::MountPoint { path: live });
+        if !live.exists() {
+            return Ok(());
         }
+        context::renamable(&live, &self.exchange(context)?)
+    }
+
+    async fn stage(&self, context: &Context<'_>, from: &Path) -> Done {
+        self.replaceable(context).await?;
+        let live = context.path(&Site::Live, &self.path);
         if let Some(parent) = live.parent() {
             Dir::have(parent, 0o755).map_err(DataError::at(parent))?;
         }

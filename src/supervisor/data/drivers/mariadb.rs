@@ -80,6 +80,11 @@ impl Driver for MariaDb {
         Ok(Hashes::default())
     }
 
+    async fn replaceable(&self, context: &Context<'_>) -> Done {
+        let (live, _) = self.urls(context)?;
+        Exchange { context, live: &live, from: Path::new("") }.check().await
+    }
+
     async fn stage(&self, context: &Context<'_>, from: &Path) -> Done {
         let (live, _) = self.urls(context)?;
         Exchange { context, live: &live, from }.stage().await

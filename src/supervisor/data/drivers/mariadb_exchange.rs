@@ -47,10 +47,18 @@ pub(super) struct Exchange<'a> {
 }
 
 impl Exchange<'_> {
-    /// Restores the backup beside. Nothing that is live is touched.
-    pub(super) async fn stage(&self) -> Done {
+    /// Whether the names beside are free, or of databases that an earlier restore has left.
+    pub(super) async fn check(&self) -> Done {
         for database in [self.beside(), self.before()] {
             self.check_is_ours(&database).await?;
+        }
+        Ok(())
+    }
+
+    /// Restores the backup beside. Nothing that is live is touched.
+    pub(super) async fn stage(&self) -> Done {
+        self.check().await?;
+        for database in [self.beside(), self.before()] {
             self.make(&database).await?;
         }
         let beside = self.beside();

@@ -70,6 +70,10 @@ impl Driver for Configured {
         ask!(self, driver => driver.restore(context, from, site).await)
     }
 
+    async fn replaceable(&self, context: &Context<'_>) -> Done {
+        ask!(self, driver => driver.replaceable(context).await)
+    }
+
     async fn stage(&self, context: &Context<'_>, from: &Path) -> Done {
         ask!(self, driver => driver.stage(context, from).await)
     }

@@ -65,6 +65,11 @@ impl Driver for Postgres {
         Ok(Hashes::default())
     }
 
+    async fn replaceable(&self, context: &Context<'_>) -> Done {
+        let url = Url::of(context, &self.url_env)?;
+        Exchange { context, url: &url, staged: String::new() }.check().await
+    }
+
     async fn stage(&self, context: &Context<'_>, from: &Path) -> Done {
         let url = Url::of(context, &self.url_env)?;
         let exchange = Exchange { context, url: &url, staged: staged(context, from) };

@@ -34,9 +34,19 @@ struct Found {
 }
 
 impl Exchange<'_> {
-    /// Whether the present database can be renamed, and gets a name that is free: one that an earlier
-    /// restore has left makes room when the present one is renamed.
+    /// One that an earlier restore has left makes room when the present one is renamed.
     pub(super) async fn make_ready(&self) -> Done {
+        self.check().await?;
+        // A restore that was proven could not drop it.
+        let found = self.found().await?;
+        if found.earlier && found.before {
+            discard(self.context, self.url, &self.earlier()).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether the present database can be renamed, and gets a name that is free.
+    pub(super) async fn check(&self) -> Done {
         let live = text(&self.url.database);
         let owns = format!(
             "SELECT pg_has_role(current_user, datdba, 'USAGE') FROM pg_database WHERE datname = \
@@ -45,21 +55,22 @@ impl Exchange<'_> {
         if self.query("the owner of the database", &owns).await?.trim() == "f" {
             return Err(DataError::MayNotRename { database: self.url.database.clone() });
         }
-        let names = [self.before(), self.earlier()];
+        let prepared = format!(
+            "SELECT string_agg(quote_literal(gid), ', ') FROM pg_prepared_xacts WHERE database = {live}"
+        );
+        let transactions = self.query("prepared transactions", &prepared).await?.trim().to_owned();
+        if !transactions.is_empty() {
+            return Err(DataError::Prepared { database: self.url.database.clone(), transactions });
+        }
         let foreign = format!(
             "SELECT datname FROM pg_database WHERE datname IN ({}, {}) AND \
              coalesce(shobj_description(oid, 'pg_database'), '') NOT LIKE '{MARK}%' LIMIT 1",
-            text(&names[0]),
-            text(&names[1])
+            text(&self.before()),
+            text(&self.earlier())
         );
         let foreign = self.query("an earlier database", &foreign).await?;
         if !foreign.trim().is_empty() {
             return Err(DataError::NameTaken { database: foreign.trim().to_owned() });
-        }
-        // A restore that was proven could not drop it.
-        let found = self.found().await?;
-        if found.earlier && found.before {
-            return discard(self.context, self.url, &names[1]).await;
         }
         Ok(())
     }

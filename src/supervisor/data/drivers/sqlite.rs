@@ -9,9 +9,9 @@ use std::path::Path;
 use crate::config::backup::sqlite::Sqlite;
 use crate::core::ordered::Ordered as _;
 use crate::os::beneath::{self, Dir};
-use crate::os::exchange::{self, Exchange};
+use crate::os::exchange::Exchange;
 use crate::store::seal::Hashes;
-use crate::supervisor::data::context::{Context, on_thread};
+use crate::supervisor::data::context::{self, Context, on_thread};
 use crate::supervisor::data::driver::{Counts, Done, Driver, Place, Taken, Undone};
 use crate::supervisor::data::drivers::sql_answer;
 use crate::supervisor::data::error::DataError;
@@ -101,11 +101,14 @@ impl Driver for Sqlite {
         copy.await.map_err(&system)
     }
 
-    async fn stage(&self, context: &Context<'_>, from: &Path) -> Done {
+    async fn replaceable(&self, context: &Context<'_>) -> Done {
         let live = context.path(&Site::Live, &self.path);
-        if exchange::is_mount_point(&live) {
-            return Err(DataError::MountPoint { path: live });
-        }
+        context::renamable(&live, &self.exchange(context)?)
+    }
+
+    async fn stage(&self, context: &Context<'_>, from: &Path) -> Done {
+        self.replaceable(context).await?;
+        let live = context.path(&Site::Live, &self.path);
         let (exchange, from, owner) = (self.exchange(context)?, from.join(COPY), context.owner());
         let copied = on_thread(move || {
             exchange.remove_before()?;
