@@ -42,6 +42,16 @@ pub struct Allowed {
     pub sessions: bool,
 }
 
+impl Allowed {
+    /// The options of a restore that allow it, each behind a space.
+    #[must_use]
+    pub fn options(self) -> String {
+        let services = if self.services { " --stop-users" } else { "" };
+        let sessions = if self.sessions { " --end-sessions" } else { "" };
+        [services, sessions].concat()
+    }
+}
+
 /// What follows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
@@ -110,6 +120,12 @@ mod tests {
 
     fn stops() -> Verdict {
         Verdict::Stops(BTreeSet::from(["worker".to_owned()]))
+    }
+
+    #[test]
+    fn what_is_allowed_is_asked_for_by_options() {
+        let all = [NOTHING, SERVICES, SESSIONS, BOTH].map(Allowed::options);
+        assert_eq!(all, ["", " --stop-users", " --end-sessions", " --stop-users --end-sessions"]);
     }
 
     #[test]

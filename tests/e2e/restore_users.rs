@@ -230,6 +230,8 @@ fn a_worker_that_was_stopped_comes_back_after_a_crash_and_not_before_the_data_is
     check_works(&world);
     assert_eq!(inode(&database(&world)), before);
     assert!(!record.exists());
+    let again = format!("halley-sup restore web --backup {old} --stop-users");
+    assert_eq!(world.status()["alarm"]["next"][0], again);
 }
 
 #[test]

@@ -308,7 +308,8 @@ impl Replacing<'_> {
         let why =
             format!("more would be lost than was announced: {}, not {announced}", loss.text());
         let (name, id) = (&self.service.name, &self.planned.receipt.id);
-        let next = format!("halley-sup restore {name} --backup {id} --yes --any-loss");
+        let options = self.wish.allowed.options();
+        let next = format!("halley-sup restore {name} --backup {id} --yes{options} --any-loss");
         Err(Refused { next: Some(next), ..Refused::new(why, Exit::PreflightRefused) })
     }
 

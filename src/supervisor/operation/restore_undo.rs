@@ -4,6 +4,7 @@
 use std::rc::Rc;
 
 use crate::api::{Outcome, Trouble};
+use crate::core::data_users::Allowed;
 use crate::core::exit::Exit;
 use crate::core::notice::Notice;
 use crate::core::operation::outcome::Word;
@@ -144,7 +145,13 @@ pub(crate) fn way_out(
     restoration: &Restoration,
 ) -> Option<String> {
     let before = only_in(hand, restoration)?;
-    Some(format!("halley-sup restore {} --backup {before} --yes", service.name))
+    let options = options(restoration);
+    Some(format!("halley-sup restore {} --backup {before} --yes{options}", service.name))
+}
+
+/// Those with which it can be asked for again.
+fn options(restoration: &Restoration) -> String {
+    Allowed { services: !restoration.users.is_empty(), sessions: false }.options()
 }
 
 fn text(undone: Undone, restoration: &Restoration) -> String {
@@ -185,7 +192,11 @@ fn tell_cut_off(service: &Rc<Service>, restoration: &Restoration, back: &str) {
         why,
         still: refusal::still(service),
         next: vec![
-            format!("halley-sup restore {name} --backup {}", restoration.backup),
+            format!(
+                "halley-sup restore {name} --backup {}{}",
+                restoration.backup,
+                options(restoration)
+            ),
             format!("halley-sup status {name}"),
         ],
         exit: Exit::Aborted.code(),

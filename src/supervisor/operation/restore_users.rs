@@ -193,10 +193,8 @@ fn ways_out(
     suffices: Option<Allowed>,
     foreign: &[&User],
 ) -> Vec<String> {
-    let Some(Allowed { services, sessions }) = suffices else { return ends(foreign) };
-    let stops = if services { " --stop-users" } else { "" };
-    let ends = if sessions { " --end-sessions" } else { "" };
-    vec![format!("halley-sup restore {} --backup {backup}{stops}{ends}", service.name)]
+    let Some(allowed) = suffices else { return ends(foreign) };
+    vec![format!("halley-sup restore {} --backup {backup}{}", service.name, allowed.options())]
 }
 
 /// What ends them, each once.
