@@ -256,6 +256,9 @@ fn a_failed_migration_that_changed_rows_freezes_and_its_backup_outlives_retries(
     };
     let said = world.release_path(&purges()).expect(16);
     let told = said.why();
+    let next = said.result()["next"].to_string();
+    assert!(next.contains("halley-sup restore web --dry-run"), "{next}");
+    assert!(!next.contains("halley-sup release"), "{next}");
     assert!(
         told.contains(
             "the schema is 0, as before; the data is not: rows: 2 fewer (9 before, 7 now)"

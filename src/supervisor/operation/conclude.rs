@@ -24,6 +24,7 @@ use crate::supervisor::operation::alarm;
 use crate::supervisor::operation::assignment::Assignment;
 use crate::supervisor::operation::findings::Findings;
 use crate::supervisor::operation::postmortem;
+use crate::supervisor::operation::restore::FREEZER;
 use crate::supervisor::operation::watching::Watching;
 use crate::supervisor::rollback_readiness::schema;
 use crate::supervisor::service::Service;
@@ -191,7 +192,7 @@ fn trouble(
         _ => vec![format!("halley-sup logs {name} --release {release}")],
     };
     if matches!(ended, Ended::Undone(_) | Ended::RolledBack(_)) && kind == Kind::Release {
-        next.push(format!("halley-sup release {name} SOURCE"));
+        next.extend(again(service));
     }
     let why = match ended {
         Ended::Undone(Cause::Interrupted) | Ended::RolledBack(Cause::Interrupted) => {
@@ -209,6 +210,17 @@ fn trouble(
         next,
         exit: exit.code(),
     }
+}
+
+/// No release comes next as long as the service is frozen because its data is not as it was.
+fn again(service: &Service) -> Vec<String> {
+    let name = &service.name;
+    let state = service.durable.state();
+    if state.freeze.as_ref().is_some_and(|freeze| freeze.actor == FREEZER) {
+        let restore = format!("halley-sup restore {name} --dry-run");
+        return vec![restore, format!("halley-sup thaw {name}")];
+    }
+    vec![format!("halley-sup release {name} SOURCE")]
 }
 
 /// Lets go of every generation that has nothing to do any more: when an operation has ended so, or

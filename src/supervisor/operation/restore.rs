@@ -439,4 +439,4 @@ impl Replacing<'_> {
 }
 
 /// Who freezes a service whose data is not as it should be.
-const FREEZER: &str = "halley-sup";
+pub(super) const FREEZER: &str = "halley-sup";
