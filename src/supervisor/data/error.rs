@@ -161,6 +161,16 @@ pub(crate) enum DataError {
         /// What it should not have.
         rights: String,
     },
+    /// The service's role does not see all of a table of its own.
+    #[error(
+        "pg_dump: {why}\nthe table has FORCE ROW LEVEL SECURITY, which hides rows from its owner too, and a \
+         backup without them is none: let a superuser ALTER ROLE ... BYPASSRLS, or ALTER TABLE ... NO \
+         FORCE ROW LEVEL SECURITY"
+    )]
+    HiddenRows {
+        /// What the tool says.
+        why: String,
+    },
     /// The server lets the service's role make no copy.
     #[error("the role may not create databases: ALTER ROLE ... CREATEDB")]
     MayNotCopy,

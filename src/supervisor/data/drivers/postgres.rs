@@ -53,7 +53,7 @@ impl Driver for Postgres {
         }
         let file = format!("--file={}", dir.join(DUMP).display());
         let words = ["pg_dump", "--format=custom", &file];
-        context.run("pg_dump", &words, url.env(&url.database), None).await?;
+        context.run("pg_dump", &words, url.env(&url.database), None).await.map_err(told)?;
         Maker { context, url: &url, driver: self, from: dir }.take().await?;
         Ok(Taken::default())
     }
@@ -240,9 +240,30 @@ pub(super) fn scratch_database(context: &Context<'_>, site: &Site) -> Option<Str
     Some(scratch_name(context.service.name.as_str(), &id))
 }
 
+/// What the server says of rows that it hides is no way out.
+fn told(error: DataError) -> DataError {
+    match error {
+        DataError::Command { ended, .. } if ended.errors.contains("row-level security policy") => {
+            DataError::HiddenRows { why: ended.why() }
+        }
+        error => error,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keeper::protocol::End;
+    use crate::supervisor::tasks::task::Ended;
+
+    #[test]
+    fn a_table_whose_rows_are_hidden_has_a_way_out() {
+        let errors = "query would be affected by row-level security policy for table \"t\"\n";
+        let ended = Ended { end: End::Exited(1), output: String::new(), errors: errors.to_owned() };
+        let error = DataError::Command { name: "pg_dump".to_owned(), ended };
+        let text = told(error).to_string();
+        assert!(text.contains("for table \"t\"\n") && text.contains("BYPASSRLS"), "{text}");
+    }
 
     #[test]
     fn a_copy_has_a_name_of_its_own() {
