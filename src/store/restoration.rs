@@ -33,6 +33,9 @@ pub struct Restoration {
     /// By what the processes are known of the migration that it runs; none when it needs none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub migration: Option<String>,
+    /// Whoever asked for it knows that it can be neither ended nor undone for now.
+    #[serde(default)]
+    pub told: bool,
     /// Services that use the same data and are stopped as long as this is there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub users: Vec<String>,
@@ -137,6 +140,7 @@ mod tests {
             at: String::new(),
             step: Step::Put,
             migration: Some("mark".to_owned()),
+            told: true,
             users: vec!["worker".to_owned()],
         };
         begin(&paths, &restoration).unwrap();
@@ -155,7 +159,7 @@ mod tests {
         // As it was written before there were steps.
         let old = r#"{"version":1,"backup":"2","before":"3","actor":"me","at":""}"#;
         std::fs::write(paths.dir().join(FILE), old).unwrap();
-        let plain = Restoration { migration: None, users: Vec::new(), ..restoration };
+        let plain = Restoration { migration: None, told: false, users: Vec::new(), ..restoration };
         assert_eq!(read(&paths).unwrap(), Some(plain));
     }
 }

@@ -165,6 +165,7 @@ impl Replacing<'_> {
             actor: self.actor.to_owned(),
             at: clock::now_rfc3339(),
             migration: None,
+            told: false,
             users: self.planned.users.iter().map(|user| user.name.to_string()).collect(),
         };
         let proven = match self.wanted().and_then(|()| self.begin(&restoration)) {
@@ -179,6 +180,10 @@ impl Replacing<'_> {
         let back = restore_undo::take_back(service, self.hand, &restoration).await;
         let back = back.unwrap_or_else(|error| {
             refused.next = restore_undo::way_out(service, self.hand, &restoration);
+            restoration.told = true;
+            if let Err(error) = restoration::begin(&service.paths, &restoration) {
+                tracing::warn!(service = %service.name, %error, "recording who knows of a restore");
+            }
             error.to_string()
         });
         refused.why = format!("{}\n{back}", refused.why);

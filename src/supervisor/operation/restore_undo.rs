@@ -44,7 +44,9 @@ pub(crate) async fn undo(service: &Rc<Service>) -> Result<(), RestoreError> {
     }
     end_migration(service, &hand, &restoration).await?;
     let back = take_back(service, &hand, &restoration).await?;
-    tell_cut_off(service, &restoration, &back);
+    if !restoration.told {
+        tell_cut_off(service, &restoration, &back);
+    }
     Ok(())
 }
 
@@ -106,7 +108,8 @@ pub(crate) async fn take_back(
             tracing::error!(service = %service.name, backup = id, why = %error, "undoing a restore");
             service.condition.report(Source::Restore, error.to_string());
             // It is tried again and again.
-            if service.durable.state().alarm.as_ref().is_none_or(|known| known.what != alarm) {
+            let is_known = service.durable.state().alarm.as_ref().is_some_and(|a| a.what == alarm);
+            if let (RestoreError::Undo { before: Some(_), .. }, false) = (&error, is_known) {
                 let mut next = vec![format!("halley-sup logs {}", service.name)];
                 next.splice(0..0, way_out(service, hand, restoration));
                 let trouble = Trouble {
