@@ -4,7 +4,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use halley_sup::demo::load::{Load, Shape};
 use halley_sup::os::diag::{self, ESTABLISHED, LISTEN};
@@ -173,6 +173,9 @@ fn a_killed_forwarder_and_a_killed_program_are_waited_for() {
         world.wait("another forwarder", |world| forwarder(world).is_some_and(|pid| pid != before));
         let before = pid_of(&world, "demo-service").unwrap();
         kill(before, libc::SIGKILL);
+        // One that is dying still has a queue, and what is in it is lost with it.
+        let is_gone = |pid: i32| !Path::new(&format!("/proc/{pid}")).exists();
+        world.wait("it is gone", |_| is_gone(before));
         assert_eq!(world.answering(), Some(1), "it waits for the program");
     }
 }

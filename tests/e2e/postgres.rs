@@ -102,12 +102,17 @@ impl Server {
         server
     }
 
-    fn as_postgres(program: &str) -> Command {
+    /// A program of the newest version itself, without the wrapper that chooses one.
+    fn program(name: &str) -> PathBuf {
         let versions = fs::read_dir("/usr/lib/postgresql").expect("postgresql is installed");
         let newest = versions.map(|entry| entry.unwrap().path()).max().unwrap();
+        newest.join("bin").join(name)
+    }
+
+    fn as_postgres(program: &str) -> Command {
         let mut command = Command::new("setpriv");
         command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]);
-        command.arg(newest.join("bin").join(program)).current_dir("/");
+        command.arg(Self::program(program)).current_dir("/");
         command
     }
 
@@ -118,7 +123,7 @@ impl Server {
 
     /// The same in another database.
     pub fn sql_in(&self, database: &str, query: &str) -> Result<String, String> {
-        let said = Command::new("psql")
+        let said = Command::new(Self::program("psql"))
             .args(["-X", "-A", "-t", "-h", "127.0.0.1", "-U", "postgres", "-d", database])
             .args(["-p", &self.port.to_string(), "-c", query])
             .env("PGPASSWORD", "super")
