@@ -30,7 +30,7 @@
 //! | [`config`] | what was typed in, checked as a whole, valid by construction; `kinds` lists the families of drivers, each kind in a file of its own | core |
 //! | [`store`] | what is on disk: every path, journal, state, trial, releases, intake, history | api, core, os's files |
 //! | [`os`] | the kernel fence: the only `unsafe`, the only raw descriptors; `beneath` is how root works in directories of other users | core's time and ordered |
-//! | [`keeper`] | holds descriptors, is the parent of every process, answers intercepted calls | os, core's time, backoff and ordered |
+//! | [`keeper`] | holds descriptors, is the parent of every process, answers intercepted calls; `estate` is what one keeper leaves to the next | os, core's time, backoff and ordered |
 //! | [`forward`] | a process that passes connections on: to a program that was told its port, or from an abandoned slot | os, core's backoff |
 //! | [`supervisor`] | performs what the core decides | api, core, config, store, os, text, the keeper's protocol |
 //! | [`cli`] | one file a verb; talks to the supervisor by [`api`] | api, config, core, demo, docs, os, text |
@@ -78,6 +78,9 @@
 //!                                        instances/retire                 the old release: warm, drained, stopped
 //! ```
 //!
+//! A keeper that dies is replaced by its supervisor, which has copies of all that it had
+//! (`processes/copies`) and becomes the next keeper; that one starts another supervisor.
+//!
 //! After a crash `supervisor/operation/take_over` reads the journal and the keeper's list,
 //! [`core::operation::recover`] says where the operation goes on, and `operation/resume` lets it.
 //!
@@ -121,7 +124,7 @@
 //! - `core` never touches the world, so it cannot fail.
 //! - `unsafe` stands in `os` alone.
 //! - The keeper never reads configuration, never knows a release, never waits for anyone.
-//! - The supervisor may be killed between any two instructions.
+//! - The supervisor may be killed between any two instructions, and so may the keeper.
 //! - A process that has served is stopped in one way, and the signal is compared with who must be
 //!   alive at that instant.
 

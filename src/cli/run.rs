@@ -44,7 +44,7 @@ impl Own for Run {
             }
         };
         let layout = Layout::new(&config.root);
-        let holder = format!("halley-sup run, pid {}", std::process::id());
+        let holder = crate::keeper::holder();
         let locked = fs::create_dir(layout.root(), 0o755)
             .map_err(LockError::from)
             .and_then(|()| fs::lock(&layout.lock(), &holder));
@@ -60,9 +60,8 @@ impl Own for Run {
             supervisor: None,
             supervisor_args: vec![crate::supervisor::VERB.into(), path.into()],
             stop_deadline: STOP_DEADLINE,
-            held: vec![lock.into()],
         };
-        match crate::keeper::run(setup) {
+        match crate::keeper::run(setup, vec![lock.into()]) {
             Ok(code) => code,
             Err(error) => {
                 out::say(format!("error: {error}"));

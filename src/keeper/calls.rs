@@ -7,10 +7,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
 use crate::core::ordered::Few;
-use crate::keeper::children::Watched;
+use crate::keeper::estate::Filter;
 use crate::keeper::own_listeners::Hearers;
 use crate::keeper::own_ports::{self, OwnPorts};
-use crate::keeper::protocol::{ChildId, Refused};
+use crate::keeper::protocol::{ChildId, Refused, Watched};
 use crate::os::fence::{self, Destination, Passage, Via};
 use crate::os::intercept::{self, Call};
 use crate::os::launch_spec::{Catch, CatchAt};
@@ -43,6 +43,18 @@ impl Calls {
     /// Answers for a new program from now on.
     pub fn add(&mut self, child: ChildId, filter: OwnedFd, watched: Watched) {
         self.watches.push(Watch { child, filter, watched, refused: BTreeSet::new() });
+    }
+
+    /// All filters, to be handed on.
+    ///
+    /// # Errors
+    /// When they cannot be duplicated.
+    pub fn copies(&self) -> io::Result<Vec<Filter>> {
+        let copy = |watch: &Watch| {
+            let (child, watched) = (watch.child, watch.watched.clone());
+            Ok(Filter { child, fd: watch.filter.try_clone()?, watched })
+        };
+        self.watches.iter().map(copy).collect()
     }
 
     /// Filters, to be polled.

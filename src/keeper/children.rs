@@ -9,10 +9,10 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use crate::core::ordered::Few;
 use crate::core::time::Tick;
 use crate::keeper::own_listeners::Root;
-use crate::keeper::protocol::{ChildId, End, Held, Identity, LaunchSpec, Reach};
-use crate::os::fence::Fence;
+use crate::keeper::protocol::{
+    self, ChildId, End, Heir, Held, Identity, LaunchSpec, Reach, Watched,
+};
 use crate::os::launch::{self, LaunchError, Standard};
-use crate::os::launch_spec::Catch;
 use crate::os::{clock, mark, proc, stranger};
 
 /// All children that are not forgotten.
@@ -34,17 +34,8 @@ pub struct Child {
     mark: Option<String>,
     launch: Option<UnderWay>,
     watched: Watched,
-}
-
-/// What calls of a program are answered by.
-#[derive(Debug, Default)]
-pub struct Watched {
-    /// Sockets that its own `bind()` gets.
-    pub intercept: Vec<Catch>,
-    /// What it may reach.
-    pub fence: Option<Fence>,
-    /// Whose own listeners it may reach as well.
-    pub root: Root,
+    /// Another keeper's child, whose end this one sees but not how it ended.
+    adopted: Option<OwnedFd>,
 }
 
 #[derive(Debug)]
@@ -100,7 +91,8 @@ impl Children {
             output: spec.output.as_ref().map(find).transpose()?,
             errors: spec.errors.as_ref().map(find).transpose()?,
         };
-        let token = format!("{}-{}", std::process::id(), id.0);
+        let own = i32::try_from(std::process::id()).unwrap_or_default();
+        let token = protocol::token(own, id);
         spec.env.push((proc::TOKEN.to_owned(), token.clone()));
         let system = |error: io::Error| LaunchError {
             step: "starting a launcher".to_owned(),
@@ -116,8 +108,40 @@ impl Children {
         let root = Root { pid, token: token.clone() };
         let watched = Watched { intercept: spec.intercept, fence: spec.fence, root };
         let mark = spec.mark;
-        self.by_id.insert(id, Child { label, identity, end: None, token, mark, launch, watched });
+        let (end, adopted) = (None, None);
+        let child = Child { label, identity, end, token, mark, launch, watched, adopted };
+        self.by_id.insert(id, child);
         Ok(())
+    }
+
+    /// Takes over a child of the keeper before, which was this very process, or another one.
+    pub fn adopt(&mut self, heir: Heir) {
+        let Heir { child, label, identity, mut end, token, mark } = heir;
+        let mut adopted = None;
+        if end.is_none() && !is_own(identity.pid) {
+            // Opened first and looked at then: it cannot be another process's.
+            adopted = proc::pidfd(identity.pid).ok().filter(|_| identity.is_alive());
+            end = adopted.is_none().then_some(End::Unknown);
+        }
+        let (launch, watched) = (None, Watched::default());
+        let child_of = Child { label, identity, end, token, mark, launch, watched, adopted };
+        self.by_id.insert(child, child_of);
+    }
+
+    /// Children whose launch is over, as the next keeper has to know them.
+    pub fn heirs(&self) -> impl Iterator<Item = Heir> {
+        self.by_id.iter().map(|(id, child)| child.heir(*id))
+    }
+
+    /// What the next keeper has to know of a child.
+    pub fn heir(&self, id: ChildId) -> Option<Heir> {
+        Some(self.by_id.get(&id)?.heir(id))
+    }
+
+    /// Descriptors of adopted children, to be polled.
+    pub fn adopted(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let alive = self.by_id.values().filter(|child| child.end.is_none());
+        alive.filter_map(|child| child.adopted.as_ref()).map(AsFd::as_fd)
     }
 
     /// Pipes of launches under way, to be polled.
@@ -212,6 +236,12 @@ impl Children {
                 ended.push((*id, end));
             }
         }
+        for (id, child) in self.by_id.iter_mut().filter(|(_, child)| child.end.is_none()) {
+            if child.adopted.as_ref().is_some_and(proc::has_ended) {
+                child.end = Some(End::Unknown);
+                ended.push((*id, End::Unknown));
+            }
+        }
         (supervisor_ended, ended)
     }
 
@@ -278,6 +308,24 @@ impl Children {
     }
 }
 
+impl Child {
+    fn heir(&self, child: ChildId) -> Heir {
+        Heir {
+            child,
+            label: self.label.clone(),
+            identity: self.identity.clone(),
+            end: self.end,
+            token: self.token.clone(),
+            mark: self.mark.clone(),
+        }
+    }
+}
+
+/// Whether it is a child of this process, alive or not.
+fn is_own(pid: i32) -> bool {
+    proc::parent(pid).ok() == i32::try_from(std::process::id()).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -292,7 +340,8 @@ mod tests {
         let (label, token, mark) = (String::new(), String::new(), None);
         let watched = Watched::default();
         let launch = Some(launch);
-        let child = Child { label, identity, end: None, token, mark, launch, watched };
+        let (end, adopted) = (None, None);
+        let child = Child { label, identity, end, token, mark, launch, watched, adopted };
         let mut children = Children::default();
         children.by_id.insert(ChildId(1), child);
         let due = children.deadline().unwrap();

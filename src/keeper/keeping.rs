@@ -14,10 +14,11 @@ use crate::core::ordered::Few;
 use crate::core::time::Tick;
 use crate::keeper::calls::Calls;
 use crate::keeper::children::{Children, Launched};
-use crate::keeper::protocol::{Ask, ChildId, FENCES, PINGS, Reach, Request, Tell, VERSION};
+use crate::keeper::estate::{Estate, Filter};
+use crate::keeper::protocol::{Ask, ChildId, FENCES, HEIRS, PINGS, Reach, Request, Tell, VERSION};
 use crate::keeper::supervised::Supervised;
 use crate::keeper::{KeeperError, Setup};
-use crate::os::{clock, notify, proc, scm};
+use crate::os::{clock, notify, proc, scm, stranger};
 
 /// What is left over after the supervisor's own stop gets this long between `TERM` and `KILL`.
 const LAST_TERM_MS: u64 = 10_000;
@@ -29,6 +30,7 @@ const N_CHILDREN_A_PART: usize = 200;
 #[derive(Debug)]
 pub struct Keeper {
     setup: Setup,
+    held: Vec<OwnedFd>,
     kept: Few<String, OwnedFd>,
     children: Children,
     calls: Calls,
@@ -63,12 +65,13 @@ enum Stop {
 
 impl Keeper {
     /// Sets up signals and becomes the subreaper.
-    pub fn new(setup: Setup) -> Result<Self, KeeperError> {
+    pub fn new(setup: Setup, held: Vec<OwnedFd>) -> Result<Self, KeeperError> {
         let at = |step| move |source| KeeperError { step, source };
         proc::become_subreaper().map_err(at("becoming the subreaper"))?;
         let signals = Signals::new().map_err(at("listening for signals"))?;
         Ok(Self {
             setup,
+            held,
             kept: Few::default(),
             children: Children::default(),
             calls: Calls::default(),
@@ -77,6 +80,25 @@ impl Keeper {
             stop: Stop::No,
             told_ready: false,
         })
+    }
+
+    /// Goes on with what the keeper before had.
+    pub fn inherit(estate: Estate) -> Result<Self, KeeperError> {
+        let Estate { setup, held, kept, children, filters, state } = estate;
+        let mut keeper = Self::new(setup, held)?;
+        for token in &state.unborn {
+            end_unborn(token);
+        }
+        keeper.kept.extend(kept);
+        children.into_iter().for_each(|heir| keeper.children.adopt(heir));
+        for Filter { child, fd, watched } in filters {
+            keeper.calls.add(child, fd, watched);
+        }
+        keeper.told_ready = state.told_ready;
+        if state.is_stopping {
+            keeper.stop = keeper.asked_to_stop();
+        }
+        Ok(keeper)
     }
 
     /// The loop.
@@ -122,6 +144,7 @@ impl Keeper {
         fds.extend(
             self.children.pipes().into_iter().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)),
         );
+        fds.extend(self.children.adopted().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         fds.extend(self.calls.filters().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         match poll(&mut fds, timeout.as_ref()) {
             Err(rustix::io::Errno::INTR) => Ok(()),
@@ -139,14 +162,18 @@ impl Keeper {
                 Stop::No => {
                     notify::notify("STOPPING=1");
                     self.supervised.tell(&Tell::Stop, &[]);
-                    let ms = self.setup.stop_deadline.as_millis();
-                    Stop::Asked(now.after_ms(u64::try_from(ms).unwrap_or(u64::MAX)))
+                    self.asked_to_stop()
                 }
                 // A second request to stop: do not wait for the deadline.
                 Stop::Asked(_) => self.end_what_is_left(now),
                 other => other,
             };
         }
+    }
+
+    fn asked_to_stop(&self) -> Stop {
+        let ms = self.setup.stop_deadline.as_millis();
+        Stop::Asked(clock::tick().after_ms(u64::try_from(ms).unwrap_or(u64::MAX)))
     }
 
     fn end_what_is_left(&self, now: Tick) -> Stop {
@@ -189,8 +216,14 @@ impl Keeper {
 
     fn tell_launched(&mut self, all: Vec<Launched>) {
         for launched in all {
-            if let Some((filter, watched)) = launched.filter {
-                self.calls.add(launched.child, filter, watched);
+            // The supervisor has its copies before it knows that the program runs.
+            if let Some(heir) = self.children.heir(launched.child).filter(|_| self.has_heirs()) {
+                self.supervised.tell(&Tell::Heir { heir: Box::new(heir) }, &[]);
+            }
+            if let Some((fd, watched)) = launched.filter {
+                let filter = Filter { child: launched.child, fd, watched };
+                self.tell_filter(&filter);
+                self.calls.add(filter.child, filter.fd, filter.watched);
             }
             let tell = match launched.result {
                 Ok(identity) => Tell::Spawned { seq: launched.seq, identity },
@@ -202,6 +235,19 @@ impl Keeper {
                 },
             };
             self.supervised.tell(&tell, &[]);
+        }
+    }
+
+    /// Whether the supervisor has a copy of all that is here.
+    fn has_heirs(&self) -> bool {
+        self.supervised.knows(HEIRS)
+    }
+
+    fn tell_filter(&mut self, filter: &Filter) {
+        if self.has_heirs() {
+            let watched = Box::new(filter.watched.clone());
+            let tell = Tell::Filter { child: filter.child, watched };
+            self.supervised.tell(&tell, &[filter.fd.as_fd()]);
         }
     }
 
@@ -354,6 +400,18 @@ impl Keeper {
     }
 
     fn list(&mut self) {
+        if self.has_heirs() {
+            let setup = Box::new(self.setup.clone());
+            let held: Vec<_> = self.held.iter().map(AsFd::as_fd).collect();
+            self.supervised.tell(&Tell::Setup { setup }, &held);
+            for heir in self.children.heirs() {
+                self.supervised.tell(&Tell::Heir { heir: Box::new(heir) }, &[]);
+            }
+            match self.calls.copies() {
+                Ok(filters) => filters.iter().for_each(|filter| self.tell_filter(filter)),
+                Err(error) => tracing::error!(%error, "copying filters for the supervisor"),
+            }
+        }
         for (name, fd) in self.kept.iter() {
             self.supervised.tell(&Tell::Kept { name: name.clone() }, &[fd.as_fd()]);
         }
@@ -368,6 +426,17 @@ impl Keeper {
         }
         if self.stop != Stop::No {
             self.supervised.tell(&Tell::Stop, &[]);
+        }
+    }
+}
+
+/// Ends what the keeper before had begun to start, and did not come to tell of.
+fn end_unborn(token: &str) {
+    for pid in stranger::with_token(token) {
+        let ended =
+            proc::start_ticks(pid).and_then(|start| proc::signal(pid, start, libc::SIGKILL));
+        if let Err(error) = ended {
+            tracing::warn!(pid, %error, "ending a process that was being started");
         }
     }
 }

@@ -10,30 +10,23 @@
 
 mod calls;
 mod children;
+pub mod estate;
 mod keeping;
 mod own_listeners;
 mod own_ports;
 pub mod protocol;
+mod setup;
 mod supervised;
 
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
-use std::time::Duration;
 
-/// What a keeper needs to know.
-#[derive(Debug)]
-pub struct Setup {
-    /// The supervisor's program; this same binary when absent.
-    pub supervisor: Option<OsString>,
-    /// Its arguments.
-    pub supervisor_args: Vec<OsString>,
-    /// How long the supervisor may take to bring everything down.
-    pub stop_deadline: Duration,
-    /// Descriptors to hold for life, such as the lock of the root.
-    pub held: Vec<OwnedFd>,
-}
+use crate::keeper::estate::Estate;
+use crate::os;
+
+pub use crate::keeper::setup::Setup;
 
 /// The environment name of the socket that a supervisor inherits.
 pub const LINK: &str = "HALLEY_KEEPER_FD";
@@ -49,12 +42,45 @@ pub struct KeeperError {
     pub source: io::Error,
 }
 
-/// Runs the keeper until it is asked to stop.
+/// Runs the keeper until it is asked to stop. `held` is to be held for life: the lock of the root
+/// comes first.
 ///
 /// # Errors
 /// When it cannot be set up. Once it runs it does not fail.
-pub fn run(setup: Setup) -> Result<ExitCode, KeeperError> {
-    keeping::Keeper::new(setup)?.run()
+pub fn run(setup: Setup, held: Vec<OwnedFd>) -> Result<ExitCode, KeeperError> {
+    keeping::Keeper::new(setup, held)?.run()
+}
+
+/// The `main` of a keeper that takes another one's place; its one argument is the number of the memory
+/// with the [`Estate`].
+#[must_use]
+pub fn main(args: &[OsString]) -> ExitCode {
+    os::log_to_stderr();
+    let number = args.first().and_then(|arg| arg.to_str()?.parse().ok());
+    let kept_on = os::keep_private().and_then(|()| {
+        let estate = Estate::found(number.unwrap_or_default())?;
+        if let Some(lock) = estate.held.first() {
+            os::fs::name_holder(lock, &holder());
+        }
+        Ok(estate)
+    });
+    let keeper = match kept_on {
+        Ok(estate) => keeping::Keeper::inherit(estate),
+        Err(source) => Err(KeeperError { step: "taking over what another keeper had", source }),
+    };
+    match keeper.and_then(keeping::Keeper::run) {
+        Ok(code) => code,
+        Err(error) => {
+            tracing::error!(%error, "the keeper stops; halley-sup run starts one");
+            ExitCode::from(1)
+        }
+    }
+}
+
+/// What the lock of the root names its holder.
+#[must_use]
+pub fn holder() -> String {
+    format!("halley-sup run, pid {}", std::process::id())
 }
 
 /// The supervisor's end of its socket to the keeper.

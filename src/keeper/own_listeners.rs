@@ -8,12 +8,14 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 use crate::core::ordered::Ordered as _;
 use crate::os::fence::{Destination, Fence, is_here};
 use crate::os::{diag, mounts, proc, stranger};
 
 /// A program, with all that it has started.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Root {
     /// Its first process.
     pub pid: i32,

@@ -11,6 +11,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::keeper::own_listeners::Root;
+pub use crate::keeper::setup::Setup;
 pub use crate::os::fence::{Door, Fence, Otherwise, To, Via};
 pub use crate::os::launch_spec::{Catch, CatchAt, LaunchSpec, LaunchUser, ListenFd};
 pub use crate::os::proc::Identity;
@@ -19,7 +21,7 @@ pub use crate::os::proc::Identity;
 pub const VERSION: u16 = 1;
 
 /// What was added within the version, counted.
-pub const REVISION: u16 = PINGS;
+pub const REVISION: u16 = HEIRS;
 /// The first revision with [`LaunchSpec::fence`] and [`Tell::FencedOff`].
 pub const FENCES: u16 = 1;
 /// The first revision with [`Ask::Children`].
@@ -28,6 +30,8 @@ pub const LISTS: u16 = 2;
 pub const PORTS: u16 = 3;
 /// The first revision with [`Tell::Ping`] and with lists in parts.
 pub const PINGS: u16 = 4;
+/// The first revision whose supervisors have a copy of all that the keeper has.
+pub const HEIRS: u16 = 5;
 
 /// The number a supervisor gives a child; unique as long as the keeper lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -135,6 +139,24 @@ pub enum Tell {
         /// Its end, when it has ended and was not acknowledged.
         end: Option<End>,
     },
+    /// How the keeper was set up; what it holds for life comes with this message. This and the
+    /// following two only to a supervisor of revision [`HEIRS`] or later.
+    Setup {
+        /// All of it, but for its descriptors.
+        setup: Box<Setup>,
+    },
+    /// A child as the next keeper has to know it: of the list, or one that is about to be spawned.
+    Heir {
+        /// All of it.
+        heir: Box<Heir>,
+    },
+    /// A filter, which comes with this message.
+    Filter {
+        /// The child that was started under it.
+        child: ChildId,
+        /// What calls are answered by.
+        watched: Box<Watched>,
+    },
     /// The request was carried out.
     Done {
         /// Which request.
@@ -221,6 +243,40 @@ pub struct Held {
     pub label: String,
     /// It has not ended.
     pub runs: bool,
+}
+
+/// A child as it is handed on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heir {
+    /// Its number.
+    pub child: ChildId,
+    /// The label it was started with.
+    pub label: String,
+    /// The process's identity.
+    pub identity: Identity,
+    /// How it ended.
+    pub end: Option<End>,
+    /// What all its processes carry in their environment.
+    pub token: String,
+    /// What they are known by.
+    pub mark: Option<String>,
+}
+
+/// What calls of a program are answered by.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Watched {
+    /// Sockets that its own `bind()` gets.
+    pub intercept: Vec<Catch>,
+    /// What it may reach.
+    pub fence: Option<Fence>,
+    /// Whose own listeners it may reach as well.
+    pub root: Root,
+}
+
+/// What all processes of a child carry in their environment.
+#[must_use]
+pub fn token(keeper: i32, child: ChildId) -> String {
+    format!("{keeper}-{}", child.0)
 }
 
 /// An address that a fence kept a process from.

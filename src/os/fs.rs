@@ -124,6 +124,13 @@ pub fn lock(path: &Path, holder: &str) -> Result<Lock, LockError> {
     }
 }
 
+/// Writes who has a lock into it. For people: on a full disk it is a lock without.
+pub fn name_holder(lock: &OwnedFd, holder: &str) {
+    if let Ok(file) = lock.try_clone().map(File::from) {
+        drop(file.set_len(0).and_then(|()| file.write_at(holder.as_bytes(), 0)));
+    }
+}
+
 fn ofd_lock(file: &File) -> io::Result<()> {
     use std::os::fd::AsRawFd;
     let lock = libc::flock {

@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileExt;
 
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
@@ -71,6 +71,22 @@ pub fn text_of(memory: OwnedFd) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
     memory.read_to_end(&mut text)?;
     Ok(text)
+}
+
+/// The text in memory that an earlier program of this process has left open under this number. It is
+/// closed.
+///
+/// # Errors
+/// The system's.
+pub fn text_at(number: RawFd) -> io::Result<Vec<u8>> {
+    if number < 3 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: only borrowed, to look at it; a number that is not open is an error of fcntl(2).
+    let memory = rustix::io::fcntl_dupfd_cloexec(unsafe { BorrowedFd::borrow_raw(number) }, 3)?;
+    // SAFETY: it is open, and was left open by the program before this one for this call alone.
+    drop(unsafe { OwnedFd::from_raw_fd(number) });
+    text_of(memory)
 }
 
 impl AsFd for Note {

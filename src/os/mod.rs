@@ -13,6 +13,7 @@ pub mod exchange;
 pub mod fence;
 pub mod fs;
 pub mod holders;
+pub mod in_place;
 pub mod intercept;
 pub mod isolate;
 pub mod launch;

@@ -130,6 +130,14 @@ pub fn pidfd(pid: i32) -> io::Result<OwnedFd> {
     Ok(pidfd_open(pid, PidfdFlags::empty())?)
 }
 
+/// Whether the process of this descriptor has ended, reaped or not. Asks without waiting.
+#[must_use]
+pub fn has_ended(process: &OwnedFd) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let mut fds = [PollFd::new(process, PollFlags::IN)];
+    poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|n| n > 0)
+}
+
 /// Sends a signal to exactly this process, or to none.
 ///
 /// # Errors

@@ -70,7 +70,7 @@ const IN_TURN: [&str; 11] = [
 #[test]
 fn a_supervisor_killed_in_any_phase_ends_in_old_or_new() {
     for phase in PHASES {
-        killed_in(phase, &World::new(), &[]);
+        killed_in(phase, &World::new(), &[], World::kill_supervisor);
     }
 }
 
@@ -79,7 +79,7 @@ fn so_it_does_in_turn() {
     for phase in IN_TURN {
         let lines =
             |world: &World| format!("listen = [\"tcp://{}\"]\nstrategy = \"hold\"", world.address);
-        killed_in(phase, &world(lines, ""), &["alone"]);
+        killed_in(phase, &world(lines, ""), &["alone"], World::kill_supervisor);
     }
 }
 
@@ -90,11 +90,12 @@ fn so_it_does_on_a_step() {
             let steps = "strategy = \"canary\"\ncanary = [\"20%\", \"50%\", \"100%\"]";
             format!("listen = [\"tcp://{}\"]\n{steps}", world.address)
         };
-        killed_in(phase, &world(lines, ""), &[]);
+        killed_in(phase, &world(lines, ""), &[], World::kill_supervisor);
     }
 }
 
-fn killed_in(phase: &str, world: &World, behaviour: &[&str]) {
+/// A kill right after this phase was announced.
+pub fn killed_in(phase: &str, world: &World, behaviour: &[&str], kill: impl Fn(&World)) {
     world.release(behaviour).expect(0);
     let load = world.load(Shape::ShortFast);
     let turns_bad = phase.starts_with("back");
@@ -110,7 +111,7 @@ fn killed_in(phase: &str, world: &World, behaviour: &[&str]) {
         std::fs::read_to_string(&journal)
             .is_ok_and(|text| text.contains(&wanted) || text.contains(result))
     });
-    world.kill_supervisor();
+    kill(world);
     let output = client.wait_with_output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     let last: serde_json::Value =

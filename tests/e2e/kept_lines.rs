@@ -1,4 +1,4 @@
-//! What a program writes is in its log, whatever becomes of the supervisor meanwhile.
+//! What a program writes is in its log, whatever becomes of the supervisor and the keeper meanwhile.
 
 use std::fs;
 
@@ -26,6 +26,11 @@ fn writes(n_lines: u32) -> World {
 
 #[test]
 fn a_killed_supervisor_loses_tears_and_repeats_no_line() {
+    are_all_there(World::kill_supervisor);
+}
+
+/// Kills while a program writes.
+pub fn are_all_there(kill: impl Fn(&World)) {
     let n_lines = 120_000;
     let world = writes(n_lines);
     fs::write(world.path("go"), "").unwrap();
@@ -37,7 +42,7 @@ fn a_killed_supervisor_loses_tears_and_repeats_no_line() {
         let seen = format!(" line {} and", n_lines / 8 * part);
         world.wait("it has written on", |_| all().contains(&seen));
         let before = world.supervisor_pid();
-        world.kill_supervisor();
+        kill(&world);
         world.wait("another supervisor", |world| {
             world.supervisor_pid().is_some_and(|pid| Some(pid) != before)
         });

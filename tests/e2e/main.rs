@@ -26,6 +26,7 @@ mod hooks;
 mod hung;
 mod intercept;
 mod isolation;
+mod keeper_death;
 mod kept_lines;
 mod ledger_app;
 mod main_path;

@@ -25,6 +25,8 @@ pub struct World {
     dir: tempfile::TempDir,
     pub address: SocketAddr,
     keeper: Option<Child>,
+    /// The keeper that has taken the place of the one that was started.
+    stand_in: Cell<Option<i32>>,
     n_builds: Cell<u32>,
 }
 
@@ -104,7 +106,7 @@ impl World {
     /// Nothing runs yet.
     pub fn asleep(address: SocketAddr) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        Self { dir, address, keeper: None, n_builds: Cell::new(0) }
+        Self { dir, address, keeper: None, stand_in: Cell::new(None), n_builds: Cell::new(0) }
     }
 
     pub fn configure(&self, text: &str) {
@@ -238,6 +240,9 @@ impl World {
     }
 
     pub fn keeper_pid(&self) -> i32 {
+        if let Some(pid) = self.stand_in.get() {
+            return pid;
+        }
         i32::try_from(self.keeper.as_ref().unwrap().id()).unwrap()
     }
 
@@ -253,10 +258,31 @@ impl World {
     pub fn kill_supervisor(&self) {
         if let Some(pid) = self.supervisor_pid() {
             kill(pid, libc::SIGKILL);
-            self.wait("the killed supervisor is gone", |_| {
-                proc::start_ticks(pid).is_err() || proc::is_zombie(pid)
-            });
+            self.wait("the killed supervisor is gone", |_| is_gone(pid));
         }
+    }
+
+    /// `kill -9` of the keeper alone: its supervisor takes its place.
+    pub fn kill_keeper(&self) {
+        let (keeper, next) = (self.keeper_pid(), self.supervisor_pid().unwrap());
+        kill(keeper, libc::SIGKILL);
+        self.wait("the killed keeper is gone", |_| is_gone(keeper));
+        self.replaced_keeper(next);
+    }
+
+    /// The process that was the supervisor is the keeper.
+    pub fn replaced_keeper(&self, next: i32) {
+        self.stand_in.set(Some(next));
+        self.wait("another supervisor", |world| {
+            assert!(!is_gone(next), "the supervisor left with its keeper\n{}", world.run_log());
+            world.supervisor_pid().is_some() && world.cli(&["status"]).code == 0
+        });
+    }
+
+    /// The stack was stopped by a keeper that took another one's place.
+    pub fn stand_in_left(&mut self) {
+        let mut keeper = self.keeper.take().unwrap();
+        drop(keeper.wait());
     }
 
     /// The live process.
@@ -289,6 +315,12 @@ impl World {
     /// Ends the stack; `true` when it left by itself and in order.
     pub fn sleep(&mut self) -> bool {
         let Some(mut keeper) = self.keeper.take() else { return true };
+        if let Some(stand_in) = self.stand_in.take() {
+            drop(keeper.wait());
+            kill(stand_in, libc::SIGTERM);
+            self.wait("the keeper leaves", |_| is_gone(stand_in));
+            return true;
+        }
         kill(i32::try_from(keeper.id()).unwrap(), libc::SIGTERM);
         let begun = Instant::now();
         while begun.elapsed() < BUDGET {
@@ -360,6 +392,10 @@ impl Drop for World {
             eprintln!("--- run.log\n{}", self.run_log());
         }
     }
+}
+
+pub fn is_gone(pid: i32) -> bool {
+    proc::start_ticks(pid).is_err() || proc::is_zombie(pid)
 }
 
 /// A signal to exactly the process that has this pid now.

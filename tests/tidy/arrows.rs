@@ -29,6 +29,7 @@ const ARROWS: &[Row] = &[
     row("forward", &["os", "core::backoff"]),
     Row {
         exceptions: &[
+            ("keeper::estate", "a supervisor whose keeper has died becomes the next one"),
             ("keeper::link_from_env", "the socket by which the protocol is spoken is inherited"),
             ("forward::VERB", "the supervisor starts a forwarder as a process"),
         ],
@@ -39,6 +40,7 @@ const ARROWS: &[Row] = &[
             ("supervisor::VERB", "`run` names the process that the keeper starts"),
             ("keeper::Setup", "`run` becomes the keeper"),
             ("keeper::run", "`run` becomes the keeper"),
+            ("keeper::holder", "`run` names itself in the lock as every keeper does"),
             ("store::layout::Layout", "`run` locks the root before there is a supervisor"),
         ],
         ..row("cli", &["api", "config", "core", "demo", "docs", "os", "text"])
@@ -49,7 +51,16 @@ const ARROWS: &[Row] = &[
     },
     row(
         "main",
-        &["cli::main", "demo::service", "forward", "os::isolate", "os::launch", "supervisor"],
+        &[
+            "cli::main",
+            "demo::service",
+            "forward",
+            "keeper::estate::VERB",
+            "keeper::main",
+            "os::isolate",
+            "os::launch",
+            "supervisor",
+        ],
     ),
     row("lib", &[]),
 ];

@@ -1,7 +1,8 @@
 //! The supervisor's end of the socket to the keeper: questions with answers, and news.
 //!
-//! One task reads; each question waits for the answer of its `seq`. When the keeper is gone the
-//! supervisor leaves: there is no process left to hold descriptors and children for it.
+//! One task reads; each question waits for the answer of its `seq`. When the keeper is gone, this
+//! process takes its place with the copies that it has: no question is answered any more, so nothing
+//! is concluded from the keeper's death.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -12,11 +13,13 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::core::ordered::Few;
+use crate::keeper::estate::Filter;
 use crate::keeper::protocol::{
     Ask, ChildId, End, Held, Identity, LISTS, LaunchSpec, PORTS, REVISION, Reach, Refused, Request,
     Tell, VERSION,
 };
-use crate::os::{ready, scm};
+use crate::os::{proc, ready, scm};
+use crate::supervisor::processes::copies::Copies;
 use crate::supervisor::spawn;
 
 /// The socket to the keeper.
@@ -33,6 +36,8 @@ pub(crate) struct Link {
     listed: RefCell<Few<u64, Inventory>>,
     /// What the keeper knows of the protocol.
     revision: Cell<u16>,
+    /// What the next keeper has to have.
+    copies: Copies,
 }
 
 /// What fences have kept programs from.
@@ -132,6 +137,7 @@ impl Link {
             refused: RefCell::default(),
             listed: RefCell::default(),
             revision: Cell::new(0),
+            copies: Copies::of(proc::own_parent()),
         });
         let (news, reader) = mpsc::unbounded_channel();
         spawn::local(Rc::clone(&link).read(news));
@@ -166,7 +172,17 @@ impl Link {
             };
             match tell {
                 Tell::Ended { child, end } => self.child_ended(child, end),
-                Tell::Stop => pass_on(&news, News::Stop),
+                Tell::Stop => {
+                    self.copies.stop();
+                    pass_on(&news, News::Stop);
+                }
+                Tell::Setup { setup } => self.copies.begin(*setup, fds),
+                Tell::Heir { heir } => self.copies.heir(*heir),
+                Tell::Filter { child, watched } => {
+                    if let Some(fd) = fds.pop() {
+                        self.copies.filter(Filter { child, fd, watched: *watched });
+                    }
+                }
                 Tell::Reload => pass_on(&news, News::Reload),
                 Tell::Ping => {
                     if let Err(error) = self.send(Ask::Pong, &[]).await {
@@ -184,7 +200,12 @@ impl Link {
                         list.borrow_mut().push(refused);
                     }
                 }
-                Tell::Kept { name } => list.kept.extend(fds.pop().map(|fd| (name, fd))),
+                Tell::Kept { name } => {
+                    if let Some(fd) = fds.pop() {
+                        self.copies.keep(&name, fd.as_fd());
+                        list.kept.insert(name, fd);
+                    }
+                }
                 Tell::Child { child, label, identity, end } => {
                     list.children.push(Found { child, label, identity, end });
                 }
@@ -198,6 +219,9 @@ impl Link {
                     self.answered(seq, (tell, fds));
                 }
             }
+        }
+        if let Some(error) = self.copies.keep_on() {
+            tracing::error!(%error, "the keeper is gone, and its place could not be taken");
         }
         self.waiting.borrow_mut().clear();
         pass_on(&news, News::Gone);
@@ -277,7 +301,10 @@ impl Link {
             let why = "the keeper is of an earlier version: restart halley-sup run".to_owned();
             return Err(LinkError::Failed { step: "rehearsing".to_owned(), errno: 0, why });
         }
-        match self.ask(Ask::Spawn { child, label, spec: Box::new(spec) }, &[]).await? {
+        self.copies.begin_spawn(child);
+        let answer = self.ask(Ask::Spawn { child, label, spec: Box::new(spec) }, &[]).await;
+        self.copies.end_spawn(child);
+        match answer? {
             (Tell::Spawned { identity, .. }, _) => Ok(identity),
             _ => Err(LinkError::Gone),
         }
@@ -288,7 +315,9 @@ impl Link {
     /// # Errors
     /// When the name is taken or the keeper is gone.
     pub(crate) async fn keep(&self, name: String, fd: BorrowedFd<'_>) -> Result<(), LinkError> {
-        self.ask(Ask::Keep { name }, &[fd]).await.map(drop)
+        self.ask(Ask::Keep { name: name.clone() }, &[fd]).await?;
+        self.copies.keep(&name, fd);
+        Ok(())
     }
 
     /// Has a kept descriptor closed.
@@ -296,7 +325,11 @@ impl Link {
     /// # Errors
     /// When the keeper is gone.
     pub(crate) async fn forget(&self, name: String) -> Result<(), LinkError> {
-        self.ask(Ask::Drop { name }, &[]).await.map(drop)
+        self.copies.forget(&name);
+        self.ask(Ask::Drop { name: name.clone() }, &[]).await?;
+        // A list that was under way may have had it still.
+        self.copies.forget(&name);
+        Ok(())
     }
 
     /// Sends a signal if all of `only_if_alive` are alive at that instant.
@@ -321,6 +354,7 @@ impl Link {
         if let Err(error) = self.ask(Ask::Acknowledge { child }, &[]).await {
             tracing::warn!(%error, "acknowledging an end");
         }
+        self.copies.ended(child);
         self.ends.borrow_mut().remove(&child);
         self.refused.borrow_mut().remove(&child);
     }
@@ -365,6 +399,10 @@ impl Link {
         loop {
             let mut ready = self.socket.writable().await?;
             match ready.try_io(|socket| scm::send(socket.get_ref().as_fd(), &bytes, fds)) {
+                // It is gone; the reading task takes its place.
+                Ok(Err(error)) if is_gone(&error) && self.copies.are_whole() => {
+                    return std::future::pending().await;
+                }
                 Ok(sent) => return sent.map(|()| seq).map_err(LinkError::from),
                 Err(_would_block) => {}
             }
@@ -386,6 +424,10 @@ impl Link {
             }
         }
     }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
 /// A supervisor that listens no more is leaving.

@@ -4,6 +4,7 @@
 //! service, a release or an operation.
 
 pub(crate) mod child_tag;
+mod copies;
 pub(crate) mod fenced;
 pub(crate) mod host_command;
 pub(crate) mod keeper_child;

@@ -1,0 +1,17 @@
+//! What a keeper is told once, by its arguments.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// What a keeper needs to know.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Setup {
+    /// The supervisor's program; this same binary when absent.
+    pub supervisor: Option<OsString>,
+    /// Its arguments.
+    pub supervisor_args: Vec<OsString>,
+    /// How long the supervisor may take to bring everything down.
+    pub stop_deadline: Duration,
+}

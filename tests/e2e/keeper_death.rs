@@ -1,0 +1,101 @@
+//! `kill -9` of the keeper: its supervisor becomes the next one, and nobody else notices.
+
+use std::fs;
+
+use halley_sup::demo::load::Shape;
+
+use crate::crash::killed_in;
+use crate::real::write;
+use crate::world::{World, config, free_address, is_gone, kill};
+use crate::{intercept, kept_lines};
+
+#[test]
+fn services_outlive_the_keeper_and_go_on_being_supervised() {
+    let world = World::new();
+    world.release(&[]).expect(0);
+    let load = world.load(Shape::Short);
+    let pid = world.live_pid();
+    for _ in 0..3 {
+        world.kill_keeper();
+        assert!(load.wait_for(20));
+        assert_eq!(world.live_pid(), pid);
+    }
+    let ledger = load.stop();
+    assert_eq!(ledger.n_lost(), 0, "{}", ledger.losses());
+    // Nothing can wait for a process that it did not start: how it ended is not known, that it did is.
+    kill(pid, libc::SIGKILL);
+    assert_eq!(world.answering(), Some(1));
+    world.wait("it runs", |world| world.status()["state"] == "running");
+    assert_ne!(world.live_pid(), pid);
+    let load = world.load(Shape::Short);
+    world.release(&[]).expect(0);
+    world.cli(&["rollback", "web"]).expect(0);
+    let ledger = load.stop();
+    assert_eq!(ledger.n_lost(), 0, "{}", ledger.losses());
+    let logs = world.cli(&["logs", "web"]).stdout;
+    assert!(logs.contains("ended: unknown"), "{logs}");
+}
+
+/// The phases in which it starts, steers and stops; the crash matrix goes through all of them.
+#[test]
+fn a_keeper_killed_in_a_release_ends_in_old_or_new() {
+    for phase in ["start", "flip", "commit", "back_flip:0"] {
+        killed_in(phase, &World::new(), &[], World::kill_keeper);
+    }
+}
+
+#[test]
+fn it_loses_tears_and_repeats_no_line() {
+    kept_lines::are_all_there(World::kill_keeper);
+}
+
+#[test]
+fn a_program_that_binds_meanwhile_waits_for_the_next_keeper() {
+    let world = intercept::world("");
+    let (go, bound) = (world.path("go"), world.path("bound"));
+    let build = world.build_of(&["python3", "app.py"]);
+    let app = format!(
+        r#"import http.server, os, socket, threading, time
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200); self.end_headers(); self.wfile.write(b"release 1\n")
+    def log_message(self, *args): pass
+server = http.server.HTTPServer(("127.0.0.1", {port}), Handler)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+while not os.path.exists({go:?}): time.sleep(0.001)
+other = socket.socket()
+try:
+    other.bind(("127.0.0.1", {port}))
+    said = "bound"
+except OSError as error:
+    said = str(error)
+open({bound:?} + "~", "w").write(said)
+os.rename({bound:?} + "~", {bound:?})
+threading.Event().wait()
+"#,
+        port = world.address.port()
+    );
+    write(&build, "app.py", &app);
+    world.release_path(&build).expect(0);
+    let supervisor = world.supervisor_pid().unwrap();
+    kill(world.keeper_pid(), libc::SIGKILL);
+    fs::write(&go, "").unwrap();
+    world.replaced_keeper(supervisor);
+    world.wait("it is answered", |_| bound.exists());
+    assert_eq!(fs::read_to_string(&bound).unwrap(), "bound");
+}
+
+#[test]
+fn a_stop_that_a_keeper_did_not_finish_is_finished_by_the_next() {
+    let mut world = World::asleep(free_address());
+    world.configure(&config(world.address, "").replace("timeout = \"5s\"", "timeout = \"2s\""));
+    world.wake();
+    world.release(&["ignore-term"]).expect(0);
+    let service = world.live_pid();
+    let supervisor = world.supervisor_pid().unwrap();
+    kill(world.keeper_pid(), libc::SIGTERM);
+    world.wait("it is being stopped", |world| std::net::TcpStream::connect(world.address).is_err());
+    kill(world.keeper_pid(), libc::SIGKILL);
+    world.wait("all of it is gone", |_| is_gone(service) && is_gone(supervisor));
+    world.stand_in_left();
+}
