@@ -33,7 +33,7 @@
 //! | [`keeper`] | holds descriptors, is the parent of every process, answers intercepted calls; `estate` is what one keeper leaves to the next | os, core's time, backoff and ordered |
 //! | [`forward`] | a process that passes connections on: to a program that was told its port, or from an abandoned slot | os, core's backoff |
 //! | [`supervisor`] | performs what the core decides | api, core, config, store, os, text, the keeper's protocol |
-//! | [`cli`] | one file a verb; talks to the supervisor by [`api`] | api, config, core, demo, docs, os, text |
+//! | [`cli`] | one file a verb; talks to the supervisor by [`api`]; `doctor` looks for damaged files itself | api, config, core, demo, docs, os, text |
 //! | [`docs`] | the reference, one topic a file; texts only | nothing |
 //! | [`demo`] | the main job on real processes; its program and load client serve the tests as well | cli's output, os, text |
 //!
@@ -103,6 +103,8 @@
 //!   `service/condition.rs` keeps what is wrong with a service meanwhile.
 //! - A field of `status`: `api/status.rs` has its key, `core/status.rs` its words,
 //!   `control/verbs/status.rs` fills it, `cli/render/tables.rs` shows it to people.
+//! - A damaged file: `store/damage.rs` finds it, `store/rebuild.rs` makes a state of what is left,
+//!   `store/salvage.rs` a journal; `operation/repair_work.rs` decides and mends.
 //! - How to add one: `halley-sup help contributing`.
 //!
 //! # Words

@@ -22,6 +22,7 @@ pub mod promote;
 pub mod release;
 pub mod release_set;
 pub mod releases;
+pub mod repair;
 pub mod restart;
 pub mod restore;
 pub mod rollback;
@@ -41,6 +42,7 @@ pub use outcome::Outcome;
 pub use release::{Plan, PlanStep};
 pub use release_set::{Member, Part, SetStatus};
 pub use releases::ReleaseEntry;
+pub use repair::{RepairPlan, RepairStep};
 pub use restore::RestorePlan;
 pub use status::{
     InstanceStatus, OperationStatus, RehearsalStatus, RollbackStatus, ServiceStatus, Status,
@@ -101,6 +103,8 @@ pub enum Verb {
     Backup(backup::Args),
     /// Restore a backup over the live data.
     Restore(restore::Args),
+    /// Rebuild damaged files.
+    Repair(repair::Args),
     /// Send a test notification.
     Notify(notify::Args),
     /// End a step, a bake or a hold as a success.
@@ -170,6 +174,8 @@ pub enum Event {
     },
     /// What a restore is going to do.
     Restore(Box<RestorePlan>),
+    /// What is damaged, and what becomes of it.
+    Repair(Box<RepairPlan>),
     /// Nothing new, still at it: at least every 10 s.
     Heartbeat {
         /// The phase it is in.

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fs;
+use std::io;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -12,7 +13,10 @@ use crate::cli::{exit, out, render};
 use crate::config;
 use crate::config::model::{Config, Listen};
 use crate::core::exit::Exit;
+use crate::core::ids::ServiceName;
 use crate::os::{apart, call_filter, isolate, listen, steer};
+use crate::store::damage::{self, Damage};
+use crate::store::layout::Layout;
 
 /// Check kernel and host support
 #[derive(Debug, Args)]
@@ -223,6 +227,7 @@ fn configured(config: &Config) -> Vec<Finding> {
             }
         }
     }
+    findings.extend(config.services.keys().flat_map(|name| damaged(config, name)));
     let reached = std::os::unix::net::UnixStream::connect(&config.socket);
     findings.push(match reached {
         Ok(_) => finding(Grade::Ok, "the supervisor can be reached", ""),
@@ -233,6 +238,23 @@ fn configured(config: &Config) -> Vec<Finding> {
         ),
     });
     findings
+}
+
+/// Files of Halley's own that are not what was written.
+fn damaged(config: &Config, name: &ServiceName) -> Vec<Finding> {
+    let paths = Layout::new(&config.root).service(name);
+    match fs::read_dir(paths.metas()) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            let what = format!("{name}: its files cannot be looked at: {error}");
+            return vec![finding(Grade::Warn, what, "run it as the user that halley-sup runs as")];
+        }
+        _ => {}
+    }
+    let of = |damage: Damage| {
+        let what = format!("{name}: {}: {}", damage.path.display(), damage.why);
+        finding(Grade::Bad, what, &format!("halley-sup repair {name}"))
+    };
+    damage::find(&paths).into_iter().map(of).collect()
 }
 
 fn ephemeral() -> Option<(u16, u16)> {

@@ -24,6 +24,7 @@ mod promote;
 mod release;
 mod releases;
 mod render;
+mod repair;
 mod restart;
 mod restore;
 mod rollback;
@@ -64,6 +65,7 @@ const VERBS: &[Row] = &[
     asks::<drill::Drill>("drill"),
     asks::<backup::Backup>("backup"),
     own::<restore::Restore>("restore"),
+    asks::<repair::Repair>("repair"),
     own::<watch::Watch>("watch"),
     own::<doctor::Doctor>("doctor"),
     own::<demo::Demo>("demo"),

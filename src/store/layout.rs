@@ -219,6 +219,28 @@ impl ServiceLayout {
     /// # Errors
     /// The system's.
     pub fn create(&self) -> io::Result<()> {
+        for (dir, mode) in self.modes() {
+            fs::create_dir(&dir, mode)?;
+        }
+        Ok(())
+    }
+
+    /// Makes one of the directories; nothing when it is none of them.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn make(&self, dir: &Path) -> io::Result<()> {
+        let own = self.modes().into_iter().find(|(own, _)| own == dir);
+        own.map_or(Ok(()), |(dir, mode)| fs::create_dir(&dir, mode))
+    }
+
+    /// Every directory of the service, its own first.
+    #[must_use]
+    pub fn directories(&self) -> Vec<PathBuf> {
+        self.modes().into_iter().map(|(dir, _)| dir).collect()
+    }
+
+    fn modes(&self) -> Vec<(PathBuf, u32)> {
         let open = [self.dir.clone(), self.releases(), self.shared(), self.run()];
         let closed = [
             self.metas(),
@@ -230,16 +252,9 @@ impl ServiceLayout {
         ];
         // The service's user gets to its own, and sees nothing else.
         let passages = [self.backups(), self.scratch()];
-        for dir in open {
-            fs::create_dir(&dir, 0o755)?;
-        }
-        for dir in closed {
-            fs::create_dir(&dir, 0o700)?;
-        }
-        for dir in passages {
-            fs::create_dir(&dir, 0o711)?;
-        }
-        Ok(())
+        let open = open.into_iter().map(|dir| (dir, 0o755));
+        let closed = closed.into_iter().map(|dir| (dir, 0o700));
+        open.chain(closed).chain(passages.into_iter().map(|dir| (dir, 0o711))).collect()
     }
 
     /// Numbers of what is in a directory of numbered entries.

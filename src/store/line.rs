@@ -1,5 +1,5 @@
-//! A line of a journal: a JSON object that ends with a checksum of itself, so that half a line is
-//! known from a whole one.
+//! JSON objects that end with a checksum of themselves: a line of a journal, so that half a line is known
+//! from a whole one, and the state, so that a disk that has changed a digit is found out.
 
 use std::io;
 
@@ -7,6 +7,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 const SUM: &str = ",\"crc\":\"";
+/// The same in a pretty text of several lines.
+const PRETTY_SUM: &str = ",\n  \"sum\": \"";
 
 /// The line of a value.
 ///
@@ -57,6 +59,21 @@ fn content(line: &str) -> Option<String> {
 fn summed(line: &str) -> Option<(&str, u32)> {
     let (body, tail) = line.rsplit_once(SUM)?;
     Some((body, u32::from_str_radix(tail.strip_suffix("\"}")?, 16).ok()?))
+}
+
+/// A pretty object with its checksum.
+pub(super) fn sealed(mut text: String) -> String {
+    let sum = checksum(text.as_bytes());
+    text.truncate(text.len() - "\n}".len());
+    format!("{text}{PRETTY_SUM}{sum:08x}\"\n}}")
+}
+
+/// Whether a pretty object is what was written. One without a checksum is of an earlier version.
+pub(super) fn is_sealed(text: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(text) else { return false };
+    let Some((body, tail)) = text.trim_end().rsplit_once(PRETTY_SUM) else { return true };
+    let sum = tail.strip_suffix("\"\n}").and_then(|sum| u32::from_str_radix(sum, 16).ok());
+    sum == Some(checksum(format!("{body}\n}}").as_bytes()))
 }
 
 fn checksum(bytes: &[u8]) -> u32 {

@@ -6,6 +6,7 @@
 
 pub mod archive;
 pub mod aside;
+pub mod damage;
 pub mod history;
 pub mod intake;
 pub mod intent;
@@ -14,10 +15,12 @@ pub mod layout;
 mod line;
 pub mod migration;
 pub mod outbox;
+pub mod rebuild;
 pub mod receipt;
 pub mod release;
 pub mod reserve;
 pub mod restoration;
+pub mod salvage;
 pub mod seal;
 pub mod set;
 pub mod state;

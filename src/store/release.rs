@@ -1,6 +1,7 @@
 //! What is known about a release beside its tree: `meta/N/`.
 //!
-//! A release without a whole `meta/N` never finished its staging and is removed at start.
+//! It is written before the tree gets its name: a `meta/N` without a tree never finished its staging and is
+//! removed at start.
 
 use std::fs;
 use std::io;
@@ -11,13 +12,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::model::Settings;
 use crate::core::ids::ReleaseId;
-use crate::core::ordered::Ordered as _;
 use crate::core::retention::Verdict;
 use crate::os::{clock, fs as durable};
 use crate::store::aside;
 use crate::store::layout::ServiceLayout;
 use crate::store::reserve;
 use crate::store::seal::{self, Entry, Listing};
+
+/// What it is.
+pub const MANIFEST: &str = "manifest.json";
+/// The hashes of its files.
+pub const HASHES: &str = "files.json";
+/// The settings it runs with.
+pub const SETTINGS: &str = "settings.json";
+/// What became of it.
+pub const VERDICT: &str = "verdict.json";
 
 /// What a release is, written once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,10 +96,23 @@ pub fn write(
     let dir = paths.meta(release);
     durable::create_dir(&dir, 0o700)
         .map_err(|source| ReleaseError { path: dir.clone(), source })?;
-    save(&dir.join("manifest.json"), manifest)?;
-    save(&dir.join("files.json"), &listing.entries)?;
-    save(&dir.join("settings.json"), settings)?;
+    write_part(paths, release, MANIFEST, manifest)?;
+    write_part(paths, release, HASHES, &listing.entries)?;
+    write_part(paths, release, SETTINGS, settings)?;
     set_verdict(paths, release, Verdict::Staged, None)
+}
+
+/// Writes one of the files about a release.
+///
+/// # Errors
+/// The system's.
+pub fn write_part(
+    paths: &ServiceLayout,
+    release: ReleaseId,
+    name: &str,
+    value: &impl Serialize,
+) -> Result<(), ReleaseError> {
+    save(&paths.meta(release).join(name), value)
 }
 
 /// Records the verdict of a release.
@@ -109,7 +131,7 @@ pub fn set_verdict(
         why,
         at: clock::now_rfc3339(),
     };
-    let path = paths.meta(release).join("verdict.json");
+    let path = paths.meta(release).join(VERDICT);
     let fail = |source| ReleaseError { path: path.clone(), source };
     let text = serde_json::to_vec_pretty(&verdict).map_err(|error| fail(error.into()))?;
     reserve::replace(&paths.reserve(), &path, &text).map_err(fail)
@@ -120,7 +142,38 @@ pub fn set_verdict(
 /// # Errors
 /// When they cannot be read.
 pub fn settings(paths: &ServiceLayout, release: ReleaseId) -> Result<Settings, ReleaseError> {
-    load(&paths.meta(release).join("settings.json"))
+    load(&paths.meta(release).join(SETTINGS))
+}
+
+/// What its manifest has.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn manifest(paths: &ServiceLayout, release: ReleaseId) -> Result<Manifest, ReleaseError> {
+    load(&paths.meta(release).join(MANIFEST))
+}
+
+/// What became of a release, and why it is bad.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn verdict(
+    paths: &ServiceLayout,
+    release: ReleaseId,
+) -> Result<(Verdict, Option<String>), ReleaseError> {
+    let file: VerdictFile = load(&paths.meta(release).join(VERDICT))?;
+    Ok(match Verdict::parse(&file.verdict) {
+        Some(verdict) => (verdict, file.why),
+        None => (Verdict::Unknown, Some(format!("unknown verdict {:?}", file.verdict))),
+    })
+}
+
+/// The hashes of its files, as they were sealed.
+///
+/// # Errors
+/// When they cannot be read.
+pub fn hashes(paths: &ServiceLayout, release: ReleaseId) -> Result<Vec<Entry>, ReleaseError> {
+    load(&paths.meta(release).join(HASHES))
 }
 
 /// What is known about one release.
@@ -128,13 +181,8 @@ pub fn settings(paths: &ServiceLayout, release: ReleaseId) -> Result<Settings, R
 /// # Errors
 /// When it cannot be read.
 pub fn known(paths: &ServiceLayout, release: ReleaseId) -> Result<Known, ReleaseError> {
-    let dir = paths.meta(release);
-    let file: VerdictFile = load(&dir.join("verdict.json"))?;
-    let (verdict, why) = match Verdict::parse(&file.verdict) {
-        Some(verdict) => (verdict, file.why),
-        None => (Verdict::Unknown, Some(format!("unknown verdict {:?}", file.verdict))),
-    };
-    Ok(Known { release, manifest: load(&dir.join("manifest.json"))?, verdict, why })
+    let (verdict, why) = verdict(paths, release)?;
+    Ok(Known { release, manifest: manifest(paths, release)?, verdict, why })
 }
 
 /// What is not understood of the releases on this disk, a text each. Such a release stays.
@@ -166,7 +214,7 @@ pub fn all(paths: &ServiceLayout) -> Vec<Known> {
 /// # Errors
 /// When the tree or its hashes cannot be read.
 pub fn damage(paths: &ServiceLayout, release: ReleaseId) -> Result<Vec<String>, ReleaseError> {
-    let sealed: Vec<Entry> = load(&paths.meta(release).join("files.json"))?;
+    let sealed = hashes(paths, release)?;
     let path = paths.release(release);
     let present = seal::list(&path).map_err(|source| ReleaseError { path, source })?.entries;
     // Both are in the order of their paths.
@@ -189,18 +237,14 @@ pub fn remove(paths: &ServiceLayout, release: ReleaseId) -> Result<(), ReleaseEr
     durable::remove_tree(&path).map_err(|source| ReleaseError { path, source })
 }
 
-/// Removes what never became a release: a tree without a verdict, a meta without a tree.
+/// Removes what never became a release, and what is left of one that was removed: a meta without a tree.
+/// A tree stays, whatever of its meta was lost, and so does the meta of a release that is still named.
 ///
 /// # Errors
 /// The system's.
-pub fn sweep(paths: &ServiceLayout) -> Result<(), ReleaseError> {
-    let numbers = |dir: &Path| ServiceLayout::numbers(dir).into_iter().map(ReleaseId);
-    let found: std::collections::BTreeSet<ReleaseId> =
-        numbers(&paths.releases()).chain(numbers(&paths.metas())).into_set();
-    for release in found {
-        let whole =
-            paths.release(release).is_dir() && paths.meta(release).join("verdict.json").is_file();
-        if !whole {
+pub fn sweep(paths: &ServiceLayout, named: &[ReleaseId]) -> Result<(), ReleaseError> {
+    for release in ServiceLayout::numbers(&paths.metas()).into_iter().map(ReleaseId) {
+        if !named.contains(&release) && !paths.release(release).exists() {
             remove(paths, release)?;
         }
     }

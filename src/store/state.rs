@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::Trouble;
 use crate::store::layout::ServiceLayout;
-use crate::store::reserve;
+use crate::store::{line, reserve};
 
 /// The version of this format.
 const VERSION: u16 = 1;
@@ -17,7 +17,8 @@ const VERSION: u16 = 1;
 pub struct State {
     /// The version of this format.
     pub version: u16,
-    /// What a reboot starts. Only a commit moves it.
+    /// What a reboot starts. Only a commit moves it. It is written always: what lacks it is no state.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub last_good: Option<Served>,
     /// The release that was left last and is kept warm.
     #[serde(default)]
@@ -155,6 +156,20 @@ pub enum StateError {
         #[source]
         source: serde_json::Error,
     },
+    /// Its checksum is of another text. It is left as it is.
+    #[error("{path} is not what was written and is left as it is")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Releases were staged, so there was one.
+    #[error("{path} is missing, and {releases} has releases")]
+    Missing {
+        /// The file.
+        path: PathBuf,
+        /// Where they are.
+        releases: PathBuf,
+    },
     /// A newer Halley wrote it.
     #[error("{path} has version {found}, this halley-sup reads {VERSION}")]
     Version {
@@ -185,23 +200,34 @@ impl Default for State {
 }
 
 impl State {
-    /// Reads a state; a file that is not there is a service that never ran.
+    /// Reads a service's state. A service without one and without releases never ran.
     ///
     /// # Errors
-    /// [`StateError`]: never an empty state in the place of an unreadable one.
-    pub fn load(path: &Path) -> Result<Self, StateError> {
-        let path = path.to_owned();
+    /// [`StateError`]: never an empty state in the place of an unreadable or a lost one.
+    pub fn load(paths: &ServiceLayout) -> Result<Self, StateError> {
+        let path = paths.state();
         let text = match std::fs::read(&path) {
             Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Self::first(paths),
             Err(source) => return Err(StateError::System { path, source }),
         };
         let state: Self = serde_json::from_slice(&text)
             .map_err(|source| StateError::Garbled { path: path.clone(), source })?;
-        match state.version {
-            VERSION => Ok(state),
-            found => Err(StateError::Version { path, found }),
+        if state.version != VERSION {
+            return Err(StateError::Version { path, found: state.version });
         }
+        if line::is_sealed(&text) { Ok(state) } else { Err(StateError::Damaged { path }) }
+    }
+
+    /// The state of a service to which nothing was released: its number is saved before a release
+    /// is staged.
+    fn first(paths: &ServiceLayout) -> Result<Self, StateError> {
+        let (path, releases) = (paths.state(), paths.releases());
+        let has_any = |dir: &Path| !ServiceLayout::numbers(dir).is_empty();
+        if has_any(&releases) || has_any(&paths.metas()) {
+            return Err(StateError::Missing { path, releases });
+        }
+        Ok(Self::default())
     }
 
     /// Replaces the file, in one durable step.
@@ -211,8 +237,8 @@ impl State {
     pub fn save(&self, paths: &ServiceLayout) -> Result<(), StateError> {
         let path = paths.state();
         let system = |source| StateError::System { path: path.clone(), source };
-        let text = serde_json::to_vec_pretty(self).map_err(|error| system(error.into()))?;
-        reserve::replace(&paths.reserve(), &path, &text).map_err(system)
+        let text = serde_json::to_string_pretty(self).map_err(|error| system(error.into()))?;
+        reserve::replace(&paths.reserve(), &path, line::sealed(text).as_bytes()).map_err(system)
     }
 
     /// The frozen artifact of this digest.
@@ -224,30 +250,68 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+    use crate::store::layout::Layout;
+
+    fn service() -> (tempfile::TempDir, ServiceLayout) {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Layout::new(dir.path()).service(&"web".parse().unwrap());
+        paths.create().unwrap();
+        (dir, paths)
+    }
 
     #[test]
     fn a_state_of_version_1_loads_for_ever() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/state-v1.json");
-        let state = State::load(&path).unwrap();
-        assert_eq!(state.last_good, Some(Served { release: 43, generation: 9, op: 107 }));
-        assert_eq!(state.standby.unwrap().release, 42);
-        assert_eq!(state.frozen[0].release, 41);
-        assert_eq!((state.stopped, state.next_release), (false, 44));
+        let (_dir, paths) = service();
+        for fixture in ["state-v1.json", "state-v1-sum.json"] {
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(fixture);
+            fs::copy(path, paths.state()).unwrap();
+            let state = State::load(&paths).unwrap();
+            assert_eq!(state.last_good, Some(Served { release: 43, generation: 9, op: 107 }));
+            assert_eq!(state.standby.unwrap().release, 42);
+            assert_eq!(state.frozen[0].release, 41);
+            assert_eq!((state.stopped, state.next_release), (false, 44));
+        }
     }
 
     #[test]
     fn what_cannot_be_read_is_an_error_and_stays_as_it_is() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("state.json");
-        assert_eq!(State::load(&path).unwrap(), State::default());
-        for garbled in ["", "{", "[]", r#"{"version":1"#] {
-            std::fs::write(&path, garbled).unwrap();
-            let error = State::load(&path).unwrap_err();
+        let (_dir, paths) = service();
+        let path = paths.state();
+        assert_eq!(State::load(&paths).unwrap(), State::default());
+        for garbled in ["", "{", "[]", r#"{"version":1"#, r#"{"version":1,"stopped":false}"#] {
+            fs::write(&path, garbled).unwrap();
+            let error = State::load(&paths).unwrap_err();
             assert!(error.to_string().contains("state.json"), "{error}");
-            assert_eq!(std::fs::read_to_string(&path).unwrap(), garbled);
+            assert_eq!(fs::read_to_string(&path).unwrap(), garbled);
         }
-        std::fs::write(&path, r#"{"version":2,"last_good":null}"#).unwrap();
-        assert!(matches!(State::load(&path), Err(StateError::Version { found: 2, .. })));
+        fs::write(&path, r#"{"version":2,"last_good":null}"#).unwrap();
+        assert!(matches!(State::load(&paths), Err(StateError::Version { found: 2, .. })));
+    }
+
+    #[test]
+    fn a_number_that_has_changed_on_the_disk_is_seen() {
+        let (_dir, paths) = service();
+        let state = State { next_release: 44, ..State::default() };
+        state.save(&paths).unwrap();
+        assert_eq!(State::load(&paths).unwrap(), state);
+        let text = fs::read_to_string(paths.state()).unwrap();
+        fs::write(paths.state(), text.replace("44", "45")).unwrap();
+        assert!(matches!(State::load(&paths), Err(StateError::Damaged { .. })));
+        // An editor adds a newline; who takes the sum away as well knows what they do.
+        fs::write(paths.state(), text.clone() + "\n").unwrap();
+        assert_eq!(State::load(&paths).unwrap(), state);
+        let (without, _) = text.rsplit_once(",\n").unwrap();
+        fs::write(paths.state(), without.replace("44", "45") + "\n}\n").unwrap();
+        assert_eq!(State::load(&paths).unwrap().next_release, 45);
+    }
+
+    #[test]
+    fn a_service_with_releases_has_had_a_state() {
+        let (_dir, paths) = service();
+        fs::create_dir(paths.release(crate::core::ids::ReleaseId(1))).unwrap();
+        assert!(matches!(State::load(&paths), Err(StateError::Missing { .. })));
     }
 }

@@ -57,6 +57,19 @@ pub fn read(paths: &ServiceLayout) -> io::Result<Option<Trial>> {
     Ok(Some(Trial { n_tries_left, ..trial }))
 }
 
+/// The file of the trial that counts.
+#[must_use]
+pub fn present(paths: &ServiceLayout) -> Option<PathBuf> {
+    files(paths).ok()?.into_iter().next().map(|(_, path)| path)
+}
+
+/// How many tries the trial's name still has; all of them when there is none.
+#[must_use]
+pub fn n_tries_left(paths: &ServiceLayout) -> u8 {
+    let newest = files(paths).ok().and_then(|files| files.into_iter().next());
+    newest.map_or(N_TRIES, |(n_tries_left, _)| n_tries_left)
+}
+
 /// Takes one try away and returns how many there were, 0 when there is no trial.
 ///
 /// # Errors

@@ -90,6 +90,7 @@ fn without_a_supervisor_json_ends_with_a_result_for_every_command() {
         &["drill", "web"],
         &["backup", "web"],
         &["restore", "web", "--yes"],
+        &["repair", "web"],
         &["watch", "web", "1"],
         &["watch", "--set", "1"],
     ];

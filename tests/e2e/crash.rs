@@ -294,7 +294,7 @@ fn a_rollback_that_was_cut_off_before_its_first_phase_is_done() {
 fn a_commit_that_was_cut_off_after_its_rename_is_wrapped_up() {
     let (mut world, paths, mut journal) = cut_off("release", 2);
     journal.announce(&Record::start("commit", "refused", None)).unwrap();
-    let mut state = State::load(&paths.state()).unwrap();
+    let mut state = State::load(&paths).unwrap();
     state.last_good.as_mut().unwrap().op = 3;
     state.save(&paths).unwrap();
     let trial = Trial { version: 1, release: 2, generation: 9, op: 3, n_tries_left: 2 };

@@ -43,6 +43,7 @@ mod postgres;
 mod postgres_settings;
 mod proxies;
 mod real;
+mod repair;
 mod restore_schema;
 mod restore_users;
 mod restores;

@@ -42,6 +42,7 @@ const ARROWS: &[Row] = &[
             ("keeper::run", "`run` becomes the keeper"),
             ("keeper::holder", "`run` names itself in the lock as every keeper does"),
             ("store::layout::Layout", "`run` locks the root before there is a supervisor"),
+            ("store::damage", "`doctor` looks for damaged files also where no supervisor runs"),
         ],
         ..row("cli", &["api", "config", "core", "demo", "docs", "os", "text"])
     },

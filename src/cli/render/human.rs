@@ -93,6 +93,7 @@ impl Human {
                 return Some(0);
             }
             Event::Restore(plan) => out::result(tables::restore(plan)),
+            Event::Repair(plan) => out::result(tables::repair(plan)),
             Event::Log { line, .. } => out::result(line),
             Event::Result(outcome) => return Some(self.result(outcome)),
             Event::Error(trouble) => {
@@ -176,6 +177,7 @@ fn good(outcome: &Outcome) -> String {
         Some(Word::Restored) => {
             format!("{name}: the backup is restored, {} runs on it", release(outcome.serving))
         }
+        Some(Word::Repaired) => format!("{name}: what could be rebuilt is rebuilt"),
         Some(Word::Drilled) => format!("{name}: the rollback rehearsal passed"),
         Some(Word::Committed) => format!("{name}: {} is live{undo}", release(outcome.release)),
         Some(Word::RolledBack) => format!("{name}: rolled back to {}", release(outcome.serving)),

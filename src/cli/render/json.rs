@@ -58,6 +58,7 @@ impl Json {
             | Event::Heartbeat { .. }
             | Event::Plan(_)
             | Event::Restore(_)
+            | Event::Repair(_)
             | Event::Backup(_)
             | Event::Log { .. } => {
                 print(event);

@@ -4,7 +4,7 @@ use comfy_table::{ContentArrangement, Table, presets};
 
 use crate::api::{
     BackupEntry, HistoryEntry, InstanceStatus, Member, Plan, RehearsalStatus, ReleaseEntry,
-    RestorePlan, ServiceStatus, SetStatus, Status,
+    RepairPlan, RestorePlan, ServiceStatus, SetStatus, Status,
 };
 use crate::os::clock;
 use crate::text::{self, size};
@@ -229,6 +229,22 @@ pub fn restore(plan: &RestorePlan) -> String {
         backup.cause.as_deref().unwrap_or("for a reason not recorded"),
         plan.because,
     )
+}
+
+/// What is damaged, and what becomes of it.
+pub fn repair(plan: &RepairPlan) -> String {
+    let name = &plan.service;
+    let mut lines = vec![format!("{name}: {} damaged", text::count(plan.steps.len(), "file"))];
+    for step in &plan.steps {
+        lines.push(format!("{}: {}", step.path, step.why));
+        let kept = step.kept.iter().map(|kept| format!("; what was there is now {kept}"));
+        lines.push(format!("  -> {}{}", step.fix, kept.collect::<String>()));
+    }
+    lines.extend(plan.notes.iter().map(|note| format!("note: {note}")));
+    if !plan.done {
+        lines.push(format!("nothing was changed; next: halley-sup repair {name} --yes"));
+    }
+    lines.join("\n")
 }
 
 /// Past operations, newest first.

@@ -74,6 +74,8 @@ words! {
     Restored = "restored",
     /// `restore`: the backup is not in place.
     NotRestored = "not_restored",
+    /// `repair`: what could be rebuilt is rebuilt.
+    Repaired = "repaired",
     /// `notify`: the test was delivered.
     Told = "told",
     /// `logs`: all lines are sent.

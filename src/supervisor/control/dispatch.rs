@@ -37,6 +37,7 @@ pub(crate) async fn perform(
         Verb::Drill(args) => verbs::drill::perform(stack, args, client).await,
         Verb::Backup(args) => verbs::backup::perform(stack, args, client).await,
         Verb::Restore(args) => verbs::restore::perform(stack, actor, args, client).await,
+        Verb::Repair(args) => verbs::repair::perform(stack, actor, args, client).await,
         Verb::Notify(args) => verbs::notify::perform(stack, args, client).await,
         Verb::Promote(args) => verbs::promote::perform(stack, args, client).await,
         Verb::Abort(args) => verbs::abort::perform(stack, actor, args, client).await,

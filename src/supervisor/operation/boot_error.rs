@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::core::ids::OpId;
+use crate::store::state::StateError;
 use crate::store::{journal, release};
 use crate::supervisor::sockets::slots::SlotError;
 
@@ -12,6 +13,9 @@ pub(crate) enum BootError {
     /// Its listeners.
     #[error(transparent)]
     Slot(#[from] SlotError),
+    /// Its state.
+    #[error(transparent)]
+    State(#[from] StateError),
     /// Its journal.
     #[error(transparent)]
     Journal(#[from] journal::JournalError),

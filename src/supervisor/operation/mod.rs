@@ -26,6 +26,8 @@ pub(crate) mod phases;
 pub(crate) mod postmortem;
 #[cfg(test)]
 mod races;
+pub(crate) mod repair;
+mod repair_work;
 pub(crate) mod restore;
 mod restore_choice;
 pub(crate) mod restore_error;

@@ -188,7 +188,12 @@ fn nobody_has_recovered_while_nothing_serves() {
         });
         let intent: Intent = serde_json::from_value(intent).unwrap();
         Journal::create(&service.paths, &intent).unwrap();
-        let open = Unresumed { op: OpId(1), why: "?".to_owned(), may_have_migrated: false };
+        let open = Unresumed {
+            op: OpId(1),
+            why: "?".to_owned(),
+            way_out: "abort",
+            may_have_migrated: false,
+        };
         service.activity.leave_open(Some(open.clone()));
         service.condition.tell_degraded(true);
         assert!(unresumed::close(service, "tester", &open).await.is_ok());

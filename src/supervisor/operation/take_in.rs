@@ -34,7 +34,10 @@ pub(crate) async fn take_in(stack: &Stack, config: model::Service, inventory: &m
         Err(error) => error.to_string(),
     };
     tracing::error!(service = %name, why, "not taken over; its processes keep running");
-    let why = format!("{why}; once that is mended: halley-sup start {name}");
+    let why = format!(
+        "{why}; halley-sup repair {name} shows what can be rebuilt; once it is mended by hand: \
+         halley-sup start {name}"
+    );
     stack.broken.borrow_mut().insert(name, Broken { why, config });
 }
 

@@ -3,9 +3,11 @@
 use std::rc::Rc;
 
 use crate::core::duty::Duty;
-use crate::core::ids::Generation;
-use crate::store::journal::{self};
-use crate::store::{intake, release, reserve};
+use crate::core::ids::{Generation, OpId};
+use crate::store::journal::{self, Intent, JournalError, Record};
+use crate::store::layout::ServiceLayout;
+use crate::store::state::StateError;
+use crate::store::{intake, release, reserve, salvage};
 use crate::supervisor::data::backup;
 use crate::supervisor::instances::restarter::revive;
 use crate::supervisor::instances::scale;
@@ -15,12 +17,45 @@ use crate::supervisor::operation::boot_error::BootError;
 use crate::supervisor::operation::conclude;
 use crate::supervisor::operation::opened::{self};
 use crate::supervisor::operation::resume::{live_generation, resume};
-use crate::supervisor::operation::unresumed;
+use crate::supervisor::operation::unresumed::{self, Obstacle};
+use crate::supervisor::processes::child_tag::{Label, Role};
 use crate::supervisor::processes::host_command;
 use crate::supervisor::processes::keeper_client::Inventory;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::occupied::may_start;
 use crate::supervisor::tasks::task;
+
+/// What runs was released, so the service had a state.
+fn had_a_state(service: &Service, inventory: &Inventory) -> Result<(), BootError> {
+    let labels = inventory.children.iter().filter_map(|found| Label::read(&found.label));
+    let is_mine = |label: &Label| label.service == service.name.as_str();
+    let runs = labels.filter(is_mine).any(|label| label.role == Role::Instance);
+    let (path, releases) = (service.paths.state(), service.paths.releases());
+    match runs && !path.exists() {
+        true => Err(StateError::Missing { path, releases }.into()),
+        false => Ok(()),
+    }
+}
+
+/// An operation's journal.
+type Open = Option<(Intent, Vec<Record>)>;
+
+/// The open operation; of a damaged journal what is left of it, with the damage, as long as that shows what
+/// was set out to do.
+fn open_operation(paths: &ServiceLayout) -> Result<(Open, Option<JournalError>), JournalError> {
+    let error = match journal::open_operation(paths) {
+        Ok(open) => return Ok((open, None)),
+        Err(error) => error,
+    };
+    let newest = ServiceLayout::numbers(&paths.ops()).pop().unwrap_or_default();
+    let left = salvage::read(paths, OpId(newest));
+    let is_over = left.outcome().is_some();
+    match left.intent {
+        Some(_) if is_over => Ok((None, None)),
+        Some(intent) => Ok((Some((intent, left.records)), Some(error))),
+        None => Err(error),
+    }
+}
 
 /// Takes a service over: adopts what runs, goes on with its open operation. What does not run is
 /// started by [`start_last_good`](super::start_last_good).
@@ -31,12 +66,13 @@ pub(crate) async fn take_over(
     service: &Rc<Service>,
     inventory: &mut Inventory,
 ) -> Result<(), BootError> {
+    had_a_state(service, inventory)?;
     service.paths.create()?;
     reserve::fill(&service.paths.reserve());
     let config = service.config();
     service.slots.adopt(&config, &mut inventory.kept)?;
     // Before anything runs for it: it may be taken over once this can be read.
-    let open = journal::open_operation(&service.paths)?;
+    let (open, damaged) = open_operation(&service.paths)?;
     let socket = inventory.kept.remove(&format!("notify/{}", service.name));
     sd_notify::open(service, socket).await?;
     let (mine, others) = take_mine(service, inventory);
@@ -54,12 +90,15 @@ pub(crate) async fn take_over(
     }
     service.slots.park(|listener| service.owned_slots(listener))?;
     match open {
-        Some((intent, records)) => match opened::read(&intent, &records) {
-            Ok(opened) => resume(service, &intent, &records, opened)?,
-            Err(unknown) => unresumed::leave(service, &intent, &records, &unknown),
-        },
+        Some((intent, records)) => {
+            let opened = opened::read(&intent, &records).map_err(Obstacle::Unknown);
+            match damaged.map_or(opened, |error| Err(Obstacle::Damaged(error))) {
+                Ok(opened) => resume(service, &intent, &records, opened)?,
+                Err(obstacle) => unresumed::leave(service, &intent, &records, &obstacle),
+            }
+        }
         None => {
-            release::sweep(&service.paths)?;
+            release::sweep(&service.paths, &service.durable.named())?;
             conclude::let_go(service, None);
         }
     }

@@ -8,7 +8,7 @@ use crate::core::ids::OpId;
 use crate::core::operation::outcome::Word;
 use crate::core::operation::phase::Phase;
 use crate::os::clock;
-use crate::store::journal::{Intent, Journal, Record};
+use crate::store::journal::{Intent, Journal, JournalError, Record};
 use crate::store::{journal, release};
 use crate::supervisor::instances::retire;
 use crate::supervisor::instances::scale;
@@ -24,19 +24,31 @@ use crate::supervisor::service::refusal;
 use crate::supervisor::service::unresumed::Unresumed;
 use crate::supervisor::spawn;
 
+/// Why an operation cannot be resumed.
+#[derive(Debug)]
+pub(super) enum Obstacle {
+    /// Its journal has a value that this version does not know.
+    Unknown(UnknownWord),
+    /// Its journal is damaged.
+    Damaged(JournalError),
+}
+
 /// Leaves an operation open: nothing is stopped, nothing is begun.
-pub(crate) fn leave(
+pub(super) fn leave(
     service: &Rc<Service>,
     intent: &Intent,
     records: &[Record],
-    unknown: &UnknownWord,
+    obstacle: &Obstacle,
 ) {
     let op = OpId(intent.op);
     let path = journal::path(&service.paths, op);
-    let why = format!("{}, {unknown}", path.display());
+    let (why, way_out) = match obstacle {
+        Obstacle::Unknown(word) => (format!("{}, {word}", path.display()), "abort"),
+        Obstacle::Damaged(error) => (error.to_string(), "repair"),
+    };
     tracing::error!(service = %service.name, op = op.0, why, "an operation CANNOT BE RESUMED");
     let may_have_migrated = opened::phases(records).any(|phase| phase == Phase::Migrate);
-    let unresumed = Unresumed { op, why, may_have_migrated };
+    let unresumed = Unresumed { op, why, way_out, may_have_migrated };
     notices::degraded(service, &refusal::unresumed(service, &unresumed).what);
     service.activity.leave_open(Some(unresumed));
 }
@@ -60,8 +72,9 @@ pub(crate) async fn close(
     unresumed: &Unresumed,
 ) -> Result<Closed, Trouble> {
     let op = unresumed.op;
-    let fail =
-        |why: String| refusal::refusal(service, "aborted", &why, Exit::Internal, &["status"]);
+    let fail = |why: String| {
+        refusal::refusal(service, "aborted", &why, Exit::Internal, &[unresumed.way_out])
+    };
     let (intent, _) = journal::read(&service.paths, op)
         .map_err(|error| fail(error.to_string()))?
         .ok_or_else(|| fail(format!("{}: it is gone", unresumed.why)))?;
@@ -71,7 +84,7 @@ pub(crate) async fn close(
         .map_err(|error| fail(error.to_string()))?;
     service.activity.leave_open(None);
     outcome::remember(&service.shared, &result, &intent.kind, actor, clock::tick());
-    if let Err(error) = release::sweep(&service.paths) {
+    if let Err(error) = release::sweep(&service.paths, &service.durable.named()) {
         tracing::warn!(service = %service.name, %error, "removing what was staged");
     }
     conclude::clear(service);

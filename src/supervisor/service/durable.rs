@@ -21,7 +21,7 @@ impl Durable {
     /// # Errors
     /// When the state file cannot be read: it is never replaced by an empty one.
     pub(crate) fn load(paths: ServiceLayout) -> Result<Self, StateError> {
-        let state = RefCell::new(State::load(&paths.state())?);
+        let state = RefCell::new(State::load(&paths)?);
         Ok(Self { paths, state })
     }
 
@@ -56,6 +56,13 @@ impl Durable {
     /// The release that a reboot starts.
     pub(crate) fn last_good(&self) -> Option<ReleaseId> {
         self.state.borrow().last_good.as_ref().map(|served| ReleaseId(served.release))
+    }
+
+    /// The releases that the state names: one of them may serve, whatever was lost of it.
+    pub(crate) fn named(&self) -> Vec<ReleaseId> {
+        let state = self.state.borrow();
+        let standby = state.standby.as_ref().map(|standby| ReleaseId(standby.release));
+        self.last_good().into_iter().chain(standby).collect()
     }
 
     /// The release that is live but not committed.

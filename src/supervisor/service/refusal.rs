@@ -80,7 +80,7 @@ pub(crate) fn unresumed(service: &Service, open: &Unresumed) -> Trouble {
         what: format!("{name}: operation {} cannot be resumed", open.op),
         why: format!("{}; nothing is begun until that operation is closed", open.why),
         still: still(service),
-        next: vec![format!("halley-sup abort {name}")],
+        next: vec![format!("halley-sup {} {name}", open.way_out)],
         exit: Exit::Busy.code(),
     }
 }

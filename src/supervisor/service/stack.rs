@@ -98,7 +98,7 @@ impl Stack {
             what: format!("{name} cannot be managed"),
             why: broken().unwrap_or_default(),
             still: "its processes keep running".to_owned(),
-            next: vec![format!("halley-sup start {name}")],
+            next: ["repair", "start"].map(|verb| format!("halley-sup {verb} {name}")).to_vec(),
             exit: Exit::Internal.code(),
         })
     }

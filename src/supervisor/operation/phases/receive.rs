@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::api::Event;
 use crate::config::Problem;
-use crate::config::model::{ReleaseKey, Settings};
+use crate::config::model::{self, ReleaseKey, Settings};
 use crate::core::exit::Exit;
 use crate::core::ids::OpId;
 use crate::os::clock;
@@ -90,12 +90,7 @@ pub(crate) async fn verify(service: &Rc<Service>, op: OpId, intake: &mut Intake)
     let cap_bytes = service.config().artifact_bytes_max;
     let cancelled = Arc::clone(&intake.cancelled);
     let idle = Arc::clone(&intake.idle).lock_owned().await;
-    let config = service.config();
-    let host = Host {
-        settings: config.settings.clone(),
-        pinned: config.pinned.clone(),
-        has_listener: config.is_called_by_streams(),
-    };
+    let host = Host::of(&service.config());
     let worker = spawn::blocking(move || {
         let staged = artifact::unpack(&received, &paths, op, cap_bytes, &cancelled)
             .map_err(|error| refuse_intake(&error))
@@ -126,6 +121,22 @@ struct Host {
     settings: Settings,
     pinned: Vec<ReleaseKey>,
     has_listener: bool,
+}
+
+impl Host {
+    fn of(config: &model::Service) -> Self {
+        Self {
+            settings: config.settings.clone(),
+            pinned: config.pinned.clone(),
+            has_listener: config.is_called_by_streams(),
+        }
+    }
+}
+
+/// The settings that a tree is released with on this host. `None`: its `release.toml` does not go with the
+/// configuration.
+pub(crate) fn settings_of(config: &model::Service, dir: &Path) -> Option<Settings> {
+    overlay(Host::of(config), dir).ok().map(|(settings, _)| settings)
 }
 
 /// Lists and hashes a tree and reads its `release.toml`.
