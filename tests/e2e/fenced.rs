@@ -127,16 +127,7 @@ fn a_program_that_migrates_at_its_start_migrates_the_copy() {
 fn the_live_database_by_tls_is_seen_and_refuses_the_release() {
     let server = Server::start_everywhere();
     let world = postgres_world(&server, "?sslmode=require", "");
-    let build = |world: &World| {
-        let dir = first().write(world);
-        let db = fs::read_to_string(dir.join("db.py")).unwrap();
-        let tls = "import ssl\nTLS = ssl.create_default_context()\nTLS.check_hostname = False\n\
-                   TLS.verify_mode = ssl.CERT_NONE\n";
-        let db = db.replace("database=URL.path[1:],", "database=URL.path[1:], ssl_context=TLS,");
-        fs::write(dir.join("db.py"), format!("{tls}{db}")).unwrap();
-        dir
-    };
-    world.release_path(&build(&world)).expect(0);
+    world.release_path(&first().write(&world)).expect(0);
     get(world.address, "/add").unwrap();
     let before = server.dump();
     // By its URL it works on the copy, end to end encrypted.
