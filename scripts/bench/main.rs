@@ -16,6 +16,10 @@ mod data;
 mod ledger_app;
 #[path = "../../tests/e2e/postgres.rs"]
 mod postgres;
+#[path = "../../tests/e2e/postgres_server.rs"]
+mod postgres_server;
+#[path = "../../tests/e2e/template.rs"]
+mod template;
 #[path = "../../tests/e2e/world.rs"]
 mod world;
 

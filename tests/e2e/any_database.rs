@@ -13,6 +13,7 @@ use crate::ledger_app::{
     self, BACKUP, Build, Store, Writers, database, get, is_swept, killed_in_restore, newest_backup,
 };
 use crate::postgres::{ENCODED, PASSWORD, Peeper, certify};
+use crate::template;
 use crate::world::{Mount, Said, World, free_address, kill};
 
 /// What a phase of a release said.
@@ -155,6 +156,16 @@ fn restic_with_absolute_paths_restores_to_the_copy_in_a_rehearsal() {
     assert_eq!(bytes(files(&shared)), bytes(before));
 }
 
+const LOG_SIZE: &str = "--innodb-log-file-size=8M";
+const INSTALL: [&str; 6] = [
+    "--no-defaults",
+    "--user=nobody",
+    "--skip-test-db",
+    "--auth-root-authentication-method=normal",
+    "--skip-name-resolve",
+    LOG_SIZE,
+];
+
 /// A MariaDB server that ends with the test.
 pub struct MariaDb {
     child: Child,
@@ -164,37 +175,37 @@ pub struct MariaDb {
 
 impl MariaDb {
     pub fn start() -> Self {
+        Self::start_with(tempfile::tempdir().unwrap(), &[])
+    }
+
+    /// One that speaks TLS, which costs a client more than all that it asks.
+    fn start_with_tls() -> Self {
         let dir = tempfile::tempdir().unwrap();
+        let [key, cert] = ["key", "cert"].map(|name| dir.path().join(name).display().to_string());
+        certify(&key, &cert);
+        Self::give(Path::new(&key));
+        Self::start_with(dir, &[format!("--ssl-key={key}"), format!("--ssl-cert={cert}")])
+    }
+
+    fn start_with(dir: tempfile::TempDir, more: &[String]) -> Self {
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         fs::set_permissions(dir.path(), open).unwrap();
-        let path = |name: &str| dir.path().join(name).display().to_string();
-        let [key, cert] = [path("key"), path("cert")];
-        certify(&key, &cert);
-        let nobody = halley_sup::os::proc::user("nobody").unwrap();
-        // A server that starts removes the temporary tables that others have in its directory for them.
-        let tmp = path("tmp");
+        let servers = ["/usr/sbin/mariadbd", "/usr/libexec/mariadbd", "/usr/bin/mariadbd"];
+        let server = servers.into_iter().map(Path::new).find(|path| path.exists()).unwrap();
+        let data = dir.path().join("data");
+        template::copy(server, &INSTALL, Self::install, &data);
+        let tmp = dir.path().join("tmp");
         fs::create_dir(&tmp).unwrap();
-        for own in [&key, &tmp] {
-            std::os::unix::fs::chown(own, Some(nobody.uid), Some(nobody.gid)).unwrap();
-        }
-        let data = format!("--datadir={}", path("data"));
-        let made = Command::new("mariadb-install-db")
-            .args(["--no-defaults", &data, "--user=nobody", "--skip-test-db"])
-            .args(["--auth-root-authentication-method=normal", "--skip-name-resolve"])
-            .env("TMPDIR", &tmp)
-            .output()
-            .unwrap();
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        Self::give(&tmp);
+        let path = |name: &str| dir.path().join(name).display().to_string();
         let port = free_address().port();
-        let server = ["/usr/sbin/mariadbd", "/usr/libexec/mariadbd", "/usr/bin/mariadbd"];
-        let server = server.into_iter().find(|path| Path::new(path).exists()).unwrap();
         let child = Command::new(server)
-            .args(["--no-defaults", &data, "--user=nobody", "--bind-address=*"])
+            .args(["--no-defaults", "--user=nobody", "--bind-address=*", LOG_SIZE])
+            .arg(format!("--datadir={}", data.display()))
             .arg(format!("--socket={}", path("data/live.sock")))
-            .arg(format!("--ssl-key={key}"))
-            .arg(format!("--ssl-cert={cert}"))
             .args(["--innodb-flush-log-at-trx-commit=0", "--event-scheduler=ON"])
             .args([format!("--port={port}"), format!("--pid-file={}", path("data/pid"))])
+            .args(more)
             .env("TMPDIR", &tmp)
             .stdout(Stdio::null())
             .stderr(fs::File::create(dir.path().join("log")).unwrap())
@@ -213,6 +224,26 @@ impl MariaDb {
         );
         mariadb.sql(&users).unwrap();
         mariadb
+    }
+
+    fn install(data: &Path) {
+        // A server that starts removes the temporary tables that others have in its directory for them.
+        let tmp = data.with_extension("tmp");
+        fs::create_dir(&tmp).unwrap();
+        Self::give(&tmp);
+        let made = Command::new("mariadb-install-db")
+            .args(INSTALL)
+            .arg(format!("--datadir={}", data.display()))
+            .env("TMPDIR", &tmp)
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    }
+
+    /// Gives a file to the server's user.
+    fn give(path: &Path) {
+        let nobody = halley_sup::os::proc::user("nobody").unwrap();
+        std::os::unix::fs::chown(path, Some(nobody.uid), Some(nobody.gid)).unwrap();
     }
 
     /// What statements print, as root.
@@ -396,7 +427,7 @@ fn scripted(world: &World, script: &str) -> PathBuf {
 
 #[test]
 fn no_way_from_a_rehearsal_leads_to_the_live_mariadb_database() {
-    let server = MariaDb::start();
+    let server = MariaDb::start_with_tls();
     let world = server.world();
     world.release_path(&mariadb_build(0).write(&world)).expect(0);
     get(world.address, "/add").unwrap();

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::modes::world_with;
-use crate::world::World;
+use crate::world::{World, postgres_programs};
 
 /// One conversation with a server, from connecting to leaving.
 type Call = fn(SocketAddr) -> io::Result<()>;
@@ -140,7 +140,7 @@ fn redis_is_restarted_and_nobody_is_refused() {
 
 #[test]
 fn postgres_is_restarted_and_nobody_is_refused() {
-    let bin = newest_postgres();
+    let bin = postgres_programs().expect("postgresql is installed").to_string_lossy().into_owned();
     let check = format!(
         "exec = [\"{bin}/pg_isready\", \"-h\", \"127.0.0.1\", \"-p\", \"{{probe_port}}\", \"-q\"]"
     );
@@ -164,12 +164,6 @@ fn postgres_is_restarted_and_nobody_is_refused() {
     let (n, lost, _) = restarted(&world, postgres);
     assert_eq!(lost, [""; 0], "of {n}");
     assert!(n > 80, "{n}");
-}
-
-fn newest_postgres() -> String {
-    let versions = fs::read_dir("/usr/lib/postgresql").expect("postgresql is installed");
-    let newest = versions.map(|entry| entry.unwrap().path()).max().unwrap();
-    newest.join("bin").to_string_lossy().into_owned()
 }
 
 fn initdb(bin: &str, data: &Path) {

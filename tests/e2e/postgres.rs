@@ -9,153 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::ledger_app::{
     Build, Store, Writers, entries, get, is_swept, killed_in_restore, newest_backup, world_of,
 };
-use crate::world::{Mount, World, free_address, kill};
-
-pub const PASSWORD: &str = "s3cr@t";
-pub const ENCODED: &str = "s3cr%40t";
-
-/// A key, and a certificate that it signs itself.
-pub fn certify(key: &str, cert: &str) {
-    let made = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"])
-        .args(["-nodes", "-subj", "/CN=db", "-keyout", key, "-out", cert])
-        .output()
-        .unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-}
-
-/// A server that ends with the test.
-pub struct Server {
-    child: Child,
-    pub port: u16,
-    home: Option<tempfile::TempDir>,
-    _dir: tempfile::TempDir,
-}
-
-impl Server {
-    /// One with logins that cost little: each request of the program is one.
-    pub fn start() -> Self {
-        Self::start_with("md5", &["-h", "127.0.0.1", "-k", ""])
-    }
-
-    /// One that is found by every address of this host, at a path, and by TLS.
-    pub fn start_everywhere() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
-        fs::set_permissions(dir.path(), open).unwrap();
-        let [key, cert] = ["key", "cert"].map(|name| dir.path().join(name).display().to_string());
-        certify(&key, &cert);
-        let user = halley_sup::os::proc::user("postgres").unwrap();
-        std::os::unix::fs::chown(&key, Some(user.uid), Some(user.gid)).unwrap();
-        let secret = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-        fs::set_permissions(&key, secret).unwrap();
-        let [key, cert] = [format!("ssl_key_file={key}"), format!("ssl_cert_file={cert}")];
-        let home = dir.path().to_string_lossy().into_owned();
-        let args = ["-h", "*", "-k", &home, "-c", "ssl=on", "-c", &key, "-c", &cert];
-        let mut server = Self::start_with("scram-sha-256", &args);
-        server.home = Some(dir);
-        server
-    }
-
-    /// The directory with its socket.
-    pub fn home(&self) -> String {
-        self.home.as_ref().unwrap().path().to_string_lossy().into_owned()
-    }
-
-    fn start_with(login: &str, args: &[&str]) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        fs::set_permissions(dir.path(), open).unwrap();
-        let (data, secret) = (dir.path().join("data"), dir.path().join("secret"));
-        fs::create_dir(&data).unwrap();
-        fs::write(&secret, "super").unwrap();
-        let user = halley_sup::os::proc::user("postgres").unwrap();
-        std::os::unix::fs::chown(&data, Some(user.uid), Some(user.gid)).unwrap();
-        let made = Self::as_postgres("initdb")
-            .args(["-A", login, "-U", "postgres", "-N"])
-            .arg(format!("--pwfile={}", secret.display()))
-            .arg("-D")
-            .arg(&data)
-            .output()
-            .unwrap();
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        let port = free_address().port();
-        let child = Self::as_postgres("postgres")
-            .arg("-D")
-            .arg(&data)
-            .args(args)
-            .args(["-p", &port.to_string(), "-c", "fsync=off", "-c", "max_prepared_transactions=4"])
-            .args(["-c", "wal_level=logical"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let server = Self { child, port, _dir: dir, home: None };
-        let begun = std::time::Instant::now();
-        while server.sql("SELECT 1").is_err() {
-            assert!(begun.elapsed().as_secs() < 60, "the server never came up");
-            std::thread::park_timeout(std::time::Duration::from_millis(50));
-        }
-        server.sql(&format!("CREATE ROLE web LOGIN CREATEDB PASSWORD '{PASSWORD}'")).unwrap();
-        server.sql("CREATE DATABASE app OWNER web").unwrap();
-        server
-    }
-
-    /// A program of the newest version itself, without the wrapper that chooses one.
-    fn program(name: &str) -> PathBuf {
-        let versions = fs::read_dir("/usr/lib/postgresql").expect("postgresql is installed");
-        let newest = versions.map(|entry| entry.unwrap().path()).max().unwrap();
-        newest.join("bin").join(name)
-    }
-
-    fn as_postgres(program: &str) -> Command {
-        let mut command = Command::new("setpriv");
-        command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]);
-        command.arg(Self::program(program)).current_dir("/");
-        command
-    }
-
-    /// What a query says, as the server's own user.
-    pub fn sql(&self, query: &str) -> Result<String, String> {
-        self.sql_in("postgres", query)
-    }
-
-    /// The same in another database.
-    pub fn sql_in(&self, database: &str, query: &str) -> Result<String, String> {
-        let said = Command::new(Self::program("psql"))
-            .args(["-X", "-A", "-t", "-h", "127.0.0.1", "-U", "postgres", "-d", database])
-            .args(["-p", &self.port.to_string(), "-c", query])
-            .env("PGPASSWORD", "super")
-            .output()
-            .unwrap();
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-        if said.status.success() { Ok(text(&said.stdout)) } else { Err(text(&said.stderr)) }
-    }
-
-    pub fn databases(&self) -> String {
-        self.sql("SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_database").unwrap()
-    }
-
-    /// Everything in the live database, as text.
-    pub fn dump(&self) -> String {
-        let said = Command::new("pg_dump")
-            .args(["-h", "127.0.0.1", "-U", "postgres", "-d", "app", "-p", &self.port.to_string()])
-            .env("PGPASSWORD", "super")
-            .output()
-            .unwrap();
-        // Newer ones begin and end with a word of chance.
-        let text = String::from_utf8_lossy(&said.stdout).into_owned();
-        text.lines().filter(|line| !line.contains("restrict")).collect::<Vec<_>>().join("\n")
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        kill(i32::try_from(self.child.id()).unwrap(), libc::SIGINT);
-        drop(self.child.wait());
-    }
-}
+pub use crate::postgres_server::{ENCODED, PASSWORD, Server, certify};
+use crate::world::{Mount, World};
 
 pub fn world(server: &Server) -> World {
     world_on(server, "app")
@@ -245,7 +100,11 @@ fn ten_releases_with_migrations_lose_no_request_no_row_and_no_secret() {
 #[test]
 fn what_fails_on_the_copy_leaves_the_live_database_as_it_is() {
     let server = Server::start();
-    let world = world(&server);
+    let mut world = world(&server);
+    // By the wrappers of Debian, as on every machine.
+    assert!(world.sleep());
+    let path = std::env::var("PATH").unwrap();
+    world.wake_under(&["/usr/bin/env", &format!("PATH={path}")]);
     world.release_path(&build(0).write(&world)).expect(0);
     get(world.address, "/add").unwrap();
     let before = server.dump();
@@ -320,7 +179,7 @@ impl<'a> Lock<'a> {
                                 AND wait_event = 'PgSleep'";
 
     fn hold(server: &'a Server, world: &World) -> Self {
-        let child = Command::new("psql")
+        let child = Command::new(Server::program("psql"))
             .args(["-X", "-h", "127.0.0.1", "-U", "postgres", "-d", "app"])
             .args(["-p", &server.port.to_string()])
             .args(["-c", "BEGIN; LOCK TABLE rows IN SHARE MODE; SELECT pg_sleep(600)"])
@@ -373,12 +232,6 @@ fn a_statement_that_waits_for_a_lock_commits_nothing_later() {
     let working = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'alembic'";
     world.wait("the server is at rest", |_| server.sql(working).unwrap() == "0");
     assert_eq!(server.dump(), before);
-}
-
-impl Server {
-    fn oid(&self, database: &str) -> String {
-        self.sql(&format!("SELECT oid FROM pg_database WHERE datname = '{database}'")).unwrap()
-    }
 }
 
 /// A service whose release does not run on a backup that it has.
