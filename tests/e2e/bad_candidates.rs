@@ -26,13 +26,23 @@ fn refused(world: &World, code: i32, release: impl Fn(&World) -> Said) -> String
     trouble["why"].as_str().unwrap().to_owned()
 }
 
+/// One that serves, whose next release has this long to become healthy: nothing more comes of a
+/// longer wait under load.
+fn impatient() -> World {
+    let world = World::new();
+    world.release(&[]).expect(0);
+    let config = crate::world::config(world.address, "");
+    world.reload(&config.replace("deadline = \"5s\"", "deadline = \"2s\""));
+    world
+}
+
 /// A candidate that must not pass the gate, and what the error must say.
 #[track_caller]
 fn gate(behaviour: &[&str], words: &str) {
-    let world = World::new();
-    world.release(&[]).expect(0);
+    let world = impatient();
     let why = refused(&world, 20, |world| world.release(behaviour));
     assert!(why.contains(words), "{why}");
+    world.reload(&crate::world::config(world.address, ""));
     world.release(&[]).expect(0);
 }
 
@@ -92,8 +102,7 @@ fn one_that_prints_another_end_than_its_own_is_not_believed() {
 
 #[test]
 fn one_that_listens_elsewhere_is_told_where() {
-    let world = World::new();
-    world.release(&[]).expect(0);
+    let world = impatient();
     let other = crate::world::free_address();
     let why = refused(&world, 20, |world| world.release(&[&format!("bind={other}")]));
     assert!(why.contains(&format!("it listens on {other}")), "{why}");
@@ -102,17 +111,16 @@ fn one_that_listens_elsewhere_is_told_where() {
 
 #[test]
 fn one_that_ignores_term_is_ended_all_the_same() {
-    let world = World::new();
-    world.release(&[]).expect(0);
+    let world = impatient();
     refused(&world, 20, |world| world.release(&["unhealthy", "ignore-term"]));
     assert_eq!(world.status()["instances"].as_array().unwrap().len(), 1);
 }
 
 #[test]
 fn one_that_shuts_its_socket_down_costs_nobody_a_connection() {
-    let world = World::new();
-    world.release(&[]).expect(0);
+    let world = impatient();
     refused(&world, 20, |world| world.release(&["unhealthy", "shutdown-after-ms=200"]));
+    world.reload(&crate::world::config(world.address, ""));
     // Its slot is opened again and proven before the next one gets it.
     let load = world.load(Shape::Short);
     for serving in [3, 4] {

@@ -60,7 +60,7 @@ fn a_supervisor_killed_on_the_way_ends_in_all_new_or_all_old() {
 #[test]
 fn a_supervisor_killed_on_the_way_back_ends_in_all_old() {
     for line in BACK {
-        let trio = Trio::new().released();
+        let trio = Trio::new().released().impatient();
         let loads = trio.loads();
         killed_when(&trio, ["", "", "unhealthy"], line, |trio| trio.journal(2).contains(line));
         trio.nothing_was_lost(loads);

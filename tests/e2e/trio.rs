@@ -52,6 +52,15 @@ impl Trio {
         self
     }
 
+    /// The last member's next release has two seconds to become healthy: nothing more comes of a
+    /// longer wait under load.
+    pub fn impatient(self) -> Self {
+        let text = std::fs::read_to_string(self.world.path("halley.toml")).unwrap();
+        let (before, after) = text.rsplit_once("deadline = \"5s\"").unwrap();
+        self.world.reload(&format!("{before}deadline = \"2s\"{after}"));
+        self
+    }
+
     /// `--set` of a build for each service that has a behaviour, in an order that is not theirs.
     pub fn arguments(&self, behaviours: [&str; 3]) -> (Vec<String>, Vec<PathBuf>) {
         let builds: Vec<PathBuf> =
