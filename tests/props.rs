@@ -9,7 +9,7 @@ use halley_sup::core::analysis::rate::{Rate, Window};
 use halley_sup::core::analysis::ratio::Increase;
 use halley_sup::core::analysis::signal::{Ask, Name, Weight};
 use halley_sup::core::analysis::verdict::{self, Bake};
-use halley_sup::core::backoff::Restarts;
+use halley_sup::core::crashes::{Crashes, Life};
 use halley_sup::core::health::{self, Gate, Sample};
 use halley_sup::core::ids::ReleaseId;
 use halley_sup::core::operation::machine::{
@@ -288,10 +288,11 @@ proptest! {
     }
 
     #[test]
-    fn a_restart_is_never_in_the_past_and_never_far_away(lives in prop::collection::vec(0_u64..200_000, 1..50)) {
-        let mut restarts = Restarts::default();
-        for (now, lived) in (0..).step_by(1000).zip(lives) {
-            let at = restarts.next_start(Tick(now), lived);
+    fn a_restart_is_never_in_the_past_and_never_far_away(lives in prop::collection::vec(0_u64..200_000, 1..50), chance: u64) {
+        let mut crashes = Crashes::default();
+        for (now, ms) in (0..).step_by(1000).zip(lives) {
+            let life = if ms % 3 == 0 { Life::Unready } else { Life::Healthy { ms } };
+            let at = crashes.next_start(Tick(now), life, chance);
             prop_assert!(at >= Tick(now) && at.since_ms(Tick(now)) <= 30_000);
         }
     }

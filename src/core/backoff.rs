@@ -3,8 +3,6 @@
 
 use std::time::Duration;
 
-use crate::core::time::Tick;
-
 /// The limits of a backoff.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Pauses {
@@ -75,12 +73,6 @@ impl Backoff {
     pub fn shorten(&mut self, most_ms: u64) {
         self.next_ms = self.next_ms.min(most_ms);
     }
-
-    /// Whether there was no pause since the last reset.
-    #[must_use]
-    pub fn is_at_first(&self) -> bool {
-        self.next_ms == self.pauses.first_ms
-    }
 }
 
 /// Half of a pause, and a part of the other half by `chance`, so that many hosts do not come back
@@ -89,35 +81,6 @@ impl Backoff {
 pub const fn spread(pause_ms: u64, chance: u64) -> u64 {
     let half = pause_ms / 2;
     half + half * (chance % 1000) / 1000
-}
-
-/// A process that lived this long is started again at once: its end was no failure to start.
-const STEADY_MS: u64 = 10_000;
-/// A life this long makes the next end the first one.
-const FORGIVEN_MS: u64 = 60_000;
-
-/// When a live process that ended is started again: at once after a steady life, else after pauses
-/// that double.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Restarts(Backoff);
-
-impl Restarts {
-    /// When a process that lived `lived_ms` and ended now is started again.
-    pub fn next_start(&mut self, now: Tick, lived_ms: u64) -> Tick {
-        if lived_ms >= FORGIVEN_MS {
-            self.0.reset();
-        }
-        if lived_ms >= STEADY_MS && self.0.is_at_first() {
-            return now;
-        }
-        now.after_ms(self.0.pause_ms())
-    }
-}
-
-impl Default for Restarts {
-    fn default() -> Self {
-        Self(Pauses::doubling(100, 30_000).begin())
-    }
 }
 
 #[cfg(test)]
@@ -148,12 +111,10 @@ mod tests {
     #[test]
     fn a_reset_begins_again_and_a_shorter_pause_goes_on_from_there() {
         let mut backoff = Pauses::doubling(100, 10_000).begin();
-        assert!(backoff.is_at_first());
         assert_eq!(first::<3>(backoff), [100, 200, 400]);
         for _ in 0..5 {
             let _ = backoff.pause();
         }
-        assert!(!backoff.is_at_first());
         backoff.shorten(400);
         assert_eq!(first(backoff), [400, 800]);
         backoff.reset();
@@ -163,20 +124,5 @@ mod tests {
     #[test]
     fn chance_spreads_a_pause_over_its_second_half() {
         assert_eq!((spread(500, 0), spread(500, 999), spread(500, 1000)), (250, 499, 250));
-    }
-
-    fn check(lives_ms: &[u64], pauses_ms: &[u64]) {
-        let mut restarts = Restarts::default();
-        let pauses: Vec<u64> =
-            lives_ms.iter().map(|lived| restarts.next_start(Tick(0), *lived).0).collect();
-        assert_eq!(pauses, pauses_ms);
-    }
-
-    #[test]
-    fn pauses_double_up_to_a_limit_and_are_forgiven_after_a_long_life() {
-        check(&[0; 11], &[100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 30000, 30000]);
-        check(&[20_000, 20_000], &[0, 0]);
-        check(&[5, 5, 60_000, 5], &[100, 200, 0, 100]);
-        check(&[5, 20_000], &[100, 200]);
     }
 }

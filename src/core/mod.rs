@@ -6,6 +6,7 @@
 
 pub mod analysis;
 pub mod backoff;
+pub mod crashes;
 pub mod data_users;
 pub mod drain;
 pub mod duty;

@@ -303,6 +303,37 @@ pub enum End {
 }
 
 /// `exit 3`, `killed by SIGKILL`.
+impl End {
+    /// The same with what it usually means.
+    #[must_use]
+    pub fn explained(self) -> String {
+        let meaning = match self {
+            Self::Exited(126) => "not executable, or not made for this machine",
+            Self::Exited(127) => "a command or a library was not found",
+            Self::Exited(code @ 129..=159) => {
+                return format!(
+                    "{self} (a shell's code for: {})",
+                    Self::Killed(code - 128).explained()
+                );
+            }
+            Self::Killed(libc::SIGKILL) => "by hand, or because memory ran out",
+            Self::Killed(libc::SIGSEGV) => "invalid memory access",
+            Self::Killed(libc::SIGBUS) => "a mapped file was cut, or a memory access was invalid",
+            Self::Killed(libc::SIGABRT) => "it gave up by itself",
+            Self::Killed(libc::SIGILL) => "an instruction that this CPU does not have",
+            Self::Killed(libc::SIGFPE) => "an arithmetic error, such as a division by zero",
+            Self::Killed(libc::SIGSYS) => "a system call that is not allowed",
+            Self::Killed(libc::SIGTERM | libc::SIGINT | libc::SIGHUP | libc::SIGQUIT) => {
+                "it was asked to stop by others than Halley"
+            }
+            Self::Killed(libc::SIGXFSZ) => "a file became larger than it may",
+            Self::Killed(libc::SIGXCPU) => "it used more CPU time than it may",
+            Self::Exited(_) | Self::Killed(_) | Self::Unknown => return self.to_string(),
+        };
+        format!("{self} ({meaning})")
+    }
+}
+
 impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -319,6 +350,23 @@ impl fmt::Display for End {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_end_is_explained_where_it_usually_means_something() {
+        for (end, expected) in [
+            (End::Exited(3), "exit 3"),
+            (End::Exited(127), "exit 127 (a command or a library was not found)"),
+            (
+                End::Exited(137),
+                "exit 137 (a shell's code for: killed by SIGKILL (by hand, or because memory ran out))",
+            ),
+            (End::Killed(libc::SIGSEGV), "killed by SIGSEGV (invalid memory access)"),
+            (End::Killed(libc::SIGUSR1), "killed by SIGUSR1"),
+            (End::Unknown, "unknown"),
+        ] {
+            assert_eq!(end.explained(), expected);
+        }
+    }
 
     #[test]
     fn either_side_may_be_the_older_one() {

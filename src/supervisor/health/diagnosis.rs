@@ -33,7 +33,7 @@ fn end_text(last: Option<LastEnd>) -> String {
         End::Exited(0) => "\nit went to the background: run it in the foreground",
         End::Exited(_) | End::Killed(_) | End::Unknown => "",
     };
-    format!("process {pid} ended: {end}{hint}")
+    format!("process {pid} ended: {}{hint}", end.explained())
 }
 
 /// The last lines a generation wrote.
@@ -128,7 +128,7 @@ mod tests {
     fn an_end_is_what_the_keeper_reported() {
         let of = |end| end_text(Some(LastEnd { pid: 7, end, at: Tick(0) }));
         assert_eq!(of(End::Exited(3)), "process 7 ended: exit 3");
-        assert_eq!(of(End::Killed(9)), "process 7 ended: killed by SIGKILL");
+        assert_eq!(of(End::Killed(6)), "process 7 ended: killed by SIGABRT (it gave up by itself)");
         assert_eq!(of(End::Unknown), "process 7 ended: unknown");
         assert!(
             of(End::Exited(0)).starts_with("process 7 ended: exit 0\nit went to the background")

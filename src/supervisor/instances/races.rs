@@ -3,6 +3,7 @@
 
 use std::rc::Rc;
 
+use crate::core::crashes::Life;
 use crate::core::duty::Duty;
 use crate::core::ids::{InstanceIndex, SlotId};
 use crate::keeper::protocol::ChildId;
@@ -27,7 +28,7 @@ fn guard(
     let (service, crew, instance) =
         (Rc::clone(&world.service), Rc::clone(crew), Rc::clone(instance));
     spawn::local(async move {
-        start_again(&service, &crew, &instance, clock::tick()).await;
+        start_again(&service, &crew, &instance, Life::Unready).await;
     })
 }
 

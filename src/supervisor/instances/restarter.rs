@@ -8,9 +8,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::core::backoff::Pauses;
+use crate::core::crashes::Life;
 use crate::core::duty::Duty;
 use crate::core::restart::{self, After, Process, Rest};
-use crate::core::time::Tick;
 use crate::keeper::protocol::{ChildId, End, Reach};
 use crate::os::clock;
 use crate::supervisor::health::check;
@@ -58,11 +58,11 @@ pub(crate) fn follow(
         match process {
             Process::Forwarder => after_forwarder(&service, &crew, &instance).await,
             Process::Program => {
-                if crew.duty.get() == Duty::Live && !was_ready && instance.restarts() > 0 {
-                    let why = format!("a process ended before it answered: {}", ended);
-                    notices::degraded(&service, &why);
-                }
-                after_program(&service, &crew, &instance, &run).await;
+                let life = match was_ready {
+                    true => Life::Healthy { ms: clock::tick().since_ms(run.started) },
+                    false => Life::Unready,
+                };
+                after_program(&service, &crew, &instance, life).await;
             }
         }
     });
@@ -91,12 +91,17 @@ async fn after_forwarder(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<I
     }
 }
 
-async fn after_program(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instance>, run: &Run) {
+async fn after_program(
+    service: &Rc<Service>,
+    crew: &Rc<Crew>,
+    instance: &Rc<Instance>,
+    life: Life,
+) {
     let rest = rest_of(crew, crew.is_alive());
     match restart::after(Process::Program, crew.duty.get(), rest) {
         After::Restart => {
             instance.joined.set(false);
-            start_again(service, crew, instance, run.started).await;
+            start_again(service, crew, instance, life).await;
         }
         After::Dismiss => drain::dismiss(service, crew).await,
         After::Stop => retire::stop_now(service, crew).await,
@@ -123,19 +128,20 @@ pub(crate) async fn start_again(
     service: &Rc<Service>,
     crew: &Rc<Crew>,
     instance: &Rc<Instance>,
-    mut started: Tick,
+    mut life: Life,
 ) {
     loop {
         if crew.instances().len() > 1 && crew.is_alive() && is_wanted(service, crew, instance) {
             resteer(service, crew);
         }
-        let now = clock::tick();
-        let at = instance.next_start(now, now.since_ms(started));
+        let (now, chance) = (clock::tick(), clock::monotonic_ns() / 1000);
+        let at = instance.next_start(now, life, chance);
+        report_crash_loop(service, crew, instance);
         tokio::time::sleep(Duration::from_millis(at.since_ms(now))).await;
         if !is_wanted(service, crew, instance) || !instance.program.is_empty() {
             return;
         }
-        started = clock::tick();
+        life = Life::Unready;
         instance.note_restart();
         match start::launch(service, crew, instance).await {
             Ok(()) => return settle_in(service, crew, instance).await,
@@ -153,6 +159,21 @@ pub(crate) async fn start_again(
     }
 }
 
+/// Crashes in a row, so many that somebody should look.
+fn report_crash_loop(service: &Service, crew: &Crew, instance: &Instance) {
+    let Some(n) = instance.crashes().in_loop() else { return };
+    let last = instance.last_end().map(|last| last.end);
+    let how =
+        last.map_or_else(String::new, |end| format!(", the last one with {}", end.explained()));
+    let why = format!(
+        "crash loop: release {} has crashed {n} times in a row{how}; it is started again after \
+         pauses of up to 30 s",
+        crew.release
+    );
+    notices::degraded(service, &why);
+    service.condition.report(Source::Restart, why);
+}
+
 /// Gives a process its share of the connections back once it answers.
 async fn settle_in(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instance>) {
     let health = &crew.settings.health;
@@ -163,11 +184,11 @@ async fn settle_in(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instanc
     {
         if check::at(service, crew, instance).await.is_good() {
             instance.ready.set(true);
-            service.condition.resolve(Source::Restart);
-            if crew.instances().iter().all(|instance| instance.ready.get()) {
-                service.condition.serves();
+            if instance.crashes().in_loop().is_some() {
+                outlive_crashes(service, crew, instance);
+            } else {
+                answers_again(service, crew);
             }
-            notices::recovered(service);
             break;
         }
         tokio::time::sleep(health.interval).await;
@@ -176,6 +197,30 @@ async fn settle_in(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instanc
         instance.joined.set(true);
         resteer(service, crew);
     }
+}
+
+/// A process answers that had crashed.
+fn answers_again(service: &Service, crew: &Crew) {
+    service.condition.resolve(Source::Restart);
+    if crew.instances().iter().all(|instance| instance.ready.get()) {
+        service.condition.serves();
+    }
+    notices::recovered(service);
+}
+
+/// A crash loop is over when the process has lived as long as it takes to forget the crashes: until
+/// then it answers between two of them.
+fn outlive_crashes(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instance>) {
+    let Some(run) = instance.program.run() else { return };
+    let (service, crew, instance) = (Rc::clone(service), Rc::clone(crew), Rc::clone(instance));
+    spawn::local(async move {
+        let over = run.started.after_ms(instance.crashes().fitting_ms());
+        tokio::time::sleep(Duration::from_millis(over.since_ms(clock::tick()))).await;
+        let is_same = instance.program.run().is_some_and(|now| now.child == run.child);
+        if is_same && is_wanted(&service, &crew, &instance) {
+            answers_again(&service, &crew);
+        }
+    });
 }
 
 fn resteer(service: &Rc<Service>, crew: &Rc<Crew>) {
@@ -191,7 +236,7 @@ fn resteer(service: &Rc<Service>, crew: &Rc<Crew>) {
 fn note_end(service: &Service, crew: &Crew, instance: &Instance, run: &Run, end: End) {
     let last = LastEnd { pid: run.identity.pid, end, at: clock::tick() };
     instance.note_end(last);
-    let how = end.to_string();
+    let how = end.explained();
     let text = format!("halley: process {} ended: {how}\n", run.identity.pid);
     if let Some(writer) = service.logs.open_writer(crew.release) {
         writer.borrow_mut().append(instance.index.0, text.as_bytes());
@@ -207,8 +252,7 @@ pub(crate) fn revive(service: &Rc<Service>, crew: &Rc<Crew>) {
             let (service, crew, instance) =
                 (Rc::clone(service), Rc::clone(crew), Rc::clone(instance));
             spawn::local(async move {
-                let started = crew.started;
-                start_again(&service, &crew, &instance, started).await;
+                start_again(&service, &crew, &instance, Life::Unready).await;
             });
         }
     }

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use tokio::sync::watch;
 
 use crate::config::model::Settings;
-use crate::core::backoff::Restarts;
+use crate::core::crashes::{Crashes, Life};
 use crate::core::duty::Duty;
 use crate::core::ids::{Generation, InstanceIndex, ReleaseId, SlotId};
 use crate::core::ordered::{Few, Ordered as _};
@@ -82,7 +82,7 @@ pub(crate) struct Instance {
     /// How its process, or the forwarder's, ended last, as the keeper reported it to this supervisor.
     last_end: Cell<Option<LastEnd>>,
     /// When it is started again.
-    backoff: RefCell<Restarts>,
+    crashes: Cell<Crashes>,
     /// Starts after the first.
     restarts: Cell<u32>,
     /// It gets its part of the connections.
@@ -298,7 +298,7 @@ impl Instance {
             forwarder: Seat::default(),
             program: Seat::default(),
             last_end: Cell::new(None),
-            backoff: RefCell::default(),
+            crashes: Cell::default(),
             restarts: Cell::new(0),
             joined: Cell::new(false),
             wanted: Cell::new(true),
@@ -337,9 +337,17 @@ impl Instance {
         self.said_ready.get()
     }
 
-    /// When it is started again, having run so long.
-    pub(crate) fn next_start(&self, now: Tick, ran_ms: u64) -> Tick {
-        self.backoff.borrow_mut().next_start(now, ran_ms)
+    /// When it is started again after this life. `chance` spreads the starts of several.
+    pub(crate) fn next_start(&self, now: Tick, life: Life, chance: u64) -> Tick {
+        let mut crashes = self.crashes.get();
+        let at = crashes.next_start(now, life, chance);
+        self.crashes.set(crashes);
+        at
+    }
+
+    /// The crashes in a row so far.
+    pub(crate) fn crashes(&self) -> Crashes {
+        self.crashes.get()
     }
 
     /// It is started once more.
