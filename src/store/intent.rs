@@ -34,6 +34,9 @@ pub struct Intent {
     pub left: Option<u64>,
     /// Releases to start cold on the way back, in order.
     pub ladder: Vec<u64>,
+    /// How the release was that it replaces: `answers`, `stopped` or `down`; empty in older journals.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub before: String,
     /// `promote`, `hold` or `rollback`.
     pub inconclusive: String,
     /// How old and new meet: `overlap` or `in_turn`.

@@ -394,6 +394,7 @@ mod tests {
             old: None,
             warm: None,
             left: None,
+            before: String::new(),
             strategy: String::new(),
             shares: Vec::new(),
             max_gap_ms: None,

@@ -97,7 +97,7 @@ fn a_stopped_service_refuses_callers_and_stays_down_over_a_reboot() {
     let refused = |world: &World| std::net::TcpStream::connect(world.address).is_err();
     assert!(refused(&world));
     assert_eq!(world.status()["state"], "stopped");
-    world.release(&[]).expect(10);
+    world.cli(&["restart", "web"]).expect(10);
     world.sleep();
     world.wake();
     assert!(refused(&world));

@@ -3,6 +3,7 @@
 
 use crate::core::duty::Duty;
 use crate::core::ids::ReleaseId;
+use crate::core::operation::ladder::Before;
 use crate::core::operation::machine::{Kind, Outcome};
 
 /// What a rollback has left.
@@ -94,8 +95,10 @@ pub enum Warm {
 
 /// The generation that is warm after a commit.
 #[must_use]
-pub fn warm(kind: Kind, way: Way) -> Warm {
+pub fn warm(kind: Kind, way: Way, before: Before) -> Warm {
     match (kind, way) {
+        // What does not answer is kept for nothing.
+        (Kind::Release, Way::Forward) if before == Before::Down => Warm::AsBefore,
         (Kind::Release, Way::Forward) | (Kind::Rollback, _) => Warm::Left,
         // A restart's old processes are of the same release: there is no way back to them. What a
         // rollback has left has turned bad.
@@ -172,7 +175,11 @@ mod tests {
 
     #[test]
     fn what_turned_bad_is_not_kept_warm() {
-        let check = |kind, way, expected| assert_eq!(warm(kind, way), expected, "{kind:?} {way:?}");
+        let check = |kind, way, expected| {
+            assert_eq!(warm(kind, way, Before::Answers), expected, "{kind:?} {way:?}");
+        };
+        let release = |before| warm(Kind::Release, Way::Forward, before);
+        assert_eq!((release(Before::Stopped), release(Before::Down)), (Warm::Left, Warm::AsBefore));
         check(Kind::Release, Way::Forward, Warm::Left);
         check(Kind::Release, Way::Back, Warm::AsBefore);
         check(Kind::Rollback, Way::Forward, Warm::Left);

@@ -7,11 +7,29 @@ use crate::core::retention::Verdict;
 /// Releases that the way back tries, at most.
 const RUNGS_MAX: usize = 3;
 
+/// How the release is that an operation is to replace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Before {
+    /// It answers: a rollback to it is worth protecting.
+    Answers,
+    /// It was stopped by its users: nothing is lost when it does not come back.
+    Stopped,
+    /// It is in a crash loop, or does not answer: one does not go back to it as long as there is
+    /// another.
+    Down,
+}
+
 /// The releases to start cold on the way back of a release: the one that it is to replace, then
-/// older good ones.
+/// older good ones. One that is down comes last.
 #[must_use]
-pub fn of_release(from: Option<ReleaseId>, older: &[ReleaseId]) -> Vec<ReleaseId> {
-    from.into_iter().chain(older.iter().copied()).take(RUNGS_MAX).collect()
+pub fn of_release(from: Option<ReleaseId>, older: &[ReleaseId], before: Before) -> Vec<ReleaseId> {
+    let older = older.iter().copied();
+    match before {
+        Before::Answers | Before::Stopped => {
+            from.into_iter().chain(older).take(RUNGS_MAX).collect()
+        }
+        Before::Down => older.take(RUNGS_MAX - 1).chain(from).collect(),
+    }
 }
 
 /// Whether a rung is passed over when its release does not run on the data as it is by then: the
@@ -42,6 +60,8 @@ pub struct Facts<'a> {
     /// How old and new meet.
     pub succession: Succession,
 }
+
+named!(Before { Answers = "answers", Stopped = "stopped", Down = "down" });
 
 /// Why there is no way back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,10 +153,20 @@ mod tests {
 
     #[test]
     fn a_release_goes_back_to_what_it_replaces_and_then_to_older_ones() {
-        assert_eq!(of_release(None, &[]), ids(&[]));
         let from = Some(ReleaseId(9));
-        assert_eq!(of_release(from, &ids(&[8, 7, 6])), ids(&[9, 8, 7]));
+        for before in [Before::Answers, Before::Stopped] {
+            assert_eq!(of_release(None, &[], before), ids(&[]));
+            assert_eq!(of_release(from, &ids(&[8, 7, 6]), before), ids(&[9, 8, 7]));
+        }
         assert_eq!(of_restart(ReleaseId(9)), ids(&[9]));
+    }
+
+    #[test]
+    fn what_is_down_is_the_last_to_go_back_to() {
+        let from = Some(ReleaseId(9));
+        assert_eq!(of_release(from, &ids(&[8, 7, 6]), Before::Down), ids(&[8, 7, 9]));
+        assert_eq!(of_release(from, &[], Before::Down), ids(&[9]));
+        assert_eq!(of_release(None, &[], Before::Down), ids(&[]));
     }
 
     #[test]

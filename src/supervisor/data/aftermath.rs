@@ -71,7 +71,7 @@ impl Aftermath<'_> {
                 let to = after.map_or(String::new(), |to| format!("schema {from}{to}, "));
                 PhaseResult::ok(format!("{to}{took}; {proof}"))
             }
-            Err(unproven) if self.candidate.way_back == WayBack::Waived => {
+            Err(unproven) if self.candidate.way_back != WayBack::Required => {
                 self.unpin();
                 let unproven = unproven.to_string();
                 rehearsal::note(self.service, self.candidate.back_to, &unproven);

@@ -55,7 +55,9 @@ pub(crate) async fn rehearse(service: &Rc<Service>, candidate: &Candidate) -> Ph
                 files.join(", ")
             );
             match candidate.way_back {
-                WayBack::Required => PhaseResult::refused(Exit::BackupFailed, why),
+                WayBack::Required | WayBack::Wanted | WayBack::Lost => {
+                    PhaseResult::refused(Exit::BackupFailed, why)
+                }
                 WayBack::Waived => PhaseResult::ok("").with_warnings([why]),
             }
         }

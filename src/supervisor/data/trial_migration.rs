@@ -244,7 +244,7 @@ async fn tried(
     let back = rehearsal::run(service, target, old, &confinement, transcript).await;
     match (back, candidate.way_back) {
         (Ok(_), _) => said.push_str(&format!(", so does release {target}")),
-        (Err(why), WayBack::Waived) => {
+        (Err(why), WayBack::Waived | WayBack::Wanted | WayBack::Lost) => {
             let why = format!("release {target} does not run on the migrated data: {why}");
             rehearsal::note(service, Some(target), &why);
             warnings.push(why);

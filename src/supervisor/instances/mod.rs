@@ -16,5 +16,6 @@ pub(crate) mod restarter;
 pub(crate) mod retire;
 pub(crate) mod scale;
 pub(crate) mod sd_notify;
+pub(crate) mod standing;
 pub(crate) mod start;
 pub(crate) mod stop_all;

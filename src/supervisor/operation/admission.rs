@@ -9,13 +9,14 @@ use crate::api::Trouble;
 use crate::config::model::{self};
 use crate::core::duty::Duty;
 use crate::core::exit::Exit;
-use crate::core::ids::ReleaseId;
-use crate::core::operation::ladder::{self, Facts, NoWay, Standby};
+use crate::core::ids::{Generation, ReleaseId};
+use crate::core::operation::ladder::{self, Before, Facts, NoWay, Standby};
 use crate::core::operation::machine::{Inconclusive, Kind, Machine, Plan};
-use crate::core::retention;
+use crate::core::retention::{self, Verdict};
 use crate::store::journal::{self, Intent, Journal};
 use crate::store::layout::ServiceLayout;
 use crate::store::release;
+use crate::supervisor::instances::standing;
 use crate::supervisor::operation::assignment::Assignment;
 use crate::supervisor::operation::intake::Intake;
 use crate::supervisor::operation::job::Job;
@@ -26,7 +27,7 @@ use crate::supervisor::rollback_readiness::readiness;
 use crate::supervisor::rollback_readiness::schema;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::candidate::BegunBy;
-use crate::supervisor::service::occupied::{frozen, obstacle};
+use crate::supervisor::service::occupied::{self, frozen};
 use crate::supervisor::service::operation::{Operation, Order};
 use crate::supervisor::service::refusal;
 use crate::supervisor::service::refusal::{NothingToDo, refusal};
@@ -61,6 +62,16 @@ impl Wish {
             Self::Release { .. } => "released",
             Self::Rollback { .. } => "rolled back",
             Self::Restart => "restarted",
+        }
+    }
+
+    /// What stands against it. A stopped service takes another release, which is started then.
+    fn obstacle(&self, service: &Service) -> Option<Trouble> {
+        match self {
+            Self::Release { .. } | Self::Rollback { .. } => {
+                occupied::occupation(service, self.done())
+            }
+            Self::Restart => occupied::obstacle(service, self.done()),
         }
     }
 }
@@ -98,16 +109,16 @@ pub(crate) async fn begin_member(
     actor: &str,
     wish: Wish,
 ) -> Result<Begun, Trouble> {
-    let _turn = make_way(service, wish.done()).await?;
+    let before = before(service, &wish).await?;
+    let _turn = make_way(service, &wish).await?;
     if let Wish::Release { terms, .. } = &wish
         && terms.extent == Extent::Whole
         && let Some(why) = frozen(service, terms.force)
     {
-        return Err(refusal(service, "released", &why, Exit::Busy, &["status", "thaw"]));
+        return Err(refusal::frozen(service, &why));
     }
     let serving = service.serving();
-    let known: Vec<_> =
-        release::all(&service.paths).iter().map(|known| (known.release, known.verdict)).collect();
+    let known = verdicts(service);
     let op = journal::next_op(&service.paths);
     // A live release that is dead at the moment is the one to go back from, not to.
     let from = service.live_crew().map(|crew| crew.release).or(service.durable.last_good());
@@ -126,13 +137,16 @@ pub(crate) async fn begin_member(
         warm: live,
         left: Some(release),
         ladder,
+        before,
         strategy: config.strategy.clone(),
         max_gap: config.max_gap,
     };
     let (kind, assignment, intake) = match wish {
         Wish::Release { source, name, terms } => {
-            let begun = begin(next_release(service), ladder::of_release(from, &older));
-            let assignment = Assignment { source_name: name, terms, ..begun };
+            let ladder = ladder::of_release(from, &older, before);
+            let warm = warm(service, &ladder, before);
+            let begun = begin(next_release(service), ladder);
+            let assignment = Assignment { source_name: name, terms, warm, ..begun };
             (Kind::Release, assignment, Intake::of(source))
         }
         Wish::Rollback { to } => {
@@ -161,6 +175,11 @@ pub(crate) async fn begin_member(
     launch(service, kind, assignment, intake, passed.collect()).map(Begun::Operation)
 }
 
+/// Every release on the disk.
+fn verdicts(service: &Service) -> Vec<(ReleaseId, Verdict)> {
+    release::all(&service.paths).iter().map(|known| (known.release, known.verdict)).collect()
+}
+
 /// Which releases run on the data as it is, and why the others are passed over: they would be a failed
 /// rollback.
 fn on_the_data(
@@ -176,11 +195,21 @@ fn on_the_data(
     (older, passed)
 }
 
+/// How the release is that a new one is to replace. It is looked at before the turn is taken: a service
+/// that hangs keeps nothing else waiting.
+async fn before(service: &Rc<Service>, wish: &Wish) -> Result<Before, Trouble> {
+    if !matches!(wish, Wish::Release { .. }) {
+        return Ok(Before::Answers);
+    }
+    wish.obstacle(service).map_or(Ok(()), Err)?;
+    Ok(standing::of(service).await)
+}
+
 /// A running operation keeps others out; a stranded one gives way. Whoever has waited looks again:
 /// another may have begun meanwhile. As long as the turn is held, no other task begins an operation,
 /// starts the last good release or takes the service down.
-async fn make_way<'a>(service: &'a Service, done: &str) -> Result<MutexGuard<'a, ()>, Trouble> {
-    let refuse = || obstacle(service, done).map_or(Ok(()), Err);
+async fn make_way<'a>(service: &'a Service, wish: &Wish) -> Result<MutexGuard<'a, ()>, Trouble> {
+    let refuse = || wish.obstacle(service).map_or(Ok(()), Err);
     loop {
         // A restore or a stop keeps its turn for long.
         refuse()?;
@@ -235,6 +264,16 @@ fn rollback_ladder(
     none(why, &["releases"])
 }
 
+/// Rung 0 of the way back of a release: what it replaces; when that is down, one that is kept warm.
+fn warm(service: &Service, ladder: &[ReleaseId], before: Before) -> Option<Generation> {
+    match (before, ladder.first()) {
+        (Before::Down, Some(first)) => {
+            ladder::warm(*first, &standbys(service), service.succession())
+        }
+        _ => service.routing.live(),
+    }
+}
+
 /// Generations that a rollback may be to at once.
 fn standbys(service: &Service) -> Vec<Standby> {
     let crews = service.fleet.all().into_iter();
@@ -268,6 +307,10 @@ fn launch(
         warm: warm.map(|generation| generation.0),
         left: assignment.left.map(|release| release.0),
         ladder: assignment.ladder.iter().map(|release| release.0).collect(),
+        before: match assignment.before {
+            Before::Answers => String::new(),
+            before => before.name().to_owned(),
+        },
         inconclusive: plan.inconclusive.name().to_owned(),
         succession: plan.succession.name().to_owned(),
         n_steps: plan.n_steps,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::config::model::Strategy;
 use crate::core::ids::{Generation, OpId, ReleaseId};
+use crate::core::operation::ladder::Before;
 use crate::supervisor::service::candidate::{BegunBy, Candidate, WayBack};
 use crate::supervisor::service::terms::Terms;
 
@@ -34,6 +35,8 @@ pub(crate) struct Assignment {
     pub left: Option<ReleaseId>,
     /// Releases to start cold on the way back.
     pub ladder: Vec<ReleaseId>,
+    /// How the release was that it replaces, when it began.
+    pub before: Before,
     /// How the new one takes over, as it was configured when the operation began.
     pub strategy: Strategy,
     /// The longest gap of a hold, as it was configured then.
@@ -51,15 +54,24 @@ impl Assignment {
         self.ladder.get(usize::from(rung).checked_sub(1)?).copied()
     }
 
+    /// The release that was down when another one was to replace it, if there is one before it to go
+    /// back to.
+    pub(crate) fn was_down(&self) -> Option<ReleaseId> {
+        let has_other = self.before == Before::Down && self.ladder.len() > 1;
+        self.ladder.last().copied().filter(|_| has_other)
+    }
+
     /// What lower rooms must know of the release.
     pub(crate) fn candidate(&self) -> Candidate {
         Candidate {
             op: self.op,
             release: self.release,
             back_to: self.back_to(),
-            way_back: match self.terms.no_way_back {
-                Some(_) => WayBack::Waived,
-                None => WayBack::Required,
+            way_back: match (&self.terms.no_way_back, self.before) {
+                (Some(_), _) => WayBack::Waived,
+                (None, Before::Answers) => WayBack::Required,
+                (None, Before::Down) if self.ladder.len() == 1 => WayBack::Lost,
+                (None, Before::Stopped | Before::Down) => WayBack::Wanted,
             },
             begun_by: self.begun_by,
             succession: self.strategy.succession(),

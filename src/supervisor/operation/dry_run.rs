@@ -7,6 +7,7 @@ use crate::api::{PhaseState, Plan, PlanStep};
 use crate::config::duration;
 use crate::config::model::{Rehearse, Settings, Strategy};
 use crate::core::ids::{OpId, ReleaseId};
+use crate::core::operation::ladder::Before;
 use crate::core::operation::machine::Succession;
 use crate::core::operation::phase::Phase;
 use crate::store::journal;
@@ -18,6 +19,7 @@ use crate::supervisor::operation::assignment::Assignment;
 use crate::supervisor::rollback_readiness::readiness;
 use crate::supervisor::rollback_readiness::schema;
 use crate::supervisor::service::Service;
+use crate::supervisor::service::candidate::WayBack;
 use crate::text::count;
 
 /// Operations that times are learned from.
@@ -144,7 +146,9 @@ fn rollback(service: &Service, assignment: &Assignment, settings: &Settings) -> 
     if let Some(reason) = &assignment.terms.no_way_back {
         return (false, format!("--no-way-back: {reason}"));
     }
-    let standby = duration::print(service.config().keep.standby);
+    if assignment.candidate().way_back == WayBack::Lost {
+        return (false, format!("release {target} is down, and there is no other one"));
+    }
     let data = match (&settings.migrate, &settings.schema) {
         (None, _) => "its data is not migrated",
         (Some(_), Some(_)) => "it accepts the schema that the migration leaves",
@@ -154,7 +158,13 @@ fn rollback(service: &Service, assignment: &Assignment, settings: &Settings) -> 
     };
     let rehearsed = readiness::status(service).rehearsed;
     let last = rehearsed.map_or(String::new(), |at| format!(", last rehearsed {at}"));
-    (true, format!("release {target} stays warm for {standby}{last}; {data}"))
+    let how = match assignment.before {
+        Before::Answers => {
+            format!("stays warm for {}", duration::print(service.config().keep.standby))
+        }
+        Before::Stopped | Before::Down => "can be started".to_owned(),
+    };
+    (true, format!("release {target} {how}{last}; {data}"))
 }
 
 /// The plan in one line.

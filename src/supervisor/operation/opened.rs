@@ -7,6 +7,7 @@ use std::fmt;
 
 use crate::config::model::Strategy;
 use crate::core::ids::Generation;
+use crate::core::operation::ladder::Before;
 use crate::core::operation::machine::{Cause, Inconclusive, Kind, Machine, Plan, Succession};
 use crate::core::operation::phase::{HOOK, Phase};
 use crate::core::operation::point::Point;
@@ -32,6 +33,8 @@ pub(crate) struct Opened {
     pub(crate) last: Phase,
     /// Why the operation left its way forward.
     pub(crate) cause: Cause,
+    /// How the release was that it replaces.
+    pub(crate) before: Before,
     /// How the new one takes over. The first journals do not say.
     pub(crate) strategy: Option<Strategy>,
 }
@@ -49,6 +52,10 @@ pub(crate) fn read(intent: &Intent, records: &[Record]) -> Result<Opened, Unknow
         // The first journals had no such key, and no other way.
         "" => Succession::Overlap,
         word => Succession::parse(word).ok_or_else(|| of_intent("succession", word))?,
+    };
+    let before = match intent.before.as_str() {
+        "" => Before::Answers,
+        word => Before::parse(word).ok_or_else(|| of_intent("before", word))?,
     };
     let n_cold = u8::try_from(intent.ladder.len()).unwrap_or(u8::MAX);
     let plan = Plan { kind, n_cold, inconclusive, succession, n_steps: intent.n_steps };
@@ -71,7 +78,7 @@ pub(crate) fn read(intent: &Intent, records: &[Record]) -> Result<Opened, Unknow
             cause = Cause::parse(word).ok_or_else(|| unknown("cause", word))?;
         }
     }
-    Ok(Opened { plan, last, cause, strategy: strategy(intent)? })
+    Ok(Opened { plan, last, cause, before, strategy: strategy(intent)? })
 }
 
 /// A strategy as a journal has it: its name, and a canary's steps.

@@ -210,6 +210,7 @@ impl Work {
             warm: old,
             left: None,
             ladder: Vec::new(),
+            before: String::new(),
             inconclusive: String::new(),
             succession: String::new(),
             n_steps: 0,

@@ -9,6 +9,7 @@ use crate::api::PhaseState;
 use crate::config::model::Strategy;
 use crate::core::duty::{Duty, Part, Traffic};
 use crate::core::ids::{Generation, OpId, ReleaseId};
+use crate::core::operation::ladder::Before;
 use crate::core::operation::live::{self, Facts, Live};
 use crate::core::operation::machine::{Kind, Machine, Outcome};
 use crate::core::operation::phase::Phase;
@@ -79,10 +80,10 @@ pub(super) fn resume(
     records: &[Record],
     opened: Opened,
 ) -> Result<(), BootError> {
-    let Opened { plan, last, cause, strategy } = opened;
+    let Opened { plan, last, cause, before, strategy } = opened;
     let (kind, op) = (plan.kind, OpId(intent.op));
     let rungs = ColdRungs { present: opened::rung(records, last), left: None };
-    let assignment = assignment(service, intent, kind, strategy);
+    let assignment = assignment(service, intent, (kind, before), strategy);
     for generation in [Some(assignment.generation), rungs.present].into_iter().flatten() {
         service.fleet.seen(generation);
     }
@@ -134,7 +135,7 @@ pub(super) fn resume(
     let is_committed = Phase::Done(Outcome::Committed) == machine.phase()
         || Phase::Hook(Point::AfterCommit) == machine.phase();
     if is_committed {
-        findings.warnings.extend(WrapUp::forward(assignment.release).perform(service));
+        findings.warnings.extend(WrapUp::forward(&assignment).perform(service));
     }
     let journal = Journal::reopen(&service.paths, op)?;
     let (actor, at) = (intent.actor.clone(), intent.at.clone());
@@ -147,7 +148,7 @@ pub(super) fn resume(
 fn assignment(
     service: &Service,
     intent: &Intent,
-    kind: Kind,
+    (kind, before): (Kind, Before),
     strategy: Option<Strategy>,
 ) -> Assignment {
     let config = service.config();
@@ -167,6 +168,7 @@ fn assignment(
         warm: intent.warm.map(Generation),
         left: intent.left.map(ReleaseId).or_else(|| left(service, intent, kind)),
         ladder: intent.ladder.iter().copied().map(ReleaseId).collect(),
+        before,
         strategy: strategy.unwrap_or_else(|| config.strategy.clone()),
         max_gap: intent.max_gap_ms.map_or(config.max_gap, Duration::from_millis),
     }
@@ -228,8 +230,10 @@ mod tests {
         with(|world| async move {
             let back = Served { release: 1, generation: 1, op: 3 };
             world.service.durable.save(|state| state.last_good = Some(back)).unwrap();
-            let left =
-                |intent: &Intent| assignment(&world.service, intent, Kind::Rollback, None).left;
+            let left = |intent: &Intent| {
+                let begun = (Kind::Rollback, Before::Answers);
+                assignment(&world.service, intent, begun, None).left
+            };
             let release = left(&rollback(Some(2)));
             let kind = Kind::Rollback;
             let (back_at, because) = (ReleaseId(1), Because::OfItself);

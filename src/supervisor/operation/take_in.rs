@@ -50,7 +50,8 @@ fn joined(stack: &Stack, service: Rc<Service>) {
     let is_down = service.fleet.all().is_empty()
         && passers.is_empty()
         && service.slots.listeners().is_empty();
-    if service.durable.state().stopped && !is_down {
+    // An operation that is gone on with starts a stopped service.
+    if service.durable.state().stopped && !is_down && service.activity.is_at_rest() {
         let service = Rc::clone(&service);
         spawn::local(async move { take_down(&service).await });
     }

@@ -81,16 +81,24 @@ pub(crate) async fn old(
     if service.config().rehearse == Rehearse::Off {
         return PhaseResult::skip("off");
     }
+    if candidate.way_back == WayBack::Lost {
+        let why = format!("release {target} is down, and there is no other one to go back to");
+        note(service, Some(target), "it was down when it was replaced");
+        return PhaseResult::skip(why.clone()).with_warnings([why]);
+    }
     match target_now(service, target, candidate.succession, transcript).await {
         Ok(detail) => PhaseResult::ok(detail),
-        Err(why) if candidate.way_back == WayBack::Waived => {
+        Err(why) if candidate.way_back != WayBack::Required => {
             let why = format!("release {target}: {why}");
             PhaseResult::ok(format!("no way back: {why}"))
                 .with_warnings([format!("a rollback would fail: {why}")])
         }
         Err(why) => PhaseResult::refused(
             Exit::RehearsalFailed,
-            format!("rollback rehearsal failed: release {target}: {why}"),
+            format!(
+                "rollback rehearsal failed: release {target}: {why}\n\
+                 --no-way-back \"reason\" releases it without a way back"
+            ),
         ),
     }
 }

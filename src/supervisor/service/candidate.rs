@@ -25,6 +25,11 @@ pub(crate) struct Candidate {
 pub(crate) enum WayBack {
     /// The release before must run on what this one leaves.
     Required,
+    /// What the release is to replace does not answer, or was stopped: a release before it is looked
+    /// at, and what is found is a warning.
+    Wanted,
+    /// The only release that one could go back to is the one that does not answer.
+    Lost,
     /// `--no-way-back` gave a reason.
     Waived,
 }

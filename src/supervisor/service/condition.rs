@@ -72,6 +72,14 @@ impl Condition {
         (!all.is_empty()).then(|| all.join("; "))
     }
 
+    /// Whether what serves crashes or does not answer: another release may.
+    pub(crate) fn is_of_what_serves(&self) -> bool {
+        let troubles = self.troubles.borrow();
+        [Source::Start, Source::Restart, Source::Liveness]
+            .iter()
+            .any(|source| troubles.get(source).is_some())
+    }
+
     /// Notes that users are notified of a degraded service, or of its recovery. Returns the
     /// previous note.
     pub(crate) fn tell_degraded(&self, is_degraded: bool) -> bool {

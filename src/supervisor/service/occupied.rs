@@ -10,12 +10,17 @@ use crate::supervisor::service::terms::Force;
 
 /// Why nothing can be `done` to the service now, sets aside. Asks and changes nothing.
 pub(crate) fn obstacle(service: &Service, done: &str) -> Option<Trouble> {
+    if service.durable.state().stopped && !service.shared.stopping.get() {
+        return Some(refusal(service, done, "it is stopped", Exit::PreflightRefused, &["start"]));
+    }
+    occupation(service, done)
+}
+
+/// Why nothing can be `done` to the service now, stopped or not.
+pub(crate) fn occupation(service: &Service, done: &str) -> Option<Trouble> {
     let refused = |why: &str, exit, next: &[&str]| Some(refusal(service, done, why, exit, next));
     if service.shared.stopping.get() {
         return refused("halley-sup is being stopped", Exit::Busy, &["status"]);
-    }
-    if service.durable.state().stopped {
-        return refused("it is stopped", Exit::PreflightRefused, &["start"]);
     }
     if let Some(work) = service.activity.data_work() {
         return refused(&format!("{work} is using its data"), Exit::Busy, &["status"]);

@@ -42,6 +42,13 @@ impl NothingToDo {
     }
 }
 
+/// No release begins, unless it is forced.
+pub(crate) fn frozen(service: &Service, why: &str) -> Trouble {
+    let mut refused = refusal(service, "released", why, Exit::Busy, &["status", "thaw"]);
+    refused.next.push(format!("halley-sup release {} SOURCE --force", service.name));
+    refused
+}
+
 /// Another operation is running: its actor, its kind, since when.
 pub(crate) fn busy(service: &Service, running: &Operation) -> Trouble {
     let now = clock::tick();

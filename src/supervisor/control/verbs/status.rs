@@ -95,6 +95,13 @@ fn of_service(service: &Rc<Service>) -> ServiceStatus {
         Why::TroubleOr(text) => trouble.or(some(text)),
         Why::Plain(text) => some(text),
     };
+    let rollback = readiness::status(service);
+    let why = why.map(|why| match rollback.release {
+        Some(to) if rollback.ready && !state.stopped && service.condition.is_of_what_serves() => {
+            format!("{why}; halley-sup rollback {} goes back to release {to}", service.name)
+        }
+        _ => why,
+    });
     ServiceStatus {
         name: service.name.to_string(),
         state: word.name().to_owned(),
@@ -104,7 +111,7 @@ fn of_service(service: &Rc<Service>) -> ServiceStatus {
         trial: service.durable.trial().ok().flatten().map(|release| release.0),
         listen: service.config().listen.iter().map(ToString::to_string).collect(),
         instances: service.fleet.all().iter().flat_map(|crew| instances(service, crew)).collect(),
-        rollback: readiness::status(service),
+        rollback,
         operation: service.activity.operation().map(|operation| OperationStatus {
             op: operation.id.0,
             kind: operation.kind.name().to_owned(),

@@ -17,7 +17,7 @@ use crate::supervisor::service::phase_result::PhaseResult;
 pub(crate) fn commit(service: &Rc<Service>, assignment: &Assignment, kind: Kind) -> PhaseResult {
     let Assignment { op, release, generation, old, .. } = *assignment;
     let served = Served { release: release.0, generation: generation.0, op: op.0 };
-    let warm = conclusion::warm(kind, Way::Forward);
+    let warm = conclusion::warm(kind, Way::Forward, assignment.before);
     let standby = standby::record(service, warm, old);
     let saved = service.durable.save(|state| {
         state.last_good = Some(served);
@@ -34,5 +34,5 @@ pub(crate) fn commit(service: &Rc<Service>, assignment: &Assignment, kind: Kind)
         revive(service, &crew);
     }
     PhaseResult::ok(format!("last good: {release}"))
-        .with_warnings(WrapUp::forward(release).perform(service))
+        .with_warnings(WrapUp::forward(assignment).perform(service))
 }

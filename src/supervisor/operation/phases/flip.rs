@@ -39,6 +39,7 @@ pub(crate) async fn flip(
     }
     let us = (clock::monotonic_ns() - begun) / 1000;
     let mut warnings = Vec::from_iter(point_current(service, release));
+    warnings.extend(runs_again(service));
     for instance in &crew.instances() {
         if let Err(error) = service.slots.restore_backlogs(&instance.slots) {
             warnings.push(error.to_string());
@@ -47,6 +48,17 @@ pub(crate) async fn flip(
     service.tend();
     let gap = in_turn::gap_text(service, parked);
     PhaseResult::ok(format!("steered in {us} us{gap}")).with_warnings(warnings)
+}
+
+/// A service that was stopped has connections again: from here on a reboot starts it. A disk that is
+/// full is a warning.
+#[must_use]
+pub(crate) fn runs_again(service: &Service) -> Option<String> {
+    if !service.durable.state().stopped {
+        return None;
+    }
+    let saved = service.durable.change(|state| state.stopped = false);
+    Some(format!("a reboot would not start it: {}", saved.err()?))
 }
 
 /// Points `current` at a release: for people and static files, so a failure is a warning.

@@ -27,7 +27,7 @@ use crate::supervisor::operation::alarm;
 use crate::supervisor::operation::assignment::Assignment;
 use crate::supervisor::operation::cold_rungs::ColdRungs;
 use crate::supervisor::operation::findings::Findings;
-use crate::supervisor::operation::phases::flip::point_current;
+use crate::supervisor::operation::phases::flip::{point_current, runs_again};
 use crate::supervisor::operation::phases::in_turn;
 use crate::supervisor::operation::phases::standby;
 use crate::supervisor::operation::phases::wrap_up::WrapUp;
@@ -158,7 +158,8 @@ pub(crate) async fn flip(
     }
     let us = (clock::monotonic_ns() - begun) / 1000;
     revive(service, &crew);
-    let warning = point_current(service, crew.release);
+    let mut warning = Vec::from_iter(point_current(service, crew.release));
+    warning.extend(runs_again(service));
     service.tend();
     let gap = in_turn::gap_text(service, parked);
     PhaseResult::ok(format!("release {}, steered in {us} us{gap}", crew.release))
@@ -196,7 +197,11 @@ pub(crate) fn commit(
         _ => reason.unwrap_or("it failed").to_owned(),
     };
     let frozen = blame.frozen().and_then(|release| release::known(&service.paths, release).ok());
-    let standby = standby::record(service, conclusion::warm(kind, Way::Back), assignment.old);
+    let standby = standby::record(
+        service,
+        conclusion::warm(kind, Way::Back, assignment.before),
+        assignment.old,
+    );
     let standby = standby.filter(|standby| standby.generation != served.generation);
     let saved = service.durable.save(|state| {
         state.last_good = Some(served);

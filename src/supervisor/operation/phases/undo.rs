@@ -55,9 +55,10 @@ pub(crate) async fn undo(
     PhaseResult::ok("as before").with_warnings(warnings)
 }
 
-/// A first release that did not make it: its listeners are refused again, not hanging.
+/// A first release that did not make it, or one of a stopped service: its listeners are refused again, not hanging.
 async fn close_if_nobody_serves(service: &Rc<Service>) {
-    if service.live_crew().is_none() && service.fleet.all().is_empty() {
+    let is_wanted = service.durable.last_good().is_some() && !service.durable.state().stopped;
+    if !is_wanted && service.live_crew().is_none() && service.fleet.all().is_empty() {
         service.slots.close(service.link()).await;
     }
 }

@@ -7,6 +7,7 @@ use crate::core::ids::ReleaseId;
 use crate::core::retention::Verdict;
 use crate::store::release::{self, ReleaseError};
 use crate::store::trial;
+use crate::supervisor::operation::assignment::Assignment;
 use crate::supervisor::service::Service;
 
 /// What was committed.
@@ -31,8 +32,10 @@ enum WrapUpError {
 
 impl WrapUp {
     /// What follows from the commit of a release that came forward.
-    pub(crate) fn forward(good: ReleaseId) -> Self {
-        Self { good, bad: None }
+    pub(crate) fn forward(assignment: &Assignment) -> Self {
+        let why = format!("it was down when release {} replaced it", assignment.release);
+        let bad = assignment.was_down().map(|bad| (bad, why));
+        Self { good: assignment.release, bad }
     }
 
     /// Writes it down. What is committed stays, so a failure is a warning.
