@@ -2,7 +2,7 @@
 //!
 //! # Architecture
 //!
-//! Four kinds of processes, all of one binary:
+//! Five kinds of processes, all of one binary:
 //!
 //! ```text
 //!  halley-sup VERB            halley-sup run              a service
@@ -15,9 +15,9 @@
 //!      │ (api: JSON lines)          │ SEQPACKET    │  │ forwarder or │ only with handoff = "port",
 //!      ▼                            ▼              │  │ relay        │ or for connections that
 //!  ┌────────────────────────────────────────────┐  │  └──────────────┘ came too late
-//!  │ supervisor: config, journal, probes,       │◀─┘
-//!  │ steering, logs; may die at any instruction │
-//!  └────────────────────────────────────────────┘
+//!  │ supervisor: config, journal, probes,       │◀─┘  ┌──────────────┐
+//!  │ steering, logs; may die at any instruction │◀────│ decoder      │ while an artifact is unpacked
+//!  └────────────────────────────────────────────┘     └──────────────┘
 //! ```
 //!
 //! ## Rooms
@@ -28,9 +28,10 @@
 //! | [`text`] | values as text | core's time |
 //! | [`api`] | what client and supervisor send each other, one file a verb | core |
 //! | [`config`] | what was typed in, checked as a whole, valid by construction; `kinds` lists the families of drivers, each kind in a file of its own | core |
-//! | [`store`] | what is on disk: every path, journal, state, trial, releases, intake, history | api, core, os's files |
+//! | [`store`] | what is on disk: every path, journal, state, trial, releases, intake, history | api, core, os's files, the decoder's protocol |
 //! | [`os`] | the kernel fence: the only `unsafe`, the only raw descriptors; `beneath` is how root works in directories of other users | core's time and ordered |
 //! | [`keeper`] | holds descriptors, is the parent of every process, answers intercepted calls; `estate` is what one keeper leaves to the next | os, core's time, backoff and ordered |
+//! | [`decode`] | a process without rights that reads an artifact and says what is in it | os |
 //! | [`forward`] | a process that passes connections on: to a program that was told its port, or from an abandoned slot | os, core's backoff |
 //! | [`supervisor`] | performs what the core decides | api, core, config, store, os, text, the keeper's protocol |
 //! | [`cli`] | one file a verb; talks to the supervisor by [`api`]; `doctor` looks for damaged files itself | api, config, core, demo, docs, os, text |
@@ -66,7 +67,7 @@
 //!                                                  operation/runner       the loop: announce, perform, step
 //!                                                  operation/job          what it owns; hands each phase its values
 //!                         core/operation/machine ◀──▶ operation/phases    one function a phase
-//!    receive verify preflight stage      phases/receive, phases/preflight  store/intake: staging/ to releases/N
+//!    receive verify preflight stage      phases/receive, phases/preflight  decode, store/intake: staging/ to releases/N
 //!    rehearse_old                        rollback_readiness/rehearsal
 //!    backup restore_rehearsal migrate    data/trial_migration, data/migration
 //!    start gate                          instances/start, instances/gate
@@ -134,6 +135,7 @@ pub mod api;
 pub mod cli;
 pub mod config;
 pub mod core;
+pub mod decode;
 pub mod demo;
 pub mod docs;
 pub mod forward;

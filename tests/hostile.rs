@@ -3,16 +3,20 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
 use std::sync::atomic::AtomicBool;
 
 use flate2::{Compression, write::GzEncoder};
 use halley_sup::config::release::overlay;
 use halley_sup::core::exit::Exit;
-use halley_sup::core::ids::OpId;
+use halley_sup::core::ids::{OpId, ReleaseId};
+use halley_sup::decode;
 use halley_sup::store::intake::{self, IntakeError, Limits, Received};
 use halley_sup::store::layout::{Layout, ServiceLayout};
+use halley_sup::store::release::{self, Manifest};
 use halley_sup::store::seal::{self, Hashes};
 
 const CAP_BYTES: u64 = 32 << 20;
@@ -20,6 +24,7 @@ const N_ARCHIVES: u64 = 320;
 /// Of an answer, a journal's line, a report.
 const TEXT_BYTES_MAX: usize = 16 * 1024;
 const MEMORY_KB_MAX: u64 = 64 * 1024;
+const N_ENTRIES: u64 = 50_000;
 
 /// xorshift: the same archives each time.
 struct Random(u64);
@@ -196,13 +201,25 @@ fn archive(seed: u64) -> Vec<u8> {
     bytes
 }
 
+/// A decoder of our own binary, as the supervisor has one.
+fn decoder(archive: File) -> (Child, OwnedFd) {
+    let (said, says) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_halley-sup"));
+    command.arg(decode::VERB).stdin(archive).stdout(says);
+    (command.spawn().unwrap(), said)
+}
+
 /// All that happens to an artifact before it is a release; the text that is told.
 fn take(paths: &ServiceLayout, path: &Path) -> Result<String, IntakeError> {
     let off = AtomicBool::new(false);
-    let mut limits = Limits { cap_bytes: CAP_BYTES, cancelled: &off, progress: &mut |_, _| {} };
+    let mut limits = Limits { cap_bytes: CAP_BYTES, cancelled: &off, progress: &mut |_| {} };
     let source = File::open(path).unwrap();
-    let received: Received = intake::receive(source.into(), paths, OpId(1), &mut limits)?;
-    let dir = intake::unpack(&received, paths, OpId(1), CAP_BYTES, &off)?;
+    let received = intake::receive(source.into(), paths, OpId(1), &mut limits)?;
+    let Received::Archive { path, .. } = received else { unreachable!("it is a file") };
+    let (mut child, said) = decoder(intake::archive(&path)?);
+    let dir = intake::unpack(said, &path, paths, OpId(1), &mut limits);
+    assert!(child.wait().unwrap().success(), "the decoder: {dir:?}");
+    let dir = dir?;
     seal::list_unless(&dir, &Hashes::default(), &off).unwrap();
     let text = match intake::settings_text(&dir) {
         Ok(text) => text.unwrap_or_default(),
@@ -230,6 +247,12 @@ fn files_of(dir: &Path, found: &mut Vec<PathBuf>) {
             files_of(&entry.path(), found);
         }
     }
+}
+
+/// Of the largest decoder that has ended.
+fn decoders_peak_kb() -> u64 {
+    use nix::sys::resource::{UsageWho, getrusage};
+    u64::try_from(getrusage(UsageWho::RUSAGE_CHILDREN).unwrap().max_rss()).unwrap()
 }
 
 fn peak_kb() -> u64 {
@@ -272,6 +295,8 @@ fn no_generated_archive_gets_out_or_costs_much() {
         assert_eq!(seen(), before, "seed {seed}");
         let grown = peak_kb() - peak;
         assert!(grown < MEMORY_KB_MAX, "seed {seed}: {grown} kB");
+        let decoders = decoders_peak_kb();
+        assert!(decoders < MEMORY_KB_MAX, "seed {seed}: a decoder of {decoders} kB");
     }
     assert_eq!(fs::read_to_string(paths.shared().join("data")).unwrap(), "precious");
     assert!(n_refused > 100 && n_harmless > 20, "{n_refused} refused, {n_harmless} harmless");
@@ -301,4 +326,140 @@ fn a_name_of_a_hundred_megabytes_is_not_read_into_memory() {
         assert!(error.to_string().contains("too long"), "{error}");
         assert!(peak_kb() - peak < MEMORY_KB_MAX / 4, "{}", char::from(kind));
     }
+}
+
+/// What a decoder of 100 MB and more would need is refused before it takes it.
+#[test]
+fn a_zstd_window_that_is_too_large_is_refused_in_clear_words() {
+    let dir = tempfile::tempdir().unwrap();
+    let paths = Layout::new(dir.path()).service(&"web".parse().unwrap());
+    paths.create().unwrap();
+    let artifact = dir.path().join("artifact");
+    // A frame with a window of 128 MiB, and of 96 MiB: a raw block of 32 zeros, more to come.
+    for window in [17 << 3, 16 << 3 | 4] {
+        let mut frame = vec![0x28, 0xb5, 0x2f, 0xfd, 0, window, 0, 1, 0];
+        frame.extend([0; 32]);
+        fs::write(&artifact, frame).unwrap();
+        let error = take(&paths, &artifact).unwrap_err();
+        assert!(error.to_string().contains("pack it with zstd -19"), "{error}");
+        assert_eq!(error.exit(), Exit::ArtifactRejected);
+    }
+    // As large as it may be, and filled: 40 MiB of one byte, in blocks that repeat it.
+    let mut frame = vec![0x28, 0xb5, 0x2f, 0xfd, 0, 14 << 3];
+    for n in 0..320_u32 {
+        let head = u32::from(n == 319) | 1 << 1 | (128 << 10) << 3;
+        frame.extend([&head.to_le_bytes()[..3], b"x"].concat());
+    }
+    fs::write(&artifact, frame).unwrap();
+    let error = take(&paths, &artifact).unwrap_err();
+    assert!(matches!(error, IntakeError::Damaged { .. }), "{error}");
+    let peak = decoders_peak_kb();
+    assert!((20 << 10..MEMORY_KB_MAX).contains(&peak), "{peak} kB");
+}
+
+/// It is looked at while it waits for an archive that does not come.
+#[test]
+fn a_decoder_has_no_rights() {
+    let (archive, held) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+    let (mut child, _said) = decoder(File::from(archive));
+    let proc = PathBuf::from(format!("/proc/{}", child.id()));
+    let status = || fs::read_to_string(proc.join("status")).unwrap();
+    let begun = std::time::Instant::now();
+    while !status().contains("Seccomp:\t2") {
+        assert!(begun.elapsed().as_secs() < 30, "{}", status());
+        std::thread::yield_now();
+    }
+    let status = status();
+    for line in ["NoNewPrivs:\t1", "Seccomp:\t2", "Threads:\t1", "CapEff:\t0000000000000000"] {
+        assert!(status.contains(line), "{line}: {status}");
+    }
+    if rustix::process::geteuid().is_root() {
+        assert!(status.contains("Uid:\t65534\t65534\t65534\t65534"), "{status}");
+        assert!(status.contains("Gid:\t65534\t65534\t65534\t65534"), "{status}");
+    }
+    let limits = fs::read_to_string(proc.join("limits")).unwrap();
+    for limit in ["Max file size", "Max processes", "Max open files", "Max core file size"] {
+        let line = limits.lines().find(|line| line.starts_with(limit)).unwrap();
+        assert!(line.split_whitespace().any(|word| word == "0"), "{line}");
+    }
+    drop(held);
+    child.wait().unwrap();
+}
+
+/// To whoever hears it, a decoder that is killed is one whose words end somewhere.
+#[test]
+fn a_decoder_that_is_killed_at_any_moment_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let paths = Layout::new(dir.path()).service(&"web".parse().unwrap());
+    paths.create().unwrap();
+    let artifact = dir.path().join("artifact");
+    let mut honest = Hostile(GzEncoder::new(Vec::new(), Compression::fast()));
+    honest.entry(b'0', b"bin/web", b"", b'w', 30);
+    honest.entry(b'2', b"web", b"bin/web", 0, 0);
+    honest.entry(b'1', b"same", b"bin/web", 0, 0);
+    fs::write(&artifact, honest.end()).unwrap();
+    let mut words = Vec::new();
+    let (mut child, said) = decoder(File::open(&artifact).unwrap());
+    File::from(said).read_to_end(&mut words).unwrap();
+    child.wait().unwrap();
+    let off = AtomicBool::new(false);
+    for n in 0..=words.len() {
+        let mut limits = Limits { cap_bytes: CAP_BYTES, cancelled: &off, progress: &mut |_| {} };
+        let part = paths.incoming().join("1.part");
+        fs::write(&part, "packed").unwrap();
+        let (said, says) = rustix::pipe::pipe().unwrap();
+        File::from(says).write_all(&words[..n]).unwrap();
+        let unpacked = intake::unpack(said, &part, &paths, OpId(1), &mut limits);
+        if n == words.len() {
+            assert!(unpacked.is_ok(), "{unpacked:?}");
+            continue;
+        }
+        let error = unpacked.unwrap_err();
+        assert!(matches!(error, IntakeError::Undecoded { .. }), "{n} bytes: {error}");
+        assert_eq!(error.exit(), Exit::ArtifactRejected);
+        intake::discard(&paths, OpId(1)).unwrap();
+        for dir in [paths.staging(), paths.incoming()] {
+            assert_eq!(fs::read_dir(&dir).unwrap().count(), 0, "{n} bytes: {}", dir.display());
+        }
+    }
+}
+
+/// A quarter of the entries that may be, and of the memory.
+#[test]
+fn many_entries_cost_little_memory() {
+    let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+    let paths = Layout::new(dir.path()).service(&"web".parse().unwrap());
+    paths.create().unwrap();
+    let artifact = dir.path().join("artifact");
+    let mut hostile = Hostile(GzEncoder::new(Vec::new(), Compression::fast()));
+    hostile.entry(b'0', b"bin/web", b"", b'w', 100);
+    for n in 0..N_ENTRIES {
+        hostile.entry(b'1', format!("l/{n:060}").as_bytes(), b"bin/web", 0, 0);
+    }
+    fs::write(&artifact, hostile.end()).unwrap();
+    let peak = peak_kb();
+    take(&paths, &artifact).unwrap();
+    let staged = intake::staging_dir(&paths, OpId(1));
+    let listing = seal::list(&staged).unwrap();
+    let manifest = Manifest {
+        version: 1,
+        digest: listing.digest.clone(),
+        n_files: 1,
+        size_bytes: 1,
+        at: String::new(),
+        source: String::new(),
+        actor: String::new(),
+        label: None,
+    };
+    let release_id = ReleaseId(1);
+    release::write(&paths, release_id, &manifest, &listing, &base()).unwrap();
+    drop(listing);
+    fs::rename(staged, paths.release(release_id)).unwrap();
+    assert_eq!(release::damage(&paths, release_id).unwrap(), [""; 0]);
+    fs::remove_file(paths.release(release_id).join("bin/web")).unwrap();
+    assert_eq!(release::damage(&paths, release_id).unwrap(), ["bin/web"]);
+    let grown = peak_kb() - peak;
+    assert!(grown < MEMORY_KB_MAX / 4, "{grown} kB");
+    let decoders = decoders_peak_kb();
+    assert!(decoders < MEMORY_KB_MAX, "a decoder of {decoders} kB");
 }

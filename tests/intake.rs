@@ -9,7 +9,8 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use halley_sup::core::ids::OpId;
-use halley_sup::store::intake::{self, IntakeError, Limits, staging_dir};
+use halley_sup::decode;
+use halley_sup::store::intake::{self, IntakeError, Limits, Received, staging_dir};
 use halley_sup::store::layout::{Layout, ServiceLayout};
 use tar::{Builder, EntryType, Header};
 
@@ -37,9 +38,15 @@ impl Desk {
 
     fn take_fd(&self, source: OwnedFd) -> Result<(), IntakeError> {
         let cancelled = AtomicBool::new(false);
-        let mut limits = Limits { cap_bytes: CAP, cancelled: &cancelled, progress: &mut |_, _| {} };
+        let mut limits = Limits { cap_bytes: CAP, cancelled: &cancelled, progress: &mut |_| {} };
         let received = intake::receive(source, &self.paths, OpId(1), &mut limits)?;
-        intake::unpack(&received, &self.paths, OpId(1), CAP, &cancelled).map(drop)
+        let Received::Archive { path, .. } = received else { return Ok(()) };
+        let archive = intake::archive(&path)?;
+        let (said, says) = rustix::pipe::pipe().unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| drop(decode::say(archive, File::from(says))));
+            intake::unpack(said, &path, &self.paths, OpId(1), &mut limits).map(drop)
+        })
     }
 
     fn staged(&self, name: &str) -> std::path::PathBuf {
@@ -227,7 +234,7 @@ fn an_intake_that_is_called_off_stops_at_a_stalled_pipe() {
     std::thread::scope(|scope| {
         let taken = scope.spawn(|| {
             let mut limits =
-                Limits { cap_bytes: CAP, cancelled: &cancelled, progress: &mut |_, _| {} };
+                Limits { cap_bytes: CAP, cancelled: &cancelled, progress: &mut |_| {} };
             intake::receive(read, &desk.paths, OpId(1), &mut limits)
         });
         cancelled.store(true, std::sync::atomic::Ordering::Relaxed);

@@ -162,6 +162,9 @@ pub enum Event {
         bytes: u64,
         /// Bytes to come in all, when known.
         total: Option<u64>,
+        /// Entries of an archive that is unpacked, so far.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        entries: Option<u64>,
     },
     /// What a release is going to do.
     Plan(Box<Plan>),

@@ -103,6 +103,18 @@ pub fn machine(arch: u32) -> Option<&'static Machine> {
     MACHINES.iter().find(|machine| machine.arch == arch)
 }
 
+/// `AUDIT_ARCH_*` of the machine this program is built for, where it is in the table.
+#[must_use]
+pub fn own_arch() -> Option<u32> {
+    match std::env::consts::ARCH {
+        "x86_64" => Some(X86_64.arch),
+        "x86" => Some(I386.arch),
+        "aarch64" if cfg!(target_endian = "little") => Some(AARCH64.arch),
+        "arm" if cfg!(target_endian = "little") => Some(ARM.arch),
+        _ => None,
+    }
+}
+
 /// Whether programs of this machine are in the table: behind a fence, others make no call at all.
 #[must_use]
 pub fn is_known_machine() -> bool {

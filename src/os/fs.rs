@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
@@ -20,9 +20,23 @@ const PIPE_BYTES: usize = 1024 * 1024;
 /// # Errors
 /// The system's; the old file stands.
 pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    replace_by(path, mode, &mut |file| file.write_all(bytes))
+}
+
+/// The same, with what is written piece by piece.
+///
+/// # Errors
+/// The system's, or the writer's; the old file stands.
+pub fn replace_by(
+    path: &Path,
+    mode: u32,
+    write: &mut dyn FnMut(&mut dyn Write) -> io::Result<()>,
+) -> io::Result<()> {
     let dir = parent(path)?;
-    let mut temp = tempfile::NamedTempFile::new_in(dir)?;
-    temp.write_all(bytes)?;
+    let temp = tempfile::NamedTempFile::new_in(dir)?;
+    let mut buffer = BufWriter::new(temp.as_file());
+    write(&mut buffer)?;
+    buffer.into_inner()?;
     temp.as_file().set_permissions(Permissions::from_mode(mode))?;
     // tempfile's own persist() does not sync.
     temp.as_file().sync_all()?;

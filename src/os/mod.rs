@@ -8,6 +8,7 @@ pub mod apart;
 pub mod beneath;
 pub mod call_filter;
 pub mod clock;
+pub mod confine;
 pub mod diag;
 pub mod exchange;
 pub mod fence;

@@ -213,6 +213,16 @@ pub fn socket_inodes(pid: i32) -> BTreeSet<u64> {
         .into_set()
 }
 
+/// What this process has of addresses.
+///
+/// # Errors
+/// When `/proc` cannot be read.
+pub fn own_size_bytes() -> io::Result<u64> {
+    let statm = fs::read_to_string("/proc/self/statm")?;
+    let pages = statm.split(' ').next().and_then(|text| text.parse::<u64>().ok());
+    Ok(pages.ok_or(io::ErrorKind::InvalidData)? * rustix::param::page_size() as u64)
+}
+
 /// Resident memory of a process, 0 when it is gone.
 #[must_use]
 pub fn rss_bytes(pid: i32) -> u64 {

@@ -4,7 +4,7 @@
 //! touched, and both can be deleted at any time.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -16,9 +16,9 @@ use sha2::{Digest, Sha256};
 
 use crate::core::exit::Exit;
 use crate::core::ids::OpId;
+use crate::decode::wire::{Ear, Entry, Fault, Kind, Said};
 use crate::os::beneath::Dir;
 use crate::os::fs as durable;
-use crate::store::archive;
 use crate::store::aside;
 use crate::store::layout::ServiceLayout;
 use crate::store::reserve;
@@ -78,6 +78,12 @@ pub enum IntakeError {
         #[source]
         source: io::Error,
     },
+    /// Its decoder did not come to an end.
+    #[error("it could not be decoded: {why}")]
+    Undecoded {
+        /// Why.
+        why: String,
+    },
     /// The operation was aborted.
     #[error("it was aborted")]
     Cancelled,
@@ -112,6 +118,27 @@ impl IntakeError {
         }
     }
 
+    /// What its decoder says of it.
+    fn said(fault: Fault) -> Self {
+        match fault {
+            Fault::Empty => Self::Empty,
+            Fault::Cut { n_bytes } => Self::Cut { n_bytes },
+            Fault::Damaged { why } => Self::Damaged { why: shown(Path::new(&why)) },
+            Fault::Refused { name, why } => {
+                Self::Refused { path: name, why: shown(Path::new(&why)) }
+            }
+        }
+    }
+
+    /// An error at the pipe to its decoder.
+    fn hearing(error: &io::Error) -> Self {
+        let why = match error.kind() {
+            io::ErrorKind::UnexpectedEof => "its decoder ended before it did".to_owned(),
+            _ => error.to_string(),
+        };
+        Self::Undecoded { why }
+    }
+
     /// What it means for the command line.
     #[must_use]
     pub fn exit(&self) -> Exit {
@@ -122,14 +149,23 @@ impl IntakeError {
     }
 }
 
-/// A name of an artifact, for people: whoever made it may have made it as long as he liked.
+/// A name of an artifact, for people: whoever made it may have made it as long as he liked, and of
+/// characters that move a terminal's cursor.
 #[must_use]
 pub fn shown(path: &Path) -> String {
     let text = path.to_string_lossy();
-    match text.char_indices().nth(SHOWN_CHARS) {
-        Some((at, _)) => format!("{}…", &text[..at]),
-        None => text.into_owned(),
+    let mut shown = String::new();
+    for (n, letter) in text.chars().enumerate() {
+        match letter {
+            _ if n == SHOWN_CHARS => {
+                shown.push('…');
+                break;
+            }
+            letter if letter.is_control() => shown.extend(letter.escape_default()),
+            letter => shown.push(letter),
+        }
     }
+    shown
 }
 
 /// The text of a staged tree's `release.toml`, if it has one.
@@ -174,8 +210,19 @@ pub struct Limits<'a> {
     pub cap_bytes: u64,
     /// Set when the operation is aborted.
     pub cancelled: &'a AtomicBool,
-    /// Called with the bytes read so far and, when known, the total.
-    pub progress: &'a mut dyn FnMut(u64, Option<u64>),
+    /// Called with how far it is.
+    pub progress: &'a mut dyn FnMut(Progress),
+}
+
+/// How far an intake is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes so far.
+    pub bytes: u64,
+    /// Bytes to come in all, when known.
+    pub total: Option<u64>,
+    /// Entries of an archive so far.
+    pub entries: Option<u64>,
 }
 
 /// Where an operation stages its tree.
@@ -240,7 +287,7 @@ fn stream(
         }
         digest.update(&chunk[..n]);
         part.write_all(&chunk[..n]).map_err(system)?;
-        (limits.progress)(n_bytes, total);
+        (limits.progress)(Progress { bytes: n_bytes, total, entries: None });
     }
     if total.is_some_and(|total| total > n_bytes) {
         return Err(IntakeError::Cut { n_bytes });
@@ -288,7 +335,7 @@ fn copy_directory(
             let meta = file.metadata().map_err(reading)?;
             staging.file(&path, meta.mode(), &mut file)?;
             *n_bytes += meta.len();
-            (limits.progress)(*n_bytes, None);
+            (limits.progress)(Progress { bytes: *n_bytes, ..Progress::default() });
         } else if meta.is_symlink() {
             let target = dir.target(&entry).map_err(reading)?;
             staging.symlink(&path, Path::new(target.to_string_lossy().as_ref()))?;
@@ -307,25 +354,96 @@ fn refused(path: PathBuf, why: &str) -> IntakeError {
     IntakeError::Refused { path, why: why.to_owned() }
 }
 
-/// Unpacks what has come in to `staging/`; the archive is removed.
+/// Opens an archive for its decoder.
+///
+/// # Errors
+/// The system's.
+pub fn archive(path: &Path) -> Result<File, IntakeError> {
+    File::open(path).map_err(|source| IntakeError::system(path, source))
+}
+
+/// Puts what an archive's decoder says into `staging/`; the archive is removed.
 ///
 /// # Errors
 /// [`IntakeError`].
 pub fn unpack(
-    received: &Received,
+    decoder: OwnedFd,
+    archive: &Path,
     paths: &ServiceLayout,
     op: OpId,
-    cap_bytes: u64,
-    cancelled: &AtomicBool,
+    limits: &mut Limits<'_>,
 ) -> Result<PathBuf, IntakeError> {
     let dir = staging_dir(paths, op);
-    if let Received::Archive { path, .. } = received {
-        let mut staging = Staging::begin(&dir, cap_bytes, cancelled)?;
-        archive::unpack(path, &mut staging)?;
-        staging.finish()?;
-        fs::remove_file(path).map_err(|source| IntakeError::system(path, source))?;
+    let mut staging = Staging::begin(&dir, limits.cap_bytes, limits.cancelled)?;
+    let patient = Patient { pipe: File::from(decoder), cancelled: limits.cancelled };
+    let mut ear = Ear::new(BufReader::with_capacity(64 * 1024, patient));
+    loop {
+        let said = ear.hear();
+        staging.check_cancelled()?;
+        match said.map_err(|error| IntakeError::hearing(&error))? {
+            Said::Entry(entry) => add(&mut staging, &entry, &mut ear)?,
+            Said::Fault(fault) => return Err(IntakeError::said(fault)),
+            Said::End => break,
+        }
+        let (bytes, n) = staging.so_far();
+        (limits.progress)(Progress { bytes, total: None, entries: Some(n as u64) });
     }
+    staging.finish()?;
+    fs::remove_file(archive).map_err(|source| IntakeError::system(archive, source))?;
     Ok(dir)
+}
+
+fn add(
+    staging: &mut Staging<'_>,
+    entry: &Entry,
+    content: &mut Ear<impl Read>,
+) -> Result<(), IntakeError> {
+    match entry.kind {
+        Kind::Directory => staging.directory(&entry.name),
+        Kind::Symlink => staging.symlink(&entry.name, &entry.link),
+        Kind::HardLink => staging.hard_link(&entry.name, &entry.link),
+        Kind::File => {
+            let mut read = Heard { content, error: None };
+            let added = staging.file(&entry.name, entry.mode, &mut read);
+            let error = read.error;
+            staging.check_cancelled()?;
+            match (content.fault(), error) {
+                (Some(fault), _) => Err(IntakeError::said(fault)),
+                (None, Some(error)) => Err(IntakeError::hearing(&error)),
+                (None, None) => added,
+            }
+        }
+    }
+}
+
+/// The content of a file, with what went wrong at the pipe.
+struct Heard<'a, R> {
+    content: &'a mut Ear<R>,
+    error: Option<io::Error>,
+}
+
+impl<R: Read> Read for Heard<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.content.read(buffer).map_err(|error| {
+            let kind = error.kind();
+            self.error = Some(error);
+            kind.into()
+        })
+    }
+}
+
+/// A decoder may say nothing for long; the operation can be aborted all the same.
+struct Patient<'a> {
+    pipe: File,
+    cancelled: &'a AtomicBool,
+}
+
+impl Read for Patient<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        wait_readable(&self.pipe, self.cancelled)
+            .map_err(|error| io::Error::other(error.to_string()))?;
+        self.pipe.read(buffer)
+    }
 }
 
 /// Removes what an operation that ended early left behind: its staged tree and its archive.

@@ -4,8 +4,8 @@
 //! All formats carry a version. A file that cannot be read is an error that names it: this room
 //! must never take it for an empty one.
 
-pub mod archive;
 pub mod aside;
+pub mod content;
 pub mod damage;
 pub mod history;
 pub mod intake;

@@ -3,12 +3,12 @@
 //! It is written before the tree gets its name: a `meta/N` without a tree never finished its staging and is
 //! removed at start.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::de::{DeserializeOwned, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer as _, Serialize};
 
 use crate::config::model::Settings;
 use crate::core::ids::ReleaseId;
@@ -214,16 +214,46 @@ pub fn all(paths: &ServiceLayout) -> Vec<Known> {
 /// # Errors
 /// When the tree or its hashes cannot be read.
 pub fn damage(paths: &ServiceLayout, release: ReleaseId) -> Result<Vec<String>, ReleaseError> {
-    let sealed = hashes(paths, release)?;
     let path = paths.release(release);
     let present = seal::list(&path).map_err(|source| ReleaseError { path, source })?.entries;
-    // Both are in the order of their paths.
+    // They are in the order of their paths.
     let is_there = |entry: &Entry| {
         let at = present.binary_search_by(|other| other.path.cmp(&entry.path));
         at.is_ok_and(|at| present[at] == *entry)
     };
-    let missing = sealed.iter().filter(|entry| !is_there(entry));
-    Ok(missing.map(|entry| entry.path.clone()).collect())
+    let mut missing = Vec::new();
+    let path = paths.meta(release).join(HASHES);
+    let fail = |source| ReleaseError { path: path.clone(), source };
+    let file = BufReader::new(File::open(&path).map_err(fail)?);
+    let each = |entry: Entry| {
+        if !is_there(&entry) {
+            missing.push(entry.path);
+        }
+    };
+    each_of(file, each).map_err(fail)?;
+    Ok(missing)
+}
+
+/// Hands over one entry of a file after the other: all of them would take much memory.
+fn each_of(file: impl Read, each: impl FnMut(Entry)) -> io::Result<()> {
+    struct Each<F>(F);
+    impl<'de, F: FnMut(Entry)> Visitor<'de> for Each<F> {
+        type Value = ();
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a list of files")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(mut self, mut entries: A) -> Result<(), A::Error> {
+            while let Some(entry) = entries.next_element()? {
+                (self.0)(entry);
+            }
+            Ok(())
+        }
+    }
+    let mut file = serde_json::Deserializer::from_reader(file);
+    file.deserialize_seq(Each(each))?;
+    Ok(file.end()?)
 }
 
 /// Removes a release, its tree first: what is left without a tree is no release. The tree is set aside.
@@ -253,8 +283,8 @@ pub fn sweep(paths: &ServiceLayout, named: &[ReleaseId]) -> Result<(), ReleaseEr
 
 fn save(path: &Path, value: &impl Serialize) -> Result<(), ReleaseError> {
     let fail = |source| ReleaseError { path: path.to_owned(), source };
-    let text = serde_json::to_vec_pretty(value).map_err(|error| fail(error.into()))?;
-    durable::replace(path, &text, 0o600).map_err(fail)
+    let write = &mut |file: &mut dyn Write| Ok(serde_json::to_writer_pretty(file, value)?);
+    durable::replace_by(path, 0o600, write).map_err(fail)
 }
 
 fn load<T: DeserializeOwned>(path: &Path) -> Result<T, ReleaseError> {

@@ -1,6 +1,7 @@
 //! Sealing: a staged tree is listed, hashed, made read-only, synced, and becomes `releases/N` by
 //! one rename.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
 use std::io::{self, Read};
@@ -14,6 +15,7 @@ use sha2::{Digest, Sha256};
 use crate::core::ids::ReleaseId;
 use crate::os::beneath::{Dir, Met, Shown};
 use crate::os::fs as durable;
+use crate::store::content::Content;
 use crate::store::intake::hex;
 use crate::store::layout::ServiceLayout;
 
@@ -37,15 +39,15 @@ pub struct Entry {
     pub path: String,
     /// `file`, `program`, `directory` or `symlink`; `special` for what holds no content: a FIFO, a
     /// socket, a device.
-    pub kind: String,
+    pub kind: Cow<'static, str>,
     /// sha256 of a file; a symlink's target.
-    pub content: String,
+    pub content: Content,
 }
 
 /// sha256 of files, by their paths in a tree: of bytes that somebody has copied anyway.
 #[derive(Debug, Default)]
 pub struct Hashes {
-    known: BTreeMap<PathBuf, String>,
+    known: BTreeMap<PathBuf, Content>,
     running: Sha256,
 }
 
@@ -57,7 +59,7 @@ impl Hashes {
 
     /// All bytes of the file at this path were taken.
     pub fn whole(&mut self, path: PathBuf) {
-        self.known.insert(path, hex(&self.running.finalize_reset()));
+        self.known.insert(path, Content::Hash(self.running.finalize_reset().into()));
     }
 
     /// Takes what is shown of a tree below `top`, while it is copied.
@@ -101,7 +103,7 @@ pub fn list_unless(dir: &Path, hashes: &Hashes, off: &AtomicBool) -> io::Result<
     listing.entries.sort_by(|a, b| a.path.cmp(&b.path));
     let mut digest = Sha256::new();
     for entry in &listing.entries {
-        for part in [&entry.path, &entry.kind, &entry.content] {
+        for part in [&*entry.path, &*entry.kind, &*entry.content.text()] {
             digest.update((part.len() as u64).to_le_bytes());
             digest.update(part);
         }
@@ -111,7 +113,7 @@ pub fn list_unless(dir: &Path, hashes: &Hashes, off: &AtomicBool) -> io::Result<
 }
 
 /// Hashes of files that have several names, by device and inode: a file is read once.
-type Linked = BTreeMap<(u64, u64), String>;
+type Linked = BTreeMap<(u64, u64), Content>;
 
 fn add(
     listing: &mut Listing,
@@ -120,10 +122,11 @@ fn add(
     linked: &mut Linked,
     off: &AtomicBool,
 ) -> io::Result<()> {
+    let nothing = || Content::Text(Box::default());
     let (kind, content) = if met.meta.is_dir() {
-        ("directory", String::new())
+        ("directory", nothing())
     } else if met.meta.is_symlink() {
-        ("symlink", met.dir.target(met.name)?.to_string_lossy().into_owned())
+        ("symlink", Content::from(met.dir.target(met.name)?.to_string_lossy()))
     } else if met.meta.is_file() {
         let mut file = met.dir.file(met.name)?;
         let meta = file.metadata()?;
@@ -140,19 +143,19 @@ fn add(
         let program = meta.permissions().mode() & 0o111 != 0;
         (if program { "program" } else { "file" }, hash)
     } else {
-        ("special", String::new())
+        ("special", nothing())
     };
     let path = met.path.to_string_lossy().into_owned();
-    listing.entries.push(Entry { path, kind: kind.to_owned(), content });
+    listing.entries.push(Entry { path, kind: kind.into(), content });
     Ok(())
 }
 
-fn hash(file: &mut fs::File, off: &AtomicBool) -> io::Result<String> {
+fn hash(file: &mut fs::File, off: &AtomicBool) -> io::Result<Content> {
     let mut digest = Sha256::new();
     let mut chunk = vec![0; 64 * 1024];
     while !off.load(Ordering::Relaxed) {
         match file.read(&mut chunk)? {
-            0 => return Ok(hex(&digest.finalize())),
+            0 => return Ok(Content::Hash(digest.finalize().into())),
             n => digest.update(&chunk[..n]),
         }
     }
@@ -201,7 +204,7 @@ mod tests {
         let without = list(dir.path()).unwrap();
         durable::make_fifo(&dir.path().join("fifo"), 0o600).unwrap();
         let with = list(dir.path()).unwrap();
-        assert_eq!((with.n_files, with.entries[1].kind.as_str()), (1, "special"));
+        assert_eq!((with.n_files, &*with.entries[1].kind), (1, "special"));
         assert_ne!(with.digest, without.digest);
     }
 

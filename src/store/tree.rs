@@ -170,6 +170,16 @@ impl<'a> Staging<'a> {
         &self.dir
     }
 
+    /// Bytes of its files, and entries, so far.
+    #[must_use]
+    pub fn so_far(&self) -> (u64, usize) {
+        (self.size_bytes, self.n_entries())
+    }
+
+    fn n_entries(&self) -> usize {
+        self.files.len() + self.directories.len() + self.links.len()
+    }
+
     /// Fails when the operation has been aborted.
     ///
     /// # Errors
@@ -197,16 +207,20 @@ impl<'a> Staging<'a> {
 
     fn admitted(&mut self, name: &Path) -> Result<Option<PathBuf>, IntakeError> {
         self.check_cancelled()?;
-        let n = self.files.len() + self.directories.len() + self.links.len();
-        if n >= N_ENTRIES_MAX {
+        if self.n_entries() >= N_ENTRIES_MAX {
             return Err(IntakeError::TooMany { n_max: N_ENTRIES_MAX });
         }
         let path = plain(name).map_err(|why| refused(name, why))?;
-        self.names_bytes += name.as_os_str().len();
-        if self.names_bytes > NAMES_BYTES_MAX {
-            return Err(refused(name, "all names together are too long"));
-        }
+        self.keep_name(name)?;
         Ok(path)
+    }
+
+    fn keep_name(&mut self, name: &Path) -> Result<(), IntakeError> {
+        self.names_bytes += name.as_os_str().len();
+        match self.names_bytes > NAMES_BYTES_MAX {
+            true => Err(refused(name, "all names together are too long")),
+            false => Ok(()),
+        }
     }
 
     fn make_directories(&mut self, path: &Path) -> Result<(), IntakeError> {
@@ -224,6 +238,7 @@ impl<'a> Staging<'a> {
                 Ok(()) | Err(rustix::io::Errno::EXIST) => {}
                 Err(errno) => return Err(IntakeError::system(dir, errno.into())),
             }
+            self.keep_name(dir)?;
             self.directories.insert(dir.to_owned());
         }
         Ok(())

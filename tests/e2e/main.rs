@@ -15,6 +15,7 @@ mod daemons;
 mod data;
 mod databases;
 mod datagrams;
+mod decoder;
 mod fenced;
 mod files_driver;
 mod first_contact;

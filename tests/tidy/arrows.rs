@@ -22,16 +22,18 @@ const ARROWS: &[Row] = &[
             ("config::model::Settings", "a release keeps the settings of its installation"),
             ("os::clock", "records are stamped with the time of their writing"),
         ],
-        ..row("store", &["api", "core", "os::beneath", "os::fs"])
+        ..row("store", &["api", "core", "decode::wire", "os::beneath", "os::fs"])
     },
     row("keeper", &["os", "core::time", "core::backoff", "core::ordered"]),
     row("docs", &[]),
+    row("decode", &["os"]),
     row("forward", &["os", "core::backoff"]),
     Row {
         exceptions: &[
             ("keeper::estate", "a supervisor whose keeper has died becomes the next one"),
             ("keeper::link_from_env", "the socket by which the protocol is spoken is inherited"),
             ("forward::VERB", "the supervisor starts a forwarder as a process"),
+            ("decode::VERB", "the supervisor starts a decoder as a process"),
         ],
         ..row("supervisor", &["api", "core", "config", "store", "os", "text", "keeper::protocol"])
     },
@@ -54,6 +56,7 @@ const ARROWS: &[Row] = &[
         "main",
         &[
             "cli::main",
+            "decode",
             "demo::service",
             "forward",
             "keeper::estate::VERB",

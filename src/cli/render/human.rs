@@ -66,7 +66,7 @@ impl Human {
                 out::say(format!("       {:<1$}  {outcome}{why}", member.service, self.width));
             }
             Event::Phase { phase, state, ms, detail } => self.phase(phase, *state, *ms, detail),
-            Event::Progress { bytes, total } => self.progress(*bytes, *total),
+            Event::Progress { bytes, total, .. } => self.progress(*bytes, *total),
             Event::Heartbeat { phase, ms } => {
                 let member = self.member.as_deref().unwrap_or_default();
                 let length = text::whole_seconds(*ms);

@@ -28,7 +28,7 @@ use crate::supervisor::processes::whole_tree::{self, WholeTree};
 /// Variables that are about the supervisor itself.
 const OWN_VARIABLES: [&str; 2] = ["NOTIFY_SOCKET", "HALLEY_KEEPER_FD"];
 /// The names of what the keeper holds for commands begin with this.
-const KEPT: &str = "oneshot/";
+pub(super) const KEPT: &str = "oneshot/";
 /// Commands of a supervisor before this one are waited for so long: a killed process can hang in
 /// the kernel, and the services must come up all the same.
 pub(crate) const ENDING: Duration = Duration::from_secs(5);

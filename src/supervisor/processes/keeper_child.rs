@@ -95,6 +95,11 @@ impl KeeperChild {
 
     /// Kills it with all that it started. Returns when it is gone.
     pub(crate) async fn kill(mut self) {
+        self.end().await;
+    }
+
+    /// The same, for one that is looked at once more.
+    pub(crate) async fn end(&mut self) {
         if let Some(child) = self.child.take() {
             kill(&self.link, child).await;
         }

@@ -5,6 +5,7 @@
 
 pub(crate) mod child_tag;
 mod copies;
+pub(crate) mod decoder;
 pub(crate) mod fenced;
 pub(crate) mod host_command;
 pub(crate) mod keeper_child;

@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     fn progress(bytes: u64) -> Event {
-        Event::Progress { bytes, total: None }
+        Event::Progress { bytes, total: None, entries: None }
     }
 
     fn heartbeat(ms: u64) -> Event {

@@ -6,18 +6,19 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use crate::api::Event;
 use crate::config::Problem;
 use crate::config::model::{self, ReleaseKey, Settings};
 use crate::core::exit::Exit;
-use crate::core::ids::OpId;
 use crate::os::clock;
-use crate::store::intake::{self as artifact, IntakeError, Limits, Received};
+use crate::store::intake::{self as artifact, IntakeError, Limits, Progress, Received};
 use crate::store::release::{self, Manifest};
 use crate::store::seal::{self, Hashes};
 use crate::supervisor::operation::assignment::Assignment;
 use crate::supervisor::operation::intake::{Intake, Staged};
+use crate::supervisor::processes::decoder::Decoder;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::operation::Operation;
 use crate::supervisor::service::phase_result::PhaseResult;
@@ -26,6 +27,9 @@ use crate::text;
 
 /// Watchers want to see an intake move, not every chunk of it.
 const PROGRESS_BYTES: u64 = 1024 * 1024;
+const PROGRESS_ENTRIES: u64 = 1000;
+/// For a decoder whose pipe is closed.
+const ENDING: Duration = Duration::from_secs(1);
 
 /// The artifact's bytes, from the client's descriptor.
 pub(crate) async fn receive(
@@ -38,34 +42,11 @@ pub(crate) async fn receive(
     };
     let (paths, op) = (service.paths.clone(), operation.id);
     let cap_bytes = service.config().artifact_bytes_max;
-    let cancelled = Arc::clone(&intake.cancelled);
-    let idle = Arc::clone(&intake.idle).lock_owned().await;
-    let (progress, mut seen) = tokio::sync::watch::channel((0, None));
-    let worker = spawn::blocking(move || {
-        let mut n_told = 0;
-        let mut report = |n, total| {
-            if n - n_told >= PROGRESS_BYTES {
-                n_told = n;
-                progress.send_replace((n, total));
-            }
-        };
-        let mut limits = Limits { cap_bytes, cancelled: &cancelled, progress: &mut report };
-        let received = artifact::receive(source, &paths, op, &mut limits);
-        drop(idle);
-        received
+    let received = beside(operation, intake, move |cancelled, progress| {
+        let mut limits = Limits { cap_bytes, cancelled, progress };
+        artifact::receive(source, &paths, op, &mut limits)
     });
-    let mut worker = std::pin::pin!(worker);
-    let received = loop {
-        tokio::select! {
-            biased;
-            received = &mut worker => break received,
-            Ok(()) = seen.changed() => {
-                let (bytes, total) = *seen.borrow_and_update();
-                operation.tell(Event::Progress { bytes, total });
-            }
-        }
-    };
-    match received {
+    match received.await {
         Ok(Ok(received)) => {
             let detail = match &received {
                 Received::Archive { n_bytes, digest, .. } => {
@@ -81,24 +62,54 @@ pub(crate) async fn receive(
     }
 }
 
-/// Unpacks the artifact, lists its files and reads its `release.toml`.
-pub(crate) async fn verify(service: &Rc<Service>, op: OpId, intake: &mut Intake) -> PhaseResult {
-    let Some(received) = intake.received.clone() else {
-        return PhaseResult::refused(Exit::ArtifactRejected, "nothing was received");
-    };
-    let paths = service.paths.clone();
-    let cap_bytes = service.config().artifact_bytes_max;
+/// Does the blocking part of an intake in a thread, and tells watchers how far it is.
+async fn beside<T: Send + 'static>(
+    operation: &Operation,
+    intake: &Intake,
+    work: impl FnOnce(&AtomicBool, &mut dyn FnMut(Progress)) -> T + Send + 'static,
+) -> Result<T, tokio::task::JoinError> {
     let cancelled = Arc::clone(&intake.cancelled);
     let idle = Arc::clone(&intake.idle).lock_owned().await;
-    let host = Host::of(&service.config());
+    let (progress, mut seen) = tokio::sync::watch::channel(Progress::default());
     let worker = spawn::blocking(move || {
-        let staged = artifact::unpack(&received, &paths, op, cap_bytes, &cancelled)
-            .map_err(|error| refuse_intake(&error))
-            .and_then(|dir| staged(dir, host, &cancelled));
+        let mut told = Progress::default();
+        let mut report = |now: Progress| {
+            let entries = now.entries.unwrap_or(0) - told.entries.unwrap_or(0);
+            if now.bytes - told.bytes >= PROGRESS_BYTES || entries >= PROGRESS_ENTRIES {
+                told = now;
+                progress.send_replace(now);
+            }
+        };
+        let done = work(&cancelled, &mut report);
         drop(idle);
-        staged
+        done
     });
-    let staged = match worker.await {
+    let mut worker = std::pin::pin!(worker);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut worker => return done,
+            Ok(()) = seen.changed() => {
+                let Progress { bytes, total, entries } = *seen.borrow_and_update();
+                operation.tell(Event::Progress { bytes, total, entries });
+            }
+        }
+    }
+}
+
+/// Unpacks the artifact, lists its files and reads its `release.toml`.
+pub(crate) async fn verify(
+    service: &Rc<Service>,
+    operation: &Operation,
+    intake: &mut Intake,
+) -> PhaseResult {
+    let dir = match unpack(service, operation, intake).await {
+        Ok(dir) => dir,
+        Err(refused) => return refused,
+    };
+    let host = Host::of(&service.config());
+    let staged = beside(operation, intake, move |cancelled, _| staged(dir, host, cancelled));
+    let staged = match staged.await {
         Ok(Ok(staged)) => staged,
         Ok(Err(refused)) => return refused,
         Err(error) => {
@@ -114,6 +125,54 @@ pub(crate) async fn verify(service: &Rc<Service>, op: OpId, intake: &mut Intake)
     );
     intake.staged = Some(staged);
     PhaseResult::ok(detail)
+}
+
+/// An archive is read by a decoder, a process without rights; what it says is checked and written here.
+async fn unpack(
+    service: &Rc<Service>,
+    operation: &Operation,
+    intake: &Intake,
+) -> Result<PathBuf, PhaseResult> {
+    let (paths, op) = (service.paths.clone(), operation.id);
+    let path = match &intake.received {
+        None => {
+            return Err(PhaseResult::refused(Exit::ArtifactRejected, "nothing was received"));
+        }
+        Some(Received::Tree { .. }) => return Ok(artifact::staging_dir(&paths, op)),
+        Some(Received::Archive { path, .. }) => path.clone(),
+    };
+    let internal =
+        |error: &dyn std::fmt::Display| PhaseResult::refused(Exit::Internal, error.to_string());
+    let archive = artifact::archive(&path).map_err(|error| refuse_intake(&error))?;
+    let started = Decoder::start(&service.shared.link, service.name.as_str(), &archive).await;
+    let (mut decoder, said) = started.map_err(|error| internal(&error))?;
+    let cap_bytes = service.config().artifact_bytes_max;
+    let unpacked = beside(operation, intake, move |cancelled, progress| {
+        let mut limits = Limits { cap_bytes, cancelled, progress };
+        artifact::unpack(said, &path, &paths, op, &mut limits)
+    });
+    let mut unpacked = std::pin::pin!(unpacked);
+    let (unpacked, ended) = tokio::select! {
+        biased;
+        unpacked = &mut unpacked => (unpacked, None),
+        ended = decoder.ended() => {
+            // Its pipe ends with it.
+            decoder.kill().await;
+            (unpacked.await, Some(ended))
+        }
+    };
+    match unpacked.map_err(|error| internal(&format!("the intake failed: {error}")))? {
+        Err(IntakeError::Undecoded { why }) => {
+            // Its pipe has ended, or nobody reads it any more: it is about to end.
+            let ended = match ended {
+                None => tokio::time::timeout(ENDING, decoder.ended()).await.ok(),
+                ended => ended,
+            };
+            let ended = ended.map(|ended| format!(" ({ended})")).unwrap_or_default();
+            Err(refuse_intake(&IntakeError::Undecoded { why: why + &ended }))
+        }
+        unpacked => unpacked.map_err(|error| refuse_intake(&error)),
+    }
 }
 
 /// What the host's configuration says that an artifact's `release.toml` is laid over.
