@@ -44,6 +44,7 @@ mod passers;
 mod postgres;
 mod postgres_server;
 mod postgres_settings;
+mod preempt;
 mod proxies;
 mod real;
 mod repair;

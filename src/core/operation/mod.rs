@@ -29,5 +29,6 @@ pub mod outcome;
 pub mod phase;
 pub mod plan;
 pub mod point;
+pub mod preempt;
 pub mod recover;
 pub mod rollout;

@@ -10,7 +10,7 @@ use crate::supervisor::control::client::Client;
 use crate::supervisor::operation::admission::Begun;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::followable::Watched;
-use crate::supervisor::service::operation::Operation;
+use crate::supervisor::service::operation::{Operation, Order};
 
 /// A client gets an event at least this often.
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -73,6 +73,27 @@ pub(crate) async fn follow(watched: &impl Watched, client: &mut Client, until: U
                 if !client.tell(&Event::Heartbeat { phase, ms }).await {
                     return Followed::Over;
                 }
+            }
+        }
+    }
+}
+
+/// Waits for the end of an operation that is called off, with signs of life to the client, who may
+/// leave. An order that comes in a phase which cannot be called off is given again in the next one.
+pub(crate) async fn called_off(running: &Operation, client: &mut Client) {
+    let mut grew = running.events.watch();
+    let mut ordered_in = None;
+    while !running.is_over() {
+        grew.borrow_and_update();
+        if ordered_in != Some(running.phase.get()) {
+            ordered_in = Some(running.phase.get());
+            running.order(Order::Abort);
+        }
+        tokio::select! {
+            changed = grew.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(HEARTBEAT) => {
+                let (phase, since) = running.phase();
+                client.tell(&Event::Heartbeat { phase, ms: clock::tick().since_ms(since) }).await;
             }
         }
     }
