@@ -77,7 +77,7 @@ fn what_an_operation_owns_is_passed_nowhere_whole() {
 
 #[test]
 fn no_path_is_followed_where_another_user_may_exchange_it() {
-    let files = source(beneath::ROOMS);
+    let files = source(&["src"]);
     complain(&files, beneath::complaints);
     assert_eq!(beneath::unused(&files), [""; 0]);
 }

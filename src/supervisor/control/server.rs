@@ -1,7 +1,6 @@
 //! The control socket: takes requests, streams events. A client that goes away changes nothing.
 
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -28,11 +27,11 @@ pub(crate) fn serve(stack: &Rc<Stack>, path: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
+    // It has its mode from its making: nothing is done to its path afterwards.
     let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
     let bound = UnixListener::bind(path);
     rustix::process::umask(before);
     let listener = bound?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     let stack = Rc::clone(stack);
     spawn::local(async move {
         loop {

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::config::model::Settings;
@@ -28,7 +28,9 @@ pub(crate) fn program(tree: &Path, settings: &Settings) -> Vec<String> {
         return vec![format!("command {program}: it is not executable (chmod +x)")];
     }
     let mut start = [0; 256];
-    let n = File::open(&path).and_then(|mut file| file.read(&mut start)).unwrap_or(0);
+    // Whoever owns its directory may have put a FIFO in its place by now.
+    let opened = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(&path);
+    let n = opened.and_then(|mut file| file.read(&mut start)).unwrap_or(0);
     wrong_kind(program, &start[..n]).into_iter().collect()
 }
 
