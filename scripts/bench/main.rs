@@ -37,13 +37,14 @@ use world::{BINARY, World, config, free_address, kill};
 
 fn main() {
     let asked: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
-    let all: [(&str, fn()); 12] = [
+    let all: [(&str, fn()); 13] = [
         ("releases", || releases(Shape::ShortFast)),
         ("keep-alive", || releases(Shape::KeepAlive)),
         ("overhead", overhead),
         ("rollback", rollback),
         ("kill", kills),
         ("rest", rest),
+        ("lag", lag),
         ("modes", any_program::modes),
         ("intercept", any_program::intercept),
         ("forward", any_program::forward),
@@ -88,6 +89,31 @@ fn releases(shape: Shape) {
         ledger.by_release().len(),
         f64::from(ledger.latency_us(1000)) / 1000.0
     );
+    tell_lag("these releases", &world);
+}
+
+/// The longest time that the event loop of the running supervisor has stood still.
+fn tell_lag(during: &str, world: &World) {
+    let status = world.cli(&["status", "--json"]).expect(0).result();
+    let at = status["lag_at"].as_str().unwrap_or("no task");
+    println!("worst lag of the supervisor's loop, {during}: {} ms ({at})", status["lag_ms"]);
+}
+
+/// Releases with 20,000 files each, of which two are kept: they are hashed, sealed and removed beside
+/// what must go on.
+fn lag() {
+    let world = quick("[service.web.keep]\nreleases = 2\nstandby = \"0s\"", "50ms");
+    for _ in 0..5 {
+        let build = world.build(&[]);
+        for n in 0..20_000 {
+            let dir = build.join(format!("d{}", n / 100));
+            fs::create_dir_all(&dir).unwrap();
+            fs::write(dir.join(n.to_string()), n.to_string()).unwrap();
+        }
+        world.release_path(&build).expect(0);
+        fs::remove_dir_all(build).unwrap();
+    }
+    tell_lag("5 releases with 20,000 files each", &world);
 }
 
 /// The same program behind a listener of Halley's and started by hand, in turn.
@@ -192,6 +218,7 @@ fn kills() {
         ledger.n_lost(),
         ledger.losses()
     );
+    tell_lag("since the last kill", &world);
 }
 
 fn rest() {
@@ -227,6 +254,7 @@ fn rest() {
             QUIET.as_secs()
         );
     }
+    tell_lag("10 services released and at rest", &world);
     println!("both together: {:.2} MB PSS", f64::from(total_kib) * 1024.0 / 1e6);
     println!("binary: {:.2} MB", fs::metadata(BINARY).unwrap().len() as f64 / 1e6);
     assert!(proc::start_ticks(pids[0].1).is_ok());
