@@ -168,14 +168,6 @@ pub fn verdict(
     })
 }
 
-/// The hashes of its files, as they were sealed.
-///
-/// # Errors
-/// When they cannot be read.
-pub fn hashes(paths: &ServiceLayout, release: ReleaseId) -> Result<Vec<Entry>, ReleaseError> {
-    load(&paths.meta(release).join(HASHES))
-}
-
 /// What is known about one release.
 ///
 /// # Errors

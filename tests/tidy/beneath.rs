@@ -83,6 +83,7 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("src/supervisor/control/server.rs", "the control socket, in the administrator's directory"),
     ("src/supervisor/notify/deliver.rs", "a secret that the administrator names"),
     ("src/supervisor/operation/phases/preflight.rs", "/proc"),
+    ("src/supervisor/operation/repair_work.rs", "damaged files in the service's own directory"),
     ("src/supervisor/processes/log_files.rs", "logs/"),
     ("src/supervisor/processes/log_pipe.rs", "a FIFO in run/"),
     ("src/supervisor/processes/printed.rs", "oneshots/, the output of commands"),
