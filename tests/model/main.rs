@@ -5,10 +5,11 @@
 //! off by a crash before anybody knows, or cut off before it began; a phase is in the journal
 //! before its effect. After a crash `live` says where connections go, and `recover` goes on, from
 //! the journal and from what is seen.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
 mod effects;
 mod set;
+mod walk;
 mod world;
 
 use halley_sup::core::operation::machine::{self, Kind, Outcome};
