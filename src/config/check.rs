@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::model::{Handoff, Keep, Listen, ReleaseKey, Service, Settings};
+use super::model::{Full, Handoff, Keep, Listen, ReleaseKey, Service, Settings};
 use super::raw::{Found, Section};
 use super::{
     backup, bake, connect, data, env_file, health, hooks, listen, proxy, rehearse_write, sections,
@@ -59,6 +59,7 @@ fn service(name: ServiceName, section: &Section<'_>, base: &Path) -> Draft {
         artifact_bytes_max: section.size("artifact_max").unwrap_or(2 << 30),
         pinned: pinned(section),
         keep: keep(section),
+        log_full: log_full(section),
         rehearse: data::rehearse(section),
         rehearse_connect: connect::read(section),
         rehearse_write: rehearse_write::read(section),
@@ -183,6 +184,12 @@ fn keep(section: &Section<'_>) -> Keep {
         keep.standby = table.duration("standby").unwrap_or(keep.standby);
     }
     keep
+}
+
+fn log_full(section: &Section<'_>) -> Full {
+    let words = [("drop", Full::Drop), ("block", Full::Block)];
+    let table = section.section("log", sections::LOG);
+    table.and_then(|table| table.word("full", &words)).unwrap_or(Full::Drop)
 }
 
 fn env_from_file(section: &Section<'_>, base: &Path) -> BTreeMap<String, String> {

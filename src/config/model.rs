@@ -65,6 +65,8 @@ pub struct Service {
     pub pinned: Vec<ReleaseKey>,
     /// How many releases are kept.
     pub keep: Keep,
+    /// What becomes of output that its log has no room for.
+    pub log_full: Full,
     /// How a rollback is rehearsed before each release.
     pub rehearse: Rehearse,
     /// What a program may connect to when it is tried out on a copy of the data.
@@ -286,6 +288,15 @@ impl From<Drain> for String {
             Drain::For(duration) => super::duration::print(duration),
         }
     }
+}
+
+/// What becomes of output that its log has no room for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Full {
+    /// The program waits at its next write.
+    Block,
+    /// It is dropped, and counted.
+    Drop,
 }
 
 /// How many releases are kept.

@@ -11,6 +11,7 @@ pub const KEYS: &[(&str, &[&str])] = &[
     ("service.NAME.bake", bake::KEYS),
     ("service.NAME.bake.metrics", bake::METRICS_KEYS),
     ("service.NAME.keep", KEEP),
+    ("service.NAME.log", LOG),
     ("service.NAME.stop", settings::STOP_KEYS),
     ("service.NAME.hooks", hooks::KEYS),
     ("service.NAME.forward", takeover::FORWARD_KEYS),
@@ -43,6 +44,7 @@ pub(super) const SERVICE: &[&str] = &[
     "health",
     "bake",
     "keep",
+    "log",
     "stop",
     "hooks",
     "forward",
@@ -55,5 +57,6 @@ pub(super) const SERVICE: &[&str] = &[
     "backup",
 ];
 pub(super) const KEEP: &[&str] = &["releases", "standby"];
+pub(super) const LOG: &[&str] = &["full"];
 pub(super) const RELEASE: &[&str] =
     &["version", "command", "env", "health", "stop", "migrate", "schema", "hooks"];

@@ -15,6 +15,7 @@ use crate::core::time::Tick;
 use crate::keeper::calls::Calls;
 use crate::keeper::children::{Children, Launched};
 use crate::keeper::estate::{Estate, Filter};
+use crate::keeper::outputs;
 use crate::keeper::protocol::{Ask, ChildId, FENCES, HEIRS, PINGS, Reach, Request, Tell, VERSION};
 use crate::keeper::supervised::Supervised;
 use crate::keeper::{KeeperError, Setup};
@@ -111,6 +112,9 @@ impl Keeper {
             if let Err(error) = self.wait() {
                 tracing::error!(%error, "poll");
             }
+            if !self.supervised.is_greeted() {
+                outputs::drain(&self.kept);
+            }
             self.signals.drain();
             self.take_signals();
             self.hear_supervisor();
@@ -146,6 +150,11 @@ impl Keeper {
         );
         fds.extend(self.children.adopted().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         fds.extend(self.calls.filters().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+        if !self.supervised.is_greeted() {
+            fds.extend(
+                outputs::pipes(&self.kept).map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)),
+            );
+        }
         match poll(&mut fds, timeout.as_ref()) {
             Err(rustix::io::Errno::INTR) => Ok(()),
             polled => Ok(polled.map(drop)?),

@@ -12,6 +12,7 @@ mod calls;
 mod children;
 pub mod estate;
 mod keeping;
+mod outputs;
 mod own_listeners;
 mod own_ports;
 pub mod protocol;

@@ -33,6 +33,12 @@ pub const PINGS: u16 = 4;
 /// The first revision whose supervisors have a copy of all that the keeper has.
 pub const HEIRS: u16 = 5;
 
+/// What the name of a FIFO begins with that a service writes its output to. Behind it the names of FIFO and
+/// spool are the same.
+pub const OUTPUT: &str = "log/";
+/// What the name of its spool begins with: what was read of it and is in no log yet.
+pub const SPOOL: &str = "spool/";
+
 /// The number a supervisor gives a child; unique as long as the keeper lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

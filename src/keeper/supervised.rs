@@ -103,6 +103,11 @@ impl Supervised {
         self.running.as_ref().is_some_and(|running| !running.waiting.is_empty())
     }
 
+    /// Whether one runs that has what the keeper keeps.
+    pub fn is_greeted(&self) -> bool {
+        self.running.as_ref().is_some_and(|running| running.greeted)
+    }
+
     /// Its process id, while it runs.
     pub fn pid(&self) -> Option<i32> {
         self.running.as_ref().map(|running| running.pid)

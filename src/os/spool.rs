@@ -61,17 +61,16 @@ impl Spool {
     /// # Errors
     /// `splice(2)`'s.
     pub fn fill(&self, pipe: impl AsFd, n_max: usize) -> io::Result<usize> {
-        let mut end = self.end()?;
-        Ok(splice(pipe, None, &self.memory, Some(&mut end), n_max, SpliceFlags::NONBLOCK)?)
+        fill(self.memory.as_fd(), pipe, n_max)
     }
 
-    /// What was not read yet.
+    /// The first of what was not read yet, at most so many bytes.
     ///
     /// # Errors
     /// `pread(2)`'s.
-    pub fn unread(&self) -> io::Result<Vec<u8>> {
-        let n = usize::try_from(self.end()?.saturating_sub(self.start)).unwrap_or(0);
-        let mut bytes = vec![0; n];
+    pub fn unread(&self, n_max: usize) -> io::Result<Vec<u8>> {
+        let n = end(self.memory.as_fd())?.saturating_sub(self.start);
+        let mut bytes = vec![0; usize::try_from(n).map_or(n_max, |n| n.min(n_max))];
         let n = pread(&self.memory, &mut bytes, self.start)?;
         bytes.truncate(n);
         Ok(bytes)
@@ -111,10 +110,29 @@ impl Spool {
         (self.start, self.writing) = (start, writing);
         Ok(())
     }
+}
 
-    fn end(&self) -> io::Result<u64> {
-        Ok(u64::try_from(fstat(&self.memory)?.st_size).unwrap_or(BEGIN))
-    }
+/// Moves up to so many bytes from a pipe to a spool that this process only holds, without waiting.
+///
+/// # Errors
+/// `splice(2)`'s.
+pub fn fill(memory: BorrowedFd<'_>, pipe: impl AsFd, n_max: usize) -> io::Result<usize> {
+    let mut end = end(memory)?;
+    Ok(splice(pipe, None, memory, Some(&mut end), n_max, SpliceFlags::NONBLOCK)?)
+}
+
+/// How much of a spool was not read yet.
+///
+/// # Errors
+/// `pread(2)`'s.
+pub fn unread_bytes(memory: BorrowedFd<'_>) -> io::Result<u64> {
+    let mut start = [0; 8];
+    pread(memory, &mut start, 0)?;
+    Ok(end(memory)?.saturating_sub(u64::from_le_bytes(start).max(BEGIN)))
+}
+
+fn end(memory: BorrowedFd<'_>) -> io::Result<u64> {
+    Ok(u64::try_from(fstat(memory)?.st_size).unwrap_or(BEGIN))
 }
 
 impl AsFd for Spool {
@@ -139,10 +157,13 @@ mod tests {
         spool.begin_writing(0).unwrap();
         let again = |spool: &Spool| Spool::adopt(spool.as_fd().try_clone_to_owned().unwrap());
         let next = again(&spool).unwrap();
-        assert_eq!((next.writing(), next.unread().unwrap()), (Some(0), b"one\ntwo".to_vec()));
+        assert_eq!(
+            (next.writing(), next.unread(1 << 20).unwrap()),
+            (Some(0), b"one\ntwo".to_vec())
+        );
         spool.advance(4).unwrap();
         let next = again(&spool).unwrap();
-        assert_eq!((next.writing(), next.unread().unwrap()), (None, b"two".to_vec()));
+        assert_eq!((next.writing(), next.unread(1 << 20).unwrap()), (None, b"two".to_vec()));
         drop(write);
         assert_eq!(next.fill(&read, 1000).unwrap(), 0);
     }
@@ -155,7 +176,7 @@ mod tests {
         for _ in 0..100 {
             (&write).write_all(&chunk).unwrap();
             assert_eq!(spool.fill(&read, 1 << 20).unwrap(), chunk.len());
-            assert_eq!(spool.unread().unwrap(), chunk);
+            assert_eq!(spool.unread(1 << 20).unwrap(), chunk);
             spool.advance(chunk.len()).unwrap();
         }
         let blocks = fstat(&spool.memory).unwrap().st_blocks;

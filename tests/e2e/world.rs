@@ -248,10 +248,7 @@ impl World {
     }
 
     pub fn supervisor_pid(&self) -> Option<i32> {
-        proc::tree(self.keeper_pid()).into_iter().find(|pid| {
-            fs::read_to_string(format!("/proc/{pid}/cmdline"))
-                .is_ok_and(|line| line.split('\0').nth(1) == Some("supervisor"))
-        })
+        supervisor_of(self.keeper_pid())
     }
 
     /// `kill -9` of the supervisor, whatever it is at. Returns when it is gone with its sockets: a
@@ -410,6 +407,14 @@ pub fn postgres_programs() -> Option<PathBuf> {
 fn search_path() -> String {
     let before = std::env::var("PATH").unwrap();
     postgres_programs().map_or(before.clone(), |dir| format!("{}:{before}", dir.display()))
+}
+
+/// The supervisor that a keeper has.
+pub fn supervisor_of(keeper: i32) -> Option<i32> {
+    proc::tree(keeper).into_iter().find(|pid| {
+        fs::read_to_string(format!("/proc/{pid}/cmdline"))
+            .is_ok_and(|line| line.split('\0').nth(1) == Some("supervisor"))
+    })
 }
 
 /// A signal to exactly the process that has this pid now.

@@ -147,6 +147,7 @@ fn is_error(line: &str, wanted: &ErrorLines) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::model::Full;
     use crate::config::pattern::Pattern;
     use crate::core::analysis::rate::Rate;
     use crate::core::ids::ReleaseId;
@@ -167,7 +168,7 @@ mod tests {
     /// Error lines of the new one, the old one beside it, and the old one before.
     fn check(own: usize, beside: usize, before: Option<u64>, expected: Sample) {
         let dir = tempfile::tempdir().unwrap();
-        let logs = LogFiles::new(dir.path().to_owned());
+        let logs = LogFiles::new(dir.path().to_owned(), Full::Drop);
         let (new, old) = (logs.path(ReleaseId(2)), logs.path(ReleaseId(1)));
         let before = before.map(|n| Before { n, span_ms: 1000 });
         let mut lines = Lines::new(&wanted(), &new, Some(&old), before);

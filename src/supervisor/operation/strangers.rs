@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use crate::config::model::Full;
 use crate::core::ids::ServiceName;
 use crate::keeper::protocol::End;
 use crate::supervisor::processes::child_tag::Label;
@@ -38,7 +39,7 @@ pub(crate) async fn attend(stack: &Stack) {
             let output = child_spec::output_name(name, label.generation(), label.index());
             let spool = child_spec::spool_name(name, label.generation(), label.index());
             let kept = (inventory.kept.remove(&output), inventory.kept.remove(&spool));
-            let files = || LogFiles::new(stack.shared.layout.service(name).logs());
+            let files = || LogFiles::new(stack.shared.layout.service(name).logs(), Full::Drop);
             let writer = logs.entry(name.clone()).or_insert_with(files).writer(label.release());
             match Pump::resume(kept, label.instance, writer) {
                 Ok(begun) => pump = begun,

@@ -1,8 +1,11 @@
 //! What processes write: one file a release, line by line.
 //!
 //! A line in the file is `2026-11-23T12:00:00.123Z 0 text`: time, instance, text. A line that is too
-//! long, or has no end, may be open at the end of the file. When another instance writes meanwhile, the open line is ended and its
-//! rest comes as a line of its own.
+//! long, or has no end, may be open at the end of the file. When another instance writes meanwhile, the
+//! open line is ended and its rest comes as a line of its own. A line that is cut ends with ` …`: at its
+//! greatest length, and where a file without newlines has grown large enough.
+//!
+//! On a disk that is full, lines are dropped and counted, or their service waits: as it is configured.
 
 use std::cell::RefCell;
 use std::fs::{self, File};
@@ -12,20 +15,25 @@ use std::rc::{Rc, Weak};
 
 use tokio::sync::watch;
 
+use crate::config::model::Full;
 use crate::core::ids::ReleaseId;
 use crate::core::ordered::Few;
 use crate::os::clock;
-use crate::text::count;
 
 /// A file that grows beyond this becomes `N.log.1`, in the place of the one before.
 const ROTATE_BYTES: u64 = 8 * 1024 * 1024;
-/// Longer lines are broken.
+/// How much longer it may grow until its last line has an end.
+const ROTATE_PATIENCE_BYTES: u64 = 64 * 1024;
+/// Longer lines are cut.
 pub(super) const LINE_BYTES_MAX: usize = 16 * 1024;
+/// What stands at the end of a line that goes on in the next one.
+const CUT: &str = " \u{2026}\n";
 
 /// The log files of a service.
 #[derive(Debug)]
 pub(crate) struct LogFiles {
     dir: PathBuf,
+    full: Full,
     writers: RefCell<Few<ReleaseId, Weak<RefCell<Writer>>>>,
 }
 
@@ -33,10 +41,10 @@ pub(crate) struct LogFiles {
 pub(crate) type SharedWriter = Rc<RefCell<Writer>>;
 
 impl LogFiles {
-    /// The log files in a directory.
+    /// The log files in a directory, and what becomes of lines that cannot be written.
     #[must_use]
-    pub(crate) fn new(dir: PathBuf) -> Self {
-        Self { dir, writers: RefCell::default() }
+    pub(crate) fn new(dir: PathBuf, full: Full) -> Self {
+        Self { dir, full, writers: RefCell::default() }
     }
 
     /// A release's log file.
@@ -50,7 +58,7 @@ impl LogFiles {
         if let Some(writer) = self.open_writer(release) {
             return writer;
         }
-        let writer = Rc::new(RefCell::new(Writer::new(self.path(release))));
+        let writer = Rc::new(RefCell::new(Writer::new(self.path(release), self.full)));
         self.writers.borrow_mut().insert(release, Rc::downgrade(&writer));
         writer
     }
@@ -88,18 +96,23 @@ pub(crate) struct Writer {
     size_bytes: u64,
     /// The instance whose line is open, and the line's length.
     open: Option<(u16, usize)>,
-    n_dropped_bytes: u64,
+    full: Full,
+    /// It was reported that the file cannot be written.
+    is_stuck: bool,
+    n_dropped_lines: u64,
     grew: watch::Sender<u64>,
 }
 
 impl Writer {
-    fn new(path: PathBuf) -> Self {
+    fn new(path: PathBuf, full: Full) -> Self {
         let mut writer = Self {
             path,
             file: None,
             size_bytes: 0,
             open: None,
-            n_dropped_bytes: 0,
+            full,
+            is_stuck: false,
+            n_dropped_lines: 0,
             grew: watch::channel(0).0,
         };
         if let Err(error) = writer.reopen() {
@@ -132,30 +145,80 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes what an instance has written.
+    /// Writes something beside what an instance writes. It is dropped where the instance would wait.
     pub(crate) fn append(&mut self, instance: u16, chunk: &[u8]) {
-        self.append_at(instance, chunk, &mut |_| {});
+        drop(self.append_at(instance, chunk, &mut |_| {}));
     }
 
-    /// The same; the place in the file is told before it is written.
-    pub(super) fn append_at(&mut self, instance: u16, chunk: &[u8], tell: &mut dyn FnMut(u64)) {
+    /// Writes what an instance has written; the place in the file is told before it is written.
+    ///
+    /// # Errors
+    /// The system's, when the service is to wait: nothing of it is in the file.
+    pub(super) fn append_at(
+        &mut self,
+        instance: u16,
+        chunk: &[u8],
+        tell: &mut dyn FnMut(u64),
+    ) -> io::Result<()> {
+        if let Err(error) = self.rotate() {
+            tracing::debug!(path = %self.path.display(), %error, "rotating a log");
+        }
+        self.report_gap(instance);
+        let before = self.open;
         let text = self.format(instance, chunk);
-        if self.n_dropped_bytes > 0 {
-            let text = format!("halley: {} of output lost\n", count(self.n_dropped_bytes, "byte"));
-            if self.write(text.as_bytes(), &mut |_| {}).is_ok() {
-                self.n_dropped_bytes = 0;
+        let Err(error) = self.write(&text, tell) else {
+            self.is_stuck = false;
+            self.grew.send_modify(|n| *n += 1);
+            return Ok(());
+        };
+        self.open = before;
+        if !std::mem::replace(&mut self.is_stuck, true) {
+            tracing::error!(path = %self.path.display(), %error, "writing a log");
+        }
+        match self.full {
+            Full::Block => Err(error),
+            // The FIFO is read on: a full disk does not stop the service.
+            Full::Drop => {
+                let n_lines = chunk.iter().filter(|byte| **byte == b'\n').count();
+                self.n_dropped_lines += u64::try_from(n_lines.max(1)).unwrap_or(1);
+                Ok(())
             }
         }
-        match self.write(&text, tell) {
-            Ok(()) => self.grew.send_modify(|n| *n += 1),
-            Err(error) => {
-                // The FIFO is read on: a full disk must not stop the service.
-                if self.n_dropped_bytes == 0 {
-                    tracing::error!(path = %self.path.display(), %error, "writing a log");
-                }
-                self.n_dropped_bytes += chunk.len() as u64;
-            }
+    }
+
+    /// Begins another file when this one is large, between two lines. A line that does not end is cut.
+    fn rotate(&mut self) -> io::Result<()> {
+        if self.size_bytes > ROTATE_BYTES + ROTATE_PATIENCE_BYTES && self.open.is_some() {
+            self.write_whole(CUT)?;
         }
+        if self.size_bytes > ROTATE_BYTES && self.open.is_none() {
+            fs::rename(&self.path, rotated(&self.path))?;
+            self.file = None;
+            self.size_bytes = 0;
+        }
+        Ok(())
+    }
+
+    /// How many lines are missing here, as a line of its own.
+    fn report_gap(&mut self, instance: u16) {
+        if self.n_dropped_lines == 0 {
+            return;
+        }
+        let (at, n) = (clock::now_rfc3339_ms(), grouped(self.n_dropped_lines));
+        let end = if self.open.is_some() { CUT } else { "" };
+        let lines = if self.n_dropped_lines == 1 { "line" } else { "lines" };
+        let text =
+            format!("{end}{at} {instance} -- {n} {lines} dropped: the log could not be written\n");
+        if self.write_whole(&text).is_ok() {
+            self.n_dropped_lines = 0;
+        }
+    }
+
+    /// Writes whole lines, or the end of the open one.
+    fn write_whole(&mut self, text: &str) -> io::Result<()> {
+        self.write(text.as_bytes(), &mut |_| {})?;
+        self.open = None;
+        Ok(())
     }
 
     /// Takes back what a supervisor before this one may have written from here on.
@@ -168,10 +231,6 @@ impl Writer {
     }
 
     fn write(&mut self, text: &[u8], tell: &mut dyn FnMut(u64)) -> io::Result<()> {
-        if self.size_bytes > ROTATE_BYTES && self.open.is_none() {
-            fs::rename(&self.path, rotated(&self.path))?;
-            self.file = None;
-        }
         if self.file.is_none() {
             self.reopen()?;
         }
@@ -213,7 +272,7 @@ impl Writer {
                 _ => text.push(*byte),
             }
             if length + 1 >= LINE_BYTES_MAX {
-                text.push(b'\n');
+                text.extend_from_slice(CUT.as_bytes());
                 self.open = None;
             } else {
                 self.open = Some((instance, length + 1));
@@ -221,6 +280,19 @@ impl Writer {
         }
         text
     }
+}
+
+/// A number as people read it: `1,234,567`.
+fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }
 
 /// The last lines of a log, over its rotation.
@@ -299,7 +371,7 @@ mod tests {
     #[test]
     fn what_was_read_is_in_the_file_at_once_and_lines_of_instances_do_not_mix() {
         let dir = tempfile::tempdir().unwrap();
-        let logs = LogFiles::new(dir.path().to_owned());
+        let logs = LogFiles::new(dir.path().to_owned(), Full::Drop);
         let writer = logs.writer(ReleaseId(1));
         let path = logs.path(ReleaseId(1));
         writer.borrow_mut().append(0, b"half");
@@ -313,8 +385,8 @@ mod tests {
     fn a_supervisor_that_ended_in_a_line_does_not_spoil_the_next() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("1.log");
-        Writer::new(path.clone()).append(0, b"cut");
-        Writer::new(path.clone()).append(0, b"next\n");
+        Writer::new(path.clone(), Full::Drop).append(0, b"cut");
+        Writer::new(path.clone(), Full::Drop).append(0, b"next\n");
         assert_eq!(texts(&path), ["0 cut", "0 next"]);
     }
 
@@ -322,7 +394,7 @@ mod tests {
     fn a_follower_loses_no_line_over_a_rotation() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("1.log");
-        let mut writer = Writer::new(path.clone());
+        let mut writer = Writer::new(path.clone(), Full::Drop);
         let mut follow = Follow::from_end(&path);
         let line = [b'x'; 1000];
         let (mut n_written, mut n_seen) = (0, 0);
@@ -336,5 +408,48 @@ mod tests {
         }
         n_seen += follow.next_lines().len();
         assert_eq!(n_seen, n_written);
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_cut_and_marked_and_nothing_of_it_is_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("1.log");
+        let mut writer = Writer::new(path.clone(), Full::Drop);
+        writer.append(0, &vec![b'x'; LINE_BYTES_MAX + 3]);
+        writer.append(0, b"\nnext\n");
+        let lines = texts(&path);
+        let cut = format!("0 {} \u{2026}", "x".repeat(LINE_BYTES_MAX));
+        assert_eq!(lines, [cut.as_str(), "0 xxx", "0 next"]);
+    }
+
+    #[test]
+    fn output_without_a_newline_is_rotated_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("1.log");
+        let mut writer = Writer::new(path.clone(), Full::Drop);
+        let mut n_written = 0;
+        while !rotated(&path).exists() {
+            writer.append(0, &b"50 %\r".repeat(20));
+            n_written += 1;
+            assert!(n_written < 150_000, "it grows without end");
+        }
+        let size = |path: &Path| fs::metadata(path).unwrap().len();
+        assert!(size(&rotated(&path)) < ROTATE_BYTES + 100_000 && size(&path) < 1000);
+        assert!(fs::read_to_string(rotated(&path)).unwrap().ends_with(CUT));
+    }
+
+    #[test]
+    fn lines_that_cannot_be_written_are_counted_in_the_place_where_they_are_missing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("logs/1.log");
+        let mut writer = Writer::new(path.clone(), Full::Drop);
+        for _ in 0..1234 {
+            writer.append(0, b"one\nhalf");
+        }
+        fs::create_dir(dir.path().join("logs")).unwrap();
+        writer.append(0, b"after\n");
+        let expected = "0 -- 1,234 lines dropped: the log could not be written";
+        assert_eq!(texts(&path), [expected, "0 after"]);
+        assert_eq!([1, 999, 1000, 1_234_567].map(grouped), ["1", "999", "1,000", "1,234,567"]);
     }
 }

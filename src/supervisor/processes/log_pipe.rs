@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::rc::Rc;
+use std::time::Duration;
 
 use tokio::io::unix::AsyncFd;
 use tokio::task::JoinHandle;
@@ -20,6 +21,12 @@ use crate::supervisor::spawn;
 
 /// What is read of a FIFO in one go.
 const CHUNK_BYTES: usize = 64 * 1024;
+
+/// What is written to the log in one go: more than its longest line.
+const PIECE_BYTES: usize = 256 * 1024;
+
+/// Between tries to write to a log that waits for its disk.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// What is read at the end: more than a pipe holds.
 const N_LAST_PIECES: u32 = 64;
@@ -37,6 +44,8 @@ struct Feed {
     spool: Spool,
     instance: u16,
     writer: SharedWriter,
+    /// The log cannot be written, and its service waits for that.
+    waits: bool,
 }
 
 /// What becomes of a line that has no end yet.
@@ -94,8 +103,15 @@ impl Pump {
         // Somebody else may have it open, and write without end.
         let mut pieces = 0..N_LAST_PIECES;
         while pieces.next().is_some() && feed.take().is_ok_and(|n| n > 0) {}
-        if let Err(error) = feed.write(Rest::Goes) {
-            tracing::error!(%error, "reading the end of a service's output");
+        loop {
+            match feed.write(Rest::Goes) {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::error!(%error, "reading the end of a service's output");
+                    break;
+                }
+            }
         }
     }
 }
@@ -108,6 +124,14 @@ impl Drop for Pump {
 
 async fn read_all(own: &AsyncFd<OwnedFd>, feed: &RefCell<Feed>) -> io::Result<()> {
     loop {
+        // What came in while there was no supervisor, a piece at a time.
+        while feed.borrow_mut().write(Rest::Waits)? > 0 {
+            tokio::task::yield_now().await;
+        }
+        if feed.borrow().waits {
+            tokio::time::sleep(RETRY).await;
+            continue;
+        }
         let mut ready = own.readable().await?;
         match ready.try_io(|_| feed.borrow_mut().take()) {
             Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -131,7 +155,7 @@ impl Feed {
         if let Some(at) = spool.writing() {
             writer.borrow_mut().cut(at)?;
         }
-        let mut feed = Self { fifo, spool, instance, writer };
+        let mut feed = Self { fifo, spool, instance, writer, waits: false };
         feed.write(Rest::Waits)?;
         Ok(feed)
     }
@@ -143,8 +167,9 @@ impl Feed {
         Ok(n)
     }
 
-    fn write(&mut self, rest: Rest) -> io::Result<()> {
-        let bytes = self.spool.unread()?;
+    /// Writes a piece of what was read. Returns its length; 0 when nothing can be written.
+    fn write(&mut self, rest: Rest) -> io::Result<usize> {
+        let bytes = self.spool.unread(PIECE_BYTES)?;
         let n = match bytes.iter().rposition(|byte| *byte == b'\n') {
             _ if rest == Rest::Goes => bytes.len(),
             Some(end) => end + 1,
@@ -152,15 +177,20 @@ impl Feed {
             None => 0,
         };
         if n == 0 {
-            return Ok(());
+            return Ok(0);
         }
         let spool = &mut self.spool;
-        self.writer.borrow_mut().append_at(self.instance, &bytes[..n], &mut |at| {
+        let written = self.writer.borrow_mut().append_at(self.instance, &bytes[..n], &mut |at| {
             if let Err(error) = spool.begin_writing(at) {
                 tracing::error!(%error, "noting where output is written");
             }
         });
-        self.spool.advance(n)
+        self.waits = written.is_err();
+        if self.waits {
+            return Ok(0);
+        }
+        self.spool.advance(n)?;
+        Ok(n)
     }
 }
 
@@ -170,17 +200,18 @@ mod tests {
     use std::os::fd::AsFd;
 
     use super::*;
+    use crate::config::model::Full;
     use crate::core::ids::ReleaseId;
     use crate::supervisor::processes::log_files::{LogFiles, tail};
 
     #[test]
     fn lines_that_a_killed_supervisor_had_written_in_part_are_there_once_and_whole() {
         let dir = tempfile::tempdir().unwrap();
-        let logs = || LogFiles::new(dir.path().to_owned());
+        let logs = || LogFiles::new(dir.path().to_owned(), Full::Drop);
         let path = logs().path(ReleaseId(1));
         let (read, write) = io::pipe().unwrap();
         let mut spool = Spool::new().unwrap();
-        logs().writer(ReleaseId(1)).borrow_mut().append(0, b"zero\n");
+        logs().writer(ReleaseId(1)).borrow_mut().append_at(0, b"zero\n", &mut |_| {}).unwrap();
         (&write).write_all(b"one\ntwo\nthree").unwrap();
         spool.fill(&read, 1000).unwrap();
         spool.begin_writing(std::fs::metadata(&path).unwrap().len()).unwrap();
@@ -199,5 +230,22 @@ mod tests {
         (&write).write_all(b" and four\n").unwrap();
         feed.take().unwrap();
         assert_eq!(texts(), ["0 zero", "0 one", "0 two", "0 three and four"]);
+    }
+
+    #[test]
+    fn what_waits_for_a_full_disk_is_written_once_there_is_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let logs = LogFiles::new(dir.path().join("logs"), Full::Block);
+        let (read, write) = io::pipe().unwrap();
+        let writer = logs.writer(ReleaseId(1));
+        let mut feed = Feed::take_up(read.into(), Spool::new().unwrap(), 0, writer).unwrap();
+        (&write).write_all(b"one\ntwo\n").unwrap();
+        // There is no directory.
+        feed.take().unwrap();
+        assert!(feed.waits);
+        std::fs::create_dir(dir.path().join("logs")).unwrap();
+        assert_eq!(feed.write(Rest::Waits).unwrap(), 8);
+        assert!(!feed.waits);
+        assert_eq!(tail(&logs.path(ReleaseId(1)), 10).len(), 2);
     }
 }

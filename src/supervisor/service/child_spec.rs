@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::config::model::{Handoff, Settings};
 use crate::core::duty::Duty;
 use crate::core::ids::{Generation, InstanceIndex, ReleaseId, ServiceName};
-use crate::keeper::protocol::{LaunchSpec, LaunchUser, ListenFd};
+use crate::keeper::protocol::{LaunchSpec, LaunchUser, ListenFd, OUTPUT, SPOOL};
 use crate::os::proc;
 use crate::supervisor::processes::child_tag::{Label, Purpose, Role};
 use crate::supervisor::service::Service;
@@ -32,7 +32,7 @@ pub(crate) fn output_name(
     generation: Generation,
     index: InstanceIndex,
 ) -> String {
-    format!("log/{service}/{generation}/{index}")
+    format!("{OUTPUT}{service}/{generation}/{index}")
 }
 
 /// Under which the keeper holds what was read of an output and is not in the log yet.
@@ -41,7 +41,7 @@ pub(crate) fn spool_name(
     generation: Generation,
     index: InstanceIndex,
 ) -> String {
-    format!("spool/{service}/{generation}/{index}")
+    format!("{SPOOL}{service}/{generation}/{index}")
 }
 
 /// The label of an instance that is about to be started.

@@ -119,7 +119,7 @@ impl Service {
         Ok(Rc::new(Self {
             name: config.name.clone(),
             slots: Slots::new(config.name.clone(), passers),
-            logs: LogFiles::new(paths.logs()),
+            logs: LogFiles::new(paths.logs(), config.log_full),
             config: RefCell::new(Rc::new(config)),
             shared,
             paths,
