@@ -21,6 +21,7 @@ use crate::supervisor::processes::host_command;
 use crate::supervisor::processes::keeper_client::{Inventory, Link, LinkError, News};
 use crate::supervisor::release_set::resume;
 use crate::supervisor::service::Shared;
+use crate::supervisor::service::history_book::HistoryBook;
 use crate::supervisor::service::last_config::LastConfig;
 use crate::supervisor::service::stack::Stack;
 use crate::supervisor::spawn;
@@ -59,6 +60,7 @@ pub(crate) async fn run(config_path: PathBuf) -> Result<(), StackError> {
     let outbox = Outbox::open(&layout.outbox(), &config.notify, Rc::clone(&link));
     let shared = Rc::new(Shared {
         link,
+        history: HistoryBook::new(layout.history()),
         layout,
         boot_id: proc::boot_id()?,
         config_path,
@@ -82,6 +84,7 @@ pub(crate) async fn run(config_path: PathBuf) -> Result<(), StackError> {
         if let Some(service) = config.services.get(name) {
             take_in(&stack, service.clone(), &mut inventory).await;
         }
+        stack.shared.history.catch_up(&stack.shared.layout, name);
     }
     strangers::attend(&stack).await;
     for warning in stack.unknown() {

@@ -120,6 +120,12 @@ fn every_way_out_works_on(disk: &Disk) {
     let reserve = fs::read_dir(world.service_path("reserve")).unwrap().count();
     assert_eq!(reserve, 48, "the reserve is whole again");
     assert!(!world.run_log().contains("damaged"), "{}", world.run_log());
+    // What the full disk did not take is in the history all the same, and once.
+    world.wait("the history is whole", |world| {
+        let history = fs::read_to_string(world.path("root/history.ndjson")).unwrap_or_default();
+        let count = |kind: &str| history.matches(&format!("\"kind\":\"{kind}\"")).count();
+        (count("rollback"), count("restart")) == (2, 1)
+    });
 }
 
 #[test]

@@ -11,6 +11,7 @@ pub(crate) mod confinement;
 pub(crate) mod durable;
 pub(crate) mod event_log;
 pub(crate) mod followable;
+pub(crate) mod history_book;
 pub(crate) mod instances;
 pub(crate) mod last_config;
 pub(crate) mod notices;
@@ -49,6 +50,7 @@ use crate::supervisor::processes::log_files::LogFiles;
 use crate::supervisor::service::activity::Activity;
 use crate::supervisor::service::condition::Condition;
 use crate::supervisor::service::durable::Durable;
+use crate::supervisor::service::history_book::HistoryBook;
 use crate::supervisor::service::instances::{Crew, Fleet};
 use crate::supervisor::service::last_config::LastConfig;
 use crate::supervisor::service::routing::Routing;
@@ -68,6 +70,8 @@ pub(crate) struct Shared {
     pub config_path: PathBuf,
     /// The configuration as it was last good.
     pub last_config: LastConfig,
+    /// The history.
+    pub history: Rc<HistoryBook>,
     /// The next port to try for an instance that is given its port.
     pub next_port: Cell<u16>,
     /// The outbox of notifications.

@@ -6,7 +6,6 @@ use crate::core::operation::outcome::Word;
 use crate::core::operation::phase::Phase;
 use crate::core::time::Tick;
 use crate::os::clock;
-use crate::store::history;
 use crate::supervisor::service::operation::Operation;
 use crate::supervisor::service::refusal::still;
 use crate::supervisor::service::{Service, Shared};
@@ -21,13 +20,10 @@ pub(crate) fn outcome(service: &Service, word: Word, op: u64) -> Outcome {
     }
 }
 
-/// Writes what has ended into the history. A failure is a warning.
+/// Writes what has ended into the history, now or once its disk takes it.
 pub(crate) fn remember(shared: &Shared, outcome: &Outcome, kind: &str, actor: &str, started: Tick) {
     let ms = clock::tick().since_ms(started);
-    let entry = HistoryEntry::of(outcome, kind, actor, clock::now_rfc3339(), ms);
-    if let Err(error) = history::append(&shared.layout.history(), &entry) {
-        tracing::warn!(service = entry.service, %error, "writing the history");
-    }
+    shared.history.add(HistoryEntry::of(outcome, kind, actor, clock::now_rfc3339(), ms));
 }
 
 /// Both are alive, and a human decides.

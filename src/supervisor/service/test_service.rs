@@ -12,6 +12,7 @@ use crate::core::time::Tick;
 use crate::store::layout::Layout;
 use crate::supervisor::notify::queue::Outbox;
 use crate::supervisor::processes::test_keeper::TestKeeper;
+use crate::supervisor::service::history_book::HistoryBook;
 use crate::supervisor::service::instances::{Crew, Instance};
 use crate::supervisor::service::last_config::LastConfig;
 use crate::supervisor::service::{Service, Shared};
@@ -54,9 +55,10 @@ impl TestService {
         let shared = Rc::new(Shared {
             outbox: Outbox::open(&layout.outbox(), &[], Rc::clone(&link)),
             link,
-            layout,
             boot_id: "boot".to_owned(),
             config_path,
+            history: HistoryBook::new(layout.history()),
+            layout,
             last_config: LastConfig::default(),
             next_port: Cell::new(0),
             stopping: Cell::new(false),

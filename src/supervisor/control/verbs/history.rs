@@ -3,7 +3,6 @@
 use crate::api::history::Args;
 use crate::api::{Event, Trouble};
 use crate::core::exit::Exit;
-use crate::store::history;
 use crate::supervisor::control::client::Client;
 use crate::supervisor::service::stack::Stack;
 
@@ -17,7 +16,7 @@ pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> R
         stack.known(name)?;
     }
     let path = stack.shared.layout.history();
-    let operations = history::read(&path, service, args.limit).map_err(|error| Trouble {
+    let operations = stack.shared.history.read(service, args.limit).map_err(|error| Trouble {
         what: "the history cannot be read".to_owned(),
         why: format!("{}: {error}", path.display()),
         still: "nothing was changed".to_owned(),
