@@ -45,6 +45,7 @@ mod postgres;
 mod postgres_server;
 mod postgres_settings;
 mod preempt;
+mod power_cuts;
 mod proxies;
 mod real;
 mod repair;
