@@ -203,7 +203,8 @@ impl Conversation {
     fn connect(&self) -> io::Result<UnixStream> {
         let begun = Instant::now();
         loop {
-            match UnixStream::connect(&self.socket) {
+            let refuge = || UnixStream::connect(config::refuge(&self.socket));
+            match UnixStream::connect(&self.socket).or_else(|error| refuge().map_err(|_| error)) {
                 Err(error) if is_absent(&error) && begun.elapsed() < ABSENCE_LIMIT => {
                     wait(Duration::from_millis(20), &self.interrupted);
                 }

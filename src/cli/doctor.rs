@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fs;
 use std::io;
+use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -228,7 +229,8 @@ fn configured(config: &Config) -> Vec<Finding> {
         }
     }
     findings.extend(config.services.keys().flat_map(|name| damaged(config, name)));
-    let reached = std::os::unix::net::UnixStream::connect(&config.socket);
+    let refuge = || UnixStream::connect(config::refuge(&config.socket));
+    let reached = UnixStream::connect(&config.socket).or_else(|error| refuge().map_err(|_| error));
     findings.push(match reached {
         Ok(_) => finding(Grade::Ok, "the supervisor can be reached", ""),
         Err(error) => finding(

@@ -50,6 +50,7 @@ pub use self::locate::locate;
 pub use self::problem::Problem;
 pub use self::sections::KEYS;
 pub use self::suggest::nearest;
+pub use place::refuge;
 
 use self::across::Placed;
 use self::check::Draft;

@@ -12,7 +12,7 @@ use halley_sup::store::journal::{self, Intent, Journal, Record};
 use halley_sup::store::layout::Layout;
 use halley_sup::store::reserve;
 
-use crate::world::{World, config, free_address};
+use crate::world::{World, config, free_address, kill};
 
 /// A small file system that ends with the test.
 struct Disk(tempfile::TempDir);
@@ -126,6 +126,43 @@ fn every_way_out_works_on(disk: &Disk) {
         let count = |kind: &str| history.matches(&format!("\"kind\":\"{kind}\"")).count();
         (count("rollback"), count("restart")) == (2, 1)
     });
+}
+
+/// As a kernel leaves a file system that it has found an error on.
+#[test]
+fn a_disk_that_turns_read_only_fails_a_release_and_takes_nothing_that_serves_away() {
+    let disk = Disk::ext4();
+    let world = world_on(&disk);
+    for _ in 0..2 {
+        world.release(&[]).expect(0);
+    }
+    let load = world.load(Shape::Short);
+    let aborted = Command::new("mount").args(["-o", "remount,abort"]).arg(disk.path()).status();
+    assert!(aborted.is_ok_and(|status| status.success()));
+    assert!(File::create(disk.path().join("any")).is_err(), "it is still written to");
+    let said = world.release(&[]);
+    assert!([1, 13].contains(&said.code), "{said:?}");
+    assert_eq!(world.status()["serving"], 2);
+    // A process that dies is started again, a supervisor that dies comes back.
+    let live = world.live_pid();
+    kill(live, libc::SIGKILL);
+    world.wait("it is started again", |world| ![0, live].contains(&world.live_pid()));
+    let before = world.supervisor_pid();
+    world.kill_supervisor();
+    world.wait("another supervisor manages it", |world| {
+        world.supervisor_pid().is_some_and(|pid| Some(pid) != before)
+            && world.cli(&["status"]).code == 0
+            && world.status()["serving"] == 2
+    });
+    let ledger = load.stop();
+    assert_eq!(ledger.n_lost(), 0, "{}", ledger.losses());
+    world.cli(&["logs", "web"]).expect(0);
+    world.cli(&["history", "web"]).expect(0);
+    let stopped = world.cli(&["stop", "web", "--json"]).expect(0).result();
+    assert!(
+        stopped["warnings"][0].as_str().unwrap().contains("a reboot would start it"),
+        "{stopped}"
+    );
 }
 
 #[test]

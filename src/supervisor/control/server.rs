@@ -7,6 +7,7 @@ use std::rc::Rc;
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::api::{Request, VERSION};
+use crate::config;
 use crate::core::exit::Exit;
 use crate::os::beneath::Dir;
 use crate::supervisor::control::client::Client;
@@ -19,19 +20,15 @@ use crate::supervisor::spawn;
 /// # Errors
 /// When it cannot be opened.
 pub(crate) fn serve(stack: &Rc<Stack>, path: &Path) -> io::Result<()> {
-    if let Some(parent) = path.parent() {
-        Dir::have(parent, 0o755)?;
-    }
-    // The root's lock excludes any other supervisor: a socket here is left from an earlier one.
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    // It has its mode from its making: nothing is done to its path afterwards.
-    let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
-    let bound = UnixListener::bind(path);
-    rustix::process::umask(before);
-    let listener = bound?;
+    let listener = match bind(path) {
+        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+            let refuge = config::refuge(path);
+            tracing::error!(path = %path.display(), %error, refuge = %refuge.display(),
+                "the control socket is in the runtime directory");
+            bind(&refuge)?
+        }
+        bound => bound?,
+    };
     let stack = Rc::clone(stack);
     spawn::local(async move {
         loop {
@@ -48,6 +45,23 @@ pub(crate) fn serve(stack: &Rc<Stack>, path: &Path) -> io::Result<()> {
         }
     });
     Ok(())
+}
+
+/// A socket that its owner alone can use.
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    if let Some(parent) = path.parent() {
+        Dir::have(parent, 0o755)?;
+    }
+    // The root's lock excludes any other supervisor: a socket here is left from an earlier one.
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    // It has its mode from its making: nothing is done to its path afterwards.
+    let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
+    let bound = UnixListener::bind(path);
+    rustix::process::umask(before);
+    bound
 }
 
 async fn converse(stack: &Rc<Stack>, stream: UnixStream) {
