@@ -13,6 +13,7 @@ use crate::core::exit::Exit;
 use crate::keeper::Setup;
 use crate::os;
 use crate::os::fs::{self, LockError};
+use crate::os::launch_spec::Limits;
 use crate::store::layout::Layout;
 use crate::text;
 
@@ -60,6 +61,10 @@ impl Own for Run {
             supervisor: None,
             supervisor_args: vec![crate::supervisor::VERB.into(), path.into()],
             stop_deadline: STOP_DEADLINE,
+            limits: Limits {
+                n_files: os::proc::raise_file_limit(),
+                oom_score_adj: os::proc::spare_from_oom(),
+            },
         };
         match crate::keeper::run(setup, vec![lock.into()]) {
             Ok(code) => code,

@@ -16,7 +16,9 @@ use crate::keeper::calls::Calls;
 use crate::keeper::children::{Children, Launched};
 use crate::keeper::estate::{Estate, Filter};
 use crate::keeper::outputs;
-use crate::keeper::protocol::{Ask, ChildId, FENCES, HEIRS, PINGS, Reach, Request, Tell, VERSION};
+use crate::keeper::protocol::{
+    Ask, ChildId, FENCES, HEIRS, LaunchSpec, PINGS, Reach, Request, Tell, VERSION,
+};
 use crate::keeper::supervised::Supervised;
 use crate::keeper::{KeeperError, Setup};
 use crate::os::{clock, notify, proc, scm, stranger};
@@ -342,7 +344,8 @@ impl Keeper {
                 Tell::done(seq)
             }
             Ask::Spawn { child, label, spec } => {
-                match self.children.launch(seq, child, label, *spec, &self.kept) {
+                let spec = LaunchSpec { limits: self.setup.limits, ..*spec };
+                match self.children.launch(seq, child, label, spec, &self.kept) {
                     // Answered when the launcher has become the program, or has not.
                     Ok(()) => return,
                     Err(e) => Tell::Failed { seq, step: e.step, errno: e.errno, why: e.why },

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::os::launch_spec::Limits;
+
 /// What a keeper needs to know.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Setup {
@@ -14,4 +16,7 @@ pub struct Setup {
     pub supervisor_args: Vec<OsString>,
     /// How long the supervisor may take to bring everything down.
     pub stop_deadline: Duration,
+    /// What programs have that the keeper has changed for itself.
+    #[serde(default)]
+    pub limits: Limits,
 }

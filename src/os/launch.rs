@@ -24,6 +24,7 @@ use crate::os::call_filter::{self, Report};
 use crate::os::isolate;
 use crate::os::launch_spec::{CatchAt, LaunchSpec, LaunchUser};
 use crate::os::mark;
+use crate::os::proc;
 use crate::os::scm;
 
 /// The hidden verb of the launcher.
@@ -191,6 +192,12 @@ fn prepare(
     // As root before the user changes: then the program may gain rights as it could without us.
     if let Some(socket) = filter.filter(|_| is_root) {
         install(spec, socket).map_err(step("intercepting calls (seccomp)"))?;
+    }
+    if let Some(n_files) = spec.limits.n_files {
+        proc::limit_files(n_files).map_err(step("limiting open files"))?;
+    }
+    if let Some(score) = spec.limits.oom_score_adj {
+        proc::adjust_oom_score(score).map_err(step("setting oom_score_adj"))?;
     }
     if let Some(user) = &spec.user {
         change_user(user).map_err(step("changing the user"))?;

@@ -56,6 +56,19 @@ pub struct LaunchSpec {
     /// It may write below these directories alone.
     #[serde(default)]
     pub writes: Option<Vec<PathBuf>>,
+    /// The keeper's own before it changed them; the keeper sets them.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// What a child inherits and is to have otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Limits {
+    /// The soft limit of open files.
+    pub n_files: Option<u64>,
+    /// `oom_score_adj`.
+    pub oom_score_adj: Option<i32>,
 }
 
 /// A descriptor for `LISTEN_FDS`.

@@ -300,14 +300,45 @@ pub fn become_subreaper() -> io::Result<()> {
     Ok(rustix::process::set_child_subreaper(Some(this))?)
 }
 
-/// Lets this process have as many open files as it may.
-pub fn raise_file_limit() {
+/// Lets this process have as many open files as it may. Returns how many it had before: the soft limit is for
+/// programs with `select(2)`, and children inherit it.
+pub fn raise_file_limit() -> Option<u64> {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
-        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
-    {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
+    if let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
         tracing::warn!(%error, "raising the limit of open files");
+        return None;
     }
+    Some(soft)
+}
+
+/// Gives this process the soft limit of open files that another one had.
+///
+/// # Errors
+/// `setrlimit(2)`'s.
+pub fn limit_files(soft: u64) -> io::Result<()> {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    Ok(setrlimit(Resource::RLIMIT_NOFILE, soft.min(hard), hard)?)
+}
+
+/// How much less likely than others a process is to be killed when memory runs out.
+const SPARED: i32 = -900;
+const OOM: &str = "/proc/self/oom_score_adj";
+
+/// Has this process spared when memory runs out: the programs go first. Returns what it had before, when it
+/// may do so (`CAP_SYS_RESOURCE`); children inherit it.
+pub fn spare_from_oom() -> Option<i32> {
+    let before: i32 = std::fs::read_to_string(OOM).ok()?.trim().parse().ok()?;
+    (before > SPARED && std::fs::write(OOM, SPARED.to_string()).is_ok()).then_some(before)
+}
+
+/// Gives this process the place in that order that another one had.
+///
+/// # Errors
+/// `proc(5)`'s.
+pub fn adjust_oom_score(to: i32) -> io::Result<()> {
+    std::fs::write(OOM, to.to_string())
 }
 
 /// A user with all groups, `None` when there is none of that name.

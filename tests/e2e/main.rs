@@ -55,6 +55,7 @@ mod restores;
 mod set_crash;
 mod sets;
 mod spoilt_config;
+mod starved;
 mod strangers;
 mod strategies;
 mod template;
