@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use crate::api;
 use crate::api::{Event, Request, RestorePlan, Trouble, VERSION, Verb};
 use crate::cli::render::{self, Renderer};
+use crate::cli::stake::Stake;
 use crate::cli::verb::Common;
 use crate::cli::{actor, exit, out};
 use crate::config;
@@ -86,14 +87,10 @@ fn ask_noting(
         renderer: Renderer::new(common.json, &verb),
         interrupted: on_interrupt(),
         watched: None,
-        n_seen: 0,
         plan: None,
         stay,
         aborts: matches!(verb, Verb::Abort(_)),
-        restored: match &verb {
-            Verb::Restore(args) if args.yes => Some(args.service.clone()),
-            _ => None,
-        },
+        stake: Stake::of(&verb),
     };
     let code = conversation.hold(verb, sources);
     *plan = conversation.plan;
@@ -115,13 +112,12 @@ struct Conversation {
     renderer: Renderer,
     interrupted: Arc<AtomicBool>,
     watched: Option<Watched>,
-    n_seen: usize,
     plan: Option<RestorePlan>,
     stay: Stay,
     /// What it follows is to be aborted.
     aborts: bool,
-    /// The service whose data a restore is to replace.
-    restored: Option<String>,
+    /// What it may have changed once it was asked for.
+    stake: Option<Stake>,
 }
 
 /// What is watched.
@@ -181,17 +177,10 @@ impl Conversation {
                 Left::Over(code) => return code,
                 Left::Detached => return self.detached(),
                 Left::Cut if since.elapsed() > RETURN_LIMIT => {
-                    let error = io::Error::from(io::ErrorKind::ConnectionReset);
-                    return self.unreachable(&error);
+                    return self.broken();
                 }
                 Left::Cut => {
-                    if let Some(service) = self.restored.as_ref().filter(|_| self.n_seen > 0) {
-                        return self.cut_off(service);
-                    }
-                    let Some(watched) = self.watched.clone() else {
-                        let error = io::Error::from(io::ErrorKind::ConnectionReset);
-                        return self.unreachable(&error);
-                    };
+                    let Some(watched) = self.watched.clone() else { return self.broken() };
                     wait(backoff.pause(), &self.interrupted);
                     left = self.watch_again(&watched);
                 }
@@ -260,7 +249,6 @@ impl Conversation {
                 Event::Restore(plan) => self.plan = Some((**plan).clone()),
                 _ => {}
             }
-            self.n_seen += 1;
             if let Some(code) = self.renderer.show(&event) {
                 return Left::Over(exit::of_answer(code));
             }
@@ -271,9 +259,10 @@ impl Conversation {
     }
 
     fn detached(&self) -> ExitCode {
-        match &self.watched {
-            Some(watched) => {
-                out::say(format!("detached: {}", watched.farewell()));
+        let farewell = self.watched.as_ref().map(Watched::farewell);
+        match farewell.or(self.stake.as_ref().map(Stake::farewell)) {
+            Some(farewell) => {
+                out::say(format!("detached: {farewell}"));
                 exit::code(Exit::Detached)
             }
             // Nothing was running that could go on.
@@ -281,19 +270,12 @@ impl Conversation {
         }
     }
 
-    /// A restore was asked for and had begun: the service may be stopped for it at this moment.
-    fn cut_off(&self, service: &str) -> ExitCode {
-        let trouble = Trouble {
-            what: format!("{service}: halley-sup went down in the middle of the restore"),
-            why: format!("{}: the connection was closed", self.socket.display()),
-            still:
-                "what it had begun is undone before anything is started, unless the release was \
-                    already proven on the restored data"
-                    .to_owned(),
-            next: ["status", "history"].map(|verb| format!("halley-sup {verb} {service}")).into(),
-            exit: Exit::Aborted.code(),
-        };
-        render::refused(self.json, &trouble)
+    /// The connection broke after the supervisor had the request.
+    fn broken(&self) -> ExitCode {
+        let error = io::Error::from(io::ErrorKind::ConnectionReset);
+        let Some(stake) = &self.stake else { return self.unreachable(&error) };
+        let farewell = self.watched.as_ref().map(Watched::farewell);
+        render::refused(self.json, &stake.unknown(&self.socket, &error, farewell))
     }
 
     fn unreachable(&self, error: &io::Error) -> ExitCode {

@@ -29,6 +29,7 @@ mod restart;
 mod restore;
 mod rollback;
 mod run;
+mod stake;
 mod start;
 mod status;
 mod stop;
