@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::ledger_app::{BACKUP, Build, get, world, world_of};
+use crate::migrations::{ADD_COLUMN, backups, migrates_by};
 use crate::world::kill;
 
 /// Side by side the old one goes on serving, and the data is no longer its own.
@@ -103,4 +104,34 @@ fn what_still_runs_after_a_crash_is_not_said_not_to_run() {
     kill(old, libc::SIGTERM);
     world.wait("its place is taken", |world| world.status()["serving"] == 1);
     assert_eq!(get(world.address, "/count").unwrap(), "1");
+}
+
+#[test]
+fn a_schema_that_did_not_change_is_said_and_the_next_release_without_a_migration_warns() {
+    let world = world(BACKUP);
+    world.release_path(&Build::default().write(&world)).expect(0);
+    for _ in 0..3 {
+        get(world.address, "/add").unwrap();
+    }
+    let build = Build { version: 1, ..Build::default() }.write(&world);
+    // It reports success all the same.
+    let purge = format!(
+        "if on_copy: {ADD_COLUMN}; sys.exit()\ndb.connect().execute('DELETE FROM rows WHERE id = 1')\n"
+    );
+    migrates_by(&build, &purge);
+    let said = world.release_path(&build).expect(16).why();
+    assert!(said.contains("migrate reported success, but the schema is 0, not 1"), "{said}");
+    assert!(said.contains("the schema is 0, as before; the data is not: rows: 1 fewer"), "{said}");
+    let id = backups(&world)[0]["id"].as_str().unwrap().to_owned();
+    world.cli(&["thaw", "web"]).expect(0);
+    let warnings = world.release_path(&Build::default().write(&world)).expect(0);
+    let warnings = warnings.result()["warnings"].to_string();
+    assert!(
+        warnings.contains("rows: 1 fewer (3 before, 2 now); this release migrates nothing"),
+        "{warnings}"
+    );
+    assert!(
+        warnings.contains(&format!("halley-sup restore web --backup {id} --dry-run")),
+        "{warnings}"
+    );
 }

@@ -268,6 +268,20 @@ impl Aftermath<'_> {
     }
 }
 
+/// What a migration that failed has left, for a release that migrates nothing: it goes live on that.
+pub(super) fn left_before(service: &Service) -> Vec<String> {
+    let name = &service.name;
+    let kept = receipt::list(&service.paths).into_iter().filter_map(|receipt| {
+        let why = receipt.needed.or(receipt.pinned)?;
+        let id = receipt.id;
+        Some(format!(
+            "{why}; this release migrates nothing, and the data is as that has left it; the backup of \
+             before: halley-sup restore {name} --backup {id} --dry-run"
+        ))
+    });
+    kept.collect()
+}
+
 /// Notes the schema that the data has. Returns a warning when it could not be.
 pub(super) fn note_schema(service: &Service, schema: Option<&str>) -> Option<String> {
     let schema = schema.map(str::to_owned);

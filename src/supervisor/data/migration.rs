@@ -44,7 +44,9 @@ pub(crate) async fn perform(
         Ok(settings) => settings,
         Err(error) => return PhaseResult::refused(Exit::PreflightRefused, error.to_string()),
     };
-    let Some(migrate) = settings.migrate.clone() else { return PhaseResult::skip("none declared") };
+    let Some(migrate) = settings.migrate.clone() else {
+        return PhaseResult::skip("none declared").with_warnings(aftermath::left_before(service));
+    };
     let begun = match migration::read(&service.paths, candidate.op) {
         Ok(begun) => begun,
         Err(error) => {
@@ -112,10 +114,11 @@ impl Work<'_> {
             Err(why) => return nothing(Exit::MigrationFailed, why.to_string()),
         };
         if before.is_some() && before.as_ref() == provided(&self.settings) {
-            let warning = aftermath::note_schema(self.service, before.as_deref());
+            let mut warnings = aftermath::left_before(self.service);
+            warnings.extend(aftermath::note_schema(self.service, before.as_deref()));
             let has = before.unwrap_or_default();
             let skipped = PhaseResult::skip(format!("the data has schema {has} already"));
-            return Start::Not(skipped.with_warnings(warning));
+            return Start::Not(skipped.with_warnings(warnings));
         }
         // Without data to back up there is none to count, and some drivers would make it.
         let counts = match (&self.hand, receipt) {
@@ -245,9 +248,15 @@ impl Work<'_> {
         }
         match (failed, self.version().await) {
             (None, Ok(after)) => match (provided(&self.settings), &after) {
-                (Some(wanted), Some(has)) if wanted != has => Left::Changed {
-                    why: format!("migrate reported success, but the schema is {has}, not {wanted}"),
-                },
+                (Some(wanted), Some(has)) if wanted != has => {
+                    let why =
+                        format!("migrate reported success, but the schema is {has}, not {wanted}");
+                    if after == begun.before {
+                        Left::Unchanged { why }
+                    } else {
+                        Left::Changed { why }
+                    }
+                }
                 _ => Left::Migrated { after },
             },
             (None, Err(probe)) => Left::Changed { why: probe.to_string() },
