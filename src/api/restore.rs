@@ -54,6 +54,12 @@ pub struct RestorePlan {
     /// What it means when there is none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub none: String,
+    /// What is not seen as lost though it may be; absent where all is.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub unseen: String,
+    /// What is known of a schema that was not looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema: Option<String>,
     /// The migration that the restore runs; none is needed when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub migration: Option<String>,

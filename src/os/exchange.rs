@@ -112,6 +112,14 @@ impl Exchange {
         self.perform(&self.put_steps(&self.present()?))
     }
 
+    /// Moves what is there out of the place, which is free then. Nothing may be left of an earlier one.
+    ///
+    /// # Errors
+    /// The system's; [`Self::take_back`] undoes what was done.
+    pub fn set_aside(&self) -> io::Result<()> {
+        self.perform(&self.aside_steps(&self.present()?))
+    }
+
     /// Brings back what was there; what was put in its place is staged again.
     ///
     /// # Errors
@@ -156,14 +164,20 @@ impl Exchange {
     }
 
     fn put_steps(&self, present: &BTreeSet<OsString>) -> Vec<Step> {
-        let (staged, before) = (self.called(STAGED), self.called(BEFORE));
+        let mut steps = self.aside_steps(present);
+        steps.extend([Step::Rename(self.called(STAGED), self.name.clone()), Step::Sync]);
+        steps
+    }
+
+    fn aside_steps(&self, present: &BTreeSet<OsString>) -> Vec<Step> {
+        let before = self.called(BEFORE);
         let mut steps = Vec::new();
         if present.contains(&self.name) {
             // The file first: as long as it is there, what belongs to it is there too.
             steps.push(Step::Rename(self.name.clone(), before.clone()));
         }
         steps.extend(self.moves(&self.name, &before, present));
-        steps.extend([Step::Sync, Step::Rename(staged, self.name.clone()), Step::Sync]);
+        steps.push(Step::Sync);
         steps
     }
 

@@ -2,6 +2,9 @@
 //! before anything is stopped, renamed to `restored.json` when the release has proven itself on the
 //! data and before it gets its first connection. Found at a start, the first means: put back what was
 //! there before. The second: what was there before is still kept, and may go.
+//!
+//! `restoring.json` is there from the beginning of the command to its end: one that is found at a start
+//! was cut off, wherever it was, and nobody has written that into the history yet.
 
 use std::io;
 
@@ -13,6 +16,7 @@ use crate::store::layout::{Layout, ServiceLayout};
 
 const FILE: &str = "restore.json";
 const PROVEN: &str = "restored.json";
+const ASKED: &str = "restoring.json";
 
 /// A restore that was begun.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +43,21 @@ pub struct Restoration {
     /// Services that use the same data and are stopped as long as this is there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub users: Vec<String>,
+    /// The release whose data it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<u64>,
+    /// When it began, in milliseconds since that boot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began: Option<Began>,
+}
+
+/// A moment of a boot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Began {
+    /// Milliseconds since it.
+    pub tick_ms: u64,
+    /// Which boot.
+    pub boot_id: String,
 }
 
 /// How far a restore came.
@@ -50,6 +69,32 @@ pub enum Step {
     /// The data is being replaced. Also of records of before there were steps.
     #[default]
     Put,
+    /// The release has proven itself on it; only the command is not over.
+    Proven,
+}
+
+/// Writes down that one was asked for, or has proven itself.
+///
+/// # Errors
+/// The system's.
+pub fn ask(paths: &ServiceLayout, restoration: &Restoration) -> io::Result<()> {
+    fs::replace(&paths.dir().join(ASKED), &serde_json::to_vec(restoration)?, 0o600)
+}
+
+/// The one that was asked for and of which nobody was told how it ended.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn asked(paths: &ServiceLayout) -> io::Result<Option<Restoration>> {
+    read_file(paths, ASKED)
+}
+
+/// How that ended has been told.
+///
+/// # Errors
+/// The system's.
+pub fn answered(paths: &ServiceLayout) -> io::Result<()> {
+    remove(paths, ASKED)
 }
 
 /// Writes it down, durably.
@@ -65,7 +110,11 @@ pub fn begin(paths: &ServiceLayout, restoration: &Restoration) -> io::Result<()>
 /// # Errors
 /// When it cannot be read.
 pub fn read(paths: &ServiceLayout) -> io::Result<Option<Restoration>> {
-    match std::fs::read(paths.dir().join(FILE)) {
+    read_file(paths, FILE)
+}
+
+fn read_file(paths: &ServiceLayout, file: &str) -> io::Result<Option<Restoration>> {
+    match std::fs::read(paths.dir().join(file)) {
         Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
@@ -91,6 +140,16 @@ pub fn keeps_stopped(layout: &Layout, name: &ServiceName) -> Option<ServiceName>
 pub fn prove(paths: &ServiceLayout) -> io::Result<()> {
     std::fs::rename(paths.dir().join(FILE), paths.dir().join(PROVEN))?;
     fs::sync_dir(paths.dir())
+}
+
+/// Whether this one was proven.
+#[must_use]
+pub fn has_proven(paths: &ServiceLayout, restoration: &Restoration) -> bool {
+    let proven = read_file(paths, PROVEN).ok().flatten();
+    let is_it = |proven: Restoration| {
+        (proven.at, proven.backup) == (restoration.at.clone(), restoration.backup.clone())
+    };
+    restoration.step == Step::Proven || proven.is_some_and(is_it)
 }
 
 /// Whether one was proven whose previous data is still kept.
@@ -142,6 +201,8 @@ mod tests {
             migration: Some("mark".to_owned()),
             told: true,
             users: vec!["worker".to_owned()],
+            release: Some(7),
+            began: Some(Began { tick_ms: 5, boot_id: "b".to_owned() }),
         };
         begin(&paths, &restoration).unwrap();
         assert_eq!(read(&paths).unwrap().as_ref(), Some(&restoration));
@@ -151,15 +212,31 @@ mod tests {
         end(&paths).unwrap();
         end(&paths).unwrap();
         assert_eq!(read(&paths).unwrap(), None);
+        ask(&paths, &Restoration { step: Step::Hold, ..restoration.clone() }).unwrap();
+        let asked_for = asked(&paths).unwrap().unwrap();
+        assert!(!has_proven(&paths, &asked_for));
         begin(&paths, &restoration).unwrap();
         prove(&paths).unwrap();
+        assert!(has_proven(&paths, &asked_for));
+        let other = Restoration { at: "later".to_owned(), ..asked_for };
+        assert!(!has_proven(&paths, &other));
+        answered(&paths).unwrap();
+        answered(&paths).unwrap();
+        assert_eq!(asked(&paths).unwrap(), None);
         assert_eq!((read(&paths).unwrap(), is_proven(&paths)), (None, true));
         settle(&paths).unwrap();
         assert!(!is_proven(&paths));
         // As it was written before there were steps.
         let old = r#"{"version":1,"backup":"2","before":"3","actor":"me","at":""}"#;
         std::fs::write(paths.dir().join(FILE), old).unwrap();
-        let plain = Restoration { migration: None, told: false, users: Vec::new(), ..restoration };
+        let plain = Restoration {
+            migration: None,
+            told: false,
+            users: Vec::new(),
+            release: None,
+            began: None,
+            ..restoration
+        };
         assert_eq!(read(&paths).unwrap(), Some(plain));
     }
 }

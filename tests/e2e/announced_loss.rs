@@ -119,6 +119,10 @@ fn what_a_count_does_not_see_is_not_called_no_loss() {
     assert!(said.contains(&format!("this would be lost:\n  {seen}")), "{said}");
     let why = world.cli(&["restore", "web", "--json"]).expect(2).why();
     assert!(why.contains(&format!("this would be lost: {seen}")), "{why}");
+    add(&world, 1);
+    let said = world.cli(&["restore", "web", "--dry-run"]).expect(0).stdout;
+    let unseen = "rows that were changed or replaced since are not seen";
+    assert!(said.contains(&format!("(2, 1 in the backup)\n  {unseen}")), "{said}");
 }
 
 #[test]

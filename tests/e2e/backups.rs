@@ -135,7 +135,7 @@ fn what_does_not_run_on_a_restored_state_gets_its_own_back() {
 #[test]
 fn a_crash_in_a_restore_brings_back_what_was_there() {
     // Its restore of live data waits until it is told to go on.
-    let restore = "if [ -z \"$HALLEY_REHEARSAL\" ] && [ -e $HALLEY_SHARED/hold ]; then \
+    let restore = "if [ -z \"$HALLEY_REHEARSAL\" ] && [ -e $HALLEY_SHARED/../hold ]; then \
                    echo x > $HALLEY_SHARED/app.db; touch $HALLEY_SHARED/../half; sleep 1000; fi; \
                    cp $HALLEY_BACKUP_DIR/dump $HALLEY_SHARED/app.db";
     let take = "cp $HALLEY_SHARED/app.db $HALLEY_BACKUP_DIR/dump";
@@ -149,11 +149,11 @@ fn a_crash_in_a_restore_brings_back_what_was_there() {
         add(&world, 1);
         world.cli(&["backup", "web"]).expect(0);
         add(&world, 2);
-        fs::write(world.service_path("shared/hold"), "").unwrap();
+        fs::write(world.service_path("hold"), "").unwrap();
         let mut command = world.command(&["restore", "web", "--yes"]);
         let client = command.stderr(std::process::Stdio::null()).spawn();
         world.wait("half of it", |world| world.service_path("half").exists());
-        fs::remove_file(world.service_path("shared/hold")).unwrap();
+        fs::remove_file(world.service_path("hold")).unwrap();
         if cut {
             world.power_cut();
             world.wake();

@@ -56,27 +56,74 @@ fn a_restore_by_command_that_leaves_nothing_is_no_success() {
                 $HALLEY_SHARED/app.db; touch $HALLEY_SHARED/../once; rm -f $HALLEY_SHARED/*";
     let world = restored_by(once, "");
     let why = world.cli(&["restore", "web", "--yes", "--json"]).expect(15).why();
-    assert!(why.contains("backup.restore reported success, but wrote nothing"), "{why}");
+    assert!(why.contains("backup.restore reported success, but did not bring app.db"), "{why}");
     assert_eq!(count(&world), "3");
 }
 
 #[test]
-fn a_restore_takes_the_place_of_one_that_can_not_be_undone() {
+fn a_restore_by_command_that_fails_is_undone_without_the_command() {
+    // It fails each time, and has emptied the directory before.
+    let world = restored_by("rm -rf $HALLEY_SHARED/*; exit 3", "");
+    fs::write(world.service_path("shared/key"), "secret").unwrap();
+    let planned = world.cli(&["restore", "web", "--dry-run"]).expect(0);
+    let elsewhere = "what backup.restore changes outside of shared/";
+    let warned = format!("{elsewhere} does not come back if the restore fails");
+    assert!(planned.stdout.contains(&warned), "{}", planned.stdout);
+    let said = world.cli(&["restore", "web", "--yes", "--json"]).expect(15);
+    let (why, saved) = (said.why(), newest_backup(&world));
+    assert!(why.contains("the previous data is back; "), "{why}");
+    assert!(why.contains(&format!("{elsewhere} is not taken back (backup of before it: {saved})")));
+    let next = said.result()["next"][0].clone();
+    assert_eq!(next, format!("halley-sup restore web --backup {saved} --yes"));
+    assert_eq!(count(&world), "3");
+    assert_eq!(fs::read_to_string(world.service_path("shared/key")).unwrap(), "secret");
+    let beside = fs::read_dir(world.service_path("")).unwrap().flatten();
+    let mut left = beside.map(|entry| entry.file_name().into_string().unwrap());
+    assert_eq!(left.find(|name| name.starts_with(".shared")), None);
+}
+
+#[test]
+fn a_restore_by_command_leaves_alone_what_its_rehearsal_did_not_bring() {
+    let world = restored_by("cp $HALLEY_BACKUP_DIR/dump $HALLEY_SHARED/app.db", "");
+    fs::write(world.service_path("shared/key"), "secret").unwrap();
+    world.cli(&["restore", "web", "--yes"]).expect(0);
+    assert_eq!(count(&world), "1");
+    assert_eq!(fs::read_to_string(world.service_path("shared/key")).unwrap(), "secret");
+}
+
+#[test]
+fn a_restore_by_command_must_bring_the_paths_that_it_is_to_fill() {
+    // A file beside it was there all the time.
+    let world = restored_by("touch $HALLEY_SHARED/../asked", "paths = [\"app.db\"]");
+    fs::write(world.service_path("shared/key"), "secret").unwrap();
+    let why = world.cli(&["restore", "web", "--yes", "--json"]).expect(15).why();
+    assert!(why.contains("backup.restore reported success, but did not bring "), "{why}");
+    assert!(why.contains("app.db"), "{why}");
+    assert!(world.service_path("asked").exists(), "the rehearsal is not meant");
+    assert_eq!(count(&world), "3");
+}
+
+/// Its client opened the database after everybody was looked for, and commits when it likes.
+#[test]
+fn one_that_has_what_was_set_aside_open_stops_the_restore() {
     let world = restored_by(
-        "[ ! -e $HALLEY_SHARED/../broken ] || { rm -f $HALLEY_SHARED/*; exit 3; }; \
+        "while [ ! -e $HALLEY_SHARED/../go ]; do sleep 0.05; done; \
          cp $HALLEY_BACKUP_DIR/dump $HALLEY_SHARED/app.db",
         "",
     );
-    let old = newest_backup(&world);
-    fs::write(world.service_path("broken"), "").unwrap();
-    world.cli(&["restore", "web", "--yes", "--json"]).expect(15);
-    let saved = newest_backup(&world);
-    // This one fails as well: what comes back is still that of before the first.
-    let said = world.cli(&["restore", "web", "--backup", &old, "--yes", "--json"]).expect(15);
-    assert_eq!(newest_backup(&world), saved);
-    assert!(said.why().contains(&format!("is in backup {saved}")), "{}", said.why());
-    world.cli(&["stop", "web"]).expect(0);
-    fs::remove_file(world.service_path("broken")).unwrap();
-    world.cli(&["start", "web"]).expect(0);
+    let mut command = world.command(&["restore", "web", "--yes", "--json"]);
+    let client = command.stdout(Stdio::piped()).spawn().unwrap();
+    let aside = world.service_path(".shared.before-restore/app.db");
+    world.wait("it is set aside", |_| aside.exists());
+    let held = fs::File::open(&aside).unwrap();
+    fs::write(world.service_path("go"), "").unwrap();
+    let output = client.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(10), "{said}");
+    assert!(
+        said.contains("the data is in use") && said.contains(".shared.before-restore"),
+        "{said}"
+    );
+    drop(held);
     assert_eq!(count(&world), "3");
 }

@@ -6,6 +6,7 @@ use crate::api::{
     BackupEntry, HistoryEntry, InstanceStatus, Member, Plan, RehearsalStatus, ReleaseEntry,
     RepairPlan, RestorePlan, ServiceStatus, SetStatus, Status,
 };
+use crate::core::status::State;
 use crate::os::clock;
 use crate::text::{self, size};
 
@@ -83,7 +84,9 @@ fn service(service: &ServiceStatus) -> String {
         text.push_str(&format!(", on trial {trial}"));
     }
     if !service.listen.is_empty() {
-        text.push_str(&format!("\n  listening on {}", service.listen.join(", ")));
+        let is_closed = service.state == State::Stopped.name();
+        let listens = if is_closed { "not listening (it is stopped) on" } else { "listening on" };
+        text.push_str(&format!("\n  {listens} {}", service.listen.join(", ")));
     }
     let rollback = &service.rollback;
     text.push_str(&match (rollback.ready, rollback.release, &rollback.from) {
@@ -210,11 +213,15 @@ pub fn restore(plan: &RestorePlan) -> String {
             format!("unknown: the live data cannot be read: {why}")
         }
         (Some(_), true) => plan.none.clone(),
-        (Some(_), false) => plan.lost.join("\n  "),
+        (Some(_), false) => {
+            let unseen = Some(&plan.unseen).filter(|unseen| !unseen.is_empty());
+            plan.lost.iter().chain(unseen).cloned().collect::<Vec<_>>().join("\n  ")
+        }
     };
     let backup = &plan.backup;
     let release = backup.release.map_or("no release".to_owned(), |n| format!("release {n}"));
-    let schema = backup.schema.as_deref().map_or("not known".to_owned(), str::to_owned);
+    let schema = backup.schema.as_ref().or(plan.schema.as_ref());
+    let schema = schema.map_or("not known", String::as_str);
     let migration = plan.migration.iter().map(|text| format!("\nmigration: {text}"));
     let users = plan.users.iter().map(|text| format!("\nuses the data: {text}"));
     let warnings = plan.warnings.iter().map(|text| format!("\nwarning: {text}"));

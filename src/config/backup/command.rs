@@ -1,9 +1,12 @@
 //! `driver = "command"`.
 
+use std::path::PathBuf;
+
 use super::super::kinds::Kind;
 use super::super::raw::Section;
+use super::path;
 
-pub(super) const KIND: Kind = Kind::new("command", &["take", "restore", "check"]);
+pub(super) const KIND: Kind = Kind::new("command", &["take", "restore", "check", "paths"]);
 
 /// Anything else, by commands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +17,8 @@ pub struct Command {
     pub restore: Vec<String>,
     /// Checks that the data in `HALLEY_SHARED` is intact.
     pub check: Option<Vec<String>>,
+    /// What `restore` fills; empty: `shared/`.
+    pub paths: Vec<PathBuf>,
 }
 
 pub(super) fn read(section: &Section<'_>) -> Option<Command> {
@@ -25,5 +30,6 @@ pub(super) fn read(section: &Section<'_>) -> Option<Command> {
     };
     let (take, restore) = (words("take"), words("restore"));
     let check = section.command("check");
-    Some(Command { take: take?, restore: restore?, check })
+    let paths = path::read_several(section);
+    Some(Command { take: take?, restore: restore?, check, paths: paths? })
 }

@@ -146,6 +146,10 @@ mod tests {
             ),
             ("driver = \"mariadb\"\nurl_env = \"URL\"", "rehearse_url_env: is missing"),
             ("driver = \"command\"\ntake = [\"./t\"]", "restore: is missing"),
+            (
+                "driver = \"command\"\ntake = [\"t\"]\nrestore = [\"r\"]\npaths = [\"../a\"]",
+                "paths: \"../a\" is not a path without ..",
+            ),
             ("driver = \"files\"\npath = \".\"\nkeep = 0", "0 is not between"),
             ("driver = \"files\"\npath = \".\"\nmax_age = \"0s\"", "max_age: must be greater"),
         ] {

@@ -45,6 +45,8 @@ pub enum Shown<'a> {
 
 struct Copy<'a, 's> {
     top: &'a Dir,
+    /// Whether what is not a directory is copied.
+    wanted: &'a dyn Fn(&Path) -> bool,
     show: Option<&'s mut dyn FnMut(Shown<'_>)>,
     copied: Copied,
     /// Files with several names: where each has been copied to, and which file it is there.
@@ -65,9 +67,32 @@ impl Dir {
         name: &OsStr,
         show: Option<&mut dyn FnMut(Shown<'_>)>,
     ) -> io::Result<Copied> {
+        self.copy(to, name, &|_| true, show)
+    }
+
+    /// The same with all directories, and of what they hold only what is wanted.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn copy_wanted_to(
+        &self,
+        to: &Self,
+        name: &OsStr,
+        wanted: &dyn Fn(&Path) -> bool,
+    ) -> io::Result<Copied> {
+        self.copy(to, name, wanted, None)
+    }
+
+    fn copy(
+        &self,
+        to: &Self,
+        name: &OsStr,
+        wanted: &dyn Fn(&Path) -> bool,
+        show: Option<&mut dyn FnMut(Shown<'_>)>,
+    ) -> io::Result<Copied> {
         let top = to.make_dir(name, 0o700)?;
         let (copied, firsts) = (Copied::default(), BTreeMap::new());
-        let mut copy = Copy { top: &top, show, copied, firsts };
+        let mut copy = Copy { top: &top, wanted, show, copied, firsts };
         copy.level(self, &top, Path::new(""), 0)?;
         let copied = copy.copied;
         alike(&top, &self.metadata()?, self)?;
@@ -98,6 +123,8 @@ impl Copy<'_, '_> {
             let made = to.make_dir(name, 0o700)?;
             self.level(&below, &made, path, depth + 1)?;
             alike(&made, &below.metadata()?, &below)
+        } else if !(self.wanted)(path) {
+            Ok(())
         } else if meta.is_symlink() {
             let Some(target) = still(from.target(name))? else { return Ok(()) };
             to.symlink(name, &target)?;

@@ -135,6 +135,7 @@ impl<'a> Hand<'a> {
                 limit,
                 log,
                 kept_from: RefCell::default(),
+                brought: RefCell::default(),
             },
             backup,
         })

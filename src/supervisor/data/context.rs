@@ -2,6 +2,7 @@
 //! and where the data is.
 
 use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Component, Path, PathBuf};
@@ -33,6 +34,43 @@ pub(crate) struct Context<'a> {
     pub(super) log: PathBuf,
     /// What commands on a copy were kept from.
     pub(super) kept_from: RefCell<Vec<String>>,
+    /// What a command has brought to a copy, by the backup.
+    pub(super) brought: RefCell<BTreeMap<PathBuf, BTreeSet<PathBuf>>>,
+}
+
+/// The same, kept for later.
+pub(super) struct Kept {
+    service: Rc<Service>,
+    release: ReleaseId,
+    settings: Settings,
+    limit: Duration,
+    log: PathBuf,
+}
+
+impl Kept {
+    /// With what is worked now.
+    pub(super) fn of(context: &Context<'_>) -> Self {
+        Self {
+            service: Rc::clone(context.service),
+            release: context.release,
+            settings: context.settings.clone(),
+            limit: context.limit,
+            log: context.log.clone(),
+        }
+    }
+
+    /// To work with it.
+    pub(super) fn context(&self) -> Context<'_> {
+        Context {
+            service: &self.service,
+            release: self.release,
+            settings: self.settings.clone(),
+            limit: self.limit,
+            log: self.log.clone(),
+            kept_from: RefCell::default(),
+            brought: RefCell::default(),
+        }
+    }
 }
 
 impl Context<'_> {
@@ -110,6 +148,16 @@ impl Context<'_> {
     /// Notes what commands on a copy were kept from.
     pub(super) fn note_kept_from(&self, lines: Vec<String>) {
         self.kept_from.borrow_mut().extend(lines);
+    }
+
+    /// Notes what a command has brought to a copy from a backup.
+    pub(super) fn note_brought(&self, from: &Path, brought: BTreeSet<PathBuf>) {
+        self.brought.borrow_mut().insert(from.to_owned(), brought);
+    }
+
+    /// What was noted.
+    pub(super) fn brought(&self, from: &Path) -> BTreeSet<PathBuf> {
+        self.brought.borrow().get(from).cloned().unwrap_or_default()
     }
 
     /// Gives what the driver's tools shall write into to the service's user.

@@ -1,7 +1,7 @@
 //! What a driver of backups can do.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::config::model::Settings;
 use crate::keeper::protocol::To;
@@ -36,8 +36,6 @@ pub(crate) enum Undone {
     Untouched,
     /// There was none: what was put there stays.
     NothingBefore,
-    /// It was replaced in place: only a backup of it can be put there.
-    Overwritten,
 }
 
 impl From<Back> for Undone {
@@ -161,9 +159,19 @@ pub(super) trait Driver {
     /// nothing was.
     async fn displaced(&self, context: &Context<'_>, from: &Path) -> Done<(Counts, Vec<String>)>;
 
+    /// Where in the file system that lies which [`Self::put`] has displaced.
+    async fn aside(&self, _context: &Context<'_>) -> Done<Option<PathBuf>> {
+        Ok(None)
+    }
+
     /// What it means when neither counts nor [`Self::changed`] show a loss.
     fn shows_no_loss(&self) -> &'static str {
-        "no table has more rows now; rows that were changed or replaced since are not seen"
+        "no table has more rows now"
+    }
+
+    /// What neither of them shows.
+    fn sees_not(&self) -> &'static str {
+        "rows that were changed or replaced since are not seen"
     }
 
     /// What is new or was changed since a backup, in words; empty where that is not known.
@@ -171,9 +179,9 @@ pub(super) trait Driver {
         Ok(Vec::new())
     }
 
-    /// Whether [`Self::take_back`] needs no backup.
-    fn undoes_by_itself(&self) -> bool {
-        true
+    /// What [`Self::put`] may have changed that [`Self::take_back`] does not bring back.
+    fn not_taken_back(&self) -> Option<String> {
+        None
     }
 
     /// What is whole in the data at a site, and could not be counted, with the reasons.
@@ -206,6 +214,11 @@ pub(super) trait Driver {
     /// What it keeps, when that has a path of its own.
     fn place(&self) -> Option<Place<'_>> {
         None
+    }
+
+    /// In what files a user of the data is looked for.
+    fn used(&self) -> Vec<&Path> {
+        self.place().map(Place::path).into_iter().collect()
     }
 
     /// Variables of a program with these settings that lead it to a copy which has no path.

@@ -93,6 +93,16 @@ pub(crate) enum DataError {
         /// Where.
         path: PathBuf,
     },
+    /// `shared/` cannot be renamed as a whole.
+    #[error(
+        "{path}: something is mounted there, and a restore renames what it replaces: name what \
+         backup.restore fills (backup.paths)",
+        path = path.display()
+    )]
+    NotSetAside {
+        /// Where.
+        path: PathBuf,
+    },
     /// A database has the name under which the present one is to stay.
     #[error(
         "there is a database {database} that no restore has left: rename or drop it, the present \
@@ -219,6 +229,12 @@ pub(crate) enum DataError {
         tool: String,
         /// What is there instead.
         wrote: &'static str,
+    },
+    /// The same, where it is known what was to come.
+    #[error("backup.restore reported success, but did not bring {path}")]
+    NotBrought {
+        /// What is not there.
+        path: String,
     },
     /// A backup is not what was written.
     #[error(transparent)]

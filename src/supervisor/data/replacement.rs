@@ -90,12 +90,7 @@ impl Hand<'_> {
     /// The driver's; it can be tried again.
     pub(crate) async fn take_back(&self, restoration: &Restoration) -> Result<Undone, DataError> {
         let from = self.data_of(&restoration.backup);
-        let undone = self.driver().take_back(&self.context, &from).await?;
-        if undone == Undone::Overwritten {
-            let id = restoration.before.as_ref().unwrap_or(&restoration.backup);
-            self.driver().put(&self.context, &self.data_of(id)).await?;
-        }
-        Ok(undone)
+        self.driver().take_back(&self.context, &from).await
     }
 
     /// What was there before may go.
@@ -118,9 +113,9 @@ impl Hand<'_> {
         }
     }
 
-    /// Whether a restore can be undone without a backup.
-    pub(crate) fn undoes_by_itself(&self) -> bool {
-        self.driver().undoes_by_itself()
+    /// What a restore may have changed that does not come back when it is undone.
+    pub(crate) fn not_taken_back(&self) -> Option<String> {
+        self.driver().not_taken_back()
     }
 
     /// Why there is no room for what a restore makes: the backup, restored to scratch; the same beside
@@ -149,6 +144,11 @@ impl Hand<'_> {
     /// What it means when no loss is shown.
     pub(crate) fn shows_no_loss(&self) -> &'static str {
         self.driver().shows_no_loss()
+    }
+
+    /// What may be lost and is not shown.
+    pub(crate) fn sees_not(&self) -> &'static str {
+        self.driver().sees_not()
     }
 
     /// What is new or was changed since a backup, where the driver can tell.

@@ -84,15 +84,27 @@ pub(crate) struct Users {
 pub(crate) async fn look(hand: &Hand<'_>, staff: Vec<Staff>) -> Result<Users, DataError> {
     let context = &hand.context;
     let sessions = hand.driver().sessions(context).await?;
-    let place = hand.driver().place().map(|place| {
-        let path = context.path(&Site::Live, place.path());
-        (path, matches!(place, Place::Directory(_)))
-    });
-    let Some(sessions) = sessions.or(place.is_some().then(Vec::new)) else {
-        let unseen = "who else uses the data is not known with the driver command".to_owned();
-        return Ok(Users { unseen: vec![unseen], ..Users::default() });
+    let used = hand.driver().used().into_iter().map(|path| context.path(&Site::Live, path));
+    let used: Vec<PathBuf> = used.collect();
+    let looked = on_thread(move || all(&used, sessions.unwrap_or_default(), &staff));
+    let mut users = looked.await.map_err(DataError::Processes)?;
+    if hand.is_by_command() {
+        let unseen = "clients of a server that has the data are not known with the driver command";
+        users.unseen.push(unseen.to_owned());
+    }
+    Ok(users)
+}
+
+/// Looks for those who had files open that a restore has displaced: they were opened after everybody was
+/// looked for, and what is written to them is in no data any more.
+///
+/// # Errors
+/// The system's.
+pub(crate) async fn look_aside(hand: &Hand<'_>, staff: Vec<Staff>) -> Result<Users, DataError> {
+    let Some(aside) = hand.driver().aside(&hand.context).await? else {
+        return Ok(Users::default());
     };
-    let looked = on_thread(move || all(place, sessions, &staff));
+    let looked = on_thread(move || all(&[aside], Vec::new(), &staff));
     looked.await.map_err(DataError::Processes)
 }
 
@@ -148,15 +160,11 @@ pub(crate) async fn end_sessions(hand: &Hand<'_>, users: &[User]) -> Result<(), 
     hand.driver().end_sessions(&hand.context, &ends).await
 }
 
-fn all(
-    place: Option<(PathBuf, bool)>,
-    sessions: Vec<Session>,
-    staff: &[Staff],
-) -> io::Result<Users> {
+fn all(used: &[PathBuf], sessions: Vec<Session>, staff: &[Staff]) -> io::Result<Users> {
     let mut users = Users::default();
     let census = Census::of(staff);
-    if let Some((path, is_directory)) = place {
-        let wanted = if is_directory { Wanted::below(&path)? } else { of_database(&path) };
+    for path in used {
+        let wanted = if path.is_dir() { Wanted::below(path)? } else { of_database(path) };
         let seen = holders::look(&wanted);
         users.found.extend(seen.holders.into_iter().filter_map(|holder| {
             let who = Who::of(holder.pid)?;

@@ -20,7 +20,7 @@ use crate::core::time::Tick;
 use crate::os::clock;
 use crate::store::receipt::{self, Cause, Receipt};
 use crate::store::release;
-use crate::store::restoration::{self, Restoration, Step};
+use crate::store::restoration::{self, Began, Restoration, Step};
 use crate::store::state::Served;
 use crate::supervisor::data::backup::{self, Hand};
 use crate::supervisor::data::backup_schema::Upgrade;
@@ -34,7 +34,7 @@ use crate::supervisor::instances::restarter::revive;
 use crate::supervisor::instances::retire;
 use crate::supervisor::instances::start;
 use crate::supervisor::instances::stop_all;
-use crate::supervisor::operation::restore_choice;
+use crate::supervisor::operation::restore_choice::{self, Choice};
 use crate::supervisor::operation::restore_error::RestoreError;
 use crate::supervisor::operation::restore_loss::Loss;
 use crate::supervisor::operation::restore_plan::{self, Planned, rehearse};
@@ -55,7 +55,8 @@ struct Replacing<'a> {
     others: &'a Others,
     hand: &'a Hand<'a>,
     planned: Planned,
-    actor: &'a str,
+    /// What was written down when it was asked for.
+    begun: Restoration,
     wish: &'a Wish,
     events: &'a Events,
 }
@@ -73,8 +74,59 @@ pub(crate) async fn restore(
 ) -> Result<(), Trouble> {
     let hand = backup::by_hand(service, "restored")?;
     let _busy = occupied::occupy(service, "restored", "a restore")?;
+    is_whole(service)?;
     let choice = restore_choice::choose(service, wish.backup.as_deref())?;
-    let planned = restore_plan::plan(service, &hand, &others, choice, &wish, events).await?;
+    let begun = begun(service, &hand, &choice.receipt.id, actor);
+    if wish.yes {
+        // A failure costs a line of the history, if there is a crash too.
+        let asked = restoration::ask(&service.paths, &begun);
+        drop(asked.inspect_err(|error| tracing::warn!(%error, "recording a restore")));
+    }
+    let ended = perform(service, &others, hand, choice, begun, &wish, events).await;
+    if let Err(error) = restoration::answered(&service.paths) {
+        tracing::warn!(service = %service.name, %error, "removing the record of a restore");
+    }
+    ended
+}
+
+/// What a restore that could not be undone has replaced is only beside it, and must come back first.
+fn is_whole(service: &Service) -> Result<(), Trouble> {
+    let found = restoration::read(&service.paths).ok().flatten();
+    if found.is_none_or(|unfinished| unfinished.step != Step::Put) {
+        return Ok(());
+    }
+    let why = "an earlier restore is not undone yet, and what it replaced is only beside it";
+    let verbs = ["status", "logs"];
+    Err(refusal::refusal(service, "restored", why, Exit::BackupFailed, &verbs))
+}
+
+/// What is written down of one from its beginning on.
+fn begun(service: &Service, hand: &Hand<'_>, backup: &str, actor: &str) -> Restoration {
+    Restoration {
+        version: 1,
+        backup: backup.to_owned(),
+        step: Step::Hold,
+        before: None,
+        actor: actor.to_owned(),
+        at: clock::now_rfc3339(),
+        migration: None,
+        told: false,
+        users: Vec::new(),
+        release: Some(hand.release().0),
+        began: Some(Began { tick_ms: clock::tick().0, boot_id: service.shared.boot_id.clone() }),
+    }
+}
+
+async fn perform(
+    service: &Rc<Service>,
+    others: &Others,
+    hand: Hand<'_>,
+    choice: Choice,
+    begun: Restoration,
+    wish: &Wish,
+    events: &Events,
+) -> Result<(), Trouble> {
+    let planned = restore_plan::plan(service, &hand, others, choice, wish, events).await?;
     let Some(planned) = planned else {
         tell_event(events, Event::Result(Box::new(outcome::outcome(service, Word::Planned, 0))));
         return Ok(());
@@ -82,8 +134,8 @@ pub(crate) async fn restore(
     let _users = restore_users::occupy(&planned.users)?;
     let started = clock::tick();
     let hand = &hand;
-    let replacing =
-        Replacing { service, others: &others, hand, planned, actor, wish: &wish, events };
+    let actor = begun.actor.clone();
+    let replacing = Replacing { service, others, hand, planned, begun, wish, events };
     let (done, warnings) = replacing.perform().await;
     let mut outcome = match &done {
         Ok(()) => outcome::outcome(service, Word::Restored, 0),
@@ -93,7 +145,7 @@ pub(crate) async fn restore(
         }
     };
     outcome.warnings = warnings;
-    restore_undo::note(service, actor, &outcome, done.as_ref().err(), started);
+    restore_undo::note(service, &actor, &outcome, done.as_ref().err(), started);
     done?;
     tell_event(events, Event::Result(Box::new(outcome)));
     Ok(())
@@ -118,11 +170,6 @@ impl Replacing<'_> {
     /// refused, the last good release is started on the data as it is.
     async fn perform(&self) -> (Result<(), Trouble>, Vec<String>) {
         let (service, users) = (self.service, &self.planned.users);
-        if self.hand.undoes_by_itself() && self.unfinished().is_some() {
-            let why =
-                "an earlier restore is not undone yet, and what it replaced is only beside it";
-            return (Err(self.trouble(Refused::new(why, Exit::BackupFailed))), Vec::new());
-        }
         let begun = clock::tick();
         if let Err(error) = self.hand.stage(&self.planned.receipt.id).await {
             let why = error.to_string();
@@ -155,18 +202,9 @@ impl Replacing<'_> {
     /// The connections are held, the data is replaced and proven, or as it was.
     async fn replace(&self) -> Result<(), Refused> {
         let service = self.service;
-        // What was there before that one is still what must come back.
-        let unfinished = self.unfinished();
         let mut restoration = Restoration {
-            version: 1,
-            backup: self.planned.receipt.id.clone(),
-            step: unfinished.as_ref().map_or(Step::Hold, |unfinished| unfinished.step),
-            before: unfinished.and_then(|unfinished| unfinished.before),
-            actor: self.actor.to_owned(),
-            at: clock::now_rfc3339(),
-            migration: None,
-            told: false,
             users: self.planned.users.iter().map(|user| user.name.to_string()).collect(),
+            ..self.begun.clone()
         };
         let proven = match self.wanted().and_then(|()| self.begin(&restoration)) {
             Ok(()) => self.replace_held(&mut restoration).await,
@@ -178,8 +216,8 @@ impl Replacing<'_> {
             return Ok(());
         };
         let back = restore_undo::take_back(service, self.hand, &restoration).await;
+        refused.next = refused.next.or(restore_undo::elsewhere(service, self.hand, &restoration));
         let back = back.unwrap_or_else(|error| {
-            refused.next = restore_undo::way_out(service, self.hand, &restoration);
             restoration.told = true;
             if let Err(error) = restoration::begin(&service.paths, &restoration) {
                 tracing::warn!(service = %service.name, %error, "recording who knows of a restore");
@@ -188,12 +226,6 @@ impl Replacing<'_> {
         });
         refused.why = format!("{}\n{back}", refused.why);
         Err(refused)
-    }
-
-    /// A restore that could not be undone: what is there is no data.
-    fn unfinished(&self) -> Option<Restoration> {
-        let found = restoration::read(&self.service.paths).ok().flatten();
-        found.filter(|unfinished| unfinished.step == Step::Put)
     }
 
     /// A stop ends what it finds, and is not taken back by a restore.
@@ -229,9 +261,7 @@ impl Replacing<'_> {
             self.look_again().await?;
         }
         self.count_again().await?;
-        if restoration.step == Step::Hold {
-            restoration.before = self.save_present().await?;
-        }
+        restoration.before = self.save_present().await?;
         self.look_again().await?;
         if ends_sessions {
             // One that had come back may have written.
@@ -248,6 +278,7 @@ impl Replacing<'_> {
             return Err(Refused::new(error.to_string(), Exit::BackupFailed));
         }
         tell(events, "restore", PhaseState::Ok, begun, "");
+        self.look_aside().await?;
         self.count_displaced().await?;
         if let Some(mark) = restoration.migration.clone() {
             self.migrate(mark).await?;
@@ -274,6 +305,19 @@ impl Replacing<'_> {
     async fn look_again(&self) -> Result<(), Refused> {
         let (allowed, id) = (self.wish.allowed, &self.planned.receipt.id);
         let left = restore_users::left(self.service, self.hand, self.others, allowed, id).await;
+        Self::unless_used(left)
+    }
+
+    /// Nobody has what was displaced either.
+    async fn look_aside(&self) -> Result<(), Refused> {
+        let id = &self.planned.receipt.id;
+        let left = restore_users::left_aside(self.service, self.hand, self.others, id).await;
+        Self::unless_used(left)
+    }
+
+    fn unless_used(
+        left: Result<Option<(String, Option<String>)>, DataError>,
+    ) -> Result<(), Refused> {
         match left {
             Ok(None) => Ok(()),
             Ok(Some((why, next))) => {
@@ -341,18 +385,15 @@ impl Replacing<'_> {
         }
     }
 
-    /// The present, in a backup that was restored to scratch. Damaged data is saved as it is, where it
-    /// can be brought back without a backup.
+    /// The present, in a backup that was restored to scratch. Damaged data is saved as it is: it comes
+    /// back without a backup.
     async fn saved(&self) -> Result<(Receipt, String), DataError> {
         let cause = Cause::Restore { instead: self.planned.receipt.id.clone(), undone: false };
         let mut receipt = backup::take(self.hand, None, cause).await?;
         let id = receipt.id.clone();
         match rehearse(self.hand, &mut receipt).await {
             Ok(_) => Ok((receipt, id)),
-            Err(why) if self.hand.undoes_by_itself() => {
-                Ok((receipt, format!("{id}, which is as damaged as the live data: {why}")))
-            }
-            Err(why) => Err(why),
+            Err(why) => Ok((receipt, format!("{id}, which is as damaged as the live data: {why}"))),
         }
     }
 
@@ -392,6 +433,9 @@ impl Replacing<'_> {
             Gated::Open(detail) => match restoration::prove(&service.paths) {
                 // Before the first connection: data written for it is never undone after a crash.
                 Ok(()) => {
+                    let proven = Restoration { step: Step::Proven, ..self.begun.clone() };
+                    let asked = restoration::ask(&service.paths, &proven);
+                    drop(asked.inspect_err(|error| tracing::warn!(%error, "recording a restore")));
                     self.go_forward(&crew, target).await;
                     return Ok(detail);
                 }

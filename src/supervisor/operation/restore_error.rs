@@ -29,12 +29,10 @@ pub(crate) enum RestoreError {
         left: String,
     },
     /// What was there before could not be put back.
-    #[error("undoing a restore of backup {backup}: {source}{}", kept_in(before.as_deref()))]
+    #[error("undoing a restore of backup {backup}: {source}")]
     Undo {
         /// The backup that was to be restored.
         backup: String,
-        /// The one that holds what was there before, where nothing else does.
-        before: Option<String>,
         /// The reason.
         #[source]
         source: DataError,
@@ -53,8 +51,4 @@ pub(crate) enum RestoreError {
         /// What its probes or its last lines said.
         why: String,
     },
-}
-
-fn kept_in(before: Option<&str>) -> String {
-    before.map_or(String::new(), |id| format!("\nthe data of before the restore is in backup {id}"))
 }

@@ -19,6 +19,8 @@ pub(crate) struct Loss {
     pub(crate) lines: Vec<String>,
     /// What it means when there are none.
     pub(crate) none: &'static str,
+    /// What may be lost too, and is not seen.
+    pub(crate) unseen: &'static str,
 }
 
 impl Loss {
@@ -31,7 +33,7 @@ impl Loss {
         if loss.now.is_ok() {
             loss.note_changed(hand.changed(id).await.unwrap_or_default());
         }
-        loss.none = hand.shows_no_loss();
+        loss.note_unseen(hand);
         loss
     }
 
@@ -42,7 +44,7 @@ impl Loss {
             Ok((now, changed)) => {
                 let mut loss = Self::between(now, then);
                 loss.note_changed(changed);
-                loss.none = hand.shows_no_loss();
+                loss.note_unseen(hand);
                 loss
             }
             Err(why) => Self::unknown(why),
@@ -50,7 +52,7 @@ impl Loss {
     }
 
     fn unknown(why: DataError) -> Self {
-        Self { now: Err(why), more: Counts::new(), lines: Vec::new(), none: "" }
+        Self { now: Err(why), more: Counts::new(), lines: Vec::new(), none: "", unseen: "" }
     }
 
     fn between(now: Counts, then: &Counts) -> Self {
@@ -61,7 +63,12 @@ impl Loss {
             format!("{name}: {n} more now ({}, {} in the backup)", now[name], had(name))
         };
         let lines = more.iter().map(line).collect();
-        Self { now: Ok(now), more, lines, none: "" }
+        Self { now: Ok(now), more, lines, none: "", unseen: "" }
+    }
+
+    fn note_unseen(&mut self, hand: &Hand<'_>) {
+        self.none = hand.shows_no_loss();
+        self.unseen = hand.sees_not();
     }
 
     /// What is new or was changed; a long list is cut.
@@ -83,14 +90,23 @@ impl Loss {
         }
     }
 
+    /// What it means when nothing is seen.
+    pub(crate) fn nothing(&self) -> String {
+        with(self.none, self.unseen)
+    }
+
     /// In one line.
     pub(crate) fn text(&self) -> String {
         match (&self.now, self.lines.is_empty()) {
             (Err(why), _) => format!("unknown, the live data cannot be read: {why}"),
-            (Ok(_), true) => self.none.to_owned(),
-            (Ok(_), false) => self.lines.join("; "),
+            (Ok(_), true) => self.nothing(),
+            (Ok(_), false) => with(&self.lines.join("; "), self.unseen),
         }
     }
+}
+
+fn with(text: &str, unseen: &str) -> String {
+    if unseen.is_empty() { text.to_owned() } else { format!("{text}; {unseen}") }
 }
 
 #[cfg(test)]
@@ -119,5 +135,13 @@ mod tests {
         assert!(!Loss::between(counts(&[("b", 1)]), &then).is_within(&loss(7)));
         let unknown = Loss::unknown(DataError::NoVersion);
         assert!(loss(8).is_within(&unknown) && !unknown.is_within(&loss(7)));
+    }
+
+    #[test]
+    fn what_is_not_seen_is_said_after_a_list_too() {
+        let mut loss = Loss::between(counts(&[("a", 7)]), &counts(&[("a", 5)]));
+        loss.unseen = "rows that were changed are not seen";
+        let text = loss.text();
+        assert_eq!(text, "a: 2 more now (7, 5 in the backup); rows that were changed are not seen");
     }
 }

@@ -5,8 +5,10 @@ use std::rc::Rc;
 
 use crate::api::{Event, PhaseState, RestorePlan, Trouble};
 use crate::core::exit::Exit;
+use crate::core::ids::ReleaseId;
 use crate::os::clock;
 use crate::store::receipt::{self, Receipt};
+use crate::store::release;
 use crate::supervisor::data::backup::{self, Counts, Hand};
 use crate::supervisor::data::backup_schema::{self, BackupSchema, NotTried};
 use crate::supervisor::data::error::DataError;
@@ -58,7 +60,9 @@ pub(crate) async fn plan(
     let mut announced = Loss::of(hand, &counts, &receipt.id).await;
     announced.lines.extend(lost);
     let users = restore_users::planned(service, hand, others, wish.allowed).await?;
-    let warnings = schema.warnings.iter().chain(&users.unseen).cloned().collect();
+    let elsewhere = hand.not_taken_back();
+    let elsewhere = elsewhere.map(|what| format!("{what} does not come back if the restore fails"));
+    let warnings = schema.warnings.iter().chain(&users.unseen).cloned().chain(elsewhere).collect();
     let plan = RestorePlan {
         service: service.name.to_string(),
         backup: receipt::entry(receipt.clone()),
@@ -66,7 +70,9 @@ pub(crate) async fn plan(
         now: announced.now.as_ref().ok().cloned(),
         unread: announced.now.as_ref().err().map(ToString::to_string),
         lost: announced.lines.clone(),
-        none: announced.none.to_owned(),
+        none: announced.nothing(),
+        unseen: announced.unseen.to_owned(),
+        schema: declared_schema(service, &receipt),
         migration: schema.migration.clone(),
         users: users.lines.clone(),
         warnings,
@@ -122,6 +128,14 @@ async fn rehearsed(
     let said: String = [backup::summary(&tried.counts)].into_iter().chain(migrated).collect();
     tell(events, "restore_rehearsal", PhaseState::Ok, begun, &said);
     Ok(tried)
+}
+
+/// What the release declares that a backup is of, where nobody has looked at the data's schema.
+fn declared_schema(service: &Service, receipt: &Receipt) -> Option<String> {
+    let release = receipt.release.filter(|_| receipt.schema.is_none())?;
+    let settings = release::settings(&service.paths, ReleaseId(release)).ok()?;
+    let provides = settings.schema?.provides;
+    Some(format!("not looked at (no migrate.probe), release {release} provides {provides}"))
 }
 
 /// Whether what would be lost was agreed to.

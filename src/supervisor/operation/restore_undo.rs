@@ -45,9 +45,42 @@ pub(crate) async fn undo(service: &Rc<Service>) -> Result<(), RestoreError> {
     end_migration(service, &hand, &restoration).await?;
     let back = take_back(service, &hand, &restoration).await?;
     if !restoration.told {
-        tell_cut_off(service, &restoration, &back);
+        tell_cut_off(service, Some(&hand), &restoration, &back);
     }
+    answered(service);
     Ok(())
+}
+
+/// One that a supervisor before this one was asked for, and of which nobody has heard how it ended: it
+/// was cut off before it held connections, or after the restored data was proven.
+pub(crate) fn tell_left(service: &Rc<Service>) {
+    let paths = &service.paths;
+    let Ok(Some(asked)) = restoration::asked(paths) else { return };
+    if !matches!(restoration::read(paths), Ok(None)) {
+        // It is undone, and told then.
+        return;
+    }
+    if restoration::has_proven(paths, &asked) {
+        let outcome = outcome::outcome(service, Word::Restored, 0);
+        let release = asked.release.or(outcome.release);
+        note(service, &asked.actor, &Outcome { release, ..outcome }, None, began(service, &asked));
+    } else {
+        tell_cut_off(service, None, &asked, "the data is as it was");
+    }
+    answered(service);
+}
+
+fn answered(service: &Service) {
+    if let Err(error) = restoration::answered(&service.paths) {
+        tracing::warn!(service = %service.name, %error, "removing the record of a restore");
+    }
+}
+
+/// When it began; what began before this boot has no time of this one.
+fn began(service: &Service, restoration: &Restoration) -> Tick {
+    let began = restoration.began.as_ref();
+    let began = began.filter(|began| began.boot_id == service.shared.boot_id);
+    began.map_or_else(clock::tick, |began| Tick(began.tick_ms))
 }
 
 /// Ends what goes on of a migration of the restored data: it would write into what comes back.
@@ -81,53 +114,28 @@ pub(crate) async fn take_back(
 ) -> Result<String, RestoreError> {
     let id = &restoration.backup;
     let undone = match restoration.step {
-        Step::Hold => Ok(Undone::Untouched),
+        Step::Hold | Step::Proven => Ok(Undone::Untouched),
         Step::Put => hand.take_back(restoration).await,
     };
     let ended = match undone {
         Ok(undone) => restoration::end(&service.paths).map(|()| undone).map_err(RestoreError::Mark),
-        Err(source) => {
-            let before = only_in(hand, restoration);
-            Err(RestoreError::Undo { backup: id.clone(), before, source })
-        }
+        Err(source) => Err(RestoreError::Undo { backup: id.clone(), source }),
     };
-    let alarm = not_undone(service, id);
     match ended {
         Ok(undone) => {
             tracing::warn!(service = %service.name, backup = id, "undid a restore");
             service.condition.resolve(Source::Restore);
-            if service.durable.state().alarm.as_ref().is_some_and(|known| known.what == alarm) {
-                raise(service, None);
-            }
             // Only now: what is staged says whether the data was replaced.
             hand.unstage(id).await;
             note_undone(service, restoration);
-            Ok(text(undone, restoration))
+            Ok(text(hand, undone, restoration))
         }
         Err(error) => {
             tracing::error!(service = %service.name, backup = id, why = %error, "undoing a restore");
             service.condition.report(Source::Restore, error.to_string());
-            // It is tried again and again.
-            let is_known = service.durable.state().alarm.as_ref().is_some_and(|a| a.what == alarm);
-            if let (RestoreError::Undo { before: Some(_), .. }, false) = (&error, is_known) {
-                let mut next = vec![format!("halley-sup logs {}", service.name)];
-                next.splice(0..0, way_out(service, hand, restoration));
-                let trouble = Trouble {
-                    what: alarm,
-                    why: error.to_string(),
-                    still: refusal::still(service),
-                    next,
-                    exit: Exit::BackupFailed.code(),
-                };
-                raise(service, Some(trouble));
-            }
             Err(error)
         }
     }
-}
-
-fn not_undone(service: &Service, id: &str) -> String {
-    format!("{}: the restore of backup {id} cannot be undone, it is tried again", service.name)
 }
 
 fn raise(service: &Service, alarm: Option<Trouble>) {
@@ -136,18 +144,14 @@ fn raise(service: &Service, alarm: Option<Trouble>) {
     }
 }
 
-/// The backup without which what was there before is gone.
-fn only_in(hand: &Hand<'_>, restoration: &Restoration) -> Option<String> {
-    restoration.before.clone().filter(|_| !hand.undoes_by_itself())
-}
-
-/// What can be done beside to mend the command that puts it back.
-pub(crate) fn way_out(
+/// How that comes back which a restore may have changed and its undoing does not bring back.
+pub(crate) fn elsewhere(
     service: &Service,
     hand: &Hand<'_>,
     restoration: &Restoration,
 ) -> Option<String> {
-    let before = only_in(hand, restoration)?;
+    hand.not_taken_back().filter(|_| restoration.step == Step::Put)?;
+    let before = restoration.before.as_ref()?;
     let options = options(restoration);
     Some(format!("halley-sup restore {} --backup {before} --yes{options}", service.name))
 }
@@ -157,20 +161,21 @@ fn options(restoration: &Restoration) -> String {
     Allowed { services: !restoration.users.is_empty(), sessions: false }.options()
 }
 
-fn text(undone: Undone, restoration: &Restoration) -> String {
+fn text(hand: &Hand<'_>, undone: Undone, restoration: &Restoration) -> String {
     let id = &restoration.backup;
-    match (undone, &restoration.before) {
-        (Undone::Untouched, _) => "the data is as it was".to_owned(),
-        (Undone::Back, _) => "the previous data is back".to_owned(),
-        (Undone::NothingBefore, _) => {
+    let text = match undone {
+        Undone::Untouched => "the data is as it was".to_owned(),
+        Undone::Back => "the previous data is back".to_owned(),
+        Undone::NothingBefore => {
             format!("there was no data before; backup {id} stays in its place")
         }
-        (Undone::Overwritten, Some(before)) => {
-            format!("the previous data is back, from backup {before}")
+    };
+    match hand.not_taken_back().filter(|_| restoration.step == Step::Put) {
+        Some(what) => {
+            let before = restoration.before.as_deref().unwrap_or("none");
+            format!("{text}; {what} is not taken back (backup of before it: {before})")
         }
-        (Undone::Overwritten, None) => {
-            format!("the previous data was not saved; backup {id} stays in its place")
-        }
+        None => text,
     }
 }
 
@@ -187,27 +192,30 @@ fn note_undone(service: &Service, restoration: &Restoration) {
 }
 
 /// Nobody was there to be told: it is in the history, in `status` and in a notification.
-fn tell_cut_off(service: &Rc<Service>, restoration: &Restoration, back: &str) {
-    let name = &service.name;
+fn tell_cut_off(
+    service: &Rc<Service>,
+    hand: Option<&Hand<'_>>,
+    restoration: &Restoration,
+    back: &str,
+) {
+    let (name, id) = (&service.name, &restoration.backup);
+    let mut next = vec![format!("halley-sup restore {name} --backup {id}{}", options(restoration))];
+    next.extend(hand.and_then(|hand| elsewhere(service, hand, restoration)));
+    next.push(format!("halley-sup status {name}"));
     let why = format!("halley-sup went down in the middle of it; {back}");
     let trouble = Trouble {
         what: format!("{name}: the restore of backup {} was cut off", restoration.backup),
         why,
         still: refusal::still(service),
-        next: vec![
-            format!(
-                "halley-sup restore {name} --backup {}{}",
-                restoration.backup,
-                options(restoration)
-            ),
-            format!("halley-sup status {name}"),
-        ],
+        next,
         exit: Exit::Aborted.code(),
     };
     tracing::error!(service = %name, what = trouble.what, why = trouble.why, "RESTORE CUT OFF");
     let outcome = outcome::outcome(service, Word::NotRestored, 0);
-    let outcome = Outcome { exit: trouble.exit, ..outcome };
-    note(service, &restoration.actor, &outcome, Some(&trouble), clock::tick());
+    let release = restoration.release.or(outcome.release);
+    let outcome = Outcome { exit: trouble.exit, release, ..outcome };
+    let started = began(service, restoration);
+    note(service, &restoration.actor, &outcome, Some(&trouble), started);
     tell_failed(service, &trouble);
     if service.durable.state().alarm.is_none() {
         raise(service, Some(trouble));

@@ -130,6 +130,31 @@ pub(crate) async fn left(
     backup: &str,
 ) -> Result<Option<(String, Option<String>)>, DataError> {
     let looked = look(service, hand, others, When::Held, allowed).await?;
+    in_the_way(service, hand, looked, backup).await
+}
+
+/// The same for what is displaced, which somebody may have opened in the last moment.
+///
+/// # Errors
+/// When they cannot be looked for.
+pub(crate) async fn left_aside(
+    service: &Rc<Service>,
+    hand: &Hand<'_>,
+    others: &Others,
+    backup: &str,
+) -> Result<Option<(String, Option<String>)>, DataError> {
+    let users = users::look_aside(hand, staff(service, others)).await?;
+    let of = users.found.iter().map(|user| (&user.owner, user.by()));
+    let verdict = judge(of, When::Held, Allowed::default());
+    in_the_way(service, hand, (users, verdict), backup).await
+}
+
+async fn in_the_way(
+    service: &Service,
+    hand: &Hand<'_>,
+    looked: (Users, Verdict),
+    backup: &str,
+) -> Result<Option<(String, Option<String>)>, DataError> {
     let (Users { found, .. }, verdict) = looked;
     let Verdict::Used { suffices } = verdict else {
         users::end_sessions(hand, &found).await?;
@@ -149,8 +174,7 @@ async fn look(
 ) -> Result<(Users, Verdict), DataError> {
     let mut n_looks = 0;
     loop {
-        let staff = [service].into_iter().chain(others).map(|of| Staff::of(of)).collect();
-        let users = users::look(hand, staff).await?;
+        let users = users::look(hand, staff(service, others)).await?;
         let verdict = judge(users.found.iter().map(|user| (&user.owner, user.by())), when, allowed);
         n_looks += 1;
         if !matches!(verdict, Verdict::Used { .. }) || n_looks == N_LOOKS {
@@ -158,6 +182,10 @@ async fn look(
         }
         tokio::time::sleep(PAUSE).await;
     }
+}
+
+fn staff(service: &Rc<Service>, others: &Others) -> Vec<Staff> {
+    [service].into_iter().chain(others).map(|of| Staff::of(of)).collect()
 }
 
 fn is_foreign(user: &User) -> bool {

@@ -16,6 +16,7 @@ use crate::supervisor::operation::adopt::{adopt_crews, forget_the_rest, take_min
 use crate::supervisor::operation::boot_error::BootError;
 use crate::supervisor::operation::conclude;
 use crate::supervisor::operation::opened::{self};
+use crate::supervisor::operation::restore_undo;
 use crate::supervisor::operation::resume::{live_generation, resume};
 use crate::supervisor::operation::unresumed::{self, Obstacle};
 use crate::supervisor::processes::child_tag::{Label, Role};
@@ -113,6 +114,7 @@ pub(crate) async fn take_over(
         scale::begin(service);
     }
     service.tend();
+    restore_undo::tell_left(service);
     forget_the_rest(service, inventory);
     Ok(())
 }

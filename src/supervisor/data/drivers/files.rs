@@ -84,9 +84,19 @@ impl Driver for Files {
         "no file is new or was changed since"
     }
 
+    fn sees_not(&self) -> &'static str {
+        ""
+    }
+
     async fn changed(&self, context: &Context<'_>, from: &Path) -> Done<Vec<String>> {
         let (live, from) = (context.path(&Site::Live, &self.path), from.join(TREE));
         on_thread(move || changed(&live, &from)).await.map_err(DataError::Tree)
+    }
+
+    async fn aside(&self, context: &Context<'_>) -> Done<Option<PathBuf>> {
+        let live = context.path(&Site::Live, &self.path);
+        let displaced = self.exchange(context)?.displaced().map_err(DataError::at(&live))?;
+        Ok(displaced.map(|name| live.with_file_name(name)))
     }
 
     async fn displaced(&self, context: &Context<'_>, from: &Path) -> Done<(Counts, Vec<String>)> {

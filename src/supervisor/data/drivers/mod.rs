@@ -1,6 +1,7 @@
 //! The drivers of backups, one file a driver.
 
 mod command;
+mod command_aside;
 mod files;
 mod gone_clients;
 mod mariadb;
@@ -22,7 +23,7 @@ mod postgres_url;
 mod sql_answer;
 mod sqlite;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::config::backup::drivers;
 use crate::config::kinds::dispatch;
@@ -106,16 +107,24 @@ impl Driver for Configured {
         ask!(self, driver => driver.displaced(context, from).await)
     }
 
+    async fn aside(&self, context: &Context<'_>) -> Done<Option<PathBuf>> {
+        ask!(self, driver => driver.aside(context).await)
+    }
+
     fn shows_no_loss(&self) -> &'static str {
         ask!(self, driver => driver.shows_no_loss())
+    }
+
+    fn sees_not(&self) -> &'static str {
+        ask!(self, driver => driver.sees_not())
     }
 
     async fn changed(&self, context: &Context<'_>, from: &Path) -> Done<Vec<String>> {
         ask!(self, driver => driver.changed(context, from).await)
     }
 
-    fn undoes_by_itself(&self) -> bool {
-        ask!(self, driver => driver.undoes_by_itself())
+    fn not_taken_back(&self) -> Option<String> {
+        ask!(self, driver => driver.not_taken_back())
     }
 
     async fn uncounted(&self, context: &Context<'_>, site: &Site) -> Done<Vec<String>> {
@@ -140,6 +149,10 @@ impl Driver for Configured {
 
     fn place(&self) -> Option<Place<'_>> {
         ask!(self, driver => driver.place())
+    }
+
+    fn used(&self) -> Vec<&Path> {
+        ask!(self, driver => driver.used())
     }
 
     fn variables(&self, context: &Context<'_>, site: &Site, settings: &Settings) -> Env {

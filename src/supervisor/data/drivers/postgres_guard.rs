@@ -1,18 +1,14 @@
 //! Where PostgreSQL is, by all its addresses, and the relay that stands there during a rehearsal.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::Duration;
 
-use crate::config::model::Settings;
-use crate::core::ids::ReleaseId;
 use crate::keeper::protocol::{Door, To};
 use crate::os::{addresses, fs, local, proc};
-use crate::supervisor::data::context::Context;
+use crate::supervisor::data::context::{Context, Kept};
 use crate::supervisor::data::driver::Done;
 use crate::supervisor::data::drivers::postgres_tools::{psql, text};
 use crate::supervisor::data::drivers::postgres_url::Url;
@@ -20,7 +16,6 @@ use crate::supervisor::data::error::DataError;
 use crate::supervisor::data::relay::{
     Guard, Names, Postgres, Protocol, Relay, Server, Sight, Sighting, WayHere,
 };
-use crate::supervisor::service::Service;
 
 const PORT: u16 = 5432;
 /// Where servers have their sockets, and where libpq looks for them.
@@ -90,38 +85,20 @@ pub(super) async fn addresses(context: &Context<'_>, url_env: &str) -> Done<Vec<
 
 /// Asks servers, from where nothing else of the driver is at hand.
 struct Asker {
-    service: Rc<Service>,
-    release: ReleaseId,
-    settings: Settings,
-    limit: Duration,
-    log: PathBuf,
+    kept: Kept,
     url: Url,
 }
 
 impl Asker {
     fn of(context: &Context<'_>, url: &Url) -> Rc<Self> {
-        Rc::new(Self {
-            service: Rc::clone(context.service),
-            release: context.release,
-            settings: context.settings.clone(),
-            limit: context.limit,
-            log: context.log.clone(),
-            url: url.clone(),
-        })
+        Rc::new(Self { kept: Kept::of(context), url: url.clone() })
     }
 
     async fn ask(&self, url: &Url, database: &str, query: &str) -> Option<String> {
-        let context = Context {
-            service: &self.service,
-            release: self.release,
-            settings: self.settings.clone(),
-            limit: self.limit,
-            log: self.log.clone(),
-            kept_from: RefCell::default(),
-        };
+        let context = self.kept.context();
         let asked = psql(&context, url, database, "looking at a connection", query).await;
         let told = asked.inspect_err(|error| {
-            tracing::warn!(service = %self.service.name, %error, "looking at a connection");
+            tracing::warn!(service = %context.service.name, %error, "looking at a connection");
         });
         told.ok()
     }

@@ -4,7 +4,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::config::backup::sqlite::Sqlite;
 use crate::core::ordered::Ordered as _;
@@ -165,11 +165,15 @@ impl Driver for Sqlite {
         self.count_all(context, &context.path(site, &self.path)).await
     }
 
-    async fn displaced(&self, context: &Context<'_>, _from: &Path) -> Done<(Counts, Vec<String>)> {
+    async fn aside(&self, context: &Context<'_>) -> Done<Option<PathBuf>> {
         let live = context.path(&Site::Live, &self.path);
         let displaced = self.exchange(context)?.displaced().map_err(DataError::at(&live))?;
-        let Some(name) = displaced else { return Ok(Default::default()) };
-        Ok((self.count_all(context, &live.with_file_name(name)).await?, Vec::new()))
+        Ok(displaced.map(|name| live.with_file_name(name)))
+    }
+
+    async fn displaced(&self, context: &Context<'_>, _from: &Path) -> Done<(Counts, Vec<String>)> {
+        let Some(aside) = self.aside(context).await? else { return Ok(Default::default()) };
+        Ok((self.count_all(context, &aside).await?, Vec::new()))
     }
 
     async fn uncounted(&self, context: &Context<'_>, site: &Site) -> Done<Vec<String>> {
