@@ -285,6 +285,11 @@ impl MariaDb {
     }
 
     pub fn world(&self) -> World {
+        self.world_with("")
+    }
+
+    /// The same with more lines of the service.
+    pub fn world_with(&self, lines: &str) -> World {
         let more = |world: &World| {
             let at = format!("127.0.0.1:{}", self.port);
             let env = format!(
@@ -297,7 +302,7 @@ impl MariaDb {
              rehearse_url_env = \"COPIES_URL\"\nquery = \"SELECT COUNT(*) + 1 FROM `rows`\""
                 .to_owned()
         };
-        ledger_app::world_of(more, "12s", "env_file = \"web.env\"\n")
+        ledger_app::world_of(more, "12s", &format!("env_file = \"web.env\"\n{lines}"))
     }
 }
 
@@ -416,7 +421,7 @@ fn a_mariadb_database_comes_back_with_everything_from_a_restore_that_fails_or_is
 }
 
 /// A release whose migration is this script.
-fn scripted(world: &World, script: &str) -> PathBuf {
+pub fn scripted(world: &World, script: &str) -> PathBuf {
     let dir = mariadb_build(0).write(world);
     let text = fs::read_to_string(dir.join("release.toml")).unwrap();
     let migrate = "[migrate]\ncommand = [\"/bin/sh\", \"-e\", \"migrate.sh\"]\n";

@@ -4,6 +4,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
+use crate::any_database::{MariaDb, mariadb_build, scripted};
 use crate::fenced::{WRITE, first, migrating, postgres_world};
 use crate::ledger_app::{get, is_swept};
 use crate::postgres::{ENCODED, PASSWORD, Server};
@@ -33,8 +34,12 @@ struct Forwarder {
 
 impl Forwarder {
     fn to(port: u16) -> Self {
+        Self::by(FORWARD, port)
+    }
+
+    fn by(program: &str, port: u16) -> Self {
         let mut child = Command::new("/usr/bin/python3")
-            .args(["-c", FORWARD, &port.to_string()])
+            .args(["-c", program, &port.to_string()])
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -93,6 +98,92 @@ fn the_live_database_by_tls_through_a_forwarder_refuses_the_release() {
     let why = said.why();
     assert!(why.contains("opened database \"app\" over TLS instead of the copy"), "{why}");
     assert_eq!(server.dump(), before);
+}
+
+/// What a pooler does that has the live database under another name: `other = dbname=app`.
+const RENAME: &str = r#"
+import socket, struct, sys, threading
+hear = socket.create_server(("127.0.0.1", 0))
+print(hear.getsockname()[1], flush=True)
+def whole(s, n):
+    data = b""
+    while len(data) < n: data += s.recv(n - len(data)) or sys.exit()
+    return data
+def carry(a, b):
+    try:
+        while data := a.recv(65536): b.sendall(data)
+    except OSError: pass
+    for end in a, b:
+        try: end.shutdown(socket.SHUT_RDWR)
+        except OSError: pass
+def serve(a):
+    while True:
+        first = whole(a, struct.unpack("!I", whole(a, 4))[0] - 4)
+        if first[:4] == struct.pack("!I", 80877103): a.sendall(b"N")
+        else: break
+    if b"database\0other\0" not in first: return a.close()
+    first = first.replace(b"database\0other\0", b"database\0app\0")
+    b = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+    b.sendall(struct.pack("!I", len(first) + 4) + first)
+    for pair in (a, b), (b, a): threading.Thread(target=carry, args=pair, daemon=True).start()
+while True: threading.Thread(target=serve, args=(hear.accept()[0],), daemon=True).start()
+"#;
+
+#[test]
+fn a_pooler_that_has_the_live_database_under_another_name_is_seen() {
+    let server = Server::start_everywhere();
+    let pooler = Forwarder::by(RENAME, server.port);
+    let by_pooler = login(pooler.port).replace("PGDATABASE=app", "PGDATABASE=other");
+    let listed = format!("rehearse_connect = [\"127.0.0.1:{}\"]\n", pooler.port);
+    for allowed in [listed.as_str(), "rehearse_connect = \"any\"\n"] {
+        let world = postgres_world(&server, "", allowed);
+        world.release_path(&first().write(&world)).expect(0);
+        get(world.address, "/add").unwrap();
+        let before = server.dump();
+        let script = format!("{by_pooler}\n{WRITE} || true\n");
+        let why = world.release_path(&migrating(&world, &script, &[])).expect(15).why();
+        let seen =
+            "opened database \"app\" of the live server, through an address in rehearse_connect";
+        assert!(why.contains(seen), "{allowed}{why}");
+        assert_eq!(server.dump(), before, "{allowed}");
+        assert!(is_swept(&world));
+    }
+    // It does lead there.
+    let before = server.dump();
+    let script = format!("{by_pooler}\n{WRITE}");
+    assert!(Command::new("/bin/sh").args(["-ec", &script]).status().unwrap().success());
+    assert_ne!(server.dump(), before);
+}
+
+#[test]
+fn a_forwarder_to_the_live_mariadb_server_lets_the_user_of_copies_in_alone() {
+    let server = MariaDb::start();
+    let forwarder = Forwarder::to(server.port);
+    let port = forwarder.port;
+    let client =
+        "mariadb --no-defaults --batch --skip-column-names --protocol=tcp --host=127.0.0.1";
+    let write = format!(
+        "MYSQL_PWD='{PASSWORD}' {client} --port={port} --user=web app -e \"DELETE FROM \\`rows\\`\""
+    );
+    let listed = format!("rehearse_connect = [\"127.0.0.1:{port}\"]\n");
+    for allowed in [listed.as_str(), "rehearse_connect = \"any\"\n"] {
+        let world = server.world_with(allowed);
+        world.release_path(&mariadb_build(0).write(&world)).expect(0);
+        get(world.address, "/add").unwrap();
+        let before = server.dump();
+        let script = format!(
+            "{write} 2>&1 || true\nMYSQL_PWD=$DB_PASSWORD {client} --port={port} --user=$DB_USER $DB_NAME \
+             -e \"SELECT CONCAT('wrote to ', DATABASE())\""
+        );
+        let why = world.release_path(&scripted(&world, &script)).expect(16).why();
+        assert!(why.contains("a login as \"web\""), "{allowed}{why}");
+        assert!(why.contains("wrote to halley_scratch_"), "{allowed}{why}");
+        assert_eq!(server.dump(), before, "{allowed}");
+        assert!(is_swept(&world));
+    }
+    // It does lead there.
+    assert!(Command::new("/bin/sh").args(["-ec", &write]).status().unwrap().success());
+    assert_eq!(server.sql("SELECT COUNT(*) FROM app.`rows`").unwrap().trim(), "0");
 }
 
 /// Whatever else is allowed is reached as it is: another server with a database of the same name, and one

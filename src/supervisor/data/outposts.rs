@@ -61,7 +61,9 @@ pub(super) async fn occupy(
                 let ips = [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()];
                 Server::Tcp(ips.map(|ip| SocketAddr::new(ip, *port)).into())
             }
-            To::Unix(path) if is_named(path) => Server::Unix(path.clone(), user.cloned()),
+            To::Unix(path) if is_named(path) || relay.is_behind_any_path() => {
+                Server::Unix(path.clone(), user.cloned())
+            }
             To::Unix(_) | To::Port(_) | To::UnixBelow(_) | To::UnixNamed(_) => continue,
         };
         door.via = relay.stand_before(server, &dir.join(format!("allowed-{n}"))).await?;

@@ -160,9 +160,9 @@ impl Driver for MariaDb {
         if matches!(site, Site::Live) {
             return Ok(None);
         }
-        let (_, copies) = self.urls(context)?;
+        let (live, copies) = self.urls(context)?;
         mariadb_guard::check_rights(context, &copies, &self.rehearse_url_env).await?;
-        mariadb_guard::guard(context, &copies, &self.url_env, dir).await.map(Some)
+        mariadb_guard::guard(context, &live, &copies, &self.url_env, dir).await.map(Some)
     }
 
     async fn settle(&self, context: &Context<'_>, _name: &str) -> Done {

@@ -3,15 +3,16 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use crate::keeper::protocol::{Door, To};
 use crate::os::{addresses, fs, local, proc};
-use crate::supervisor::data::context::Context;
+use crate::supervisor::data::context::{Context, Kept};
 use crate::supervisor::data::driver::Done;
 use crate::supervisor::data::drivers::mariadb_dump::ask;
 use crate::supervisor::data::drivers::mariadb_url::Url;
 use crate::supervisor::data::error::DataError;
-use crate::supervisor::data::relay::{Guard, MariaDb, Protocol, Relay, Server};
+use crate::supervisor::data::relay::{Guard, MariaDb, Protocol, Relay, Server, WayHere};
 
 /// Names of servers' sockets.
 const SOCKETS: [&str; 3] = ["mysqld.sock", "mysql.sock", "mariadb.sock"];
@@ -49,12 +50,14 @@ pub(super) async fn check_rights(context: &Context<'_>, copies: &Url, url_env: &
 /// Puts a relay before the server.
 pub(super) async fn guard(
     context: &Context<'_>,
+    live: &Url,
     copies: &Url,
     url_env: &str,
     dir: &Path,
 ) -> Done<Guard> {
     let located = locate(context, copies).await?;
-    let relay = Relay::new(Protocol::MariaDb(MariaDb { user: copies.user.clone() }), url_env);
+    let (user, is_way_here) = (copies.user.clone(), way_here(context, live));
+    let relay = Relay::new(Protocol::MariaDb(MariaDb { user, is_way_here }), url_env);
     let mut guard = Guard { doors: Vec::new(), anywhere: Vec::new(), relay };
     fs::create_dir(dir, 0o700).map_err(DataError::at(dir))?;
     let own = dir.join("mariadb");
@@ -70,6 +73,35 @@ pub(super) async fn guard(
         guard.doors.push(Door { to, via: Some(via.clone()) });
     }
     Ok(guard)
+}
+
+/// Asks, with the service's own login, whether the live server is found by way of another address.
+fn way_here(context: &Context<'_>, live: &Url) -> WayHere {
+    const WHICH: &str = "SELECT CONCAT_WS(' ', @@hostname, @@port, @@datadir, @@pid_file);\n";
+    let (kept, live) = (Rc::new(Kept::of(context)), live.clone());
+    Box::new(move |other: &Server| {
+        let (kept, live, other) = (Rc::clone(&kept), live.clone(), other.clone());
+        Box::pin(async move {
+            let context = kept.context();
+            let ask = async |url: &Url| ask(&context, url, "", "asking which server", WHICH).await;
+            let Ok(own) = ask(&live).await else { return true };
+            for by_way in by_ways(&live, &other) {
+                if ask(&by_way).await.is_ok_and(|there| there == own) {
+                    return true;
+                }
+            }
+            false
+        })
+    })
+}
+
+fn by_ways(live: &Url, other: &Server) -> Vec<Url> {
+    match other {
+        Server::Tcp(addresses) => {
+            addresses.iter().map(|to| live.at(to.ip().to_string(), to.port(), None)).collect()
+        }
+        Server::Unix(path, _) => vec![live.at(String::new(), live.port, Some(path.clone()))],
+    }
 }
 
 /// Addresses at which programs find the server.

@@ -80,6 +80,11 @@ impl Url {
         (!url.user.is_empty()).then_some(url)
     }
 
+    /// The same login, at another address.
+    pub(super) fn at(&self, host: String, port: u16, socket: Option<PathBuf>) -> Self {
+        Self { host, port, socket, tls: Vec::new(), ..self.clone() }
+    }
+
     /// The same server, as another user.
     pub(super) fn with_login_of(&self, other: &Self) -> Self {
         let (user, password) = (other.user.clone(), other.password.clone());

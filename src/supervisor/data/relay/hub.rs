@@ -69,6 +69,19 @@ impl Hub {
         }
     }
 
+    /// By an address that is allowed.
+    pub(super) fn reached(&self, who: &str, what: &str) {
+        let url_env = &self.url_env;
+        let text = format!(
+            "{who} opened {what}, through an address in rehearse_connect: it must take its URL from \
+             {url_env}; the connection was ended"
+        );
+        let opened = &mut self.seen.borrow_mut().opened;
+        if !opened.contains(&text) {
+            opened.push(text);
+        }
+    }
+
     pub(super) fn opened(&self, who: &str, database: Option<String>) {
         let url_env = &self.url_env;
         self.seen.borrow_mut().opened.push(match database {

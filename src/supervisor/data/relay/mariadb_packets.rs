@@ -39,6 +39,11 @@ pub(super) enum Unfit {
     Malformed,
 }
 
+/// Whether a connection on which a server speaks first like this is one of this protocol.
+pub(super) fn is_greeting(first: &[u8]) -> bool {
+    matches!(first, [_, _, _, 0, VERSION_10, ..])
+}
+
 /// The server's first packet without the offer to hide what follows. `None`: it is an error, or
 /// nothing that is known.
 pub(super) fn open_greeting(packet: &[u8]) -> Option<Vec<u8>> {
@@ -100,6 +105,14 @@ pub(super) fn denied(number: u8, message: &str) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_is_known_by_its_first_bytes() {
+        assert!(is_greeting(&framed(0, b"\x0a10.11.6-MariaDB\0")));
+        for other in [&b"220 mail.lan ESMTP\r\n"[..], b"", b"+OK", &framed(0, b"\xff\x6a\x04no")] {
+            assert!(!is_greeting(other), "{other:?}");
+        }
+    }
 
     /// As a server of today sends it: everything is offered.
     fn greeting() -> Vec<u8> {

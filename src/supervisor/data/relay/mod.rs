@@ -8,6 +8,7 @@
 
 mod allowed;
 mod hub;
+mod inspected;
 mod mariadb;
 mod mariadb_packets;
 mod postgres;
@@ -82,8 +83,13 @@ impl Relay {
         self.listen_for(server, None).await
     }
 
+    /// Whether this server could be behind a unix socket of any name.
+    pub(crate) fn is_behind_any_path(&self) -> bool {
+        matches!(&*self.protocol, Protocol::MariaDb(_))
+    }
+
     /// Takes connections for another address, or a path, that programs may reach: this server may be behind
-    /// it. `own` is a path for a socket. Nothing where that cannot be seen.
+    /// it. `own` is a path for a socket. Nothing where no server is known.
     ///
     /// # Errors
     /// The system's.
@@ -92,9 +98,7 @@ impl Relay {
         allowed: Server,
         own: &Path,
     ) -> io::Result<Option<Via>> {
-        let (Protocol::Postgres(_), Some(server)) = (&*self.protocol, self.server.clone()) else {
-            return Ok(None);
-        };
+        let Some(server) = self.server.clone() else { return Ok(None) };
         let is_path = matches!(allowed, Server::Unix(..));
         let allowed = Some(Rc::new(Allowed::new(allowed)));
         if is_path {
@@ -177,7 +181,12 @@ impl Relay {
                     (Protocol::Postgres(postgres), None) => {
                         postgres.carry(client, &server, &hub).await
                     }
-                    (Protocol::MariaDb(mariadb), _) => mariadb.carry(client, &server, &hub).await,
+                    (Protocol::MariaDb(mariadb), Some(allowed)) => {
+                        allowed.carry_mariadb(mariadb, client, &server, &hub).await
+                    }
+                    (Protocol::MariaDb(mariadb), None) => {
+                        mariadb.carry(client, &server, &hub).await
+                    }
                 };
                 if let Err(error) = carried {
                     tracing::debug!(%error, "a connection to the copy ended");
