@@ -16,8 +16,8 @@ cargo fmt --check
 cargo clippy --quiet --all-targets -- -D warnings
 cargo test --quiet --no-run "${rings[@]}"
 echo "checked and built in $SECONDS s" >&2
-# Many tests wait for processes, so more at a time than there are cores.
-n_tests=$(($(nproc) * 2))
+# Most tests wait for processes most of the time, so three at a time for each core.
+n_tests=$(($(nproc) * 3))
 if command -v cargo-nextest > /dev/null; then
     exec cargo nextest run --no-fail-fast --test-threads $n_tests "${rings[@]}"
 fi
