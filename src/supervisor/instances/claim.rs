@@ -68,5 +68,5 @@ pub(crate) fn is_leaving(service: &Service, crew: &Rc<Crew>, instance: &Rc<Insta
 pub(crate) fn is_dismissed(service: &Service, crew: &Rc<Crew>) -> bool {
     let known = service.fleet.get(crew.generation);
     let is_there = known.is_some_and(|known| Rc::ptr_eq(&known, crew));
-    !is_there || crew.duty.get() == Duty::Draining
+    !is_there || crew.duty() == Duty::Draining
 }

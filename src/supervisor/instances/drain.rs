@@ -87,7 +87,7 @@ impl Leaver {
         guard: Guard,
         settle: Duration,
     ) -> Self {
-        crew.duty.set(if guard == Guard::Live { Duty::Standby } else { Duty::Draining });
+        crew.assign(if guard == Guard::Live { Duty::Standby } else { Duty::Draining });
         let (service, crew) = (Rc::clone(service), Rc::clone(crew));
         let epoch = crew.begin_leave();
         Self { service, crew, one: None, guard, settle, epoch, was_asked: Cell::new(false) }
@@ -142,7 +142,7 @@ impl Leaver {
             }
             let is_whole = !self.was_asked.get();
             if event == Event::Refused && self.guard == Guard::Live && is_whole {
-                self.crew.duty.set(Duty::Standby);
+                self.crew.assign(Duty::Standby);
             }
         }
     }
@@ -155,9 +155,9 @@ impl Leaver {
         if self.crew.last_leave() != self.epoch {
             return true;
         }
-        let is_wanted = !matches!(self.crew.duty.get(), Duty::Standby | Duty::Draining);
+        let is_wanted = !matches!(self.crew.duty(), Duty::Standby | Duty::Draining);
         if is_wanted {
-            self.crew.leaving.set(None);
+            self.crew.note_leaving(None);
         }
         is_wanted
     }
@@ -194,7 +194,7 @@ impl Leaver {
                 Phase::Drain { until, .. } => until,
                 _ => None,
             };
-            self.crew.leaving.set(Some(Leaving { n_connections, until }));
+            self.crew.note_leaving(Some(Leaving { n_connections, until }));
         }
         if n_connections == 0 { Event::Done } else { Event::Busy }
     }
@@ -206,7 +206,7 @@ impl Leaver {
                 before_stop::run(&self.service, &self.crew).await;
             }
             // The retirement may have been taken back meanwhile.
-            let is_going = self.crew.duty.get() == Duty::Standby || self.was_asked.get();
+            let is_going = self.crew.duty() == Duty::Standby || self.was_asked.get();
             if self.is_taken_back() || !is_going {
                 return Event::Refused;
             }
@@ -214,7 +214,7 @@ impl Leaver {
         let Some(alive) = self.alive() else { return Event::Refused };
         if self.guard == Guard::Live {
             // From here on it cannot be taken back.
-            self.crew.duty.set(Duty::Draining);
+            self.crew.assign(Duty::Draining);
             let n_connections = connections::of(&self.service, &self.crew);
             if n_connections > 0 {
                 tracing::info!(service = %self.service.name, release = %self.crew.release,
@@ -289,13 +289,13 @@ impl Leaver {
 
 /// Sets the phase that `status` shows.
 fn show(crew: &Crew, phase: Phase) {
-    let n_connections = crew.leaving.get().map_or(0, |leaving| leaving.n_connections);
-    crew.leaving.set(match phase {
+    let n_connections = crew.leaving().map_or(0, |leaving| leaving.n_connections);
+    crew.note_leaving(match phase {
         Phase::Warm(_) | Phase::Settle => None,
         Phase::Linger(_) => Some(Leaving { n_connections, until: None }),
         Phase::Drain { until, .. } => Some(Leaving { n_connections, until }),
         Phase::Stopping(until) => Some(Leaving { n_connections, until: Some(until) }),
-        Phase::Term | Phase::Kill | Phase::Gone => crew.leaving.get(),
+        Phase::Term | Phase::Kill | Phase::Gone => crew.leaving(),
     });
 }
 

@@ -87,7 +87,7 @@ pub(crate) async fn look_at_all(
     transcript: &mut Transcript,
 ) -> (Probe, bool) {
     let round = probe_all(service, crew, Round::Thorough, |instance, probe| {
-        instance.ready.set(probe.is_good());
+        instance.note_ready(probe.is_good());
         transcript.push(crew.release, instance.index, probe);
     });
     let probe = tokio::select! {

@@ -17,7 +17,7 @@ use crate::supervisor::spawn;
 /// nothing; commands of the user's are not run again and again.
 async fn remind_proxy(service: &Rc<Service>, crew: &Crew) {
     let config = service.config();
-    if !config.proxy.as_ref().is_some_and(proxy::forgets) || crew.duty.get() != Duty::Live {
+    if !config.proxy.as_ref().is_some_and(proxy::forgets) || crew.duty() != Duty::Live {
         return;
     }
     if let Err(error) = outside_proxy::point(service, crew).await {
@@ -63,7 +63,7 @@ pub(crate) fn watch(service: &Rc<Service>) {
             let Some(crew) = service.live_crew() else { continue };
             remind_proxy(&service, &crew).await;
             let probe = probe_all(&service, &crew, Round::Every, |instance, probe| {
-                instance.ready.set(probe.is_good());
+                instance.note_ready(probe.is_good());
             })
             .await;
             // What was begun meanwhile looks itself, and at what it steers to.

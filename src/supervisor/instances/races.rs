@@ -82,7 +82,7 @@ fn a_start_that_is_called_off_leaves_nobody_behind() {
         assert!(!crew.is_gone());
         world.keeper.let_go();
         world.wait("it has its place", |_| crew.is_alive()).await;
-        crew.duty.set(Duty::Draining);
+        crew.assign(Duty::Draining);
         let late = start::start_one(&world.service, &crew, InstanceIndex(1)).await;
         assert!(matches!(late, Err(StartError::Leaving)));
         assert_eq!(world.keeper.started(Role::Instance).len(), 1);
@@ -125,7 +125,7 @@ fn a_restart_whose_forwarder_cannot_be_started_joins_when_it_can() {
         world.keeper.refuses.set(None);
         world.wait("a forwarder runs", |_| instance.forwarder.is_running()).await;
         starting.await.unwrap();
-        assert!(instance.joined.get());
+        assert!(instance.has_joined());
     });
 }
 
@@ -148,7 +148,7 @@ fn a_generation_that_was_asked_to_stop_in_part_is_no_standby() {
         world.wait("the first is asked to stop", is_asked).await;
         world.settle().await;
         assert_eq!(*world.keeper.signals.borrow(), [(first, libc::SIGTERM)]);
-        assert_eq!(left.duty.get(), Duty::Draining);
+        assert_eq!(left.duty(), Duty::Draining);
         // It is asked again as a whole, and goes.
         world.keeper.spares.set(None);
         let n_asked = |world: &TestService| world.keeper.signals.borrow().len();

@@ -42,9 +42,9 @@ pub(crate) fn follow(
         let Ok(ended) = end.wait_for(Option::is_some).await.map(|end| *end) else { return };
         let ended = ended.unwrap_or(End::Unknown);
         let Some(run) = instance.seat(process).take(child) else { return };
-        let was_ready = instance.ready.get();
+        let was_ready = instance.is_ready();
         if process == Process::Program {
-            instance.ready.set(false);
+            instance.note_ready(false);
         }
         note_end(&service, &crew, &instance, &run, ended);
         // Whatever it left behind, forked away or orphaned, goes with it.
@@ -74,7 +74,7 @@ async fn after_forwarder(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<I
     let mut pauses = FORWARDERS.begin();
     while instance.forwarder.is_empty() {
         let rest = rest_of(crew, instance.program.is_running());
-        match restart::after(Process::Forwarder, crew.duty.get(), rest) {
+        match restart::after(Process::Forwarder, crew.duty(), rest) {
             After::Restart if service.shared.stopping.get() => return,
             After::Restart => {}
             After::Dismiss => return drain::dismiss(service, crew).await,
@@ -98,9 +98,9 @@ async fn after_program(
     life: Life,
 ) {
     let rest = rest_of(crew, crew.is_alive());
-    match restart::after(Process::Program, crew.duty.get(), rest) {
+    match restart::after(Process::Program, crew.duty(), rest) {
         After::Restart => {
-            instance.joined.set(false);
+            instance.withdraw();
             start_again(service, crew, instance, life).await;
         }
         After::Dismiss => drain::dismiss(service, crew).await,
@@ -120,7 +120,7 @@ fn rest_of(crew: &Crew, has_program: bool) -> Rest {
 
 /// Whether the guard is still to start this process.
 fn is_wanted(service: &Service, crew: &Crew, instance: &Instance) -> bool {
-    crew.duty.get() == Duty::Live && instance.is_wanted() && !service.shared.stopping.get()
+    crew.duty() == Duty::Live && instance.is_wanted() && !service.shared.stopping.get()
 }
 
 /// Starts a live process again, with backoff, until it runs or is no longer wanted.
@@ -183,7 +183,7 @@ async fn settle_in(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instanc
         && clock::tick() < until
     {
         if check::at(service, crew, instance).await.is_good() {
-            instance.ready.set(true);
+            instance.note_ready(true);
             if instance.crashes().in_loop().is_some() {
                 outlive_crashes(service, crew, instance);
             } else {
@@ -194,7 +194,7 @@ async fn settle_in(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instanc
         tokio::time::sleep(health.interval).await;
     }
     if is_wanted(service, crew, instance) && instance.program.is_running() {
-        instance.joined.set(true);
+        instance.join();
         resteer(service, crew);
     }
 }
@@ -202,7 +202,7 @@ async fn settle_in(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instanc
 /// A process answers that had crashed.
 fn answers_again(service: &Service, crew: &Crew) {
     service.condition.resolve(Source::Restart);
-    if crew.instances().iter().all(|instance| instance.ready.get()) {
+    if crew.instances().iter().all(|instance| instance.is_ready()) {
         service.condition.serves();
     }
     notices::recovered(service);

@@ -53,7 +53,7 @@ async fn go_on(service: &Rc<Service>) {
 /// The live generation, when it has another number of instances than it should.
 fn due(service: &Service) -> Option<Rc<Crew>> {
     let wanted = usize::from(service.config().settings.instances);
-    let crew = service.live_crew().filter(|crew| crew.duty.get() == Duty::Live)?;
+    let crew = service.live_crew().filter(|crew| crew.duty() == Duty::Live)?;
     let is_due = crew.instances().len() != wanted && !service.shared.stopping.get();
     is_due.then_some(crew)
 }
@@ -132,14 +132,14 @@ async fn more(
             return Err(ScaleError::Silent { index, why });
         }
     }
-    instance.ready.set(true);
-    instance.joined.set(true);
+    instance.note_ready(true);
+    instance.join();
     lead(service, crew).await
 }
 
 /// One less: steered away from, drained, stopped.
 async fn fewer(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instance>) {
-    instance.joined.set(false);
+    instance.withdraw();
     instance.dismiss();
     if let Err(error) = lead(service, crew).await {
         tracing::error!(service = %service.name, why = %error, "steering away from an instance");

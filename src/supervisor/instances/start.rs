@@ -95,7 +95,7 @@ pub(crate) async fn start_as(
     for index in 0..n {
         match start_one(service, &crew, InstanceIndex(index)).await {
             // They are gated together, before connections are steered to any of them.
-            Ok(instance) => instance.joined.set(true),
+            Ok(instance) => instance.join(),
             Err(error) => {
                 retire::stop_now(service, &crew).await;
                 return Err(error);

@@ -277,7 +277,7 @@ fn warm(service: &Service, ladder: &[ReleaseId], before: Before) -> Option<Gener
 /// Generations that a rollback may be to at once.
 fn standbys(service: &Service) -> Vec<Standby> {
     let crews = service.fleet.all().into_iter();
-    let warm = crews.filter(|crew| crew.duty.get() == Duty::Standby && crew.is_whole());
+    let warm = crews.filter(|crew| crew.duty() == Duty::Standby && crew.is_whole());
     warm.map(|crew| Standby { generation: crew.generation, release: crew.release }).collect()
 }
 

@@ -49,7 +49,7 @@ pub(crate) async fn finish(
         alarm::raise_alarm(service, assignment.op, findings);
         if let Some(crew) = service.live_crew() {
             // The best there is; from here on it is kept up like any other.
-            crew.duty.set(Duty::Live);
+            crew.assign(Duty::Live);
             revive(service, &crew);
         }
     }
@@ -232,9 +232,9 @@ pub(super) fn let_go(service: &Rc<Service>, ended: Option<Ended>) {
         let warm = standby.as_ref().filter(|standby| standby.generation == crew.generation.0);
         let found = Found {
             is_live: service.routing.live() == Some(crew.generation),
-            is_leaving: crew.duty.get() == Duty::Draining || crew.leaving.get().is_some(),
+            is_leaving: crew.duty() == Duty::Draining || crew.leaving().is_some(),
             is_warm: warm.is_some(),
-            duty: crew.duty.get(),
+            duty: crew.duty(),
         };
         let until = match conclusion::farewell(found, ended) {
             Farewell::Stays => continue,

@@ -204,7 +204,7 @@ fn give_duties(service: &Service, candidate: Generation) {
         let is_steered = service.routing.live() == Some(crew.generation);
         let part = if is_candidate { Part::Candidate } else { Part::Bystander };
         let traffic = if is_steered { Traffic::Steered } else { Traffic::Away };
-        crew.duty.set(Duty::found(part, traffic));
+        crew.assign(Duty::found(part, traffic));
     }
 }
 

@@ -107,7 +107,7 @@ pub(crate) async fn take_over(
     for following in ends {
         following.begin(service);
     }
-    if let Some(crew) = service.live_crew().filter(|crew| crew.duty.get() == Duty::Live)
+    if let Some(crew) = service.live_crew().filter(|crew| crew.duty() == Duty::Live)
         && (crew.is_alive() || may_start(service))
     {
         revive(service, &crew);

@@ -45,7 +45,7 @@ pub(crate) fn status(service: &Service) -> RollbackStatus {
     let crews = service.fleet.all();
     let warm = crews
         .iter()
-        .any(|crew| crew.release == target && crew.duty.get() == Duty::Standby && crew.is_whole());
+        .any(|crew| crew.release == target && crew.duty() == Duty::Standby && crew.is_whole());
     let rehearsal = service.durable.state().rehearsal.clone();
     let rehearsal = rehearsal.filter(|rehearsal| rehearsal.release == target.0);
     let said = rehearsal.as_ref().and_then(|rehearsal| rehearsal.why.clone());

@@ -65,7 +65,7 @@ pub(crate) fn label_of(service: &Service, crew: &Crew, instance: &Instance, role
         port,
         socket,
         // The next supervisor ends what was only tried out.
-        purpose: (crew.duty.get() == Duty::Rehearsal).then_some(Purpose::Rehearsal),
+        purpose: (crew.duty() == Duty::Rehearsal).then_some(Purpose::Rehearsal),
     }
 }
 

@@ -48,9 +48,9 @@ pub(crate) struct Crew {
     /// Counts ends of its processes: the gate and the bake look at it.
     n_ends: watch::Sender<u32>,
     /// What became of it, for status and the guard.
-    pub duty: Cell<Duty>,
+    duty: Cell<Duty>,
     /// It is on its way out: how far.
-    pub leaving: Cell<Option<Leaving>>,
+    leaving: Cell<Option<Leaving>>,
     /// Its hooks before its stop were run.
     was_told_to_stop: Cell<bool>,
     /// How often it was sent on its way: the last time counts.
@@ -86,11 +86,11 @@ pub(crate) struct Instance {
     /// Starts after the first.
     restarts: Cell<u32>,
     /// It gets its part of the connections.
-    pub joined: Cell<bool>,
+    joined: Cell<bool>,
     /// It is to run: the guard keeps it up.
     wanted: Cell<bool>,
     /// The last probe was good.
-    pub ready: Cell<bool>,
+    ready: Cell<bool>,
     /// It sent `READY=1`.
     said_ready: Cell<bool>,
     /// Reads its output.
@@ -209,7 +209,7 @@ impl Crew {
     /// when there is none such: connections wait there.
     pub(crate) fn slots(&self, listener: usize) -> Vec<SlotId> {
         let all = self.instances();
-        let joined = |instance: &&Rc<Instance>| instance.joined.get() && instance.child().is_some();
+        let joined = |instance: &&Rc<Instance>| instance.has_joined() && instance.child().is_some();
         let running: Vec<_> = all.iter().filter(joined).cloned().collect();
         let chosen = if running.is_empty() { all } else { running };
         let slots: BTreeSet<SlotId> =
@@ -259,6 +259,26 @@ impl Crew {
     /// A place that was held for a process is free again.
     pub(crate) fn note_free(&self) {
         self.n_ends.send_modify(|_| ());
+    }
+
+    /// What became of it.
+    pub(crate) fn duty(&self) -> Duty {
+        self.duty.get()
+    }
+
+    /// It is this from here on.
+    pub(crate) fn assign(&self, duty: Duty) {
+        self.duty.set(duty);
+    }
+
+    /// How far it is on its way out, when it is.
+    pub(crate) fn leaving(&self) -> Option<Leaving> {
+        self.leaving.get()
+    }
+
+    /// It is so far on its way out; not at all when absent.
+    pub(crate) fn note_leaving(&self, leaving: Option<Leaving>) {
+        self.leaving.set(leaving);
     }
 
     /// Its hooks before its stop are to be run. Returns whether they were before.
@@ -325,6 +345,31 @@ impl Instance {
     pub(crate) fn begin_start(&self) {
         self.ready.set(false);
         self.said_ready.set(false);
+    }
+
+    /// Its last probe was good, or was not.
+    pub(crate) fn note_ready(&self, is_ready: bool) {
+        self.ready.set(is_ready);
+    }
+
+    /// Whether its last probe was good.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ready.get()
+    }
+
+    /// It gets its part of the connections.
+    pub(crate) fn join(&self) {
+        self.joined.set(true);
+    }
+
+    /// It gets no connections.
+    pub(crate) fn withdraw(&self) {
+        self.joined.set(false);
+    }
+
+    /// Whether it gets its part of the connections.
+    pub(crate) fn has_joined(&self) -> bool {
+        self.joined.get()
     }
 
     /// It has sent `READY=1`.

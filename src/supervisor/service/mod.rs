@@ -173,9 +173,9 @@ impl Service {
             .collect();
         self.slots.steer(&shares)?;
         if let Some(left) = self.live_crew().filter(|left| left.generation != crew.generation) {
-            left.duty.set(Duty::Standby);
+            left.assign(Duty::Standby);
         }
-        crew.duty.set(duty);
+        crew.assign(duty);
         self.routing.point_at(crew.generation);
         Ok(())
     }
@@ -187,7 +187,7 @@ impl Service {
     pub(crate) fn steer_part(&self, crew: &Rc<Crew>, part: Part) -> Result<(), SlotError> {
         self.routing.share_with(crew.generation, part);
         self.steer_again()?;
-        crew.duty.set(Duty::Trial);
+        crew.assign(Duty::Trial);
         Ok(())
     }
 

@@ -149,11 +149,11 @@ fn of_broken(name: &str, why: &str) -> ServiceStatus {
 }
 
 fn instances(service: &Service, crew: &Crew) -> Vec<InstanceStatus> {
-    let leaving = crew.leaving.get();
-    let role = status::role(crew.duty.get(), leaving.is_some());
+    let leaving = crew.leaving();
+    let role = status::role(crew.duty(), leaving.is_some());
     let of = |instance: &Rc<crate::supervisor::service::instances::Instance>| {
         let pid = instance.pid();
-        let state = InstanceState::of(pid.is_some(), crew.duty.get(), instance.ready.get());
+        let state = InstanceState::of(pid.is_some(), crew.duty(), instance.is_ready());
         let own = std::slice::from_ref(instance);
         InstanceStatus {
             release: crew.release.0,

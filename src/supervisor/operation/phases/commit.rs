@@ -28,7 +28,7 @@ pub(crate) fn commit(service: &Rc<Service>, assignment: &Assignment, kind: Kind)
         return PhaseResult::not(Step::Failed, error.to_string());
     }
     if let Some(crew) = service.fleet.get(generation) {
-        crew.duty.set(Duty::Live);
+        crew.assign(Duty::Live);
         service.condition.serves();
         // It may have ended between its last good probe and now: from here on the guard has it.
         revive(service, &crew);

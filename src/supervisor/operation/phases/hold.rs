@@ -56,7 +56,7 @@ async fn hold_up(service: &Rc<Service>, assignment: &Assignment) -> PhaseResult 
             return flipped;
         }
     }
-    crew.duty.set(Duty::Live);
+    crew.assign(Duty::Live);
     revive(service, &crew);
     std::future::pending().await
 }

@@ -99,12 +99,12 @@ pub(crate) async fn gate(
     transcript: &mut Transcript,
 ) -> PhaseResult {
     let crew = crew.filter(|crew| crew.is_whole());
-    let Some(crew) = crew.filter(|crew| crew.duty.get() != Duty::Draining) else {
+    let Some(crew) = crew.filter(|crew| crew.duty() != Duty::Draining) else {
         return PhaseResult::not(Step::Failed, "it is no longer running");
     };
     // Taken back: no retirement stops it from here on.
-    if crew.duty.get() == Duty::Standby {
-        crew.duty.set(Duty::Candidate);
+    if crew.duty() == Duty::Standby {
+        crew.assign(Duty::Candidate);
     }
     let gated = if rung == 0 {
         at_once(service, &crew, transcript).await
