@@ -6,7 +6,9 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
 use crate::any_database::{MariaDb, mariadb_build};
-use crate::ledger_app::{BACKUP, Build, add, count, database, get, is_swept, newest_backup, world};
+use crate::ledger_app::{
+    BACKUP, Build, Store, add, count, database, get, is_swept, newest_backup, save_rows, world,
+};
 use crate::postgres;
 use crate::world::{Mount, World};
 
@@ -107,9 +109,7 @@ fn a_file_that_was_uploaded_meanwhile_is_not_lost_unsaid() {
 #[test]
 fn what_a_count_does_not_see_is_not_called_no_loss() {
     let world = world(BACKUP);
-    world.release_path(&Build::default().write(&world)).expect(0);
-    add(&world, 1);
-    world.cli(&["backup", "web"]).expect(0);
+    save_rows(&world, Store::Sqlite, 1);
     // Each row is another one now.
     let mut command = Command::new("sqlite3");
     command.arg(database(&world)).arg("UPDATE rows SET note = 'order'");

@@ -10,7 +10,8 @@ use halley_sup::docs;
 
 use crate::databases;
 use crate::ledger_app::{
-    self, BACKUP, Build, Store, Writers, database, get, is_swept, killed_in_restore, newest_backup,
+    self, BACKUP, Build, Store, Writers, database, get, is_swept, killed_in_restore, save_rows,
+    serve_rows,
 };
 use crate::postgres::{ENCODED, PASSWORD, Peeper, certify};
 use crate::template;
@@ -35,8 +36,7 @@ fn recipe(header: &str) -> String {
 #[test]
 fn a_table_of_an_extension_that_the_tool_lacks_is_not_counted() {
     let world = ledger_app::world(BACKUP);
-    world.release_path(&Build::default().write(&world)).expect(0);
-    get(world.address, "/add").unwrap();
+    serve_rows(&world, Store::Sqlite, 1);
     // As it is left by a program that has loaded the extension.
     let script = "PRAGMA writable_schema = 1; INSERT INTO sqlite_schema VALUES ('table', 'my places', \
                   'my places', 0, 'CREATE VIRTUAL TABLE \"my places\" USING vec0(at float[3])'); \
@@ -384,10 +384,7 @@ fn plain(dump: &str) -> Vec<String> {
 fn a_mariadb_database_comes_back_with_everything_from_a_restore_that_fails_or_is_cut_off() {
     let server = MariaDb::start();
     let world = server.world();
-    world.release_path(&mariadb_build(0).write(&world)).expect(0);
-    get(world.address, "/add").unwrap();
-    world.cli(&["backup", "web"]).expect(0);
-    let old = newest_backup(&world);
+    let old = save_rows(&world, Store::MariaDb, 1);
     let lax = "[schema]\nprovides = \"1\"\naccepts = [\"0\", \"1\"]";
     let next = Build { needs: "id,c1", schema: lax, ..mariadb_build(1) };
     world.release_path(&next.write(&world)).expect(0);
@@ -434,8 +431,7 @@ pub fn scripted(world: &World, script: &str) -> PathBuf {
 fn no_way_from_a_rehearsal_leads_to_the_live_mariadb_database() {
     let server = MariaDb::start_with_tls();
     let world = server.world();
-    world.release_path(&mariadb_build(0).write(&world)).expect(0);
-    get(world.address, "/add").unwrap();
+    serve_rows(&world, Store::MariaDb, 1);
     // Whatever a program knows of the live database by heart, it is refused, or gets the copy.
     let before = server.dump();
     let (port, socket) = (server.port, server.socket());

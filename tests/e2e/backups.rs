@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::ledger_app::{
-    BACKUP, Build, Writers, add, count, database, entries, get, is_swept, newest_backup, patient,
-    world,
+    BACKUP, Build, Store, Writers, add, count, database, entries, get, is_swept, newest_backup,
+    patient, save_rows, serve_rows, world,
 };
 use crate::migrations::{ADD_COLUMN, backups, migrates_by};
 use crate::world::World;
@@ -82,9 +82,7 @@ fn on_terminal(world: &World, words: &str, typed: &str) -> String {
 #[test]
 fn on_a_terminal_somebody_is_asked() {
     let world = world(BACKUP);
-    world.release_path(&Build::default().write(&world)).expect(0);
-    add(&world, 1);
-    world.cli(&["backup", "web"]).expect(0);
+    save_rows(&world, Store::Sqlite, 1);
     add(&world, 2);
     let said = on_terminal(&world, "restore web", "no\n");
     assert!(said.contains("rows: 2 more now (3, 1 in the backup)"), "{said}");
@@ -97,9 +95,7 @@ fn on_a_terminal_somebody_is_asked() {
 #[test]
 fn a_damaged_backup_restores_nothing() {
     let world = world(BACKUP);
-    world.release_path(&Build::default().write(&world)).expect(0);
-    add(&world, 1);
-    world.cli(&["backup", "web"]).expect(0);
+    save_rows(&world, Store::Sqlite, 1);
     let id = world.cli(&["backup", "web", "--list", "--json"]).result()["id"].clone();
     let copy = world.service_path(&format!("backups/{}/data/copy.db", id.as_str().unwrap()));
     let mut bytes = fs::read(&copy).unwrap();
@@ -116,9 +112,7 @@ fn a_damaged_backup_restores_nothing() {
 #[test]
 fn what_does_not_run_on_a_restored_state_gets_its_own_back() {
     let world = patient(BACKUP, "8s");
-    world.release_path(&Build::default().write(&world)).expect(0);
-    add(&world, 2);
-    world.cli(&["backup", "web"]).expect(0);
+    save_rows(&world, Store::Sqlite, 2);
     let old = world.cli(&["backup", "web", "--list", "--json"]).result()["id"].clone();
     let build = Build { version: 1, needs: "id,c1", ..Build::default() };
     world.release_path(&build.write(&world)).expect(0);
@@ -145,9 +139,7 @@ fn a_crash_in_a_restore_brings_back_what_was_there() {
     );
     for cut in [false, true] {
         let mut world = world(&config);
-        world.release_path(&Build::default().write(&world)).expect(0);
-        add(&world, 1);
-        world.cli(&["backup", "web"]).expect(0);
+        save_rows(&world, Store::Sqlite, 1);
         add(&world, 2);
         fs::write(world.service_path("hold"), "").unwrap();
         let mut command = world.command(&["restore", "web", "--yes"]);
@@ -193,8 +185,7 @@ fn files_are_backed_up_and_come_back() {
 #[test]
 fn all_of_shared_is_backed_up_and_comes_back() {
     let world = world("[service.web.backup]\ndriver = \"files\"\npath = \".\"");
-    world.release_path(&Build::default().write(&world)).expect(0);
-    add(&world, 2);
+    serve_rows(&world, Store::Sqlite, 2);
     // In a release as well: the copy is whole, and both releases run on it.
     world.release_path(&Build::default().write(&world)).expect(0);
     world.cli(&["backup", "web"]).expect(0);
@@ -225,8 +216,7 @@ fn a_crash_in_a_backup_leaves_no_copy_and_no_command() {
          restore = [\"/bin/sh\", \"-c\", {restore:?}]"
     );
     let world = world(&config);
-    world.release_path(&Build::default().write(&world)).expect(0);
-    add(&world, 1);
+    serve_rows(&world, Store::Sqlite, 1);
     fs::write(world.service_path("hold"), "").unwrap();
     let mut command = world.command(&["backup", "web"]);
     let mut client = command.stderr(std::process::Stdio::null()).spawn().unwrap();

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Stdio;
 
-use crate::ledger_app::{Build, add, count, newest_backup, world};
+use crate::ledger_app::{Store, add, count, newest_backup, save_rows, world};
 use crate::world::World;
 
 /// A restore of live data by this command, which a rehearsal does not run.
@@ -16,9 +16,7 @@ fn restored_by(live: &str, more: &str) -> World {
         "[service.web.backup]\ndriver = \"command\"\ntake = [\"/bin/sh\", \"-c\", {take:?}]\n\
          restore = [\"/bin/sh\", \"-c\", {restore:?}]\n{more}"
     ));
-    world.release_path(&Build::default().write(&world)).expect(0);
-    add(&world, 1);
-    world.cli(&["backup", "web"]).expect(0);
+    save_rows(&world, Store::Sqlite, 1);
     add(&world, 2);
     world
 }

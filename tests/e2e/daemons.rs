@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::isolation::{Held, NOBODY, append};
-use crate::ledger_app::{BACKUP, Build, get, world};
+use crate::ledger_app::{BACKUP, Build, Store, serve_rows, world};
 use crate::migrations::{ADD_COLUMN, migrates_by};
 
 /// Leaves its parents, its session and its environment behind, as daemons do, and runs `late` then.
@@ -23,8 +23,7 @@ const DELETES: &str = "late = 'time.sleep(33); db.connect().execute(\"DELETE FRO
 #[test]
 fn a_daemon_with_an_environment_of_its_own_is_waited_for() {
     let world = world(BACKUP);
-    world.release_path(&Build::default().write(&world)).expect(0);
-    get(world.address, "/add").unwrap();
+    serve_rows(&world, Store::Sqlite, 1);
     let build = Build { version: 1, ..Build::default() }.write(&world);
     let supervisor = world.supervisor_pid();
     let script = format!("{ADD_COLUMN}\nif on_copy: sys.exit()\n{DELETES}{DAEMON}");

@@ -4,7 +4,8 @@
 use std::fs;
 
 use crate::ledger_app::{
-    BACKUP, Build, Writers, database, entries, get, is_swept, patient, world, world_of,
+    BACKUP, Build, Store, Writers, database, entries, get, is_swept, patient, serve_rows, world,
+    world_of,
 };
 use crate::world::World;
 
@@ -47,8 +48,7 @@ fn ten_releases_with_expanding_migrations_lose_no_request_and_no_row() {
 #[test]
 fn a_migration_that_fails_on_the_copy_touches_nothing() {
     let world = world(BACKUP);
-    world.release_path(&Build::default().write(&world)).expect(0);
-    get(world.address, "/add").unwrap();
+    serve_rows(&world, Store::Sqlite, 1);
     let before = fs::read(database(&world)).unwrap();
     let build = Build { version: 1, quirks: &["fail"], ..Build::default() };
     let why = refused(&world, &build, 16);
@@ -91,8 +91,7 @@ fn a_backup_that_is_none_stops_the_release() {
         (good, "test -s $HALLEY_SHARED/app.db", 0, ""),
     ] {
         let world = world(&backup(take, check));
-        world.release_path(&Build::default().write(&world)).expect(0);
-        get(world.address, "/add").unwrap();
+        serve_rows(&world, Store::Sqlite, 1);
         let before = fs::read(database(&world)).unwrap();
         let said = world.release_path(&Build { version: 1, ..Build::default() }.write(&world));
         let said = said.expect(exit);
@@ -197,8 +196,7 @@ fn a_migration_goes_on_when_the_supervisor_dies_and_runs_once() {
 fn an_abort_in_a_migration_waits_for_its_end_and_nothing_goes_live() {
     for dies in [false, true] {
         let world = world(BACKUP);
-        world.release_path(&Build::default().write(&world)).expect(0);
-        get(world.address, "/add").unwrap();
+        serve_rows(&world, Store::Sqlite, 1);
         let build = Build { version: 1, quirks: &["live:wait"], ..Build::default() }.write(&world);
         let path = build.to_string_lossy().into_owned();
         world.cli(&["release", "web", &path, "--detach"]).expect(40);
@@ -232,8 +230,7 @@ fn an_absolute_path_below_shared_is_tried_on_its_copy() {
         BACKUP.replace("app.db", &path.to_string_lossy())
     };
     let world = world_of(more, "12s", "");
-    world.release_path(&Build::default().write(&world)).expect(0);
-    get(world.address, "/add").unwrap();
+    serve_rows(&world, Store::Sqlite, 1);
     let build = Build { version: 1, quirks: &["copy:rows"], ..Build::default() };
     world.release_path(&build.write(&world)).expect(0);
     assert!(is_swept(&world));

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use crate::ledger_app::{BACKUP, Build, Store, get, is_swept, world, world_of};
+use crate::ledger_app::{BACKUP, Build, Store, is_swept, serve_rows, world, world_of};
 use crate::postgres::{ENCODED, PASSWORD, Server};
 use crate::world::{World, free_address, kill};
 
@@ -44,8 +44,7 @@ pub const WRITE: &str = "psql -X -A -t -q -v ON_ERROR_STOP=1 -c \"INSERT INTO ro
 fn whatever_names_the_live_database_gets_the_copy() {
     let server = Server::start_everywhere();
     let world = postgres_world(&server, "", "");
-    world.release_path(&first().write(&world)).expect(0);
-    get(world.address, "/add").unwrap();
+    serve_rows(&world, Store::Postgres, 1);
     let before = server.dump();
     let (port, home) = (server.port, server.home());
     let login = format!("export PGPASSWORD='{PASSWORD}' PGUSER=web PGPORT={port}");
@@ -105,8 +104,7 @@ fn another_database_is_refused_in_plain_words() {
 fn a_program_that_migrates_at_its_start_migrates_the_copy() {
     let server = Server::start_everywhere();
     let world = postgres_world(&server, "", "");
-    world.release_path(&first().write(&world)).expect(0);
-    get(world.address, "/add").unwrap();
+    serve_rows(&world, Store::Postgres, 1);
     let before = server.dump();
     let dir = first().write(&world);
     let db = fs::read_to_string(dir.join("db.py")).unwrap();
@@ -127,8 +125,7 @@ fn a_program_that_migrates_at_its_start_migrates_the_copy() {
 fn the_live_database_by_tls_is_seen_and_refuses_the_release() {
     let server = Server::start_everywhere();
     let world = postgres_world(&server, "?sslmode=require", "");
-    world.release_path(&first().write(&world)).expect(0);
-    get(world.address, "/add").unwrap();
+    serve_rows(&world, Store::Postgres, 1);
     let before = server.dump();
     // By its URL it works on the copy, end to end encrypted.
     let good = migrating(&world, &format!("{WRITE} -d $DATABASE_URL\nexit 3\n"), &[]);

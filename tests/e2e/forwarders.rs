@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use crate::any_database::{MariaDb, mariadb_build, scripted};
 use crate::fenced::{WRITE, first, migrating, postgres_world};
-use crate::ledger_app::{get, is_swept};
+use crate::ledger_app::{Store, is_swept, serve_rows};
 use crate::postgres::{ENCODED, PASSWORD, Server};
 use crate::world::kill;
 
@@ -69,8 +69,7 @@ fn a_forwarder_to_the_live_database_leads_to_the_copy() {
     let listed = format!("rehearse_connect = [\"127.0.0.1:{}\"]\n", forwarder.port);
     for allowed in [listed.as_str(), "rehearse_connect = \"any\"\n"] {
         let world = postgres_world(&server, "", allowed);
-        world.release_path(&first().write(&world)).expect(0);
-        get(world.address, "/add").unwrap();
+        serve_rows(&world, Store::Postgres, 1);
         let before = server.dump();
         for mode in ["disable", "prefer"] {
             let script = format!("{} PGSSLMODE={mode}\n{WRITE}\nexit 3\n", login(forwarder.port));
@@ -89,8 +88,7 @@ fn the_live_database_by_tls_through_a_forwarder_refuses_the_release() {
     let forwarder = Forwarder::to(server.port);
     let allowed = format!("rehearse_connect = [\"127.0.0.1:{}\"]\n", forwarder.port);
     let world = postgres_world(&server, "?sslmode=require", &allowed);
-    world.release_path(&first().write(&world)).expect(0);
-    get(world.address, "/add").unwrap();
+    serve_rows(&world, Store::Postgres, 1);
     let before = server.dump();
     let url = format!("postgres://web:{ENCODED}@127.0.0.1:{}/app?sslmode=require", forwarder.port);
     let script = format!("psql -X -c 'CREATE TABLE damaged ()' -d '{url}' || true\n");

@@ -5,7 +5,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::ledger_app::{BACKUP, Build, add, count, newest_backup, world};
+use crate::ledger_app::{BACKUP, Build, Store, add, count, newest_backup, save_rows, world};
 use crate::world::{Said, World};
 
 type Change = fn(&mut Value);
@@ -15,9 +15,7 @@ const USED: &str = "within backup.max_age: no new one";
 /// A service with a backup of one row, and one more row since.
 fn world_with_a_backup() -> World {
     let world = world(&format!("{BACKUP}\nmax_age = \"1h\""));
-    world.release_path(&Build::default().write(&world)).expect(0);
-    add(&world, 1);
-    world.cli(&["backup", "web"]).expect(0);
+    save_rows(&world, Store::Sqlite, 1);
     add(&world, 1);
     world
 }

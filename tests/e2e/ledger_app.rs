@@ -283,6 +283,19 @@ pub fn add(world: &World, n: usize) {
     }
 }
 
+/// A first release, and rows in it.
+pub fn serve_rows(world: &World, store: Store, n: usize) {
+    world.release_path(&Build { store, ..Build::default() }.write(world)).expect(0);
+    add(world, n);
+}
+
+/// The same, and a backup of them: its id.
+pub fn save_rows(world: &World, store: Store, n: usize) -> String {
+    serve_rows(world, store, n);
+    world.cli(&["backup", "web"]).expect(0);
+    newest_backup(world)
+}
+
 pub fn count(world: &World) -> String {
     get(world.address, "/count").unwrap()
 }

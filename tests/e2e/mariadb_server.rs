@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::any_database::{MariaDb, mariadb_build};
-use crate::ledger_app::{Build, get};
+use crate::ledger_app::{Build, Store, get, serve_rows};
 use crate::world::World;
 
 /// A release whose migration is one statement that works for eight seconds on the live data, and is
@@ -28,8 +28,7 @@ const WORKS: &str = "SELECT COUNT(*) FROM information_schema.processlist WHERE I
 fn a_statement_of_a_migration_that_was_killed_commits_nothing_later() {
     let server = MariaDb::start();
     let world = server.world();
-    world.release_path(&mariadb_build(0).write(&world)).expect(0);
-    get(world.address, "/add").unwrap();
+    serve_rows(&world, Store::MariaDb, 1);
     let before = server.dump();
     let said = world.release_path(&slow(&world, "")).expect(16);
     assert!(said.why().contains("killed: it ran longer than 3s"), "{}", said.why());
@@ -44,8 +43,7 @@ fn a_statement_of_a_migration_that_was_killed_commits_nothing_later() {
 fn a_statement_whose_client_may_be_gone_is_waited_for() {
     let server = MariaDb::start();
     let world = server.world();
-    world.release_path(&mariadb_build(0).write(&world)).expect(0);
-    get(world.address, "/add").unwrap();
+    serve_rows(&world, Store::MariaDb, 1);
     let at = format!("db.LOGIN[0], db.SOCKET = None, b{:?}", server.socket());
     let said = world.release_path(&slow(&world, &at)).expect(17);
     assert!(said.why().contains("killed: it ran longer than 3s"), "{}", said.why());
@@ -58,8 +56,7 @@ fn a_statement_whose_client_may_be_gone_is_waited_for() {
 fn what_a_migration_does_to_the_user_of_copies_is_said() {
     let server = MariaDb::start();
     let world = server.world();
-    world.release_path(&mariadb_build(0).write(&world)).expect(0);
-    get(world.address, "/add").unwrap();
+    serve_rows(&world, Store::MariaDb, 1);
     let build = mariadb_build(1).write(&world);
     let migrate = fs::read_to_string(build.join("migrate.py")).unwrap();
     let on_copy = |more: &str| {
@@ -92,8 +89,7 @@ fn what_a_migration_does_to_the_user_of_copies_is_said() {
 fn a_table_whose_name_has_a_newline_is_restored() {
     let server = MariaDb::start();
     let world = server.world();
-    world.release_path(&mariadb_build(0).write(&world)).expect(0);
-    get(world.address, "/add").unwrap();
+    serve_rows(&world, Store::MariaDb, 1);
     let odd = "CREATE TABLE app.`new\nli``ne` (i INT); INSERT INTO app.`new\nli``ne` VALUES (7); CREATE \
                DEFINER=web@'%' VIEW app.`a\nview` AS SELECT i FROM app.`new\nli``ne`";
     server.sql(odd).unwrap();
@@ -114,8 +110,7 @@ fn rights_on_routines_and_the_character_set_outlive_a_restore() {
                 app;\nDELIMITER //\nCREATE DEFINER=web@'%' PROCEDURE three() BEGIN SELECT 3; END//\n\
                 CREATE DEFINER=web@'%' FUNCTION four() RETURNS INT RETURN 4//\nDELIMITER ;\n";
     let world = server.world();
-    world.release_path(&mariadb_build(0).write(&world)).expect(0);
-    get(world.address, "/add").unwrap();
+    serve_rows(&world, Store::MariaDb, 1);
     server.sql(more).unwrap();
     let grants = "GRANT EXECUTE ON PROCEDURE app.three TO reader; GRANT EXECUTE ON FUNCTION app.four TO \
                   reader; GRANT SELECT ON app.`rows` TO reader";

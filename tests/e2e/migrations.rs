@@ -5,7 +5,9 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::ledger_app::{BACKUP, Build, database, entries, get, is_swept, world};
+use crate::ledger_app::{
+    BACKUP, Build, Store, database, entries, get, is_swept, save_rows, serve_rows, world,
+};
 use crate::world::{Said, World};
 
 /// What is left of a phase in `--json`.
@@ -137,9 +139,7 @@ fn a_command_says_that_there_is_no_data_or_has_failed() {
 #[test]
 fn a_clock_that_was_put_back_makes_no_backup_the_oldest() {
     let world = world(&BACKUP.replace("keep = 3", "keep = 1"));
-    world.release_path(&Build::default().write(&world)).expect(0);
-    get(world.address, "/add").unwrap();
-    world.cli(&["backup", "web"]).expect(0);
+    save_rows(&world, Store::Sqlite, 1);
     // As if the clock had been ahead then.
     let id = backups(&world)[0]["id"].as_str().unwrap().to_owned();
     let ahead = format!("2099{}", &id[4..]);
@@ -170,9 +170,7 @@ fn backups_of_refused_releases_are_pruned_like_others() {
          take = [\"/bin/sh\", \"-c\", {take:?}]\nrestore = [\"/bin/sh\", \"-c\", {restore:?}]\n\
          check = [\"/bin/sh\", \"-c\", {check:?}]"
     ));
-    world.release_path(&Build::default().write(&world)).expect(0);
-    get(world.address, "/add").unwrap();
-    world.cli(&["backup", "web"]).expect(0);
+    save_rows(&world, Store::Sqlite, 1);
     let good = backups(&world)[0]["id"].clone();
     get(world.address, "/add").unwrap();
     for _ in 0..4 {
@@ -187,8 +185,7 @@ fn backups_of_refused_releases_are_pruned_like_others() {
 #[test]
 fn a_release_of_the_schema_that_is_there_migrates_no_copy_either() {
     let world = world(BACKUP);
-    world.release_path(&Build::default().write(&world)).expect(0);
-    get(world.address, "/add").unwrap();
+    serve_rows(&world, Store::Sqlite, 1);
     let build = Build { version: 1, ..Build::default() };
     world.release_path(&build.write(&world)).expect(0);
     // Its migration would fail: the column is there.
@@ -200,8 +197,7 @@ fn a_release_of_the_schema_that_is_there_migrates_no_copy_either() {
 #[test]
 fn an_abort_at_any_moment_of_a_rehearsal_leaves_no_process_in_status() {
     let world = world(BACKUP);
-    world.release_path(&Build::default().write(&world)).expect(0);
-    get(world.address, "/add").unwrap();
+    serve_rows(&world, Store::Sqlite, 1);
     let of = |world: &World, role: &str| {
         let status = world.status();
         let all = status["instances"].as_array().cloned().unwrap_or_default();
@@ -317,8 +313,7 @@ const IN_BACKGROUND: &str = "subprocess.Popen(['/bin/sh', '-c', f'sleep {after};
 fn what_a_migration_leaves_in_the_background_is_waited_for() {
     for leaves in ["True", "False"] {
         let world = world(BACKUP);
-        world.release_path(&Build::default().write(&world)).expect(0);
-        get(world.address, "/add").unwrap();
+        serve_rows(&world, Store::Sqlite, 1);
         let build = Build { version: 1, ..Build::default() }.write(&world);
         migrates_by(&build, &format!("after = 1\nleaves = {leaves}\n{IN_BACKGROUND}"));
         let said = world.release_path(&build).expect(0);
@@ -330,8 +325,7 @@ fn what_a_migration_leaves_in_the_background_is_waited_for() {
 #[test]
 fn what_goes_on_for_too_long_is_ended_and_commits_nothing() {
     let world = world(BACKUP);
-    world.release_path(&Build::default().write(&world)).expect(0);
-    get(world.address, "/add").unwrap();
+    serve_rows(&world, Store::Sqlite, 1);
     for (on_copy, where_) in [(true, "on a copy of the data: "), (false, "")] {
         let build = Build { version: 1, deadline: "3s", ..Build::default() }.write(&world);
         // Without a mark it is known by its session.
@@ -358,8 +352,7 @@ fn what_goes_on_for_too_long_is_ended_and_commits_nothing() {
 fn a_migration_that_outlives_halley_is_waited_for_or_ended() {
     for (goes_on, serving, version) in [(true, 2, "1"), (false, 1, "0")] {
         let mut world = world(BACKUP);
-        world.release_path(&Build::default().write(&world)).expect(0);
-        get(world.address, "/add").unwrap();
+        serve_rows(&world, Store::Sqlite, 1);
         let deadline = if goes_on { "60s" } else { "3s" };
         let build = Build { version: 1, quirks: &["live:wait"], deadline, ..Build::default() };
         let path = build.write(&world).to_string_lossy().into_owned();

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::ledger_app::{
-    Build, Store, Writers, entries, get, is_swept, killed_in_restore, newest_backup, world_of,
+    Build, Store, Writers, entries, get, is_swept, killed_in_restore, save_rows, serve_rows,
+    world_of,
 };
 pub use crate::postgres_server::{ENCODED, PASSWORD, Server, certify};
 use crate::world::{Mount, World};
@@ -105,8 +106,7 @@ fn what_fails_on_the_copy_leaves_the_live_database_as_it_is() {
     assert!(world.sleep());
     let path = std::env::var("PATH").unwrap();
     world.wake_under(&["/usr/bin/env", &format!("PATH={path}")]);
-    world.release_path(&build(0).write(&world)).expect(0);
-    get(world.address, "/add").unwrap();
+    serve_rows(&world, Store::Postgres, 1);
     let before = server.dump();
     let failing = Build { quirks: &["fail"], ..build(1) };
     let said = world.release_path(&failing.write(&world)).expect(16);
@@ -128,8 +128,7 @@ fn what_fails_on_the_copy_leaves_the_live_database_as_it_is() {
 fn a_power_cut_in_a_rehearsal_leaves_no_scratch_database() {
     let server = Server::start();
     let mut world = world(&server);
-    world.release_path(&build(0).write(&world)).expect(0);
-    get(world.address, "/add").unwrap();
+    serve_rows(&world, Store::Postgres, 1);
     let slow = Build { quirks: &["copy:wait"], ..build(1) };
     let path: PathBuf = slow.write(&world);
     let path = path.to_string_lossy().into_owned();
@@ -150,8 +149,7 @@ fn a_power_cut_in_a_rehearsal_leaves_no_scratch_database() {
 fn a_statement_of_a_migration_that_was_killed_commits_nothing_later() {
     let server = Server::start();
     let world = world(&server);
-    world.release_path(&build(0).write(&world)).expect(0);
-    get(world.address, "/add").unwrap();
+    serve_rows(&world, Store::Postgres, 1);
     let before = server.dump();
     let slow = Build { deadline: "3s", ..build(1) }.write(&world);
     let script = "import db, os\n\
@@ -208,8 +206,7 @@ impl Drop for Lock<'_> {
 fn a_statement_that_waits_for_a_lock_commits_nothing_later() {
     let server = Server::start_everywhere();
     let world = world(&server);
-    world.release_path(&build(0).write(&world)).expect(0);
-    get(world.address, "/add").unwrap();
+    serve_rows(&world, Store::Postgres, 1);
     let before = server.dump();
     let slow = Build { deadline: "3s", ..build(1) }.write(&world);
     let script = format!(
@@ -237,10 +234,7 @@ fn a_statement_that_waits_for_a_lock_commits_nothing_later() {
 /// A service whose release does not run on a backup that it has.
 fn world_that_cannot_go_back(server: &Server) -> (World, String) {
     let world = world(server);
-    world.release_path(&build(0).write(&world)).expect(0);
-    get(world.address, "/add").unwrap();
-    world.cli(&["backup", "web"]).expect(0);
-    let old = newest_backup(&world);
+    let old = save_rows(&world, Store::Postgres, 1);
     let lax = "[schema]\nprovides = \"1\"\naccepts = [\"0\", \"1\"]";
     let next = Build { needs: "id,c1", schema: lax, ..build(1) };
     world.release_path(&next.write(&world)).expect(0);
@@ -292,10 +286,7 @@ fn the_very_database_comes_back_also_when_it_was_not_saved() {
 fn a_supervisor_that_is_killed_in_any_step_loses_no_database() {
     let server = Server::start();
     let world = world(&server);
-    world.release_path(&build(0).write(&world)).expect(0);
-    get(world.address, "/add").unwrap();
-    world.cli(&["backup", "web"]).expect(0);
-    let old = newest_backup(&world);
+    let old = save_rows(&world, Store::Postgres, 1);
     get(world.address, "/add").unwrap();
     // As an earlier restore leaves it.
     server.sql("CREATE DATABASE app_before_restore OWNER web").unwrap();
@@ -322,9 +313,7 @@ fn no_name_is_cut_into_that_of_another_database() {
     server.sql(&format!("CREATE DATABASE {neighbour} OWNER web")).unwrap();
     let before = server.oid(&neighbour);
     let world = world_on(&server, &long);
-    world.release_path(&build(0).write(&world)).expect(0);
-    get(world.address, "/add").unwrap();
-    world.cli(&["backup", "web"]).expect(0);
+    save_rows(&world, Store::Postgres, 1);
     for _ in 0..2 {
         get(world.address, "/add").unwrap();
         world.cli(&["restore", "web", "--yes", "--json"]).expect(0);
@@ -339,9 +328,7 @@ fn no_name_is_cut_into_that_of_another_database() {
 fn a_database_that_no_restore_has_left_is_not_dropped() {
     let server = Server::start();
     let world = world(&server);
-    world.release_path(&build(0).write(&world)).expect(0);
-    get(world.address, "/add").unwrap();
-    world.cli(&["backup", "web"]).expect(0);
+    save_rows(&world, Store::Postgres, 1);
     server.sql("CREATE DATABASE app_before_restore OWNER web").unwrap();
     let before = server.oid("app_before_restore");
     for word in ["--yes", "--dry-run"] {

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::ledger_app::{get, is_swept};
+use crate::ledger_app::{Store, get, is_swept, save_rows, serve_rows};
 use crate::postgres::{Server, build, world};
 use crate::world::World;
 
@@ -55,8 +55,7 @@ fn a_restored_database_is_like_the_one_before() {
     let server = Server::start();
     furnish(&server);
     let world = world(&server);
-    world.release_path(&build(0).write(&world)).expect(0);
-    get(world.address, "/add").unwrap();
+    serve_rows(&world, Store::Postgres, 1);
     assert_eq!(server.sql_in("app", "SELECT count(*) FROM shop.rows").unwrap(), "1");
     server.sql_in("app", FILL).unwrap();
     let like = || server.sql(LIKE).unwrap();
@@ -93,9 +92,7 @@ fn a_database_that_is_a_template_stays_one() {
     let server = Server::start();
     server.sql("ALTER DATABASE app IS_TEMPLATE true").unwrap();
     let world = world(&server);
-    world.release_path(&build(0).write(&world)).expect(0);
-    get(world.address, "/add").unwrap();
-    world.cli(&["backup", "web"]).expect(0);
+    save_rows(&world, Store::Postgres, 1);
     let before = server.sql(LIKE).unwrap();
     for _ in 0..2 {
         world.cli(&["restore", "web", "--yes", "--json"]).expect(0);
@@ -126,8 +123,7 @@ fn statements_on_a_copy_that_change_the_live_database_are_refused_and_undone() {
         server.sql(statement).unwrap();
     }
     let world = world(&server);
-    world.release_path(&build(0).write(&world)).expect(0);
-    get(world.address, "/add").unwrap();
+    serve_rows(&world, Store::Postgres, 1);
     let like = || server.sql(LIKE).unwrap();
     let before = like();
     let more = "import os\n\
@@ -163,8 +159,7 @@ fn a_copy_that_is_held_by_its_migration_is_removed_all_the_same() {
     let server = Server::start();
     server.sql("ALTER ROLE web REPLICATION").unwrap();
     let world = world(&server);
-    world.release_path(&build(0).write(&world)).expect(0);
-    get(world.address, "/add").unwrap();
+    serve_rows(&world, Store::Postgres, 1);
     let more = "import os\n\
                 if 'HALLEY_REHEARSAL' in os.environ:\n    \
                 db.run('DO $$ BEGIN EXECUTE format($f$ALTER DATABASE %I IS_TEMPLATE true$f$, \
@@ -188,8 +183,7 @@ fn what_a_restore_cannot_bring_back_is_said_before() {
         server.sql(statement).unwrap();
     }
     let world = world(&server);
-    world.release_path(&build(0).write(&world)).expect(0);
-    get(world.address, "/add").unwrap();
+    serve_rows(&world, Store::Postgres, 1);
     let inside = "CREATE FUNCTION noted() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END'; CREATE \
                   EVENT TRIGGER noting ON ddl_command_end EXECUTE FUNCTION noted(); CREATE PUBLICATION \
                   everything FOR ALL TABLES; CREATE TABLE of_postgres (i INT); GRANT SELECT ON \
@@ -227,8 +221,7 @@ fn what_a_restore_cannot_bring_back_is_said_before() {
 fn an_extension_of_a_superuser_comes_from_a_template() {
     let server = Server::start();
     let world = world(&server);
-    world.release_path(&build(0).write(&world)).expect(0);
-    get(world.address, "/add").unwrap();
+    serve_rows(&world, Store::Postgres, 1);
     let extend = "CREATE EXTENSION file_fdw; COMMENT ON EXTENSION file_fdw IS 'ours'";
     server.sql_in("app", extend).unwrap();
     let said = world.release_path(&build(1).write(&world)).expect(15);

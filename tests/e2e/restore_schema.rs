@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 
 use crate::ledger_app::{
     BACKUP, Build, Store, Writers, add, count, database, entries, get, is_swept, newest_backup,
-    world,
+    save_rows, serve_rows, world,
 };
 use crate::postgres;
 use crate::world::World;
@@ -48,9 +48,7 @@ fn keeping_all() -> World {
 }
 
 fn two_schemas(world: &World, store: Store) -> String {
-    world.release_path(&Build { store, ..Build::default() }.write(world)).expect(0);
-    add(world, 1);
-    world.cli(&["backup", "web"]).expect(0);
+    save_rows(world, store, 1);
     let old = newest_backup(world);
     world.release_path(&Build { version: 1, store, ..Build::default() }.write(world)).expect(0);
     world.release_path(&strict(world, store)).expect(0);
@@ -122,8 +120,7 @@ fn an_older_backup_is_migrated_by_the_release_that_serves() {
 #[test]
 fn a_backup_that_no_migration_leads_from_is_refused_before_anything_is_stopped() {
     let world = keeping_all();
-    world.release_path(&Build::default().write(&world)).expect(0);
-    add(&world, 1);
+    serve_rows(&world, Store::Sqlite, 1);
     world.release_path(&Build { version: 1, ..Build::default() }.write(&world)).expect(0);
     world.cli(&["backup", "web"]).expect(0);
     let old = newest_backup(&world);

@@ -8,7 +8,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use crate::any_database::MariaDb;
-use crate::ledger_app::{BACKUP, Build, Store, add, count, database, get, newest_backup, world};
+use crate::ledger_app::{
+    BACKUP, Build, Store, add, count, database, get, newest_backup, save_rows, world,
+};
 use crate::postgres;
 use crate::world::{Said, World, kill};
 
@@ -71,9 +73,7 @@ fn rows(world: &World) -> String {
 }
 
 fn rows_in(world: &World, store: Store) -> String {
-    world.release_path(&Build { store, ..Build::default() }.write(world)).expect(0);
-    add(world, 1);
-    world.cli(&["backup", "web"]).expect(0);
+    save_rows(world, store, 1);
     add(world, 2);
     newest_backup(world)
 }

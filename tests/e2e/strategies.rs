@@ -7,7 +7,7 @@ use std::process::Stdio;
 use halley_sup::demo::load::{Load, Shape};
 use serde_json::Value;
 
-use crate::ledger_app::{BACKUP, Build, get, world_of};
+use crate::ledger_app::{BACKUP, Build, Store, serve_rows, world_of};
 use crate::migrations::{ADD_COLUMN, migrates_by};
 use crate::modes::{world, world_with};
 use crate::world::{Said, World, config, free_address, kill};
@@ -340,8 +340,7 @@ fn a_drain_may_last_for_ever() {
 #[test]
 fn a_reload_changes_nothing_of_an_operation_that_has_begun() {
     let world = world_of(|_| BACKUP.to_owned(), "25s", "strategy = \"hold\"\n");
-    world.release_path(&Build::default().write(&world)).expect(0);
-    get(world.address, "/add").unwrap();
+    serve_rows(&world, Store::Sqlite, 1);
     let slow = Build { version: 1, ..Build::default() }.write(&world);
     // What is written beside the copy from outside may not show there.
     let go = world.path("go");
