@@ -229,7 +229,7 @@ proptest! {
         std::io::Write::write_all(&mut file, &changed(archive(), &in_tar)).unwrap();
         std::io::Seek::rewind(&mut file).unwrap();
         let mut words = Vec::new();
-        decode::say(File::from(file), &mut words).unwrap();
+        decode::say(file, &mut words).unwrap();
         let mut ear = Ear::new(words.as_slice());
         let mut whole = false;
         while let Ok(said) = ear.hear() {
