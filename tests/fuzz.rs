@@ -4,7 +4,7 @@
 //! The seeds are in `tests/data`: small files that are all read.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use crate::any_database::{MariaDb, mariadb_build, scripted};
 use crate::fenced::{WRITE, first, migrating, postgres_world};
-use crate::ledger_app::{Store, is_swept, serve_rows};
+use crate::ledger_app::{Store, get, is_swept, serve_rows};
 use crate::postgres::{ENCODED, PASSWORD, Server};
 use crate::world::kill;
 

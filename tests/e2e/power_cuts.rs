@@ -268,7 +268,7 @@ fn loaded(image: &[(PathBuf, Node, Vec<u8>)]) -> Result<Option<u64>, String> {
     let id = ReleaseId(good.release);
     release::known(&paths, id).map_err(|error| error.to_string())?;
     release::settings(&paths, id).map_err(|error| error.to_string())?;
-    release::hashes(&paths, id).map_err(|error| error.to_string())?;
+    release::damage(&paths, id).map_err(|error| error.to_string())?;
     if !paths.release(id).is_dir() {
         return Err(format!("release {id} is the last good one and has no tree"));
     }
