@@ -143,10 +143,15 @@ fn a_disk_that_turns_read_only_fails_a_release_and_takes_nothing_that_serves_awa
     let said = world.release(&[]);
     assert!([1, 13].contains(&said.code), "{said:?}");
     assert_eq!(world.status()["serving"], 2);
-    // A process that dies is started again, a supervisor that dies comes back.
+    // A process that dies is started again, a supervisor that dies comes back. What the process was
+    // answering dies with it.
+    let ledger = load.stop();
+    assert_eq!(ledger.n_lost(), 0, "{}", ledger.losses());
     let live = world.live_pid();
     kill(live, libc::SIGKILL);
     world.wait("it is started again", |world| ![0, live].contains(&world.live_pid()));
+    world.wait("it answers", |world| world.answering() == Some(2));
+    let load = world.load(Shape::Short);
     let before = world.supervisor_pid();
     world.kill_supervisor();
     world.wait("another supervisor manages it", |world| {

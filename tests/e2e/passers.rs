@@ -259,14 +259,17 @@ fn callers_are_not_held_where_a_passer_is() {
         world.run_log().contains("starting the last good release")
     });
     let caller = ask(&world, 10);
-    // The passer has a place again, and takes who waits: nobody it brings back to itself.
-    drop(first);
+    // The passer has a place again, and takes who waits: nobody it brings back to itself. Behind them
+    // are the health checks that release 1 did not answer.
     let passer = passers(&world)[0];
-    world.wait("it has nobody left to take", |_| proc::socket_inodes(passer).is_disjoint(&sockets));
+    let before = proc::socket_inodes(passer);
+    drop(first);
+    world.wait("it takes who waits", |_| !proc::socket_inodes(passer).is_subset(&before));
     fs::rename(tree.join("away"), tree.join("run")).unwrap();
     for caller in [caller, waiting] {
         assert!(hear(caller).contains("release 3"));
     }
+    world.wait("it has nobody left to take", |_| proc::socket_inodes(passer).is_disjoint(&sockets));
     assert_eq!(second.say("still"), "release 2 still");
 }
 

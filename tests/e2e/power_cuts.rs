@@ -139,7 +139,7 @@ impl Disk {
         let first = parts.next().unwrap_or_default();
         let is_in_tree = ["releases", "staging", "incoming"].contains(&first.as_str());
         let is_noise = ["run", "logs", "scratch", "reserve"].contains(&first.as_str());
-        (!is_noise && !(is_in_tree && parts.count() > 1)).then(|| below.to_owned())
+        (!(is_noise || is_in_tree && parts.count() > 1)).then(|| below.to_owned())
     }
 
     fn content(&mut self, path: Option<&PathBuf>) -> Option<&mut Content> {
