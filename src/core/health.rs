@@ -1,6 +1,6 @@
 //! Verdicts over probes: the gate before a flip, the looks at rest.
 
-use crate::core::ids::Generation;
+use crate::core::ids::GenerationId;
 use crate::core::time::Tick;
 
 /// The result of one probe.
@@ -62,7 +62,7 @@ impl Gate {
 /// Looks at what serves, at rest: so many bad ones in a row are a trouble.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Looks {
-    generation: Option<Generation>,
+    generation: Option<GenerationId>,
     n_bad: u32,
 }
 
@@ -81,7 +81,7 @@ pub enum Found {
 
 impl Looks {
     /// Takes a look at a generation in. Another generation has no bad looks yet.
-    pub fn observe(&mut self, generation: Generation, sample: Sample, fall: u32) -> Found {
+    pub fn observe(&mut self, generation: GenerationId, sample: Sample, fall: u32) -> Found {
         if self.generation.replace(generation) != Some(generation) {
             self.n_bad = 0;
         }
@@ -110,7 +110,7 @@ mod tests {
                 b'|' => generation += 1,
                 look => {
                     let sample = if look == b'+' { Sample::Good } else { Sample::Bad };
-                    found = at.observe(Generation(generation), sample, fall);
+                    found = at.observe(GenerationId(generation), sample, fall);
                 }
             }
         }

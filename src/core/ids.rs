@@ -76,7 +76,7 @@ number! {
     /// One start of a release: a restart of release 43 is another generation of the same release.
     ///
     /// All instances of a generation were started together and are steered to together.
-    Generation(u64)
+    GenerationId(u64)
 }
 number! {
     /// The place of an instance within its generation, from 0.

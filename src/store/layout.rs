@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::core::ids::{Generation, InstanceIndex, OpId, ReleaseId, ServiceName, SetId};
+use crate::core::ids::{GenerationId, InstanceIndex, OpId, ReleaseId, ServiceName, SetId};
 use crate::os::fs;
 
 /// The paths below the root.
@@ -138,7 +138,7 @@ impl ServiceLayout {
 
     /// The FIFO an instance writes its output to.
     #[must_use]
-    pub fn fifo(&self, generation: Generation, index: InstanceIndex) -> PathBuf {
+    pub fn fifo(&self, generation: GenerationId, index: InstanceIndex) -> PathBuf {
         self.run().join(format!("{generation}.{index}.log"))
     }
 
@@ -150,7 +150,7 @@ impl ServiceLayout {
 
     /// The socket of one instance.
     #[must_use]
-    pub fn own_socket(&self, generation: Generation, index: InstanceIndex) -> PathBuf {
+    pub fn own_socket(&self, generation: GenerationId, index: InstanceIndex) -> PathBuf {
         self.sockets().join(format!("{generation}.{index}.sock"))
     }
 

@@ -1,6 +1,6 @@
 //! The way back: which releases it tries, in which order.
 
-use crate::core::ids::{Generation, ReleaseId};
+use crate::core::ids::{GenerationId, ReleaseId};
 use crate::core::operation::machine::Succession;
 use crate::core::retention::Verdict;
 
@@ -109,14 +109,18 @@ fn named(to: ReleaseId, facts: &Facts<'_>) -> Result<ReleaseId, NoWay> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standby {
     /// Which.
-    pub generation: Generation,
+    pub generation: GenerationId,
     /// Of which release.
     pub release: ReleaseId,
 }
 
 /// Rung 0 of a rollback: the newest generation of its target that is warm. In turn there is none.
 #[must_use]
-pub fn warm(target: ReleaseId, standbys: &[Standby], succession: Succession) -> Option<Generation> {
+pub fn warm(
+    target: ReleaseId,
+    standbys: &[Standby],
+    succession: Succession,
+) -> Option<GenerationId> {
     let of_target = standbys.iter().filter(|standby| standby.release == target);
     let newest = of_target.map(|standby| standby.generation).max();
     newest.filter(|_| succession == Succession::Overlap)
@@ -210,12 +214,12 @@ mod tests {
     #[test]
     fn the_newest_warm_generation_of_the_target_is_rung_0() {
         let standby = |generation, release| Standby {
-            generation: Generation(generation),
+            generation: GenerationId(generation),
             release: ReleaseId(release),
         };
         let standbys = [standby(4, 1), standby(6, 1), standby(7, 2)];
         let of = |succession| warm(ReleaseId(1), &standbys, succession);
-        assert_eq!(of(Succession::Overlap), Some(Generation(6)));
+        assert_eq!(of(Succession::Overlap), Some(GenerationId(6)));
         assert_eq!(of(Succession::InTurn), None);
         assert_eq!(warm(ReleaseId(3), &standbys, Succession::Overlap), None);
     }

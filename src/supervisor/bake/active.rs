@@ -16,14 +16,14 @@ use crate::supervisor::bake::metrics::{self, Counters};
 use crate::supervisor::health::command::{self, Ran};
 use crate::supervisor::health::connection;
 use crate::supervisor::health::probe;
-use crate::supervisor::service::instances::Crew;
+use crate::supervisor::service::instances::Generation;
 
 /// `EX_TEMPFAIL` of sysexits.h: try again later.
 const UNCLEAR: i32 = 75;
 
 /// Asks the wanted paths and the metrics, one round after another.
 pub(super) async fn paths(book: &Book) -> Infallible {
-    let signals = &book.crew.settings.bake.signals;
+    let signals = &book.generation.settings.bake.signals;
     if signals.wanted.is_empty() && signals.metrics.is_none() {
         return std::future::pending().await;
     }
@@ -43,9 +43,9 @@ pub(super) async fn paths(book: &Book) -> Infallible {
 
 /// Every path at every instance, until one is bad.
 async fn wanted(book: &Book, paths: &[String]) -> Finding {
-    for instance in &book.crew.instances() {
+    for instance in &book.generation.instances() {
         for path in paths {
-            let probe = connection::path_at(&book.service, &book.crew, instance, path).await;
+            let probe = connection::path_at(&book.service, &book.generation, instance, path).await;
             if let Some(why) = probe.why() {
                 return Finding::new(Sample::Bad, format!("instance {}: {why}", instance.index));
             }
@@ -61,13 +61,13 @@ async fn read(
     own: &mut Counters,
     beside: &mut Counters,
 ) -> Finding {
-    if let Err(error) = own.read(&book.service, &book.crew, metrics).await {
+    if let Err(error) = own.read(&book.service, &book.generation, metrics).await {
         return Finding::new(Sample::Unclear, error.to_string());
     }
     let old = match book.beside.as_ref().filter(|beside| beside.is_alive()) {
-        Some(crew) => {
+        Some(generation) => {
             // An old release that cannot be read now is represented by its last counters.
-            if let Err(error) = beside.read(&book.service, crew, metrics).await {
+            if let Err(error) = beside.read(&book.service, generation, metrics).await {
                 tracing::debug!(service = %book.service.name, why = %error, "the old release's metrics");
             }
             Some(&*beside)
@@ -79,12 +79,12 @@ async fn read(
 
 /// Runs the command again and again.
 pub(super) async fn command(book: &Book) -> Infallible {
-    let Some(command) = &book.crew.settings.bake.signals.command else {
+    let Some(command) = &book.generation.settings.bake.signals.command else {
         return std::future::pending().await;
     };
     book.warmed_up().await;
     loop {
-        let mut finding = run(book, &book.crew, command).await;
+        let mut finding = run(book, &book.generation, command).await;
         let beside = book.beside.as_ref().filter(|beside| beside.is_alive());
         if let (Sample::Bad, Some(beside)) = (finding.sample, beside) {
             finding = finding.beside(&run(book, beside, command).await);
@@ -95,13 +95,19 @@ pub(super) async fn command(book: &Book) -> Infallible {
 }
 
 /// Beside every instance, until one is not good.
-async fn run(book: &Book, crew: &Rc<Crew>, command: &Command) -> Finding {
+async fn run(book: &Book, generation: &Rc<Generation>, command: &Command) -> Finding {
     let old = book.beside.as_ref().map(|beside| beside.release.to_string());
     let env: Vec<_> = old.map(|old| ("HALLEY_OLD_RELEASE".to_owned(), old)).into_iter().collect();
-    for instance in &crew.instances() {
-        let ran =
-            command::run(&book.service, crew, instance, &command.command, command.timeout, &env)
-                .await;
+    for instance in &generation.instances() {
+        let ran = command::run(
+            &book.service,
+            generation,
+            instance,
+            &command.command,
+            command.timeout,
+            &env,
+        )
+        .await;
         let is_odd = !matches!(ran, Ran::Ended(End::Exited(0 | 1 | UNCLEAR)));
         let finding = opinion(&command.command, ran);
         if is_odd {

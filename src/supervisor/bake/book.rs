@@ -14,7 +14,7 @@ use crate::supervisor::bake::finding::{Finding, Stage};
 use crate::supervisor::bake::resources;
 use crate::supervisor::bake::usage_history::SharedCurve;
 use crate::supervisor::service::Service;
-use crate::supervisor::service::instances::Crew;
+use crate::supervisor::service::instances::Generation;
 use crate::text;
 use crate::text::{count, seconds};
 
@@ -38,7 +38,7 @@ pub(crate) struct Watch {
     pub depth: Depth,
     /// The generation that serves beside it, or did a moment ago and still runs: what is bad there
     /// too is not blamed on the watched one.
-    pub beside: Option<Rc<Crew>>,
+    pub beside: Option<Rc<Generation>>,
 }
 
 /// How closely a generation is watched.
@@ -54,8 +54,8 @@ pub(crate) enum Depth {
 #[derive(Debug)]
 pub(super) struct Book {
     pub(super) service: Rc<Service>,
-    pub(super) crew: Rc<Crew>,
-    pub(super) beside: Option<Rc<Crew>>,
+    pub(super) generation: Rc<Generation>,
+    pub(super) beside: Option<Rc<Generation>>,
     pub(super) begun: Tick,
     warm: Tick,
     pub(super) until: Tick,
@@ -69,24 +69,24 @@ pub(super) struct Book {
 impl Book {
     pub(super) fn open(
         service: &Rc<Service>,
-        crew: &Rc<Crew>,
+        generation: &Rc<Generation>,
         watch: &Watch,
         curve: SharedCurve,
     ) -> Self {
         let begun = clock::tick();
         let (length, warm_up) = match watch.depth {
             Depth::Look => (Duration::ZERO, Duration::ZERO),
-            Depth::Full(length) => (length, crew.settings.bake.warm_up.min(length)),
+            Depth::Full(length) => (length, generation.settings.bake.warm_up.min(length)),
         };
         let until = begun.after_ms(text::ms(length));
         Self {
             service: Rc::clone(service),
-            crew: Rc::clone(crew),
+            generation: Rc::clone(generation),
             beside: watch.beside.clone(),
             begun,
             warm: begun.after_ms(text::ms(warm_up)),
             until,
-            verdict: RefCell::new(Bake::new(until, asks(crew, watch.depth))),
+            verdict: RefCell::new(Bake::new(until, asks(generation, watch.depth))),
             said: RefCell::default(),
             warnings: RefCell::default(),
             curve,
@@ -107,7 +107,7 @@ impl Book {
 
     /// Between two looks.
     pub(super) fn interval(&self) -> Duration {
-        self.crew.settings.health.interval
+        self.generation.settings.health.interval
     }
 
     /// Returns when the warm-up is over.
@@ -164,8 +164,8 @@ impl Book {
 }
 
 /// Every signal that the settings ask for.
-fn asks(crew: &Crew, depth: Depth) -> Vec<(Name, Ask)> {
-    let settings = &crew.settings;
+fn asks(generation: &Generation, depth: Depth) -> Vec<(Name, Ask)> {
+    let settings = &generation.settings;
     let (fall, signals) = (settings.health.fall, &settings.bake.signals);
     let ask = |min_samples| Ask { fall, min_samples, weight: Weight::Required };
     let min_probes = settings.bake.min_samples;

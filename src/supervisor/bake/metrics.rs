@@ -11,7 +11,7 @@ use crate::core::health::Sample;
 use crate::supervisor::bake::finding::Finding;
 use crate::supervisor::health::connection::{self, TextError};
 use crate::supervisor::service::Service;
-use crate::supervisor::service::instances::Crew;
+use crate::supervisor::service::instances::Generation;
 use crate::text::count;
 
 /// Why the counters of a generation cannot be read.
@@ -48,12 +48,12 @@ impl Counters {
     pub(crate) async fn read(
         &mut self,
         service: &Rc<Service>,
-        crew: &Rc<Crew>,
+        generation: &Rc<Generation>,
         metrics: &Metrics,
     ) -> Result<(), MetricsError> {
         let (mut bad, mut total) = (Vec::new(), Vec::new());
-        for instance in &crew.instances() {
-            let text = connection::text_at(service, crew, instance, &metrics.path).await?;
+        for instance in &generation.instances() {
+            let text = connection::text_at(service, generation, instance, &metrics.path).await?;
             let process = format!("{}/{}", instance.index, instance.pid().unwrap_or(0));
             for series in exposition::parse(&text) {
                 let series = series

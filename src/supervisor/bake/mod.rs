@@ -31,7 +31,7 @@ use crate::supervisor::health::probe::{Probe, Transcript};
 use crate::supervisor::health::probe_all::{Round, probe_all};
 use crate::supervisor::instances::gate;
 use crate::supervisor::service::Service;
-use crate::supervisor::service::instances::{Crew, Instance};
+use crate::supervisor::service::instances::{Generation, Instance};
 
 use self::book::Book;
 pub(crate) use self::book::{Baked, Depth, Watch};
@@ -51,12 +51,12 @@ pub(crate) struct Report {
 /// Watches a generation that new connections go to.
 pub(crate) async fn watch(
     service: &Rc<Service>,
-    crew: &Rc<Crew>,
+    generation: &Rc<Generation>,
     watch: &Watch,
     curve: SharedCurve,
     transcript: &mut Transcript,
 ) -> Report {
-    let book = Book::open(service, crew, watch, curve);
+    let book = Book::open(service, generation, watch, curve);
     let baked = tokio::select! {
         biased;
         baked = look_on(&book, transcript) => baked,
@@ -68,7 +68,7 @@ pub(crate) async fn watch(
 
 /// The health check, and what can be read without sending a request, until there is a verdict.
 async fn look_on(book: &Book, transcript: &mut Transcript) -> Baked {
-    let mut ends = book.crew.ends();
+    let mut ends = book.generation.ends();
     if *ends.borrow_and_update() > 0 {
         return Baked::Died;
     }
@@ -76,7 +76,7 @@ async fn look_on(book: &Book, transcript: &mut Transcript) -> Baked {
     let mut n_probes = 0_u32;
     loop {
         let (probe, died) =
-            gate::look_at_all(&book.service, &book.crew, &mut ends, transcript).await;
+            gate::look_at_all(&book.service, &book.generation, &mut ends, transcript).await;
         if died {
             return Baked::Died;
         }

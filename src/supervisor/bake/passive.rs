@@ -13,7 +13,7 @@ use crate::supervisor::bake::error_lines::{self, Lines};
 use crate::supervisor::bake::finding::{Finding, Stage};
 use crate::supervisor::bake::resources::{self, Held, Resources};
 use crate::supervisor::bake::usage_history::Point;
-use crate::supervisor::service::instances::Crew;
+use crate::supervisor::service::instances::Generation;
 
 /// What one bake sees so.
 #[derive(Debug)]
@@ -26,11 +26,11 @@ pub(super) struct Quiet {
 impl Quiet {
     /// Begins with what is there now.
     pub(super) fn begin(book: &Book) -> Self {
-        let signals = &book.crew.settings.bake.signals;
+        let signals = &book.generation.settings.bake.signals;
         let bounds = resources::bounds(signals);
         let beside = book.beside.as_ref().map(|beside| Resources::new(beside, bounds.clone()));
         Self {
-            own: Resources::new(&book.crew, bounds),
+            own: Resources::new(&book.generation, bounds),
             beside,
             lines: signals.error_lines.as_ref().map(|wanted| lines_of(book, wanted)),
         }
@@ -68,23 +68,23 @@ impl Quiet {
     fn draw(&self, book: &Book, now: Tick, held: &[Held], beside: Option<&[Held]>) {
         let (n_own, n_beside) = self.lines.as_ref().map(Lines::n_seen).unzip();
         let mut curve = book.curve.borrow_mut();
-        let mut push = |crew: &Crew, held: &[Held], n_error_lines| {
+        let mut push = |generation: &Generation, held: &[Held], n_error_lines| {
             for one in held {
                 let point = Point { at: now, usage: one.usage, n_error_lines };
-                curve.push(crew.release, one.index, point);
+                curve.push(generation.release, one.index, point);
             }
         };
-        push(&book.crew, held, n_own);
-        if let (Some(crew), Some(held)) = (&book.beside, beside) {
-            push(crew, held, n_beside);
+        push(&book.generation, held, n_own);
+        if let (Some(generation), Some(held)) = (&book.beside, beside) {
+            push(generation, held, n_beside);
         }
     }
 }
 
 fn lines_of(book: &Book, wanted: &ErrorLines) -> Lines {
-    let own = book.service.logs.path(book.crew.release);
+    let own = book.service.logs.path(book.generation.release);
     // Two generations of one release share a log: its lines cannot be attributed to either.
-    let beside = book.beside.as_ref().filter(|beside| beside.release != book.crew.release);
+    let beside = book.beside.as_ref().filter(|beside| beside.release != book.generation.release);
     let beside = beside.map(|beside| book.service.logs.path(beside.release));
     // The old one had all connections until the operation began; when that was, its journal knows.
     let began = book.service.activity.operation().map(|running| running.at.borrow().clone());

@@ -10,7 +10,7 @@ use crate::core::health::Sample;
 use crate::core::ids::InstanceIndex;
 use crate::os::usage::{self, Files, Usage};
 use crate::supervisor::bake::finding::Finding;
-use crate::supervisor::service::instances::Crew;
+use crate::supervisor::service::instances::Generation;
 use crate::text::{count, size};
 
 /// A process that uses more than this share of its open-file limit will soon refuse connections.
@@ -19,7 +19,7 @@ const FILES_PERCENT_MAX: u64 = 90;
 /// The bounds of one generation's processes, and what they held at first.
 #[derive(Debug)]
 pub(crate) struct Resources {
-    crew: Rc<Crew>,
+    generation: Rc<Generation>,
     bounds: Vec<(Name, Vec<Bound>)>,
     /// By place and process id: a process that was started again begins anew.
     growths: BTreeMap<(InstanceIndex, i32, Name), Growth>,
@@ -51,13 +51,13 @@ pub(crate) fn bounds(signals: &Signals) -> Vec<(Name, Vec<Bound>)> {
 
 impl Resources {
     /// Of a generation, with these bounds.
-    pub(crate) fn new(crew: &Rc<Crew>, bounds: Vec<(Name, Vec<Bound>)>) -> Self {
-        Self { crew: Rc::clone(crew), bounds, growths: BTreeMap::new() }
+    pub(crate) fn new(generation: &Rc<Generation>, bounds: Vec<(Name, Vec<Bound>)>) -> Self {
+        Self { generation: Rc::clone(generation), bounds, growths: BTreeMap::new() }
     }
 
     /// What its processes hold now.
     pub(crate) fn held(&self) -> Vec<Held> {
-        let instances = self.crew.instances();
+        let instances = self.generation.instances();
         let running: Vec<_> = instances.iter().filter_map(|i| Some((i.index, i.pid()?))).collect();
         let pids: Vec<i32> = running.iter().map(|(_, pid)| *pid).collect();
         let all = running.into_iter().zip(usage::of_trees(&pids));
@@ -78,7 +78,7 @@ impl Resources {
                 let key = (one.index, one.pid, *name);
                 let growth = self.growths.entry(key).or_insert_with(|| Growth::new(bounds.clone()));
                 if let Some(over) = growth.observe(value) {
-                    let who = format!("release {} instance {}", self.crew.release, one.index);
+                    let who = format!("release {} instance {}", self.generation.release, one.index);
                     finding =
                         Finding::new(Sample::Bad, format!("{who}: {}", over_text(*name, over)));
                     break;
@@ -94,7 +94,7 @@ impl Resources {
         let near = |files: &Files| files.n_open * 100 > files.limit * FILES_PERCENT_MAX;
         let found = held.iter().find_map(|one| Some((one, one.usage.fullest.filter(near)?)));
         let Some((one, Files { n_open, limit })) = found else { return Finding::good() };
-        let who = format!("release {} instance {}", self.crew.release, one.index);
+        let who = format!("release {} instance {}", self.generation.release, one.index);
         let text = format!("{who} has {}, its limit is {limit}", count(n_open, "open file"));
         Finding::new(Sample::Bad, text)
     }

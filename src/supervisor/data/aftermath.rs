@@ -240,11 +240,11 @@ impl Aftermath<'_> {
         let Some(release) = self.candidate.back_to else {
             return Ok("there is no release before it".to_owned());
         };
-        let live = service.live_crew().filter(|crew| crew.is_alive());
-        if let Some(crew) = &live {
+        let live = service.live_generation().filter(|generation| generation.is_alive());
+        if let Some(generation) = &live {
             let transcript = &mut *self.transcript;
-            let probe = probe_all(service, crew, Round::Quick, |instance, probe| {
-                transcript.push(crew.release, instance.index, probe);
+            let probe = probe_all(service, generation, Round::Quick, |instance, probe| {
+                transcript.push(generation.release, instance.index, probe);
             });
             if let Some(why) = probe.await.why() {
                 return Err(Unproven::Silent { release, why: why.to_owned() });

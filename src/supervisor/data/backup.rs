@@ -216,7 +216,7 @@ impl<'a> Hand<'a> {
 
 /// The release that runs on the data.
 pub(crate) fn present(service: &Service) -> Option<ReleaseId> {
-    service.live_crew().map(|crew| crew.release).or(service.durable.last_good())
+    service.live_generation().map(|generation| generation.release).or(service.durable.last_good())
 }
 
 /// What stands against a backup now: tools that are not there, data that is not there.

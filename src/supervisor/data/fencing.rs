@@ -126,7 +126,7 @@ pub(crate) async fn foreseen(service: &Rc<Service>) -> Option<String> {
     if allowed == RehearseConnect::Any {
         return None;
     }
-    service.live_crew()?;
+    service.live_generation()?;
     let mut doors = doors::common(service);
     // What cannot be looked up now is reported by the rehearsal.
     let own = hand.addresses().await.unwrap_or_default();

@@ -10,8 +10,9 @@ use crate::supervisor::service::Service;
 
 /// Inodes of its sockets.
 pub(super) fn sockets(service: &Service) -> BTreeSet<u64> {
-    let Some(crew) = service.live_crew() else { return BTreeSet::new() };
-    let pids = crew.instances().iter().filter_map(|instance| instance.pid()).collect::<Vec<_>>();
+    let Some(generation) = service.live_generation() else { return BTreeSet::new() };
+    let pids =
+        generation.instances().iter().filter_map(|instance| instance.pid()).collect::<Vec<_>>();
     let trees = pids.into_iter().flat_map(|pid| proc::tree(pid).into_iter().chain([pid]));
     trees.flat_map(proc::socket_inodes).into_set()
 }

@@ -35,8 +35,8 @@ pub(crate) struct Staff {
 impl Staff {
     /// Those that a service has now.
     pub(crate) fn of(service: &Service) -> Self {
-        let crews = service.fleet.all();
-        let instances = crews.iter().flat_map(|crew| crew.instances());
+        let generations = service.fleet.all();
+        let instances = generations.iter().flat_map(|generation| generation.instances());
         let runs = instances
             .flat_map(|instance| [instance.program.run(), instance.forwarder.run()])
             .flatten();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::supervisor::health::probe::Probe;
 use crate::supervisor::service::Service;
-use crate::supervisor::service::instances::{Crew, Instance};
+use crate::supervisor::service::instances::{Generation, Instance};
 
 /// What comes of a probe.
 pub(crate) type Answer<'a> = Pin<Box<dyn Future<Output = Probe> + 'a>>;
@@ -16,14 +16,14 @@ pub(crate) type Answer<'a> = Pin<Box<dyn Future<Output = Probe> + 'a>>;
 #[derive(Clone, Copy)]
 pub(crate) struct Target<'a> {
     pub(crate) service: &'a Rc<Service>,
-    pub(crate) crew: &'a Rc<Crew>,
+    pub(crate) generation: &'a Rc<Generation>,
     pub(crate) instance: &'a Rc<Instance>,
 }
 
 impl Target<'_> {
     /// A probe that takes longer is bad.
     pub(crate) fn timeout(&self) -> Duration {
-        self.crew.settings.health.timeout
+        self.generation.settings.health.timeout
     }
 }
 

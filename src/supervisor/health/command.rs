@@ -11,7 +11,7 @@ use crate::supervisor::processes::host_command::{
 };
 use crate::supervisor::service::Service;
 use crate::supervisor::service::child_spec;
-use crate::supervisor::service::instances::{Crew, Instance};
+use crate::supervisor::service::instances::{Generation, Instance};
 
 /// What came of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,14 +28,14 @@ pub(crate) enum Ran {
 /// ended when it takes longer than `limit`, or when the wait for it is cancelled.
 pub(crate) async fn run(
     service: &Rc<Service>,
-    crew: &Rc<Crew>,
+    generation: &Rc<Generation>,
     instance: &Rc<Instance>,
     command: &[String],
     limit: Duration,
     env: &[(String, String)],
 ) -> Ran {
-    let output = child_spec::output_name(&service.name, crew.generation, instance.index);
-    let mut launch = match child_spec::spec_of(service, crew, instance, output) {
+    let output = child_spec::output_name(&service.name, generation.id, instance.index);
+    let mut launch = match child_spec::spec_of(service, generation, instance, output) {
         Ok(spec) => spec,
         Err(error) => return Ran::NotRun(error.to_string()),
     };
@@ -57,7 +57,7 @@ pub(crate) async fn run(
     };
     let mut words: Vec<String> = command.iter().enumerate().map(fill).collect();
     way.tell(&mut words, &mut launch.env);
-    way.surround(&crew.confinement, service, child, &mut launch);
+    way.surround(&generation.confinement, service, child, &mut launch);
     let command = HostCommand {
         name: command.first().cloned().unwrap_or_default(),
         words,
@@ -67,7 +67,7 @@ pub(crate) async fn run(
         // A check's command never outlives its probe.
         background: Background::Killed,
         limit,
-        label: child_spec::label_of(service, crew, instance, Role::Probe),
+        label: child_spec::label_of(service, generation, instance, Role::Probe),
     };
     let ran = host_command::run_as(&service.shared.link, child, command).await;
     drop(way);

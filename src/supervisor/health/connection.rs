@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::config::model::Listen;
 use crate::supervisor::health::probe::{self, FetchError, Probe};
 use crate::supervisor::service::Service;
-use crate::supervisor::service::instances::{Crew, Instance};
+use crate::supervisor::service::instances::{Generation, Instance};
 use crate::supervisor::sockets::backend_address::BackendAddress;
 use crate::supervisor::sockets::http_client::{BodyLimit, Limits};
 use crate::supervisor::sockets::listener::{self, ListenerError};
@@ -67,11 +67,11 @@ pub(crate) enum TextError {
 /// Whether an instance answers this path successfully, in its own slot.
 pub(crate) async fn path_at(
     service: &Rc<Service>,
-    crew: &Rc<Crew>,
+    generation: &Rc<Generation>,
     instance: &Rc<Instance>,
     path: &str,
 ) -> Probe {
-    let limit = crew.settings.health.timeout;
+    let limit = generation.settings.health.timeout;
     probe::http(connect(service, instance), &authority(service), path, limit).await
 }
 
@@ -81,11 +81,11 @@ pub(crate) async fn path_at(
 /// [`TextError`].
 pub(crate) async fn text_at(
     service: &Rc<Service>,
-    crew: &Rc<Crew>,
+    generation: &Rc<Generation>,
     instance: &Rc<Instance>,
     path: &str,
 ) -> Result<String, TextError> {
-    let limit = crew.settings.health.timeout;
+    let limit = generation.settings.health.timeout;
     let limits = Limits { deadline: limit, body: BodyLimit::First(TEXT_BYTES_MAX) };
     let body = probe::fetch(connect(service, instance), &authority(service), path, limits).await;
     let path = path.to_owned();
@@ -100,7 +100,7 @@ pub(crate) async fn text_at(
 /// Whether the instance takes a connection out of its own slot's queue.
 pub(super) async fn taken(
     service: &Rc<Service>,
-    crew: &Rc<Crew>,
+    generation: &Rc<Generation>,
     instance: &Rc<Instance>,
 ) -> Probe {
     let look = async {
@@ -109,7 +109,7 @@ pub(super) async fn taken(
             Err(error) => Probe::bad(error.to_string()),
         }
     };
-    probe::within(crew.settings.health.timeout, look).await
+    probe::within(generation.settings.health.timeout, look).await
 }
 
 /// Through the instance's slot in the first listener that takes connections, or, behind a proxy, at

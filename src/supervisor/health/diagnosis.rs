@@ -5,13 +5,13 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use crate::config::model::Handoff;
-use crate::core::ids::{Generation, ReleaseId};
+use crate::core::ids::{GenerationId, ReleaseId};
 use crate::core::ordered::Ordered as _;
 use crate::keeper::protocol::End;
 use crate::os::{listen, proc};
 use crate::supervisor::processes::log_files;
 use crate::supervisor::service::Service;
-use crate::supervisor::service::instances::{Crew, Instance, LastEnd};
+use crate::supervisor::service::instances::{Generation, Instance, LastEnd};
 use crate::supervisor::sockets::backend_address::BackendAddress;
 
 /// Lines of a failed candidate's log that an error shows.
@@ -19,9 +19,9 @@ const N_LINES: usize = 10;
 
 /// How a process ended that should have lived, with its last lines. How is what the keeper reported:
 /// the log is the program's, and may hold anything.
-pub(crate) fn death(service: &Service, generation: Generation, release: ReleaseId) -> String {
-    let last = service.fleet.get(generation).and_then(|crew| crew.last_end());
-    tracing::debug!(%generation, ?last, "reporting a death");
+pub(crate) fn death(service: &Service, id: GenerationId, release: ReleaseId) -> String {
+    let last = service.fleet.get(id).and_then(|generation| generation.last_end());
+    tracing::debug!(generation = %id, ?last, "reporting a death");
     format!("{}{}", end_text(last), tail_text(service, release))
 }
 
@@ -37,8 +37,8 @@ fn end_text(last: Option<LastEnd>) -> String {
 }
 
 /// The last lines a generation wrote.
-pub(crate) fn last_lines(service: &Rc<Service>, crew: &Crew) -> String {
-    tail_text(service, crew.release)
+pub(crate) fn last_lines(service: &Rc<Service>, generation: &Generation) -> String {
+    tail_text(service, generation.release)
 }
 
 fn tail_text(service: &Service, release: ReleaseId) -> String {
@@ -56,9 +56,9 @@ fn tail_text(service: &Service, release: ReleaseId) -> String {
 }
 
 /// What can be seen from outside of why a candidate does not answer.
-pub(crate) fn diagnose(service: &Rc<Service>, crew: &Crew) -> String {
+pub(crate) fn diagnose(service: &Rc<Service>, generation: &Generation) -> String {
     let mut hints = Vec::new();
-    for instance in &crew.instances() {
+    for instance in &generation.instances() {
         let Some(pid) = instance.pid() else { continue };
         let tree = proc::tree(pid);
         let inodes: BTreeSet<u64> =
@@ -70,14 +70,14 @@ pub(crate) fn diagnose(service: &Rc<Service>, crew: &Crew) -> String {
             };
             slots.insert(inode);
             if !inodes.contains(&inode) {
-                hints.push(not_taken(crew.settings.handoff, &listener.text()));
+                hints.push(not_taken(generation.settings.handoff, &listener.text()));
             }
         }
         let others: BTreeSet<u64> = inodes.difference(&slots).copied().into_set();
         for address in listen::listening(&others) {
-            hints.extend(elsewhere(crew.settings.handoff, instance, address));
+            hints.extend(elsewhere(generation.settings.handoff, instance, address));
         }
-        let inherits = crew.settings.handoff == Handoff::Inherit;
+        let inherits = generation.settings.handoff == Handoff::Inherit;
         if tree.len() > 1 && !slots.is_empty() && inherits {
             hints.push(
                 "\na wrapper started it: programs that check LISTEN_PID take the socket only \

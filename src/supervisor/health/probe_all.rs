@@ -6,7 +6,7 @@ use std::rc::Rc;
 use crate::supervisor::health::check;
 use crate::supervisor::health::probe::Probe;
 use crate::supervisor::service::Service;
-use crate::supervisor::service::instances::{Crew, Instance};
+use crate::supervisor::service::instances::{Generation, Instance};
 
 /// How a round asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,15 +22,15 @@ pub(crate) enum Round {
 /// Probes the instances one after another and shows each result. Returns the first bad one.
 pub(crate) async fn probe_all(
     service: &Rc<Service>,
-    crew: &Rc<Crew>,
+    generation: &Rc<Generation>,
     round: Round,
     mut seen: impl FnMut(&Rc<Instance>, &Probe),
 ) -> Probe {
     let mut first_bad = None;
-    for instance in &crew.instances() {
+    for instance in &generation.instances() {
         let probe = match round {
-            Round::Thorough => check::thoroughly(service, crew, instance).await,
-            Round::Quick | Round::Every => check::at(service, crew, instance).await,
+            Round::Thorough => check::thoroughly(service, generation, instance).await,
+            Round::Quick | Round::Every => check::at(service, generation, instance).await,
         };
         seen(instance, &probe);
         if !probe.is_good() {

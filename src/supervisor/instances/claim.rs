@@ -10,7 +10,7 @@ use crate::core::restart::Process;
 use crate::core::time::Tick;
 use crate::keeper::protocol::{ChildId, Identity};
 use crate::supervisor::service::Service;
-use crate::supervisor::service::instances::{Crew, Instance};
+use crate::supervisor::service::instances::{Generation, Instance};
 use crate::supervisor::service::seat::Run;
 
 /// A place that is held for a process. Dropped before the process runs, it frees the place.
@@ -21,7 +21,7 @@ pub(crate) struct Claim {
     /// What it is to be.
     pub(crate) process: Process,
     /// The generation that it belongs to.
-    pub(crate) crew: Rc<Crew>,
+    pub(crate) generation: Rc<Generation>,
     /// The instance that it belongs to.
     pub(crate) instance: Rc<Instance>,
 }
@@ -31,14 +31,14 @@ impl Claim {
     pub(crate) fn hold(
         child: ChildId,
         process: Process,
-        crew: &Rc<Crew>,
+        generation: &Rc<Generation>,
         instance: &Rc<Instance>,
     ) -> Option<Self> {
         let is_held = instance.seat(process).claim(child);
         is_held.then(|| Self {
             child,
             process,
-            crew: Rc::clone(crew),
+            generation: Rc::clone(generation),
             instance: Rc::clone(instance),
         })
     }
@@ -52,21 +52,25 @@ impl Claim {
 impl Drop for Claim {
     fn drop(&mut self) {
         if self.instance.seat(self.process).give_up(self.child) {
-            self.crew.note_free();
+            self.generation.note_free();
         }
     }
 }
 
 /// Whether an instance is to have no process any more: it is on its way out with its generation or
 /// alone, or nobody has it any more.
-pub(crate) fn is_leaving(service: &Service, crew: &Rc<Crew>, instance: &Rc<Instance>) -> bool {
-    let is_there = crew.instances().iter().any(|known| Rc::ptr_eq(known, instance));
-    is_dismissed(service, crew) || !is_there || !instance.is_wanted()
+pub(crate) fn is_leaving(
+    service: &Service,
+    generation: &Rc<Generation>,
+    instance: &Rc<Instance>,
+) -> bool {
+    let is_there = generation.instances().iter().any(|known| Rc::ptr_eq(known, instance));
+    is_dismissed(service, generation) || !is_there || !instance.is_wanted()
 }
 
 /// Whether a generation is to have no process any more.
-pub(crate) fn is_dismissed(service: &Service, crew: &Rc<Crew>) -> bool {
-    let known = service.fleet.get(crew.generation);
-    let is_there = known.is_some_and(|known| Rc::ptr_eq(&known, crew));
-    !is_there || crew.duty() == Duty::Draining
+pub(crate) fn is_dismissed(service: &Service, generation: &Rc<Generation>) -> bool {
+    let known = service.fleet.get(generation.id);
+    let is_there = known.is_some_and(|known| Rc::ptr_eq(&known, generation));
+    !is_there || generation.duty() == Duty::Draining
 }

@@ -7,14 +7,14 @@ use crate::config::model::Listen;
 use crate::core::ordered::Ordered as _;
 use crate::os::{listen, local, proc};
 use crate::supervisor::service::Service;
-use crate::supervisor::service::instances::{Crew, Instance};
+use crate::supervisor::service::instances::{Generation, Instance};
 use crate::supervisor::sockets::backend_address::BackendAddress;
 use crate::supervisor::sockets::listener::Listener;
 
 /// Connections that came in through the service's listeners, or at the instances' own places where
 /// a proxy leads, and that a process of this generation has.
-pub(crate) fn of(service: &Service, crew: &Crew) -> usize {
-    of_instances(service, &crew.instances())
+pub(crate) fn of(service: &Service, generation: &Generation) -> usize {
+    of_instances(service, &generation.instances())
 }
 
 /// The same of some of them.

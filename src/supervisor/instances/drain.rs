@@ -20,7 +20,7 @@ use crate::supervisor::instances::connections;
 use crate::supervisor::processes::keeper_client::Signalled;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::child_spec;
-use crate::supervisor::service::instances::{Crew, Instance, Leaving};
+use crate::supervisor::service::instances::{Generation, Instance, Leaving};
 use crate::supervisor::sockets::backend_address::BackendAddress;
 use crate::supervisor::sockets::listener;
 use crate::supervisor::tasks::before_stop;
@@ -32,7 +32,7 @@ const COUNT_EVERY_MS: u64 = 500;
 /// Processes on their way out.
 pub(crate) struct Leaver {
     service: Rc<Service>,
-    crew: Rc<Crew>,
+    generation: Rc<Generation>,
     /// One instance of the generation; all of them when absent.
     one: Option<Rc<Instance>>,
     guard: Guard,
@@ -83,31 +83,40 @@ impl Leaver {
     /// A whole generation. Only a retirement in favour of the live one can be taken back.
     pub(crate) fn all(
         service: &Rc<Service>,
-        crew: &Rc<Crew>,
+        generation: &Rc<Generation>,
         guard: Guard,
         settle: Duration,
     ) -> Self {
-        crew.assign(if guard == Guard::Live { Duty::Standby } else { Duty::Draining });
-        let (service, crew) = (Rc::clone(service), Rc::clone(crew));
-        let epoch = crew.begin_leave();
-        Self { service, crew, one: None, guard, settle, epoch, was_asked: Cell::new(false) }
+        generation.assign(if guard == Guard::Live { Duty::Standby } else { Duty::Draining });
+        let (service, generation) = (Rc::clone(service), Rc::clone(generation));
+        let epoch = generation.begin_leave();
+        Self { service, generation, one: None, guard, settle, epoch, was_asked: Cell::new(false) }
     }
 
     /// One instance of the live generation.
     pub(crate) fn one(
         service: &Rc<Service>,
-        crew: &Rc<Crew>,
+        generation: &Rc<Generation>,
         instance: &Rc<Instance>,
         settle: Duration,
     ) -> Self {
-        let (service, crew, one) = (Rc::clone(service), Rc::clone(crew), Rc::clone(instance));
+        let (service, generation, one) =
+            (Rc::clone(service), Rc::clone(generation), Rc::clone(instance));
         let was_asked = Cell::new(false);
-        Self { service, crew, one: Some(one), guard: Guard::Others, settle, epoch: 0, was_asked }
+        Self {
+            service,
+            generation,
+            one: Some(one),
+            guard: Guard::Others,
+            settle,
+            epoch: 0,
+            was_asked,
+        }
     }
 
     /// Performs the machine's effects until the processes are gone.
     pub(crate) async fn run(self, mut machine: Drain, mut effect: Option<Effect>) -> Drained {
-        let mut ends = self.crew.ends();
+        let mut ends = self.generation.ends();
         loop {
             let event = match effect.take() {
                 Some(Effect::Settle) => {
@@ -138,11 +147,11 @@ impl Leaver {
             let event = if self.is_gone() { Event::Ended } else { event };
             effect = machine.step(clock::tick(), event);
             if self.one.is_none() {
-                show(&self.crew, machine.phase());
+                show(&self.generation, machine.phase());
             }
             let is_whole = !self.was_asked.get();
             if event == Event::Refused && self.guard == Guard::Live && is_whole {
-                self.crew.assign(Duty::Standby);
+                self.generation.assign(Duty::Standby);
             }
         }
     }
@@ -152,12 +161,12 @@ impl Leaver {
         if self.guard != Guard::Live {
             return false;
         }
-        if self.crew.last_leave() != self.epoch {
+        if self.generation.last_leave() != self.epoch {
             return true;
         }
-        let is_wanted = !matches!(self.crew.duty(), Duty::Standby | Duty::Draining);
+        let is_wanted = !matches!(self.generation.duty(), Duty::Standby | Duty::Draining);
         if is_wanted {
-            self.crew.note_leaving(None);
+            self.generation.note_leaving(None);
         }
         is_wanted
     }
@@ -165,7 +174,7 @@ impl Leaver {
     fn instances(&self) -> Vec<Rc<Instance>> {
         match &self.one {
             Some(one) => vec![Rc::clone(one)],
-            None => self.crew.instances(),
+            None => self.generation.instances(),
         }
     }
 
@@ -194,7 +203,7 @@ impl Leaver {
                 Phase::Drain { until, .. } => until,
                 _ => None,
             };
-            self.crew.note_leaving(Some(Leaving { n_connections, until }));
+            self.generation.note_leaving(Some(Leaving { n_connections, until }));
         }
         if n_connections == 0 { Event::Done } else { Event::Busy }
     }
@@ -203,10 +212,10 @@ impl Leaver {
     async fn term(&self) -> Event {
         if self.guard == Guard::Live {
             if self.alive().is_some() {
-                before_stop::run(&self.service, &self.crew).await;
+                before_stop::run(&self.service, &self.generation).await;
             }
             // The retirement may have been taken back meanwhile.
-            let is_going = self.crew.duty() == Duty::Standby || self.was_asked.get();
+            let is_going = self.generation.duty() == Duty::Standby || self.was_asked.get();
             if self.is_taken_back() || !is_going {
                 return Event::Refused;
             }
@@ -214,10 +223,10 @@ impl Leaver {
         let Some(alive) = self.alive() else { return Event::Refused };
         if self.guard == Guard::Live {
             // From here on it cannot be taken back.
-            self.crew.assign(Duty::Draining);
-            let n_connections = connections::of(&self.service, &self.crew);
+            self.generation.assign(Duty::Draining);
+            let n_connections = connections::of(&self.service, &self.generation);
             if n_connections > 0 {
-                tracing::info!(service = %self.service.name, release = %self.crew.release,
+                tracing::info!(service = %self.service.name, release = %self.generation.release,
                     n_connections, "stop signal sent with connections open: the program closes them");
             }
         }
@@ -239,13 +248,13 @@ impl Leaver {
         match self.guard {
             Guard::Nobody => Some(Vec::new()),
             Guard::Live => {
-                let live = self.service.live_crew()?;
-                let serves = live.generation != self.crew.generation && live.is_whole();
+                let live = self.service.live_generation()?;
+                let serves = live.id != self.generation.id && live.is_whole();
                 Some(live.children()).filter(|alive| serves && !alive.is_empty())
             }
             Guard::Others => {
                 let own = self.one.as_ref().and_then(|one| one.child());
-                let mut alive = self.crew.children();
+                let mut alive = self.generation.children();
                 alive.retain(|child| Some(*child) != own);
                 Some(alive).filter(|alive| !alive.is_empty())
             }
@@ -255,7 +264,7 @@ impl Leaver {
     /// Which processes are asked to stop, and how: forwarders take nothing more and leave with
     /// their last connection, programs do what their signal means.
     fn farewells(&self) -> Vec<(ChildId, i32)> {
-        let number = signal_number(&self.crew.settings.stop.signal);
+        let number = signal_number(&self.generation.settings.stop.signal);
         let (mut forwarders, mut programs) = (Vec::new(), Vec::new());
         for instance in self.instances() {
             let forwarder = instance.forwarder.run().map(|run| run.child);
@@ -277,10 +286,10 @@ impl Leaver {
 
     async fn forget(&self) {
         match &self.one {
-            None => dismiss(&self.service, &self.crew).await,
+            None => dismiss(&self.service, &self.generation).await,
             Some(one) => {
-                self.crew.remove(one.index);
-                let_go_of(&self.service, &self.crew, one).await;
+                self.generation.remove(one.index);
+                let_go_of(&self.service, &self.generation, one).await;
                 self.service.tend();
             }
         }
@@ -288,14 +297,14 @@ impl Leaver {
 }
 
 /// Sets the phase that `status` shows.
-fn show(crew: &Crew, phase: Phase) {
-    let n_connections = crew.leaving().map_or(0, |leaving| leaving.n_connections);
-    crew.note_leaving(match phase {
+fn show(generation: &Generation, phase: Phase) {
+    let n_connections = generation.leaving().map_or(0, |leaving| leaving.n_connections);
+    generation.note_leaving(match phase {
         Phase::Warm(_) | Phase::Settle => None,
         Phase::Linger(_) => Some(Leaving { n_connections, until: None }),
         Phase::Drain { until, .. } => Some(Leaving { n_connections, until }),
         Phase::Stopping(until) => Some(Leaving { n_connections, until: Some(until) }),
-        Phase::Term | Phase::Kill | Phase::Gone => crew.leaving(),
+        Phase::Term | Phase::Kill | Phase::Gone => generation.leaving(),
     });
 }
 
@@ -307,27 +316,27 @@ async fn sleep(due_ms: Option<u64>) {
 }
 
 /// Lets go of what a generation without processes had: output, slots, place.
-pub(crate) async fn dismiss(service: &Rc<Service>, crew: &Rc<Crew>) {
-    if service.fleet.remove(crew.generation).is_none() {
+pub(crate) async fn dismiss(service: &Rc<Service>, generation: &Rc<Generation>) {
+    if service.fleet.remove(generation.id).is_none() {
         return;
     }
-    for instance in &crew.instances() {
-        let_go_of(service, crew, instance).await;
+    for instance in &generation.instances() {
+        let_go_of(service, generation, instance).await;
     }
     service.tend();
 }
 
-async fn let_go_of(service: &Rc<Service>, crew: &Crew, instance: &Instance) {
+async fn let_go_of(service: &Rc<Service>, generation: &Generation, instance: &Instance) {
     if let Some(BackendAddress::Socket(path)) = &instance.place {
         drop(local::remove(path));
     }
     if let Some(pump) = instance.take_pump() {
         pump.finish();
-        drop(local::remove(&service.paths.fifo(crew.generation, instance.index)));
+        drop(local::remove(&service.paths.fifo(generation.id, instance.index)));
     }
     for name in [
-        child_spec::output_name(&service.name, crew.generation, instance.index),
-        child_spec::spool_name(&service.name, crew.generation, instance.index),
+        child_spec::output_name(&service.name, generation.id, instance.index),
+        child_spec::spool_name(&service.name, generation.id, instance.index),
     ] {
         if let Err(error) = service.link().forget(name).await {
             tracing::warn!(service = %service.name, %error, "closing a process's output");

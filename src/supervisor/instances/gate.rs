@@ -13,7 +13,7 @@ use crate::os::clock;
 use crate::supervisor::health::probe::{Probe, Transcript};
 use crate::supervisor::health::probe_all::{Round, probe_all};
 use crate::supervisor::service::Service;
-use crate::supervisor::service::instances::Crew;
+use crate::supervisor::service::instances::Generation;
 use crate::text;
 use crate::text::seconds;
 
@@ -40,25 +40,25 @@ pub(crate) enum Gated {
 /// Probes a generation in its own slots until the gate opens or the limit is there.
 pub(crate) async fn gate(
     service: &Rc<Service>,
-    crew: &Rc<Crew>,
+    generation: &Rc<Generation>,
     rigour: Rigour,
     limit: Duration,
     transcript: &mut Transcript,
 ) -> Gated {
-    let health = &crew.settings.health;
+    let health = &generation.settings.health;
     let begun = clock::tick();
     let (rise, min_healthy_ms) = match rigour {
         Rigour::Full => (health.rise, text::ms(health.min_healthy)),
         Rigour::Short => (health.rise, 0),
     };
     let deadline = begun.after_ms(text::ms(limit));
-    let mut gate = Gate::new(rise, min_healthy_ms, crew.started, deadline);
-    let mut ends = crew.ends();
+    let mut gate = Gate::new(rise, min_healthy_ms, generation.started, deadline);
+    let mut ends = generation.ends();
     if *ends.borrow_and_update() > 0 {
         return Gated::Died;
     }
     loop {
-        let (probe, died) = look_at_all(service, crew, &mut ends, transcript).await;
+        let (probe, died) = look_at_all(service, generation, &mut ends, transcript).await;
         if died {
             return Gated::Died;
         }
@@ -82,13 +82,13 @@ const WORD_OF_AN_END: Duration = Duration::from_secs(5);
 /// One round over every instance, remembered; and whether a process has ended meanwhile.
 pub(crate) async fn look_at_all(
     service: &Rc<Service>,
-    crew: &Rc<Crew>,
+    generation: &Rc<Generation>,
     ends: &mut watch::Receiver<u32>,
     transcript: &mut Transcript,
 ) -> (Probe, bool) {
-    let round = probe_all(service, crew, Round::Thorough, |instance, probe| {
+    let round = probe_all(service, generation, Round::Thorough, |instance, probe| {
         instance.note_ready(probe.is_good());
-        transcript.push(crew.release, instance.index, probe);
+        transcript.push(generation.release, instance.index, probe);
     });
     let probe = tokio::select! {
         biased;
@@ -97,7 +97,7 @@ pub(crate) async fn look_at_all(
     };
     // Between the end of a process and the word of it, what it left behind is ended.
     let is_gone =
-        crew.instances().iter().any(|instance| instance.seat(Process::Program).is_empty());
+        generation.instances().iter().any(|instance| instance.seat(Process::Program).is_empty());
     let died = match ends.has_changed() {
         Ok(false) if is_gone => died_within(WORD_OF_AN_END, ends).await,
         changed => changed.unwrap_or(true),

@@ -9,18 +9,18 @@ use crate::supervisor::instances::outside_proxy;
 use crate::supervisor::proxy;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::condition::Source;
-use crate::supervisor::service::instances::Crew;
+use crate::supervisor::service::instances::Generation;
 use crate::supervisor::service::notices;
 use crate::supervisor::spawn;
 
 /// A proxy that was restarted may have forgotten where it led. To send the same again changes
 /// nothing; commands of the user's are not run again and again.
-async fn remind_proxy(service: &Rc<Service>, crew: &Crew) {
+async fn remind_proxy(service: &Rc<Service>, generation: &Generation) {
     let config = service.config();
-    if !config.proxy.as_ref().is_some_and(proxy::forgets) || crew.duty() != Duty::Live {
+    if !config.proxy.as_ref().is_some_and(proxy::forgets) || generation.duty() != Duty::Live {
         return;
     }
-    if let Err(error) = outside_proxy::point(service, crew).await {
+    if let Err(error) = outside_proxy::point(service, generation).await {
         tracing::error!(service = %service.name, why = %error, "the proxy does not send connections to the live release");
     }
 }
@@ -60,9 +60,9 @@ pub(crate) fn watch(service: &Rc<Service>) {
             if service.activity.operation().is_some() {
                 continue;
             }
-            let Some(crew) = service.live_crew() else { continue };
-            remind_proxy(&service, &crew).await;
-            let probe = probe_all(&service, &crew, Round::Every, |instance, probe| {
+            let Some(generation) = service.live_generation() else { continue };
+            remind_proxy(&service, &generation).await;
+            let probe = probe_all(&service, &generation, Round::Every, |instance, probe| {
                 instance.note_ready(probe.is_good());
             })
             .await;
@@ -71,7 +71,7 @@ pub(crate) fn watch(service: &Rc<Service>) {
                 continue;
             }
             let sample = if probe.is_good() { Sample::Good } else { Sample::Bad };
-            let found = looks.observe(crew.generation, sample, crew.settings.health.fall);
+            let found = looks.observe(generation.id, sample, generation.settings.health.fall);
             note(&service, found, probe.why().unwrap_or_default());
         }
     });

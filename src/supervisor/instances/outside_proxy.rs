@@ -4,17 +4,17 @@ use crate::supervisor::proxy::keeper_host::KeeperHost;
 use crate::supervisor::proxy::{self, EntryError, Upstream};
 use crate::supervisor::service::Service;
 use crate::supervisor::service::condition::Source;
-use crate::supervisor::service::instances::Crew;
+use crate::supervisor::service::instances::Generation;
 use crate::supervisor::sockets::backend_address::BackendAddress;
 
 /// Points the proxy at a generation. Whether it could be is in the condition from here on.
 ///
 /// # Errors
 /// The proxy's error; the proxy then keeps its previous upstreams.
-pub(crate) async fn point(service: &Service, crew: &Crew) -> Result<(), EntryError> {
+pub(crate) async fn point(service: &Service, generation: &Generation) -> Result<(), EntryError> {
     let config = service.config();
     let Some(proxy) = &config.proxy else { return Ok(()) };
-    let instances = crew.instances();
+    let instances = generation.instances();
     let places = instances.iter().filter_map(|instance| instance.place.as_ref());
     let upstreams: Vec<Upstream> = places.map(upstream).collect();
     let pointed = proxy::flip(proxy, &upstreams, &host(service)).await;

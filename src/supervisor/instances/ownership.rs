@@ -46,8 +46,8 @@ pub(crate) async fn end(service: &Rc<Service>, strays: Vec<ChildId>) {
 
 /// Every child that an instance has, or is about to have.
 fn known(service: &Service) -> BTreeSet<ChildId> {
-    let crews = service.fleet.all();
-    let instances = crews.iter().flat_map(|crew| crew.instances());
+    let generations = service.fleet.all();
+    let instances = generations.iter().flat_map(|generation| generation.instances());
     instances
         .flat_map(|instance| [instance.program.owner(), instance.forwarder.owner()])
         .flatten()

@@ -14,7 +14,7 @@ use crate::supervisor::instances::start::StartError;
 use crate::supervisor::instances::{retire, start};
 use crate::supervisor::processes::child_tag::Role;
 use crate::supervisor::service::child_spec;
-use crate::supervisor::service::instances::{Crew, Instance};
+use crate::supervisor::service::instances::{Generation, Instance};
 use crate::supervisor::service::test_service::{TestService, with};
 use crate::supervisor::sockets::backend_address::BackendAddress;
 use crate::supervisor::spawn;
@@ -22,22 +22,22 @@ use crate::supervisor::spawn;
 /// The guard starts one again, in a task of its own.
 fn guard(
     world: &TestService,
-    crew: &Rc<Crew>,
+    generation: &Rc<Generation>,
     instance: &Rc<Instance>,
 ) -> tokio::task::JoinHandle<()> {
-    let (service, crew, instance) =
-        (Rc::clone(&world.service), Rc::clone(crew), Rc::clone(instance));
+    let (service, generation, instance) =
+        (Rc::clone(&world.service), Rc::clone(generation), Rc::clone(instance));
     spawn::local(async move {
-        start_again(&service, &crew, &instance, Life::Unready).await;
+        start_again(&service, &generation, &instance, Life::Unready).await;
     })
 }
 
 #[test]
 fn two_who_want_it_started_start_one() {
     with(|world| async move {
-        let (crew, instance) = world.live();
+        let (generation, instance) = world.live();
         world.keeper.holds.set(true);
-        let both = [guard(&world, &crew, &instance), guard(&world, &crew, &instance)];
+        let both = [guard(&world, &generation, &instance), guard(&world, &generation, &instance)];
         world.wait("it is being started", |world| world.keeper.n_held() > 0).await;
         world.settle().await;
         world.keeper.let_go();
@@ -52,11 +52,11 @@ fn two_who_want_it_started_start_one() {
 #[test]
 fn what_is_stopped_while_it_is_being_started_is_waited_for_and_ended() {
     with(|world| async move {
-        let (crew, instance) = world.live();
+        let (generation, instance) = world.live();
         world.keeper.holds.set(true);
-        let starting = guard(&world, &crew, &instance);
+        let starting = guard(&world, &generation, &instance);
         world.wait("it is being started", |world| world.keeper.n_held() > 0).await;
-        let (service, leaving) = (Rc::clone(&world.service), Rc::clone(&crew));
+        let (service, leaving) = (Rc::clone(&world.service), Rc::clone(&generation));
         let stop = spawn::local(async move { retire::stop_now(&service, &leaving).await });
         world.settle().await;
         assert!(!stop.is_finished(), "it was forgotten while it was being started");
@@ -71,19 +71,19 @@ fn what_is_stopped_while_it_is_being_started_is_waited_for_and_ended() {
 #[test]
 fn a_start_that_is_called_off_leaves_nobody_behind() {
     with(|world| async move {
-        let crew = world.crew(1, Duty::Candidate, Vec::new());
+        let generation = world.generation(1, Duty::Candidate, Vec::new());
         world.keeper.holds.set(true);
-        let (service, own) = (Rc::clone(&world.service), Rc::clone(&crew));
+        let (service, own) = (Rc::clone(&world.service), Rc::clone(&generation));
         let starting =
             spawn::local(async move { start::start_one(&service, &own, InstanceIndex(0)).await });
         world.wait("it is being started", |world| world.keeper.n_held() > 0).await;
         starting.abort();
         assert!(starting.await.is_err());
-        assert!(!crew.is_gone());
+        assert!(!generation.is_gone());
         world.keeper.let_go();
-        world.wait("it has its place", |_| crew.is_alive()).await;
-        crew.assign(Duty::Draining);
-        let late = start::start_one(&world.service, &crew, InstanceIndex(1)).await;
+        world.wait("it has its place", |_| generation.is_alive()).await;
+        generation.assign(Duty::Draining);
+        let late = start::start_one(&world.service, &generation, InstanceIndex(1)).await;
         assert!(matches!(late, Err(StartError::Leaving)));
         assert_eq!(world.keeper.started(Role::Instance).len(), 1);
     });
@@ -94,9 +94,9 @@ fn a_program_and_its_forwarder_that_end_together_come_back_once_each() {
     with(|world| async move {
         let place = Some(BackendAddress::Port(1));
         let forwarded = Instance::new(InstanceIndex(0), vec![SlotId(0)], place);
-        let crew = world.crew(1, Duty::Live, vec![forwarded]);
-        let instance = crew.instances().remove(0);
-        start::launch(&world.service, &crew, &instance).await.unwrap();
+        let generation = world.generation(1, Duty::Live, vec![forwarded]);
+        let instance = generation.instances().remove(0);
+        start::launch(&world.service, &generation, &instance).await.unwrap();
         world.keeper.holds.set(true);
         world.keeper.end(instance.forwarder.owner().unwrap());
         let is_asked = |world: &TestService| world.keeper.n_held() == 1;
@@ -116,10 +116,10 @@ fn a_restart_whose_forwarder_cannot_be_started_joins_when_it_can() {
     with(|world| async move {
         let place = Some(BackendAddress::Port(1));
         let forwarded = Instance::new(InstanceIndex(0), vec![SlotId(0)], place);
-        let crew = world.crew(1, Duty::Live, vec![forwarded]);
-        let instance = crew.instances().remove(0);
+        let generation = world.generation(1, Duty::Live, vec![forwarded]);
+        let instance = generation.instances().remove(0);
         world.keeper.refuses.set(Some(Role::Forwarder));
-        let starting = guard(&world, &crew, &instance);
+        let starting = guard(&world, &generation, &instance);
         world.wait("the program runs", |_| instance.program.is_running()).await;
         world.settle().await;
         world.keeper.refuses.set(None);
@@ -136,7 +136,7 @@ fn a_generation_that_was_asked_to_stop_in_part_is_no_standby() {
         let (live, serving) = world.live();
         start::launch(service, &live, &serving).await.unwrap();
         let two = [0, 1].map(|n| Instance::new(InstanceIndex(n), Vec::new(), None));
-        let left = world.crew(2, Duty::Standby, two.into());
+        let left = world.generation(2, Duty::Standby, two.into());
         for instance in &left.instances() {
             start::launch(service, &left, instance).await.unwrap();
         }
@@ -162,10 +162,10 @@ fn a_generation_that_was_asked_to_stop_in_part_is_no_standby() {
 #[test]
 fn a_process_that_nobody_has_is_ended() {
     with(|world| async move {
-        let (crew, instance) = world.live();
-        start::launch(&world.service, &crew, &instance).await.unwrap();
+        let (generation, instance) = world.live();
+        start::launch(&world.service, &generation, &instance).await.unwrap();
         let service = &world.service;
-        let label = child_spec::label_of(service, &crew, &instance, Role::Instance);
+        let label = child_spec::label_of(service, &generation, &instance, Role::Instance);
         world.keeper.stray(ChildId(77), label);
         ownership::reconcile(&world.service).await;
         assert_eq!(world.keeper.running(), Vec::from_iter(instance.child()));

@@ -19,7 +19,7 @@ use crate::supervisor::instances::retire;
 use crate::supervisor::instances::start;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::condition::Source;
-use crate::supervisor::service::instances::{Crew, Instance, LastEnd};
+use crate::supervisor::service::instances::{Generation, Instance, LastEnd};
 use crate::supervisor::service::notices;
 use crate::supervisor::service::seat::Run;
 use crate::supervisor::spawn;
@@ -31,13 +31,14 @@ const FORWARDERS: Pauses = Pauses::doubling(50, 5_000);
 /// Watches one process until it ends, then does what its duty asks for.
 pub(crate) fn follow(
     service: &Rc<Service>,
-    crew: &Rc<Crew>,
+    generation: &Rc<Generation>,
     instance: &Rc<Instance>,
     process: Process,
     child: ChildId,
 ) {
     let mut end = service.link().end_of(child);
-    let (service, crew, instance) = (Rc::clone(service), Rc::clone(crew), Rc::clone(instance));
+    let (service, generation, instance) =
+        (Rc::clone(service), Rc::clone(generation), Rc::clone(instance));
     spawn::local(async move {
         let Ok(ended) = end.wait_for(Option::is_some).await.map(|end| *end) else { return };
         let ended = ended.unwrap_or(End::Unknown);
@@ -46,7 +47,7 @@ pub(crate) fn follow(
         if process == Process::Program {
             instance.note_ready(false);
         }
-        note_end(&service, &crew, &instance, &run, ended);
+        note_end(&service, &generation, &instance, &run, ended);
         // Whatever it left behind, forked away or orphaned, goes with it.
         if let Err(error) =
             service.link().signal(run.child, libc::SIGKILL, Reach::Tree, Vec::new()).await
@@ -54,15 +55,15 @@ pub(crate) fn follow(
             tracing::warn!(service = %service.name, %error, "killing processes that a process left behind");
         }
         service.link().acknowledge(run.child).await;
-        crew.note_end();
+        generation.note_end();
         match process {
-            Process::Forwarder => after_forwarder(&service, &crew, &instance).await,
+            Process::Forwarder => after_forwarder(&service, &generation, &instance).await,
             Process::Program => {
                 let life = match was_ready {
                     true => Life::Healthy { ms: clock::tick().since_ms(run.started) },
                     false => Life::Unready,
                 };
-                after_program(&service, &crew, &instance, life).await;
+                after_program(&service, &generation, &instance, life).await;
             }
         }
     });
@@ -70,14 +71,18 @@ pub(crate) fn follow(
 
 /// A forwarder that ended, or could not be started, is started again as long as there is a program
 /// to pass connections on to: they wait in the queue meanwhile.
-async fn after_forwarder(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instance>) {
+async fn after_forwarder(
+    service: &Rc<Service>,
+    generation: &Rc<Generation>,
+    instance: &Rc<Instance>,
+) {
     let mut pauses = FORWARDERS.begin();
     while instance.forwarder.is_empty() {
-        let rest = rest_of(crew, instance.program.is_running());
-        match restart::after(Process::Forwarder, crew.duty(), rest) {
+        let rest = rest_of(generation, instance.program.is_running());
+        match restart::after(Process::Forwarder, generation.duty(), rest) {
             After::Restart if service.shared.stopping.get() => return,
             After::Restart => {}
-            After::Dismiss => return drain::dismiss(service, crew).await,
+            After::Dismiss => return drain::dismiss(service, generation).await,
             After::Stop | After::Leave => return,
         }
         tokio::time::sleep(pauses.pause()).await;
@@ -85,7 +90,7 @@ async fn after_forwarder(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<I
         if !instance.program.is_running() {
             continue;
         }
-        if let Err(error) = start::launch_forwarder(service, crew, instance).await {
+        if let Err(error) = start::launch_forwarder(service, generation, instance).await {
             tracing::error!(service = %service.name, %error, "forwarding connections again");
         }
     }
@@ -93,25 +98,25 @@ async fn after_forwarder(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<I
 
 async fn after_program(
     service: &Rc<Service>,
-    crew: &Rc<Crew>,
+    generation: &Rc<Generation>,
     instance: &Rc<Instance>,
     life: Life,
 ) {
-    let rest = rest_of(crew, crew.is_alive());
-    match restart::after(Process::Program, crew.duty(), rest) {
+    let rest = rest_of(generation, generation.is_alive());
+    match restart::after(Process::Program, generation.duty(), rest) {
         After::Restart => {
             instance.withdraw();
-            start_again(service, crew, instance, life).await;
+            start_again(service, generation, instance, life).await;
         }
-        After::Dismiss => drain::dismiss(service, crew).await,
-        After::Stop => retire::stop_now(service, crew).await,
+        After::Dismiss => drain::dismiss(service, generation).await,
+        After::Stop => retire::stop_now(service, generation).await,
         After::Leave => {}
     }
 }
 
 /// What is left of a generation when one of its processes has ended.
-fn rest_of(crew: &Crew, has_program: bool) -> Rest {
-    match (has_program, crew.is_gone()) {
+fn rest_of(generation: &Generation, has_program: bool) -> Rest {
+    match (has_program, generation.is_gone()) {
         (true, _) => Rest::Program,
         (false, false) => Rest::NoProgram,
         (false, true) => Rest::Nothing,
@@ -119,40 +124,44 @@ fn rest_of(crew: &Crew, has_program: bool) -> Rest {
 }
 
 /// Whether the guard is still to start this process.
-fn is_wanted(service: &Service, crew: &Crew, instance: &Instance) -> bool {
-    crew.duty() == Duty::Live && instance.is_wanted() && !service.shared.stopping.get()
+fn is_wanted(service: &Service, generation: &Generation, instance: &Instance) -> bool {
+    generation.duty() == Duty::Live && instance.is_wanted() && !service.shared.stopping.get()
 }
 
 /// Starts a live process again, with backoff, until it runs or is no longer wanted.
 pub(crate) async fn start_again(
     service: &Rc<Service>,
-    crew: &Rc<Crew>,
+    generation: &Rc<Generation>,
     instance: &Rc<Instance>,
     mut life: Life,
 ) {
     loop {
-        if crew.instances().len() > 1 && crew.is_alive() && is_wanted(service, crew, instance) {
-            resteer(service, crew);
+        if generation.instances().len() > 1
+            && generation.is_alive()
+            && is_wanted(service, generation, instance)
+        {
+            resteer(service, generation);
         }
         let (now, chance) = (clock::tick(), clock::monotonic_ns() / 1000);
         let at = instance.next_start(now, life, chance);
-        report_crash_loop(service, crew, instance);
+        report_crash_loop(service, generation, instance);
         tokio::time::sleep(Duration::from_millis(at.since_ms(now))).await;
-        if !is_wanted(service, crew, instance) || !instance.program.is_empty() {
+        if !is_wanted(service, generation, instance) || !instance.program.is_empty() {
             return;
         }
         life = Life::Unready;
         instance.note_restart();
-        match start::launch(service, crew, instance).await {
-            Ok(()) => return settle_in(service, crew, instance).await,
+        match start::launch(service, generation, instance).await {
+            Ok(()) => return settle_in(service, generation, instance).await,
             Err(error) => {
-                let text = format!("release {} cannot be started again: {error}", crew.release);
+                let text =
+                    format!("release {} cannot be started again: {error}", generation.release);
                 tracing::error!(service = %service.name, "{text}");
                 notices::degraded(service, &text);
                 service.condition.report(Source::Restart, text);
                 if instance.program.is_running() {
-                    after_forwarder(service, crew, instance).await;
-                    return settle_in(service, crew, instance).await;
+                    after_forwarder(service, generation, instance).await;
+                    return settle_in(service, generation, instance).await;
                 }
             }
         }
@@ -160,7 +169,7 @@ pub(crate) async fn start_again(
 }
 
 /// Crashes in a row, so many that somebody should look.
-fn report_crash_loop(service: &Service, crew: &Crew, instance: &Instance) {
+fn report_crash_loop(service: &Service, generation: &Generation, instance: &Instance) {
     let Some(n) = instance.crashes().in_loop() else { return };
     let last = instance.last_end().map(|last| last.end);
     let how =
@@ -168,41 +177,41 @@ fn report_crash_loop(service: &Service, crew: &Crew, instance: &Instance) {
     let why = format!(
         "crash loop: release {} has crashed {n} times in a row{how}; it is started again after \
          pauses of up to 30 s",
-        crew.release
+        generation.release
     );
     notices::degraded(service, &why);
     service.condition.report(Source::Restart, why);
 }
 
 /// Gives a process its share of the connections back once it answers.
-async fn settle_in(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instance>) {
-    let health = &crew.settings.health;
+async fn settle_in(service: &Rc<Service>, generation: &Rc<Generation>, instance: &Rc<Instance>) {
+    let health = &generation.settings.health;
     let until = clock::tick().after_ms(text::ms(health.deadline));
-    while is_wanted(service, crew, instance)
+    while is_wanted(service, generation, instance)
         && instance.program.is_running()
         && clock::tick() < until
     {
-        if check::at(service, crew, instance).await.is_good() {
+        if check::at(service, generation, instance).await.is_good() {
             instance.note_ready(true);
             if instance.crashes().in_loop().is_some() {
-                outlive_crashes(service, crew, instance);
+                outlive_crashes(service, generation, instance);
             } else {
-                answers_again(service, crew);
+                answers_again(service, generation);
             }
             break;
         }
         tokio::time::sleep(health.interval).await;
     }
-    if is_wanted(service, crew, instance) && instance.program.is_running() {
+    if is_wanted(service, generation, instance) && instance.program.is_running() {
         instance.join();
-        resteer(service, crew);
+        resteer(service, generation);
     }
 }
 
 /// A process answers that had crashed.
-fn answers_again(service: &Service, crew: &Crew) {
+fn answers_again(service: &Service, generation: &Generation) {
     service.condition.resolve(Source::Restart);
-    if crew.instances().iter().all(|instance| instance.is_ready()) {
+    if generation.instances().iter().all(|instance| instance.is_ready()) {
         service.condition.serves();
     }
     notices::recovered(service);
@@ -210,21 +219,22 @@ fn answers_again(service: &Service, crew: &Crew) {
 
 /// A crash loop is over when the process has lived as long as it takes to forget the crashes: until
 /// then it answers between two of them.
-fn outlive_crashes(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instance>) {
+fn outlive_crashes(service: &Rc<Service>, generation: &Rc<Generation>, instance: &Rc<Instance>) {
     let Some(run) = instance.program.run() else { return };
-    let (service, crew, instance) = (Rc::clone(service), Rc::clone(crew), Rc::clone(instance));
+    let (service, generation, instance) =
+        (Rc::clone(service), Rc::clone(generation), Rc::clone(instance));
     spawn::local(async move {
         let over = run.started.after_ms(instance.crashes().fitting_ms());
         tokio::time::sleep(Duration::from_millis(over.since_ms(clock::tick()))).await;
         let is_same = instance.program.run().is_some_and(|now| now.child == run.child);
-        if is_same && is_wanted(&service, &crew, &instance) {
-            answers_again(&service, &crew);
+        if is_same && is_wanted(&service, &generation, &instance) {
+            answers_again(&service, &generation);
         }
     });
 }
 
-fn resteer(service: &Rc<Service>, crew: &Rc<Crew>) {
-    if service.routing.live() != Some(crew.generation) {
+fn resteer(service: &Rc<Service>, generation: &Rc<Generation>) {
+    if service.routing.live() != Some(generation.id) {
         return;
     }
     if let Err(error) = service.steer_again() {
@@ -233,26 +243,26 @@ fn resteer(service: &Rc<Service>, crew: &Rc<Crew>) {
     service.tend();
 }
 
-fn note_end(service: &Service, crew: &Crew, instance: &Instance, run: &Run, end: End) {
+fn note_end(service: &Service, generation: &Generation, instance: &Instance, run: &Run, end: End) {
     let last = LastEnd { pid: run.identity.pid, end, at: clock::tick() };
     instance.note_end(last);
     let how = end.explained();
     let text = format!("halley: process {} ended: {how}\n", run.identity.pid);
-    if let Some(writer) = service.logs.open_writer(crew.release) {
+    if let Some(writer) = service.logs.open_writer(generation.release) {
         writer.borrow_mut().append(instance.index.0, text.as_bytes());
     }
-    tracing::info!(service = %service.name, release = crew.release.0, pid = run.identity.pid, how,
+    tracing::info!(service = %service.name, release = generation.release.0, pid = run.identity.pid, how,
         "a process ended");
 }
 
 /// Has the guard start every process of a live generation that does not run.
-pub(crate) fn revive(service: &Rc<Service>, crew: &Rc<Crew>) {
-    for instance in &crew.instances() {
+pub(crate) fn revive(service: &Rc<Service>, generation: &Rc<Generation>) {
+    for instance in &generation.instances() {
         if instance.program.is_empty() {
-            let (service, crew, instance) =
-                (Rc::clone(service), Rc::clone(crew), Rc::clone(instance));
+            let (service, generation, instance) =
+                (Rc::clone(service), Rc::clone(generation), Rc::clone(instance));
             spawn::local(async move {
-                start_again(&service, &crew, &instance, Life::Unready).await;
+                start_again(&service, &generation, &instance, Life::Unready).await;
             });
         }
     }

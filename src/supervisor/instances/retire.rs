@@ -7,7 +7,7 @@ use crate::core::drain::{Drain, Times};
 use crate::core::time::Tick;
 use crate::supervisor::instances::drain::{self, Guard, Leaver};
 use crate::supervisor::service::Service;
-use crate::supervisor::service::instances::{Crew, Instance};
+use crate::supervisor::service::instances::{Generation, Instance};
 use crate::supervisor::spawn;
 
 /// How long queues may take to run empty; a connection that comes later is relayed.
@@ -24,28 +24,28 @@ const COUNT_HELD_EVERY_MS: u64 = 10;
 
 /// Lets a generation go that was replaced: warm until then, drained, stopped. It may be taken back
 /// at any moment by giving it another duty.
-pub(crate) fn begin(service: &Rc<Service>, crew: &Rc<Crew>, warm_until: Tick) {
-    let (service, crew) = (Rc::clone(service), Rc::clone(crew));
-    if crew.is_gone() {
-        spawn::local(async move { drain::dismiss(&service, &crew).await });
+pub(crate) fn begin(service: &Rc<Service>, generation: &Rc<Generation>, warm_until: Tick) {
+    let (service, generation) = (Rc::clone(service), Rc::clone(generation));
+    if generation.is_gone() {
+        spawn::local(async move { drain::dismiss(&service, &generation).await });
         return;
     }
-    let leaver = Leaver::all(&service, &crew, Guard::Live, SETTLE);
-    let machine = Drain::new(drain::times(&crew.settings.stop), warm_until);
+    let leaver = Leaver::all(&service, &generation, Guard::Live, SETTLE);
+    let machine = Drain::new(drain::times(&generation.settings.stop), warm_until);
     spawn::local(async move { leaver.run(machine, None).await });
 }
 
 /// Stops a generation that new connections do not go to, or a service that is to be down.
-pub(crate) async fn stop_now(service: &Rc<Service>, crew: &Rc<Crew>) {
-    let leaver = Leaver::all(service, crew, Guard::Nobody, SETTLE);
-    let (machine, first) = Drain::now(drain::times(&crew.settings.stop));
+pub(crate) async fn stop_now(service: &Rc<Service>, generation: &Rc<Generation>) {
+    let leaver = Leaver::all(service, generation, Guard::Nobody, SETTLE);
+    let (machine, first) = Drain::now(drain::times(&generation.settings.stop));
     leaver.run(machine, Some(first)).await;
 }
 
 /// Stops a generation while its connections are held: what it has accepted gets a moment, what
 /// stays connected for good is not waited for.
-pub(crate) async fn stop_held(service: &Rc<Service>, crew: &Rc<Crew>) {
-    let usual = drain::times(&crew.settings.stop);
+pub(crate) async fn stop_held(service: &Rc<Service>, generation: &Rc<Generation>) {
+    let usual = drain::times(&generation.settings.stop);
     let linger_ms = usual.linger_ms.min(LINGER_HELD_MS_MAX);
     let times = Times {
         linger_ms: 0,
@@ -53,14 +53,18 @@ pub(crate) async fn stop_held(service: &Rc<Service>, crew: &Rc<Crew>) {
         count_every_ms: COUNT_HELD_EVERY_MS,
         ..usual
     };
-    let leaver = Leaver::all(service, crew, Guard::Nobody, SETTLE_HELD);
+    let leaver = Leaver::all(service, generation, Guard::Nobody, SETTLE_HELD);
     let (machine, first) = Drain::leave(times);
     leaver.run(machine, Some(first)).await;
 }
 
 /// Stops one instance of the live generation that is steered away from, if the others serve.
-pub(crate) async fn stop_one(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instance>) {
-    let leaver = Leaver::one(service, crew, instance, SETTLE);
-    let (machine, first) = Drain::leave(drain::times(&crew.settings.stop));
+pub(crate) async fn stop_one(
+    service: &Rc<Service>,
+    generation: &Rc<Generation>,
+    instance: &Rc<Instance>,
+) {
+    let leaver = Leaver::one(service, generation, instance, SETTLE);
+    let (machine, first) = Drain::leave(drain::times(&generation.settings.stop));
     leaver.run(machine, Some(first)).await;
 }

@@ -13,7 +13,7 @@ use crate::supervisor::instances::start::{self, StartError};
 use crate::supervisor::proxy::EntryError;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::condition::Source;
-use crate::supervisor::service::instances::{Crew, Instance};
+use crate::supervisor::service::instances::{Generation, Instance};
 use crate::supervisor::sockets::slots::SlotError;
 use crate::supervisor::spawn;
 use crate::text;
@@ -33,7 +33,7 @@ pub(crate) fn begin(service: &Rc<Service>) {
 }
 
 async fn go_on(service: &Rc<Service>) {
-    while let Some(crew) = due(service) {
+    while let Some(generation) = due(service) {
         if let Some(running) = service.activity.operation() {
             running.over().await;
             continue;
@@ -41,7 +41,7 @@ async fn go_on(service: &Rc<Service>) {
         if service.activity.unresumed().is_some() {
             return;
         }
-        if let Err(error) = one_step(service, &crew).await {
+        if let Err(error) = one_step(service, &generation).await {
             let why = error.to_string();
             tracing::error!(service = %service.name, why, "changing the number of instances");
             return service.condition.report(Source::Scale, why);
@@ -51,11 +51,12 @@ async fn go_on(service: &Rc<Service>) {
 }
 
 /// The live generation, when it has another number of instances than it should.
-fn due(service: &Service) -> Option<Rc<Crew>> {
+fn due(service: &Service) -> Option<Rc<Generation>> {
     let wanted = usize::from(service.config().settings.instances);
-    let crew = service.live_crew().filter(|crew| crew.duty() == Duty::Live)?;
-    let is_due = crew.instances().len() != wanted && !service.shared.stopping.get();
-    is_due.then_some(crew)
+    let generation =
+        service.live_generation().filter(|generation| generation.duty() == Duty::Live)?;
+    let is_due = generation.instances().len() != wanted && !service.shared.stopping.get();
+    is_due.then_some(generation)
 }
 
 /// Why there are not as many instances as the configuration asks for.
@@ -86,15 +87,15 @@ enum ScaleError {
     Proxy(#[from] EntryError),
 }
 
-async fn one_step(service: &Rc<Service>, crew: &Rc<Crew>) -> Result<(), ScaleError> {
+async fn one_step(service: &Rc<Service>, generation: &Rc<Generation>) -> Result<(), ScaleError> {
     let wanted = usize::from(service.config().settings.instances);
-    let mut instances = crew.instances();
+    let mut instances = generation.instances();
     ordered::sort(&mut instances, |a, b| a.index < b.index);
     if instances.len() < wanted {
         let index = instances.last().map_or(0, |last| last.index.0 + 1);
-        more(service, crew, InstanceIndex(index)).await
+        more(service, generation, InstanceIndex(index)).await
     } else if let Some(last) = instances.last() {
-        fewer(service, crew, last).await;
+        fewer(service, generation, last).await;
         Ok(())
     } else {
         Ok(())
@@ -104,18 +105,18 @@ async fn one_step(service: &Rc<Service>, crew: &Rc<Crew>) -> Result<(), ScaleErr
 /// One more: it gets connections once it answers.
 async fn more(
     service: &Rc<Service>,
-    crew: &Rc<Crew>,
+    generation: &Rc<Generation>,
     index: InstanceIndex,
 ) -> Result<(), ScaleError> {
-    let health = &crew.settings.health;
-    let instance = match start::start_one(service, crew, index).await {
+    let health = &generation.settings.health;
+    let instance = match start::start_one(service, generation, index).await {
         Ok(instance) => instance,
         Err(source) => {
             // It has its slots already, and no process.
-            let left = crew.instances().into_iter().find(|instance| instance.index == index);
+            let left = generation.instances().into_iter().find(|instance| instance.index == index);
             if let Some(left) = left {
                 left.dismiss();
-                retire::stop_one(service, crew, &left).await;
+                retire::stop_one(service, generation, &left).await;
             }
             return Err(ScaleError::Start { index, source });
         }
@@ -124,34 +125,34 @@ async fn more(
     let mut n_good = 0;
     while n_good < health.rise {
         tokio::time::sleep(health.interval).await;
-        let probe = check::at(service, crew, &instance).await;
+        let probe = check::at(service, generation, &instance).await;
         n_good = if probe.is_good() { n_good + 1 } else { 0 };
         if clock::tick() >= until {
             let why = probe.why().unwrap_or("its probes").to_owned();
-            fewer(service, crew, &instance).await;
+            fewer(service, generation, &instance).await;
             return Err(ScaleError::Silent { index, why });
         }
     }
     instance.note_ready(true);
     instance.join();
-    lead(service, crew).await
+    lead(service, generation).await
 }
 
 /// One less: steered away from, drained, stopped.
-async fn fewer(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instance>) {
+async fn fewer(service: &Rc<Service>, generation: &Rc<Generation>, instance: &Rc<Instance>) {
     instance.withdraw();
     instance.dismiss();
-    if let Err(error) = lead(service, crew).await {
+    if let Err(error) = lead(service, generation).await {
         tracing::error!(service = %service.name, why = %error, "steering away from an instance");
     }
-    retire::stop_one(service, crew, instance).await;
+    retire::stop_one(service, generation, instance).await;
 }
 
-async fn lead(service: &Rc<Service>, crew: &Rc<Crew>) -> Result<(), ScaleError> {
+async fn lead(service: &Rc<Service>, generation: &Rc<Generation>) -> Result<(), ScaleError> {
     service.steer_again()?;
     // An operation that has begun meanwhile points the proxy where it steers.
-    if service.routing.live() == Some(crew.generation) {
-        outside_proxy::point(service, crew).await?;
+    if service.routing.live() == Some(generation.id) {
+        outside_proxy::point(service, generation).await?;
     }
     service.tend();
     Ok(())

@@ -80,8 +80,8 @@ fn mark_ready(service: &Service, sender: i32) {
             _ => break,
         }
     }
-    for crew in service.fleet.all() {
-        for instance in &crew.instances() {
+    for generation in service.fleet.all() {
+        for instance in &generation.instances() {
             if instance.pid().is_some_and(|pid| ancestors.contains(&pid)) {
                 instance.say_ready();
             }

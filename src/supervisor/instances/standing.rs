@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::core::operation::ladder::Before;
 use crate::supervisor::health::probe_all::{Round, probe_all};
 use crate::supervisor::service::Service;
-use crate::supervisor::service::instances::Crew;
+use crate::supervisor::service::instances::Generation;
 
 /// However slow its health check is, the looks are over by then.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -17,23 +17,25 @@ pub(crate) async fn of(service: &Rc<Service>) -> Before {
     if service.durable.state().stopped {
         return Before::Stopped;
     }
-    let Some(crew) = service.live_crew() else {
+    let Some(generation) = service.live_generation() else {
         // Before the first release nothing is down.
         return if service.durable.last_good().is_some() { Before::Down } else { Before::Answers };
     };
-    let answers = tokio::time::timeout(LIMIT, answers(service, &crew)).await;
+    let answers = tokio::time::timeout(LIMIT, answers(service, &generation)).await;
     if answers.unwrap_or(false) { Before::Answers } else { Before::Down }
 }
 
 /// Between two crashes of a loop it may answer.
-async fn answers(service: &Rc<Service>, crew: &Rc<Crew>) -> bool {
-    let health = &crew.settings.health;
+async fn answers(service: &Rc<Service>, generation: &Rc<Generation>) -> bool {
+    let health = &generation.settings.health;
     for _ in 0..health.fall.max(1) {
-        let is_looping = crew.instances().iter().any(|it| it.crashes().in_loop().is_some());
+        let is_looping = generation.instances().iter().any(|it| it.crashes().in_loop().is_some());
         if is_looping {
             return false;
         }
-        if crew.is_alive() && probe_all(service, crew, Round::Quick, |_, _| {}).await.is_good() {
+        if generation.is_alive()
+            && probe_all(service, generation, Round::Quick, |_, _| {}).await.is_good()
+        {
             return true;
         }
         tokio::time::sleep(health.interval).await;

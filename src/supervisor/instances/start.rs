@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use crate::config::model::{Handoff, Listen, Settings};
 use crate::core::duty::Duty;
-use crate::core::ids::{Generation, InstanceIndex, ReleaseId};
+use crate::core::ids::{GenerationId, InstanceIndex, ReleaseId};
 use crate::core::ordered::Ordered as _;
 use crate::core::restart::Process;
 use crate::keeper::protocol::{LaunchSpec, Reach};
@@ -23,7 +23,7 @@ use crate::supervisor::processes::log_pipe::Pump;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::child_spec::{self, SpecError};
 use crate::supervisor::service::confinement::Confinement;
-use crate::supervisor::service::instances::{Crew, Instance};
+use crate::supervisor::service::instances::{Generation, Instance};
 use crate::supervisor::sockets::backend_address::{self, BackendAddress};
 use crate::supervisor::sockets::slots::SlotError;
 use crate::supervisor::spawn;
@@ -59,13 +59,13 @@ pub(crate) enum StartError {
 /// [`StartError`]; what was started of it is stopped again.
 pub(crate) async fn start(
     service: &Rc<Service>,
-    generation: Generation,
+    id: GenerationId,
     release: ReleaseId,
     mut settings: Settings,
-) -> Result<Rc<Crew>, StartError> {
+) -> Result<Rc<Generation>, StartError> {
     settings.instances = service.config().settings.instances;
     let confinement = Confinement::default();
-    start_as(service, generation, release, settings, Duty::Candidate, confinement).await
+    start_as(service, id, release, settings, Duty::Candidate, confinement).await
 }
 
 /// Starts a generation with as many instances as the settings ask for, kept to what is given.
@@ -74,15 +74,15 @@ pub(crate) async fn start(
 /// As [`start`].
 pub(crate) async fn start_as(
     service: &Rc<Service>,
-    generation: Generation,
+    id: GenerationId,
     release: ReleaseId,
     settings: Settings,
     duty: Duty,
     confinement: Confinement,
-) -> Result<Rc<Crew>, StartError> {
+) -> Result<Rc<Generation>, StartError> {
     let config = service.config();
     service.slots.open(service.link(), &config).await?;
-    service.fleet.seen(generation);
+    service.fleet.seen(id);
     if let Some(user) =
         settings.user.as_deref().filter(|user| keeper_of_shared(service, user).is_none())
         && let Some(user) = proc::user(user)
@@ -90,25 +90,25 @@ pub(crate) async fn start_as(
         fs::give_to(&service.paths.shared(), user.uid, user.gid)?;
     }
     let n = settings.instances;
-    let crew = Crew::confined(generation, release, settings, service.now(), duty, confinement);
-    service.fleet.insert(Rc::clone(&crew));
+    let generation = Generation::confined(id, release, settings, service.now(), duty, confinement);
+    service.fleet.insert(Rc::clone(&generation));
     for index in 0..n {
-        match start_one(service, &crew, InstanceIndex(index)).await {
+        match start_one(service, &generation, InstanceIndex(index)).await {
             // They are gated together, before connections are steered to any of them.
             Ok(instance) => instance.join(),
             Err(error) => {
-                retire::stop_now(service, &crew).await;
+                retire::stop_now(service, &generation).await;
                 return Err(error);
             }
         }
     }
-    Ok(crew)
+    Ok(generation)
 }
 
 /// The user of the release that serves, when that is another one: it keeps `shared/` meanwhile. Root
 /// needs no directory of its own.
 pub(crate) fn keeper_of_shared(service: &Service, user: &str) -> Option<String> {
-    let live = service.live_crew().filter(|crew| crew.is_alive())?;
+    let live = service.live_generation().filter(|generation| generation.is_alive())?;
     live.settings.user.clone().filter(|present| present != user)
 }
 
@@ -118,44 +118,44 @@ pub(crate) fn keeper_of_shared(service: &Service, user: &str) -> Option<String> 
 /// [`StartError`].
 pub(crate) async fn start_one(
     service: &Rc<Service>,
-    crew: &Rc<Crew>,
+    generation: &Rc<Generation>,
     index: InstanceIndex,
 ) -> Result<Rc<Instance>, StartError> {
-    if claim::is_dismissed(service, crew) {
+    if claim::is_dismissed(service, generation) {
         return Err(StartError::Leaving);
     }
-    let instances = crew.instances();
+    let instances = generation.instances();
     let first = instances.first().map(|instance| instance.slots.as_slice());
     let owned = |listener: usize| service.owned_slots(listener);
     let taken = service.slots.take(service.link(), owned, first).await;
     let prepared = match taken {
-        Ok(slots) => place_of(service, crew, index).map(|place| (slots, place)),
+        Ok(slots) => place_of(service, generation, index).map(|place| (slots, place)),
         Err(error) => Err(error.into()),
     };
     let made = prepared.map(|(slots, place)| Rc::new(Instance::new(index, slots, place)));
     if let Ok(instance) = &made {
-        crew.add(Rc::clone(instance));
+        generation.add(Rc::clone(instance));
     }
     service.slots.handed_over();
     let instance = made?;
-    launch(service, crew, &instance).await?;
+    launch(service, generation, &instance).await?;
     Ok(instance)
 }
 
 fn place_of(
     service: &Rc<Service>,
-    crew: &Crew,
+    generation: &Generation,
     index: InstanceIndex,
 ) -> Result<Option<BackendAddress>, StartError> {
-    if crew.settings.handoff != Handoff::Port {
+    if generation.settings.handoff != Handoff::Port {
         return Ok(None);
     }
-    if backend_address::wants_socket(&crew.settings) {
+    if backend_address::wants_socket(&generation.settings) {
         let sockets = Dir::have(&service.paths.sockets(), 0o755)?;
-        if let Some(user) = crew.settings.user.as_deref().and_then(proc::user) {
+        if let Some(user) = generation.settings.user.as_deref().and_then(proc::user) {
             sockets.give_to(user.uid, user.gid)?;
         }
-        return Ok(Some(BackendAddress::Socket(service.paths.own_socket(crew.generation, index))));
+        return Ok(Some(BackendAddress::Socket(service.paths.own_socket(generation.id, index))));
     }
     Ok(Some(BackendAddress::Port(free_port(service)?)))
 }
@@ -167,11 +167,13 @@ fn place_of(
 /// [`StartError`]; the program may run all the same, without its forwarder.
 pub(crate) async fn launch(
     service: &Rc<Service>,
-    crew: &Rc<Crew>,
+    generation: &Rc<Generation>,
     instance: &Rc<Instance>,
 ) -> Result<(), StartError> {
     let child = service.link().new_child();
-    let Some(claim) = Claim::hold(child, Process::Program, crew, instance) else { return Ok(()) };
+    let Some(claim) = Claim::hold(child, Process::Program, generation, instance) else {
+        return Ok(());
+    };
     // A forwarder goes on taking connections out of its slots while its program is away.
     if instance.forwarder.is_empty() {
         service.slots.refit(&instance.slots).await?;
@@ -179,11 +181,11 @@ pub(crate) async fn launch(
     if let Some(BackendAddress::Socket(path)) = &instance.place {
         drop(local::remove(path));
     }
-    let output = output_of(service, crew, instance).await?;
-    let spec = child_spec::spec_of(service, crew, instance, output)?;
+    let output = output_of(service, generation, instance).await?;
+    let spec = child_spec::spec_of(service, generation, instance, output)?;
     instance.begin_start();
     spawn(service, claim, spec).await?;
-    launch_forwarder(service, crew, instance).await
+    launch_forwarder(service, generation, instance).await
 }
 
 /// Starts the forwarder that passes connections on, unless there is one, is about to be one, or none
@@ -193,7 +195,7 @@ pub(crate) async fn launch(
 /// [`StartError`].
 pub(crate) async fn launch_forwarder(
     service: &Rc<Service>,
-    crew: &Rc<Crew>,
+    generation: &Rc<Generation>,
     instance: &Rc<Instance>,
 ) -> Result<(), StartError> {
     let needed = instance.place.is_some() && !instance.slots.is_empty();
@@ -201,9 +203,11 @@ pub(crate) async fn launch_forwarder(
         return Ok(());
     }
     let child = service.link().new_child();
-    let Some(claim) = Claim::hold(child, Process::Forwarder, crew, instance) else { return Ok(()) };
-    let output = output_of(service, crew, instance).await?;
-    let spec = child_spec::forward_spec(service, crew, instance, output)?;
+    let Some(claim) = Claim::hold(child, Process::Forwarder, generation, instance) else {
+        return Ok(());
+    };
+    let output = output_of(service, generation, instance).await?;
+    let spec = child_spec::forward_spec(service, generation, instance, output)?;
     spawn(service, claim, spec).await
 }
 
@@ -217,13 +221,13 @@ async fn spawn(
 ) -> Result<(), StartError> {
     let service = Rc::clone(service);
     let spawned = spawn::local(async move {
-        let Claim { child, process, ref crew, ref instance } = claim;
-        if claim::is_leaving(&service, crew, instance) {
+        let Claim { child, process, ref generation, ref instance } = claim;
+        if claim::is_leaving(&service, generation, instance) {
             return Err(StartError::Leaving);
         }
         let role = match process {
             Process::Program => {
-                crew.confinement.surround(service.link(), child, &mut spec);
+                generation.confinement.surround(service.link(), child, &mut spec);
                 if let (Some(fence), Some(BackendAddress::Port(port))) =
                     (&mut spec.fence, &instance.place)
                 {
@@ -233,14 +237,14 @@ async fn spawn(
             }
             Process::Forwarder => Role::Forwarder,
         };
-        let label = child_spec::label_of(&service, crew, instance, role);
+        let label = child_spec::label_of(&service, generation, instance, role);
         let identity = service.link().spawn(child, label.print(), spec).await?;
         claim.fill(identity, service.now());
-        restarter::follow(&service, crew, instance, process, child);
-        if !claim::is_leaving(&service, crew, instance) {
+        restarter::follow(&service, generation, instance, process, child);
+        if !claim::is_leaving(&service, generation, instance) {
             return Ok(());
         }
-        tracing::info!(service = %service.name, generation = %crew.generation,
+        tracing::info!(service = %service.name, generation = %generation.id,
             "a process is ended that was being started when it was to stop");
         service.link().signal(child, libc::SIGKILL, Reach::Tree, Vec::new()).await?;
         Err(StartError::Leaving)
@@ -251,23 +255,23 @@ async fn spawn(
 /// Makes the instance's FIFO, has it kept and read, once for all its restarts.
 async fn output_of(
     service: &Rc<Service>,
-    crew: &Rc<Crew>,
+    generation: &Rc<Generation>,
     instance: &Rc<Instance>,
 ) -> Result<String, StartError> {
-    let name = child_spec::output_name(&service.name, crew.generation, instance.index);
+    let name = child_spec::output_name(&service.name, generation.id, instance.index);
     if !instance.is_pumped() {
-        let path = service.paths.fifo(crew.generation, instance.index);
+        let path = service.paths.fifo(generation.id, instance.index);
         reserve::spend(&service.paths.reserve(), &mut || fs::make_fifo(&path, 0o600))?;
-        if let Some(user) = crew.settings.user.as_deref().and_then(proc::user) {
+        if let Some(user) = generation.settings.user.as_deref().and_then(proc::user) {
             fs::give_to(&path, user.uid, user.gid)?;
         }
         let fifo = fs::open_fifo(&path)?;
         fs::widen_pipe(&fifo);
         service.link().keep(name.clone(), fifo.as_fd()).await?;
         let spool = Spool::new()?;
-        let kept = child_spec::spool_name(&service.name, crew.generation, instance.index);
+        let kept = child_spec::spool_name(&service.name, generation.id, instance.index);
         service.link().keep(kept, spool.as_fd()).await?;
-        let writer = service.logs.writer(crew.release);
+        let writer = service.logs.writer(generation.release);
         instance.pump(Pump::begin(&fifo, spool, instance.index.0, writer)?);
     }
     Ok(name)
@@ -285,8 +289,8 @@ fn taken(service: &Service) -> BTreeSet<u16> {
         Listen::Tcp(address) | Listen::Udp(address) => Some(address.port()),
         Listen::Unix(_) => None,
     });
-    let crews = service.fleet.all();
-    let instances = crews.iter().flat_map(|crew| crew.instances());
+    let generations = service.fleet.all();
+    let instances = generations.iter().flat_map(|generation| generation.instances());
     let places = instances.filter_map(|instance| match instance.place {
         Some(BackendAddress::Port(port)) => Some(port),
         Some(BackendAddress::Socket(_)) | None => None,

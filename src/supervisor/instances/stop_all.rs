@@ -21,9 +21,9 @@ pub(crate) async fn clear(service: &Rc<Service>) -> Result<(), SlotError> {
 /// Stops every generation, each after its queues have run empty. Returns what was stopped.
 pub(crate) async fn stop_all(service: &Rc<Service>) -> Vec<String> {
     let mut stopped = Vec::new();
-    for crew in service.fleet.all() {
-        stopped.push(format!("release {}", crew.release));
-        retire::stop_held(service, &crew).await;
+    for generation in service.fleet.all() {
+        stopped.push(format!("release {}", generation.release));
+        retire::stop_held(service, &generation).await;
     }
     stopped
 }

@@ -9,7 +9,7 @@ use crate::api::Trouble;
 use crate::config::model::{self};
 use crate::core::duty::Duty;
 use crate::core::exit::Exit;
-use crate::core::ids::{Generation, ReleaseId};
+use crate::core::ids::{GenerationId, ReleaseId};
 use crate::core::operation::ladder::{self, Before, Facts, NoWay, Standby};
 use crate::core::operation::machine::{Inconclusive, Kind, Machine, Plan};
 use crate::core::retention::{self, Verdict};
@@ -121,15 +121,15 @@ pub(crate) async fn begin_member(
     let known = verdicts(service);
     let op = journal::next_op(&service.paths);
     // A live release that is dead at the moment is the one to go back from, not to.
-    let from = service.live_crew().map(|crew| crew.release).or(service.durable.last_good());
+    let from = service.live_generation().map(|live| live.release).or(service.durable.last_good());
     let (older, mut passed) = on_the_data(service, retention::targets(&known, from));
-    let (generation, live) = (service.fleet.next_generation(), service.routing.live());
+    let (id, live) = (service.fleet.next_generation(), service.routing.live());
     let config = service.config();
     let begin = |release, ladder| Assignment {
         op,
         actor: actor.to_owned(),
         release,
-        generation,
+        generation: id,
         source_name: String::new(),
         terms: Terms::default(),
         begun_by: BegunBy::Us,
@@ -265,7 +265,7 @@ fn rollback_ladder(
 }
 
 /// Rung 0 of the way back of a release: what it replaces; when that is down, one that is kept warm.
-fn warm(service: &Service, ladder: &[ReleaseId], before: Before) -> Option<Generation> {
+fn warm(service: &Service, ladder: &[ReleaseId], before: Before) -> Option<GenerationId> {
     match (before, ladder.first()) {
         (Before::Down, Some(first)) => {
             ladder::warm(*first, &standbys(service), service.succession())
@@ -276,9 +276,11 @@ fn warm(service: &Service, ladder: &[ReleaseId], before: Before) -> Option<Gener
 
 /// Generations that a rollback may be to at once.
 fn standbys(service: &Service) -> Vec<Standby> {
-    let crews = service.fleet.all().into_iter();
-    let warm = crews.filter(|crew| crew.duty() == Duty::Standby && crew.is_whole());
-    warm.map(|crew| Standby { generation: crew.generation, release: crew.release }).collect()
+    let generations = service.fleet.all().into_iter();
+    let warm = generations
+        .filter(|generation| generation.duty() == Duty::Standby && generation.is_whole());
+    warm.map(|generation| Standby { generation: generation.id, release: generation.release })
+        .collect()
 }
 
 fn launch(
@@ -288,7 +290,7 @@ fn launch(
     intake: Intake,
     warnings: Vec<String>,
 ) -> Result<Rc<Operation>, Trouble> {
-    let Assignment { op, release, generation, old, warm, .. } = assignment;
+    let Assignment { op, release, generation: id, old, warm, .. } = assignment;
     let actor = assignment.actor.clone();
     let (operation, orders) = Operation::new(op, kind, actor.clone(), Some(release));
     let plan = plan(service, kind, &assignment.ladder);
@@ -302,9 +304,9 @@ fn launch(
         at: operation.at.borrow().clone(),
         boot_id: service.shared.boot_id.clone(),
         release: release.0,
-        generation: generation.0,
-        old: old.map(|generation| generation.0),
-        warm: warm.map(|generation| generation.0),
+        generation: id.0,
+        old: old.map(|id| id.0),
+        warm: warm.map(|id| id.0),
         left: assignment.left.map(|release| release.0),
         ladder: assignment.ladder.iter().map(|release| release.0).collect(),
         before: match assignment.before {

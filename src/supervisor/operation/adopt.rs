@@ -15,7 +15,7 @@ use crate::supervisor::processes::keeper_client::{Found, Inventory};
 use crate::supervisor::processes::log_pipe::Pump;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::child_spec;
-use crate::supervisor::service::instances::{Crew, Instance};
+use crate::supervisor::service::instances::{Generation, Instance};
 use crate::supervisor::service::seat::Run;
 use crate::supervisor::spawn;
 
@@ -59,7 +59,7 @@ pub(super) fn take_mine(
 
 /// Whose end is to be followed.
 pub(super) struct Following {
-    crew: Rc<Crew>,
+    generation: Rc<Generation>,
     instance: Rc<Instance>,
     process: Process,
     child: ChildId,
@@ -67,7 +67,7 @@ pub(super) struct Following {
 
 impl Following {
     pub(super) fn begin(self, service: &Rc<Service>) {
-        restarter::follow(service, &self.crew, &self.instance, self.process, self.child);
+        restarter::follow(service, &self.generation, &self.instance, self.process, self.child);
     }
 }
 
@@ -75,15 +75,15 @@ impl Following {
 type Places = BTreeMap<(u16, bool), (Label, Found)>;
 
 /// Puts generations together from their children. Returns whose end is to be followed.
-pub(super) fn adopt_crews(
+pub(super) fn adopt_generations(
     service: &Rc<Service>,
     mine: Vec<(Label, Found)>,
     inventory: &mut Inventory,
 ) -> Vec<Following> {
-    let mut by_crew: BTreeMap<u64, Places> = BTreeMap::new();
+    let mut by_generation: BTreeMap<u64, Places> = BTreeMap::new();
     let mut stale = Vec::new();
     for (label, found) in mine {
-        let places = by_crew.entry(label.generation).or_default();
+        let places = by_generation.entry(label.generation).or_default();
         let place = (label.instance, label.role == Role::Forwarder);
         match places.remove(&place) {
             Some((old_label, old)) if old.child > found.child => {
@@ -97,7 +97,10 @@ pub(super) fn adopt_crews(
         }
     }
     end_stale(service, stale);
-    by_crew.into_values().flat_map(|places| adopt_crew(service, places, inventory)).collect()
+    by_generation
+        .into_values()
+        .flat_map(|places| adopt_generation(service, places, inventory))
+        .collect()
 }
 
 /// Earlier children of a place have ended; one that has not is nobody's.
@@ -113,25 +116,29 @@ fn end_stale(service: &Rc<Service>, stale: Vec<Found>) {
     });
 }
 
-fn adopt_crew(service: &Rc<Service>, places: Places, inventory: &mut Inventory) -> Vec<Following> {
+fn adopt_generation(
+    service: &Rc<Service>,
+    places: Places,
+    inventory: &mut Inventory,
+) -> Vec<Following> {
     let Some((label, _)) = places.values().next() else { return Vec::new() };
-    let (generation, release) = (label.generation(), label.release());
+    let (id, release) = (label.generation(), label.release());
     let mut settings = release::settings(&service.paths, release)
         .unwrap_or_else(|_| service.config().settings.clone());
     let n = places.values().map(|(label, _)| label.instances).max().unwrap_or(0);
     settings.instances = if n == 0 { settings.instances } else { n };
     let started = Tick(label.started_ms);
-    let crew = Crew::new(generation, release, settings, started, Duty::Standby);
+    let generation = Generation::new(id, release, settings, started, Duty::Standby);
     let mut following = Vec::new();
     for (label, found) in places.into_values() {
-        let known = crew.instances().into_iter().find(|known| known.index == label.index());
+        let known = generation.instances().into_iter().find(|known| known.index == label.index());
         let instance = known.unwrap_or_else(|| {
             let new = Rc::new(Instance::new(
                 label.index(),
                 label.slot_ids(),
                 child_spec::place_of(&label),
             ));
-            crew.add(Rc::clone(&new));
+            generation.add(Rc::clone(&new));
             new
         });
         let started = Tick(label.started_ms);
@@ -147,12 +154,12 @@ fn adopt_crew(service: &Rc<Service>, places: Places, inventory: &mut Inventory) 
         if let Some(end) = found.end {
             service.link().child_ended(found.child, end);
         }
-        let (crew, child) = (Rc::clone(&crew), found.child);
-        following.push(Following { crew, instance, process, child });
+        let (generation, child) = (Rc::clone(&generation), found.child);
+        following.push(Following { generation, instance, process, child });
     }
-    for instance in &crew.instances() {
-        let name = child_spec::output_name(&service.name, crew.generation, instance.index);
-        let spool = child_spec::spool_name(&service.name, crew.generation, instance.index);
+    for instance in &generation.instances() {
+        let name = child_spec::output_name(&service.name, generation.id, instance.index);
+        let spool = child_spec::spool_name(&service.name, generation.id, instance.index);
         let kept = (inventory.kept.remove(&name), inventory.kept.remove(&spool));
         let writer = service.logs.writer(release);
         match Pump::resume(kept, instance.index.0, writer) {
@@ -160,7 +167,7 @@ fn adopt_crew(service: &Rc<Service>, places: Places, inventory: &mut Inventory) 
             Err(error) => tracing::error!(service = %service.name, %error, "reading its output"),
         }
     }
-    service.fleet.insert(crew);
+    service.fleet.insert(generation);
     following
 }
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::config::model::Strategy;
-use crate::core::ids::{Generation, OpId, ReleaseId};
+use crate::core::ids::{GenerationId, OpId, ReleaseId};
 use crate::core::operation::ladder::Before;
 use crate::supervisor::service::candidate::{BegunBy, Candidate, WayBack};
 use crate::supervisor::service::terms::Terms;
@@ -19,7 +19,7 @@ pub(crate) struct Assignment {
     /// The release it is about.
     pub release: ReleaseId,
     /// The candidate's generation.
-    pub generation: Generation,
+    pub generation: GenerationId,
     /// What was named as the artifact.
     pub source_name: String,
     /// On what terms it is wanted.
@@ -27,9 +27,9 @@ pub(crate) struct Assignment {
     /// Which supervisor began it.
     pub begun_by: BegunBy,
     /// The generation that served when it began.
-    pub old: Option<Generation>,
+    pub old: Option<GenerationId>,
     /// The generation that is rung 0 of the way back.
-    pub warm: Option<Generation>,
+    pub warm: Option<GenerationId>,
     /// The release that is left when the operation goes back: its candidate, or what served before
     /// a rollback.
     pub left: Option<ReleaseId>,

@@ -47,10 +47,10 @@ pub(crate) async fn finish(
 ) {
     if let Ended::NothingBehind(_) | Ended::RollbackFailed(_) = ended {
         alarm::raise_alarm(service, assignment.op, findings);
-        if let Some(crew) = service.live_crew() {
+        if let Some(generation) = service.live_generation() {
             // The best there is; from here on it is kept up like any other.
-            crew.assign(Duty::Live);
-            revive(service, &crew);
+            generation.assign(Duty::Live);
+            revive(service, &generation);
         }
     }
     let unproven = match ended {
@@ -228,22 +228,22 @@ fn again(service: &Service) -> Vec<String> {
 pub(super) fn let_go(service: &Rc<Service>, ended: Option<Ended>) {
     let standby = service.durable.state().standby.clone();
     let standby = standby.filter(|standby| standby.boot_id == service.shared.boot_id);
-    for crew in service.fleet.all() {
-        let warm = standby.as_ref().filter(|standby| standby.generation == crew.generation.0);
+    for generation in service.fleet.all() {
+        let warm = standby.as_ref().filter(|standby| standby.generation == generation.id.0);
         let found = Found {
-            is_live: service.routing.live() == Some(crew.generation),
-            is_leaving: crew.duty() == Duty::Draining || crew.leaving().is_some(),
+            is_live: service.routing.live() == Some(generation.id),
+            is_leaving: generation.duty() == Duty::Draining || generation.leaving().is_some(),
             is_warm: warm.is_some(),
-            duty: crew.duty(),
+            duty: generation.duty(),
         };
         let until = match conclusion::farewell(found, ended) {
             Farewell::Stays => continue,
             Farewell::GoesLater => warm.map_or_else(clock::tick, |warm| Tick(warm.until_ms)),
             Farewell::Goes => clock::tick(),
         };
-        tracing::debug!(service = %service.name, generation = %crew.generation, ?found,
+        tracing::debug!(service = %service.name, generation = %generation.id, ?found,
             "retiring a generation");
-        retire::begin(service, &crew, until);
+        retire::begin(service, &generation, until);
     }
 }
 

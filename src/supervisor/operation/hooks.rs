@@ -44,10 +44,10 @@ pub(crate) async fn at(
             Err(error) => Err(error.into()),
         },
     };
-    let Assignment { release, generation, .. } = *assignment;
-    let is_whole = || service.fleet.get(generation).is_some_and(|crew| crew.is_whole());
+    let Assignment { release, generation: id, .. } = *assignment;
+    let is_whole = || service.fleet.get(id).is_some_and(|generation| generation.is_whole());
     let result = match (ended, point) {
-        (Ok(()), Point::BeforeFlip) if !is_whole() => candidate::died(service, generation, release),
+        (Ok(()), Point::BeforeFlip) if !is_whole() => candidate::died(service, id, release),
         (Ok(()), _) => PhaseResult::ok(""),
         // What their failure means is in the warnings of the end.
         (Err(error), Point::AfterFlip | Point::AfterCommit | Point::AfterRollback) => {
@@ -103,7 +103,11 @@ fn call(
     kind: Kind,
     point: Point,
 ) -> Result<Option<Call>, ReleaseError> {
-    let live = || service.live_crew().map(|crew| (crew.release, crew.settings.clone()));
+    let live = || {
+        service
+            .live_generation()
+            .map(|generation| (generation.release, generation.settings.clone()))
+    };
     let (of, before) = match point {
         Point::BeforeStop => (live(), None),
         Point::AfterRollback => (live(), assignment.left),
@@ -135,14 +139,14 @@ pub(crate) async fn beside_bake(
     let of = candidate(service, assignment).ok().filter(|_| fresh);
     let back_to = assignment.back_to();
     let call = of.and_then(|of| Call::new(assignment.op, Kind::Release, point, of, back_to));
-    let (Some(call), Some(crew)) = (call, service.fleet.get(assignment.generation)) else {
+    let (Some(call), Some(generation)) = (call, service.fleet.get(assignment.generation)) else {
         return bake.await;
     };
     if let Err(error) = noting.begin(point) {
         warnings.push(error.to_string());
         return bake.await;
     }
-    let mut deaths = crew.ends();
+    let mut deaths = generation.ends();
     let mut hooks = std::pin::pin!(call.run_each(service));
     let mut ended = None;
     let mut baked = {

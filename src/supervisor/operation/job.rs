@@ -93,7 +93,7 @@ impl Job {
         let Self { assignment, intake, receipt, parked, rungs, watching, hooks, findings } = self;
         let (assignment, plan) = (&*assignment, machine.plan());
         let (offered, held) = (assignment.candidate(), receipt.as_ref());
-        let crew = |rungs: &ColdRungs, rung| rungs.crew(service, assignment, rung);
+        let generation = |rungs: &ColdRungs, rung| rungs.generation(service, assignment, rung);
         let transcript = &mut watching.transcript;
         match machine.phase() {
             Phase::Receive => receive::receive(service, operation, intake).await,
@@ -138,13 +138,15 @@ impl Job {
                 rollback::start(service, assignment, rung, rungs, plan.succession, parked).await
             }
             Phase::BackGate(rung) => {
-                rollback::gate(service, crew(rungs, rung), rung, transcript).await
+                rollback::gate(service, generation(rungs, rung), rung, transcript).await
             }
-            Phase::BackFlip(rung) => rollback::flip(service, crew(rungs, rung), *parked).await,
-            Phase::BackVerify(rung) => rollback::verify(service, crew(rungs, rung)).await,
+            Phase::BackFlip(rung) => {
+                rollback::flip(service, generation(rungs, rung), *parked).await
+            }
+            Phase::BackVerify(rung) => rollback::verify(service, generation(rungs, rung)).await,
             Phase::BackCommit(rung) => {
                 let reason = findings.reason();
-                rollback::commit(service, assignment, crew(rungs, rung), plan.kind, reason)
+                rollback::commit(service, assignment, generation(rungs, rung), plan.kind, reason)
             }
             Phase::Stranded => rollback::stranded(service, assignment.op, rungs, findings).await,
             Phase::Done(_) => PhaseResult::skip(""),

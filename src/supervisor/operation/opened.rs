@@ -6,7 +6,7 @@
 use std::fmt;
 
 use crate::config::model::Strategy;
-use crate::core::ids::Generation;
+use crate::core::ids::GenerationId;
 use crate::core::operation::ladder::Before;
 use crate::core::operation::machine::{Cause, Inconclusive, Kind, Machine, Plan, Succession};
 use crate::core::operation::phase::{HOOK, Phase};
@@ -109,12 +109,12 @@ pub(crate) fn phases(records: &[Record]) -> impl DoubleEndedIterator<Item = Phas
 }
 
 /// The generation of the rung that a phase is about, when that was started cold.
-pub(crate) fn rung(records: &[Record], phase: Phase) -> Option<Generation> {
+pub(crate) fn rung(records: &[Record], phase: Phase) -> Option<GenerationId> {
     let rung = phase.rung().filter(|rung| *rung > 0)?;
     let of_rung =
         |record: &&Record| Phase::parse(&record.phase).and_then(Phase::rung) == Some(rung);
     let found = records.iter().rev().filter(of_rung).find_map(|record| record.generation);
-    found.map(Generation)
+    found.map(GenerationId)
 }
 
 impl fmt::Display for UnknownWord {
@@ -237,8 +237,8 @@ mod tests {
             Record::start("back_start:2", "bake", Some(6)),
             Record::start("back_gate:2", "bake", None),
         ];
-        assert_eq!(rung(&records, Phase::BackGate(2)), Some(Generation(6)));
-        assert_eq!(rung(&records, Phase::BackGate(1)), Some(Generation(5)));
+        assert_eq!(rung(&records, Phase::BackGate(2)), Some(GenerationId(6)));
+        assert_eq!(rung(&records, Phase::BackGate(1)), Some(GenerationId(5)));
         assert_eq!(rung(&records, Phase::BackGate(0)), None);
     }
 }

@@ -161,7 +161,7 @@ fn a_number_of_instances_that_is_right_is_no_trouble() {
 fn instances_are_added_when_the_operation_is_over() {
     with(|world| async move {
         let service = &world.service;
-        let crew = world.crew(1, Duty::Live, Vec::new());
+        let generation = world.generation(1, Duty::Live, Vec::new());
         let (running, _orders) = Operation::new(OpId(9), Kind::Restart, String::new(), None);
         let task = || spawn::local(async {});
         service.activity.begin(Rc::clone(&running), task).unwrap();
@@ -172,7 +172,9 @@ fn instances_are_added_when_the_operation_is_over() {
         running.outcome.replace(Some(over.clone()));
         service.activity.end(&running);
         running.tell(Event::Result(Box::new(over)));
-        world.wait("there is one", |_| crew.is_whole() && !crew.instances().is_empty()).await;
+        world
+            .wait("there is one", |_| generation.is_whole() && !generation.instances().is_empty())
+            .await;
         assert_eq!(world.keeper.started(Role::Instance).len(), 1);
     });
 }

@@ -44,7 +44,7 @@ use crate::supervisor::operation::restore_users::{self, Others};
 use crate::supervisor::operation::start_last_good;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::condition::Source;
-use crate::supervisor::service::instances::Crew;
+use crate::supervisor::service::instances::Generation;
 use crate::supervisor::service::occupied;
 use crate::supervisor::service::outcome;
 use crate::supervisor::service::refusal;
@@ -424,11 +424,11 @@ impl Replacing<'_> {
     async fn prove(&self) -> Result<String, RestoreError> {
         let (service, target) = (self.service, self.hand.release());
         let settings = release::settings(&service.paths, target)?;
-        let generation = service.fleet.next_generation();
-        let crew = start::start(service, generation, target, settings).await?;
+        let id = service.fleet.next_generation();
+        let generation = start::start(service, id, target, settings).await?;
         let mut transcript = Transcript::default();
-        let limit = crew.settings.health.deadline;
-        let gated = gate::gate(service, &crew, Rigour::Short, limit, &mut transcript).await;
+        let limit = generation.settings.health.deadline;
+        let gated = gate::gate(service, &generation, Rigour::Short, limit, &mut transcript).await;
         let error = match gated {
             Gated::Open(detail) => match restoration::prove(&service.paths) {
                 // Before the first connection: data written for it is never undone after a crash.
@@ -436,35 +436,35 @@ impl Replacing<'_> {
                     let proven = Restoration { step: Step::Proven, ..self.begun.clone() };
                     let asked = restoration::ask(&service.paths, &proven);
                     drop(asked.inspect_err(|error| tracing::warn!(%error, "recording a restore")));
-                    self.go_forward(&crew, target).await;
+                    self.go_forward(&generation, target).await;
                     return Ok(detail);
                 }
                 Err(error) => RestoreError::Mark(error),
             },
             Gated::Died => {
-                let why = diagnosis::death(service, generation, target);
+                let why = diagnosis::death(service, id, target);
                 RestoreError::DoesNotRun { release: target, why }
             }
             Gated::Shut(why) => {
-                let why = format!("{why}{}", diagnosis::last_lines(service, &crew));
+                let why = format!("{why}{}", diagnosis::last_lines(service, &generation));
                 RestoreError::DoesNotRun { release: target, why }
             }
         };
         service.routing.clear();
-        retire::stop_now(service, &crew).await;
+        retire::stop_now(service, &generation).await;
         Err(error)
     }
 
     /// The restored data is the data from here on; failures are now reported, not undone.
-    async fn go_forward(&self, crew: &Rc<Crew>, target: ReleaseId) {
+    async fn go_forward(&self, generation: &Rc<Generation>, target: ReleaseId) {
         let service = self.service;
         let text = |error: &dyn std::error::Error| error.to_string();
-        let steered = service.steer_to(crew, Duty::Live).map_err(|error| text(&error));
-        let pointed = outside_proxy::point(service, crew).await.map_err(|error| text(&error));
-        revive(service, crew);
+        let steered = service.steer_to(generation, Duty::Live).map_err(|error| text(&error));
+        let pointed = outside_proxy::point(service, generation).await.map_err(|error| text(&error));
+        revive(service, generation);
         service.tend();
         let op = service.durable.state().last_good.map_or(0, |good| good.op);
-        let served = Served { release: target.0, generation: crew.generation.0, op };
+        let served = Served { release: target.0, generation: generation.id.0, op };
         let schema = self.planned.schema.becomes.clone();
         let saved = service.durable.save(|state| {
             state.last_good = Some(served);

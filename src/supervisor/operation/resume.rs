@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::api::PhaseState;
 use crate::config::model::Strategy;
 use crate::core::duty::{Duty, Part, Traffic};
-use crate::core::ids::{Generation, OpId, ReleaseId};
+use crate::core::ids::{GenerationId, OpId, ReleaseId};
 use crate::core::operation::ladder::Before;
 use crate::core::operation::live::{self, Facts, Live};
 use crate::core::operation::machine::{Kind, Machine, Outcome};
@@ -40,17 +40,17 @@ use crate::supervisor::tasks::hook_state::HookState;
 pub(super) fn live_generation(
     service: &Service,
     open: Option<&(Intent, Vec<Record>)>,
-) -> io::Result<Option<Generation>> {
+) -> io::Result<Option<GenerationId>> {
     let last_good = service.durable.state().last_good;
-    let good = last_good.map(|good| Generation(good.generation));
+    let good = last_good.map(|good| GenerationId(good.generation));
     let Some((intent, records)) = open else { return Ok(good) };
     let last = opened::phases(records).next_back();
-    let (candidate, old) = (Generation(intent.generation), intent.old.map(Generation));
+    let (candidate, old) = (GenerationId(intent.generation), intent.old.map(GenerationId));
     let cold = last.and_then(|last| opened::rung(records, last));
-    let rung = cold.or(intent.warm.map(Generation));
-    let is_alive = |generation: Option<Generation>| {
-        let crew = generation.and_then(|generation| service.fleet.get(generation));
-        crew.is_some_and(|crew| crew.is_alive())
+    let rung = cold.or(intent.warm.map(GenerationId));
+    let is_alive = |id: Option<GenerationId>| {
+        let generation = id.and_then(|id| service.fleet.get(id));
+        generation.is_some_and(|generation| generation.is_alive())
     };
     let announced = |wanted: fn(Phase) -> bool| opened::phases(records).any(wanted);
     let facts = Facts {
@@ -84,8 +84,8 @@ pub(super) fn resume(
     let (kind, op) = (plan.kind, OpId(intent.op));
     let rungs = ColdRungs { present: opened::rung(records, last), left: None };
     let assignment = assignment(service, intent, (kind, before), strategy);
-    for generation in [Some(assignment.generation), rungs.present].into_iter().flatten() {
-        service.fleet.seen(generation);
+    for id in [Some(assignment.generation), rungs.present].into_iter().flatten() {
+        service.fleet.seen(id);
     }
     let hooks = HookState::of(records);
     let mut findings = Findings { why: why(records), ..Findings::default() };
@@ -99,9 +99,9 @@ pub(super) fn resume(
         },
         _ => false,
     };
-    let complete = |generation: Option<Generation>| {
-        let crew = generation.and_then(|generation| service.fleet.get(generation));
-        crew.is_some_and(|crew| crew.is_complete())
+    let complete = |id: Option<GenerationId>| {
+        let generation = id.and_then(|id| service.fleet.get(id));
+        generation.is_some_and(|generation| generation.is_complete())
     };
     let is_release = kind == Kind::Release;
     // A flip that was announced and not begun has no trial file yet, and all its tries.
@@ -156,7 +156,7 @@ fn assignment(
         op: OpId(intent.op),
         actor: intent.actor.clone(),
         release: ReleaseId(intent.release),
-        generation: Generation(intent.generation),
+        generation: GenerationId(intent.generation),
         source_name: intent.source.clone(),
         terms: Terms {
             force: if intent.force { Force::Yes } else { Force::No },
@@ -164,8 +164,8 @@ fn assignment(
             extent: Extent::Whole,
         },
         begun_by: BegunBy::Predecessor,
-        old: intent.old.map(Generation),
-        warm: intent.warm.map(Generation),
+        old: intent.old.map(GenerationId),
+        warm: intent.warm.map(GenerationId),
         left: intent.left.map(ReleaseId).or_else(|| left(service, intent, kind)),
         ladder: intent.ladder.iter().copied().map(ReleaseId).collect(),
         before,
@@ -179,8 +179,8 @@ fn left(service: &Service, intent: &Intent, kind: Kind) -> Option<ReleaseId> {
     match kind {
         Kind::Release | Kind::Restart => Some(ReleaseId(intent.release)),
         Kind::Rollback => {
-            let old = intent.old.and_then(|old| service.fleet.get(Generation(old)));
-            old.map(|crew| crew.release).or_else(|| service.durable.last_good())
+            let old = intent.old.and_then(|old| service.fleet.get(GenerationId(old)));
+            old.map(|generation| generation.release).or_else(|| service.durable.last_good())
         }
     }
 }
@@ -198,13 +198,13 @@ fn why(records: &[Record]) -> String {
 }
 
 /// Sets each generation's duty while an operation goes on.
-fn give_duties(service: &Service, candidate: Generation) {
-    for crew in service.fleet.all() {
-        let is_candidate = crew.generation == candidate;
-        let is_steered = service.routing.live() == Some(crew.generation);
+fn give_duties(service: &Service, candidate: GenerationId) {
+    for generation in service.fleet.all() {
+        let is_candidate = generation.id == candidate;
+        let is_steered = service.routing.live() == Some(generation.id);
         let part = if is_candidate { Part::Candidate } else { Part::Bystander };
         let traffic = if is_steered { Traffic::Steered } else { Traffic::Away };
-        crew.assign(Duty::found(part, traffic));
+        generation.assign(Duty::found(part, traffic));
     }
 }
 
@@ -241,7 +241,7 @@ mod tests {
             assert_eq!(blame, Blame::Frozen(ReleaseId(2)));
             // A journal of an earlier version leaves only what can be seen.
             assert_eq!(left(&rollback(None)), Some(ReleaseId(1)));
-            let old = world.crew(2, Duty::Standby, Vec::new());
+            let old = world.generation(2, Duty::Standby, Vec::new());
             assert_eq!(left(&rollback(None)), Some(old.release));
         });
     }

@@ -23,7 +23,7 @@ use crate::supervisor::operation::restore_error::RestoreError;
 use crate::supervisor::operation::restore_undo;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::condition::Source;
-use crate::supervisor::service::instances::Crew;
+use crate::supervisor::service::instances::Generation;
 use crate::supervisor::service::notices;
 use crate::supervisor::service::occupied::may_start;
 use crate::supervisor::service::refusal;
@@ -156,18 +156,18 @@ async fn bring_up_once(service: &Rc<Service>) -> Result<Brought, BringUpError> {
     let good = service.durable.state().last_good;
     let stays_down = service.durable.state().stopped || service.shared.stopping.get();
     let wanted = !stays_down && may_start(service);
-    let (Some(good), true, None) = (good, wanted, service.live_crew()) else {
+    let (Some(good), true, None) = (good, wanted, service.live_generation()) else {
         return Ok(Brought::Up);
     };
     let release = ReleaseId(good.release);
     let launched = launch(service, release, good).await;
     let launched = launched.map_err(|source| BringUpError::Launch { release, source })?;
-    let Some(crew) = launched else { return Ok(Brought::Busy) };
+    let Some(generation) = launched else { return Ok(Brought::Busy) };
     drop(turn);
     let text = |why: &str| format!("release {release}: {why}");
     let mut transcript = Transcript::default();
-    let deadline = crew.settings.health.deadline;
-    match gate::gate(service, &crew, Rigour::Short, deadline, &mut transcript).await {
+    let deadline = generation.settings.health.deadline;
+    match gate::gate(service, &generation, Rigour::Short, deadline, &mut transcript).await {
         Gated::Open(_) => {
             service.condition.serves();
             notices::recovered(service);
@@ -175,18 +175,18 @@ async fn bring_up_once(service: &Rc<Service>) -> Result<Brought, BringUpError> {
         // It is live and kept up by the guard all the same.
         Gated::Shut(why) => {
             service.condition.report(Source::Start, text(&why));
-            let (service, crew) = (Rc::clone(service), Rc::clone(&crew));
-            spawn::local(async move { until_it_answers(&service, &crew).await });
+            let (service, generation) = (Rc::clone(service), Rc::clone(&generation));
+            spawn::local(async move { until_it_answers(&service, &generation).await });
         }
         Gated::Died => {
             service.condition.report(Source::Start, text("its process ended"));
-            if answers_within(service, &crew, deadline).await {
+            if answers_within(service, &generation, deadline).await {
                 service.condition.serves();
                 notices::recovered(service);
             }
         }
     }
-    lead_in(service, &crew);
+    lead_in(service, &generation);
     Ok(Brought::Up)
 }
 
@@ -195,31 +195,31 @@ async fn launch(
     service: &Rc<Service>,
     release: ReleaseId,
     good: Served,
-) -> Result<Option<Rc<Crew>>, LaunchError> {
+) -> Result<Option<Rc<Generation>>, LaunchError> {
     let settings = release::settings(&service.paths, release)?;
-    let generation = service.fleet.next_generation();
-    let crew = start::start(service, generation, release, settings).await?;
+    let id = service.fleet.next_generation();
+    let generation = start::start(service, id, release, settings).await?;
     if service.durable.state().last_good != Some(good) || service.activity.operation().is_some() {
-        retire::stop_now(service, &crew).await;
+        retire::stop_now(service, &generation).await;
         return Ok(None);
     }
-    service.steer_to(&crew, Duty::Live)?;
-    revive(service, &crew);
+    service.steer_to(&generation, Duty::Live)?;
+    revive(service, &generation);
     service.tend();
-    let served = Served { generation: generation.0, ..good };
+    let served = Served { generation: id.0, ..good };
     if let Err(error) = service.durable.change(|state| state.last_good = Some(served)) {
         tracing::warn!(service = %service.name, %error, "recording the processes that serve");
     }
-    Ok(Some(crew))
+    Ok(Some(generation))
 }
 
 /// A live release that was slower than its deadline is healthy once it answers, also without probes
 /// at rest.
-async fn until_it_answers(service: &Rc<Service>, crew: &Rc<Crew>) {
-    let is_live = || service.routing.live() == Some(crew.generation);
+async fn until_it_answers(service: &Rc<Service>, generation: &Rc<Generation>) {
+    let is_live = || service.routing.live() == Some(generation.id);
     while is_live() && !service.shared.stopping.get() {
-        let limit = crew.settings.health.deadline;
-        if answers_within(service, crew, limit).await && is_live() {
+        let limit = generation.settings.health.deadline;
+        if answers_within(service, generation, limit).await && is_live() {
             service.condition.serves();
             return notices::recovered(service);
         }
@@ -227,14 +227,18 @@ async fn until_it_answers(service: &Rc<Service>, crew: &Rc<Crew>) {
 }
 
 /// The guard starts it again; those after it wait until it answers, or its time is over.
-async fn answers_within(service: &Rc<Service>, crew: &Rc<Crew>, limit: Duration) -> bool {
+async fn answers_within(
+    service: &Rc<Service>,
+    generation: &Rc<Generation>,
+    limit: Duration,
+) -> bool {
     let answers = async {
         loop {
-            let is_good = probe_all(service, crew, Round::Every, |_, _| {}).await.is_good();
+            let is_good = probe_all(service, generation, Round::Every, |_, _| {}).await.is_good();
             if is_good || service.shared.stopping.get() {
                 return is_good;
             }
-            tokio::time::sleep(crew.settings.health.interval).await;
+            tokio::time::sleep(generation.settings.health.interval).await;
         }
     };
     tokio::time::timeout(limit, answers).await.unwrap_or(false)
@@ -242,19 +246,19 @@ async fn answers_within(service: &Rc<Service>, crew: &Rc<Crew>, limit: Duration)
 
 /// Points the outside proxy at a live generation, and tries until it can be: at boot the proxy may
 /// come up later than the service.
-fn lead_in(service: &Rc<Service>, crew: &Rc<Crew>) {
+fn lead_in(service: &Rc<Service>, generation: &Rc<Generation>) {
     if service.config().proxy.is_none() {
         return;
     }
-    let (service, crew) = (Rc::clone(service), Rc::clone(crew));
+    let (service, generation) = (Rc::clone(service), Rc::clone(generation));
     spawn::local(async move {
         let mut backoff = FLIPS.begin();
         let is_live = || {
             let idle = service.activity.operation().is_none();
-            idle && service.routing.live() == Some(crew.generation)
+            idle && service.routing.live() == Some(generation.id)
         };
         while is_live() {
-            match outside_proxy::point(&service, &crew).await {
+            match outside_proxy::point(&service, &generation).await {
                 Ok(()) => return,
                 // `status` has it.
                 Err(_) => tokio::time::sleep(backoff.pause()).await,

@@ -17,12 +17,12 @@ pub(crate) async fn take_down(service: &Rc<Service>) {
     // What is just being started is seen, and stopped; nothing is started until all is down.
     let _turn = service.activity.starting().await;
     service.routing.clear();
-    let crews = service.fleet.all();
-    let stops: Vec<_> = crews
+    let generations = service.fleet.all();
+    let stops: Vec<_> = generations
         .into_iter()
-        .map(|crew| {
+        .map(|generation| {
             let service = Rc::clone(service);
-            spawn::local(async move { retire::stop_now(&service, &crew).await })
+            spawn::local(async move { retire::stop_now(&service, &generation).await })
         })
         .collect();
     service.slots.close(service.link()).await;

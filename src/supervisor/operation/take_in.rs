@@ -24,7 +24,9 @@ pub(crate) async fn take_in(stack: &Stack, config: model::Service, inventory: &m
                 Ok(()) => return joined(stack, service),
                 Err(error) => {
                     // Those who are left alone are read by others.
-                    for instance in service.fleet.all().iter().flat_map(|crew| crew.instances()) {
+                    for instance in
+                        service.fleet.all().iter().flat_map(|generation| generation.instances())
+                    {
                         drop(instance.take_pump());
                     }
                     error.to_string()

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use crate::core::duty::Duty;
-use crate::core::ids::{Generation, OpId};
+use crate::core::ids::{GenerationId, OpId};
 use crate::store::journal::{self, Intent, JournalError, Record};
 use crate::store::layout::ServiceLayout;
 use crate::store::state::StateError;
@@ -12,7 +12,7 @@ use crate::supervisor::data::backup;
 use crate::supervisor::instances::restarter::revive;
 use crate::supervisor::instances::scale;
 use crate::supervisor::instances::sd_notify;
-use crate::supervisor::operation::adopt::{adopt_crews, forget_the_rest, take_mine};
+use crate::supervisor::operation::adopt::{adopt_generations, forget_the_rest, take_mine};
 use crate::supervisor::operation::boot_error::BootError;
 use crate::supervisor::operation::conclude;
 use crate::supervisor::operation::opened::{self};
@@ -80,14 +80,14 @@ pub(crate) async fn take_over(
     host_command::end_all(&service.shared.link, others).await;
     task::sweep(service);
     backup::sweep(service);
-    let ends = adopt_crews(service, mine, inventory);
+    let ends = adopt_generations(service, mine, inventory);
     if let Some(good) = service.durable.state().last_good {
-        service.fleet.seen(Generation(good.generation));
+        service.fleet.seen(GenerationId(good.generation));
     }
     intake::sweep(&service.paths)?;
     let live = live_generation(service, open.as_ref())?;
-    if let Some(crew) = live.and_then(|generation| service.fleet.get(generation)) {
-        service.steer_to(&crew, Duty::Live)?;
+    if let Some(generation) = live.and_then(|id| service.fleet.get(id)) {
+        service.steer_to(&generation, Duty::Live)?;
     }
     service.slots.park(|listener| service.owned_slots(listener))?;
     match open {
@@ -107,10 +107,11 @@ pub(crate) async fn take_over(
     for following in ends {
         following.begin(service);
     }
-    if let Some(crew) = service.live_crew().filter(|crew| crew.duty() == Duty::Live)
-        && (crew.is_alive() || may_start(service))
+    if let Some(generation) =
+        service.live_generation().filter(|generation| generation.duty() == Duty::Live)
+        && (generation.is_alive() || may_start(service))
     {
-        revive(service, &crew);
+        revive(service, &generation);
         scale::begin(service);
     }
     service.tend();

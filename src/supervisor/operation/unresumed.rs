@@ -89,9 +89,9 @@ pub(crate) async fn close(
     }
     conclude::clear(service);
     let good = service.durable.state().last_good;
-    let live = service.live_crew().filter(|live| live.is_alive());
+    let live = service.live_generation().filter(|live| live.is_alive());
     match (live, good) {
-        (Some(live), Some(good)) if live.generation.0 != good.generation => {
+        (Some(live), Some(good)) if live.id.0 != good.generation => {
             let wish = Wish::Rollback { to: Some(good.release) };
             match admission::begin(service, actor, wish).await {
                 Ok(Begun::Operation(rollback)) => return Ok(Closed::GoesBack(rollback)),
@@ -134,8 +134,8 @@ fn closed(service: &Service, unresumed: &Unresumed, intent: &Intent) -> Outcome 
 
 /// Nothing serves. What runs is stopped first: it may be what allows only one instance.
 async fn start_again(service: &Rc<Service>) {
-    for crew in service.fleet.all() {
-        retire::stop_now(service, &crew).await;
+    for generation in service.fleet.all() {
+        retire::stop_now(service, &generation).await;
     }
     let service = Rc::clone(service);
     spawn::local(async move { start_last_good::bring_up(&service).await });

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::core::ids::{Generation, InstanceIndex, OpId, ReleaseId, ServiceName, SlotId};
+use crate::core::ids::{GenerationId, InstanceIndex, OpId, ReleaseId, ServiceName, SlotId};
 use crate::core::time::Tick;
 
 /// What a child is.
@@ -152,8 +152,8 @@ impl Label {
     }
 
     /// Its generation.
-    pub(crate) fn generation(&self) -> Generation {
-        Generation(self.generation)
+    pub(crate) fn generation(&self) -> GenerationId {
+        GenerationId(self.generation)
     }
 
     /// Its release.

@@ -54,7 +54,7 @@ pub(crate) fn schedule(service: &Rc<Service>) {
             tokio::time::sleep(due.map_or(LOOK, |due| due.min(LOOK))).await;
             readiness::look(&service);
             let is_due = readiness::due(&service).is_some_and(|due| due.is_zero());
-            let idle = service.activity.is_at_rest() && service.live_crew().is_some();
+            let idle = service.activity.is_at_rest() && service.live_generation().is_some();
             if !is_due || !idle || service.shared.stopping.get() {
                 continue;
             }

@@ -42,10 +42,10 @@ pub(crate) fn status(service: &Service) -> RollbackStatus {
         let why = NOTHING_OLDER.to_owned();
         return RollbackStatus { why: Some(why), ..RollbackStatus::default() };
     };
-    let crews = service.fleet.all();
-    let warm = crews
-        .iter()
-        .any(|crew| crew.release == target && crew.duty() == Duty::Standby && crew.is_whole());
+    let generations = service.fleet.all();
+    let warm = generations.iter().any(|generation| {
+        generation.release == target && generation.duty() == Duty::Standby && generation.is_whole()
+    });
     let rehearsal = service.durable.state().rehearsal.clone();
     let rehearsal = rehearsal.filter(|rehearsal| rehearsal.release == target.0);
     let said = rehearsal.as_ref().and_then(|rehearsal| rehearsal.why.clone());

@@ -26,7 +26,7 @@ use crate::supervisor::rollback_readiness::schema;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::candidate::{Candidate, WayBack};
 use crate::supervisor::service::confinement::{self, Confinement};
-use crate::supervisor::service::instances::Crew;
+use crate::supervisor::service::instances::Generation;
 use crate::supervisor::service::phase_result::PhaseResult;
 use crate::supervisor::spawn;
 use crate::text;
@@ -203,31 +203,31 @@ pub(crate) async fn run(
     settings.instances = 1;
     settings.env.extend(kept_to.env.iter().cloned());
     settings.env.insert(confinement::VARIABLE.to_owned(), "1".to_owned());
-    let generation = service.fleet.next_generation();
+    let id = service.fleet.next_generation();
     let (own, kept_to) = (Rc::clone(service), kept_to.clone());
     // Called off in the middle of its start, it must be known whose process it is.
     let starting = spawn::local(async move {
-        start::start_as(&own, generation, release, settings, Duty::Rehearsal, kept_to).await
+        start::start_as(&own, id, release, settings, Duty::Rehearsal, kept_to).await
     });
-    let mut guard = StopOnDrop { service: Rc::clone(service), starting: None, crew: None };
-    let crew = guard.started(starting).await?;
-    let limit = crew.settings.health.deadline;
-    let gated = gate::gate(service, &crew, Rigour::Short, limit, transcript).await;
+    let mut guard = StopOnDrop { service: Rc::clone(service), starting: None, generation: None };
+    let generation = guard.started(starting).await?;
+    let limit = generation.settings.health.deadline;
+    let gated = gate::gate(service, &generation, Rigour::Short, limit, transcript).await;
     let said = match gated {
         Gated::Open(detail) => Ok(detail),
-        Gated::Died => Err(RehearsalError::Shut(diagnosis::death(service, generation, release))),
+        Gated::Died => Err(RehearsalError::Shut(diagnosis::death(service, id, release))),
         Gated::Shut(why) => {
-            let hint = diagnosis::diagnose(service, &crew);
-            let last = diagnosis::last_lines(service, &crew);
+            let hint = diagnosis::diagnose(service, &generation);
+            let last = diagnosis::last_lines(service, &generation);
             Err(RehearsalError::Shut(format!("{why}{hint}{last}")))
         }
     };
-    retire::stop_now(service, &crew).await;
-    guard.crew = None;
+    retire::stop_now(service, &generation).await;
+    guard.generation = None;
     said
 }
 
-type Starting = JoinHandle<Result<Rc<Crew>, StartError>>;
+type Starting = JoinHandle<Result<Rc<Generation>, StartError>>;
 
 /// A rehearsed release never outlives the task that waits for it. A supervisor that dies leaves it
 /// to the next one, which finds it by its label and ends it.
@@ -236,34 +236,34 @@ struct StopOnDrop {
     /// Its start, until that is over.
     starting: Option<Starting>,
     /// Its processes, until they are stopped.
-    crew: Option<Rc<Crew>>,
+    generation: Option<Rc<Generation>>,
 }
 
 impl StopOnDrop {
     /// Waits for the start, and has what was started from then on.
-    async fn started(&mut self, starting: Starting) -> Result<Rc<Crew>, RehearsalError> {
+    async fn started(&mut self, starting: Starting) -> Result<Rc<Generation>, RehearsalError> {
         let started = self.starting.insert(starting).await;
         self.starting = None;
-        let crew = started??;
-        self.crew = Some(Rc::clone(&crew));
-        Ok(crew)
+        let generation = started??;
+        self.generation = Some(Rc::clone(&generation));
+        Ok(generation)
     }
 }
 
 impl Drop for StopOnDrop {
     fn drop(&mut self) {
-        let (service, starting, crew) =
-            (Rc::clone(&self.service), self.starting.take(), self.crew.take());
-        if starting.is_none() && crew.is_none() {
+        let (service, starting, generation) =
+            (Rc::clone(&self.service), self.starting.take(), self.generation.take());
+        if starting.is_none() && generation.is_none() {
             return;
         }
         spawn::local(async move {
             let started = match starting {
                 Some(starting) => starting.await.ok().and_then(Result::ok),
-                None => crew,
+                None => generation,
             };
-            if let Some(crew) = started {
-                retire::stop_now(&service, &crew).await;
+            if let Some(generation) = started {
+                retire::stop_now(&service, &generation).await;
             }
         });
     }

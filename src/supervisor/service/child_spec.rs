@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use crate::config::model::{Handoff, Settings};
 use crate::core::duty::Duty;
-use crate::core::ids::{Generation, InstanceIndex, ReleaseId, ServiceName};
+use crate::core::ids::{GenerationId, InstanceIndex, ReleaseId, ServiceName};
 use crate::keeper::protocol::{LaunchSpec, LaunchUser, ListenFd, OUTPUT, SPOOL};
 use crate::os::proc;
 use crate::supervisor::processes::child_tag::{Label, Purpose, Role};
 use crate::supervisor::service::Service;
-use crate::supervisor::service::instances::{Crew, Instance};
+use crate::supervisor::service::instances::{Generation, Instance};
 use crate::supervisor::sockets::backend_address::BackendAddress;
 
 /// Why a child cannot be started with its settings.
@@ -27,25 +27,22 @@ pub(crate) enum SpecError {
 }
 
 /// The name the keeper has an instance's output under.
-pub(crate) fn output_name(
-    service: &ServiceName,
-    generation: Generation,
-    index: InstanceIndex,
-) -> String {
-    format!("{OUTPUT}{service}/{generation}/{index}")
+pub(crate) fn output_name(service: &ServiceName, id: GenerationId, index: InstanceIndex) -> String {
+    format!("{OUTPUT}{service}/{id}/{index}")
 }
 
 /// Under which the keeper holds what was read of an output and is not in the log yet.
-pub(crate) fn spool_name(
-    service: &ServiceName,
-    generation: Generation,
-    index: InstanceIndex,
-) -> String {
-    format!("{SPOOL}{service}/{generation}/{index}")
+pub(crate) fn spool_name(service: &ServiceName, id: GenerationId, index: InstanceIndex) -> String {
+    format!("{SPOOL}{service}/{id}/{index}")
 }
 
 /// The label of an instance that is about to be started.
-pub(crate) fn label_of(service: &Service, crew: &Crew, instance: &Instance, role: Role) -> Label {
+pub(crate) fn label_of(
+    service: &Service,
+    generation: &Generation,
+    instance: &Instance,
+    role: Role,
+) -> Label {
     let (port, socket) = match &instance.place {
         Some(BackendAddress::Port(port)) => (Some(*port), None),
         Some(BackendAddress::Socket(path)) => (None, Some(path.clone())),
@@ -54,18 +51,18 @@ pub(crate) fn label_of(service: &Service, crew: &Crew, instance: &Instance, role
     Label {
         version: 1,
         service: service.name.to_string(),
-        release: crew.release.0,
-        generation: crew.generation.0,
+        release: generation.release.0,
+        generation: generation.id.0,
         instance: instance.index.0,
         slots: instance.slots.iter().map(|slot| slot.0).collect(),
         started_ms: service.now().0,
         restarts: instance.restarts(),
         role,
-        instances: crew.settings.instances,
+        instances: generation.settings.instances,
         port,
         socket,
         // The next supervisor ends what was only tried out.
-        purpose: (crew.duty() == Duty::Rehearsal).then_some(Purpose::Rehearsal),
+        purpose: (generation.duty() == Duty::Rehearsal).then_some(Purpose::Rehearsal),
     }
 }
 
@@ -87,13 +84,13 @@ pub(crate) fn place_of(label: &Label) -> Option<BackendAddress> {
 /// When there is no command, or the user is not known.
 pub(crate) fn spec_of(
     service: &Service,
-    crew: &Crew,
+    generation: &Generation,
     instance: &Instance,
     output: String,
 ) -> Result<LaunchSpec, SpecError> {
-    let (program, args) = crew.settings.command.split_first().ok_or(SpecError::NoCommand)?;
-    let user = user_of(&crew.settings)?;
-    let handoff = crew.settings.handoff;
+    let (program, args) = generation.settings.command.split_first().ok_or(SpecError::NoCommand)?;
+    let user = user_of(&generation.settings)?;
+    let handoff = generation.settings.handoff;
     let fill = |text: &String| match &instance.place {
         Some(place) => place.fill(text),
         None => text.clone(),
@@ -103,26 +100,26 @@ pub(crate) fn spec_of(
     let mut spec = LaunchSpec {
         program: fill(program),
         args: args.iter().map(fill).collect(),
-        env: environment(service, crew, instance),
-        cwd: service.paths.release(crew.release).to_string_lossy().into_owned(),
+        env: environment(service, generation, instance),
+        cwd: service.paths.release(generation.release).to_string_lossy().into_owned(),
         user,
         listen: if inherits { listen_fds(service, instance) } else { Vec::new() },
         intercept: if intercepts { service.slots.catches(&instance.slots) } else { Vec::new() },
         output: Some(output),
         ..LaunchSpec::default()
     };
-    crew.confinement.apply(&mut spec);
+    generation.confinement.apply(&mut spec);
     Ok(spec)
 }
 
 /// What a launcher does for the process that passes connections on to this instance.
 pub(crate) fn forward_spec(
     service: &Service,
-    crew: &Crew,
+    generation: &Generation,
     instance: &Instance,
     output: String,
 ) -> Result<LaunchSpec, SpecError> {
-    let program = spec_of(service, crew, instance, output)?;
+    let program = spec_of(service, generation, instance, output)?;
     let forward = &service.config().forward;
     let place = instance.place.as_ref().map(BackendAddress::text).unwrap_or_default();
     let mut args = vec![crate::forward::VERB.to_owned(), "--to".to_owned(), place];
@@ -166,10 +163,14 @@ fn listen_fds(service: &Service, instance: &Instance) -> Vec<ListenFd> {
     kept.map(|(n, kept)| ListenFd { kept, fd_name: name(n) }).collect()
 }
 
-fn environment(service: &Service, crew: &Crew, instance: &Instance) -> Vec<(String, String)> {
-    let mut env = environment_of(service, crew.release, &crew.settings);
+fn environment(
+    service: &Service,
+    generation: &Generation,
+    instance: &Instance,
+) -> Vec<(String, String)> {
+    let mut env = environment_of(service, generation.release, &generation.settings);
     if let Some(place) = &instance.place {
-        for name in crew.settings.env.keys() {
+        for name in generation.settings.env.keys() {
             if let Some(value) = env.get_mut(name) {
                 *value = place.fill(value);
             }

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use crate::config::model::Settings;
 use crate::core::crashes::{Crashes, Life};
 use crate::core::duty::Duty;
-use crate::core::ids::{Generation, InstanceIndex, ReleaseId, SlotId};
+use crate::core::ids::{GenerationId, InstanceIndex, ReleaseId, SlotId};
 use crate::core::ordered::{Few, Ordered as _};
 use crate::core::restart::Process;
 use crate::core::time::Tick;
@@ -26,15 +26,15 @@ use crate::supervisor::sockets::backend_address::BackendAddress;
 /// All generations of a service that have processes, by number.
 #[derive(Debug, Default)]
 pub(crate) struct Fleet {
-    crews: RefCell<Few<Generation, Rc<Crew>>>,
+    generations: RefCell<Few<GenerationId, Rc<Generation>>>,
     highest: Cell<u64>,
 }
 
 /// The processes of one generation.
 #[derive(Debug)]
-pub(crate) struct Crew {
+pub(crate) struct Generation {
     /// Which generation.
-    pub generation: Generation,
+    pub id: GenerationId,
     /// Of which release.
     pub release: ReleaseId,
     /// The settings it runs with.
@@ -110,65 +110,65 @@ pub(crate) struct LastEnd {
 
 impl Fleet {
     /// A number for a new generation: higher than any seen.
-    pub(crate) fn next_generation(&self) -> Generation {
+    pub(crate) fn next_generation(&self) -> GenerationId {
         self.highest.set(self.highest.get() + 1);
-        Generation(self.highest.get())
+        GenerationId(self.highest.get())
     }
 
     /// Numbers up to this one are taken.
-    pub(crate) fn seen(&self, generation: Generation) {
-        self.highest.set(self.highest.get().max(generation.0));
+    pub(crate) fn seen(&self, id: GenerationId) {
+        self.highest.set(self.highest.get().max(id.0));
     }
 
     /// Takes a generation in.
-    pub(crate) fn insert(&self, crew: Rc<Crew>) {
-        self.seen(crew.generation);
-        self.crews.borrow_mut().insert(crew.generation, crew);
+    pub(crate) fn insert(&self, generation: Rc<Generation>) {
+        self.seen(generation.id);
+        self.generations.borrow_mut().insert(generation.id, generation);
     }
 
     /// Lets a generation go.
-    pub(crate) fn remove(&self, generation: Generation) -> Option<Rc<Crew>> {
-        self.crews.borrow_mut().remove(&generation)
+    pub(crate) fn remove(&self, id: GenerationId) -> Option<Rc<Generation>> {
+        self.generations.borrow_mut().remove(&id)
     }
 
     /// The generation of this number.
-    pub(crate) fn get(&self, generation: Generation) -> Option<Rc<Crew>> {
-        self.crews.borrow().get(&generation).cloned()
+    pub(crate) fn get(&self, id: GenerationId) -> Option<Rc<Generation>> {
+        self.generations.borrow().get(&id).cloned()
     }
 
     /// All generations, oldest first.
-    pub(crate) fn all(&self) -> Vec<Rc<Crew>> {
-        self.crews.borrow().values().cloned().collect()
+    pub(crate) fn all(&self) -> Vec<Rc<Generation>> {
+        self.generations.borrow().values().cloned().collect()
     }
 
     /// Slots of one listener that belong to a process.
     pub(crate) fn slots_of(&self, listener: usize) -> BTreeSet<SlotId> {
-        let crews = self.crews.borrow();
-        let instances = crews.values().flat_map(|crew| crew.instances());
+        let generations = self.generations.borrow();
+        let instances = generations.values().flat_map(|generation| generation.instances());
         instances.filter_map(|instance| instance.slots.get(listener).copied()).into_set()
     }
 
     /// Releases that have a process.
     pub(crate) fn releases(&self) -> BTreeSet<ReleaseId> {
-        self.crews.borrow().values().map(|crew| crew.release).into_set()
+        self.generations.borrow().values().map(|generation| generation.release).into_set()
     }
 }
 
-impl Crew {
+impl Generation {
     /// A generation that begins, or was found.
     pub(crate) fn new(
-        generation: Generation,
+        id: GenerationId,
         release: ReleaseId,
         settings: Settings,
         started: Tick,
         duty: Duty,
     ) -> Rc<Self> {
-        Self::confined(generation, release, settings, started, duty, Confinement::default())
+        Self::confined(id, release, settings, started, duty, Confinement::default())
     }
 
     /// One that begins, and is kept to this.
     pub(crate) fn confined(
-        generation: Generation,
+        id: GenerationId,
         release: ReleaseId,
         settings: Settings,
         started: Tick,
@@ -176,7 +176,7 @@ impl Crew {
         confinement: Confinement,
     ) -> Rc<Self> {
         Rc::new(Self {
-            generation,
+            id,
             release,
             settings,
             confinement,

@@ -51,7 +51,7 @@ use crate::supervisor::service::activity::Activity;
 use crate::supervisor::service::condition::Condition;
 use crate::supervisor::service::durable::Durable;
 use crate::supervisor::service::history_book::HistoryBook;
-use crate::supervisor::service::instances::{Crew, Fleet};
+use crate::supervisor::service::instances::{Fleet, Generation};
 use crate::supervisor::service::last_config::LastConfig;
 use crate::supervisor::service::routing::Routing;
 use crate::supervisor::sockets::relay::Relays;
@@ -147,13 +147,15 @@ impl Service {
     }
 
     /// The generation that serves.
-    pub(crate) fn live_crew(&self) -> Option<Rc<Crew>> {
+    pub(crate) fn live_generation(&self) -> Option<Rc<Generation>> {
         self.fleet.get(self.routing.live()?)
     }
 
     /// The release that new connections go to.
     pub(crate) fn serving(&self) -> Option<ReleaseId> {
-        self.live_crew().filter(|crew| crew.is_alive()).map(|crew| crew.release)
+        self.live_generation()
+            .filter(|generation| generation.is_alive())
+            .map(|generation| generation.release)
     }
 
     /// Slots of one listener that belong to a process.
@@ -166,17 +168,21 @@ impl Service {
     ///
     /// # Errors
     /// When it cannot be done.
-    pub(crate) fn steer_to(&self, crew: &Rc<Crew>, duty: Duty) -> Result<(), SlotError> {
+    pub(crate) fn steer_to(
+        &self,
+        generation: &Rc<Generation>,
+        duty: Duty,
+    ) -> Result<(), SlotError> {
         let n_listeners = self.slots.listeners().len();
         let shares: Vec<Vec<(SlotId, u32)>> = (0..n_listeners)
-            .map(|index| crew.slots(index).into_iter().map(|slot| (slot, 1)).collect())
+            .map(|index| generation.slots(index).into_iter().map(|slot| (slot, 1)).collect())
             .collect();
         self.slots.steer(&shares)?;
-        if let Some(left) = self.live_crew().filter(|left| left.generation != crew.generation) {
+        if let Some(left) = self.live_generation().filter(|left| left.id != generation.id) {
             left.assign(Duty::Standby);
         }
-        crew.assign(duty);
-        self.routing.point_at(crew.generation);
+        generation.assign(duty);
+        self.routing.point_at(generation.id);
         Ok(())
     }
 
@@ -184,10 +190,14 @@ impl Service {
     ///
     /// # Errors
     /// When it cannot be done.
-    pub(crate) fn steer_part(&self, crew: &Rc<Crew>, part: Part) -> Result<(), SlotError> {
-        self.routing.share_with(crew.generation, part);
+    pub(crate) fn steer_part(
+        &self,
+        generation: &Rc<Generation>,
+        part: Part,
+    ) -> Result<(), SlotError> {
+        self.routing.share_with(generation.id, part);
         self.steer_again()?;
-        crew.assign(Duty::Trial);
+        generation.assign(Duty::Trial);
         Ok(())
     }
 
@@ -196,7 +206,7 @@ impl Service {
     /// # Errors
     /// When it cannot be done.
     pub(crate) fn steer_again(&self) -> Result<(), SlotError> {
-        let Some(live) = self.live_crew() else { return Ok(()) };
+        let Some(live) = self.live_generation() else { return Ok(()) };
         let beside = self.routing.beside().and_then(|(id, part)| Some((self.fleet.get(id)?, part)));
         let n_listeners = self.slots.listeners().len();
         let shares: Vec<Vec<(SlotId, u32)>> = (0..n_listeners)

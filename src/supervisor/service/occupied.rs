@@ -37,7 +37,8 @@ pub(crate) fn occupation(service: &Service, done: &str) -> Option<Trouble> {
 #[must_use]
 pub(crate) fn may_start(service: &Service) -> bool {
     service.activity.unresumed().is_none_or(|unresumed| {
-        !unresumed.may_have_migrated && !service.fleet.all().iter().any(|crew| crew.is_alive())
+        !unresumed.may_have_migrated
+            && !service.fleet.all().iter().any(|generation| generation.is_alive())
     })
 }
 

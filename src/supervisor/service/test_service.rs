@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use crate::config;
 use crate::core::duty::Duty;
-use crate::core::ids::{Generation, InstanceIndex, ReleaseId};
+use crate::core::ids::{GenerationId, InstanceIndex, ReleaseId};
 use crate::core::time::Tick;
 use crate::store::layout::Layout;
 use crate::supervisor::notify::queue::Outbox;
 use crate::supervisor::processes::test_keeper::TestKeeper;
 use crate::supervisor::service::history_book::HistoryBook;
-use crate::supervisor::service::instances::{Crew, Instance};
+use crate::supervisor::service::instances::{Generation, Instance};
 use crate::supervisor::service::last_config::LastConfig;
 use crate::supervisor::service::{Service, Shared};
 
@@ -70,25 +70,30 @@ impl TestService {
     }
 
     /// A generation with instances that do not run yet.
-    pub(crate) fn crew(&self, generation: u64, duty: Duty, instances: Vec<Instance>) -> Rc<Crew> {
+    pub(crate) fn generation(
+        &self,
+        id: u64,
+        duty: Duty,
+        instances: Vec<Instance>,
+    ) -> Rc<Generation> {
         let settings = self.service.config().settings.clone();
-        let (generation, release) = (Generation(generation), ReleaseId(generation));
-        let crew = Crew::new(generation, release, settings, Tick(0), duty);
+        let (id, release) = (GenerationId(id), ReleaseId(id));
+        let generation = Generation::new(id, release, settings, Tick(0), duty);
         for instance in instances {
-            crew.add(Rc::new(instance));
+            generation.add(Rc::new(instance));
         }
-        self.service.fleet.insert(Rc::clone(&crew));
+        self.service.fleet.insert(Rc::clone(&generation));
         if duty == Duty::Live {
-            self.service.routing.point_at(generation);
+            self.service.routing.point_at(id);
         }
-        crew
+        generation
     }
 
     /// The live generation, with one instance.
-    pub(crate) fn live(&self) -> (Rc<Crew>, Rc<Instance>) {
-        let crew = self.crew(1, Duty::Live, vec![plain()]);
-        let instance = crew.instances().remove(0);
-        (crew, instance)
+    pub(crate) fn live(&self) -> (Rc<Generation>, Rc<Instance>) {
+        let generation = self.generation(1, Duty::Live, vec![plain()]);
+        let instance = generation.instances().remove(0);
+        (generation, instance)
     }
 
     /// Lets other tasks go on until it is so.

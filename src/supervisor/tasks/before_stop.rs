@@ -8,18 +8,18 @@ use crate::core::operation::point::Point;
 use crate::core::retention::Verdict;
 use crate::store::release;
 use crate::supervisor::service::Service;
-use crate::supervisor::service::instances::Crew;
+use crate::supervisor::service::instances::Generation;
 use crate::supervisor::tasks::hook_run::{Call, at};
 
 /// Before a release that was replaced is asked to stop: its own hooks, once. It is retired whatever
 /// their result. None are run of a release that turned bad, and none at a restart.
-pub(crate) async fn run(service: &Rc<Service>, crew: &Crew) {
-    let hooks = at(&crew.settings, Point::BeforeStop);
-    let is_restart = service.serving() == Some(crew.release);
-    if hooks.is_empty() || is_restart || crew.tell_to_stop() {
+pub(crate) async fn run(service: &Rc<Service>, generation: &Generation) {
+    let hooks = at(&generation.settings, Point::BeforeStop);
+    let is_restart = service.serving() == Some(generation.release);
+    if hooks.is_empty() || is_restart || generation.tell_to_stop() {
         return;
     }
-    let known = release::known(&service.paths, crew.release);
+    let known = release::known(&service.paths, generation.release);
     let Some(good) = service.durable.state().last_good else { return };
     if known.is_ok_and(|known| known.verdict == Verdict::Good) {
         let call = Call {
@@ -27,12 +27,12 @@ pub(crate) async fn run(service: &Rc<Service>, crew: &Crew) {
             hooks,
             op: OpId(good.op),
             kind: Kind::Release,
-            release: crew.release,
-            settings: crew.settings.clone(),
+            release: generation.release,
+            settings: generation.settings.clone(),
             before: None,
         };
         if let Err(error) = call.run_each(service).await {
-            tracing::warn!(service = %service.name, release = %crew.release, why = %error, "stopped all the same");
+            tracing::warn!(service = %service.name, release = %generation.release, why = %error, "stopped all the same");
         }
     }
 }

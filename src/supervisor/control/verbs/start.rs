@@ -24,8 +24,8 @@ pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> R
         trouble.next = vec![format!("halley-sup release {} SOURCE", service.name)];
         return Err(trouble);
     }
-    let is_over =
-        service.live_crew().is_some() || start_last_good::bring_up_within_deadline(service).await;
+    let is_over = service.live_generation().is_some()
+        || start_last_good::bring_up_within_deadline(service).await;
     start_last_good::answer(service, is_over)?;
     let unsaved = |error| format!("a reboot would not start it: {error}");
     let warnings = saved.err().map(unsaved).into_iter().collect();

@@ -14,7 +14,7 @@ use crate::supervisor::data::fencing;
 use crate::supervisor::instances::connections;
 use crate::supervisor::rollback_readiness::readiness;
 use crate::supervisor::service::Service;
-use crate::supervisor::service::instances::Crew;
+use crate::supervisor::service::instances::Generation;
 use crate::supervisor::service::occupied;
 use crate::supervisor::service::refusal;
 use crate::supervisor::service::stack::Stack;
@@ -74,7 +74,7 @@ fn of_stack(stack: &Stack, only: Option<&str>) -> Status {
 
 fn of_service(service: &Rc<Service>) -> ServiceStatus {
     let state = service.durable.state();
-    let live = service.live_crew();
+    let live = service.live_generation();
     let serving = service.serving();
     let trouble = service.condition.trouble();
     let unresumed =
@@ -86,7 +86,7 @@ fn of_service(service: &Rc<Service>) -> ServiceStatus {
         has_trouble: trouble.is_some(),
         is_operated: service.activity.operation().is_some(),
         has_good: state.last_good.is_some(),
-        live: live.map(|crew| Life::of(crew.is_whole(), crew.is_alive())),
+        live: live.map(|generation| Life::of(generation.is_whole(), generation.is_alive())),
     });
     let why = match explained {
         Why::Nothing => None,
@@ -110,7 +110,12 @@ fn of_service(service: &Rc<Service>) -> ServiceStatus {
         last_good: service.durable.last_good().map(|release| release.0),
         trial: service.durable.trial().ok().flatten().map(|release| release.0),
         listen: service.config().listen.iter().map(ToString::to_string).collect(),
-        instances: service.fleet.all().iter().flat_map(|crew| instances(service, crew)).collect(),
+        instances: service
+            .fleet
+            .all()
+            .iter()
+            .flat_map(|generation| instances(service, generation))
+            .collect(),
         rollback,
         operation: service.activity.operation().map(|operation| OperationStatus {
             op: operation.id.0,
@@ -148,15 +153,15 @@ fn of_broken(name: &str, why: &str) -> ServiceStatus {
     }
 }
 
-fn instances(service: &Service, crew: &Crew) -> Vec<InstanceStatus> {
-    let leaving = crew.leaving();
-    let role = status::role(crew.duty(), leaving.is_some());
+fn instances(service: &Service, generation: &Generation) -> Vec<InstanceStatus> {
+    let leaving = generation.leaving();
+    let role = status::role(generation.duty(), leaving.is_some());
     let of = |instance: &Rc<crate::supervisor::service::instances::Instance>| {
         let pid = instance.pid();
-        let state = InstanceState::of(pid.is_some(), crew.duty(), instance.is_ready());
+        let state = InstanceState::of(pid.is_some(), generation.duty(), instance.is_ready());
         let own = std::slice::from_ref(instance);
         InstanceStatus {
-            release: crew.release.0,
+            release: generation.release.0,
             instance: instance.index.0,
             pid: pid.unwrap_or(0),
             role: role.to_owned(),
@@ -170,5 +175,5 @@ fn instances(service: &Service, crew: &Crew) -> Vec<InstanceStatus> {
                 .map(|until| until.since_ms(service.now())),
         }
     };
-    crew.instances().iter().map(of).collect()
+    generation.instances().iter().map(of).collect()
 }

@@ -19,9 +19,9 @@ impl Checker for Exec<'_> {
 }
 
 async fn exec(target: Target<'_>, words: &[String]) -> Probe {
-    let Target { service, crew, instance } = target;
+    let Target { service, generation, instance } = target;
     let program = words.first().map_or("", String::as_str);
-    match command::run(service, crew, instance, words, target.timeout(), &[]).await {
+    match command::run(service, generation, instance, words, target.timeout(), &[]).await {
         Ran::Ended(End::Exited(0)) => Probe::good(),
         Ran::Ended(end) => Probe::bad(format!("{program}: {end}")),
         Ran::TooLate(limit) => Probe::bad(format!("{program}: {}", probe::too_late(limit))),

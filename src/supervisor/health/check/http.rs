@@ -18,8 +18,8 @@ pub(super) fn checker(path: &str) -> impl Checker {
 
 impl Checker for Http<'_> {
     fn probe<'a>(&'a self, target: Target<'a>) -> Answer<'a> {
-        let Target { service, crew, instance } = target;
-        Box::pin(connection::path_at(service, crew, instance, self.0))
+        let Target { service, generation, instance } = target;
+        Box::pin(connection::path_at(service, generation, instance, self.0))
     }
 
     fn probe_public<'a>(&'a self, service: &'a Rc<Service>, timeout: Duration) -> Answer<'a> {

@@ -14,7 +14,7 @@ use crate::supervisor::health::checker::{Checker, Target};
 use crate::supervisor::health::connection;
 use crate::supervisor::health::probe::Probe;
 use crate::supervisor::service::Service;
-use crate::supervisor::service::instances::{Crew, Instance};
+use crate::supervisor::service::instances::{Generation, Instance};
 
 /// From the list of health checks: one arm a kind.
 macro_rules! checker_of {
@@ -36,21 +36,25 @@ fn checker(check: &Check) -> Box<dyn Checker + '_> {
 
 /// Probes one instance in its own slot, within the timeout of its settings. What answers is that
 /// process and no other.
-pub(crate) async fn at(service: &Rc<Service>, crew: &Rc<Crew>, instance: &Rc<Instance>) -> Probe {
+pub(crate) async fn at(
+    service: &Rc<Service>,
+    generation: &Rc<Generation>,
+    instance: &Rc<Instance>,
+) -> Probe {
     if !instance.program.is_running() {
         return Probe::bad("its process has ended");
     }
-    checker(&crew.settings.health.check).probe(Target { service, crew, instance }).await
+    checker(&generation.settings.health.check).probe(Target { service, generation, instance }).await
 }
 
 /// The configured check, and whether connections are taken at all.
 pub(crate) async fn thoroughly(
     service: &Rc<Service>,
-    crew: &Rc<Crew>,
+    generation: &Rc<Generation>,
     instance: &Rc<Instance>,
 ) -> Probe {
-    match at(service, crew, instance).await {
-        good if good.is_good() => takes(service, crew, instance).await,
+    match at(service, generation, instance).await {
+        good if good.is_good() => takes(service, generation, instance).await,
         bad => bad,
     }
 }
@@ -58,14 +62,14 @@ pub(crate) async fn thoroughly(
 /// Whether an instance takes connections out of its queue, for checks that do not go through it.
 pub(crate) async fn takes(
     service: &Rc<Service>,
-    crew: &Rc<Crew>,
+    generation: &Rc<Generation>,
     instance: &Rc<Instance>,
 ) -> Probe {
-    let connects = checker(&crew.settings.health.check).connects();
+    let connects = checker(&generation.settings.health.check).connects();
     if connects || !service.config().is_called_by_streams() {
         return Probe::good();
     }
-    match connection::taken(service, crew, instance).await {
+    match connection::taken(service, generation, instance).await {
         good if good.is_good() => good,
         _ => Probe::bad("it accepts no connection from its accept queue"),
     }

@@ -11,8 +11,8 @@ pub(super) fn checker() -> impl Checker {
 
 impl Checker for Tcp {
     fn probe<'a>(&'a self, target: Target<'a>) -> Answer<'a> {
-        let Target { service, crew, instance } = target;
-        Box::pin(connection::taken(service, crew, instance))
+        let Target { service, generation, instance } = target;
+        Box::pin(connection::taken(service, generation, instance))
     }
 
     fn connects(&self) -> bool {

@@ -18,25 +18,30 @@ pub(crate) async fn bake(
     plan: Plan,
     watching: &mut Watching,
 ) -> PhaseResult {
-    let Assignment { release, generation, .. } = *assignment;
-    let Some(crew) = service.fleet.get(generation) else {
-        return died(service, generation, release);
+    let Assignment { release, generation: id, .. } = *assignment;
+    let Some(generation) = service.fleet.get(id) else {
+        return died(service, id, release);
     };
-    if plan.kind == Kind::Restart || crew.settings.bake.length.is_zero() {
+    if plan.kind == Kind::Restart || generation.settings.bake.length.is_zero() {
         return PhaseResult::skip("off");
     }
     let old = assignment.old.and_then(|old| service.fleet.get(old));
-    let beside = old.filter(|old| old.is_alive() && old.generation != crew.generation);
-    let watch = Watch { depth: Depth::Full(crew.settings.bake.length), beside };
-    let report =
-        baking::watch(service, &crew, &watch, Rc::clone(&watching.curve), &mut watching.transcript)
-            .await;
+    let beside = old.filter(|old| old.is_alive() && old.id != generation.id);
+    let watch = Watch { depth: Depth::Full(generation.settings.bake.length), beside };
+    let report = baking::watch(
+        service,
+        &generation,
+        &watch,
+        Rc::clone(&watching.curve),
+        &mut watching.transcript,
+    )
+    .await;
     let mut warnings: Vec<String> = report.warnings.into_iter().collect();
     let result = match report.baked {
         Baked::Pass(detail) => PhaseResult::ok(detail),
-        Baked::Died => died(service, generation, release),
+        Baked::Died => died(service, id, release),
         Baked::Fail(why) => {
-            let lines = diagnosis::last_lines(service, &crew);
+            let lines = diagnosis::last_lines(service, &generation);
             PhaseResult::failed(format!("{why}{lines}"))
         }
         Baked::Inconclusive(why) => {

@@ -15,8 +15,8 @@ use crate::supervisor::service::phase_result::PhaseResult;
 
 /// The one rename. The state in memory is the state on disk.
 pub(crate) fn commit(service: &Rc<Service>, assignment: &Assignment, kind: Kind) -> PhaseResult {
-    let Assignment { op, release, generation, old, .. } = *assignment;
-    let served = Served { release: release.0, generation: generation.0, op: op.0 };
+    let Assignment { op, release, generation: id, old, .. } = *assignment;
+    let served = Served { release: release.0, generation: id.0, op: op.0 };
     let warm = conclusion::warm(kind, Way::Forward, assignment.before);
     let standby = standby::record(service, warm, old);
     let saved = service.durable.save(|state| {
@@ -27,11 +27,11 @@ pub(crate) fn commit(service: &Rc<Service>, assignment: &Assignment, kind: Kind)
     if let Err(error) = saved {
         return PhaseResult::not(Step::Failed, error.to_string());
     }
-    if let Some(crew) = service.fleet.get(generation) {
-        crew.assign(Duty::Live);
+    if let Some(generation) = service.fleet.get(id) {
+        generation.assign(Duty::Live);
         service.condition.serves();
         // It may have ended between its last good probe and now: from here on the guard has it.
-        revive(service, &crew);
+        revive(service, &generation);
     }
     PhaseResult::ok(format!("last good: {release}"))
         .with_warnings(WrapUp::forward(assignment).perform(service))

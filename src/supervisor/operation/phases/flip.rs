@@ -23,24 +23,24 @@ pub(crate) async fn flip(
     kind: Kind,
     parked: Option<Tick>,
 ) -> PhaseResult {
-    let Assignment { release, generation, .. } = *assignment;
-    let Some(crew) = service.fleet.get(generation) else {
-        return died(service, generation, release);
+    let Assignment { release, generation: id, .. } = *assignment;
+    let Some(generation) = service.fleet.get(id) else {
+        return died(service, id, release);
     };
     if let Err(error) = on_trial::begin(service, assignment, kind) {
         return PhaseResult::failed(error.to_string());
     }
-    if let Err(error) = outside_proxy::point(service, &crew).await {
+    if let Err(error) = outside_proxy::point(service, &generation).await {
         return PhaseResult::failed(error.to_string());
     }
     let begun = clock::monotonic_ns();
-    if let Err(error) = service.steer_to(&crew, Duty::Trial) {
+    if let Err(error) = service.steer_to(&generation, Duty::Trial) {
         return PhaseResult::failed(error.to_string());
     }
     let us = (clock::monotonic_ns() - begun) / 1000;
     let mut warnings = Vec::from_iter(point_current(service, release));
     warnings.extend(runs_again(service));
-    for instance in &crew.instances() {
+    for instance in &generation.instances() {
         if let Err(error) = service.slots.restore_backlogs(&instance.slots) {
             warnings.push(error.to_string());
         }

@@ -23,40 +23,40 @@ pub(crate) async fn hold(
     if machine.is_held_by_failure() {
         return hold_up(service, assignment).await;
     }
-    let Assignment { release, generation, .. } = *assignment;
-    let Some(crew) = service.fleet.get(generation) else {
-        return died(service, generation, release);
+    let Assignment { release, generation: id, .. } = *assignment;
+    let Some(generation) = service.fleet.get(id) else {
+        return died(service, id, release);
     };
-    let mut ends = crew.ends();
+    let mut ends = generation.ends();
     if *ends.borrow_and_update() == 0 && tokio::time::timeout(HOLD, ends.changed()).await.is_err() {
         return PhaseResult::failed("not promoted within 24 h".to_owned());
     }
-    died(service, generation, release)
+    died(service, id, release)
 }
 
 /// Holds what failed and cannot be taken back. It is kept up like one that serves until somebody decides.
 async fn hold_up(service: &Rc<Service>, assignment: &Assignment) -> PhaseResult {
-    let Assignment { release, generation, .. } = *assignment;
-    let crew = match service.fleet.get(generation) {
-        Some(crew) => crew,
+    let Assignment { release, generation: id, .. } = *assignment;
+    let generation = match service.fleet.get(id) {
+        Some(generation) => generation,
         None => {
             let settings = match release::settings(&service.paths, release) {
                 Ok(settings) => settings,
                 Err(error) => return PhaseResult::failed(error.to_string()),
             };
-            match start::start(service, generation, release, settings).await {
-                Ok(crew) => crew,
+            match start::start(service, id, release, settings).await {
+                Ok(generation) => generation,
                 Err(error) => return PhaseResult::failed(error.to_string()),
             }
         }
     };
-    if service.routing.live() != Some(generation) {
+    if service.routing.live() != Some(id) {
         let flipped = flip(service, assignment, Kind::Release, None).await;
         if flipped.step != Step::Ok {
             return flipped;
         }
     }
-    crew.assign(Duty::Live);
-    revive(service, &crew);
+    generation.assign(Duty::Live);
+    revive(service, &generation);
     std::future::pending().await
 }

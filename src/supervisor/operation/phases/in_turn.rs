@@ -40,7 +40,7 @@ pub(crate) async fn park(service: &Rc<Service>, parked: &mut Option<Tick>) -> Ph
 pub(crate) fn too_many(service: &Service) -> Option<String> {
     let config = service.config();
     let n_room = usize::try_from(config.backlog).unwrap_or(usize::MAX);
-    let most = service.live_crew().map_or(0, |live| connections::of(service, &live));
+    let most = service.live_generation().map_or(0, |live| connections::of(service, &live));
     (most > n_room).then(|| {
         format!(
             "the queue holds {n_room}, and the clients of {} may all connect again while \

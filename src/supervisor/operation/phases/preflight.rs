@@ -161,8 +161,8 @@ fn room(service: &Service, n_files: u64) -> Vec<String> {
         }
         Err(error) => failures.push(format!("{}: {error}", service.paths.dir().display())),
     }
-    let needed: u64 = service.live_crew().map_or(0, |crew| {
-        crew.instances().iter().filter_map(|i| i.pid()).map(proc::rss_bytes).sum()
+    let needed: u64 = service.live_generation().map_or(0, |generation| {
+        generation.instances().iter().filter_map(|i| i.pid()).map(proc::rss_bytes).sum()
     });
     if let Some(available) = memory_available().filter(|available| *available < needed) {
         failures.push(format!(

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::core::duty::Duty;
-use crate::core::ids::{Generation, OpId, ReleaseId};
+use crate::core::ids::{GenerationId, OpId, ReleaseId};
 use crate::core::operation::conclusion::{self, Because, Blame, Left, Way};
 use crate::core::operation::ladder;
 use crate::core::operation::machine::{Event as Step, Kind, Succession};
@@ -33,7 +33,7 @@ use crate::supervisor::operation::phases::standby;
 use crate::supervisor::operation::phases::wrap_up::WrapUp;
 use crate::supervisor::rollback_readiness::schema;
 use crate::supervisor::service::Service;
-use crate::supervisor::service::instances::Crew;
+use crate::supervisor::service::instances::Generation;
 use crate::supervisor::service::phase_result::PhaseResult;
 
 /// Pause before the ladder is climbed again when nothing answers.
@@ -68,10 +68,10 @@ pub(crate) async fn start(
         Ok(settings) => settings,
         Err(error) => return PhaseResult::not(Step::Failed, error.to_string()),
     };
-    let Some(generation) = rungs.present else {
+    let Some(id) = rungs.present else {
         return PhaseResult::not(Step::Failed, "no generation was set aside");
     };
-    match start::start(service, generation, release, settings).await {
+    match start::start(service, id, release, settings).await {
         Ok(_) => PhaseResult::ok(format!("release {release}")),
         Err(error) => {
             let why = format!("release {release}: {error}");
@@ -81,57 +81,62 @@ pub(crate) async fn start(
 }
 
 /// A rung that did not hold is stopped before the next one is started.
-async fn discard_rung(service: &Rc<Service>, left: Option<Generation>) {
-    let Some(generation) = left else { return };
-    if service.routing.live() == Some(generation) {
+async fn discard_rung(service: &Rc<Service>, left: Option<GenerationId>) {
+    let Some(id) = left else { return };
+    if service.routing.live() == Some(id) {
         return;
     }
-    if let Some(crew) = service.fleet.get(generation) {
-        retire::stop_now(service, &crew).await;
+    if let Some(generation) = service.fleet.get(id) {
+        retire::stop_now(service, &generation).await;
     }
 }
 
 /// Probes a rung: once when it served a moment ago, shortly when it was started cold.
 pub(crate) async fn gate(
     service: &Rc<Service>,
-    crew: Option<Rc<Crew>>,
+    generation: Option<Rc<Generation>>,
     rung: u8,
     transcript: &mut Transcript,
 ) -> PhaseResult {
-    let crew = crew.filter(|crew| crew.is_whole());
-    let Some(crew) = crew.filter(|crew| crew.duty() != Duty::Draining) else {
+    let generation = generation.filter(|generation| generation.is_whole());
+    let Some(generation) = generation.filter(|generation| generation.duty() != Duty::Draining)
+    else {
         return PhaseResult::not(Step::Failed, "it is no longer running");
     };
     // Taken back: no retirement stops it from here on.
-    if crew.duty() == Duty::Standby {
-        crew.assign(Duty::Candidate);
+    if generation.duty() == Duty::Standby {
+        generation.assign(Duty::Candidate);
     }
     let gated = if rung == 0 {
-        at_once(service, &crew, transcript).await
+        at_once(service, &generation, transcript).await
     } else {
-        let deadline = crew.settings.health.deadline;
-        gate::gate(service, &crew, Rigour::Short, deadline, transcript).await
+        let deadline = generation.settings.health.deadline;
+        gate::gate(service, &generation, Rigour::Short, deadline, transcript).await
     };
     let why = match gated {
         Gated::Open(detail) => {
-            return PhaseResult::ok(format!("release {}: {detail}", crew.release));
+            return PhaseResult::ok(format!("release {}: {detail}", generation.release));
         }
-        Gated::Died => diagnosis::death(service, crew.generation, crew.release),
-        Gated::Shut(why) => format!("{why}{}", diagnosis::last_lines(service, &crew)),
+        Gated::Died => diagnosis::death(service, generation.id, generation.release),
+        Gated::Shut(why) => format!("{why}{}", diagnosis::last_lines(service, &generation)),
     };
     if rung == 0 {
         // It is no use now; it goes its way again.
-        retire::begin(service, &crew, clock::tick());
+        retire::begin(service, &generation, clock::tick());
     }
     let first = why.lines().next().unwrap_or_default();
-    let warning = format!("rollback to release {} failed: {first}", crew.release);
+    let warning = format!("rollback to release {} failed: {first}", generation.release);
     PhaseResult::not(Step::Failed, first).with_warnings([warning])
 }
 
 /// One look at each process; ends of a life long ago do not count.
-async fn at_once(service: &Rc<Service>, crew: &Rc<Crew>, transcript: &mut Transcript) -> Gated {
-    let probe = probe_all(service, crew, Round::Quick, |instance, probe| {
-        transcript.push(crew.release, instance.index, probe);
+async fn at_once(
+    service: &Rc<Service>,
+    generation: &Rc<Generation>,
+    transcript: &mut Transcript,
+) -> Gated {
+    let probe = probe_all(service, generation, Round::Quick, |instance, probe| {
+        transcript.push(generation.release, instance.index, probe);
     });
     match probe.await.why() {
         Some(why) => Gated::Shut(why.to_owned()),
@@ -142,36 +147,39 @@ async fn at_once(service: &Rc<Service>, crew: &Rc<Crew>, transcript: &mut Transc
 /// Steers to a rung, points `current` at it.
 pub(crate) async fn flip(
     service: &Rc<Service>,
-    crew: Option<Rc<Crew>>,
+    generation: Option<Rc<Generation>>,
     parked: Option<Tick>,
 ) -> PhaseResult {
-    let Some(crew) = crew else {
+    let Some(generation) = generation else {
         return PhaseResult::not(Step::Failed, "its processes are gone");
     };
-    if let Err(error) = outside_proxy::point(service, &crew).await {
+    if let Err(error) = outside_proxy::point(service, &generation).await {
         let why = error.to_string();
         return PhaseResult::not(Step::Failed, why.clone()).with_warnings([why]);
     }
     let begun = clock::monotonic_ns();
-    if let Err(error) = service.steer_to(&crew, Duty::Live) {
+    if let Err(error) = service.steer_to(&generation, Duty::Live) {
         return PhaseResult::not(Step::Failed, error.to_string());
     }
     let us = (clock::monotonic_ns() - begun) / 1000;
-    revive(service, &crew);
-    let mut warning = Vec::from_iter(point_current(service, crew.release));
+    revive(service, &generation);
+    let mut warning = Vec::from_iter(point_current(service, generation.release));
     warning.extend(runs_again(service));
     service.tend();
     let gap = in_turn::gap_text(service, parked);
-    PhaseResult::ok(format!("release {}, steered in {us} us{gap}", crew.release))
+    PhaseResult::ok(format!("release {}, steered in {us} us{gap}", generation.release))
         .with_warnings(warning)
 }
 
 /// Probes where users are.
-pub(crate) async fn verify(service: &Rc<Service>, crew: Option<Rc<Crew>>) -> PhaseResult {
-    let Some(crew) = crew else {
+pub(crate) async fn verify(
+    service: &Rc<Service>,
+    generation: Option<Rc<Generation>>,
+) -> PhaseResult {
+    let Some(generation) = generation else {
         return PhaseResult::not(Step::Failed, "its processes are gone");
     };
-    let probe = check::in_public(service, &crew.settings).await;
+    let probe = check::in_public(service, &generation.settings).await;
     match probe.why() {
         None => PhaseResult::ok("answers at the service's address"),
         Some(why) => PhaseResult::not(Step::Failed, why),
@@ -182,16 +190,16 @@ pub(crate) async fn verify(service: &Rc<Service>, crew: Option<Rc<Crew>>) -> Pha
 pub(crate) fn commit(
     service: &Rc<Service>,
     assignment: &Assignment,
-    crew: Option<Rc<Crew>>,
+    generation: Option<Rc<Generation>>,
     kind: Kind,
     reason: Option<&str>,
 ) -> PhaseResult {
-    let Some(crew) = crew else {
+    let Some(generation) = generation else {
         return PhaseResult::not(Step::Failed, "its processes are gone");
     };
-    let blame = blame(service, assignment, kind, crew.release);
+    let blame = blame(service, assignment, kind, generation.release);
     let served =
-        Served { release: crew.release.0, generation: crew.generation.0, op: assignment.op.0 };
+        Served { release: generation.release.0, generation: generation.id.0, op: assignment.op.0 };
     let why = match kind {
         Kind::Rollback => format!("rolled back by {}", assignment.actor),
         _ => reason.unwrap_or("it failed").to_owned(),
@@ -224,8 +232,9 @@ pub(crate) fn commit(
     }
     service.condition.serves();
     let bad = blame.bad().map(|left| (left, why));
-    let wrap_up = WrapUp { good: crew.release, bad };
-    PhaseResult::ok(format!("last good: {}", crew.release)).with_warnings(wrap_up.perform(service))
+    let wrap_up = WrapUp { good: generation.release, bad };
+    PhaseResult::ok(format!("last good: {}", generation.release))
+        .with_warnings(wrap_up.perform(service))
 }
 
 /// What is held against the release that was left.
@@ -244,22 +253,27 @@ pub(crate) async fn stranded(
     findings: &Findings,
 ) -> PhaseResult {
     discard_rung(service, rungs.leave()).await;
-    let mut crews = service.fleet.all();
+    let mut generations = service.fleet.all();
     // The one that is steered to comes first, then the newest.
-    let rank = |crew: &Rc<Crew>| (service.routing.live() == Some(crew.generation), crew.generation);
-    ordered::sort(&mut crews, |a, b| rank(a) > rank(b));
-    for crew in crews.into_iter().filter(|crew| crew.is_alive()) {
-        let answers = probe_all(service, &crew, Round::Every, |_, _| {}).await.is_good();
+    let rank = |generation: &Rc<Generation>| {
+        (service.routing.live() == Some(generation.id), generation.id)
+    };
+    ordered::sort(&mut generations, |a, b| rank(a) > rank(b));
+    for generation in generations.into_iter().filter(|generation| generation.is_alive()) {
+        let answers = probe_all(service, &generation, Round::Every, |_, _| {}).await.is_good();
         // The proxy stays where it is until somebody answers.
         if !answers {
             continue;
         }
-        let pointed = outside_proxy::point(service, &crew).await;
-        if pointed.is_ok() && service.steer_to(&crew, Duty::Live).is_ok() {
-            let warning = point_current(service, crew.release);
+        let pointed = outside_proxy::point(service, &generation).await;
+        if pointed.is_ok() && service.steer_to(&generation, Duty::Live).is_ok() {
+            let warning = point_current(service, generation.release);
             service.tend();
-            return PhaseResult::ok(format!("release {} answers and keeps running", crew.release))
-                .with_warnings(warning);
+            return PhaseResult::ok(format!(
+                "release {} answers and keeps running",
+                generation.release
+            ))
+            .with_warnings(warning);
         }
     }
     alarm::raise_alarm(service, op, findings);

@@ -17,7 +17,7 @@ use crate::supervisor::service::phase_result::PhaseResult;
 /// How many steps there are before the flip.
 pub(crate) fn count(service: &Service, kind: Kind) -> u8 {
     let config = service.config();
-    let beside = service.live_crew().is_some_and(|live| live.is_alive());
+    let beside = service.live_generation().is_some_and(|live| live.is_alive());
     let can_share = service.slots.listeners().iter().any(|listener| !listener.is_door());
     let n = match (&config.strategy, kind) {
         _ if !beside || !can_share => 0,
@@ -51,35 +51,40 @@ pub(crate) async fn perform(
     step: u8,
     watching: &mut Watching,
 ) -> PhaseResult {
-    let Assignment { release, generation, .. } = *assignment;
-    let Some(crew) = service.fleet.get(generation) else {
-        return candidate::died(service, generation, release);
+    let Assignment { release, generation: id, .. } = *assignment;
+    let Some(generation) = service.fleet.get(id) else {
+        return candidate::died(service, id, release);
     };
     if let Err(error) = trial::begin(service, assignment, plan.kind) {
         return PhaseResult::failed(error.to_string());
     }
     let part = part(assignment, plan.kind, step);
-    if let Err(error) = service.steer_part(&crew, part) {
+    if let Err(error) = service.steer_part(&generation, part) {
         return PhaseResult::failed(error.to_string());
     }
     service.tend();
     let depth = match part {
-        Part::Share(_) => Depth::Full(crew.settings.bake.length),
+        Part::Share(_) => Depth::Full(generation.settings.bake.length),
         // One look at each process under load before the next one takes its place.
         Part::Instances(_) => Depth::Look,
     };
-    let beside = service.live_crew().filter(|live| live.generation != crew.generation);
+    let beside = service.live_generation().filter(|live| live.id != generation.id);
     let watch = Watch { depth, beside };
-    let text = text(part, crew.instances().len());
-    let report =
-        bake::watch(service, &crew, &watch, Rc::clone(&watching.curve), &mut watching.transcript)
-            .await;
+    let text = text(part, generation.instances().len());
+    let report = bake::watch(
+        service,
+        &generation,
+        &watch,
+        Rc::clone(&watching.curve),
+        &mut watching.transcript,
+    )
+    .await;
     let mut warnings: Vec<String> = report.warnings.into_iter().collect();
     let result = match report.baked {
         Baked::Pass(detail) => PhaseResult::ok(format!("{text}: {detail}")),
-        Baked::Died => candidate::died(service, generation, release),
+        Baked::Died => candidate::died(service, id, release),
         Baked::Fail(why) => {
-            let lines = diagnosis::last_lines(service, &crew);
+            let lines = diagnosis::last_lines(service, &generation);
             PhaseResult::failed(format!("at {text}: {why}{lines}"))
         }
         Baked::Inconclusive(why) => {

@@ -22,9 +22,9 @@ pub(crate) async fn undo(
     intake: &Intake,
     reason: Option<&str>,
 ) -> PhaseResult {
-    let Assignment { op, release, generation, .. } = *assignment;
+    let Assignment { op, release, generation: id, .. } = *assignment;
     // Connections held for the candidate go to the generation that was live before.
-    let live = service.live_crew().filter(|live| live.is_alive());
+    let live = service.live_generation().filter(|live| live.is_alive());
     if let Some(live) = live.filter(|_| succession == Succession::InTurn) {
         if let Err(error) = service.steer_to(&live, Duty::Live) {
             return PhaseResult::not(Step::Failed, error.to_string());
@@ -32,8 +32,8 @@ pub(crate) async fn undo(
         service.tend();
     }
     intake.call_off().await;
-    if let Some(crew) = service.fleet.get(generation) {
-        retire::stop_now(service, &crew).await;
+    if let Some(generation) = service.fleet.get(id) {
+        retire::stop_now(service, &generation).await;
     }
     let mut warnings = Vec::new();
     let paths = service.paths.clone();
@@ -58,7 +58,7 @@ pub(crate) async fn undo(
 /// A first release that did not make it, or one of a stopped service: its listeners are refused again, not hanging.
 async fn close_if_nobody_serves(service: &Rc<Service>) {
     let is_wanted = service.durable.last_good().is_some() && !service.durable.state().stopped;
-    if !is_wanted && service.live_crew().is_none() && service.fleet.all().is_empty() {
+    if !is_wanted && service.live_generation().is_none() && service.fleet.all().is_empty() {
         service.slots.close(service.link()).await;
     }
 }
