@@ -3,8 +3,8 @@
 
 use crate::core::duty::Duty;
 use crate::core::ids::ReleaseId;
-use crate::core::operation::ladder::Before;
 use crate::core::operation::machine::{Kind, Outcome};
+use crate::core::operation::way_back::Before;
 
 /// What a rollback has left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,22 +2,11 @@
 
 use crate::core::ids::{GenerationId, ReleaseId};
 use crate::core::operation::machine::Succession;
+use crate::core::operation::way_back::Before;
 use crate::core::retention::Verdict;
 
 /// Releases that the way back tries, at most.
 const RUNGS_MAX: usize = 3;
-
-/// How the release is that an operation is to replace.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Before {
-    /// It answers: a rollback to it is worth protecting.
-    Answers,
-    /// It was stopped by its users: nothing is lost when it does not come back.
-    Stopped,
-    /// It is in a crash loop, or does not answer: one does not go back to it as long as there is
-    /// another.
-    Down,
-}
 
 /// The releases to start cold on the way back of a release: the one that it is to replace, then
 /// older good ones. One that is down comes last.
@@ -60,8 +49,6 @@ pub struct Facts<'a> {
     /// How old and new meet.
     pub succession: Succession,
 }
-
-named!(Before { Answers = "answers", Stopped = "stopped", Down = "down" });
 
 /// Why there is no way back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

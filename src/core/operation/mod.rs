@@ -32,3 +32,4 @@ pub mod point;
 pub mod preempt;
 pub mod recover;
 pub mod rollout;
+pub mod way_back;

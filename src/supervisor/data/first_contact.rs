@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use crate::core::exit::Exit;
+use crate::core::operation::way_back::WayBack;
 use crate::os::beneath::{Dir, Met};
 use crate::store::release;
 use crate::supervisor::data::backup::{self, Copied, Hand};
@@ -20,7 +21,7 @@ use crate::supervisor::data::migration;
 use crate::supervisor::data::site::Means;
 use crate::supervisor::data::trial_migration::{OnCopy, migrate_copy};
 use crate::supervisor::service::Service;
-use crate::supervisor::service::candidate::{Candidate, WayBack};
+use crate::supervisor::service::candidate::Candidate;
 use crate::supervisor::service::phase_result::PhaseResult;
 use crate::text;
 

@@ -9,6 +9,7 @@ use crate::config::model::Settings;
 use crate::core::exit::Exit;
 use crate::core::ids::ReleaseId;
 use crate::core::operation::machine::Succession;
+use crate::core::operation::way_back::WayBack;
 use crate::core::refused_write;
 use crate::os::beneath::Dir;
 use crate::os::clock;
@@ -23,7 +24,7 @@ use crate::supervisor::data::fresh::{self, Fresh};
 use crate::supervisor::data::migration;
 use crate::supervisor::data::site::Means;
 use crate::supervisor::health::probe::Transcript;
-use crate::supervisor::service::candidate::{Candidate, WayBack};
+use crate::supervisor::service::candidate::Candidate;
 use crate::supervisor::service::confinement::Confinement;
 
 use crate::supervisor::rollback_readiness::rehearsal;

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::core::operation::ladder::Before;
+use crate::core::operation::way_back::Before;
 use crate::supervisor::health::probe_all::{Round, probe_all};
 use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::Generation;

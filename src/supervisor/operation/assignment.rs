@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::config::model::Strategy;
 use crate::core::ids::{GenerationId, OpId, ReleaseId};
-use crate::core::operation::ladder::Before;
-use crate::supervisor::service::candidate::{BegunBy, Candidate, WayBack};
+use crate::core::operation::way_back::{Before, WayBack};
+use crate::supervisor::service::candidate::{BegunBy, Candidate};
 use crate::supervisor::service::terms::Terms;
 
 /// What an operation set out to do.
@@ -54,25 +54,13 @@ impl Assignment {
         self.ladder.get(usize::from(rung).checked_sub(1)?).copied()
     }
 
-    /// The release that was down when another one was to replace it, if there is one before it to go
-    /// back to.
-    pub(crate) fn was_down(&self) -> Option<ReleaseId> {
-        let has_other = self.before == Before::Down && self.ladder.len() > 1;
-        self.ladder.last().copied().filter(|_| has_other)
-    }
-
     /// What lower rooms must know of the release.
     pub(crate) fn candidate(&self) -> Candidate {
         Candidate {
             op: self.op,
             release: self.release,
             back_to: self.back_to(),
-            way_back: match (&self.terms.no_way_back, self.before) {
-                (Some(_), _) => WayBack::Waived,
-                (None, Before::Answers) => WayBack::Required,
-                (None, Before::Down) if self.ladder.len() == 1 => WayBack::Lost,
-                (None, Before::Stopped | Before::Down) => WayBack::Wanted,
-            },
+            way_back: WayBack::of(self.terms.no_way_back.is_some(), self.before, &self.ladder),
             begun_by: self.begun_by,
             succession: self.strategy.succession(),
         }

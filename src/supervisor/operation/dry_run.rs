@@ -7,9 +7,9 @@ use crate::api::{PhaseState, Plan, PlanStep};
 use crate::config::duration;
 use crate::config::model::{Rehearse, Settings, Strategy};
 use crate::core::ids::{OpId, ReleaseId};
-use crate::core::operation::ladder::Before;
 use crate::core::operation::machine::Succession;
 use crate::core::operation::phase::Phase;
+use crate::core::operation::way_back::{Before, WayBack};
 use crate::store::journal;
 use crate::store::layout::ServiceLayout;
 use crate::store::receipt;
@@ -19,7 +19,6 @@ use crate::supervisor::operation::assignment::Assignment;
 use crate::supervisor::rollback_readiness::readiness;
 use crate::supervisor::rollback_readiness::schema;
 use crate::supervisor::service::Service;
-use crate::supervisor::service::candidate::WayBack;
 use crate::text::count;
 
 /// Operations that times are learned from.

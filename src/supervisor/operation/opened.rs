@@ -7,10 +7,10 @@ use std::fmt;
 
 use crate::config::model::Strategy;
 use crate::core::ids::GenerationId;
-use crate::core::operation::ladder::Before;
 use crate::core::operation::machine::{Cause, Inconclusive, Kind, Machine, Plan, Succession};
 use crate::core::operation::phase::{HOOK, Phase};
 use crate::core::operation::point::Point;
+use crate::core::operation::way_back::Before;
 use crate::store::journal::{Intent, Record};
 use crate::store::state_word::StateWord;
 

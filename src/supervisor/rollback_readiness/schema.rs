@@ -3,9 +3,10 @@
 
 use crate::config::model::{Schema, SchemaKind, Settings};
 use crate::core::ids::ReleaseId;
+use crate::core::operation::way_back::WayBack;
 use crate::store::release;
 use crate::supervisor::service::Service;
-use crate::supervisor::service::candidate::{Candidate, WayBack};
+use crate::supervisor::service::candidate::Candidate;
 
 /// Why a release does not run on the data as it is, by its own declaration.
 #[must_use]

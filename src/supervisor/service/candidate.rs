@@ -2,6 +2,7 @@
 
 use crate::core::ids::{OpId, ReleaseId};
 use crate::core::operation::machine::Succession;
+use crate::core::operation::way_back::WayBack;
 
 /// The release that an operation brings.
 #[derive(Debug, Clone, Copy)]
@@ -18,20 +19,6 @@ pub(crate) struct Candidate {
     pub begun_by: BegunBy,
     /// How old and new meet, as it was configured when the operation began.
     pub succession: Succession,
-}
-
-/// Whether a way back is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum WayBack {
-    /// The release before must run on what this one leaves.
-    Required,
-    /// What the release is to replace does not answer, or was stopped: a release before it is looked
-    /// at, and what is found is a warning.
-    Wanted,
-    /// The only release that one could go back to is the one that does not answer.
-    Lost,
-    /// `--no-way-back` gave a reason.
-    Waived,
 }
 
 /// Which supervisor began an operation.

@@ -4,6 +4,7 @@
 use std::io;
 
 use crate::core::ids::ReleaseId;
+use crate::core::operation::way_back;
 use crate::core::retention::Verdict;
 use crate::store::release::{self, ReleaseError};
 use crate::store::trial;
@@ -34,7 +35,7 @@ impl WrapUp {
     /// What follows from the commit of a release that came forward.
     pub(crate) fn forward(assignment: &Assignment) -> Self {
         let why = format!("it was down when release {} replaced it", assignment.release);
-        let bad = assignment.was_down().map(|bad| (bad, why));
+        let bad = way_back::given_up(assignment.before, &assignment.ladder).map(|bad| (bad, why));
         Self { good: assignment.release, bad }
     }
 
