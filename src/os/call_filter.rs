@@ -191,15 +191,15 @@ fn enter(report: Report) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(i32::try_from(fd).unwrap_or(-1)) })
 }
 
-const LOAD: u16 = 0x20;
-const JUMP_EQUAL: u16 = 0x15;
+pub(super) const LOAD: u16 = 0x20;
+pub(super) const JUMP_EQUAL: u16 = 0x15;
 const JUMP_FROM: u16 = 0x35;
-const RETURN: u16 = 0x06;
+pub(super) const RETURN: u16 = 0x06;
 /// `struct seccomp_data`: the number of the call, the machine, and the arguments from 16 on.
-const NUMBER: u32 = 0;
-const ARCH: u32 = 4;
+pub(super) const NUMBER: u32 = 0;
+pub(super) const ARCH: u32 = 4;
 
-const fn step(code: u16, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
+pub(super) const fn step(code: u16, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
     libc::sock_filter { code, jt, jf, k }
 }
 
@@ -210,9 +210,9 @@ const fn argument(n: u32) -> u32 {
 }
 
 const NOTIFY: libc::sock_filter = step(RETURN, libc::SECCOMP_RET_USER_NOTIF, 0, 0);
-const ALLOW: libc::sock_filter = step(RETURN, libc::SECCOMP_RET_ALLOW, 0, 0);
+pub(super) const ALLOW: libc::sock_filter = step(RETURN, libc::SECCOMP_RET_ALLOW, 0, 0);
 
-const fn refuse(errno: i32) -> libc::sock_filter {
+pub(super) const fn refuse(errno: i32) -> libc::sock_filter {
     step(RETURN, libc::SECCOMP_RET_ERRNO | errno.unsigned_abs(), 0, 0)
 }
 

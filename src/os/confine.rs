@@ -6,16 +6,11 @@ use std::io;
 use landlock::{ABI, Access, AccessFs, AccessNet, Ruleset, RulesetAttr, RulesetError, Scope};
 use rustix::process::{Resource, Rlimit, geteuid, setrlimit};
 
-use crate::os::{self, call_filter, proc};
+use crate::os::call_filter::{self, ALLOW, ARCH, JUMP_EQUAL, LOAD, NUMBER, RETURN, refuse, step};
+use crate::os::{self, proc};
 
 /// The newest rights that are taken; an older kernel takes those that it knows.
 const LANDLOCK: ABI = ABI::V6;
-const LOAD: u16 = 0x20;
-const JUMP_EQUAL: u16 = 0x15;
-const RETURN: u16 = 0x06;
-/// In `struct seccomp_data`.
-const NUMBER_AT: u32 = 0;
-const ARCH_AT: u32 = 4;
 
 /// What is left: reading and writing what is open, memory, its own threads' locks and signals, its end.
 const CALLS: &[libc::c_long] = &[
@@ -100,20 +95,17 @@ fn restrict() -> Result<(), RulesetError> {
 /// Landlock.
 fn filter_calls() -> io::Result<()> {
     let Some(arch) = call_filter::own_arch() else { return Ok(()) };
-    let step = |code, k, jt, jf| libc::sock_filter { code, jt, jf, k };
     let mut filter = vec![
-        step(LOAD, ARCH_AT, 0, 0),
+        step(LOAD, ARCH, 0, 0),
         step(JUMP_EQUAL, arch, 1, 0),
         step(RETURN, libc::SECCOMP_RET_KILL_PROCESS, 0, 0),
-        step(LOAD, NUMBER_AT, 0, 0),
+        step(LOAD, NUMBER, 0, 0),
     ];
     for call in CALLS {
         let number = u32::try_from(*call).unwrap_or(u32::MAX);
-        filter.push(step(JUMP_EQUAL, number, 0, 1));
-        filter.push(step(RETURN, libc::SECCOMP_RET_ALLOW, 0, 0));
+        filter.extend([step(JUMP_EQUAL, number, 0, 1), ALLOW]);
     }
-    let refused = libc::SECCOMP_RET_ERRNO | libc::EPERM.unsigned_abs();
-    filter.push(step(RETURN, refused, 0, 0));
+    filter.push(refuse(libc::EPERM));
     let len = u16::try_from(filter.len()).unwrap_or(0);
     let program = libc::sock_fprog { len, filter: filter.as_mut_ptr() };
     // SAFETY: the kernel copies the program before it returns.
