@@ -29,8 +29,8 @@ pub enum Stop {
         /// In the middle of a file's content.
         in_content: bool,
     },
-    /// Nobody hears what is said.
-    Unheard,
+    /// It cannot be said.
+    Unheard(io::Error),
 }
 
 /// Says all entries of an archive.
@@ -55,7 +55,7 @@ pub fn say(reader: Box<dyn Read>, mouth: &mut Mouth<impl Write>) -> Result<(), S
     if counted.n_zeros.get() < n_after {
         return Err(Fault::Damaged { why: "there is data after its end".to_owned() }.into());
     }
-    mouth.end().map_err(|_| Stop::Unheard)
+    mouth.end().map_err(Stop::Unheard)
 }
 
 /// Reads all entries; returns where the last one ends.
@@ -90,7 +90,7 @@ fn entries(counted: &Counted, mouth: &mut Mouth<impl Write>) -> Result<u64, Stop
                 return Err(Fault::Refused { name, why }.into());
             }
         };
-        mouth.entry(&Entry { kind, mode, name, link }).map_err(|_| Stop::Unheard)?;
+        mouth.entry(&Entry { kind, mode, name, link }).map_err(Stop::Unheard)?;
         if kind == Kind::File {
             content(&mut entry, size, mouth)?;
         }
@@ -111,10 +111,10 @@ fn content(entry: &mut impl Read, size: u64, mouth: &mut Mouth<impl Write>) -> R
         };
         let n = read.map_err(|error| Stop::Fault { fault: fault(&error), in_content: true })?;
         if n == 0 {
-            return mouth.whole().map_err(|_| Stop::Unheard);
+            return mouth.whole().map_err(Stop::Unheard);
         }
         n_left = n_left.saturating_sub(n as u64);
-        mouth.piece(piece.get(..n).unwrap_or_default()).map_err(|_| Stop::Unheard)?;
+        mouth.piece(piece.get(..n).unwrap_or_default()).map_err(Stop::Unheard)?;
     }
 }
 

@@ -31,6 +31,8 @@ const MEMORY_BYTES: u64 = 56 << 20;
 pub fn main() -> ExitCode {
     match decode() {
         Ok(()) => ExitCode::SUCCESS,
+        // Whoever heard it has refused the archive.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         // Its pipe ends without a last word; how it ended is told.
         Err(_) => ExitCode::FAILURE,
     }
@@ -48,7 +50,7 @@ fn decode() -> io::Result<()> {
 /// Says what is in an archive, from where it stands.
 ///
 /// # Errors
-/// The pipe's, when the fault that was found cannot be said.
+/// The pipe's.
 pub fn say(archive: File, pipe: impl Write) -> io::Result<()> {
     let mut mouth = Mouth(BufWriter::with_capacity(64 * 1024, pipe));
     let said = match source::unpacked(Source::new(archive)) {
@@ -57,7 +59,8 @@ pub fn say(archive: File, pipe: impl Write) -> io::Result<()> {
         Err(error) => Err(Fault::Damaged { why: error.to_string() }.into()),
     };
     match said {
-        Ok(()) | Err(Stop::Unheard) => Ok(()),
+        Ok(()) => Ok(()),
+        Err(Stop::Unheard(error)) => Err(error),
         Err(Stop::Fault { fault, in_content }) => mouth.fault(&fault, in_content),
     }
 }
