@@ -10,7 +10,7 @@ use halley_sup::demo::load::Shape;
 use crate::world::{BINARY, World, config, kill};
 
 /// A build whose program is a file of its own, which can rot.
-fn own_program(world: &World, line: &str) -> PathBuf {
+pub fn own_program(world: &World, line: &str) -> PathBuf {
     let build = world.build_of(&["./run"]);
     let script = format!("#!/bin/sh\n{line}\nexec {BINARY} demo-service \"$@\"\n");
     fs::write(build.join("run"), script).unwrap();
@@ -19,7 +19,7 @@ fn own_program(world: &World, line: &str) -> PathBuf {
 }
 
 /// Somebody meddles with a sealed tree.
-fn meddle(world: &World, release: u64, with: impl FnOnce(&Path)) {
+pub fn meddle(world: &World, release: u64, with: impl FnOnce(&Path)) {
     let tree = world.service_path(&format!("releases/{release}"));
     fs::set_permissions(&tree, fs::Permissions::from_mode(0o755)).unwrap();
     with(&tree.join("run"));

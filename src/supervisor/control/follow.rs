@@ -5,6 +5,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::api::Event;
+use crate::core::operation::phase::Phase;
+use crate::core::operation::preempt::{self, Preempt};
 use crate::os::clock;
 use crate::supervisor::control::client::Client;
 use crate::supervisor::operation::admission::Begun;
@@ -68,9 +70,7 @@ pub(crate) async fn follow(watched: &impl Watched, client: &mut Client, until: U
             changed = grew.changed() => if changed.is_err() { return Followed::Over },
             () = client.gone() => return Followed::Over,
             () = tokio::time::sleep(HEARTBEAT) => {
-                let (phase, since) = watched.phase();
-                let ms = clock::tick().since_ms(since);
-                if !client.tell(&Event::Heartbeat { phase, ms }).await {
+                if !heartbeat(watched, client).await {
                     return Followed::Over;
                 }
             }
@@ -78,23 +78,36 @@ pub(crate) async fn follow(watched: &impl Watched, client: &mut Client, until: U
     }
 }
 
-/// Waits for the end of an operation that is called off, with signs of life to the client, who may
-/// leave. An order that comes in a phase which cannot be called off is given again in the next one.
-pub(crate) async fn called_off(running: &Operation, client: &mut Client) {
+/// A sign of life. Returns whether the client is there.
+async fn heartbeat(watched: &impl Watched, client: &mut Client) -> bool {
+    let (phase, since) = watched.phase();
+    client.tell(&Event::Heartbeat { phase, ms: clock::tick().since_ms(since) }).await
+}
+
+/// Waits for the end of an operation that a rollback calls off, with signs of life to the client, who
+/// may leave. An order that comes in a phase which cannot be called off is given again in the next one.
+/// Returns the phase it ended in; nothing when it is not waited for.
+pub(crate) async fn preempted(running: &Operation, client: &mut Client) -> Option<Phase> {
     let mut grew = running.events.watch();
-    let mut ordered_in = None;
+    let mut seen = None;
     while !running.is_over() {
         grew.borrow_and_update();
-        if ordered_in != Some(running.phase.get()) {
-            ordered_in = Some(running.phase.get());
-            running.order(Order::Abort);
+        let phase = running.phase.get().unwrap_or(Phase::Receive);
+        match preempt::by_rollback(running.kind, phase) {
+            Preempt::CalledOff if seen != Some(phase) => {
+                tracing::info!(op = running.id.0, phase = phase.name(), "aborted by a rollback");
+                running.order(Order::Abort);
+            }
+            Preempt::CalledOff | Preempt::Awaited => {}
+            Preempt::Yields | Preempt::Refused => return None,
         }
+        seen = Some(phase);
         tokio::select! {
-            changed = grew.changed() => if changed.is_err() { return },
+            changed = grew.changed() => if changed.is_err() { break },
             () = tokio::time::sleep(HEARTBEAT) => {
-                let (phase, since) = running.phase();
-                client.tell(&Event::Heartbeat { phase, ms: clock::tick().since_ms(since) }).await;
+                heartbeat(running, client).await;
             }
         }
     }
+    running.phase.get()
 }

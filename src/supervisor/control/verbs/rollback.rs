@@ -2,8 +2,7 @@
 
 use crate::api::Trouble;
 use crate::api::rollback::Args;
-use crate::core::operation::phase::Phase;
-use crate::core::operation::preempt::{self, Preempt};
+use crate::core::operation::preempt;
 use crate::supervisor::control::client::Client;
 use crate::supervisor::control::follow::{self, Until, follow, operation};
 use crate::supervisor::operation::admission::{self, Wish};
@@ -32,25 +31,15 @@ pub(crate) async fn perform(
     Ok(())
 }
 
-/// Calls off what runs. Returns what there is left to do about: nothing, where its own way back was the
-/// rollback.
+/// Calls off what runs, but for a set. Returns what there is left to do about: nothing, where its own way
+/// back was the rollback.
 async fn preempt(service: &Service, to: Option<u64>, client: &mut Client) -> Option<NothingToDo> {
-    let running = service.activity.operation()?;
-    if service.activity.set().is_some() {
+    let running = service.activity.operation().filter(|_| service.activity.set().is_none())?;
+    let last = follow::preempted(&running, client).await?;
+    if to.is_some() || !preempt::was_rollback(running.kind, last) {
         return None;
     }
-    let phase = running.phase.get().unwrap_or(Phase::Receive);
-    let preempt = preempt::by_rollback(running.kind, service.succession(), phase);
-    match preempt {
-        Preempt::Yields | Preempt::Refused => return None,
-        Preempt::Before | Preempt::Itself => {}
-    }
-    tracing::info!(service = %service.name, op = running.id.0, phase = phase.name(), "aborted by a rollback");
-    follow::called_off(&running, client).await;
     let serving = service.serving()?;
-    if preempt != Preempt::Itself || to.is_some() || Some(serving) == running.release.get() {
-        return None;
-    }
     let why = format!("operation {} was aborted, and release {serving} serves", running.id);
     Some(NothingToDo { done: "rolled back", why })
 }
