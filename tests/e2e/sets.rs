@@ -196,6 +196,9 @@ fn abort_of_any_member_takes_the_whole_set_back() {
         let loads = trio.loads();
         trio.detach([""; 3]);
         bakes(&trio);
+        // A rollback is refused, and names the way back that there is.
+        let refused = trio.world.cli(&["rollback", member, "--json"]).expect(9).result();
+        assert_eq!(refused["next"][1], format!("halley-sup abort {member}"), "{refused}");
         let said = trio.world.cli(&["abort", member, "--json"]).expect(21).result();
         let expected = ["core rolled_back 21 1", "api aborted 23 1", "web not_begun null 1"];
         assert_eq!(members(&said), expected, "{said}");
