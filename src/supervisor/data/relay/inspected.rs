@@ -7,7 +7,7 @@ use std::io;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 
 use crate::supervisor::data::relay::hub::{self, Hub};
-use crate::supervisor::data::relay::startup::{self, Kind, Names, PACKET_BYTES_MAX, TLS_HANDSHAKE};
+use crate::supervisor::data::relay::startup::{self, Kind, Names, Opening};
 use crate::supervisor::sockets::stream::Stream;
 
 /// The longest message of a server before the first statement.
@@ -32,17 +32,9 @@ pub(super) async fn carry(
     hub: &Hub,
 ) -> io::Result<()> {
     loop {
-        let mut length = [0; 4];
-        client.read_exact(&mut length).await?;
-        let n_bytes = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
-        if length[0] == TLS_HANDSHAKE || !(8..=PACKET_BYTES_MAX).contains(&n_bytes) {
-            upstream.write_all(&length).await?;
-            break;
-        }
-        let mut packet = vec![0; n_bytes - 4];
-        client.read_exact(&mut packet).await?;
-        upstream.write_all(&startup::framed(&packet)).await?;
-        match Kind::of(&packet) {
+        let opening = Opening::read(&mut client).await?;
+        upstream.write_all(&opening.bytes).await?;
+        match opening.kind {
             Kind::Tls | Kind::Gss => {
                 let answer = upstream.read_u8().await?;
                 client.write_u8(answer).await?;
@@ -51,7 +43,7 @@ pub(super) async fn carry(
                 }
             }
             Kind::Session => return session(client, upstream, names, hub).await,
-            Kind::Cancel | Kind::Unknown => break,
+            Kind::Encrypted | Kind::Cancel | Kind::Unknown => break,
         }
     }
     copy_bidirectional(&mut client, &mut upstream).await.map(drop)

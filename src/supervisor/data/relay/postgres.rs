@@ -8,7 +8,7 @@ use std::pin::Pin;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional, split};
 
 use crate::supervisor::data::relay::hub::{self, Hub, Server};
-use crate::supervisor::data::relay::startup::{self, Kind, Names, PACKET_BYTES_MAX, TLS_HANDSHAKE};
+use crate::supervisor::data::relay::startup::{self, Kind, Names, Opening};
 use crate::supervisor::sockets::stream::Stream;
 
 /// What a program sends, encrypted, before its first statement: two parts of the handshake, its name
@@ -50,23 +50,16 @@ impl Postgres {
         hub: &Hub,
     ) -> io::Result<()> {
         loop {
-            let mut length = [0; 4];
-            client.read_exact(&mut length).await?;
-            let n_bytes = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
-            if length[0] == TLS_HANDSHAKE && self.may_encrypt {
-                let mut upstream = server.connect().await?;
-                upstream.write_all(&length).await?;
-                return self.watched(client, upstream, hub).await;
-            }
-            if !(8..=PACKET_BYTES_MAX).contains(&n_bytes) {
-                return refuse(&mut client, hub, &startup::Unfit::Malformed).await;
-            }
-            let mut packet = vec![0; n_bytes - 4];
-            client.read_exact(&mut packet).await?;
-            match Kind::of(&packet) {
+            let opening = Opening::read(&mut client).await?;
+            match opening.kind {
+                Kind::Encrypted if self.may_encrypt => {
+                    let mut upstream = server.connect().await?;
+                    upstream.write_all(&opening.bytes).await?;
+                    return self.watched(client, upstream, hub).await;
+                }
                 Kind::Tls if self.may_encrypt => {
                     let mut upstream = server.connect().await?;
-                    upstream.write_all(&startup::framed(&packet)).await?;
+                    upstream.write_all(&opening.bytes).await?;
                     let answer = upstream.read_u8().await?;
                     client.write_u8(answer).await?;
                     if answer == b'S' {
@@ -76,22 +69,22 @@ impl Postgres {
                 Kind::Tls | Kind::Gss => client.write_u8(b'N').await?,
                 Kind::Cancel => {
                     let mut upstream = server.connect().await?;
-                    upstream.write_all(&startup::framed(&packet)).await?;
+                    upstream.write_all(&opening.bytes).await?;
                     // The server ends the connection when it has done so.
-                    copy_bidirectional(&mut client, &mut upstream).await?;
-                    return Ok(());
+                    return copy_bidirectional(&mut client, &mut upstream).await.map(drop);
                 }
                 Kind::Session => {
-                    let led = match startup::led(&packet, &self.names) {
+                    let led = match startup::led(opening.packet(), &self.names) {
                         Ok(led) => led,
                         Err(unfit) => return refuse(&mut client, hub, &unfit).await,
                     };
                     let mut upstream = server.connect().await?;
                     upstream.write_all(&startup::framed(&led)).await?;
-                    copy_bidirectional(&mut client, &mut upstream).await?;
-                    return Ok(());
+                    return copy_bidirectional(&mut client, &mut upstream).await.map(drop);
                 }
-                Kind::Unknown => return refuse(&mut client, hub, &startup::Unfit::Malformed).await,
+                Kind::Encrypted | Kind::Unknown => {
+                    return refuse(&mut client, hub, &startup::Unfit::Malformed).await;
+                }
             }
         }
     }

@@ -1,8 +1,12 @@
 //! The first packet of a connection to PostgreSQL (its protocol 3.0, "Start-up" and "Message
 //! Formats"), and what becomes of it on the way to the copy.
 
+use std::io;
+
+use tokio::io::{AsyncRead, AsyncReadExt};
+
 /// The longest first packet that a server takes.
-pub(super) const PACKET_BYTES_MAX: usize = 10_000;
+const PACKET_BYTES_MAX: usize = 10_000;
 const SSL: u32 = 80_877_103;
 const GSS: u32 = 80_877_104;
 const CANCEL: u32 = 80_877_102;
@@ -10,17 +14,15 @@ const CANCEL: u32 = 80_877_102;
 const SQLSTATE: &str = "28000";
 
 /// The first byte of a TLS connection that is not asked for first.
-pub(super) const TLS_HANDSHAKE: u8 = 0x16;
+const TLS_HANDSHAKE: u8 = 0x16;
 /// What such a connection is for: its protocol, by ALPN.
 const ALPN: &[u8] = b"postgresql";
 
 /// Whether a connection that begins like this may be one to PostgreSQL.
 pub(super) fn is_first(bytes: &[u8]) -> bool {
     let is_packet = || {
-        let length = bytes.first_chunk().map_or(0, |length| u32::from_be_bytes(*length));
         let kind = bytes.get(4..).map_or(Kind::Unknown, Kind::of);
-        usize::try_from(length).is_ok_and(|n| (8..=PACKET_BYTES_MAX).contains(&n))
-            && kind != Kind::Unknown
+        length(bytes).is_some() && kind != Kind::Unknown
     };
     let names_it = || bytes.windows(ALPN.len()).any(|window| window == ALPN);
     if bytes.first() == Some(&TLS_HANDSHAKE) { names_it() } else { is_packet() }
@@ -37,6 +39,8 @@ pub(super) enum Kind {
     Cancel,
     /// A session.
     Session,
+    /// Nothing: TLS begins at once.
+    Encrypted,
     /// Something that no server of today knows.
     Unknown,
 }
@@ -52,6 +56,41 @@ impl Kind {
             Some(_) | None => Self::Unknown,
         }
     }
+}
+
+/// How a connection begins.
+pub(super) struct Opening {
+    pub(super) kind: Kind,
+    /// As it came: a first packet with its length, or what shows that it is none.
+    pub(super) bytes: Vec<u8>,
+}
+
+impl Opening {
+    pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Self> {
+        let mut bytes = vec![0; 4];
+        stream.read_exact(&mut bytes).await?;
+        if bytes.starts_with(&[TLS_HANDSHAKE]) {
+            return Ok(Self { kind: Kind::Encrypted, bytes });
+        }
+        let Some(n_bytes) = length(&bytes) else {
+            return Ok(Self { kind: Kind::Unknown, bytes });
+        };
+        bytes.resize(n_bytes, 0);
+        let packet = bytes.split_at_mut(4).1;
+        stream.read_exact(packet).await?;
+        Ok(Self { kind: Kind::of(packet), bytes })
+    }
+
+    /// Without its length.
+    pub(super) fn packet(&self) -> &[u8] {
+        self.bytes.get(4..).unwrap_or_default()
+    }
+}
+
+/// Of a packet that begins like this; `None` when no server takes it.
+fn length(bytes: &[u8]) -> Option<usize> {
+    let length = usize::try_from(u32::from_be_bytes(*bytes.first_chunk()?)).ok()?;
+    (8..=PACKET_BYTES_MAX).contains(&length).then_some(length)
 }
 
 /// The live database and its copy.
@@ -222,6 +261,25 @@ mod tests {
         for first in others.map(str::as_bytes).into_iter().chain([[TLS_HANDSHAKE; 90].as_slice()]) {
             assert!(!is_first(first), "{first:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn no_more_is_read_than_the_first_packet() {
+        let session = framed(&packet(&[("user", "web")]));
+        for (kind, first) in [
+            (Kind::Session, session.as_slice()),
+            (Kind::Encrypted, &[TLS_HANDSHAKE, 3, 1, 0]),
+            (Kind::Unknown, b"PING"),
+            (Kind::Unknown, &[0, 0, 0, 7]),
+            (Kind::Unknown, &[0, 0, 0, 8, 0, 2, 0, 0]),
+        ] {
+            let sent = [first, b"more"].concat();
+            let mut rest = sent.as_slice();
+            let opening = Opening::read(&mut rest).await.unwrap();
+            assert_eq!((opening.kind, opening.bytes.as_slice()), (kind, first));
+            assert_eq!((opening.packet(), rest), (&first[4..], b"more".as_slice()));
+        }
+        assert!(Opening::read(&mut &session[..9]).await.is_err());
     }
 
     #[test]
