@@ -56,8 +56,8 @@ pub(super) async fn guard(
     dir: &Path,
 ) -> Done<Guard> {
     let located = locate(context, copies).await?;
-    let (user, is_way_here) = (copies.user.clone(), way_here(context, live));
-    let relay = Relay::new(Protocol::MariaDb(MariaDb { user, is_way_here }), url_env);
+    let mariadb = Protocol::MariaDb(MariaDb { user: copies.user.clone() });
+    let relay = Relay::new(mariadb, way_here(context, live), url_env);
     let mut guard = Guard { doors: Vec::new(), anywhere: Vec::new(), relay };
     fs::create_dir(dir, 0o700).map_err(DataError::at(dir))?;
     let own = dir.join("mariadb");

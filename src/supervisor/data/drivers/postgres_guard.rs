@@ -57,8 +57,8 @@ pub(super) async fn guard(
     let names = Names { live: url.database.clone(), scratch: scratch.clone() };
     let asker = Asker::of(context, &url);
     let (sighting, is_way_here) = (sight(&asker, &scratch), way_here(&asker, &scratch));
-    let postgres = Protocol::Postgres(Postgres { names, may_encrypt, sighting, is_way_here });
-    let relay = Relay::new(postgres, url_env);
+    let postgres = Protocol::Postgres(Postgres { names, may_encrypt, sighting });
+    let relay = Relay::new(postgres, is_way_here, url_env);
     let mut guard = Guard { doors: Vec::new(), anywhere: Vec::new(), relay };
     let user = settings.user.as_deref().and_then(proc::user);
     fs::create_dir(dir, 0o700).map_err(DataError::at(dir))?;

@@ -2,104 +2,84 @@
 //! front of the live database: who speaks to its server through it gets the copy, as at the server itself.
 
 use std::cell::Cell;
+use std::future::Future;
 use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 
 use crate::supervisor::data::relay::hub::{Hub, Server};
-use crate::supervisor::data::relay::mariadb::MariaDb;
-use crate::supervisor::data::relay::postgres::{Postgres, WayHere};
-use crate::supervisor::data::relay::{inspected, mariadb_packets, startup};
+use crate::supervisor::data::relay::{Protocol, inspected, mariadb_packets, startup};
 use crate::supervisor::sockets::stream::Stream;
 
 /// Enough for a first packet, or for the names in the first part of a TLS handshake.
 const FIRST_BYTES_MAX: usize = 4096;
 
+/// Asks whether another address leads to the server of the live database.
+pub(crate) type WayHere = Box<dyn Fn(&Server) -> Pin<Box<dyn Future<Output = bool>>>>;
+
 /// An address that programs may reach.
 pub(super) struct Allowed {
     server: Server,
+    is_way_here: Rc<WayHere>,
     /// Whether it leads to the server of the live database; unknown until its protocol is spoken there.
     leads_here: Cell<Option<bool>>,
 }
 
 impl Allowed {
-    pub(super) fn new(server: Server) -> Self {
-        Self { server, leads_here: Cell::new(None) }
+    pub(super) fn new(server: Server, is_way_here: Rc<WayHere>) -> Self {
+        Self { server, is_way_here, leads_here: Cell::new(None) }
     }
 
     /// Carries a connection to its end: to this address, or to the server of the copy.
     pub(super) async fn carry(
         &self,
-        postgres: &Postgres,
+        protocol: &Protocol,
         mut client: Stream,
         server: &Server,
         hub: &Hub,
     ) -> io::Result<()> {
         let mut upstream = self.server.connect().await?;
-        let (mut first, mut answered) = (vec![0; FIRST_BYTES_MAX], vec![0; FIRST_BYTES_MAX]);
-        let is_first = async {
-            match &client {
-                Stream::Tcp(client) => {
-                    let n = client.peek(&mut first).await?;
-                    Ok(startup::is_first(first.get(..n).unwrap_or_default()))
-                }
-                // It has the name that sockets of PostgreSQL have.
-                Stream::Unix(_) => io::Result::Ok(true),
+        let (mut asked, mut answered) = (vec![0; FIRST_BYTES_MAX], vec![0; FIRST_BYTES_MAX]);
+        let (is_spoken, answered) = tokio::select! {
+            asked = peek(&client, &mut asked) => {
+                (asked?.is_none_or(startup::is_first) && protocol.begins_with_client(), &[][..])
+            }
+            n = upstream.read(&mut answered) => {
+                let answered = answered.get(..n?).unwrap_or_default();
+                (mariadb_packets::is_greeting(answered) && !protocol.begins_with_client(), answered)
             }
         };
-        tokio::select! {
-            is_first = is_first => {
-                if is_first? {
-                    if self.leads_here(&postgres.is_way_here).await {
-                        drop(upstream);
-                        return postgres.carry(client, server, hub).await;
-                    }
-                    return inspected::carry(client, upstream, &postgres.names, hub).await;
-                }
-            }
-            // PostgreSQL never speaks first.
-            n = upstream.read(&mut answered) => match n? {
-                0 => return Ok(()),
-                n => client.write_all(answered.get(..n).unwrap_or_default()).await?,
-            },
+        if is_spoken && self.leads_here().await {
+            drop(upstream);
+            return protocol.carry(client, server, hub).await;
         }
+        if is_spoken && let Protocol::Postgres(postgres) = protocol {
+            return inspected::carry(client, upstream, &postgres.names, hub).await;
+        }
+        client.write_all(answered).await?;
         copy_bidirectional(&mut client, &mut upstream).await.map(drop)
     }
 
-    /// The same for MariaDB, whose servers speak first.
-    pub(super) async fn carry_mariadb(
-        &self,
-        mariadb: &MariaDb,
-        mut client: Stream,
-        server: &Server,
-        hub: &Hub,
-    ) -> io::Result<()> {
-        let mut upstream = self.server.connect().await?;
-        let (mut asked, mut first) = (vec![0; FIRST_BYTES_MAX], vec![0; FIRST_BYTES_MAX]);
-        tokio::select! {
-            n = upstream.read(&mut first) => {
-                let first = first.get(..n?).unwrap_or_default();
-                if mariadb_packets::is_greeting(first)
-                    && self.leads_here(&mariadb.is_way_here).await
-                {
-                    drop(upstream);
-                    return mariadb.carry(client, server, hub).await;
-                }
-                client.write_all(first).await?;
-            }
-            n = client.read(&mut asked) => {
-                upstream.write_all(asked.get(..n?).unwrap_or_default()).await?;
-            }
-        }
-        copy_bidirectional(&mut client, &mut upstream).await.map(drop)
-    }
-
-    async fn leads_here(&self, is_way_here: &WayHere) -> bool {
+    async fn leads_here(&self) -> bool {
         if let Some(known) = self.leads_here.get() {
             return known;
         }
-        let leads_here = is_way_here(&self.server).await;
+        let leads_here = (self.is_way_here)(&self.server).await;
         self.leads_here.set(Some(leads_here));
         leads_here
+    }
+}
+
+/// What a client says first, which stays to be read; `None` where only its name shows what it is: a unix
+/// socket called as those of PostgreSQL are.
+async fn peek<'a>(client: &Stream, first: &'a mut [u8]) -> io::Result<Option<&'a [u8]>> {
+    match client {
+        Stream::Tcp(client) => {
+            let n = client.peek(first).await?;
+            Ok(Some(first.get(..n).unwrap_or_default()))
+        }
+        Stream::Unix(client) => client.readable().await.map(|()| None),
     }
 }

@@ -8,13 +8,11 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy, split}
 
 use crate::supervisor::data::relay::hub::{self, Hub, Server};
 use crate::supervisor::data::relay::mariadb_packets::{self as packets, FULL, Unfit};
-use crate::supervisor::data::relay::postgres::WayHere;
 use crate::supervisor::sockets::stream::Stream;
 
 /// Only this user is let in. The server must let it do nothing but work on copies.
 pub(crate) struct MariaDb {
     pub(crate) user: String,
-    pub(crate) is_way_here: WayHere,
 }
 
 impl MariaDb {

@@ -30,9 +30,10 @@ use crate::supervisor::spawn;
 use self::allowed::Allowed;
 use self::hub::{Hub, Seen};
 
+pub(crate) use self::allowed::WayHere;
 pub(crate) use self::hub::Server;
 pub(crate) use self::mariadb::MariaDb;
-pub(crate) use self::postgres::{Postgres, Sight, Sighting, WayHere};
+pub(crate) use self::postgres::{Postgres, Sight, Sighting};
 pub(crate) use self::startup::Names;
 
 /// What is spoken with a server, and what must be kept from it.
@@ -41,6 +42,20 @@ pub(crate) enum Protocol {
     Postgres(Postgres),
     /// Only the user of copies is let in.
     MariaDb(MariaDb),
+}
+
+impl Protocol {
+    async fn carry(&self, client: Stream, server: &Server, hub: &Hub) -> io::Result<()> {
+        match self {
+            Self::Postgres(postgres) => postgres.carry(client, server, hub).await,
+            Self::MariaDb(mariadb) => mariadb.carry(client, server, hub).await,
+        }
+    }
+
+    /// Servers of the other one speak first.
+    fn begins_with_client(&self) -> bool {
+        matches!(self, Self::Postgres(_))
+    }
 }
 
 /// A relay, with the doors of the fences that lead to it.
@@ -57,6 +72,7 @@ pub(crate) struct Guard {
 pub(crate) struct Relay {
     hub: Rc<Hub>,
     protocol: Rc<Protocol>,
+    is_way_here: Rc<WayHere>,
     /// Where connections go by default.
     server: Option<Server>,
     listening: Vec<JoinHandle<()>>,
@@ -65,13 +81,14 @@ pub(crate) struct Relay {
 
 impl Relay {
     /// One that takes no connections yet.
-    pub(crate) fn new(protocol: Protocol, url_env: &str) -> Self {
+    pub(crate) fn new(protocol: Protocol, is_way_here: WayHere, url_env: &str) -> Self {
         let product = match &protocol {
             Protocol::Postgres(_) => "PostgreSQL",
             Protocol::MariaDb(_) => "MariaDB",
         };
         let (hub, protocol) = (Rc::new(Hub::new(url_env, product)), Rc::new(protocol));
-        Self { hub, protocol, server: None, listening: Vec::new(), paths: Vec::new() }
+        let (is_way_here, server) = (Rc::new(is_way_here), None);
+        Self { hub, protocol, is_way_here, server, listening: Vec::new(), paths: Vec::new() }
     }
 
     /// Takes connections for this server over the loopback interface.
@@ -83,9 +100,9 @@ impl Relay {
         self.listen_for(server, None).await
     }
 
-    /// Whether this server could be behind a unix socket of any name.
+    /// Whether it shows what is behind a unix socket of any name: what the server says first does.
     pub(crate) fn is_behind_any_path(&self) -> bool {
-        matches!(&*self.protocol, Protocol::MariaDb(_))
+        !self.protocol.begins_with_client()
     }
 
     /// Takes connections for another address, or a path, that programs may reach: this server may be behind
@@ -100,7 +117,7 @@ impl Relay {
     ) -> io::Result<Option<Via>> {
         let Some(server) = self.server.clone() else { return Ok(None) };
         let is_path = matches!(allowed, Server::Unix(..));
-        let allowed = Some(Rc::new(Allowed::new(allowed)));
+        let allowed = Some(Rc::new(Allowed::new(allowed, Rc::clone(&self.is_way_here))));
         if is_path {
             return self.listen_at_for(own, server, allowed).map(Some);
         }
@@ -174,19 +191,9 @@ impl Relay {
             let (server, hub, protocol) = (server.clone(), Rc::clone(&hub), Rc::clone(&protocol));
             let allowed = allowed.clone();
             sessions.spawn_local(async move {
-                let carried = match (&*protocol, allowed) {
-                    (Protocol::Postgres(postgres), Some(allowed)) => {
-                        allowed.carry(postgres, client, &server, &hub).await
-                    }
-                    (Protocol::Postgres(postgres), None) => {
-                        postgres.carry(client, &server, &hub).await
-                    }
-                    (Protocol::MariaDb(mariadb), Some(allowed)) => {
-                        allowed.carry_mariadb(mariadb, client, &server, &hub).await
-                    }
-                    (Protocol::MariaDb(mariadb), None) => {
-                        mariadb.carry(client, &server, &hub).await
-                    }
+                let carried = match allowed {
+                    Some(allowed) => allowed.carry(&protocol, client, &server, &hub).await,
+                    None => protocol.carry(client, &server, &hub).await,
                 };
                 if let Err(error) = carried {
                     tracing::debug!(%error, "a connection to the copy ended");

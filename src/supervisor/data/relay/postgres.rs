@@ -29,16 +29,12 @@ pub(crate) enum Sighting {
 /// Asks the server about the connection from this address.
 pub(crate) type Sight = Box<dyn Fn(IpAddr, u16) -> Pin<Box<dyn Future<Output = Sighting>>>>;
 
-/// Asks whether another address leads to the same server.
-pub(crate) type WayHere = Box<dyn Fn(&Server) -> Pin<Box<dyn Future<Output = bool>>>>;
-
 /// By whatever name a program calls the live database, it gets the copy.
 pub(crate) struct Postgres {
     pub(crate) names: Names,
     /// The service demands TLS, so what is encrypted is carried end to end.
     pub(crate) may_encrypt: bool,
     pub(crate) sighting: Sight,
-    pub(crate) is_way_here: WayHere,
 }
 
 impl Postgres {
