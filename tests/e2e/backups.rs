@@ -240,10 +240,7 @@ fn a_crash_in_a_backup_leaves_no_copy_and_no_command() {
 #[test]
 fn the_only_backup_with_lost_rows_outlives_the_migration_that_succeeds() {
     let world = world(&BACKUP.replace("keep = 3", "keep = 1"));
-    world.release_path(&Build::default().write(&world)).expect(0);
-    for _ in 0..5 {
-        get(world.address, "/add").unwrap();
-    }
+    serve_rows(&world, Store::Sqlite, 5);
     let bad = Build { version: 1, ..Build::default() }.write(&world);
     let purge = format!(
         "if on_copy: {ADD_COLUMN}; sys.exit()\n\

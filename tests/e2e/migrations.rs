@@ -236,10 +236,7 @@ pub const ADD_COLUMN: &str = "db.migrate(1, 'ALTER TABLE rows ADD COLUMN c1 TEXT
 #[test]
 fn a_failed_migration_that_changed_rows_freezes_and_its_backup_outlives_retries() {
     let world = world(&BACKUP.replace("keep = 3", "keep = 1"));
-    world.release_path(&Build::default().write(&world)).expect(0);
-    for _ in 0..9 {
-        get(world.address, "/add").unwrap();
-    }
+    serve_rows(&world, Store::Sqlite, 9);
     let purges = || {
         let build = Build { version: 1, ..Build::default() }.write(&world);
         let purge = format!(
@@ -289,10 +286,7 @@ fn a_failed_migration_that_changed_rows_freezes_and_its_backup_outlives_retries(
 #[test]
 fn a_migration_that_takes_rows_away_says_so() {
     let world = world(BACKUP);
-    world.release_path(&Build::default().write(&world)).expect(0);
-    for _ in 0..3 {
-        get(world.address, "/add").unwrap();
-    }
+    serve_rows(&world, Store::Sqlite, 3);
     let build = Build { version: 1, ..Build::default() }.write(&world);
     migrates_by(
         &build,

@@ -9,8 +9,8 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use crate::ledger_app::{
-    BACKUP, Build, Writers, add, count, database, entries, get, is_swept, killed_in_restore,
-    newest_backup, patient, world, world_of,
+    BACKUP, Build, Store, Writers, add, count, database, entries, get, is_swept, killed_in_restore,
+    patient, save_rows, serve_rows, world, world_of,
 };
 use crate::world::{Mount, World};
 
@@ -22,10 +22,7 @@ fn inode(path: &Path) -> u64 {
 /// the backup.
 fn world_that_cannot_go_back() -> (World, String) {
     let world = patient(BACKUP, "8s");
-    world.release_path(&Build::default().write(&world)).expect(0);
-    add(&world, 1);
-    world.cli(&["backup", "web"]).expect(0);
-    let old = newest_backup(&world);
+    let old = save_rows(&world, Store::Sqlite, 1);
     let lax = "[schema]\nprovides = \"1\"\naccepts = [\"0\", \"1\"]";
     let build = Build { version: 1, needs: "id,c1", schema: lax, ..Build::default() };
     world.release_path(&build.write(&world)).expect(0);
@@ -65,10 +62,7 @@ fn the_very_file_comes_back_also_when_it_was_not_saved() {
 #[test]
 fn a_supervisor_that_is_killed_in_any_step_loses_nothing() {
     let world = world(BACKUP);
-    world.release_path(&Build::default().write(&world)).expect(0);
-    add(&world, 1);
-    world.cli(&["backup", "web"]).expect(0);
-    let old = newest_backup(&world);
+    let old = save_rows(&world, Store::Sqlite, 1);
     add(&world, 2);
     let mut n_told_before = 0;
     for phase in ["restore_rehearsal", "prepare", "stop_old", "count", "backup", "restore", "gate"]
@@ -102,9 +96,7 @@ fn a_supervisor_that_is_killed_in_any_step_loses_nothing() {
 #[test]
 fn who_asked_for_a_restore_that_is_cut_off_is_told_the_truth() {
     let world = world(&waiting_restore());
-    world.release_path(&Build::default().write(&world)).expect(0);
-    add(&world, 1);
-    world.cli(&["backup", "web"]).expect(0);
+    save_rows(&world, Store::Sqlite, 1);
     fs::write(world.service_path("hold"), "").unwrap();
     let mut command = world.command(&["restore", "web", "--yes"]);
     let client = command.stderr(Stdio::piped()).spawn().unwrap();
@@ -134,9 +126,7 @@ fn a_restore_by_command_leaves_nobody_behind() {
         "[service.web.backup]\ndriver = \"command\"\ntake = [\"/bin/sh\", \"-c\", {take:?}]\n\
          restore = [\"/bin/sh\", \"-c\", {restore:?}]"
     ));
-    world.release_path(&Build::default().write(&world)).expect(0);
-    add(&world, 1);
-    world.cli(&["backup", "web"]).expect(0);
+    save_rows(&world, Store::Sqlite, 1);
     let said = world.cli(&["restore", "web", "--yes", "--json"]);
     let why = said.expect(15).why();
     assert!(why.contains("backup.restore: exit 3"), "{why}");
@@ -157,9 +147,7 @@ fn a_client_hears_of_a_restore_that_can_neither_go_on_nor_back() {
          restore = [\"/bin/sh\", \"-c\", {restore:?}]"
     );
     let world = patient(&backup, "3s");
-    world.release_path(&Build::default().write(&world)).expect(0);
-    add(&world, 1);
-    world.cli(&["backup", "web"]).expect(0);
+    save_rows(&world, Store::Sqlite, 1);
     add(&world, 1);
     let aside = Immutable(world.service_path(".shared.before-restore"));
     let said = world.cli(&["restore", "web", "--yes", "--json"]).expect(15);
@@ -193,9 +181,7 @@ fn a_service_that_is_stopped_while_its_backup_is_rehearsed_stays_down() {
         "[service.web.backup]\ndriver = \"command\"\ntake = [\"/bin/sh\", \"-c\", {take:?}]\n\
          restore = [\"/bin/sh\", \"-c\", {restore:?}]"
     ));
-    world.release_path(&Build::default().write(&world)).expect(0);
-    add(&world, 1);
-    world.cli(&["backup", "web"]).expect(0);
+    save_rows(&world, Store::Sqlite, 1);
     add(&world, 1);
     let hold = world.service_path("backups/hold");
     fs::write(&hold, "").unwrap();
@@ -232,10 +218,7 @@ fn waiting_restore() -> String {
 #[test]
 fn with_a_mark_that_cannot_be_removed_nobody_is_let_in() {
     let world = world(BACKUP);
-    world.release_path(&Build::default().write(&world)).expect(0);
-    add(&world, 1);
-    world.cli(&["backup", "web"]).expect(0);
-    let old = newest_backup(&world);
+    let old = save_rows(&world, Store::Sqlite, 1);
     add(&world, 2);
     let mark = world.service_path("restore.json");
     let mut command = world.command(&["restore", "web", "--backup", &old, "--yes", "--json"]);
@@ -259,10 +242,7 @@ fn with_a_mark_that_cannot_be_removed_nobody_is_let_in() {
 #[test]
 fn what_is_lost_is_what_was_announced() {
     let world = world(BACKUP);
-    world.release_path(&Build::default().write(&world)).expect(0);
-    add(&world, 1);
-    world.cli(&["backup", "web"]).expect(0);
-    let old = newest_backup(&world);
+    let old = save_rows(&world, Store::Sqlite, 1);
     let writers = Writers::start(world.address);
     world.wait("rows come in", |_| writers.n_acked() > 5);
     let said = world.cli(&["restore", "web", "--backup", &old, "--yes", "--json"]).expect(10);
@@ -284,8 +264,7 @@ fn what_is_lost_is_what_was_announced() {
 #[test]
 fn an_alarm_that_a_restore_has_solved_is_gone() {
     let world = world(BACKUP);
-    world.release_path(&Build::default().write(&world)).expect(0);
-    add(&world, 1);
+    serve_rows(&world, Store::Sqlite, 1);
     let lax = "[schema]\nprovides = \"1\"";
     let build = Build { version: 1, quirks: &["live:break"], schema: lax, ..Build::default() };
     world.release_path(&build.write(&world)).expect(18);
@@ -325,8 +304,7 @@ fn a_linked_file_is_replaced_where_it_is_and_stays_whose_it_was() {
     fs::create_dir(&real).unwrap();
     world.wait("shared", |world| world.service_path("shared").is_dir());
     std::os::unix::fs::symlink(real.join("real.db"), database(&world)).unwrap();
-    world.release_path(&Build::default().write(&world)).expect(0);
-    add(&world, 1);
+    serve_rows(&world, Store::Sqlite, 1);
     let real = real.join("real.db");
     // A program that drops its privileges itself.
     std::os::unix::fs::chown(&real, Some(77), Some(78)).unwrap();
@@ -356,9 +334,7 @@ fn a_file_with_the_longest_name_is_restored_and_nothing_is_left_beside_it() {
     let (real, long) = (world.path("elsewhere"), "x".repeat(247));
     fs::create_dir(&real).unwrap();
     std::os::unix::fs::symlink(real.join(&long), database(&world)).unwrap();
-    world.release_path(&Build::default().write(&world)).expect(0);
-    add(&world, 1);
-    world.cli(&["backup", "web"]).expect(0);
+    save_rows(&world, Store::Sqlite, 1);
     add(&world, 1);
     world.cli(&["restore", "web", "--yes"]).expect(0);
     assert_eq!((count(&world), entries(&real)), ("1".to_owned(), 1));
@@ -371,9 +347,7 @@ fn a_full_disk_stops_nothing() {
     world.wait("shared", |world| world.service_path("shared").is_dir());
     let shared = world.service_path("shared");
     let _mount = Mount::tmpfs(&shared, "1m");
-    world.release_path(&Build::default().write(&world)).expect(0);
-    add(&world, 1);
-    world.cli(&["backup", "web"]).expect(0);
+    save_rows(&world, Store::Sqlite, 1);
     add(&world, 1);
     let pid = world.live_pid();
     let left = halley_sup::os::fs::free(&shared).unwrap().bytes;
@@ -414,10 +388,7 @@ fn a_restore_that_is_cut_off_is_in_a_notification() {
         )
     };
     let world = world_of(lines, "12s", "");
-    world.release_path(&Build::default().write(&world)).expect(0);
-    add(&world, 1);
-    world.cli(&["backup", "web"]).expect(0);
-    let old = newest_backup(&world);
+    let old = save_rows(&world, Store::Sqlite, 1);
     add(&world, 1);
     killed_in_restore(&world, &old, "backup");
     let told = || fs::read_to_string(world.path("told")).unwrap_or_default();
@@ -433,9 +404,7 @@ fn a_restore_that_is_cut_off_is_in_a_notification() {
 #[test]
 fn live_data_that_cannot_be_saved_is_replaced_only_when_that_is_asked_for() {
     let world = world(BACKUP);
-    world.release_path(&Build::default().write(&world)).expect(0);
-    add(&world, 1);
-    world.cli(&["backup", "web"]).expect(0);
+    save_rows(&world, Store::Sqlite, 1);
     add(&world, 2);
     let backups = world.service_path("backups");
     let n_before = entries(&backups);

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::ledger_app::{BACKUP, Build, get, world, world_of};
+use crate::ledger_app::{BACKUP, Build, Store, get, serve_rows, world, world_of};
 use crate::migrations::{ADD_COLUMN, backups, migrates_by};
 use crate::world::kill;
 
@@ -11,8 +11,7 @@ use crate::world::kill;
 #[test]
 fn what_has_no_way_back_and_never_goes_live_leaves_an_alarm_and_a_way_out() {
     let world = world(BACKUP);
-    world.release_path(&Build::default().write(&world)).expect(0);
-    get(world.address, "/add").unwrap();
+    serve_rows(&world, Store::Sqlite, 1);
     let new = Build {
         version: 1,
         quirks: &["drop"],
@@ -83,8 +82,7 @@ fn a_rollback_passes_over_what_does_not_accept_the_data_by_then() {
 #[test]
 fn what_still_runs_after_a_crash_is_not_said_not_to_run() {
     let mut world = world(BACKUP);
-    world.release_path(&Build::default().write(&world)).expect(0);
-    get(world.address, "/add").unwrap();
+    serve_rows(&world, Store::Sqlite, 1);
     let build = Build { version: 1, quirks: &["live:wait"], ..Build::default() }.write(&world);
     let path = build.to_string_lossy().into_owned();
     world.cli(&["release", "web", &path, "--detach"]).expect(40);
@@ -109,10 +107,7 @@ fn what_still_runs_after_a_crash_is_not_said_not_to_run() {
 #[test]
 fn a_schema_that_did_not_change_is_said_and_the_next_release_without_a_migration_warns() {
     let world = world(BACKUP);
-    world.release_path(&Build::default().write(&world)).expect(0);
-    for _ in 0..3 {
-        get(world.address, "/add").unwrap();
-    }
+    serve_rows(&world, Store::Sqlite, 3);
     let build = Build { version: 1, ..Build::default() }.write(&world);
     // It reports success all the same.
     let purge = format!(
