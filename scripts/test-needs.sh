@@ -34,6 +34,7 @@ need chattr e2fsprogs
 need openssl openssl
 need mount mount
 need strace strace
+need pgbouncer pgbouncer
 [ -x /usr/bin/python3 ] || missing+=(python3)
 [ -d /usr/lib/postgresql ] || missing+=(postgresql)
 dpkg -s python3-venv > /dev/null 2>&1 || missing+=(python3-venv)

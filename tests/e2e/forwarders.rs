@@ -1,14 +1,17 @@
 //! What stands in front of the live database under another address: whoever speaks to PostgreSQL through
 //! it in a rehearsal gets the copy.
 
+use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use crate::any_database::{MariaDb, mariadb_build, scripted};
+use crate::any_database::{MariaDb, scripted};
 use crate::fenced::{WRITE, first, migrating, postgres_world};
-use crate::ledger_app::{Store, get, is_swept, serve_rows};
+use crate::ledger_app::{Store, is_swept, serve_rows};
 use crate::postgres::{ENCODED, PASSWORD, Server};
-use crate::world::kill;
+use crate::world::{free_address, kill};
 
 /// Passes every connection on, as socat, HAProxy and `ssh -L` do.
 const FORWARD: &str = r#"
@@ -34,12 +37,8 @@ struct Forwarder {
 
 impl Forwarder {
     fn to(port: u16) -> Self {
-        Self::by(FORWARD, port)
-    }
-
-    fn by(program: &str, port: u16) -> Self {
         let mut child = Command::new("/usr/bin/python3")
-            .args(["-c", program, &port.to_string()])
+            .args(["-c", FORWARD, &port.to_string()])
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -98,45 +97,38 @@ fn the_live_database_by_tls_through_a_forwarder_refuses_the_release() {
     assert_eq!(server.dump(), before);
 }
 
-/// What a pooler does that has the live database under another name: `other = dbname=app`.
-const RENAME: &str = r#"
-import socket, struct, sys, threading
-hear = socket.create_server(("127.0.0.1", 0))
-print(hear.getsockname()[1], flush=True)
-def whole(s, n):
-    data = b""
-    while len(data) < n: data += s.recv(n - len(data)) or sys.exit()
-    return data
-def carry(a, b):
-    try:
-        while data := a.recv(65536): b.sendall(data)
-    except OSError: pass
-    for end in a, b:
-        try: end.shutdown(socket.SHUT_RDWR)
-        except OSError: pass
-def serve(a):
-    while True:
-        first = whole(a, struct.unpack("!I", whole(a, 4))[0] - 4)
-        if first[:4] == struct.pack("!I", 80877103): a.sendall(b"N")
-        else: break
-    if b"database\0other\0" not in first: return a.close()
-    first = first.replace(b"database\0other\0", b"database\0app\0")
-    b = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
-    b.sendall(struct.pack("!I", len(first) + 4) + first)
-    for pair in (a, b), (b, a): threading.Thread(target=carry, args=pair, daemon=True).start()
-while True: threading.Thread(target=serve, args=(hear.accept()[0],), daemon=True).start()
-"#;
+/// A pooler that has the live database under another name alone.
+fn pooler(server: &Server, dir: &Path) -> Forwarder {
+    let port = free_address().port();
+    let [users, settings] = ["users", "ini"].map(|name| dir.join(name));
+    fs::write(&users, format!("\"web\" \"{PASSWORD}\"\n")).unwrap();
+    let text = format!(
+        "[databases]\nother = host=127.0.0.1 port={} dbname=app\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
+         listen_port = {port}\nunix_socket_dir =\nauth_type = scram-sha-256\nauth_file = {}\n",
+        server.port,
+        users.display()
+    );
+    fs::write(&settings, text).unwrap();
+    fs::set_permissions(dir, Permissions::from_mode(0o755)).unwrap();
+    let child = Command::new("setpriv")
+        .args(["--reuid=postgres", "--regid=postgres", "--clear-groups", "/usr/sbin/pgbouncer"])
+        .arg(settings)
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    Forwarder { child, port }
+}
 
 #[test]
 fn a_pooler_that_has_the_live_database_under_another_name_is_seen() {
     let server = Server::start_everywhere();
-    let pooler = Forwarder::by(RENAME, server.port);
+    let dir = tempfile::tempdir().unwrap();
+    let pooler = pooler(&server, dir.path());
     let by_pooler = login(pooler.port).replace("PGDATABASE=app", "PGDATABASE=other");
     let listed = format!("rehearse_connect = [\"127.0.0.1:{}\"]\n", pooler.port);
     for allowed in [listed.as_str(), "rehearse_connect = \"any\"\n"] {
         let world = postgres_world(&server, "", allowed);
-        world.release_path(&first().write(&world)).expect(0);
-        get(world.address, "/add").unwrap();
+        serve_rows(&world, Store::Postgres, 1);
         let before = server.dump();
         let script = format!("{by_pooler}\n{WRITE} || true\n");
         let why = world.release_path(&migrating(&world, &script, &[])).expect(15).why();
@@ -166,8 +158,7 @@ fn a_forwarder_to_the_live_mariadb_server_lets_the_user_of_copies_in_alone() {
     let listed = format!("rehearse_connect = [\"127.0.0.1:{port}\"]\n");
     for allowed in [listed.as_str(), "rehearse_connect = \"any\"\n"] {
         let world = server.world_with(allowed);
-        world.release_path(&mariadb_build(0).write(&world)).expect(0);
-        get(world.address, "/add").unwrap();
+        serve_rows(&world, Store::MariaDb, 1);
         let before = server.dump();
         let script = format!(
             "{write} 2>&1 || true\nMYSQL_PWD=$DB_PASSWORD {client} --port={port} --user=$DB_USER $DB_NAME \
