@@ -4,7 +4,7 @@
 use std::io::{self, BufRead, BufReader};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -141,11 +141,18 @@ impl Watched {
 
     /// The line that is printed when the client leaves and the operation continues.
     fn farewell(&self) -> String {
+        let command = self.command();
         match self {
-            Self::Operation { service, op } => {
-                format!("operation {op} continues; halley-sup watch {service} {op}")
-            }
-            Self::Set(set) => format!("set {set} continues; halley-sup watch --set {set}"),
+            Self::Operation { op, .. } => format!("operation {op} continues; {command}"),
+            Self::Set(set) => format!("set {set} continues; {command}"),
+        }
+    }
+
+    /// What watches it again.
+    fn command(&self) -> String {
+        match self {
+            Self::Operation { service, op } => format!("halley-sup watch {service} {op}"),
+            Self::Set(set) => format!("halley-sup watch --set {set}"),
         }
     }
 }
@@ -192,8 +199,7 @@ impl Conversation {
     fn connect(&self) -> io::Result<UnixStream> {
         let begun = Instant::now();
         loop {
-            let refuge = || UnixStream::connect(config::refuge(&self.socket));
-            match UnixStream::connect(&self.socket).or_else(|error| refuge().map_err(|_| error)) {
+            match reach(&self.socket) {
                 Err(error) if is_absent(&error) && begun.elapsed() < ABSENCE_LIMIT => {
                     wait(Duration::from_millis(20), &self.interrupted);
                 }
@@ -274,8 +280,8 @@ impl Conversation {
     fn broken(&self) -> ExitCode {
         let error = io::Error::from(io::ErrorKind::ConnectionReset);
         let Some(stake) = &self.stake else { return self.unreachable(&error) };
-        let farewell = self.watched.as_ref().map(Watched::farewell);
-        render::refused(self.json, &stake.unknown(&self.socket, &error, farewell))
+        let watch = self.watched.as_ref().map(Watched::command);
+        render::refused(self.json, &stake.unknown(&self.socket, &error, watch))
     }
 
     fn unreachable(&self, error: &io::Error) -> ExitCode {
@@ -297,6 +303,12 @@ impl Conversation {
         };
         render::refused(self.json, &trouble)
     }
+}
+
+/// A connection to the supervisor, at its socket or where it has gone from that.
+pub(super) fn reach(socket: &Path) -> io::Result<UnixStream> {
+    let refuge = || UnixStream::connect(config::refuge(socket));
+    UnixStream::connect(socket).or_else(|error| refuge().map_err(|_| error))
 }
 
 fn is_absent(error: &io::Error) -> bool {

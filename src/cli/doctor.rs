@@ -3,14 +3,13 @@
 use std::error::Error;
 use std::fs;
 use std::io;
-use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
 use clap::Args;
 use serde_json::json;
 
 use crate::cli::verb::{Common, Own};
-use crate::cli::{exit, out, render};
+use crate::cli::{client, exit, out, render};
 use crate::config;
 use crate::config::model::{Config, Listen};
 use crate::core::exit::Exit;
@@ -229,9 +228,7 @@ fn configured(config: &Config) -> Vec<Finding> {
         }
     }
     findings.extend(config.services.keys().flat_map(|name| damaged(config, name)));
-    let refuge = || UnixStream::connect(config::refuge(&config.socket));
-    let reached = UnixStream::connect(&config.socket).or_else(|error| refuge().map_err(|_| error));
-    findings.push(match reached {
+    findings.push(match client::reach(&config.socket) {
         Ok(_) => finding(Grade::Ok, "the supervisor can be reached", ""),
         Err(error) => finding(
             Grade::Warn,

@@ -45,10 +45,11 @@ impl Stake {
         Some(Self { verb: name, service: service.cloned() })
     }
 
-    /// What is said when the connection broke. `farewell`: of an operation that is known to have begun.
-    pub fn unknown(&self, socket: &Path, error: &io::Error, farewell: Option<String>) -> Trouble {
+    /// What is said when the connection broke. `watch`: the command for an operation that is known to have
+    /// begun.
+    pub fn unknown(&self, socket: &Path, error: &io::Error, watch: Option<String>) -> Trouble {
         let (name, verb) = (self.service.as_deref().unwrap_or("halley-sup"), self.verb);
-        let still = match (&farewell, verb) {
+        let still = match (&watch, verb) {
             (Some(_), _) => {
                 "running services keep serving; the operation continues from its journal once \
                  halley-sup runs"
@@ -61,7 +62,6 @@ impl Stake {
                 "running services keep serving; it may have been done, in part, or not at all"
             }
         };
-        let watch = farewell.and_then(|said| Some(said.split_once("; ")?.1.to_owned()));
         Trouble {
             what: format!("{name}: how {verb} has ended is not known"),
             why: format!(
@@ -145,9 +145,9 @@ mod tests {
     #[test]
     fn an_operation_that_has_begun_is_named_with_the_way_to_watch_it() {
         let error = io::Error::from(io::ErrorKind::ConnectionReset);
-        let said = "operation 7 continues; halley-sup watch web 7".to_owned();
         let stake = stake("rollback", json!({})).unwrap();
-        let trouble = stake.unknown(Path::new("/s"), &error, Some(said));
+        let watch = "halley-sup watch web 7".to_owned();
+        let trouble = stake.unknown(Path::new("/s"), &error, Some(watch));
         assert_eq!(trouble.next[0], "halley-sup watch web 7");
         assert!(trouble.still.contains("continues from its journal"), "{}", trouble.still);
     }
