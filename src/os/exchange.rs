@@ -10,7 +10,7 @@
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, StatxAttributes, StatxFlags, statx};
 
@@ -95,13 +95,13 @@ impl Exchange {
         Ok(names.into_iter().find(|name| is_pinned(name)))
     }
 
-    /// Where that lies which was there before, if something was.
+    /// Where that lies which was there before, if something was, beside the path of the place.
     ///
     /// # Errors
     /// When it cannot be looked at.
-    pub fn displaced(&self) -> io::Result<Option<OsString>> {
+    pub fn aside(&self, path: &Path) -> io::Result<Option<PathBuf>> {
         let before = self.called(BEFORE);
-        Ok(self.present()?.contains(&before).then_some(before))
+        Ok(self.present()?.contains(&before).then(|| path.with_file_name(before)))
     }
 
     /// Puts what is staged in the place. What was there must be removed or back from an earlier one.

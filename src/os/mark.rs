@@ -45,7 +45,7 @@ fn domain(mark: &str) -> String {
 }
 
 /// What a long name is known by where only a short one fits (FNV-1a).
-pub(super) fn hash(bytes: &[u8]) -> u64 {
+pub fn hash(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     })

@@ -3,6 +3,8 @@
 use std::fs;
 use std::process::Stdio;
 
+use halley_sup::os::mark;
+
 use crate::ledger_app::{Store, add, count, newest_backup, save_rows, world};
 use crate::world::World;
 
@@ -123,5 +125,20 @@ fn one_that_has_what_was_set_aside_open_stops_the_restore() {
         "{said}"
     );
     drop(held);
+    assert_eq!(count(&world), "3");
+}
+
+#[test]
+fn what_an_earlier_restore_has_left_does_not_undo_a_later_one() {
+    let world = restored_by("rm $HALLEY_SHARED/app.db; exit 3", "paths = [\"app.db\"]");
+    // That there was no database when this backup was restored before.
+    let id = newest_backup(&world);
+    let path = world.service_path("shared/app.db").canonicalize().unwrap();
+    let free = format!("free-{:016x}", mark::hash(path.as_os_str().as_encoded_bytes()));
+    let left = world.service_path(&format!("scratch/{id}.staged"));
+    fs::create_dir_all(&left).unwrap();
+    fs::write(left.join(free), "").unwrap();
+    let why = world.cli(&["restore", "web", "--yes", "--json"]).expect(15).why();
+    assert!(why.contains("the previous data is back; "), "{why}");
     assert_eq!(count(&world), "3");
 }

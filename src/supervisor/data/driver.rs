@@ -15,6 +15,9 @@ use crate::supervisor::data::site::Site;
 /// What was counted: rows by table, or files and bytes.
 pub(crate) type Counts = BTreeMap<String, u64>;
 
+/// What SQLite keeps beside a database: played into another one, it would damage that.
+pub(super) const JOURNALS: [&str; 3] = ["-wal", "-shm", "-journal"];
+
 /// What comes of a driver's work.
 pub(super) type Done<T = ()> = Result<T, DataError>;
 
@@ -160,8 +163,8 @@ pub(super) trait Driver {
     async fn displaced(&self, context: &Context<'_>, from: &Path) -> Done<(Counts, Vec<String>)>;
 
     /// Where in the file system that lies which [`Self::put`] has displaced.
-    async fn aside(&self, _context: &Context<'_>) -> Done<Option<PathBuf>> {
-        Ok(None)
+    async fn aside(&self, _context: &Context<'_>) -> Done<Vec<PathBuf>> {
+        Ok(Vec::new())
     }
 
     /// What it means when neither counts nor [`Self::changed`] show a loss.

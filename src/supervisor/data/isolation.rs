@@ -20,7 +20,7 @@ use crate::os::beneath::{self, Dir};
 use crate::os::fs;
 use crate::os::isolate::{self, Isolation, Layer, Replaced};
 use crate::supervisor::data::context::{Context, Env, on_thread};
-use crate::supervisor::data::driver::{Done, Driver, Place};
+use crate::supervisor::data::driver::{Done, Driver, JOURNALS, Place};
 use crate::supervisor::data::error::DataError;
 use crate::supervisor::data::site::{Means, Site};
 use crate::supervisor::service::Service;
@@ -28,8 +28,6 @@ use crate::supervisor::service::confinement::{self, Confinement};
 
 /// Directories for temporary files that every program may write to.
 const TEMPORARY: [&str; 2] = ["/tmp", "/var/tmp"];
-/// What SQLite keeps beside a database.
-const JOURNALS: [&str; 3] = ["-wal", "-shm", "-journal"];
 
 /// What this kernel allows this user.
 pub(crate) async fn means(service: &Rc<Service>) -> Means {

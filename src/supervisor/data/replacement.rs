@@ -57,6 +57,8 @@ impl Hand<'_> {
     /// # Errors
     /// The driver's; nothing is left of it.
     pub(crate) async fn stage(&self, id: &str) -> Result<(), DataError> {
+        // One that an earlier restore has left would speak for this one when it is undone.
+        self.unmark(id).await;
         let mark = self.mark(id);
         self.context.own_dir(&mark)?;
         let staged = self.driver().stage(&self.context, &self.data_of(id)).await;

@@ -15,14 +15,11 @@ use crate::os::holders::{self, Wanted};
 use crate::os::{proc, stranger};
 use crate::supervisor::data::backup::Hand;
 use crate::supervisor::data::context::on_thread;
-use crate::supervisor::data::driver::{Driver, Place, Session};
+use crate::supervisor::data::driver::{Driver, JOURNALS, Place, Session};
 use crate::supervisor::data::error::DataError;
 use crate::supervisor::data::site::Site;
 use crate::supervisor::service::Service;
 use crate::text;
-
-/// What SQLite keeps beside a database.
-const JOURNALS: [&str; 3] = ["-wal", "-shm", "-journal"];
 
 /// The processes of a service.
 #[derive(Debug, Clone)]
@@ -101,10 +98,11 @@ pub(crate) async fn look(hand: &Hand<'_>, staff: Vec<Staff>) -> Result<Users, Da
 /// # Errors
 /// The system's.
 pub(crate) async fn look_aside(hand: &Hand<'_>, staff: Vec<Staff>) -> Result<Users, DataError> {
-    let Some(aside) = hand.driver().aside(&hand.context).await? else {
+    let aside = hand.driver().aside(&hand.context).await?;
+    if aside.is_empty() {
         return Ok(Users::default());
-    };
-    let looked = on_thread(move || all(&[aside], Vec::new(), &staff));
+    }
+    let looked = on_thread(move || all(&aside, Vec::new(), &staff));
     looked.await.map_err(DataError::Processes)
 }
 
@@ -174,7 +172,10 @@ fn all(used: &[PathBuf], sessions: Vec<Session>, staff: &[Staff]) -> io::Result<
         }));
         if seen.n_hidden > 0 {
             let n = text::count(seen.n_hidden, "process");
-            users.unseen.push(format!("{n} of other users cannot be looked at, their locks can"));
+            let unseen = format!("{n} of other users cannot be looked at, their locks can");
+            if !users.unseen.contains(&unseen) {
+                users.unseen.push(unseen);
+            }
         }
     }
     let sockets = if sessions.is_empty() { BTreeMap::new() } else { self::sockets() };

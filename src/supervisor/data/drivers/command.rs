@@ -75,9 +75,9 @@ impl Driver for Command {
         let set = on_thread(move || aside.set(&brought, &mark).map(|()| (aside, brought)));
         let (aside, brought) = set.await.map_err(DataError::Tree)?;
         self.restore(context, from, &Site::Live).await?;
-        let looked = on_thread(move || aside.lacks(&brought));
+        let looked = on_thread(move || Ok(aside.lacks(&brought)));
         match looked.await.map_err(DataError::Tree)? {
-            Some(path) => Err(DataError::NotBrought { path }),
+            Some(path) => Err(DataError::NotBrought { path: path.display().to_string() }),
             None => Ok(()),
         }
     }
@@ -95,7 +95,7 @@ impl Driver for Command {
         on_thread(move || aside.take_back(&mark)).await.map_err(DataError::Tree)
     }
 
-    async fn aside(&self, context: &Context<'_>) -> Done<Option<PathBuf>> {
+    async fn aside(&self, context: &Context<'_>) -> Done<Vec<PathBuf>> {
         Aside::of(context, &self.paths)?.displaced().map_err(DataError::Tree)
     }
 

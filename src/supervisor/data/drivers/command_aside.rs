@@ -12,14 +12,11 @@ use std::path::{Path, PathBuf};
 
 use crate::os::beneath::{self, Dir};
 use crate::os::exchange::{Back, Exchange};
-use crate::os::mounts;
+use crate::os::{mark, mounts};
 use crate::supervisor::data::context::{self, Context};
-use crate::supervisor::data::driver::{Done, Undone};
+use crate::supervisor::data::driver::{Done, JOURNALS, Undone};
 use crate::supervisor::data::error::DataError;
 use crate::supervisor::data::site::Site;
-
-/// What SQLite keeps beside a database: a journal of the former one is not the restored one's.
-const JOURNALS: [&str; 3] = ["-wal", "-shm", "-journal"];
 
 /// What a command has brought to a copy of `shared/`, by paths from there.
 pub(super) type Brought = BTreeSet<PathBuf>;
@@ -39,22 +36,22 @@ pub(super) fn all_in(dir: &Path) -> io::Result<Brought> {
 /// The places that a restore by command fills.
 pub(super) struct Aside {
     places: Vec<(PathBuf, Exchange)>,
+    shared: PathBuf,
     is_shared: bool,
 }
 
 impl Aside {
     /// Those of these paths; of `shared/` where there are none.
     pub(super) fn of(context: &Context<'_>, paths: &[PathBuf]) -> Done<Self> {
-        let own = [PathBuf::from(".")];
-        let is_shared = paths.is_empty();
-        let live = if is_shared { own.iter() } else { paths.iter() };
-        let place = |path: &PathBuf| {
-            let live = context.path(&Site::Live, path);
-            let exchange = Exchange::at(&live, &[]).map_err(DataError::at(&live))?;
+        let (shared, is_shared) = (context.path(&Site::Live, Path::new(".")), paths.is_empty());
+        let live = paths.iter().map(|path| context.path(&Site::Live, path));
+        let all = live.chain(is_shared.then(|| shared.clone()));
+        let place = |live: PathBuf| {
+            let exchange = exchange(&live).map_err(DataError::at(&live))?;
             Ok((live, exchange))
         };
-        let places = live.map(place).collect::<Done<_>>()?;
-        Ok(Self { places, is_shared })
+        let places = all.map(place).collect::<Done<_>>()?;
+        Ok(Self { places, shared, is_shared })
     }
 
     /// Whether all of it can be renamed.
@@ -74,7 +71,7 @@ impl Aside {
     /// Sets it aside. In its place is an empty directory where there was one, or a copy of `shared/` without
     /// what the command brings. `mark`, a directory, says durably which places were free before.
     pub(super) fn set(&self, brought: &Brought, mark: &Path) -> io::Result<()> {
-        for (n, (_, exchange)) in self.places.iter().enumerate() {
+        for (live, exchange) in &self.places {
             let (dir, staged) = (exchange.dir(), exchange.staged());
             let is_dir = match dir.look(exchange.name()) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -83,7 +80,7 @@ impl Aside {
             match is_dir {
                 None => {
                     let mark = Dir::open(mark)?;
-                    mark.create(&free(n), 0o600)?.sync_all()?;
+                    mark.create(&free(live), 0o600)?.sync_all()?;
                     mark.sync()?;
                 }
                 Some(true) => {
@@ -103,55 +100,40 @@ impl Aside {
         Ok(())
     }
 
-    /// What is not there that the command was to bring.
-    pub(super) fn lacks(&self, brought: &Brought) -> io::Result<Option<String>> {
-        for (live, _) in &self.places {
-            if !self.is_shared {
-                if !live.exists() {
-                    return Ok(Some(live.display().to_string()));
-                }
-                continue;
+    /// What is not there that the command was to bring. A tree that is there may be the empty one that was
+    /// put there: something must be in it of what comes in the rehearsal.
+    pub(super) fn lacks(&self, brought: &Brought) -> Option<PathBuf> {
+        let is_there = |path: &PathBuf| path.symlink_metadata().is_ok();
+        let lacking = self.places.iter().find_map(|(live, _)| {
+            let all = brought.iter().map(|path| self.shared.join(path));
+            let mut wanted: Vec<PathBuf> = all.filter(|path| path.starts_with(live)).collect();
+            if wanted.is_empty() {
+                wanted.push(live.clone());
             }
-            let here = Dir::open(live)?;
-            let comes = |path: &PathBuf| {
-                let name = path.file_name().unwrap_or_default();
-                match path.parent().filter(|parent| *parent != Path::new("")) {
-                    Some(parent) => here.dir(parent).is_ok_and(|dir| dir.look(name).is_ok()),
-                    None => here.look(name).is_ok(),
-                }
-            };
-            if !brought.is_empty() && !brought.iter().any(comes) {
-                return Ok(brought.first().map(|path| path.display().to_string()));
-            }
-        }
-        Ok(None)
+            let comes = wanted.iter().any(is_there);
+            wanted.into_iter().next().filter(|_| !comes)
+        })?;
+        Some(lacking.strip_prefix(&self.shared).map(Path::to_owned).unwrap_or(lacking))
     }
 
     /// Brings back what was set aside; what was free is free again.
     pub(super) fn take_back(&self, mark: &Path) -> io::Result<Undone> {
-        let mark = Dir::open(mark)?;
         let mut undone = Undone::Untouched;
-        for (n, (_, exchange)) in self.places.iter().enumerate() {
-            if mark.look(&free(n)).is_ok() {
+        for (live, exchange) in &self.places {
+            if mark.join(free(live)).try_exists()? {
                 exchange.dir().remove_tree(exchange.name())?;
                 undone = Undone::Back;
-                continue;
-            }
-            if exchange.take_back()? == Back::Moved {
+            } else if exchange.take_back()? == Back::Moved {
                 undone = Undone::Back;
             }
         }
         Ok(undone)
     }
 
-    /// Where the first of it lies.
-    pub(super) fn displaced(&self) -> io::Result<Option<PathBuf>> {
-        for (live, exchange) in &self.places {
-            if let Some(name) = exchange.displaced()? {
-                return Ok(Some(live.with_file_name(name)));
-            }
-        }
-        Ok(None)
+    /// Where all of it lies.
+    pub(super) fn displaced(&self) -> io::Result<Vec<PathBuf>> {
+        let aside = self.places.iter().map(|(live, exchange)| exchange.aside(live));
+        Ok(aside.collect::<io::Result<Vec<_>>>()?.into_iter().flatten().collect())
     }
 
     /// Removes what was set aside.
@@ -165,8 +147,18 @@ impl Aside {
     }
 }
 
-fn free(n: usize) -> OsString {
-    format!("free-{n}").into()
+/// A place, with what belongs to it: the journals of a file, which may be a database. Those of the former
+/// one are not the restored one's.
+fn exchange(live: &Path) -> io::Result<Exchange> {
+    let (tree, file) = (Exchange::at(live, &[])?, Exchange::at(live, &JOURNALS)?);
+    let aside = file.aside(live)?.or(tree.aside(live)?);
+    let found = aside.as_deref().unwrap_or(live).symlink_metadata();
+    Ok(if found.is_ok_and(|found| found.is_dir()) { tree } else { file })
+}
+
+/// Says that a place was free, whatever else is in the configuration by then.
+fn free(live: &Path) -> OsString {
+    format!("free-{:016x}", mark::hash(live.as_os_str().as_bytes())).into()
 }
 
 fn is_brought(path: &Path, brought: &Brought) -> bool {
@@ -189,11 +181,12 @@ mod tests {
     fn aside(dir: &Path, names: &[&str], is_shared: bool) -> Aside {
         let place = |name: &&str| {
             let live = dir.join(name);
-            let exchange = Exchange::at(&live, &[]).unwrap();
+            let exchange = exchange(&live).unwrap();
             (live, exchange)
         };
         fs::create_dir_all(dir.join(MARK)).unwrap();
-        Aside { places: names.iter().map(place).collect(), is_shared }
+        let shared = if is_shared { dir.join("shared") } else { dir.to_owned() };
+        Aside { places: names.iter().map(place).collect(), shared, is_shared }
     }
 
     #[test]
@@ -209,9 +202,9 @@ mod tests {
         let brought = Brought::from([PathBuf::from("app.db")]);
         aside.set(&brought, &mark).unwrap();
         assert_eq!(all_in(&shared).unwrap(), Brought::from([PathBuf::from("keys/key")]));
-        assert_eq!(aside.lacks(&brought).unwrap().as_deref(), Some("app.db"));
+        assert_eq!(aside.lacks(&brought).as_deref(), Some(Path::new("app.db")));
         fs::write(shared.join("app.db"), "new").unwrap();
-        assert_eq!(aside.lacks(&brought).unwrap(), None);
+        assert_eq!(aside.lacks(&brought), None);
         fs::remove_dir_all(shared.join("keys")).unwrap();
         assert_eq!(aside.take_back(&mark).unwrap(), Undone::Back);
         assert_eq!(fs::read_to_string(shared.join("app.db")).unwrap(), "old");
@@ -225,20 +218,34 @@ mod tests {
     fn named_paths_are_set_aside_alone_and_free_ones_are_free_again() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("tree")).unwrap();
-        fs::write(dir.path().join("tree/a"), "old").unwrap();
-        fs::write(dir.path().join("file"), "old").unwrap();
+        for name in ["tree/a", "file", "file-wal", "tree-wal"] {
+            fs::write(dir.path().join(name), "old").unwrap();
+        }
         let mark = dir.path().join(MARK);
-        let aside = aside(dir.path(), &["tree", "file", "none"], false);
-        aside.set(&Brought::new(), &mark).unwrap();
+        let beside = |names: &[&str]| aside(dir.path(), names, false);
+        let all = beside(&["tree", "file", "none"]);
+        all.set(&Brought::new(), &mark).unwrap();
+        let aside =
+            [".tree.before-restore", ".file.before-restore"].map(|name| dir.path().join(name));
+        assert_eq!(all.displaced().unwrap(), aside);
         assert!(all_in(&dir.path().join("tree")).unwrap().is_empty());
-        assert!(aside.lacks(&Brought::new()).unwrap().is_some_and(|path| path.ends_with("/file")));
-        for name in ["file", "none", "tree/b"] {
+        assert!(dir.path().join("tree-wal").exists() && !dir.path().join("file-wal").exists());
+        let brought = ["file", "none", "tree/b"].map(PathBuf::from);
+        for (n, name) in ["tree/b", "file", "none"].iter().enumerate() {
+            let lacking = all.lacks(&brought.iter().cloned().collect());
+            assert_eq!(lacking.as_deref(), Some(Path::new(name)), "{n}");
             fs::write(dir.path().join(name), "new").unwrap();
         }
-        assert_eq!(aside.lacks(&Brought::new()).unwrap(), None);
-        assert_eq!(aside.take_back(&mark).unwrap(), Undone::Back);
-        assert_eq!(fs::read_to_string(dir.path().join("file")).unwrap(), "old");
+        assert_eq!(all.lacks(&brought.into()), None);
+        // The other one was there all the time, and is in no list that the restore had.
+        let others = beside(&["tree-wal", "none", "tree", "file"]);
+        assert_eq!(others.take_back(&mark).unwrap(), Undone::Back);
+        for name in ["file", "file-wal", "tree-wal"] {
+            assert_eq!(fs::read_to_string(dir.path().join(name)).unwrap(), "old", "{name}");
+        }
         assert_eq!(all_in(&dir.path().join("tree")).unwrap(), Brought::from([PathBuf::from("a")]));
         assert!(!dir.path().join("none").exists());
+        fs::remove_dir_all(&mark).unwrap();
+        assert_eq!(beside(&["file"]).take_back(&mark).unwrap(), Undone::Untouched);
     }
 }

@@ -93,20 +93,15 @@ impl Driver for Files {
         on_thread(move || changed(&live, &from)).await.map_err(DataError::Tree)
     }
 
-    async fn aside(&self, context: &Context<'_>) -> Done<Option<PathBuf>> {
+    async fn aside(&self, context: &Context<'_>) -> Done<Vec<PathBuf>> {
         let live = context.path(&Site::Live, &self.path);
-        let displaced = self.exchange(context)?.displaced().map_err(DataError::at(&live))?;
-        Ok(displaced.map(|name| live.with_file_name(name)))
+        self.exchange(context)?.aside(&live).map(Vec::from_iter).map_err(DataError::at(&live))
     }
 
     async fn displaced(&self, context: &Context<'_>, from: &Path) -> Done<(Counts, Vec<String>)> {
-        let live = context.path(&Site::Live, &self.path);
-        let (exchange, from) = (self.exchange(context)?, from.join(TREE));
-        let counted = on_thread(move || {
-            let Some(name) = exchange.displaced()? else { return Ok(Default::default()) };
-            let dir = live.with_file_name(name);
-            Ok((counts(&dir)?, changed(&dir, &from)?))
-        });
+        let Some(aside) = self.aside(context).await?.pop() else { return Ok(Default::default()) };
+        let from = from.join(TREE);
+        let counted = on_thread(move || Ok((counts(&aside)?, changed(&aside, &from)?)));
         counted.await.map_err(DataError::Tree)
     }
 

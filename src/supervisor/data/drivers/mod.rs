@@ -107,7 +107,7 @@ impl Driver for Configured {
         ask!(self, driver => driver.displaced(context, from).await)
     }
 
-    async fn aside(&self, context: &Context<'_>) -> Done<Option<PathBuf>> {
+    async fn aside(&self, context: &Context<'_>) -> Done<Vec<PathBuf>> {
         ask!(self, driver => driver.aside(context).await)
     }
 

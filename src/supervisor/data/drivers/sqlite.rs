@@ -12,7 +12,7 @@ use crate::os::beneath::{self, Dir};
 use crate::os::exchange::Exchange;
 use crate::store::seal::Hashes;
 use crate::supervisor::data::context::{self, Context, on_thread};
-use crate::supervisor::data::driver::{Counts, Done, Driver, Place, Taken, Undone};
+use crate::supervisor::data::driver::{Counts, Done, Driver, JOURNALS, Place, Taken, Undone};
 use crate::supervisor::data::drivers::sql_answer;
 use crate::supervisor::data::error::DataError;
 use crate::supervisor::data::site::Site;
@@ -35,8 +35,6 @@ const LACKING: [&str; 4] = [
     "unknown tokenizer: ",
     "vtable constructor failed: ",
 ];
-/// What it keeps beside a database: played into another one, it would damage that.
-const JOURNALS: [&str; 3] = ["-wal", "-shm", "-journal"];
 
 impl Driver for Sqlite {
     fn tools(&self) -> &'static [&'static str] {
@@ -165,14 +163,13 @@ impl Driver for Sqlite {
         self.count_all(context, &context.path(site, &self.path)).await
     }
 
-    async fn aside(&self, context: &Context<'_>) -> Done<Option<PathBuf>> {
+    async fn aside(&self, context: &Context<'_>) -> Done<Vec<PathBuf>> {
         let live = context.path(&Site::Live, &self.path);
-        let displaced = self.exchange(context)?.displaced().map_err(DataError::at(&live))?;
-        Ok(displaced.map(|name| live.with_file_name(name)))
+        self.exchange(context)?.aside(&live).map(Vec::from_iter).map_err(DataError::at(&live))
     }
 
     async fn displaced(&self, context: &Context<'_>, _from: &Path) -> Done<(Counts, Vec<String>)> {
-        let Some(aside) = self.aside(context).await? else { return Ok(Default::default()) };
+        let Some(aside) = self.aside(context).await?.pop() else { return Ok(Default::default()) };
         Ok((self.count_all(context, &aside).await?, Vec::new()))
     }
 
