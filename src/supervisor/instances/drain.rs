@@ -123,7 +123,7 @@ impl Leaver {
                     self.settle().await;
                     Event::Done
                 }
-                Some(Effect::Count) => self.count(machine.phase()),
+                Some(Effect::Count) => self.count(machine.phase()).await,
                 Some(Effect::Term) => self.term().await,
                 Some(Effect::Kill) => {
                     self.kill().await;
@@ -196,8 +196,8 @@ impl Leaver {
     }
 
     /// Counts the connections that the processes have, where users come in.
-    fn count(&self, phase: Phase) -> Event {
-        let n_connections = connections::of_instances(&self.service, &self.instances());
+    async fn count(&self, phase: Phase) -> Event {
+        let n_connections = connections::of_instances(&self.service, &self.instances()).await;
         if self.one.is_none() {
             let until = match phase {
                 Phase::Drain { until, .. } => until,
@@ -224,7 +224,8 @@ impl Leaver {
         if self.guard == Guard::Live {
             // From here on it cannot be taken back.
             self.generation.assign(Duty::Draining);
-            let n_connections = connections::of(&self.service, &self.generation);
+            // They were counted just before.
+            let n_connections = self.generation.leaving().map_or(0, |left| left.n_connections);
             if n_connections > 0 {
                 tracing::info!(service = %self.service.name, release = %self.generation.release,
                     n_connections, "stop signal sent with connections open: the program closes them");

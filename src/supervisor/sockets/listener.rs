@@ -4,7 +4,9 @@
 //! the kernel, or a `Door`, the path of a unix socket, steered by renames.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
@@ -19,6 +21,7 @@ use crate::os::{clock, proc};
 use crate::supervisor::sockets::reuseport_group::{self, Group, Kind};
 use crate::supervisor::sockets::stream::Stream;
 use crate::supervisor::sockets::unix_listener::Door;
+use crate::supervisor::spawn;
 
 /// A listener that several tasks look at.
 #[derive(Debug, Clone)]
@@ -351,14 +354,15 @@ pub struct Settled {
 pub async fn settle(listener: &Listener, left: &[SlotId], limit: Duration) -> Settled {
     let begun = clock::tick();
     let port = listener.stream_group().map(|group| group.borrow().address().port());
-    let mut half_open = port.map(listen::half_open).unwrap_or_default();
+    let mut half_open = half_open_at(port).await;
     loop {
-        let states = left.iter().map(|id| listener.state(*id));
-        let n_queued = states.filter_map(|s| s.ok().map(|s| s.n_queued)).sum();
-        if let Some(port) = port.filter(|_| !half_open.is_empty()) {
-            let present = listen::half_open(port);
+        if !half_open.is_empty() {
+            let present = half_open_at(port).await;
             half_open.retain(|remote| present.contains(remote));
         }
+        // Later: a handshake that is over is in a queue.
+        let states = left.iter().map(|id| listener.state(*id));
+        let n_queued = states.filter_map(|s| s.ok().map(|s| s.n_queued)).sum();
         let ms = clock::tick().since_ms(begun);
         let settled = Settled { n_queued, n_half_open: half_open.len(), ms };
         let over = n_queued == 0 && half_open.is_empty();
@@ -367,4 +371,10 @@ pub async fn settle(listener: &Listener, left: &[SlotId], limit: Duration) -> Se
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// The kernel looks at every socket for it, which takes long where there are many.
+async fn half_open_at(port: Option<u16>) -> BTreeSet<SocketAddr> {
+    let Some(port) = port else { return BTreeSet::new() };
+    spawn::blocking(move || listen::half_open(port)).await.unwrap_or_default()
 }

@@ -1,11 +1,13 @@
 //! The verb `status`: how things stand.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use crate::api::status::{
     Args, InstanceStatus, OperationStatus, RollbackStatus, ServiceStatus, Status,
 };
 use crate::api::{Event, SetStatus, Trouble};
+use crate::core::ids::{GenerationId, InstanceIndex};
 use crate::core::status::{self, Facts, InstanceState, Life, State, Why};
 use crate::os::proc;
 use crate::store::release;
@@ -21,6 +23,9 @@ use crate::supervisor::service::stack::Stack;
 use crate::supervisor::service::terms::Force;
 use crate::supervisor::spawn;
 
+/// Connections that processes on their way out still have.
+type Open = BTreeMap<(GenerationId, InstanceIndex), u64>;
+
 /// Answers with one service, or all.
 ///
 /// # Errors
@@ -31,20 +36,28 @@ pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> R
         stack.known(name)?;
     }
     let services: Vec<_> = stack.services.borrow().values().cloned().collect();
+    let mut open = Open::new();
     for service in services.iter().filter(|s| only.is_none_or(|only| s.name.as_str() == only)) {
         fencing::rehearsals(service).await;
+        let leaving = service.fleet.all().into_iter().filter(|it| it.leaving().is_some());
+        for (id, instance) in
+            leaving.flat_map(|it| it.instances().into_iter().map(move |i| (it.id, i)))
+        {
+            let n = connections::of_instances(service, std::slice::from_ref(&instance)).await;
+            open.insert((id, instance.index), u64::try_from(n).unwrap_or(0));
+        }
     }
-    client.tell(&Event::Status(Box::new(of_stack(stack, only)))).await;
+    client.tell(&Event::Status(Box::new(of_stack(stack, only, &open)))).await;
     Ok(())
 }
 
-fn of_stack(stack: &Stack, only: Option<&str>) -> Status {
+fn of_stack(stack: &Stack, only: Option<&str>, open: &Open) -> Status {
     let services = stack.services.borrow();
     let broken = stack.broken.borrow();
     let order = stack.order.borrow();
     let wanted = order.iter().filter(|name| only.is_none_or(|only| name.as_str() == only));
     let entries = wanted.filter_map(|name| match (services.get(name), broken.get(name)) {
-        (Some(service), _) => Some(of_service(service)),
+        (Some(service), _) => Some(of_service(service, open)),
         (None, Some(broken)) => Some(of_broken(name.as_str(), &broken.why)),
         (None, None) => None,
     });
@@ -72,7 +85,7 @@ fn of_stack(stack: &Stack, only: Option<&str>) -> Status {
     }
 }
 
-fn of_service(service: &Rc<Service>) -> ServiceStatus {
+fn of_service(service: &Rc<Service>, open: &Open) -> ServiceStatus {
     let state = service.durable.state();
     let live = service.live_generation();
     let serving = service.serving();
@@ -114,7 +127,7 @@ fn of_service(service: &Rc<Service>) -> ServiceStatus {
             .fleet
             .all()
             .iter()
-            .flat_map(|generation| instances(service, generation))
+            .flat_map(|generation| instances(service, generation, open))
             .collect(),
         rollback,
         operation: service.activity.operation().map(|operation| OperationStatus {
@@ -153,13 +166,12 @@ fn of_broken(name: &str, why: &str) -> ServiceStatus {
     }
 }
 
-fn instances(service: &Service, generation: &Generation) -> Vec<InstanceStatus> {
+fn instances(service: &Service, generation: &Generation, open: &Open) -> Vec<InstanceStatus> {
     let leaving = generation.leaving();
     let role = status::role(generation.duty(), leaving.is_some());
     let of = |instance: &Rc<crate::supervisor::service::instances::Instance>| {
         let pid = instance.pid();
         let state = InstanceState::of(pid.is_some(), generation.duty(), instance.is_ready());
-        let own = std::slice::from_ref(instance);
         InstanceStatus {
             release: generation.release.0,
             instance: instance.index.0,
@@ -168,8 +180,7 @@ fn instances(service: &Service, generation: &Generation) -> Vec<InstanceStatus> 
             state: state.name().to_owned(),
             restarts: instance.restarts(),
             rss_bytes: pid.map_or(0, proc::rss_bytes),
-            connections: leaving
-                .map(|_| u64::try_from(connections::of_instances(service, own)).unwrap_or(0)),
+            connections: leaving.and(open.get(&(generation.id, instance.index)).copied()),
             stop_in_ms: leaving
                 .and_then(|leaving| leaving.until)
                 .map(|until| until.since_ms(service.now())),

@@ -23,7 +23,7 @@ pub(crate) async fn park(service: &Rc<Service>, parked: &mut Option<Tick>) -> Ph
     if service.slots.listeners().is_empty() {
         return PhaseResult::skip("the service has no listener");
     }
-    if let Some(why) = too_many(service) {
+    if let Some(why) = too_many(service).await {
         return PhaseResult::refused(Exit::PreflightRefused, why);
     }
     let owned = |listener| service.owned_slots(listener);
@@ -37,10 +37,13 @@ pub(crate) async fn park(service: &Rc<Service>, parked: &mut Option<Tick>) -> Ph
 }
 
 /// Why connections cannot be held: all clients connected now may reconnect at once.
-pub(crate) fn too_many(service: &Service) -> Option<String> {
+pub(crate) async fn too_many(service: &Service) -> Option<String> {
     let config = service.config();
     let n_room = usize::try_from(config.backlog).unwrap_or(usize::MAX);
-    let most = service.live_generation().map_or(0, |live| connections::of(service, &live));
+    let most = match service.live_generation() {
+        Some(live) => connections::of(service, &live).await,
+        None => 0,
+    };
     (most > n_room).then(|| {
         format!(
             "the queue holds {n_room}, and the clients of {} may all connect again while \

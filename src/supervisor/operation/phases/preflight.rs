@@ -67,7 +67,7 @@ pub(crate) async fn preflight(
     }
     if assignment.strategy == Strategy::Hold {
         failures.extend(
-            in_turn::too_many(service).into_iter().map(|why| (Exit::PreflightRefused, why)),
+            in_turn::too_many(service).await.into_iter().map(|why| (Exit::PreflightRefused, why)),
         );
     }
     if let Some(proxy) = &config.proxy
