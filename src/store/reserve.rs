@@ -25,6 +25,10 @@ pub fn fill(dir: &Path) {
 
 fn fill_up(dir: &Path) -> io::Result<()> {
     durable::create_dir(dir, 0o700)?;
+    // It is whole nearly always, and whoever waits for a rollback's result waits for this.
+    if fs::read_dir(dir)?.count() >= N_FILES {
+        return Ok(());
+    }
     (0..N_FILES).try_for_each(|n| fill_one(&dir.join(n.to_string())))
 }
 
