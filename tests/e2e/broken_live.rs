@@ -15,6 +15,15 @@ fn breakable(world: &World) -> std::path::PathBuf {
     world.build_of(&["/bin/sh", "-c", &program])
 }
 
+/// Two such releases; the second, which serves, breaks so.
+fn broken(how: &str) -> World {
+    let world = World::new();
+    world.release_path(&breakable(&world)).expect(0);
+    world.release_path(&breakable(&world)).expect(0);
+    breaks(&world, how);
+    world
+}
+
 fn breaks(world: &World, how: &str) {
     fs::write(world.service_path("shared").join(how), "").unwrap();
     kill(world.live_pid(), libc::SIGKILL);
@@ -31,10 +40,7 @@ fn phase(said: &crate::world::Said, name: &str) -> String {
 
 #[test]
 fn a_live_release_in_a_crash_loop_does_not_stand_in_the_way_of_its_fix() {
-    let world = World::new();
-    world.release_path(&breakable(&world)).expect(0);
-    world.release_path(&breakable(&world)).expect(0);
-    breaks(&world, "crash-2");
+    let world = broken("crash-2");
     let why = |world: &World| world.status()["why"].as_str().unwrap_or_default().to_owned();
     world.wait("the crash loop shows", |world| why(world).contains("crash loop"));
     let shown = why(&world);
@@ -66,10 +72,7 @@ fn the_only_release_may_be_broken_and_is_replaced_all_the_same() {
 
 #[test]
 fn a_fix_that_fails_goes_back_to_the_newest_release_that_works() {
-    let world = World::new();
-    world.release_path(&breakable(&world)).expect(0);
-    world.release_path(&breakable(&world)).expect(0);
-    breaks(&world, "ill-2");
+    let world = broken("ill-2");
     let said = world.release(&["healthy-times=4"]).expect(21).result();
     assert_eq!((&said["serving"], &said["last_good"]), (&1.into(), &1.into()), "{said}");
     assert_eq!(world.answering(), Some(1));

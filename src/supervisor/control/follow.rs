@@ -4,12 +4,12 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::api::Event;
+use crate::api::{Event, Trouble};
 use crate::core::operation::phase::Phase;
 use crate::core::operation::preempt::{self, Preempt};
 use crate::os::clock;
 use crate::supervisor::control::client::Client;
-use crate::supervisor::operation::admission::Begun;
+use crate::supervisor::operation::admission::{self, Begun, Wish};
 use crate::supervisor::service::Service;
 use crate::supervisor::service::followable::Watched;
 use crate::supervisor::service::operation::{Operation, Order};
@@ -17,17 +17,25 @@ use crate::supervisor::service::operation::{Operation, Order};
 /// A client gets an event at least this often.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 
-/// The operation that was begun; the client gets a message when there is nothing to do.
-pub(crate) async fn operation(
-    service: &Service,
-    begun: Begun,
+/// Begins what is wished for and streams it. The operation, if it waits for promote or abort.
+///
+/// # Errors
+/// Why it was not begun.
+pub(crate) async fn begin(
+    service: &Rc<Service>,
+    actor: &str,
+    wish: Wish,
     client: &mut Client,
-) -> Option<Rc<Operation>> {
-    match begun {
-        Begun::Operation(operation) => Some(operation),
+    until: Until,
+) -> Result<Option<Rc<Operation>>, Trouble> {
+    match admission::begin(service, actor, wish).await? {
+        Begun::Operation(operation) => {
+            let followed = follow(&*operation, client, until).await;
+            Ok(Some(operation).filter(|_| followed == Followed::Held))
+        }
         Begun::NothingToDo(nothing) => {
             client.tell(&nothing.answer(service)).await;
-            None
+            Ok(None)
         }
     }
 }

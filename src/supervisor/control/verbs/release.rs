@@ -7,8 +7,8 @@ use crate::api::release::Args;
 use crate::api::{Event, Trouble};
 use crate::core::exit::Exit;
 use crate::supervisor::control::client::Client;
-use crate::supervisor::control::follow::{Followed, Until, follow, operation};
-use crate::supervisor::operation::admission::{self, Wish};
+use crate::supervisor::control::follow::{self, Until};
+use crate::supervisor::operation::admission::Wish;
 use crate::supervisor::service::outcome::holding;
 use crate::supervisor::service::refusal;
 use crate::supervisor::service::stack::Stack;
@@ -34,9 +34,7 @@ pub(crate) async fn perform(
     let extent = if args.dry_run { Extent::Plan } else { Extent::Whole };
     let terms = Terms { force, no_way_back: args.no_way_back, extent };
     let wish = Wish::Release { source, name: args.source, terms };
-    let begun = admission::begin(&service, actor, wish).await?;
-    let Some(operation) = operation(&service, begun, client).await else { return Ok(()) };
-    if follow(&*operation, client, Until::Held).await == Followed::Held {
+    if let Some(operation) = follow::begin(&service, actor, wish, client, Until::Held).await? {
         client.tell(&Event::Result(Box::new(holding(&service, &operation)))).await;
     }
     Ok(())

@@ -3,8 +3,8 @@
 use crate::api::Trouble;
 use crate::api::restart::Args;
 use crate::supervisor::control::client::Client;
-use crate::supervisor::control::follow::{Until, follow, operation};
-use crate::supervisor::operation::admission::{self, Wish};
+use crate::supervisor::control::follow::{self, Until};
+use crate::supervisor::operation::admission::Wish;
 use crate::supervisor::service::stack::Stack;
 
 /// Begins a restart and follows it.
@@ -18,8 +18,6 @@ pub(crate) async fn perform(
     client: &mut Client,
 ) -> Result<(), Trouble> {
     let service = stack.find(&args.service)?;
-    let begun = admission::begin(&service, actor, Wish::Restart).await?;
-    let Some(operation) = operation(&service, begun, client).await else { return Ok(()) };
-    follow(&*operation, client, Until::Over).await;
+    follow::begin(&service, actor, Wish::Restart, client, Until::Over).await?;
     Ok(())
 }

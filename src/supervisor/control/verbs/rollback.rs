@@ -4,8 +4,8 @@ use crate::api::Trouble;
 use crate::api::rollback::Args;
 use crate::core::operation::preempt;
 use crate::supervisor::control::client::Client;
-use crate::supervisor::control::follow::{self, Until, follow, operation};
-use crate::supervisor::operation::admission::{self, Wish};
+use crate::supervisor::control::follow::{self, Until};
+use crate::supervisor::operation::admission::Wish;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::refusal::NothingToDo;
 use crate::supervisor::service::stack::Stack;
@@ -25,9 +25,8 @@ pub(crate) async fn perform(
         client.tell(&nothing.answer(&service)).await;
         return Ok(());
     }
-    let begun = admission::begin(&service, actor, Wish::Rollback { to: args.to }).await?;
-    let Some(operation) = operation(&service, begun, client).await else { return Ok(()) };
-    follow(&*operation, client, Until::Over).await;
+    let wish = Wish::Rollback { to: args.to };
+    follow::begin(&service, actor, wish, client, Until::Over).await?;
     Ok(())
 }
 

@@ -4,12 +4,11 @@
 use std::rc::Rc;
 
 use crate::config::model::Strategy;
-use crate::core::operation::machine::{Event as Outcome, Inconclusive, Kind, Plan};
+use crate::core::operation::machine::{Kind, Plan};
 use crate::core::operation::rollout::Part;
-use crate::supervisor::bake::{self, Baked, Depth, Watch};
-use crate::supervisor::health::diagnosis;
+use crate::supervisor::bake::{Depth, Watch};
 use crate::supervisor::operation::assignment::Assignment;
-use crate::supervisor::operation::phases::{candidate, trial};
+use crate::supervisor::operation::phases::{bake, candidate, trial};
 use crate::supervisor::operation::watching::Watching;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::phase_result::PhaseResult;
@@ -71,31 +70,7 @@ pub(crate) async fn perform(
     let beside = service.live_generation().filter(|live| live.id != generation.id);
     let watch = Watch { depth, beside };
     let text = text(part, generation.instances().len());
-    let report = bake::watch(
-        service,
-        &generation,
-        &watch,
-        Rc::clone(&watching.curve),
-        &mut watching.transcript,
-    )
-    .await;
-    let mut warnings: Vec<String> = report.warnings.into_iter().collect();
-    let result = match report.baked {
-        Baked::Pass(detail) => PhaseResult::ok(format!("{text}: {detail}")),
-        Baked::Died => candidate::died(service, id, release),
-        Baked::Fail(why) => {
-            let lines = diagnosis::last_lines(service, &generation);
-            PhaseResult::failed(format!("at {text}: {why}{lines}"))
-        }
-        Baked::Inconclusive(why) => {
-            let doubt = format!("the step to {text} was inconclusive: {why}");
-            if plan.inconclusive == Inconclusive::Promote {
-                warnings.push(doubt.clone());
-            }
-            PhaseResult::not(Outcome::Inconclusive, format!("{text}: {why}")).with_reason(doubt)
-        }
-    };
-    result.with_warnings(warnings)
+    bake::watched(service, &generation, &watch, plan, watching, Some(&text)).await
 }
 
 fn text(part: Part, n_instances: usize) -> String {
