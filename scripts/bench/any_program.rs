@@ -10,8 +10,8 @@ use halley_sup::demo::load::{Load, Shape};
 use halley_sup::demo::service;
 use halley_sup::demo::stream::Target;
 
-use crate::spread;
 use crate::world::{BINARY, World, config, free_address, kill};
+use crate::{measured_for, spread};
 
 /// Rounds of a comparison, and how long each side has in one.
 const N_ROUNDS: usize = 10;
@@ -81,7 +81,7 @@ pub fn modes() {
 
 fn measured(address: SocketAddr, shape: Shape) -> Ledger {
     let load = Load::start(address, shape, 16);
-    std::thread::sleep(ROUND);
+    measured_for(ROUND);
     let ledger = load.stop();
     assert_eq!(ledger.n_lost(), 0, "{}", ledger.losses());
     ledger

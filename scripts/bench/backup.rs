@@ -134,6 +134,9 @@ fn io(pid: u32) -> (u64, u64) {
     (field("rchar:"), field("wchar:"))
 }
 
+/// How often the disk is looked at.
+const SAMPLED_EVERY: Duration = Duration::from_millis(50);
+
 /// Looks at what lies on the disk as long as it lives.
 struct Watch {
     stop: Arc<AtomicBool>,
@@ -150,7 +153,7 @@ impl Watch {
         let thread = std::thread::spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
                 highest.fetch_max(on_disk(&dir), Ordering::Relaxed);
-                std::thread::sleep(Duration::from_millis(50));
+                std::thread::park_timeout(SAMPLED_EVERY);
             }
         });
         Self { stop, peak, before, thread }

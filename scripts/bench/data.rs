@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::ledger_app::{BACKUP, Build, Store, Writers, get, is_swept, world as sqlite_world};
 use crate::postgres;
+use crate::up_to_the_kill;
 use crate::world::World;
 
 /// How long it may take until everything is settled after a kill.
@@ -136,12 +137,11 @@ fn campaign(name: &str, n: u32, mut world: World, store: Store, is_whole: &dyn F
         if let Some(steps) = steps.get(&case) {
             let step = &steps[round as usize / CASES.len() % steps.len()];
             let _told = step.wait(told);
-            // The place of the kill is the case.
-            std::thread::sleep(step.took.mul_f64(fraction));
+            up_to_the_kill(step.took.mul_f64(fraction));
             row.cut_in.insert(step.name.clone());
             cut(&mut world, victim);
             if case == Case::Undo {
-                std::thread::sleep(Duration::from_millis(u64::from(round * 37 % 400)));
+                up_to_the_kill(Duration::from_millis(u64::from(round * 37 % 400)));
                 cut(&mut world, victim);
             }
         } else {

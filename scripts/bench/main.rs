@@ -59,6 +59,16 @@ fn main() {
     }
 }
 
+/// How long a measured round goes on. It is what is measured: there is no condition to wait for.
+fn measured_for(round: Duration) {
+    std::thread::sleep(round);
+}
+
+/// The place of a kill: the time is what differs from one to the next.
+fn up_to_the_kill(after: Duration) {
+    std::thread::sleep(after);
+}
+
 /// The shortest times that still make a gate and a bake of a release.
 fn quick(more: &str, bake: &str) -> World {
     let mut world = World::asleep(free_address());
@@ -138,7 +148,7 @@ fn overhead() {
         .unwrap();
     let measure = |address| -> Ledger {
         let load = Load::start(address, Shape::ShortFast, 4);
-        std::thread::sleep(ROUND);
+        measured_for(ROUND);
         load.stop()
     };
     let (mut rps, mut p99) = (Vec::new(), Vec::new());
@@ -196,8 +206,8 @@ fn kills() {
         let build = world.build(&[]);
         let mut command = world.command(&["release", "web", &build.to_string_lossy(), "--json"]);
         let client = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        // A moment that differs each time, spread over the life of a release.
-        std::thread::sleep(Duration::from_millis(u64::from(n * 37 % 250)));
+        // Spread over the life of a release.
+        up_to_the_kill(Duration::from_millis(u64::from(n * 37 % 250)));
         world.kill_supervisor();
         let output = client.wait_with_output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -240,10 +250,11 @@ fn rest() {
         world.cli(&["release", &format!("web{n}"), &path]).expect(0);
     }
     let pids = [("keeper", world.keeper_pid()), ("supervisor", world.supervisor_pid().unwrap())];
-    // Worker threads of the last intake leave after ten seconds of their own.
-    std::thread::sleep(Duration::from_secs(12));
+    world.wait("the worker threads of the last intake have left", |_| {
+        pids.iter().all(|(_, pid)| fs::read_dir(format!("/proc/{pid}/task")).unwrap().count() == 1)
+    });
     let before: Vec<u64> = pids.iter().map(|(_, pid)| wake_ups(*pid)).collect();
-    std::thread::sleep(QUIET);
+    measured_for(QUIET);
     let mut total_kib = 0;
     for ((name, pid), before) in pids.iter().zip(before) {
         let pss_kib = pss_kib(*pid);

@@ -286,7 +286,6 @@ fn serve_tcp(number: u64) -> SocketAddr {
 /// Answers every request of a connection.
 fn answer(mut reader: impl BufRead, mut writer: impl Write, number: u64) {
     let mut length = 0;
-    let mut pause = Duration::ZERO;
     let mut line = String::new();
     while reader.read_line(&mut line).is_ok_and(|n| n > 0) {
         let head = line.trim_end().to_ascii_lowercase();
@@ -294,11 +293,7 @@ fn answer(mut reader: impl BufRead, mut writer: impl Write, number: u64) {
         if let Some(value) = head.strip_prefix("content-length:") {
             length = value.trim().parse().unwrap_or(0);
         }
-        if head.starts_with("get /slow") {
-            pause = Duration::from_millis(300);
-        }
         if head.is_empty() {
-            std::thread::sleep(std::mem::take(&mut pause));
             let mut body = vec![0; std::mem::take(&mut length)];
             let text = format!("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nrelease {number}\n");
             if reader.read_exact(&mut body).is_err() || writer.write_all(text.as_bytes()).is_err() {
