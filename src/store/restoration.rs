@@ -128,9 +128,17 @@ pub fn keeps_stopped(layout: &Layout, name: &ServiceName) -> Option<ServiceName>
     let others = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let mut others = others.filter(|other: &ServiceName| other != name);
     others.find(|other| {
-        let begun = read(&layout.service(other)).ok().flatten();
-        begun.is_some_and(|begun| begun.users.iter().any(|user| user == name.as_str()))
+        let text = std::fs::read(layout.service(other).dir().join(FILE)).unwrap_or_default();
+        let begun = serde_json::from_slice::<Users>(&text);
+        begun.is_ok_and(|begun| begun.users.iter().any(|user| user == name.as_str()))
     })
+}
+
+/// Of a record whose other values may be a newer version's.
+#[derive(Deserialize)]
+struct Users {
+    #[serde(default)]
+    users: Vec<String>,
 }
 
 /// The release runs on the restored data: from here on it is never undone.
@@ -226,6 +234,12 @@ mod tests {
         assert_eq!((read(&paths).unwrap(), is_proven(&paths)), (None, true));
         settle(&paths).unwrap();
         assert!(!is_proven(&paths));
+        // A step of a newer version is no other, and its users stay stopped.
+        let newer = serde_json::to_string(&restoration).unwrap().replace("put", "sideways");
+        std::fs::write(paths.dir().join(FILE), newer).unwrap();
+        let unknown = read(&paths).unwrap_err().to_string();
+        assert!(unknown.contains("unknown variant `sideways`"), "{unknown}");
+        assert_eq!(keeps("worker"), Some("web".parse().unwrap()));
         // As it was written before there were steps.
         let old = r#"{"version":1,"backup":"2","before":"3","actor":"me","at":""}"#;
         std::fs::write(paths.dir().join(FILE), old).unwrap();

@@ -123,9 +123,10 @@ fn an_operation_with_an_unknown_word_is_left_open_and_its_processes_serve_on() {
 fn no_word_of_a_journal_has_a_default() {
     let odd = || "sideways".to_owned();
     type Change = fn(&mut Intent, &mut Vec<Record>, String);
-    let changes: [(&str, Change); 5] = [
+    let changes: [(&str, Change); 6] = [
         ("unknown kind \"sideways\"", |intent, _, odd| intent.kind = odd),
         ("unknown inconclusive \"sideways\"", |intent, _, odd| intent.inconclusive = odd),
+        ("unknown before \"sideways\"", |intent, _, odd| intent.before = odd),
         ("unknown phase \"sideways\"", |_, records, odd| {
             records.push(Record::start(&odd, "", None));
         }),

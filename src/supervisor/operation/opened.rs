@@ -218,6 +218,7 @@ mod tests {
         check(|i| i.kind = odd(), &[], Err("line 1: unknown kind \"sideways\""));
         check(|i| i.inconclusive = odd(), &[], Err("line 1: unknown inconclusive \"sideways\""));
         check(|i| i.succession = odd(), &[], Err("line 1: unknown succession \"sideways\""));
+        check(|i| i.before = odd(), &[], Err("line 1: unknown before \"sideways\""));
         check(|i| i.strategy = odd(), &[], Err("line 1: unknown strategy \"sideways\""));
         let start = Record::start("gate", "refused", None);
         let line = |phase: &str, cause: &str| [start.clone(), Record::start(phase, cause, None)];

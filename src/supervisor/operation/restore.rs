@@ -74,7 +74,7 @@ pub(crate) async fn restore(
 ) -> Result<(), Trouble> {
     let hand = backup::by_hand(service, "restored")?;
     let _busy = occupied::occupy(service, "restored", "a restore")?;
-    is_whole(service)?;
+    restore_undo::is_over(service)?;
     let choice = restore_choice::choose(service, wish.backup.as_deref())?;
     let begun = begun(service, &hand, &choice.receipt.id, actor);
     if wish.yes {
@@ -87,17 +87,6 @@ pub(crate) async fn restore(
         tracing::warn!(service = %service.name, %error, "removing the record of a restore");
     }
     ended
-}
-
-/// What a restore that could not be undone has replaced is only beside it, and must come back first.
-fn is_whole(service: &Service) -> Result<(), Trouble> {
-    let found = restoration::read(&service.paths).ok().flatten();
-    if found.is_none_or(|unfinished| unfinished.step != Step::Put) {
-        return Ok(());
-    }
-    let why = "an earlier restore is not undone yet, and what it replaced is only beside it";
-    let verbs = ["status", "logs"];
-    Err(refusal::refusal(service, "restored", why, Exit::BackupFailed, &verbs))
 }
 
 /// What is written down of one from its beginning on.

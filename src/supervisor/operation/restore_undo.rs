@@ -51,11 +51,35 @@ pub(crate) async fn undo(service: &Rc<Service>) -> Result<(), RestoreError> {
     Ok(())
 }
 
+/// What a restore that could not be undone has replaced is only beside it, and must come back first.
+///
+/// # Errors
+/// That there is such a restore, or that its record is not understood.
+pub(super) fn is_over(service: &Service) -> Result<(), Trouble> {
+    let why = match restoration::read(&service.paths) {
+        Ok(None) => return Ok(()),
+        Ok(Some(unfinished)) if unfinished.step != Step::Put => return Ok(()),
+        Ok(Some(_)) => {
+            "an earlier restore is not undone yet, and what it replaced is only beside it"
+                .to_owned()
+        }
+        Err(error) => RestoreError::Unreadable(error).to_string(),
+    };
+    Err(refusal::refusal(service, "restored", &why, Exit::BackupFailed, &["status", "logs"]))
+}
+
 /// One that a supervisor before this one was asked for, and of which nobody has heard how it ended: it
 /// was cut off before it held connections, or after the restored data was proven.
 pub(crate) fn tell_left(service: &Rc<Service>) {
     let paths = &service.paths;
-    let Ok(Some(asked)) = restoration::asked(paths) else { return };
+    let asked = match restoration::asked(paths) {
+        Ok(Some(asked)) => asked,
+        Ok(None) => return,
+        Err(error) => {
+            tracing::error!(service = %service.name, %error, "a restore whose end is not known");
+            return;
+        }
+    };
     if !matches!(restoration::read(paths), Ok(None)) {
         // It is undone, and told then.
         return;
@@ -238,4 +262,32 @@ pub(crate) fn note(
 ) {
     let outcome = Outcome { trouble: trouble.cloned(), ..outcome.clone() };
     outcome::remember(&service.shared, &outcome, "restore", actor, started);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::supervisor::service::test_service;
+
+    #[test]
+    fn a_restore_that_is_not_understood_stands_in_the_way_of_a_start_and_of_another_one() {
+        test_service::with(|world| async move {
+            let service = &world.service;
+            assert!(is_over(service).is_ok() && undo(service).await.is_ok());
+            let record = |step: &str| {
+                let text = format!(
+                    r#"{{"version":1,"backup":"2","before":null,"actor":"","at":"","step":"{step}"}}"#
+                );
+                std::fs::write(service.paths.dir().join("restore.json"), text).unwrap();
+            };
+            record("hold");
+            assert!(is_over(service).is_ok());
+            record("put");
+            assert!(is_over(service).unwrap_err().why.contains("not undone yet"));
+            record("sideways");
+            let why = is_over(service).unwrap_err().why;
+            assert!(why.contains("unknown variant `sideways`"), "{why}");
+            assert!(matches!(undo(service).await, Err(RestoreError::Unreadable(_))));
+        });
+    }
 }
