@@ -15,6 +15,16 @@ pub fn missing(top: &Path, text: &str) -> Vec<String> {
         .collect()
 }
 
+/// Words that a page gives to the benchmark and that name no figure of it.
+pub fn unknown_figures(bench: &str, text: &str) -> Vec<String> {
+    let words = spans(text).filter_map(|span| span.strip_prefix("scripts/bench.sh "));
+    let words = words.flat_map(|words| words.split_whitespace());
+    words
+        .filter(|word| !bench.contains(&format!("(\"{word}\", ")))
+        .map(|word| format!("scripts/bench.sh has no {word}"))
+        .collect()
+}
+
 /// Code spans of each line; those that go on over a line's end are none of paths.
 fn spans(text: &str) -> impl Iterator<Item = &str> {
     text.lines().flat_map(|line| line.split('`').skip(1).step_by(2))
@@ -26,4 +36,11 @@ fn a_file_that_is_not_there_is_seen() {
     let text = "A `src/lib.rs` and `tests/tidy`.\n`scripts/test.sh -x`, `src/<verb>.rs`, `a/b.rs`, \
                 `src/attic.rs` src/no.rs `tests/no`";
     assert_eq!(missing(top, text), ["there is no src/attic.rs", "there is no tests/no"]);
+}
+
+#[test]
+fn a_figure_that_is_not_printed_is_seen() {
+    let bench = "        (\"data\", data::kills),\n";
+    let text = "`scripts/bench.sh data rest`, `scripts/bench.sh`";
+    assert_eq!(unknown_figures(bench, text), ["scripts/bench.sh has no rest"]);
 }

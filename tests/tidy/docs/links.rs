@@ -9,7 +9,7 @@ pub fn broken(page: &Path, text: &str) -> Vec<String> {
     for target in targets(text).iter().filter(|target| !target.contains("://")) {
         let (path, name) = target.split_once('#').unwrap_or((target, ""));
         let found = std::fs::read_to_string(folder.join(path));
-        let is_there = found.is_ok_and(|text| name.is_empty() || has_function(&text, name));
+        let is_there = found.is_ok_and(|text| name.is_empty() || has_test(&text, name));
         if !is_there {
             broken.push(format!("{}: there is no {target}", page.display()));
         }
@@ -20,8 +20,15 @@ pub fn broken(page: &Path, text: &str) -> Vec<String> {
     broken
 }
 
-fn has_function(text: &str, name: &str) -> bool {
-    text.contains(&format!("fn {name}("))
+/// Whether a test of this name runs: neither a function beside the tests, nor one that is ignored.
+fn has_test(text: &str, name: &str) -> bool {
+    let Some((before, _)) = text.split_once(&format!("fn {name}(")) else { return false };
+    let attributes = before.lines().rev().map(str::trim).take_while(|line| {
+        line.is_empty() || line.starts_with("#[") || line.starts_with("//") || *line == "async"
+    });
+    let attributes: Vec<_> = attributes.collect();
+    let has = |words: &[&str]| attributes.iter().any(|it| words.iter().any(|w| it.starts_with(w)));
+    has(&["#[test]", "#[tokio::test"]) && !has(&["#[ignore"])
 }
 
 /// `b` of `[a](b)`, and of `[1]: b` at the foot of a page.
@@ -41,6 +48,8 @@ fn used_without_target(text: &str) -> Vec<&str> {
 fn links_that_lead_nowhere_are_found() {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
     let me = "tests/tidy/docs/links.rs";
+    let ignored = "#[test]\n#[ignore = \"slow\"]\nfn a() {}\n\n#[test]\nfn b() {}\nfn c() {}";
+    assert_eq!(["a", "b", "c"].map(|name| has_test(ignored, name)), [false, true, false]);
     for (text, n_broken) in [
         (format!("[a]({me}) [b](https://example.org/x) [c](LICENSE)"), 0),
         (format!("[a]({me}#links_that_lead_nowhere_are_found)"), 0),
@@ -48,6 +57,7 @@ fn links_that_lead_nowhere_are_found() {
         ("[a](tests/tidy/docs/attic.rs)".to_owned(), 1),
         (format!("[a][1] [b][2]\n\n[1]: {me}#no_such_test\n"), 2),
         (format!("[a][1]\n\n[1]: {me}\n"), 0),
+        (format!("[a]({me}#targets)"), 1),
     ] {
         assert_eq!(broken(&page, &text).len(), n_broken, "{text}");
     }

@@ -122,6 +122,8 @@ fn links_lead_somewhere_and_named_tests_are_there() {
 #[test]
 fn files_that_the_docs_name_are_there() {
     complain(|page| files::missing(top(), page));
+    let bench = fs::read_to_string(top().join("scripts/bench/main.rs")).unwrap();
+    complain(|page| files::unknown_figures(&bench, page));
 }
 
 #[test]
