@@ -139,15 +139,17 @@ async fn read<E>(
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
     use super::*;
 
-    const SECOND: Duration = Duration::from_secs(1);
+    /// For what comes at once, on a machine that is busy as well.
+    const BUDGET: Duration = Duration::from_secs(30);
 
     /// The answer to a request, and the request as it arrived.
     async fn exchanged(
-        answer: &str,
+        answer: impl AsRef<[u8]>,
         body: BodyLimit,
     ) -> (Result<Answer, HttpError<io::Error>>, String) {
         let (ours, mut theirs) = tokio::io::duplex(4096);
@@ -159,12 +161,13 @@ mod tests {
             while !bytes[..n].ends_with(b"news") {
                 n += theirs.read(&mut bytes[n..]).await.unwrap();
             }
-            theirs.write_all(answer.as_bytes()).await.unwrap();
+            // What is too long is not read to its end.
+            drop(theirs.write_all(answer.as_ref()).await);
             drop(theirs);
             String::from_utf8_lossy(&bytes[..n]).into_owned()
         };
         let connect = async { Ok(ours) };
-        let limits = Limits { deadline: SECOND, body };
+        let limits = Limits { deadline: BUDGET, body };
         tokio::join!(exchange(connect, request, limits), serve)
     }
 
@@ -209,8 +212,62 @@ mod tests {
     async fn an_error_of_the_connection_is_handed_on() {
         let refused = async { Err::<DuplexStream, _>("refused") };
         let request = request(Method::GET, "/", "h").body(Full::default()).unwrap();
-        let limits = Limits { deadline: SECOND, body: BodyLimit::First(1) };
+        let limits = Limits { deadline: BUDGET, body: BodyLimit::First(1) };
         let error = exchange(refused, request, limits).await.unwrap_err();
         assert!(matches!(error, HttpError::Connect("refused")), "{error:?}");
+    }
+
+    /// What an answer is made of, in no order that anybody asked for.
+    const PARTS: [&str; 18] = [
+        "HTTP/1.1 200 OK\r\n",
+        "HTTP/1.0 503 \r\n",
+        "HTTP/1.1 100 Continue\r\n\r\n",
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n",
+        "HTTP/1.1 204 No Content\r\n",
+        "HTTP/1.1 999999 OK\r\n",
+        "Content-Length: 4\r\n",
+        "Content-Length: 18446744073709551616\r\n",
+        "Transfer-Encoding: chunked\r\n",
+        "Location: /\r\n",
+        ": \r\n",
+        "\r\n",
+        "4\r\ngone\r\n",
+        "ffffffffffffffff\r\n",
+        "0\r\n\r\n",
+        "gone",
+        "\0",
+        "é",
+    ];
+
+    fn answers() -> impl Strategy<Value = Vec<u8>> {
+        let part = prop_oneof![
+            8 => prop::sample::select(&PARTS[..]).prop_map(|part| part.as_bytes().to_vec()),
+            1 => prop::collection::vec(any::<u8>(), 0..6000),
+        ];
+        let starts = ["", PARTS[0], "HTTP/1.1 200 OK\r\n\r\n"];
+        let rest = prop::collection::vec(part, 0..12);
+        (prop::sample::select(starts.to_vec()), rest)
+            .prop_map(|(start, rest)| [start.as_bytes().to_vec(), rest.concat()].concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
+
+        /// Whatever a program answers: an answer within its limit or an error, and no wait for more.
+        #[test]
+        fn any_answer_is_read_within_its_limit_or_is_an_error(answer in answers(), n_max in 0..9_usize) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let read = |limit| runtime.block_on(exchanged(&answer, limit)).0;
+            let first = read(BodyLimit::First(n_max));
+            match (read(BodyLimit::Whole(n_max)), &first) {
+                (Ok(whole), Ok(first)) => {
+                    prop_assert!(whole.body.len() <= n_max);
+                    prop_assert_eq!((whole.status, &whole.body), (first.status, &first.body));
+                }
+                (Err(HttpError::TooLong), Ok(first)) => prop_assert!(first.body.len() > n_max),
+                (Err(HttpError::Exchange(_)), Ok(_) | Err(HttpError::Exchange(_))) => {}
+                (whole, first) => prop_assert!(false, "{whole:?}, {first:?}"),
+            }
+        }
     }
 }
