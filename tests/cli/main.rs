@@ -7,6 +7,7 @@ mod help;
 mod redact;
 mod refusals;
 mod releases;
+mod states;
 mod verbs;
 /// Runs a daemon of its own for each test; the client of the end-to-end tests.
 #[path = "../e2e/world.rs"]
