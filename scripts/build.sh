@@ -11,6 +11,8 @@ link=(
     -C link-arg=-Wl,--no-eh-frame-hdr
     # The walker of src/os/unwind.rs comes before libgcc's of the same name.
     -C link-arg=-Wl,-z,muldefs
+    # Runs of instructions that are equal become functions.
+    -C llvm-args=-enable-machine-outliner
 )
 # Functions that are equal stand once; lld alone can, which rustc links with on this one.
 [[ $host != x86_64-*-gnu ]] || link+=(-C link-arg=-Wl,--icf=all)
