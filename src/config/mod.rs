@@ -10,6 +10,7 @@ pub mod connect;
 pub mod duration;
 pub mod env_file;
 pub mod health;
+pub mod host;
 pub mod kernel;
 pub mod listen;
 pub mod locate;

@@ -358,11 +358,30 @@ pub fn group(name: &str) -> Option<u32> {
     Some(group.gid.as_raw())
 }
 
-/// A user's home.
+/// What a program expects to know of the user that it runs as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    /// The user's name.
+    pub name: String,
+    /// The home directory.
+    pub home: String,
+    /// The login shell.
+    pub shell: String,
+}
+
+/// The account of a user, or of the user that this process runs as. `None` when there is none.
 #[must_use]
-pub fn home(name: &str) -> Option<String> {
-    let user = nix::unistd::User::from_name(name).ok().flatten()?;
-    Some(user.dir.to_string_lossy().into_owned())
+pub fn account(name: Option<&str>) -> Option<Account> {
+    let user = match name {
+        Some(name) => nix::unistd::User::from_name(name),
+        None => nix::unistd::User::from_uid(nix::unistd::geteuid()),
+    };
+    let user = user.ok().flatten()?;
+    Some(Account {
+        name: user.name,
+        home: user.dir.to_string_lossy().into_owned(),
+        shell: user.shell.to_string_lossy().into_owned(),
+    })
 }
 
 /// Runs `action` in the signal's handler: it may do nothing but touch atomics.

@@ -168,6 +168,26 @@ pub fn verdict(
     })
 }
 
+/// Stores the host's settings that a release's own were laid over.
+///
+/// # Errors
+/// The system's.
+pub fn write_host(
+    paths: &ServiceLayout,
+    release: ReleaseId,
+    host: &Settings,
+) -> Result<(), ReleaseError> {
+    save(&paths.meta(release).join("host.json"), host)
+}
+
+/// The host's settings when a release was made; releases of earlier versions have none.
+///
+/// # Errors
+/// When they cannot be read.
+pub fn host(paths: &ServiceLayout, release: ReleaseId) -> Result<Settings, ReleaseError> {
+    load(&paths.meta(release).join("host.json"))
+}
+
 /// What is known about one release.
 ///
 /// # Errors

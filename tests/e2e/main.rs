@@ -25,6 +25,7 @@ mod fresh_backups;
 mod full_disk;
 mod handoffs;
 mod hooks;
+mod host_settings;
 mod hung;
 mod intercept;
 mod isolation;

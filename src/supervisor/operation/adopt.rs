@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use crate::config::host::Start;
 use crate::core::duty::Duty;
 use crate::core::restart::Process;
 use crate::core::time::Tick;
 use crate::keeper::protocol::{ChildId, End};
-use crate::store::release;
 use crate::supervisor::instances::ownership;
 use crate::supervisor::instances::restarter;
 use crate::supervisor::processes::child_tag::{Label, Role};
@@ -17,6 +17,7 @@ use crate::supervisor::service::Service;
 use crate::supervisor::service::child_spec;
 use crate::supervisor::service::instances::{Generation, Instance};
 use crate::supervisor::service::seat::Run;
+use crate::supervisor::service::settings;
 use crate::supervisor::spawn;
 
 /// A child, and how it has ended.
@@ -123,12 +124,13 @@ fn adopt_generation(
 ) -> Vec<Following> {
     let Some((label, _)) = places.values().next() else { return Vec::new() };
     let (id, release) = (label.generation(), label.release());
-    let mut settings = release::settings(&service.paths, release)
+    let mut settings = settings::of_start(service, release, Start::Again)
         .unwrap_or_else(|_| service.config().settings.clone());
     let n = places.values().map(|(label, _)| label.instances).max().unwrap_or(0);
     settings.instances = if n == 0 { settings.instances } else { n };
     let started = Tick(label.started_ms);
     let generation = Generation::new(id, release, settings, started, Duty::Standby);
+    generation.started_with.set(label.started_with);
     let mut following = Vec::new();
     for (label, found) in places.into_values() {
         let known = generation.instances().into_iter().find(|known| known.index == label.index());

@@ -34,6 +34,8 @@ pub(crate) struct Staged {
     pub listing: Arc<Listing>,
     /// The settings it will run with.
     pub settings: Settings,
+    /// The host's settings that its own were laid over.
+    pub host: Settings,
     /// Its own version.
     pub label: Option<String>,
 }

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::api::Trouble;
+use crate::config::host::Start;
 use crate::core::backoff::Pauses;
 use crate::core::duty::Duty;
 use crate::core::exit::Exit;
@@ -27,6 +28,7 @@ use crate::supervisor::service::instances::Generation;
 use crate::supervisor::service::notices;
 use crate::supervisor::service::occupied::may_start;
 use crate::supervisor::service::refusal;
+use crate::supervisor::service::settings;
 use crate::supervisor::sockets::slots::SlotError;
 use crate::supervisor::spawn;
 use crate::text;
@@ -196,7 +198,7 @@ async fn launch(
     release: ReleaseId,
     good: Served,
 ) -> Result<Option<Rc<Generation>>, LaunchError> {
-    let settings = release::settings(&service.paths, release)?;
+    let settings = settings::of_start(service, release, Start::Again)?;
     let id = service.fleet.next_generation();
     let generation = start::start(service, id, release, settings).await?;
     if service.durable.state().last_good != Some(good) || service.activity.operation().is_some() {

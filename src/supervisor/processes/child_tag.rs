@@ -31,6 +31,9 @@ pub(crate) struct Label {
     /// How many instances its generation was to have; 0 when it was not recorded.
     #[serde(default)]
     pub instances: u16,
+    /// A number for the settings that it was started with; 0 when it was not recorded.
+    #[serde(default)]
+    pub started_with: u64,
     /// The port it was given.
     #[serde(default)]
     pub port: Option<u16>,
@@ -135,6 +138,7 @@ impl Label {
             restarts: 0,
             role,
             instances: 0,
+            started_with: 0,
             port: None,
             socket: None,
             purpose: None,

@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use tokio::task::{JoinError, JoinHandle};
 
+use crate::config::host::Start;
 use crate::config::model::{Rehearse, Settings};
 use crate::core::duty::Duty;
 use crate::core::exit::Exit;
@@ -29,6 +30,7 @@ use crate::supervisor::service::candidate::Candidate;
 use crate::supervisor::service::confinement::{self, Confinement};
 use crate::supervisor::service::instances::Generation;
 use crate::supervisor::service::phase_result::PhaseResult;
+use crate::supervisor::service::settings::renewed;
 use crate::supervisor::spawn;
 use crate::text;
 
@@ -179,7 +181,7 @@ async fn light(service: &Rc<Service>, target: ReleaseId) -> Result<Settings, Reh
             None => Ok(settings),
         }
     });
-    let settings = looked.await??;
+    let settings = renewed(service, target, looked.await??, Start::Back);
     if let Some(user) = settings.user.as_deref().filter(|user| proc::user(user).is_none()) {
         return Err(RehearsalError::NoUser(user.to_owned()));
     }

@@ -59,6 +59,7 @@ pub(crate) fn label_of(
         restarts: instance.restarts(),
         role,
         instances: generation.settings.instances,
+        started_with: generation.started_with.get(),
         port,
         socket,
         // The next supervisor ends what was only tried out.
@@ -192,7 +193,7 @@ pub(crate) fn environment_of(
     settings: &Settings,
 ) -> BTreeMap<String, String> {
     let mut env: BTreeMap<String, String> = BTreeMap::new();
-    for name in ["PATH", "LANG", "LC_ALL", "TZ", "HOME", "TMPDIR"] {
+    for name in ["PATH", "LANG", "LC_ALL", "TZ", "TMPDIR"] {
         if let Ok(value) = std::env::var(name) {
             env.insert(name.to_owned(), value);
         }
@@ -200,12 +201,14 @@ pub(crate) fn environment_of(
     env.entry("PATH".to_owned()).or_insert_with(|| {
         "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()
     });
-    if let Some(user) = &settings.user {
-        env.insert("USER".to_owned(), user.clone());
-        env.insert("LOGNAME".to_owned(), user.clone());
-        if let Some(home) = proc::home(user) {
-            env.insert("HOME".to_owned(), home);
-        }
+    if let Some(account) = proc::account(settings.user.as_deref()) {
+        let of_account = [
+            ("USER", &account.name),
+            ("LOGNAME", &account.name),
+            ("HOME", &account.home),
+            ("SHELL", &account.shell),
+        ];
+        env.extend(of_account.map(|(name, value)| (name.to_owned(), value.clone())));
     }
     let release_dir = service.paths.release(release);
     let ours = [

@@ -21,6 +21,7 @@ use crate::keeper::protocol::{ChildId, End};
 use crate::supervisor::processes::log_pipe::Pump;
 use crate::supervisor::service::confinement::Confinement;
 use crate::supervisor::service::seat::Seat;
+use crate::supervisor::service::settings::mark;
 use crate::supervisor::sockets::backend_address::BackendAddress;
 
 /// All generations of a service that have processes, by number.
@@ -39,6 +40,8 @@ pub(crate) struct Generation {
     pub release: ReleaseId,
     /// The settings it runs with.
     pub settings: Settings,
+    /// A number for what its processes were started with; 0 when it is unknown.
+    pub started_with: Cell<u64>,
     /// What its processes are kept to.
     pub confinement: Confinement,
     /// When it was started.
@@ -178,6 +181,7 @@ impl Generation {
         Rc::new(Self {
             id,
             release,
+            started_with: Cell::new(mark(&settings)),
             settings,
             confinement,
             started,

@@ -23,6 +23,7 @@ pub(crate) mod refusal;
 pub(crate) mod release_set;
 pub(crate) mod routing;
 pub(crate) mod seat;
+pub(crate) mod settings;
 pub(crate) mod stack;
 pub(crate) mod terms;
 #[cfg(test)]

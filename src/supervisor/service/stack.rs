@@ -61,12 +61,25 @@ pub(crate) struct Stranger {
 }
 
 impl Stack {
+    /// Every service: those of the configuration in its order, then those that it had before and
+    /// that go on running.
+    pub(crate) fn names(&self) -> Vec<ServiceName> {
+        let (order, services) = (self.order.borrow(), self.services.borrow());
+        let others = services.keys().filter(|name| !order.contains(name));
+        order.iter().chain(others).cloned().collect()
+    }
+
+    /// Whether the configuration has it.
+    pub(crate) fn is_configured(&self, name: &ServiceName) -> bool {
+        self.order.borrow().contains(name)
+    }
+
     /// Whether there is a service of this name.
     ///
     /// # Errors
     /// When there is none.
     pub(crate) fn known(&self, name: &str) -> Result<(), Trouble> {
-        let order = self.order.borrow();
+        let order = self.names();
         if order.iter().any(|known| known.as_str() == name) {
             return Ok(());
         }

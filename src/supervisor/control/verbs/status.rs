@@ -19,6 +19,7 @@ use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::Generation;
 use crate::supervisor::service::occupied;
 use crate::supervisor::service::refusal;
+use crate::supervisor::service::settings;
 use crate::supervisor::service::stack::Stack;
 use crate::supervisor::service::terms::Force;
 use crate::supervisor::spawn;
@@ -54,10 +55,14 @@ pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> R
 fn of_stack(stack: &Stack, only: Option<&str>, open: &Open) -> Status {
     let services = stack.services.borrow();
     let broken = stack.broken.borrow();
-    let order = stack.order.borrow();
-    let wanted = order.iter().filter(|name| only.is_none_or(|only| name.as_str() == only));
+    let names = stack.names();
+    let wanted = names.iter().filter(|name| only.is_none_or(|only| name.as_str() == only));
     let entries = wanted.filter_map(|name| match (services.get(name), broken.get(name)) {
-        (Some(service), _) => Some(of_service(service, open)),
+        (Some(service), _) if stack.is_configured(name) => Some(of_service(service, open)),
+        (Some(service), _) => Some(ServiceStatus {
+            why: Some(format!("not configured any more; halley-sup stop {name} ends it")),
+            ..of_service(service, open)
+        }),
         (None, Some(broken)) => Some(of_broken(name.as_str(), &broken.why)),
         (None, None) => None,
     });
@@ -71,6 +76,11 @@ fn of_stack(stack: &Stack, only: Option<&str>, open: &Open) -> Status {
     {
         let doubts = release::doubts(&service.paths);
         warnings.extend(doubts.into_iter().map(|doubt| format!("{}: {doubt}", service.name)));
+        warnings.extend(
+            service
+                .live_generation()
+                .and_then(|generation| settings::outdated(service, &generation)),
+        );
         let trial = service.durable.trial().err();
         warnings.extend(trial.map(|error| format!("{}: {error}", service.name)));
     }

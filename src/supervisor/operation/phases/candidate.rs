@@ -2,10 +2,10 @@
 
 use std::rc::Rc;
 
+use crate::config::host::Start;
 use crate::core::ids::{GenerationId, ReleaseId};
 use crate::core::operation::machine::Event as Step;
 use crate::core::time::Tick;
-use crate::store::release;
 use crate::supervisor::health::diagnosis;
 use crate::supervisor::health::probe::Transcript;
 use crate::supervisor::instances::gate::{self, Gated, Rigour};
@@ -15,11 +15,12 @@ use crate::supervisor::operation::phases::in_turn;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::{Generation, Instance};
 use crate::supervisor::service::phase_result::PhaseResult;
+use crate::supervisor::service::settings;
 
 /// Starts the candidate, with the settings that its release is sealed with.
 pub(crate) async fn start(service: &Rc<Service>, assignment: &Assignment) -> PhaseResult {
     let Assignment { release, generation: id, .. } = *assignment;
-    let settings = match release::settings(&service.paths, release) {
+    let settings = match settings::of_start(service, release, Start::Again) {
         Ok(settings) => settings,
         Err(error) => return PhaseResult::failed(error.to_string()),
     };

@@ -207,8 +207,9 @@ fn staged(dir: PathBuf, host: Host, off: &AtomicBool) -> Result<Staged, PhaseRes
     })?;
     let refused =
         |error: OverlayError| PhaseResult::refused(Exit::ArtifactRejected, error.to_string());
+    let of_host = host.settings.clone();
     let (settings, label) = overlay(host, &dir).map_err(refused)?;
-    Ok(Staged { dir, listing: Arc::new(listing), settings, label })
+    Ok(Staged { dir, listing: Arc::new(listing), settings, host: of_host, label })
 }
 
 /// Why an artifact's `release.toml` cannot be taken.
@@ -258,7 +259,7 @@ pub(crate) async fn stage(
     };
     let (dir, listing, settings) =
         (staged.dir.clone(), Arc::clone(&staged.listing), staged.settings.clone());
-    let (paths, release) = (service.paths.clone(), assignment.release);
+    let (paths, release, host) = (service.paths.clone(), assignment.release, staged.host.clone());
     // A number is given out once, whatever becomes of it.
     if let Err(error) = service.durable.save(|state| state.next_release = release.0 + 1) {
         return PhaseResult::refused(Exit::NoSpace, error.to_string());
@@ -266,6 +267,7 @@ pub(crate) async fn stage(
     let idle = Arc::clone(&intake.idle).lock_owned().await;
     let worker = spawn::blocking(move || {
         let written = release::write(&paths, release, &manifest, &listing, &settings)
+            .and_then(|()| release::write_host(&paths, release, &host))
             .map_err(|error| IntakeError::system(&error.path, error.source))
             .and_then(|()| {
                 seal::seal(&dir, &paths, release).map_err(|e| IntakeError::system(&dir, e))

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::config::host::Start;
 use crate::core::duty::Duty;
 use crate::core::ids::{GenerationId, OpId, ReleaseId};
 use crate::core::operation::conclusion::{self, Because, Blame, Left, Way};
@@ -35,6 +36,7 @@ use crate::supervisor::rollback_readiness::schema;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::Generation;
 use crate::supervisor::service::phase_result::PhaseResult;
+use crate::supervisor::service::settings;
 
 /// Pause before the ladder is climbed again when nothing answers.
 const STRANDED_PAUSE: Duration = Duration::from_secs(5);
@@ -64,7 +66,7 @@ pub(crate) async fn start(
     let Some(release) = release else {
         return PhaseResult::not(Step::Failed, "there is no such release");
     };
-    let settings = match release::settings(&service.paths, release) {
+    let settings = match settings::of_start(service, release, Start::Back) {
         Ok(settings) => settings,
         Err(error) => return PhaseResult::not(Step::Failed, error.to_string()),
     };

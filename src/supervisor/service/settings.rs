@@ -1,0 +1,65 @@
+//! The settings that a release is started with, and whether what runs was started with them.
+
+use sha2::{Digest, Sha256};
+
+use crate::config::host::{self, Start};
+use crate::config::model::Settings;
+use crate::core::ids::ReleaseId;
+use crate::core::operation::machine::Succession;
+use crate::store::release::{self, ReleaseError};
+use crate::supervisor::service::Service;
+use crate::supervisor::service::instances::Generation;
+
+/// The settings that a release is started with now.
+///
+/// # Errors
+/// When those that it ran with cannot be read.
+pub(crate) fn of_start(
+    service: &Service,
+    release: ReleaseId,
+    start: Start,
+) -> Result<Settings, ReleaseError> {
+    let ran = release::settings(&service.paths, release)?;
+    Ok(renewed(service, release, ran, start))
+}
+
+/// The same for settings that were read already. A release of an earlier version has nothing beside
+/// them, and is started as it was.
+pub(crate) fn renewed(
+    service: &Service,
+    release: ReleaseId,
+    ran: Settings,
+    start: Start,
+) -> Settings {
+    let Ok(was) = release::host(&service.paths, release) else { return ran };
+    let mut renewed = host::renew(ran, &was, &service.config().settings, start);
+    // Side by side, two users cannot both have `shared/`.
+    let live = service.live_generation().filter(|generation| generation.is_alive());
+    if let Some(live) = live.filter(|_| service.succession() == Succession::Overlap) {
+        renewed.user.clone_from(&live.settings.user);
+    }
+    renewed
+}
+
+/// A number that stands for what a process is started with, in every version; 0 is unknown.
+#[must_use]
+pub(crate) fn mark(settings: &Settings) -> u64 {
+    let Settings { command, user, env, handoff, .. } = settings;
+    let digest = Sha256::digest(format!("{:?}", (command, user, env, handoff)));
+    digest.first_chunk().map_or(0, |first| u64::from_le_bytes(*first)).max(1)
+}
+
+/// What is to be said when what serves was started with other settings than it would be today.
+pub(crate) fn outdated(service: &Service, generation: &Generation) -> Option<String> {
+    let ran = release::settings(&service.paths, generation.release).ok()?;
+    let was = release::host(&service.paths, generation.release).ok()?;
+    let today = mark(&host::renew(ran, &was, &service.config().settings, Start::Again));
+    let differs = generation.started_with.get() != 0 && generation.started_with.get() != today;
+    differs.then(|| {
+        format!(
+            "{}: it runs with other settings than are configured (env, command, user or handoff); \
+             they are used from its next start on: halley-sup restart {}",
+            service.name, service.name
+        )
+    })
+}

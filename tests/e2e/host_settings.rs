@@ -1,0 +1,78 @@
+//! What is changed in the host's configuration is used from the next start on, whatever starts it.
+
+use std::fs;
+
+use crate::world::{BINARY, World, config, free_address};
+
+/// What the live process was started with.
+fn variable(world: &World, name: &str) -> Option<String> {
+    let env = fs::read(format!("/proc/{}/environ", world.live_pid())).unwrap();
+    let env = String::from_utf8_lossy(&env).into_owned();
+    let found = env.split('\0').find_map(|pair| pair.strip_prefix(&format!("{name}=")));
+    found.map(str::to_owned)
+}
+
+#[test]
+fn a_changed_secret_is_used_at_the_next_start_and_shows_until_then() {
+    let address = free_address();
+    let mut world = World::asleep(address);
+    let env_file = world.path("web.env");
+    let with = |secret: &str| {
+        fs::write(&env_file, format!("SECRET={secret}\n")).unwrap();
+        // Keys of the service stand before its sections.
+        let text = config(address, "");
+        let line = format!("env_file = {env_file:?}\n[service.web.health]");
+        text.replacen("[service.web.health]", &line, 1)
+    };
+    world.configure(&with("one"));
+    world.wake();
+    let build = world.build(&[]);
+    let own = format!("command = [{BINARY:?}, \"demo-service\"]\nenv = {{ OWN = \"1\" }}\n");
+    fs::write(build.join("release.toml"), own).unwrap();
+    world.release_path(&build).expect(0);
+    world.release_path(&build).expect(0);
+    let secret = |world: &World| variable(world, "SECRET").unwrap_or_default();
+    let warns = |world: &World| {
+        let status = world.cli(&["status", "--json"]).expect(0).result();
+        status["warnings"].to_string().contains("halley-sup restart web")
+    };
+    assert_eq!((secret(&world).as_str(), warns(&world)), ("one", false));
+    world.reload(&with("two"));
+    assert_eq!((secret(&world).as_str(), warns(&world)), ("one", true));
+    // The next supervisor knows it, too.
+    world.kill_supervisor();
+    world.wait("another supervisor knows it", |world| {
+        world.cli(&["status"]).code == 0 && warns(world)
+    });
+    world.cli(&["restart", "web"]).expect(0);
+    assert_eq!((secret(&world).as_str(), warns(&world)), ("two", false));
+    assert_eq!(variable(&world, "OWN").as_deref(), Some("1"));
+    world.reload(&with("three"));
+    world.cli(&["stop", "web"]).expect(0);
+    world.cli(&["start", "web"]).expect(0);
+    assert_eq!(secret(&world), "three");
+    world.sleep();
+    world.configure(&with("four"));
+    world.wake();
+    world.wait("it serves", |world| world.answering().is_some());
+    assert_eq!(secret(&world), "four");
+    world.cli(&["rollback", "web"]).expect(0);
+    assert_eq!((secret(&world).as_str(), world.answering()), ("four", Some(1)));
+    for name in ["HOME", "USER", "LOGNAME", "SHELL", "PATH"] {
+        assert!(variable(&world, name).is_some(), "{name}");
+    }
+}
+
+#[test]
+fn a_service_that_is_not_configured_any_more_stays_visible_and_can_be_stopped() {
+    let world = World::new();
+    world.release(&[]).expect(0);
+    world.reload("root = \"root\"\n[service.api]\ncommand = [\"/bin/sleep\", \"1000\"]\n");
+    let status = world.status_of("web");
+    let why = status["why"].as_str().unwrap_or_default();
+    assert_eq!((&status["state"], &status["serving"]), (&"running".into(), &1.into()));
+    assert!(why.contains("not configured any more; halley-sup stop web"), "{status}");
+    assert!(!world.cli(&["logs", "web"]).expect(0).stdout.is_empty());
+    world.cli(&["stop", "web"]).expect(0);
+    assert_eq!(world.answering(), None);
+}
