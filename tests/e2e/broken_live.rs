@@ -1,8 +1,8 @@
-//! What serves is broken: nothing of that stands in the way of its repair.
+//! What serves is broken, or the machine goes down: nothing of that stands in the way of the next release.
 
 use std::fs;
 
-use crate::world::{BINARY, World, kill};
+use crate::world::{BINARY, World, config, free_address, kill};
 
 /// Each release is broken for as long as there is a file of its number: it ends at its start, or answers
 /// 503.
@@ -97,4 +97,33 @@ fn a_stopped_service_takes_a_release_or_a_rollback_and_is_started() {
     world.power_cut();
     world.wake();
     world.wait("it serves after a reboot", |world| world.answering() == Some(4));
+}
+
+#[test]
+fn a_reboot_in_a_bake_is_nobodys_fault() {
+    let address = free_address();
+    let mut world = World::asleep(address);
+    let long = config(address, "").replace("for = \"200ms\"", "for = \"1h\"");
+    world.configure(&long);
+    world.wake();
+    let bake = |world: &World, build: &std::path::Path| {
+        world.cli(&["release", "web", &build.to_string_lossy(), "--detach"]).expect(40);
+        world.wait("it bakes", |world| world.status()["operation"]["phase"] == "bake");
+    };
+    // The first release has nothing behind it, and had passed its gate.
+    bake(&world, &world.build(&[]));
+    world.power_cut();
+    world.wake();
+    world.wait("the first one serves", |world| world.answering() == Some(1));
+    assert_eq!(world.status()["alarm"], serde_json::Value::Null);
+    let build = world.build(&[]);
+    bake(&world, &build);
+    world.power_cut();
+    world.wake();
+    world.wait("the last good one serves", |world| world.answering() == Some(1));
+    world.wait("it is over", |world| world.status()["operation"].is_null());
+    world.reload(&config(address, ""));
+    // Its artifact is not frozen.
+    world.release_path(&build).expect(0);
+    assert_eq!(world.answering(), Some(3));
 }

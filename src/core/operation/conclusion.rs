@@ -5,6 +5,7 @@ use crate::core::duty::Duty;
 use crate::core::ids::ReleaseId;
 use crate::core::operation::machine::{Kind, Outcome};
 use crate::core::operation::way_back::Before;
+use crate::core::retention::Verdict;
 
 /// What a rollback has left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +28,8 @@ pub enum Because {
     OfItself,
     /// Another member of its set goes back.
     OfItsSet,
+    /// The machine or Halley went down in its bake: nobody knows how it would have done.
+    OfTheMachine,
 }
 
 /// What is held against a release that was left.
@@ -34,6 +37,8 @@ pub enum Because {
 pub enum Blame {
     /// Nothing.
     Spared,
+    /// It is called off; its artifact may be released again.
+    Aborted(ReleaseId),
     /// Its verdict is bad.
     Bad(ReleaseId),
     /// Its verdict is bad, and its artifact is frozen.
@@ -49,19 +54,22 @@ pub fn blame(left: Left) -> Blame {
     match (left.kind, left.because) {
         // The same release goes on in other processes.
         (Kind::Restart, _) => Blame::Spared,
+        (Kind::Release, Because::OfTheMachine) => Blame::Aborted(release),
         // What goes back because of another member of its set was not bad itself.
         (Kind::Rollback, Because::OfItsSet) => Blame::Bad(release),
-        (Kind::Release, _) | (Kind::Rollback, Because::OfItself) => Blame::Frozen(release),
+        (Kind::Release, Because::OfItself | Because::OfItsSet)
+        | (Kind::Rollback, Because::OfItself | Because::OfTheMachine) => Blame::Frozen(release),
     }
 }
 
 impl Blame {
-    /// The release whose verdict is bad from here on.
+    /// The release that has another verdict from here on, and which.
     #[must_use]
-    pub fn bad(self) -> Option<ReleaseId> {
+    pub fn verdict(self) -> Option<(ReleaseId, Verdict)> {
         match self {
             Self::Spared => None,
-            Self::Bad(release) | Self::Frozen(release) => Some(release),
+            Self::Aborted(release) => Some((release, Verdict::Aborted)),
+            Self::Bad(release) | Self::Frozen(release) => Some((release, Verdict::Bad)),
         }
     }
 
@@ -69,7 +77,7 @@ impl Blame {
     #[must_use]
     pub fn frozen(self) -> Option<ReleaseId> {
         match self {
-            Self::Spared | Self::Bad(_) => None,
+            Self::Spared | Self::Aborted(_) | Self::Bad(_) => None,
             Self::Frozen(release) => Some(release),
         }
     }
@@ -161,6 +169,9 @@ mod tests {
         check_blame(Kind::Release, Because::OfItsSet, Blame::Frozen(LEFT));
         check_blame(Kind::Rollback, Because::OfItself, Blame::Frozen(LEFT));
         check_blame(Kind::Rollback, Because::OfItsSet, Blame::Bad(LEFT));
+        // Who asks for a rollback does not want it, whatever went down meanwhile.
+        check_blame(Kind::Rollback, Because::OfTheMachine, Blame::Frozen(LEFT));
+        check_blame(Kind::Release, Because::OfTheMachine, Blame::Aborted(LEFT));
         check_blame(Kind::Restart, Because::OfItself, Blame::Spared);
     }
 
@@ -170,7 +181,10 @@ mod tests {
         let left = Left { kind, release: Some(LEFT), back_at: LEFT, because: Because::OfItself };
         assert_eq!(blame(left), Blame::Spared);
         assert_eq!(blame(Left { release: None, ..left }), Blame::Spared);
-        assert_eq!((Blame::Bad(LEFT).bad(), Blame::Bad(LEFT).frozen()), (Some(LEFT), None));
+        assert_eq!(
+            (Blame::Bad(LEFT).verdict(), Blame::Bad(LEFT).frozen()),
+            (Some((LEFT, Verdict::Bad)), None)
+        );
     }
 
     #[test]

@@ -66,6 +66,12 @@ pub fn recover(plan: Plan, last: Phase, cause: Cause, seen: Seen) -> Machine {
             back(plan, seen, Cause::Interrupted)
         }
         StopOld | Start | Gate | Hook(BeforeFlip) => at(Undo, Cause::Interrupted),
+        // Its gate had opened, and nothing else could serve.
+        Step(_) | StepHold(_) | Flip | Bake | Hold | Commit
+            if plan.n_cold == 0 && !seen.same_boot && !seen.committed =>
+        {
+            at(Commit, Cause::Interrupted)
+        }
         Step(_) | StepHold(_) if alive && seen.n_tries_left > 0 => at(last, cause),
         Step(_) | StepHold(_) => back(plan, seen, Cause::Interrupted),
         Flip | Bake if alive && seen.n_tries_left > 0 => at(Flip, cause),
@@ -182,6 +188,23 @@ mod tests {
         let committed = Seen { committed: true, ..rebooted };
         check(Phase::Commit, committed, Phase::Hook(Point::AfterCommit));
         check(Phase::Hook(Point::AfterCommit), committed, Phase::Done(Outcome::Committed));
+    }
+
+    #[test]
+    fn a_first_release_whose_gate_had_opened_serves_after_a_reboot() {
+        let rebooted = Seen { same_boot: false, candidate_alive: false, ..ALIVE };
+        let (kind, inconclusive) = (Kind::Release, Inconclusive::Hold);
+        let succession = Succession::Overlap;
+        let first = Plan { kind, n_cold: 0, inconclusive, succession, n_steps: 1 };
+        let phase = |last, seen| recover(first, last, Cause::Refused, seen).phase();
+        for last in [Phase::Step(0), Phase::Flip, Phase::Bake, Phase::Hold, Phase::Commit] {
+            assert_eq!(phase(last, rebooted), Phase::Commit, "{last:?}");
+        }
+        assert_eq!(phase(Phase::Gate, rebooted), Phase::Undo);
+        // One that has died by itself is left as it is.
+        let died = Seen { candidate_alive: false, ..ALIVE };
+        let left = Phase::Done(Outcome::NothingBehind(Cause::Interrupted));
+        assert_eq!(phase(Phase::Bake, died), left);
     }
 
     #[test]

@@ -103,15 +103,18 @@ pub(super) fn resume(
         let generation = id.and_then(|id| service.fleet.get(id));
         generation.is_some_and(|generation| generation.is_complete())
     };
-    let is_release = kind == Kind::Release;
+    let on_trial = last.is_on_trial() && kind == Kind::Release;
     // A flip that was announced and not begun has no trial file yet, and all its tries.
     let n_tries_left = match trial::use_one(&service.paths)? {
-        n if last.is_on_trial() && is_release && trial::read(&service.paths)?.is_some() => n,
+        n if on_trial && trial::read(&service.paths)?.is_some() => n,
         _ => trial::N_TRIES,
     };
     let good = service.durable.state().last_good;
+    // Of the first release's processes this keeper knows nothing: Halley itself was restarted.
+    let is_first_and_gone =
+        intent.ladder.is_empty() && service.fleet.get(assignment.generation).is_none();
     let seen = Seen {
-        same_boot: intent.boot_id == service.shared.boot_id,
+        same_boot: intent.boot_id == service.shared.boot_id && !is_first_and_gone,
         candidate_alive: complete(Some(assignment.generation)),
         committed: good.is_some_and(|good| good.op == intent.op),
         n_tries_left,
@@ -119,10 +122,7 @@ pub(super) fn resume(
         hook_passed,
     };
     let mut machine = recover::recover(plan, last, cause, seen);
-    if is_release
-        && last.is_on_trial()
-        && schema::no_way_back(service, &assignment.candidate()).is_some()
-    {
+    if on_trial && schema::no_way_back(service, &assignment.candidate()).is_some() {
         // A crash decides nothing that a failure does not.
         if machine.phase().rung().is_some() {
             machine = Machine::resume(plan, Phase::Hold, cause);

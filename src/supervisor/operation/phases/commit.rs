@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use crate::core::duty::Duty;
 use crate::core::operation::conclusion::{self, Way};
-use crate::core::operation::machine::{Event as Step, Kind};
+use crate::core::operation::machine::{Cause, Event as Step, Kind};
 use crate::store::state::Served;
 use crate::supervisor::instances::restarter::revive;
 use crate::supervisor::operation::assignment::Assignment;
@@ -14,7 +14,11 @@ use crate::supervisor::service::Service;
 use crate::supervisor::service::phase_result::PhaseResult;
 
 /// The one rename. The state in memory is the state on disk.
-pub(crate) fn commit(service: &Rc<Service>, assignment: &Assignment, kind: Kind) -> PhaseResult {
+pub(crate) fn commit(
+    service: &Rc<Service>,
+    assignment: &Assignment,
+    (kind, cause): (Kind, Cause),
+) -> PhaseResult {
     let Assignment { op, release, generation: id, old, .. } = *assignment;
     let served = Served { release: release.0, generation: id.0, op: op.0 };
     let warm = conclusion::warm(kind, Way::Forward, assignment.before);
@@ -33,6 +37,10 @@ pub(crate) fn commit(service: &Rc<Service>, assignment: &Assignment, kind: Kind)
         // It may have ended between its last good probe and now: from here on the guard has it.
         revive(service, &generation);
     }
+    let cut_off = (cause == Cause::Interrupted).then(|| {
+        format!("Halley or the machine went down in the bake of release {release}, the first one")
+    });
     PhaseResult::ok(format!("last good: {release}"))
+        .with_warnings(cut_off)
         .with_warnings(WrapUp::forward(assignment).perform(service))
 }

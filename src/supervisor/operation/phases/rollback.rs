@@ -8,7 +8,7 @@ use crate::core::duty::Duty;
 use crate::core::ids::{GenerationId, OpId, ReleaseId};
 use crate::core::operation::conclusion::{self, Because, Blame, Left, Way};
 use crate::core::operation::ladder;
-use crate::core::operation::machine::{Event as Step, Kind, Succession};
+use crate::core::operation::machine::{Cause, Event as Step, Kind, Succession};
 use crate::core::ordered;
 use crate::core::time::Tick;
 use crate::os::clock;
@@ -37,6 +37,9 @@ use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::Generation;
 use crate::supervisor::service::phase_result::PhaseResult;
 use crate::supervisor::service::settings;
+
+/// Why a release was left that nobody knows anything bad of.
+const CUT_OFF: &str = "Halley or the machine went down in its bake";
 
 /// Pause before the ladder is climbed again when nothing answers.
 const STRANDED_PAUSE: Duration = Duration::from_secs(5);
@@ -193,17 +196,18 @@ pub(crate) fn commit(
     service: &Rc<Service>,
     assignment: &Assignment,
     generation: Option<Rc<Generation>>,
-    kind: Kind,
+    (kind, cause): (Kind, Cause),
     reason: Option<&str>,
 ) -> PhaseResult {
     let Some(generation) = generation else {
         return PhaseResult::not(Step::Failed, "its processes are gone");
     };
-    let blame = blame(service, assignment, kind, generation.release);
+    let blame = blame(service, assignment, (kind, cause), generation.release);
     let served =
         Served { release: generation.release.0, generation: generation.id.0, op: assignment.op.0 };
     let why = match kind {
         Kind::Rollback => format!("rolled back by {}", assignment.actor),
+        _ if cause == Cause::Interrupted => CUT_OFF.to_owned(),
         _ => reason.unwrap_or("it failed").to_owned(),
     };
     let frozen = blame.frozen().and_then(|release| release::known(&service.paths, release).ok());
@@ -233,16 +237,24 @@ pub(crate) fn commit(
         return PhaseResult::not(Step::Failed, error.to_string());
     }
     service.condition.serves();
-    let bad = blame.bad().map(|left| (left, why));
-    let wrap_up = WrapUp { good: generation.release, bad };
+    let left = blame.verdict().map(|(left, verdict)| (left, verdict, why));
+    let wrap_up = WrapUp { good: generation.release, left };
     PhaseResult::ok(format!("last good: {}", generation.release))
         .with_warnings(wrap_up.perform(service))
 }
 
 /// What is held against the release that was left.
-fn blame(service: &Service, assignment: &Assignment, kind: Kind, back_at: ReleaseId) -> Blame {
-    let because =
-        if service.activity.set().is_some() { Because::OfItsSet } else { Because::OfItself };
+fn blame(
+    service: &Service,
+    assignment: &Assignment,
+    (kind, cause): (Kind, Cause),
+    back_at: ReleaseId,
+) -> Blame {
+    let because = match cause {
+        Cause::Interrupted => Because::OfTheMachine,
+        _ if service.activity.set().is_some() => Because::OfItsSet,
+        _ => Because::OfItself,
+    };
     conclusion::blame(Left { kind, release: assignment.left, back_at, because })
 }
 

@@ -16,8 +16,8 @@ use crate::supervisor::service::Service;
 pub(crate) struct WrapUp {
     /// The release that is the last good one.
     pub good: ReleaseId,
-    /// The release that was left because it is bad, and why.
-    pub bad: Option<(ReleaseId, String)>,
+    /// The release that was left, its verdict, and why.
+    pub left: Option<(ReleaseId, Verdict, String)>,
 }
 
 /// Why not all of it was written down.
@@ -35,8 +35,9 @@ impl WrapUp {
     /// What follows from the commit of a release that came forward.
     pub(crate) fn forward(assignment: &Assignment) -> Self {
         let why = format!("it was down when release {} replaced it", assignment.release);
-        let bad = way_back::given_up(assignment.before, &assignment.ladder).map(|bad| (bad, why));
-        Self { good: assignment.release, bad }
+        let left = way_back::given_up(assignment.before, &assignment.ladder)
+            .map(|bad| (bad, Verdict::Bad, why));
+        Self { good: assignment.release, left }
     }
 
     /// Writes it down. What is committed stays, so a failure is a warning.
@@ -47,8 +48,8 @@ impl WrapUp {
 
     fn write(self, service: &Service) -> Result<(), WrapUpError> {
         trial::clear(&service.paths)?;
-        if let Some((left, why)) = self.bad {
-            release::set_verdict(&service.paths, left, Verdict::Bad, Some(why))?;
+        if let Some((left, verdict, why)) = self.left {
+            release::set_verdict(&service.paths, left, verdict, Some(why))?;
         }
         // A rollback is to what is known to be good: the disk need not be waited for twice more.
         if !matches!(release::verdict(&service.paths, self.good), Ok((Verdict::Good, None))) {
