@@ -24,6 +24,7 @@ pub mod local;
 pub mod mark;
 pub mod memory;
 pub mod mounts;
+pub mod names;
 pub mod notify;
 pub mod options;
 pub mod private_port;

@@ -3,10 +3,11 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use halley_sup::os::{fs as os_fs, proc};
 
-use crate::world::{World, config, free_address};
+use crate::world::{BINARY, World, config, free_address};
 
 const NOBODY: &str = "nobody";
 
@@ -157,4 +158,33 @@ fn a_changed_user_never_takes_shared_away_from_the_release_that_serves() {
     changed(NOBODY, "strategy = \"hold\"");
     world.release(&["alone", "unhealthy"]).expect(21);
     assert_eq!((owner(), world.answering()), (daemon, Some(2)));
+}
+
+/// A source of names is a library, and what a stranger's library does in this process is not known: in
+/// a static binary it ends it.
+#[test]
+fn no_library_is_loaded_to_look_a_user_or_a_host_up() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let world = World::asleep(free_address());
+    let sources = "passwd: files elsewhere\ngroup: files elsewhere\nhosts: elsewhere files\n";
+    fs::write(world.path("nsswitch.conf"), sources).unwrap();
+    let user = "user = \"no-such-user\"\n[service.web.health]";
+    world.configure(&config(world.address, "").replace("[service.web.health]", user));
+    let asked = |looks: &str| {
+        let script = format!(
+            "mount --bind {} /etc/nsswitch.conf && LD_DEBUG=libs exec {looks}",
+            world.path("nsswitch.conf").display()
+        );
+        let output =
+            Command::new("unshare").args(["--mount", "sh", "-c", &script]).output().unwrap();
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let library = "libnss_elsewhere";
+    let check = asked(&format!("{BINARY} check --config {}", world.path("halley.toml").display()));
+    assert!(check.contains("no-such-user"), "it was looked up: {check}");
+    assert!(!check.contains(library), "{check}");
+    // The C library itself loads it.
+    assert!(asked("getent passwd no-such-user").contains(library));
 }

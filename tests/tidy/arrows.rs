@@ -62,6 +62,7 @@ const ARROWS: &[Row] = &[
             "keeper::estate::VERB",
             "keeper::main",
             "os::isolate",
+            "os::names",
             "os::launch",
             "supervisor",
         ],
