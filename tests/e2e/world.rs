@@ -344,21 +344,26 @@ impl World {
             let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             is_spared(&line)
         };
-        // Stopped it starts nobody any more, so that the list is all there is.
-        kill(i32::try_from(keeper.id()).unwrap(), libc::SIGSTOP);
-        let all = proc::tree(i32::try_from(keeper.id()).unwrap());
-        // The keeper first, so that nobody starts anybody again.
-        kill(i32::try_from(keeper.id()).unwrap(), libc::SIGKILL);
-        for pid in all.into_iter().filter(|pid| !is_spared(pid)) {
-            kill(pid, libc::SIGKILL);
+        // All are stopped first: a supervisor whose keeper is gone would take its place.
+        let mut all = BTreeSet::from([i32::try_from(keeper.id()).unwrap()]);
+        loop {
+            all.iter().for_each(|pid| kill(*pid, libc::SIGSTOP));
+            let found = all.iter().flat_map(|pid| proc::tree(*pid));
+            let found: BTreeSet<i32> = found.filter(|pid| !is_spared(pid)).collect();
+            if found.is_subset(&all) {
+                break;
+            }
+            all.extend(found);
         }
+        all.iter().for_each(|pid| kill(*pid, libc::SIGKILL));
         drop(keeper.wait());
         // One that was between its fork and its exec shows its mark only now.
         self.wait("everything is gone", |world| {
             let left: Vec<i32> =
                 world.left_behind().into_iter().filter(|pid| !is_spared(pid)).collect();
             left.iter().for_each(|pid| kill(*pid, libc::SIGKILL));
-            left.is_empty()
+            // Its environment goes before its descriptors do, and with them the lock.
+            left.is_empty() && all.iter().all(|pid| is_gone(*pid))
         });
     }
 
