@@ -15,7 +15,11 @@ use halley_sup::os::proc;
 use serde_json::Value;
 
 /// The binary under test.
-pub const BINARY: &str = env!("CARGO_BIN_EXE_halley-sup");
+pub const BINARY: &str = match option_env!("HALLEY_BINARY") {
+    // The one that is shipped (scripts/test.sh static).
+    Some(binary) => binary,
+    None => env!("CARGO_BIN_EXE_halley-sup"),
+};
 
 /// How long a condition may take to come true.
 const BUDGET: Duration = Duration::from_secs(30);
