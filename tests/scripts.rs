@@ -223,7 +223,7 @@ fn install_takes_a_binary_by_a_path_of_the_callers() {
 fn the_unit_is_one_that_systemd_understands() {
     let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("units/halley-sup.service");
     let text = fs::read_to_string(&unit).unwrap();
-    for line in ["Type=notify", "KillMode=mixed", "Restart=always", "OOMPolicy=continue"] {
+    for line in ["Type=notify", "KillMode=process", "Restart=always", "OOMPolicy=continue"] {
         assert!(text.lines().any(|found| found == line), "{line}");
     }
     // It wants the program to be there, so it is shown the one of this build.
@@ -238,6 +238,16 @@ fn the_unit_is_one_that_systemd_understands() {
     }
 }
 
+/// Ended with its test, however that ends.
+struct Ended(std::process::Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        world::kill(i32::try_from(self.0.id()).unwrap(), libc::SIGKILL);
+        self.0.wait().unwrap();
+    }
+}
+
 /// `Type=notify`: the keeper says `READY=1` once the control socket can be asked.
 #[test]
 fn the_service_manager_is_told_when_the_stack_is_up_and_when_it_leaves() {
@@ -246,17 +256,21 @@ fn the_service_manager_is_told_when_the_stack_is_up_and_when_it_leaves() {
     let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
     socket.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
     fs::write(dir.path().join("halley.toml"), "root = \"root\"\n").unwrap();
-    let mut keeper = Command::new(BINARY)
+    let keeper = Command::new(BINARY)
         .args(["run", "--config"])
         .arg(dir.path().join("halley.toml"))
         .env("NOTIFY_SOCKET", &path)
         .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let hear = || {
-        let mut buffer = [0; 64];
+        .spawn();
+    let mut keeper = Ended(keeper.unwrap());
+    // What it has stored comes in between.
+    let hear = || loop {
+        let mut buffer = [0; 512];
         let n = socket.recv(&mut buffer).unwrap();
-        String::from_utf8_lossy(&buffer[..n]).into_owned()
+        let heard = String::from_utf8_lossy(&buffer[..n]).into_owned();
+        if !heard.starts_with("FDSTORE") {
+            return heard;
+        }
     };
     assert_eq!(hear(), "READY=1");
     let asked = Command::new(BINARY)
@@ -265,9 +279,9 @@ fn the_service_manager_is_told_when_the_stack_is_up_and_when_it_leaves() {
         .output()
         .unwrap();
     assert!(asked.status.success());
-    world::kill(i32::try_from(keeper.id()).unwrap(), libc::SIGTERM);
+    world::kill(i32::try_from(keeper.0.id()).unwrap(), libc::SIGTERM);
     assert_eq!(hear(), "STOPPING=1");
-    assert!(keeper.wait().unwrap().success());
+    assert!(keeper.0.wait().unwrap().success());
 }
 
 /// Building the real one takes minutes, so the check is tried on small programs here, and

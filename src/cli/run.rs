@@ -49,24 +49,34 @@ impl Own for Run {
         let locked = fs::create_dir(layout.root(), 0o755)
             .map_err(LockError::from)
             .and_then(|()| fs::lock(&layout.lock(), &holder));
-        let lock = match locked {
-            Ok(lock) => lock,
-            Err(error) => return out::trouble(&refused(&layout, &error)),
-        };
-        let n = text::count(config.services.len(), "service");
-        let socket = config.socket.display();
-        let version = env!("CARGO_PKG_VERSION");
-        out::say(format!("halley-sup {version}: {n}, control socket {socket}"));
         let setup = Setup {
             supervisor: None,
             supervisor_args: vec![crate::supervisor::VERB.into(), path.into()],
+            handover: layout.handover(),
             stop_deadline: STOP_DEADLINE,
             limits: Limits {
                 n_files: os::proc::raise_file_limit(),
                 oom_score_adj: os::proc::spare_from_oom(),
             },
         };
-        match crate::keeper::run(setup, vec![lock.into()]) {
+        let n = text::count(config.services.len(), "service");
+        let socket = config.socket.display();
+        let version = env!("CARGO_PKG_VERSION");
+        let begun = format!("halley-sup {version}: {n}, control socket {socket}");
+        let ended = match locked {
+            Ok(lock) => {
+                out::say(begun);
+                crate::keeper::run(setup, vec![lock.into()], &layout.running())
+            }
+            Err(error) => {
+                let is_held = matches!(error, LockError::Held { .. });
+                match is_held.then(|| crate::keeper::take_over(setup)).flatten() {
+                    Some(ended) => ended,
+                    None => return out::trouble(&refused(&layout, &error)),
+                }
+            }
+        };
+        match ended {
             Ok(code) => code,
             Err(error) => {
                 out::say(format!("error: {error}"));

@@ -7,13 +7,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
 use crate::core::ordered::Few;
-use crate::keeper::estate::Filter;
+use crate::keeper::estate::{Filter, stored_name};
 use crate::keeper::own_listeners::Hearers;
 use crate::keeper::own_ports::{self, OwnPorts};
 use crate::keeper::protocol::{ChildId, Refused, Watched};
 use crate::os::fence::{self, Destination, Passage, Via};
 use crate::os::intercept::{self, Call};
 use crate::os::launch_spec::{Catch, CatchAt};
+use crate::os::notify;
 use crate::os::wish::{Wanted, Wish};
 
 /// Calls of one program that are answered before the others have their turn.
@@ -42,6 +43,7 @@ struct Watch {
 impl Calls {
     /// Answers for a new program from now on.
     pub fn add(&mut self, child: ChildId, filter: OwnedFd, watched: Watched) {
+        notify::store(&stored_name(child), &filter);
         self.watches.push(Watch { child, filter, watched, refused: BTreeSet::new() });
     }
 
@@ -76,7 +78,10 @@ impl Calls {
                         refused.extend(new.map(|refused| (watch.child, refused)));
                     }
                     Ok(intercept::Waiting::Nothing) => return true,
-                    Ok(intercept::Waiting::Nobody) => return false,
+                    Ok(intercept::Waiting::Nobody) => {
+                        notify::unstore(&stored_name(watch.child));
+                        return false;
+                    }
                     Err(error) => {
                         tracing::error!(%error, "polling a filter");
                         return true;

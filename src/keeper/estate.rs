@@ -4,6 +4,9 @@
 //! fixes. A keeper leaves it to the program that it becomes; a supervisor whose keeper has died has
 //! a copy of all of it, and becomes the next keeper.
 
+pub mod record;
+pub mod remains;
+
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -12,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::keeper::protocol::{ChildId, Heir, Watched};
 use crate::keeper::setup::Setup;
-use crate::os::{in_place, memory};
+use crate::os::{handover, in_place, memory};
 
 /// The hidden verb of a keeper that takes another one's place.
 pub const VERB: &str = "keep-on";
@@ -26,6 +29,12 @@ pub struct Filter {
     pub fd: OwnedFd,
     /// The answers.
     pub watched: Watched,
+}
+
+/// What a child's filter is stored under by the service manager.
+#[must_use]
+pub fn stored_name(child: ChildId) -> String {
+    format!("filter/{}", child.0)
 }
 
 /// All that a keeper has.
@@ -55,6 +64,8 @@ pub struct State {
     pub is_stopping: bool,
     /// systemd knows that it is ready.
     pub told_ready: bool,
+    /// Nobody has started this keeper: the next `run` that somebody starts takes its place.
+    pub stands_in: bool,
 }
 
 /// The text that goes with the descriptors.
@@ -97,6 +108,27 @@ impl Estate {
         let text: Text = serde_json::from_slice(&text)?;
         let fds = in_place::take(&text.numbers)?;
         Self::put_together(text, fds).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+
+    /// Gives it to the process that has asked for it.
+    ///
+    /// # Errors
+    /// When that does not take all of it.
+    pub fn give(&self, to: &OwnedFd) -> io::Result<()> {
+        handover::give(to, &serde_json::to_vec(&self.text())?, &self.fds())
+    }
+
+    /// Asks the keeper that stands in for one that was killed for what it has.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn ask_for(setup: Setup) -> io::Result<Self> {
+        let (text, fds) = handover::take(&setup.handover)?;
+        let estate = Self::put_together(serde_json::from_slice(&text)?, fds);
+        let mut estate = estate.ok_or(io::ErrorKind::InvalidData)?;
+        estate.setup = setup;
+        (estate.state.told_ready, estate.state.stands_in) = (false, false);
+        Ok(estate)
     }
 
     fn text(&self) -> Text {

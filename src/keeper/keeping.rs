@@ -1,5 +1,7 @@
 //! The keeper's loop: one `poll(2)`, then signals, then the supervisor, then what is due.
 
+mod handing_on;
+
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -8,20 +10,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 
 use crate::core::ordered::Few;
 use crate::core::time::Tick;
 use crate::keeper::calls::Calls;
 use crate::keeper::children::{Children, Launched};
-use crate::keeper::estate::{Estate, Filter};
+use crate::keeper::estate::Filter;
 use crate::keeper::outputs;
 use crate::keeper::protocol::{
-    Ask, ChildId, FENCES, HEIRS, LaunchSpec, PINGS, Reach, Request, Tell, VERSION,
+    Ask, COMMAND, ChildId, FENCES, HEIRS, LaunchSpec, PINGS, Reach, Request, Tell, VERSION,
 };
 use crate::keeper::supervised::Supervised;
 use crate::keeper::{KeeperError, Setup};
-use crate::os::{clock, notify, proc, scm, stranger};
+use crate::os::{clock, notify, proc, scm};
 
 /// What is left over after the supervisor's own stop gets this long between `TERM` and `KILL`.
 const LAST_TERM_MS: u64 = 10_000;
@@ -41,6 +43,8 @@ pub struct Keeper {
     signals: Signals,
     stop: Stop,
     told_ready: bool,
+    /// Where it hands over, when it stands in for a keeper that was killed.
+    offer: Option<OwnedFd>,
 }
 
 /// Signals wake the loop through a socket and are counted beside it.
@@ -49,6 +53,7 @@ struct Signals {
     wake: UnixStream,
     n_stops: Arc<AtomicUsize>,
     n_reloads: Arc<AtomicUsize>,
+    n_leaves: Arc<AtomicUsize>,
     n_stops_seen: usize,
     n_reloads_seen: usize,
 }
@@ -82,26 +87,8 @@ impl Keeper {
             signals,
             stop: Stop::No,
             told_ready: false,
+            offer: None,
         })
-    }
-
-    /// Goes on with what the keeper before had.
-    pub fn inherit(estate: Estate) -> Result<Self, KeeperError> {
-        let Estate { setup, held, kept, children, filters, state } = estate;
-        let mut keeper = Self::new(setup, held)?;
-        for token in &state.unborn {
-            end_unborn(token);
-        }
-        keeper.kept.extend(kept);
-        children.into_iter().for_each(|heir| keeper.children.adopt(heir));
-        for Filter { child, fd, watched } in filters {
-            keeper.calls.add(child, fd, watched);
-        }
-        keeper.told_ready = state.told_ready;
-        if state.is_stopping {
-            keeper.stop = keeper.asked_to_stop();
-        }
-        Ok(keeper)
     }
 
     /// The loop.
@@ -118,6 +105,10 @@ impl Keeper {
                 outputs::drain(&self.kept);
             }
             self.signals.drain();
+            if self.signals.leave_asked() || self.hand_on() {
+                // Everything goes on without it.
+                break;
+            }
             self.take_signals();
             self.hear_supervisor();
             self.report_launches();
@@ -150,6 +141,7 @@ impl Keeper {
         fds.extend(
             self.children.pipes().into_iter().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)),
         );
+        fds.extend(self.offer.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
         fds.extend(self.children.adopted().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         fds.extend(self.calls.filters().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         if !self.supervised.is_greeted() {
@@ -335,12 +327,15 @@ impl Keeper {
                 (true, _) => failed("keep", &format!("{name} is kept already")),
                 (false, None) => failed("keep", "no descriptor came with the request"),
                 (false, Some(fd)) => {
+                    store(&name, &fd);
                     self.kept.insert(name, fd);
                     Tell::done(seq)
                 }
             },
             Ask::Drop { name } => {
-                self.kept.remove(&name);
+                if self.kept.remove(&name).is_some() && is_stored(&name) {
+                    notify::unstore(&name);
+                }
                 Tell::done(seq)
             }
             Ask::Spawn { child, label, spec } => {
@@ -442,35 +437,31 @@ impl Keeper {
     }
 }
 
-/// Ends what the keeper before had begun to start, and did not come to tell of.
-fn end_unborn(token: &str) {
-    for pid in stranger::with_token(token) {
-        let ended =
-            proc::start_ticks(pid).and_then(|start| proc::signal(pid, start, libc::SIGKILL));
-        if let Err(error) = ended {
-            tracing::warn!(pid, %error, "ending a process that was being started");
-        }
-    }
-}
-
 impl Signals {
     fn new() -> io::Result<Self> {
         let (wake, write) = UnixStream::pair()?;
         wake.set_nonblocking(true)?;
         let n_stops = Arc::new(AtomicUsize::new(0));
         let n_reloads = Arc::new(AtomicUsize::new(0));
-        for signal in [SIGCHLD, SIGHUP, SIGINT, SIGTERM] {
+        let n_leaves = Arc::new(AtomicUsize::new(0));
+        for signal in [SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1] {
             signal_hook::low_level::pipe::register(signal, write.try_clone()?)?;
         }
-        for (signal, count) in [(SIGTERM, &n_stops), (SIGINT, &n_stops), (SIGHUP, &n_reloads)] {
+        let counts =
+            [(SIGTERM, &n_stops), (SIGINT, &n_stops), (SIGHUP, &n_reloads), (SIGUSR1, &n_leaves)];
+        for (signal, count) in counts {
             counted(signal, Arc::clone(count))?;
         }
-        Ok(Self { wake, n_stops, n_reloads, n_stops_seen: 0, n_reloads_seen: 0 })
+        Ok(Self { wake, n_stops, n_reloads, n_leaves, n_stops_seen: 0, n_reloads_seen: 0 })
     }
 
     fn drain(&self) {
         let mut buffer = [0; 64];
         while rustix::io::read(&self.wake, &mut buffer).is_ok_and(|n| n > 0) {}
+    }
+
+    fn leave_asked(&self) -> bool {
+        self.n_leaves.load(Ordering::Relaxed) > 0
     }
 
     fn stop_asked(&mut self) -> bool {
@@ -481,6 +472,17 @@ impl Signals {
     fn reload_asked(&mut self) -> bool {
         let n = self.n_reloads.load(Ordering::Relaxed);
         std::mem::replace(&mut self.n_reloads_seen, n) != n
+    }
+}
+
+fn is_stored(name: &str) -> bool {
+    !name.starts_with(COMMAND)
+}
+
+/// Has a descriptor outlive all of Halley.
+fn store(name: &str, fd: &OwnedFd) {
+    if is_stored(name) {
+        notify::store(name, fd);
     }
 }
 

@@ -22,9 +22,10 @@ mod supervised;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::process::ExitCode;
 
-use crate::keeper::estate::Estate;
+use crate::keeper::estate::{Estate, remains};
 use crate::os;
 
 pub use crate::keeper::setup::Setup;
@@ -44,12 +45,28 @@ pub struct KeeperError {
 }
 
 /// Runs the keeper until it is asked to stop. `held` is to be held for life: the lock of the root
-/// comes first.
+/// comes first. What a keeper has left that was killed with its supervisor is in the record.
 ///
 /// # Errors
 /// When it cannot be set up. Once it runs it does not fail.
-pub fn run(setup: Setup, held: Vec<OwnedFd>) -> Result<ExitCode, KeeperError> {
-    keeping::Keeper::new(setup, held)?.run()
+pub fn run(setup: Setup, mut held: Vec<OwnedFd>, record: &Path) -> Result<ExitCode, KeeperError> {
+    match remains::found(record, &setup, &mut held, os::notify::stored()) {
+        Some(estate) => keeping::Keeper::inherit(estate)?.run(),
+        None => keeping::Keeper::new(setup, held)?.run(),
+    }
+}
+
+/// Takes the place of a keeper that stands in for one that was killed, and runs until it is asked to
+/// stop. `None` when there is none: who has the lock was started by somebody.
+#[must_use]
+pub fn take_over(setup: Setup) -> Option<Result<ExitCode, KeeperError>> {
+    // The one that stands in has all of it.
+    drop(os::notify::stored());
+    let estate = Estate::ask_for(setup).ok()?;
+    if let Some(lock) = estate.held.first() {
+        os::fs::name_holder(lock, &holder());
+    }
+    Some(keeping::Keeper::inherit(estate).and_then(keeping::Keeper::run))
 }
 
 /// The `main` of a keeper that takes another one's place; its one argument is the number of the memory

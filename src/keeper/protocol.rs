@@ -39,6 +39,9 @@ pub const OUTPUT: &str = "log/";
 /// What the name of its spool begins with: what was read of it and is in no log yet.
 pub const SPOOL: &str = "spool/";
 
+/// What the names of a command's files begin with: they end with it, and a service manager stores none.
+pub const COMMAND: &str = "oneshot/";
+
 /// The number a supervisor gives a child; unique as long as the keeper lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

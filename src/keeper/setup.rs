@@ -1,6 +1,7 @@
 //! What a keeper is told once, by its arguments.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,9 @@ pub struct Setup {
     pub supervisor: Option<OsString>,
     /// Its arguments.
     pub supervisor_args: Vec<OsString>,
+    /// Where a keeper that stands in for another one hands over to the next `run`.
+    #[serde(default)]
+    pub handover: PathBuf,
     /// How long the supervisor may take to bring everything down.
     pub stop_deadline: Duration,
     /// What programs have that the keeper has changed for itself.

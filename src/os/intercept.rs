@@ -7,10 +7,11 @@
 //! closed, later calls fail with `ENOSYS`: it is held as long as a process runs under the filter.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use crate::os::options;
 use crate::os::proc;
+use crate::os::recover;
 use crate::os::wish::{self, Wish};
 
 /// A call that waits for its answer.
@@ -90,13 +91,7 @@ impl Call {
     /// The system's, when it may not be looked at.
     pub fn own(&self, fd: RawFd) -> io::Result<Own> {
         let process = proc::pidfd(leader(self.pid)?)?;
-        // SAFETY: pidfd_getfd(2) returns a new descriptor or an error.
-        let got = unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), fd, 0) };
-        if got < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: a new descriptor that nothing else owns.
-        let socket = unsafe { OwnedFd::from_raw_fd(i32::try_from(got).unwrap_or(-1)) };
+        let socket = recover::descriptor(&process, fd)?;
         let kind = rustix::net::sockopt::socket_type(&socket)?;
         let info = std::fs::read_to_string(format!("/proc/{}/fdinfo/{fd}", self.pid));
         let flags = info.ok().and_then(|text| {

@@ -31,6 +31,18 @@ impl Layout {
         self.root.join("lock")
     }
 
+    /// What runs, for a Halley that comes when this one was killed altogether.
+    #[must_use]
+    pub fn running(&self) -> PathBuf {
+        self.root.join("running.ndjson")
+    }
+
+    /// Where a keeper that stands in for a killed one hands over to the next.
+    #[must_use]
+    pub fn handover(&self) -> PathBuf {
+        self.root.join("handover.sock")
+    }
+
     /// The history of finished operations: user, action, time, outcome.
     #[must_use]
     pub fn history(&self) -> PathBuf {

@@ -56,6 +56,7 @@ pub(crate) async fn run(config_path: PathBuf) -> Result<(), StackError> {
         problems: problems.iter().map(|problem| format!("{problem}\n")).collect(),
     })?;
     let layout = Layout::new(&config.root);
+    link.record(&layout.running());
     end_own_commands(&link, &mut inventory).await;
     let outbox = Outbox::open(&layout.outbox(), &config.notify, Rc::clone(&link));
     let shared = Rc::new(Shared {

@@ -99,3 +99,42 @@ fn a_stop_that_a_keeper_did_not_finish_is_finished_by_the_next() {
     world.wait("all of it is gone", |_| is_gone(service) && is_gone(supervisor));
     world.stand_in_left();
 }
+
+/// As a service manager does it, whose main process was killed.
+#[test]
+fn the_next_run_takes_over_from_a_supervisor_that_stands_in() {
+    let mut world = World::new();
+    world.release(&[]).expect(0);
+    world.release(&[]).expect(0);
+    let load = world.load(Shape::Short);
+    let pid = world.live_pid();
+    // One that was started by somebody hands over to nobody.
+    world.cli(&["run"]).expect(9);
+    world.kill_keeper();
+    world.run_again();
+    assert_eq!(world.live_pid(), pid);
+    world.cli(&["run"]).expect(9);
+    world.cli(&["rollback", "web"]).expect(0);
+    world.release(&[]).expect(0);
+    let ledger = load.stop();
+    assert_eq!(ledger.n_lost(), 0, "{}", ledger.losses());
+}
+
+/// As at a restart of the unit: everything goes on, and the next one takes it over.
+#[test]
+fn a_keeper_that_is_told_to_leave_leaves_everything_running() {
+    let mut world = World::new();
+    world.release(&[]).expect(0);
+    let load = world.load(Shape::Short);
+    let pid = world.live_pid();
+    let supervisor = world.supervisor_pid().unwrap();
+    kill(world.keeper_pid(), libc::SIGUSR1);
+    world.wait("it has left", |_| is_gone(supervisor));
+    world.stand_in_left();
+    assert!(load.wait_for(20));
+    world.wake();
+    assert_eq!(world.live_pid(), pid);
+    world.release(&[]).expect(0);
+    let ledger = load.stop();
+    assert_eq!(ledger.n_lost(), 0, "{}", ledger.losses());
+}

@@ -8,6 +8,7 @@ mod backups;
 mod bad_candidates;
 mod bad_input;
 mod bake;
+mod both_killed;
 mod broken_live;
 mod command_restores;
 mod crash;

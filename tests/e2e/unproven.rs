@@ -78,7 +78,8 @@ fn a_rollback_passes_over_what_does_not_accept_the_data_by_then() {
     assert_eq!(get(world.address, "/count").unwrap(), "1");
 }
 
-/// It has outlived its keeper, and holds its address: nothing can be started there, nothing is proven.
+/// It has outlived its keeper, nobody knows of it any more, and it holds its address: nothing can be
+/// started there, nothing is proven.
 #[test]
 fn what_still_runs_after_a_crash_is_not_said_not_to_run() {
     let mut world = world(BACKUP);
@@ -89,6 +90,7 @@ fn what_still_runs_after_a_crash_is_not_said_not_to_run() {
     world.wait("the migration runs", |world| world.service_path("shared/migrating").is_file());
     let old = world.live_pid();
     world.power_cut_sparing(|line| line.contains("migrate.py") || line.contains("main.py"));
+    fs::remove_file(world.path("root/running.ndjson")).unwrap();
     world.wake();
     fs::write(world.service_path("shared/go"), "").unwrap();
     world.wait("it is settled", |world| world.status()["operation"].is_null());

@@ -272,6 +272,19 @@ impl World {
         self.replaced_keeper(next);
     }
 
+    /// `kill -9` of keeper and supervisor; what they supervise goes on.
+    pub fn kill_both(&mut self) {
+        // Stopped it starts no other supervisor.
+        let (keeper, supervisor) = (self.keeper_pid(), self.supervisor_pid());
+        kill(keeper, libc::SIGSTOP);
+        for pid in supervisor.into_iter().chain([keeper]) {
+            kill(pid, libc::SIGKILL);
+            self.wait("it is gone", |_| is_gone(pid));
+        }
+        self.stand_in.set(None);
+        drop(self.keeper.take().map(|mut keeper| keeper.wait()));
+    }
+
     /// The process that was the supervisor is the keeper.
     pub fn replaced_keeper(&self, next: i32) {
         self.stand_in.set(Some(next));
@@ -279,6 +292,14 @@ impl World {
             assert!(!is_gone(next), "the supervisor left with its keeper\n{}", world.run_log());
             world.supervisor_pid().is_some() && world.cli(&["status"]).code == 0
         });
+    }
+
+    /// Starts `halley-sup run` while another process stands in for the one that was killed.
+    pub fn run_again(&mut self) {
+        let before = self.stand_in.take().unwrap();
+        drop(self.keeper.take().unwrap().wait());
+        self.wake();
+        self.wait("the other one has left", |_| is_gone(before));
     }
 
     /// The stack was stopped by a keeper that took another one's place.

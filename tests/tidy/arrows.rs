@@ -42,6 +42,7 @@ const ARROWS: &[Row] = &[
             ("supervisor::VERB", "`run` names the process that the keeper starts"),
             ("keeper::Setup", "`run` becomes the keeper"),
             ("keeper::run", "`run` becomes the keeper"),
+            ("keeper::take_over", "`run` takes over from a keeper that nobody has started"),
             ("keeper::holder", "`run` names itself in the lock as every keeper does"),
             ("store::layout::Layout", "`run` locks the root before there is a supervisor"),
             ("store::damage", "`doctor` looks for damaged files also where no supervisor runs"),

@@ -10,6 +10,7 @@ use crate::config::duration;
 use crate::config::model::{Migrate, Settings};
 use crate::core::exit::Exit;
 use crate::core::ids::{OpId, ReleaseId};
+use crate::keeper::protocol::End;
 use crate::os::clock;
 use crate::os::proc::Identity;
 use crate::store::migration::{self, Migration, Process};
@@ -85,6 +86,10 @@ pub(crate) async fn perform(
     aftermath.conclude(left, &took).await
 }
 
+/// Why a migration is found that was begun before.
+const KILLED: &str = "Halley was killed during the migration";
+const WENT_ON: &str = "which went on to its end";
+
 /// A migration of live data.
 struct Work<'a> {
     service: &'a Rc<Service>,
@@ -156,7 +161,8 @@ impl Work<'_> {
             }
         };
         let ended = task::run_through(self.service, self.command(), &self.purpose(), note).await;
-        self.judge(begun, ended).await
+        let failed = ended.map_or_else(|error| Some(error.to_string()), |ended| failure(&ended));
+        self.judge(begun, failed).await
     }
 
     fn purpose(&self) -> Purpose {
@@ -181,10 +187,13 @@ impl Work<'_> {
 
     /// A supervisor before this one began it.
     async fn found(&self, begun: &Migration) -> Left {
-        if let Some(ended) = task::join(self.service, &self.command(), &self.purpose()).await {
-            return self.judge(begun, ended).await;
-        }
-        let why = self.orphans_over(begun).await;
+        let why = match task::join(self.service, &self.command(), &self.purpose()).await {
+            None => self.orphans_over(begun).await,
+            // Its keeper was killed as well: what it came to is to be seen in the data alone.
+            Some(Ok(ended)) if ended.end == End::Unknown => format!("{KILLED}, {WENT_ON}"),
+            Some(Ok(ended)) => return self.judge(begun, failure(&ended)).await,
+            Some(Err(error)) => return self.judge(begun, Some(format!("{KILLED}; {error}"))).await,
+        };
         if let Err(error) = self.settled().await {
             return Left::Changed { why: format!("{why}; {error}") };
         }
@@ -213,32 +222,25 @@ impl Work<'_> {
         let tree = WholeTree { mark: mark(self.service, self.candidate.op, "live"), leader };
         let left = tree.left();
         if left.is_empty() {
-            let what = if is_same_boot { "Halley was killed" } else { "the machine went down" };
-            return format!("{what} during the migration, and it is not run again");
+            let what =
+                if is_same_boot { KILLED } else { "the machine went down during the migration" };
+            return format!("{what}, and it is not run again");
         }
         tracing::warn!(service = %self.service.name, processes = whole_tree::named(&left),
             "a migration of before is still running");
         match tree.over(self.migrate.deadline).await {
-            Ok(()) => "Halley was killed during the migration, which went on to its end".to_owned(),
+            Ok(()) => format!("{KILLED}, {WENT_ON}"),
             Err(left) => {
                 let (limit, left) =
                     (duration::print(self.migrate.deadline), whole_tree::named(&left));
                 tree.kill(ENDING).await;
-                format!("Halley was killed during the migration; {left} ran longer than {limit}")
+                format!("{KILLED}; {left} ran longer than {limit}")
             }
         }
     }
 
-    async fn judge(
-        &self,
-        begun: &Migration,
-        ended: Result<task::Ended, task::CommandError>,
-    ) -> Left {
-        let failed = match &ended {
-            Ok(ended) if ended.is_good() => None,
-            Ok(ended) => Some(format!("migrate: {}", ended.why())),
-            Err(error) => Some(error.to_string()),
-        };
+    /// What a migration that is over has left; `failed` is why it is no success.
+    async fn judge(&self, begun: &Migration, failed: Option<String>) -> Left {
         match (&failed, self.settled().await) {
             (Some(why), Err(error)) => return Left::Changed { why: format!("{why}; {error}") },
             (None, Err(error)) => {
@@ -282,6 +284,10 @@ impl Work<'_> {
         let open = Confinement::default();
         version(self.service, self.candidate.release, &self.settings, &open).await
     }
+}
+
+fn failure(ended: &task::Ended) -> Option<String> {
+    (!ended.is_good()).then(|| format!("migrate: {}", ended.why()))
 }
 
 /// By what processes of an operation's migration are known.

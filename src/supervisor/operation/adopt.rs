@@ -1,6 +1,7 @@
 //! A supervisor comes up: what the keeper holds of a service is put together to generations.
 
 use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 
 use crate::config::host::Start;
@@ -8,6 +9,7 @@ use crate::core::duty::Duty;
 use crate::core::restart::Process;
 use crate::core::time::Tick;
 use crate::keeper::protocol::{ChildId, End};
+use crate::os::spool::Spool;
 use crate::supervisor::instances::ownership;
 use crate::supervisor::instances::restarter;
 use crate::supervisor::processes::child_tag::{Label, Role};
@@ -19,6 +21,9 @@ use crate::supervisor::service::instances::{Generation, Instance};
 use crate::supervisor::service::seat::Run;
 use crate::supervisor::service::settings;
 use crate::supervisor::spawn;
+
+/// An output and its spool.
+type Kept = (Option<OwnedFd>, Option<OwnedFd>);
 
 /// A child, and how it has ended.
 type Child = (ChildId, Option<End>);
@@ -163,6 +168,7 @@ fn adopt_generation(
         let name = child_spec::output_name(&service.name, generation.id, instance.index);
         let spool = child_spec::spool_name(&service.name, generation.id, instance.index);
         let kept = (inventory.kept.remove(&name), inventory.kept.remove(&spool));
+        let kept = with_a_spool(service, kept, spool);
         let writer = service.logs.writer(release);
         match Pump::resume(kept, instance.index.0, writer) {
             Ok(pump) => pump.into_iter().for_each(|pump| instance.pump(pump)),
@@ -171,6 +177,23 @@ fn adopt_generation(
     }
     service.fleet.insert(generation);
     following
+}
+
+/// A spool is lost with the keeper and the supervisor; the FIFO is not, the program has it.
+fn with_a_spool(service: &Rc<Service>, kept: Kept, name: String) -> Kept {
+    let (Some(fifo), None) = &kept else { return kept };
+    let made = Spool::new().and_then(|spool| spool.as_fd().try_clone_to_owned());
+    let copied = fifo.try_clone().and_then(|fifo| Ok((fifo, made?)));
+    let Ok((fifo, spool)) = copied else { return kept };
+    if let Ok(copy) = spool.try_clone() {
+        let service = Rc::clone(service);
+        spawn::local(async move {
+            if let Err(error) = service.link().keep(name, copy.as_fd()).await {
+                tracing::warn!(service = %service.name, %error, "having a spool kept");
+            }
+        });
+    }
+    (Some(fifo), Some(spool))
 }
 
 /// Descriptors of this service without an owner: outputs of processes that are gone, slots

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use crate::core::duty::Duty;
-use crate::core::ids::{GenerationId, OpId};
+use crate::core::ids::{GenerationId, OpId, SlotId};
 use crate::store::journal::{self, Intent, JournalError, Record};
 use crate::store::layout::ServiceLayout;
 use crate::store::state::StateError;
@@ -71,7 +71,7 @@ pub(crate) async fn take_over(
     service.paths.create()?;
     reserve::fill(&service.paths.reserve());
     let config = service.config();
-    service.slots.adopt(&config, &mut inventory.kept)?;
+    let lost = service.slots.adopt(&config, &mut inventory.kept)?;
     // Before anything runs for it: it may be taken over once this can be read.
     let (open, damaged) = open_operation(&service.paths)?;
     let socket = inventory.kept.remove(&format!("notify/{}", service.name));
@@ -81,6 +81,12 @@ pub(crate) async fn take_over(
     task::sweep(service);
     backup::sweep(service);
     let ends = adopt_generations(service, mine, inventory);
+    if !lost.is_empty() {
+        service.slots.restore_notes(service.link(), lost, &holders(service)).await?;
+    }
+    if open.is_some() && !service.durable.state().stopped {
+        open_again(service).await;
+    }
     if let Some(good) = service.durable.state().last_good {
         service.fleet.seen(GenerationId(good.generation));
     }
@@ -118,4 +124,25 @@ pub(crate) async fn take_over(
     restore_undo::tell_left(service);
     forget_the_rest(service, inventory);
     Ok(())
+}
+
+/// The processes that have each slot.
+fn holders(service: &Service) -> Vec<(Vec<SlotId>, i32)> {
+    let generations = service.fleet.all();
+    let instances = generations.iter().flat_map(|generation| generation.instances());
+    let seats = instances.flat_map(|instance| {
+        let seats = [&instance.program, &instance.forwarder];
+        let pids = seats.map(|seat| seat.run().map(|run| run.identity.pid));
+        pids.into_iter().flatten().map(|pid| (instance.slots.clone(), pid)).collect::<Vec<_>>()
+    });
+    seats.collect()
+}
+
+/// Listeners that were lost while nobody served are there again before the operation goes on: callers
+/// wait, and are not refused. What keeps one from being opened is told by its start.
+async fn open_again(service: &Rc<Service>) {
+    let config = service.config();
+    if let Err(error) = service.slots.open(service.link(), &config).await {
+        tracing::warn!(service = %service.name, %error, "opening its listeners again");
+    }
 }

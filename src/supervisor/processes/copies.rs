@@ -5,9 +5,11 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use crate::core::ordered::Few;
+use crate::keeper::estate::record::Record;
 use crate::keeper::estate::{Estate, Filter, State};
 use crate::keeper::protocol::{ChildId, Heir, Setup, token};
 use crate::os::in_place;
@@ -25,6 +27,8 @@ pub(super) struct Copies {
     /// Children that it was asked to start, and that it has not answered for.
     spawning: RefCell<BTreeSet<ChildId>>,
     is_stopping: Cell<bool>,
+    /// Where all of it is written down, for when this process is killed too.
+    record: RefCell<Option<Record>>,
 }
 
 impl Copies {
@@ -38,6 +42,7 @@ impl Copies {
             filters: RefCell::default(),
             spawning: RefCell::default(),
             is_stopping: Cell::new(false),
+            record: RefCell::default(),
         }
     }
 
@@ -49,43 +54,75 @@ impl Copies {
         self.filters.borrow_mut().clear();
     }
 
+    /// Writes down from now on what there is, and what changes.
+    pub(super) fn record(&self, path: &Path) {
+        let (kept, heirs) = (self.kept.borrow(), self.heirs.borrow());
+        let kept = kept.iter().map(|(name, fd)| (name.as_str(), fd.as_fd()));
+        match Record::begin(path, kept, heirs.values(), &self.filters.borrow()) {
+            Ok(record) => drop(self.record.replace(Some(record))),
+            Err(error) => tracing::warn!(%error, "writing down what the keeper has"),
+        }
+    }
+
+    fn note(&self, note: impl FnOnce(&mut Record)) {
+        let long = self.record.borrow_mut().as_mut().and_then(|record| {
+            note(record);
+            record.is_long().then(|| record.path().to_owned())
+        });
+        if let Some(path) = long {
+            self.record(&path);
+        }
+    }
+
     /// It keeps a descriptor.
     pub(super) fn keep(&self, name: &str, fd: BorrowedFd<'_>) {
         match fd.try_clone_to_owned() {
-            Ok(copy) => drop(self.kept.borrow_mut().insert(name.to_owned(), copy)),
+            Ok(copy) => {
+                self.kept.borrow_mut().insert(name.to_owned(), copy);
+                self.note(|record| record.kept(name, fd));
+            }
             Err(error) => tracing::error!(name, %error, "no copy of what the keeper has"),
         }
     }
 
     /// It closes a descriptor.
     pub(super) fn forget(&self, name: &str) {
-        self.kept.borrow_mut().remove(name);
+        if self.kept.borrow_mut().remove(name).is_some() {
+            self.note(|record| record.dropped(name));
+        }
     }
 
     /// It has a child.
     pub(super) fn heir(&self, heir: Heir) {
-        self.end_spawn(heir.child);
+        self.spawning.borrow_mut().remove(&heir.child);
+        self.note(|record| record.heir(&heir));
         self.heirs.borrow_mut().insert(heir.child, heir);
     }
 
     /// It answers calls.
     pub(super) fn filter(&self, filter: Filter) {
+        self.note(|record| record.filter(&filter));
         self.filters.borrow_mut().push(filter);
     }
 
     /// It is asked to start a child.
     pub(super) fn begin_spawn(&self, child: ChildId) {
         self.spawning.borrow_mut().insert(child);
+        self.note(|record| record.starts(child, token(self.keeper, child)));
     }
 
     /// It has answered for it.
     pub(super) fn end_spawn(&self, child: ChildId) {
-        self.spawning.borrow_mut().remove(&child);
+        // A child that did not start.
+        if self.spawning.borrow_mut().remove(&child) {
+            self.note(|record| record.gone(child));
+        }
     }
 
     /// It forgets a child. A filter is held as long as a process runs under it.
     pub(super) fn ended(&self, child: ChildId) {
         self.heirs.borrow_mut().remove(&child);
+        self.note(|record| record.gone(child));
         let is_used =
             |filter: &Filter| !matches!(intercept::waiting(&filter.fd), Ok(Waiting::Nobody));
         self.filters.borrow_mut().retain(is_used);
@@ -114,7 +151,12 @@ impl Copies {
             kept: self.kept.take().drain().collect(),
             children: self.heirs.take().drain().map(|(_, heir)| heir).collect(),
             filters: self.filters.take(),
-            state: State { unborn, is_stopping: self.is_stopping.get(), told_ready: true },
+            state: State {
+                unborn,
+                is_stopping: self.is_stopping.get(),
+                told_ready: true,
+                stands_in: true,
+            },
         };
         Some(estate.keep_on(OsStr::new(in_place::OWN)))
     }

@@ -8,10 +8,9 @@ use std::time::Duration;
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::decode::VERB;
-use crate::keeper::protocol::LaunchSpec;
+use crate::keeper::protocol::{COMMAND, LaunchSpec};
 use crate::os::clock;
 use crate::supervisor::processes::child_tag::{Label, Purpose};
-use crate::supervisor::processes::host_command::KEPT;
 use crate::supervisor::processes::keeper_child::{KeeperChild, Waited};
 use crate::supervisor::processes::keeper_client::{Link, LinkError};
 
@@ -33,7 +32,7 @@ impl Decoder {
     ) -> Result<(Self, OwnedFd), LinkError> {
         let (ours, its) = pipe_with(PipeFlags::CLOEXEC).map_err(std::io::Error::from)?;
         let child = link.new_child();
-        let kept = |what: &str| format!("{KEPT}{service}/{}/{what}", child.0);
+        let kept = |what: &str| format!("{COMMAND}{service}/{}/{what}", child.0);
         let (input, output) = (kept("in"), kept("out"));
         let label = Label::command(service, clock::tick(), Purpose::Passing("decode".to_owned()));
         let spec = LaunchSpec {

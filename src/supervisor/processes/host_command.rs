@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::config::duration;
-use crate::keeper::protocol::{ChildId, End, Identity, LaunchSpec};
+use crate::keeper::protocol::{COMMAND, ChildId, End, Identity, LaunchSpec};
 use crate::os::clock;
 use crate::supervisor::processes::child_tag::{Label, Purpose};
 use crate::supervisor::processes::keeper_child::{KeeperChild, Waited};
@@ -27,8 +27,6 @@ use crate::supervisor::processes::whole_tree::{self, WholeTree};
 
 /// Variables that are about the supervisor itself.
 const OWN_VARIABLES: [&str; 2] = ["NOTIFY_SOCKET", "HALLEY_KEEPER_FD"];
-/// The names of what the keeper holds for commands begin with this.
-pub(super) const KEPT: &str = "oneshot/";
 /// Commands of a supervisor before this one are waited for so long: a killed process can hang in
 /// the kernel, and the services must come up all the same.
 pub(crate) const ENDING: Duration = Duration::from_secs(5);
@@ -287,7 +285,7 @@ pub(crate) async fn end_all(link: &Rc<Link>, commands: Vec<(ChildId, Option<End>
 
 /// Whether the keeper holds this for a command of this service, or of none.
 pub(crate) fn is_kept_for(name: &str, service: &str) -> bool {
-    let rest = name.strip_prefix(KEPT);
+    let rest = name.strip_prefix(COMMAND);
     rest.is_some_and(|rest| rest.split('/').next() == Some(service))
 }
 
@@ -353,7 +351,7 @@ async fn keep(
     file: impl AsFd,
     kept: &mut Vec<String>,
 ) -> Result<String, LinkError> {
-    let name = format!("{KEPT}{}/{}/{what}", label.service, id.0);
+    let name = format!("{COMMAND}{}/{}/{what}", label.service, id.0);
     link.keep(name.clone(), file.as_fd()).await?;
     kept.push(name.clone());
     Ok(name)

@@ -7,6 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::rc::Rc;
 
 use tokio::io::unix::AsyncFd;
@@ -156,6 +157,11 @@ impl Link {
         let Tell::Done { seq, revision } = told else { return Err(LinkError::Gone) };
         self.revision.set(revision);
         Ok(self.listed.borrow_mut().remove(&seq).unwrap_or_default())
+    }
+
+    /// Has all that the keeper has written down at this path.
+    pub(crate) fn record(&self, path: &Path) {
+        self.copies.record(path);
     }
 
     async fn read(self: Rc<Self>, news: mpsc::UnboundedSender<News>) {

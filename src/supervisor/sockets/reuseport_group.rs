@@ -286,6 +286,12 @@ impl Group {
         }
     }
 
+    /// The order was measured.
+    pub(super) fn set_order(&mut self, order: Vec<SlotId>) -> Result<(), ListenerError> {
+        self.order = order;
+        self.attach()
+    }
+
     /// Swaps the mirrored places of two slots: a measurement has shown them so.
     fn swap(&mut self, a: usize, b: usize) {
         self.order.swap(a, b);

@@ -1,5 +1,7 @@
 //! The listeners of a service and which process has which of their slots.
 
+mod adoption;
+
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, OwnedFd};
@@ -107,32 +109,6 @@ impl Slots {
             let index = self.listeners.borrow().len() - 1;
             self.join(link, index, id, fd).await?;
             listener.steer(&[(id, 1)])?;
-        }
-        Ok(())
-    }
-
-    /// Takes over what a supervisor before this one had opened.
-    ///
-    /// # Errors
-    /// When the group cannot be steered.
-    pub(crate) fn adopt(&self, config: &model::Service, kept: &mut Kept) -> Result<(), SlotError> {
-        for wanted in &config.listen {
-            let text = wanted.to_string();
-            let Some(order) = kept.remove(&self.order_name(&text)) else { break };
-            let order = Rc::new(Note::adopt(order));
-            let prefix = self.slot_name(&text, "");
-            let names: Vec<String> =
-                kept.keys().filter(|name| name.starts_with(&prefix)).cloned().collect();
-            let slots: Vec<(SlotId, OwnedFd)> = names
-                .iter()
-                .filter_map(|name| Some((SlotId(name[prefix.len()..].parse().ok()?), name)))
-                .filter_map(|(id, name)| Some((id, kept.remove(name)?)))
-                .collect();
-            let known = order.read().unwrap_or_default();
-            let known = known.iter().map(|id| SlotId(*id)).collect();
-            let listener = Listener::new(wanted, config.backlog, &config.socket_file);
-            listener.adopt(slots, known)?;
-            self.listeners.borrow_mut().push(Owned { listener, address: text, order });
         }
         Ok(())
     }
