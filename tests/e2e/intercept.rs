@@ -14,7 +14,14 @@ use crate::world::{World, config, free_address};
 /// A world in which programs bind for themselves, and connections may end by themselves: most of
 /// these programs just end on their signal.
 pub fn world(more: &str) -> World {
-    let mut world = World::asleep(free_address());
+    let mut world = asleep(more);
+    world.wake();
+    world
+}
+
+/// The same before anything of it runs.
+pub fn asleep(more: &str) -> World {
+    let world = World::asleep(free_address());
     let top = format!("handoff = \"intercept\"\n{more}\n[service.web.health]");
     let text = config(world.address, "[service.web.keep]\nstandby = \"0s\"")
         .replace("[service.web.health]", &top)
@@ -22,7 +29,6 @@ pub fn world(more: &str) -> World {
         .replace("deadline = \"5s\"", "deadline = \"20s\"")
         .replace("timeout = \"1s\"", "timeout = \"5s\"");
     world.configure(&text);
-    world.wake();
     world
 }
 

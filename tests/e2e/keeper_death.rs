@@ -1,6 +1,7 @@
 //! `kill -9` of the keeper: its supervisor becomes the next one, and nobody else notices.
 
 use std::fs;
+use std::path::PathBuf;
 
 use halley_sup::demo::load::Shape;
 
@@ -49,9 +50,8 @@ fn it_loses_tears_and_repeats_no_line() {
     kept_lines::are_all_there(World::kill_keeper);
 }
 
-#[test]
-fn a_program_that_binds_meanwhile_waits_for_the_next_keeper() {
-    let world = intercept::world("");
+/// Releases a program that binds once more when `go` is there, and says in `bound` what came of it.
+pub fn released_binder(world: &World) -> (PathBuf, PathBuf) {
     let (go, bound) = (world.path("go"), world.path("bound"));
     let build = world.build_of(&["python3", "app.py"]);
     let app = format!(
@@ -77,6 +77,13 @@ threading.Event().wait()
     );
     write(&build, "app.py", &app);
     world.release_path(&build).expect(0);
+    (go, bound)
+}
+
+#[test]
+fn a_program_that_binds_meanwhile_waits_for_the_next_keeper() {
+    let world = intercept::world("");
+    let (go, bound) = released_binder(&world);
     let supervisor = world.supervisor_pid().unwrap();
     kill(world.keeper_pid(), libc::SIGKILL);
     fs::write(&go, "").unwrap();

@@ -62,6 +62,7 @@ mod strangers;
 mod strategies;
 mod template;
 mod trio;
+mod under_systemd;
 mod unknown_words;
 mod unproven;
 mod user;
