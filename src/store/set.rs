@@ -67,6 +67,9 @@ pub enum Step {
         kind: Kind,
         /// The operation's number.
         op: u64,
+        /// Who has aborted the set since: such a line repeats the one before it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        aborted_by: Option<String>,
     },
     /// The operation that was begun last is over.
     End {
@@ -297,7 +300,7 @@ mod tests {
     }
 
     fn begin(kind: Kind) -> Step {
-        Step::Begin { index: 0, kind, op: 7 }
+        Step::Begin { index: 0, kind, op: 7, aborted_by: None }
     }
 
     #[test]

@@ -2,6 +2,9 @@
 
 use std::process::Stdio;
 
+use halley_sup::core::ids::SetId;
+use halley_sup::store::layout::Layout;
+use halley_sup::store::set::{self, Kind, Record, Step};
 use serde_json::Value;
 
 use crate::trio::{Trio, bakes, baking, members};
@@ -102,6 +105,26 @@ fn a_crash_in_a_member_is_followed_to_its_end_and_the_set_goes_back() {
     let expected = ["core rolled_back 21 1", "api rolled_back 21 1", "web not_begun null 1"];
     assert_eq!(members(&said), expected, "{said}");
     assert!(said["trouble"]["why"].as_str().unwrap().contains("went down during the set"));
+    assert_eq!(trio.serving(), [1; 3]);
+}
+
+/// An abort is written down before the member hears of it: killed in between, the next supervisor tells it.
+#[test]
+fn an_abort_that_no_member_has_heard_of_yet_outlives_the_supervisor() {
+    let trio = baking();
+    trio.detach([""; 3]);
+    bakes(&trio);
+    let layout = Layout::new(&trio.world.path("root"));
+    let (kind, aborted_by) = (Kind::Release, Some("ops".to_owned()));
+    let begun = Record::new(Step::Begin { index: 1, kind, op: 2, aborted_by });
+    set::reopen(&layout, SetId(2)).unwrap().announce(&begun).unwrap();
+    trio.world.kill_supervisor();
+    trio.world.wait("the set is over", |_| trio.journal(2).contains(r#""step":"done""#));
+    let said = trio.world.cli(&["watch", "--set", "2", "--json"]).expect(21);
+    let expected = ["core rolled_back 21 1", "api aborted 23 1", "web not_begun null 1"];
+    assert_eq!(members(&said.result()), expected, "{}", said.stdout);
+    let n_begun = said.stdout.matches(r#""event":"operation","service":"api""#).count();
+    assert_eq!(n_begun, 1, "{}", said.stdout);
     assert_eq!(trio.serving(), [1; 3]);
 }
 

@@ -32,7 +32,7 @@ pub(crate) fn finish(stack: &Rc<Stack>, set: &Rc<ReleaseSet>, mut course: Course
     let (notice, message) = Message::of_outcome(&outcome, Subject::Set, &set.at);
     outcome.warnings.extend(stack.shared.outbox.post(notice, message));
     let line = Record::new(Step::Done { outcome: Box::new(outcome.clone()) });
-    if let Err(error) = course.journal.announce(&line) {
+    if let Err(error) = course.journal.borrow_mut().announce(&line) {
         tracing::error!(set = set.id.0, %error, "recording a set's result");
     }
     stack.let_go_of_set();

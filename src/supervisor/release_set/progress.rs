@@ -1,6 +1,8 @@
 //! What a set carries from member to member: its machine, its journal, what became of each.
 
+use std::cell::RefCell;
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 
 use crate::api::{Event, Member, Outcome};
 use crate::core::exit::Exit;
@@ -29,7 +31,7 @@ pub(crate) struct Course {
     /// What it decides.
     pub machine: Machine,
     /// What it has written down.
-    pub journal: Journal,
+    pub journal: Rc<RefCell<Journal>>,
     /// What became of each member so far.
     pub members: Vec<Member>,
     /// Why it goes back.
@@ -54,6 +56,7 @@ impl Course {
             why: None,
         };
         let members = intent.members.iter().map(|member| waiting(&member.service)).collect();
+        let journal = Rc::new(RefCell::new(journal));
         Self { machine, journal, members, turn: None, in_flight: None, artifacts: Vec::new() }
     }
 
@@ -78,7 +81,8 @@ impl Course {
         kind: Kind,
         op: OpId,
     ) -> Result<(), JournalError> {
-        self.journal.announce(&Record::new(Line::Begin { index, kind, op: op.0 }))
+        let begin = Line::Begin { index, kind, op: op.0, aborted_by: None };
+        self.journal.borrow_mut().announce(&Record::new(begin))
     }
 
     /// A member's operation is over: so the machine, and on to what it decides.
@@ -95,7 +99,7 @@ impl Course {
     /// this line need not wait for it.
     pub(crate) fn note_end(&mut self, set: &ReleaseSet, index: usize, came: Came, member: Member) {
         let line = Record::new(Line::End { came, member: member.clone() });
-        if let Err(error) = self.journal.note(&line) {
+        if let Err(error) = self.journal.borrow_mut().note(&line) {
             tracing::warn!(set = set.id.0, %error, "recording a member's result");
         }
         let known = self.members.get_mut(index).filter(|known| **known != member);
@@ -124,7 +128,7 @@ impl Course {
             _ => closed(set),
         };
         let line = Record::new(Line::Back { turn: turn.clone() });
-        if let Err(error) = self.journal.announce(&line) {
+        if let Err(error) = self.journal.borrow_mut().announce(&line) {
             tracing::error!(set = set.id.0, %error, "recording that a set is rolled back");
         }
         self.turn = Some(turn);

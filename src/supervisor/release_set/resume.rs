@@ -72,6 +72,7 @@ pub(crate) fn go_on(stack: &Rc<Stack>, open: Open) {
                 }
             }
             Line::Back { turn } => course.turn = Some(turn.clone()),
+            Line::Begin { aborted_by: Some(actor), .. } => set.note_aborted(actor),
             Line::Begin { .. } | Line::Done { .. } => {}
         }
     }
@@ -101,7 +102,7 @@ fn announced_last(records: &[Record]) -> Option<(usize, Kind, OpId)> {
     let mut found = None;
     for record in records {
         match &record.step {
-            Line::Begin { index, kind, op } => found = Some((*index, *kind, OpId(*op))),
+            Line::Begin { index, kind, op, .. } => found = Some((*index, *kind, OpId(*op))),
             Line::End { .. } => found = None,
             Line::Back { .. } | Line::Done { .. } => {}
         }
@@ -140,9 +141,9 @@ fn seen(stack: &Stack, set: &ReleaseSet, index: usize, kind: Kind, op: OpId) -> 
     }
 }
 
-/// The place of the last announcement.
+/// The place of the last announcement, before the lines that repeat it.
 fn last_begin(records: &[Record]) -> usize {
-    let is_begin = |record: &Record| matches!(record.step, Line::Begin { .. });
+    let is_begin = |record: &Record| matches!(record.step, Line::Begin { aborted_by: None, .. });
     records.iter().rposition(is_begin).unwrap_or(records.len())
 }
 
@@ -153,6 +154,7 @@ fn events(stack: &Stack, intent: &Intent, records: &[Record]) -> Vec<Event> {
 
 fn events_of(stack: &Stack, intent: &Intent, record: &Record) -> Vec<Event> {
     let (index, op) = match &record.step {
+        Line::Begin { aborted_by: Some(_), .. } => return Vec::new(),
         Line::Begin { index, op, .. } => (*index, OpId(*op)),
         Line::End { member, .. } => return vec![Event::Member(Box::new(member.clone()))],
         Line::Back { .. } => return Vec::new(),

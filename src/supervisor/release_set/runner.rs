@@ -25,6 +25,7 @@ use crate::supervisor::spawn;
 
 /// Sets a set running.
 pub(crate) fn spawn(stack: &Rc<Stack>, set: &Rc<ReleaseSet>, course: Course) {
+    set.journal.replace(Some(Rc::clone(&course.journal)));
     let (stack, own) = (Rc::clone(stack), Rc::clone(set));
     let task = spawn::local(async move { run(&stack, &own, course).await });
     set.task.replace(Some(task));

@@ -11,7 +11,8 @@ use crate::api::{Event, Outcome, SetStatus};
 use crate::core::ids::{ReleaseId, ServiceName, SetId};
 use crate::core::time::Tick;
 use crate::os::clock;
-use crate::store::set::{Intent, Kind};
+use crate::store::journal::Journal;
+use crate::store::set::{Intent, Kind, Record, Step};
 use crate::supervisor::service::event_log::EventLog;
 use crate::supervisor::service::followable::Watched;
 use crate::supervisor::service::operation::{Operation, Order};
@@ -40,6 +41,8 @@ pub(crate) struct ReleaseSet {
     pub outcome: RefCell<Option<Outcome>>,
     /// The task that runs it.
     pub task: RefCell<Option<JoinHandle<()>>>,
+    /// What it writes down, while it runs.
+    pub(crate) journal: RefCell<Option<Rc<RefCell<Journal>>>>,
     aborted_by: RefCell<Option<String>>,
     events: EventLog,
 }
@@ -62,6 +65,7 @@ impl ReleaseSet {
             is_held: Cell::default(),
             outcome: RefCell::default(),
             task: RefCell::default(),
+            journal: RefCell::default(),
             aborted_by: RefCell::default(),
             events: EventLog::default(),
         });
@@ -87,8 +91,13 @@ impl ReleaseSet {
 
     /// No member is begun any more, and the one in flight goes back. A set on its way back goes on.
     pub(crate) fn abort(&self, actor: &str) {
-        self.aborted_by.borrow_mut().get_or_insert_with(|| actor.to_owned());
+        self.note_aborted(actor);
         self.pass_abort_on();
+    }
+
+    /// Who has ordered `abort` first, to this supervisor or to one before it.
+    pub(crate) fn note_aborted(&self, actor: &str) {
+        self.aborted_by.borrow_mut().get_or_insert_with(|| actor.to_owned());
     }
 
     /// The actor that ordered `abort`.
@@ -96,13 +105,19 @@ impl ReleaseSet {
         self.aborted_by.borrow().clone()
     }
 
-    /// The release in flight hears of an abort that came before or while it runs.
+    /// The release in flight hears of an abort that came before or while it runs. It is written down
+    /// first: the next supervisor passes it on too.
     pub(crate) fn pass_abort_on(&self) {
-        let is_release = matches!(self.place.get(), Some((_, Kind::Release)));
-        let running = self.operation.borrow().clone().filter(|_| is_release);
-        if let (Some(running), true) = (running, self.aborted_by.borrow().is_some()) {
-            running.order(Order::Abort);
+        let Some((index, kind @ Kind::Release)) = self.place.get() else { return };
+        let (running, aborted_by) = (self.operation.borrow().clone(), self.aborted_by());
+        let (Some(running), Some(_)) = (running, &aborted_by) else { return };
+        let line = Record::new(Step::Begin { index, kind, op: running.id.0, aborted_by });
+        let journal = self.journal.borrow().clone();
+        let written = journal.map_or(Ok(()), |journal| journal.borrow_mut().announce(&line));
+        if let Err(error) = written {
+            tracing::error!(set = self.id.0, %error, "recording an abort");
         }
+        running.order(Order::Abort);
     }
 
     /// Publishes an event to all watchers.
