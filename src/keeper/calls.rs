@@ -15,7 +15,8 @@ use crate::os::fence::{self, Destination, Passage, Via};
 use crate::os::intercept::{self, Call};
 use crate::os::launch_spec::{Catch, CatchAt};
 use crate::os::notify;
-use crate::os::wish::{Wanted, Wish};
+use crate::os::private_port;
+use crate::os::wish::{Datagram, Wanted, Wish};
 
 /// Calls of one program that are answered before the others have their turn.
 const N_CALLS_A_ROUND: usize = 16;
@@ -120,17 +121,10 @@ impl Watch {
                 refused = shut;
                 answered
             }
-            Wish::Send(all) => {
-                // A datagram is led nowhere else: a door with a listener behind it is for streams,
-                // and where it leads nobody hears datagrams.
-                let kept = |to| Some((to, self.kept_from(&call, to, false, ports)?));
-                match all.iter().find_map(kept) {
-                    Some((to, errno)) => {
-                        refused = (errno == libc::EACCES).then_some(to);
-                        call.fail(&self.filter, errno)
-                    }
-                    None => call.go_on(&self.filter),
-                }
+            Wish::Send(all, sent) => {
+                let (answered, shut) = self.send(&call, all, sent.as_ref(), ports);
+                refused = shut;
+                answered
             }
             // It is kept from going on by itself: the program would reach past us.
             Wish::Late => call.fail(&self.filter, libc::EFAULT),
@@ -245,6 +239,53 @@ impl Watch {
         Some(self.tell(call, fence::connect(&own.socket, &Via::Inet(at))))
     }
 
+    /// Lets it go on, sends a datagram in its place, or refuses; the destination comes back then.
+    fn send<'a>(
+        &self,
+        call: &Call,
+        all: &'a [Destination],
+        sent: Option<&Datagram>,
+        ports: &OwnPorts,
+    ) -> (io::Result<()>, Option<&'a Destination>) {
+        if let Some(answered) = self.send_to_itself(call, all, sent, ports) {
+            return (answered, None);
+        }
+        // A datagram is led nowhere else: a door with a listener behind it is for streams, and where it
+        // leads nobody hears datagrams.
+        let kept = |to| Some((to, self.kept_from(call, to, false, ports)?));
+        match all.iter().find_map(kept) {
+            Some((to, errno)) => {
+                (call.fail(&self.filter, errno), (errno == libc::EACCES).then_some(to))
+            }
+            None => (call.go_on(&self.filter), None),
+        }
+    }
+
+    /// Sends a datagram to a port that was bound privately; `None` when it is for something else, or
+    /// somebody else has that port by now.
+    fn send_to_itself(
+        &self,
+        call: &Call,
+        all: &[Destination],
+        sent: Option<&Datagram>,
+        ports: &OwnPorts,
+    ) -> Option<io::Result<()>> {
+        let (Some(fence), [Destination::Inet(to)]) = (&self.watched.fence, all) else {
+            return None;
+        };
+        let (sent, at) = (sent?, ports.find(fence.trial, false, *to)?);
+        let own = call.own(sent.fd).ok().filter(|own| !own.is_stream)?;
+        let done = match self.watched.root.hearers(fence, call.pid, &Destination::Inet(at), false) {
+            Hearers::Itself => private_port::send(&own.socket, &sent.bytes, at),
+            Hearers::Nobody(errno) => Err(io::Error::from_raw_os_error(errno)),
+            Hearers::Others => return None,
+        };
+        Some(match done {
+            Ok(n) => call.return_with(&self.filter, i64::try_from(n).unwrap_or(0)),
+            Err(error) => self.tell(call, Err(error)),
+        })
+    }
+
     /// The error for reaching for what no door leads to, other than itself. Who was kept from an address
     /// once is not looked for again with each datagram.
     fn kept_from(
@@ -258,7 +299,7 @@ impl Watch {
         if fence.passage(to) != Passage::Shut {
             return None;
         }
-        // Its own port, which is a private one: a datagram is led nowhere else.
+        // Its own port, which is a private one, by a call that is not made in its place.
         let is_private = matches!(to, Destination::Inet(at) if ports.has(fence.trial, at.port()));
         if !is_stream && (is_private || self.refused.contains(&to.to_string())) {
             return Some(libc::EACCES);

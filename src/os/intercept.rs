@@ -140,7 +140,15 @@ impl Call {
     /// # Errors
     /// `ioctl(2)`'s.
     pub fn succeed(&self, filter: impl AsFd) -> io::Result<()> {
-        self.send(filter, 0, 0)
+        self.return_with(filter, 0)
+    }
+
+    /// The call returns this number without having been carried out.
+    ///
+    /// # Errors
+    /// `ioctl(2)`'s.
+    pub fn return_with(&self, filter: impl AsFd, val: i64) -> io::Result<()> {
+        self.send(filter, libc::seccomp_notif_resp { val, ..self.answer() })
     }
 
     /// The call fails without having been carried out.
@@ -148,7 +156,7 @@ impl Call {
     /// # Errors
     /// `ioctl(2)`'s.
     pub fn fail(&self, filter: impl AsFd, errno: i32) -> io::Result<()> {
-        self.send(filter, 0, -errno.abs())
+        self.send(filter, libc::seccomp_notif_resp { error: -errno.abs(), ..self.answer() })
     }
 
     /// The process that the calling thread belongs to, and its name.
@@ -163,11 +171,15 @@ impl Call {
     /// # Errors
     /// `ioctl(2)`'s.
     pub fn go_on(&self, filter: impl AsFd) -> io::Result<()> {
-        self.send(filter, u32::try_from(libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE).unwrap_or(1), 0)
+        let flags = u32::try_from(libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE).unwrap_or(1);
+        self.send(filter, libc::seccomp_notif_resp { flags, ..self.answer() })
     }
 
-    fn send(&self, filter: impl AsFd, flags: u32, error: i32) -> io::Result<()> {
-        let answer = libc::seccomp_notif_resp { id: self.id, val: 0, error, flags };
+    fn answer(&self) -> libc::seccomp_notif_resp {
+        libc::seccomp_notif_resp { id: self.id, val: 0, error: 0, flags: 0 }
+    }
+
+    fn send(&self, filter: impl AsFd, answer: libc::seccomp_notif_resp) -> io::Result<()> {
         // SAFETY: the kernel reads one `seccomp_notif_resp`.
         let result = unsafe {
             libc::ioctl(

@@ -4,7 +4,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
 
-use rustix::net::{AddressFamily, SocketType, sockopt};
+use rustix::net::{AddressFamily, SendFlags, SocketType, sockopt};
 
 /// Somebody may take a port between its choice and its use.
 const N_TRIES: usize = 8;
@@ -44,6 +44,16 @@ pub fn bind(
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// Sends a program's datagram there, without waiting for room.
+///
+/// # Errors
+/// `sendto(2)`'s, for the program.
+pub fn send(socket: impl AsFd, bytes: &[u8], at: SocketAddr) -> io::Result<usize> {
+    let is_v6 = sockopt::socket_domain(&socket)? == AddressFamily::INET6;
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    Ok(rustix::net::sendto(socket, bytes, flags, &formed(at, is_v6))?)
 }
 
 /// A port that nobody has. For the program's own socket the kernel might choose one that its user

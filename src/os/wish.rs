@@ -12,6 +12,8 @@ use crate::os::stranger;
 /// Messages that one `sendmmsg` takes (`UIO_MAXIOV`).
 const N_MESSAGES_MAX: u64 = 1024;
 const MSG_FASTOPEN: u64 = 0x2000_0000;
+/// More than the longest datagram.
+const DATAGRAM_BYTES_MAX: usize = 65_536;
 
 /// What a program wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,14 +24,24 @@ pub enum Wish {
     Unlink(PathBuf),
     /// Connect this descriptor of its own.
     Connect(RawFd, Destination),
-    /// Send to these addresses, without a connection.
-    Send(Vec<Destination>),
+    /// Send to these addresses, without a connection; the datagram, where it is one to one address with
+    /// nothing beside it.
+    Send(Vec<Destination>, Option<Datagram>),
     /// Connect by sending (`MSG_FASTOPEN`); programs that are refused connect as usual.
     OpenFast,
     /// Something that is none of our business, or cannot be read.
     Other,
     /// Something that does not come to be read.
     Late,
+}
+
+/// What a program sends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Datagram {
+    /// By this descriptor of its own.
+    pub fd: RawFd,
+    /// Its content.
+    pub bytes: Vec<u8>,
 }
 
 /// Where a program wants its socket.
@@ -99,11 +111,37 @@ fn reach(pid: i32, machine: &Machine, nr: u32, args: [u64; 6]) -> Option<Wish> {
         _ if nr == machine.sendmsg => message_names(pid, machine, args[1], 1, 0),
         _ => message_names(pid, machine, args[1], half(args[2]).min(N_MESSAGES_MAX), 1),
     };
+    let bytes = match nr {
+        _ if destinations.is_empty() => None,
+        _ if nr == machine.sendto => content(pid, args[1], args[2]),
+        _ if nr == machine.sendmsg => message_content(pid, machine, args[1]),
+        _ => None,
+    };
+    let datagram = bytes.map(|bytes| Datagram { fd: half(args[0]) as u32 as RawFd, bytes });
     Some(match () {
         () if destinations.is_empty() => Wish::Other,
         () if flags & MSG_FASTOPEN != 0 => Wish::OpenFast,
-        () => Wish::Send(destinations),
+        () => Wish::Send(destinations, datagram),
     })
+}
+
+/// What the message of a `struct msghdr` has in all its parts; nothing when there is more beside it.
+fn message_content(pid: i32, machine: &Machine, at: u64) -> Option<Vec<u8>> {
+    let word = machine.pointer_bytes;
+    let field = |bytes: &[u8], n: usize| bytes.get(n * word..(n + 1) * word).map(little);
+    let header = memory(pid, at, 7 * word)?;
+    let (parts, n, beside) = (field(&header, 2)?, field(&header, 3)?, field(&header, 5)?);
+    let n = usize::try_from(n.min(N_MESSAGES_MAX)).ok().filter(|_| beside == 0)?;
+    let mut bytes = Vec::new();
+    for part in memory(pid, parts, n * 2 * word)?.chunks_exact(2 * word) {
+        bytes.extend(content(pid, field(part, 0)?, field(part, 1)?)?);
+    }
+    (bytes.len() <= DATAGRAM_BYTES_MAX).then_some(bytes)
+}
+
+fn content(pid: i32, at: u64, length: u64) -> Option<Vec<u8>> {
+    let length = usize::try_from(length).ok().filter(|length| *length <= DATAGRAM_BYTES_MAX)?;
+    memory(pid, at, length).filter(|bytes| bytes.len() == length)
 }
 
 /// Addresses in an array of `struct msghdr`, or of `struct mmsghdr`, which has `n_more` words behind
@@ -260,7 +298,7 @@ mod tests {
         let machine = call_filter::machine(0xc000_003e).unwrap();
         let at = |at: u64| reach(me, machine, machine.sendmmsg, [3, at, 3, 0, 0, 0]).unwrap();
         let expected = vec![Destination::Inet("10.0.0.5:53".parse().unwrap())];
-        assert_eq!(at(messages.as_ptr() as u64), Wish::Send(expected));
+        assert_eq!(at(messages.as_ptr() as u64), Wish::Send(expected, None));
         messages[1][0] = 0;
         assert_eq!(at(messages.as_ptr() as u64), Wish::Other);
     }

@@ -362,12 +362,23 @@ tried("again", lambda: listen("127.0.0.1", {port}))
 tried("alone", lambda: listen("127.0.0.1", {port}, share=False))
 for s in [listen("0.0.0.0", {port}), listen("::", {port}, socket.AF_INET6), nameless({port})]: at(s, {port})
 box = listen("127.0.0.1", {mail_port}, kind=socket.SOCK_DGRAM, share=False); at(box, {mail_port})
-tried("udp", lambda: udp({mail_port}, "connected")); print(">", box.recv(9).decode())
+for how in ["to", "msg", "connected"]: tried("udp", lambda: udp({mail_port}, how)); print(">", box.recv(9).decode())
+six = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM); tried("mapped", lambda: six.sendto(b"y", ("::ffff:127.0.0.1", {mail_port}))); print(">", box.recv(9).decode())
+out = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+n = out.sendmsg([b"a" * 600, b"b" * 400], [], 0, ("0.0.0.0", {mail_port})); print(">", n, len(box.recv(9999)))
+tried("long", lambda: out.sendto(bytes(65536), ("127.0.0.1", {mail_port})))
+beside = [(socket.IPPROTO_IP, socket.IP_TOS, b"\0\0\0\0")]
+tried("beside", lambda: out.sendmsg([b"x"], beside, 0, ("127.0.0.1", {mail_port})))
+box.close(); tried("closed", lambda: udp({mail_port}, "to")); tried("fast", lambda: fast({port}))
 at(listen("127.0.0.1", {given}), {given})
 "#,
         dir = "DIR"
     );
-    for otherwise in [Otherwise::Refuse, Otherwise::Allow] {
+    // What is sent with something beside it is not sent in its place.
+    let named = vec![format!("127.0.0.1:{mail_port}")];
+    for (otherwise, beside, named) in
+        [(Otherwise::Refuse, "EACCES", named), (Otherwise::Allow, "ok", Vec::new())]
+    {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().to_owned();
         let clients = std::thread::spawn(move || {
@@ -385,10 +396,13 @@ at(listen("127.0.0.1", {given}), {given})
         let (said, refused) = run(Some(fence), &script);
         assert_eq!(
             said,
-            "private foreign EAGAIN own ok mapped ok again ok alone EADDRINUSE private private \
-             private private udp ok x public"
+            format!(
+                "private foreign EAGAIN own ok mapped ok again ok alone EADDRINUSE private private \
+                 private private udp ok x udp ok x udp ok x mapped ok y 1000 1000 long EMSGSIZE \
+                 beside {beside} closed ECONNREFUSED fast ENOTSUP public"
+            )
         );
-        assert_eq!(refused, Vec::<String>::new());
+        assert_eq!(refused, named);
         assert_eq!((clients.join().unwrap(), n_accepted(&live)), (40, 40));
     }
 }
