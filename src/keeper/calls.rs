@@ -170,6 +170,9 @@ impl Watch {
                     Some(errno) => (call.fail(&self.filter, errno), None),
                 };
             }
+            Passage::Via(Via::Asked(_)) if self.is_known_here(call, to) => {
+                return (call.go_on(&self.filter), None);
+            }
             Passage::Via(via) => via,
         };
         let own = match call.own(fd) {
@@ -184,7 +187,14 @@ impl Watch {
         if !own.is_stream {
             return (call.go_on(&self.filter), None);
         }
-        (self.tell(call, fence::connect(&own.socket, via)), None)
+        (self.tell(call, fence::connect(&own.socket, via, to)), None)
+    }
+
+    /// Whether the program itself listens there, or nobody.
+    fn is_known_here(&self, call: &Call, to: &Destination) -> bool {
+        let Some(fence) = &self.watched.fence else { return false };
+        let is_live = matches!(to, Destination::Inet(at) if fence.is_live(*at, true));
+        !is_live && self.watched.root.hearers(fence, call.pid, to, true) != Hearers::Others
     }
 
     /// The call comes out as what was done in its place.
@@ -236,7 +246,7 @@ impl Watch {
         if !is_there && fence.passage(to) != Passage::Shut {
             return None;
         }
-        Some(self.tell(call, fence::connect(&own.socket, &Via::Inet(at))))
+        Some(self.tell(call, fence::connect(&own.socket, &Via::Inet(at), to)))
     }
 
     /// Lets it go on, sends a datagram in its place, or refuses; the destination comes back then.

@@ -45,7 +45,7 @@ impl Root {
         is_stream: bool,
     ) -> Hearers {
         let sockets = match to {
-            Destination::Inet(at) if is_here(*at) => {
+            Destination::Inet(at) if is_here(*at) || fence.is_own_ip(*at) => {
                 if fence.is_live(*at, is_stream) {
                     return Hearers::Nobody(libc::ECONNREFUSED);
                 }

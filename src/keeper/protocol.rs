@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::keeper::own_listeners::Root;
 pub use crate::keeper::setup::Setup;
-pub use crate::os::fence::{Door, Fence, Otherwise, To, Via};
+pub use crate::os::fence::{ASKED_END, Door, Fence, Here, Otherwise, To, Via};
 pub use crate::os::launch_spec::{Catch, CatchAt, LaunchSpec, LaunchUser, ListenFd};
 pub use crate::os::proc::Identity;
 
@@ -21,7 +21,7 @@ pub use crate::os::proc::Identity;
 pub const VERSION: u16 = 1;
 
 /// What was added within the version, counted.
-pub const REVISION: u16 = HEIRS;
+pub const REVISION: u16 = ASKS;
 /// The first revision with [`LaunchSpec::fence`] and [`Tell::FencedOff`].
 pub const FENCES: u16 = 1;
 /// The first revision with [`Ask::Children`].
@@ -32,6 +32,8 @@ pub const PORTS: u16 = 3;
 pub const PINGS: u16 = 4;
 /// The first revision whose supervisors have a copy of all that the keeper has.
 pub const HEIRS: u16 = 5;
+/// The first revision with [`Via::Asked`].
+pub const ASKS: u16 = 6;
 
 /// What the name of a FIFO begins with that a service writes its output to. Behind it the names of FIFO and
 /// spool are the same.

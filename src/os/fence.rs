@@ -12,7 +12,7 @@ use std::path::{Component, Path, PathBuf};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrUnix, sockopt};
+use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, sockopt};
 use serde::{Deserialize, Serialize};
 
 /// A loopback connection is there at once; only a machine out of breath takes this long.
@@ -38,6 +38,22 @@ pub struct Fence {
     /// The same for datagrams.
     #[serde(default)]
     pub live_datagrams: Vec<u16>,
+    /// Where connections within this host lead that no door is for, when all are allowed.
+    #[serde(default)]
+    pub here: Option<Here>,
+}
+
+/// Connections within this host, whoever listens there by the time they are made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Here {
+    /// Addresses of this host beside those of the loopback interface.
+    pub ips: Vec<IpAddr>,
+    /// Where those to an internet address lead.
+    pub inet: Via,
+    /// Where those to a path lead.
+    pub unix: Via,
+    /// What the file name of such a path begins with.
+    pub named: String,
 }
 
 /// An address that may be reached.
@@ -76,7 +92,12 @@ pub enum Via {
     Inet(SocketAddr),
     /// A unix socket.
     Unix(PathBuf),
+    /// One of these, which is told first where the connection was to go ([`ASKED_END`]).
+    Asked(Box<Via>),
 }
+
+/// Ends the address that a listener is told.
+pub const ASKED_END: u8 = 0;
 
 /// What comes of an address that no door leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -132,7 +153,10 @@ impl Fence {
         match (self.doors.iter().find(|door| door.to.fits(to)), self.otherwise) {
             (Some(Door { via: Some(via), .. }), _) => Passage::Via(via),
             (Some(Door { via: None, .. }), _) => Passage::Open,
-            (None, Otherwise::Allow) if !self.is_of_live(to) => Passage::Open,
+            (None, Otherwise::Allow) if !self.is_of_live(to) => {
+                let via = self.here.as_ref().and_then(|here| here.via(to));
+                via.map_or(Passage::Open, Passage::Via)
+            }
             (None, _) => Passage::Shut,
         }
     }
@@ -144,9 +168,30 @@ impl Fence {
         is_here(to) && ports.contains(&to.port())
     }
 
+    /// Whether an address is one of this host beside the loopback interface, as far as it is known.
+    #[must_use]
+    pub fn is_own_ip(&self, at: SocketAddr) -> bool {
+        self.here.as_ref().is_some_and(|here| here.ips.contains(&plain(at).ip()))
+    }
+
     fn is_of_live(&self, to: &Destination) -> bool {
         let Destination::Inet(to) = to else { return false };
         self.is_live(*to, true) || self.is_live(*to, false)
+    }
+}
+
+impl Here {
+    fn via(&self, to: &Destination) -> Option<&Via> {
+        match to {
+            Destination::Inet(at) => {
+                (is_here(*at) || self.ips.contains(&plain(*at).ip())).then_some(&self.inet)
+            }
+            Destination::Unix(path) if path.is_absolute() => {
+                let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+                name.starts_with(&self.named).then_some(&self.unix)
+            }
+            _ => None,
+        }
     }
 }
 
@@ -192,26 +237,34 @@ fn plain(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
-/// Connects a program's socket to a listener of ours, without waiting for anybody.
+/// Connects a program's socket to a listener of ours, without waiting for anybody. `to` is where it was
+/// to go.
 ///
 /// # Errors
 /// `connect(2)`'s, for the program: `EINPROGRESS` only when its socket does not block.
-pub fn connect(socket: impl AsFd, via: &Via) -> io::Result<()> {
+pub fn connect(socket: impl AsFd, via: &Via, to: &Destination) -> io::Result<()> {
     let socket = socket.as_fd();
     let flags = rustix::fs::fcntl_getfl(socket)?;
     let blocks = !flags.contains(rustix::fs::OFlags::NONBLOCK);
     // The flag is the program's own; it waits in its call meanwhile.
     rustix::io::ioctl_fionbio(socket, true)?;
-    let connected = match begin(socket, via) {
-        Err(Errno::INPROGRESS) if blocks => finish(socket),
+    let is_asked = matches!(via, Via::Asked(_));
+    let mut connected = match begin(socket, via) {
+        Err(Errno::INPROGRESS) if blocks || is_asked => finish(socket),
         connected => connected,
     };
+    if is_asked && connected.is_ok() {
+        let mut told = to.to_string().into_bytes();
+        told.push(ASKED_END);
+        connected = rustix::net::send(socket, &told, SendFlags::NOSIGNAL).map(drop);
+    }
     rustix::io::ioctl_fionbio(socket, !blocks)?;
     Ok(connected?)
 }
 
 fn begin(socket: impl AsFd, via: &Via) -> Result<(), Errno> {
     match via {
+        Via::Asked(via) => begin(socket, via),
         Via::Unix(path) => rustix::net::connect(socket, &SocketAddrUnix::new(path)?),
         Via::Inet(address) => {
             let is_v6 = sockopt::socket_domain(&socket)? == AddressFamily::INET6;
@@ -264,6 +317,7 @@ mod tests {
             Passage::Shut => "shut".to_owned(),
             Passage::Via(Via::Inet(address)) => address.to_string(),
             Passage::Via(Via::Unix(path)) => path.display().to_string(),
+            Passage::Via(Via::Asked(_)) => "asked".to_owned(),
         };
         assert_eq!(passage, expected, "{to}");
     }
@@ -321,6 +375,17 @@ mod tests {
             check(&fence, &format!("10.0.0.5:{port}"), "open");
         }
         check(&fence, "127.0.0.1:5432", "127.0.0.1:2");
+        let asked = Via::Asked(Box::new(Via::Inet("127.0.0.1:5".parse().unwrap())));
+        let (ips, named) = (vec!["10.0.0.7".parse().unwrap()], ".s.PGSQL.".to_owned());
+        fence.here = Some(Here { ips, inet: asked.clone(), unix: asked, named });
+        for to in ["127.0.0.1:6379", "[::1]:6379", "10.0.0.7:80", "/run/x/.s.PGSQL.6432"] {
+            check(&fence, to, "asked");
+        }
+        for to in ["10.0.0.8:80", "/run/redis.sock", "@.s.PGSQL.6432", "/dev/log", "10.0.0.1:53"] {
+            check(&fence, to, "open");
+        }
+        check(&fence, "127.0.0.1:80", "shut");
+        check(&fence, "192.168.0.9:5432", "127.0.0.1:4");
     }
 
     #[test]
@@ -335,7 +400,7 @@ mod tests {
                     sockopt::set_ipv6_v6only(&socket, true).unwrap();
                 }
                 rustix::io::ioctl_fionbio(&socket, !blocks).unwrap();
-                match connect(&socket, &via) {
+                match connect(&socket, &via, &Destination::Unreadable) {
                     Ok(()) => {}
                     Err(error) if !blocks => {
                         assert_eq!(error.raw_os_error(), Some(libc::EINPROGRESS));
@@ -343,6 +408,13 @@ mod tests {
                     Err(error) => panic!("{error}"),
                 }
                 listener.accept().unwrap();
+                let asked = rustix::net::socket(family, kind, None).unwrap();
+                rustix::io::ioctl_fionbio(&asked, !blocks).unwrap();
+                let to = Destination::Inet("[::ffff:10.0.0.5]:80".parse().unwrap());
+                connect(&asked, &Via::Asked(Box::new(via.clone())), &to).unwrap();
+                let mut told = [0; 12];
+                io::Read::read_exact(&mut listener.accept().unwrap().0, &mut told).unwrap();
+                assert_eq!(&told, b"10.0.0.5:80\0");
                 let flags = rustix::fs::fcntl_getfl(&socket).unwrap();
                 assert_eq!(flags.contains(rustix::fs::OFlags::NONBLOCK), !blocks);
             }

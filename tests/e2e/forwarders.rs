@@ -7,6 +7,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use halley_sup::os::proc;
+
 use crate::any_database::{MariaDb, scripted};
 use crate::fenced::{WRITE, first, migrating, postgres_world};
 use crate::ledger_app::{Store, is_swept, serve_rows};
@@ -16,7 +18,7 @@ use crate::world::{free_address, kill};
 /// Passes every connection on, as socat, HAProxy and `ssh -L` do.
 const FORWARD: &str = r#"
 import socket, sys, threading
-hear = socket.create_server(("127.0.0.1", 0))
+hear = socket.create_server(("127.0.0.1", int(sys.argv[2])))
 print(hear.getsockname()[1], flush=True)
 def carry(a, b):
     try:
@@ -37,8 +39,12 @@ struct Forwarder {
 
 impl Forwarder {
     fn to(port: u16) -> Self {
+        Self::at(0, port)
+    }
+
+    fn at(own: u16, port: u16) -> Self {
         let mut child = Command::new("/usr/bin/python3")
-            .args(["-c", FORWARD, &port.to_string()])
+            .args(["-c", FORWARD, &port.to_string(), &own.to_string()])
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -79,6 +85,62 @@ fn a_forwarder_to_the_live_database_leads_to_the_copy() {
         }
         assert!(is_swept(&world));
     }
+}
+
+/// Starts a forwarder when a migration on a copy waits for it.
+fn coming(own: u16, to: u16) -> std::thread::JoinHandle<Forwarder> {
+    let waits = move |pid: i32| {
+        let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&words).contains(&waiting(own))
+    };
+    std::thread::spawn(move || {
+        let begun = std::time::Instant::now();
+        while !proc::all().into_iter().any(waits) {
+            assert!(begun.elapsed().as_secs() < 60, "no migration waits");
+            std::thread::park_timeout(std::time::Duration::from_millis(50));
+        }
+        Forwarder::at(own, to)
+    })
+}
+
+fn waiting(port: u16) -> String {
+    format!("import socket; socket.create_connection(('127.0.0.1', {port}))")
+}
+
+#[test]
+fn a_forwarder_that_comes_in_the_middle_of_a_rehearsal_leads_to_the_copy() {
+    let (server, port) = (Server::start_everywhere(), free_address().port());
+    let wait = format!("until python3 -c \"{}\" 2>/dev/null; do sleep 0.1; done", waiting(port));
+    let listed = format!("rehearse_connect = [\"127.0.0.1:{port}\"]\n");
+    for allowed in [listed.as_str(), "rehearse_connect = \"any\"\n"] {
+        let world = postgres_world(&server, "", allowed);
+        serve_rows(&world, Store::Postgres, 1);
+        let before = server.dump();
+        let script = format!("{wait}\n{}\n{WRITE}\nexit 3\n", login(port));
+        let forwarder = coming(port, server.port);
+        let why = world.release_path(&migrating(&world, &script, &[])).expect(16).why();
+        drop(forwarder.join().unwrap());
+        assert!(why.contains("wrote to halley_scratch_"), "{allowed}: {why}");
+        assert_eq!(server.dump(), before, "{allowed}");
+    }
+}
+
+#[test]
+fn a_forwarder_to_mariadb_that_comes_in_the_middle_of_a_rehearsal_is_no_way_in() {
+    let (server, port) = (MariaDb::start(), free_address().port());
+    let wait = format!("until python3 -c \"{}\" 2>/dev/null; do sleep 0.1; done", waiting(port));
+    let world = server.world_with("rehearse_connect = \"any\"\n");
+    serve_rows(&world, Store::MariaDb, 1);
+    let before = server.dump();
+    let script = format!(
+        "{wait}\nMYSQL_PWD='{PASSWORD}' mariadb --no-defaults --protocol=tcp --host=127.0.0.1 \
+         --port={port} --user=web app -e \"DELETE FROM \\`rows\\`\" 2>&1\nexit 3"
+    );
+    let forwarder = coming(port, server.port);
+    let why = world.release_path(&scripted(&world, &script)).expect(16).why();
+    drop(forwarder.join().unwrap());
+    assert!(why.contains("a login as \"web\""), "{why}");
+    assert_eq!(server.dump(), before);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use super::*;
 use crate::core::ordered::Few;
 use crate::keeper::own_listeners::Root;
-use crate::keeper::protocol::{Door, Fence, LaunchSpec, Otherwise, To, Via};
+use crate::keeper::protocol::{Door, Fence, Here, LaunchSpec, Otherwise, To, Via};
 
 fn check(catches: &[&str], wanted: &str, expected: Option<usize>) {
     let catches: Vec<Catch> = catches
@@ -405,4 +405,33 @@ at(listen("127.0.0.1", {given}), {given})
         assert_eq!(refused, named);
         assert_eq!((clients.join().unwrap(), n_accepted(&live)), (40, 40));
     }
+}
+
+/// Where all is allowed, connections within this host are led to a listener of ours that is told where they
+/// were to go: what stands there is known when they are made.
+#[test]
+fn a_connection_within_this_host_is_led_to_who_asks() {
+    use std::io::Read;
+    let ((relay, _), (other, other_port)) = (listener(), listener());
+    let inet = Via::Asked(Box::new(Via::Inet(relay.local_addr().unwrap())));
+    let here = Some(Here { ips: Vec::new(), unix: inet.clone(), inet, named: ".s.".to_owned() });
+    let fence = Fence { otherwise: Otherwise::Allow, here, ..Fence::default() };
+    let script = format!(
+        r#"{TRY}{LISTEN}
+mine = listen("127.0.0.1"); at = mine.getsockname()[1]
+tried("own", lambda: tcp("127.0.0.1", at)); mine.accept(); mine.close()
+tried("closed", lambda: tcp("127.0.0.1", at))
+tried("other", lambda: tcp("127.0.0.1", {other_port}))
+tried("async", lambda: both({other_port}))
+"#
+    );
+    let (said, refused) = run(Some(fence), &script);
+    assert_eq!(said, "own ok closed ECONNREFUSED other ok async ok");
+    assert_eq!(refused, Vec::<String>::new());
+    for _ in 0..2 {
+        let mut told = String::new();
+        relay.accept().unwrap().0.read_to_string(&mut told).unwrap();
+        assert_eq!(told, format!("127.0.0.1:{other_port}\0"));
+    }
+    assert_eq!((n_accepted(&relay), n_accepted(&other)), (0, 0));
 }

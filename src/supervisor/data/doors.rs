@@ -60,8 +60,7 @@ impl Around {
         let mut warnings = Vec::new();
         let mut doors = common(service);
         doors.extend(listed(&allowed, &mut warnings).await);
-        let otherwise = otherwise(&allowed);
-        let fenced = fenced(service, doors, otherwise);
+        let fenced = Fenced::new(fence(service, doors, otherwise(&allowed)));
         Self { fenced, allowed, warnings }
     }
 
@@ -87,10 +86,10 @@ pub(super) fn otherwise(allowed: &RehearseConnect) -> Otherwise {
 }
 
 /// A fence with these doors.
-pub(super) fn fenced(service: &Service, doors: Vec<Door>, otherwise: Otherwise) -> Fenced {
+pub(super) fn fence(service: &Service, doors: Vec<Door>, otherwise: Otherwise) -> Fence {
     let trial = service.link().new_child().0;
     let [live, live_datagrams] = live_ports::alone(service);
-    Fenced::new(Fence { doors, otherwise, trial, given: Vec::new(), live, live_datagrams })
+    Fence { doors, otherwise, trial, live, live_datagrams, ..Fence::default() }
 }
 
 /// Puts what is kept to a copy behind a fence.

@@ -77,20 +77,21 @@ impl Fencing {
         });
         doors.extend(doors::common(service));
         let mut listed = doors::listed(&allowed, &mut warnings).await;
+        let mut here = None;
         if let Some(relay) = &mut relay {
-            let at = DataError::at(&dir);
-            if allowed == RehearseConnect::Any {
-                listed = outposts::of_this_host(service).map_err(&at)?;
-                warnings.push(POOLERS.to_owned());
-            }
             let user = service.config().settings.user.as_deref().and_then(proc::user);
-            outposts::occupy(relay, &mut listed, user.as_ref(), &dir).await.map_err(at)?;
+            let own = dir.join("allowed");
+            let occupied = outposts::occupy(relay, &mut listed, user, &own).await;
+            here = occupied.map_err(DataError::at(&dir))?;
         }
         doors.append(&mut listed);
         if allowed == RehearseConnect::Any {
             doors.append(&mut anywhere);
+            warnings.extend(relay.is_some().then(|| POOLERS.to_owned()));
         }
-        let fenced = doors::fenced(service, doors, doors::otherwise(&allowed));
+        let mut fence = doors::fence(service, doors, doors::otherwise(&allowed));
+        fence.here = here;
+        let fenced = Fenced::new(fence);
         Ok(Self { fenced, relay, allowed, warnings })
     }
 

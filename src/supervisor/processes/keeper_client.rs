@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::core::ordered::Few;
 use crate::keeper::estate::Filter;
 use crate::keeper::protocol::{
-    Ask, ChildId, End, Held, Identity, LISTS, LaunchSpec, PORTS, REVISION, Reach, Refused, Request,
+    ASKS, Ask, ChildId, End, Held, Identity, LISTS, LaunchSpec, REVISION, Reach, Refused, Request,
     Tell, VERSION,
 };
 use crate::os::{proc, ready, scm};
@@ -255,7 +255,7 @@ impl Link {
     /// Whether the keeper puts children behind their fences. One that was started by an earlier
     /// version of Halley starts them without, or lets them bind ports of the live release.
     pub(crate) fn can_fence(&self) -> bool {
-        self.revision.get() >= PORTS
+        self.revision.get() >= ASKS
     }
 
     /// Has it written down what the child's fence keeps it from, until its end is noted.

@@ -1,14 +1,15 @@
 //! A connection to an address that the configuration allows. A pooler or a forwarder may stand there, in
 //! front of the live database: who speaks to its server through it gets the copy, as at the server itself.
 
-use std::cell::Cell;
 use std::future::Future;
-use std::io;
+use std::io::{self, ErrorKind};
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::rc::Rc;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 
+use crate::keeper::protocol::{ASKED_END, LaunchUser};
 use crate::supervisor::data::relay::hub::{Hub, Server};
 use crate::supervisor::data::relay::{Protocol, inspected, mariadb_packets, startup};
 use crate::supervisor::sockets::stream::Stream;
@@ -19,20 +20,24 @@ const FIRST_BYTES_MAX: usize = 4096;
 /// Asks whether another address leads to the server of the live database.
 pub(crate) type WayHere = Box<dyn Fn(&Server) -> Pin<Box<dyn Future<Output = bool>>>>;
 
-/// An address that programs may reach.
+/// The longest address.
+const ADDRESS_BYTES_MAX: usize = 4096;
+
+/// Addresses that programs may reach.
+#[derive(Clone)]
 pub(super) struct Allowed {
-    server: Server,
     is_way_here: Rc<WayHere>,
-    /// Whether it leads to the server of the live database; unknown until its protocol is spoken there.
-    leads_here: Cell<Option<bool>>,
+    /// Whom programs are to the servers of unix sockets.
+    user: Option<LaunchUser>,
 }
 
 impl Allowed {
-    pub(super) fn new(server: Server, is_way_here: Rc<WayHere>) -> Self {
-        Self { server, is_way_here, leads_here: Cell::new(None) }
+    pub(super) fn new(is_way_here: Rc<WayHere>, user: Option<LaunchUser>) -> Self {
+        Self { is_way_here, user }
     }
 
-    /// Carries a connection to its end: to this address, or to the server of the copy.
+    /// Carries a connection to its end: to the address that it names first, or to the server of the copy.
+    /// What stands at an address may be another thing each time.
     pub(super) async fn carry(
         &self,
         protocol: &Protocol,
@@ -40,18 +45,19 @@ impl Allowed {
         server: &Server,
         hub: &Hub,
     ) -> io::Result<()> {
-        let mut upstream = self.server.connect().await?;
-        let (mut asked, mut answered) = (vec![0; FIRST_BYTES_MAX], vec![0; FIRST_BYTES_MAX]);
+        let asked = self.asked(&mut client).await?;
+        let mut upstream = asked.connect().await?;
+        let (mut first, mut answered) = (vec![0; FIRST_BYTES_MAX], vec![0; FIRST_BYTES_MAX]);
         let (is_spoken, answered) = tokio::select! {
-            asked = peek(&client, &mut asked) => {
-                (asked?.is_none_or(startup::is_first) && protocol.begins_with_client(), &[][..])
+            first = peek(&client, &mut first) => {
+                (first?.is_none_or(startup::is_first) && protocol.begins_with_client(), &[][..])
             }
             n = upstream.read(&mut answered) => {
                 let answered = answered.get(..n?).unwrap_or_default();
                 (mariadb_packets::is_greeting(answered) && !protocol.begins_with_client(), answered)
             }
         };
-        if is_spoken && self.leads_here().await {
+        if is_spoken && (self.is_way_here)(&asked).await {
             drop(upstream);
             return protocol.carry(client, server, hub).await;
         }
@@ -62,13 +68,21 @@ impl Allowed {
         copy_bidirectional(&mut client, &mut upstream).await.map(drop)
     }
 
-    async fn leads_here(&self) -> bool {
-        if let Some(known) = self.leads_here.get() {
-            return known;
+    /// Where a connection was to go: the keeper has it told before the program says anything.
+    async fn asked(&self, client: &mut Stream) -> io::Result<Server> {
+        let mut text = Vec::new();
+        loop {
+            match client.read_u8().await? {
+                ASKED_END => break,
+                _ if text.len() == ADDRESS_BYTES_MAX => return Err(ErrorKind::InvalidData.into()),
+                byte => text.push(byte),
+            }
         }
-        let leads_here = (self.is_way_here)(&self.server).await;
-        self.leads_here.set(Some(leads_here));
-        leads_here
+        let text = String::from_utf8(text).map_err(|_| ErrorKind::InvalidData)?;
+        match text.parse() {
+            Ok(address) => Ok(Server::Tcp(vec![address])),
+            Err(_) => Ok(Server::Unix(PathBuf::from(text), self.user.clone())),
+        }
     }
 }
 

@@ -22,7 +22,7 @@ use std::rc::Rc;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::keeper::protocol::{Door, Via};
+use crate::keeper::protocol::{Door, LaunchUser, Via};
 use crate::os::local;
 use crate::supervisor::sockets::stream::Stream;
 use crate::supervisor::spawn;
@@ -105,30 +105,24 @@ impl Relay {
         !self.protocol.begins_with_client()
     }
 
-    /// Takes connections for another address, or a path, that programs may reach: this server may be behind
-    /// it. `own` is a path for a socket. Nothing where no server is known.
+    /// Takes connections for all other addresses, and paths, that programs may reach, and is told which:
+    /// this server may be behind them. `own` is a path for a socket. Nothing where no server is known.
     ///
     /// # Errors
     /// The system's.
     pub(crate) async fn stand_before(
         &mut self,
-        allowed: Server,
+        user: Option<LaunchUser>,
         own: &Path,
-    ) -> io::Result<Option<Via>> {
+    ) -> io::Result<Option<[Via; 2]>> {
         let Some(server) = self.server.clone() else { return Ok(None) };
-        let is_path = matches!(allowed, Server::Unix(..));
-        let allowed = Some(Rc::new(Allowed::new(allowed, Rc::clone(&self.is_way_here))));
-        if is_path {
-            return self.listen_at_for(own, server, allowed).map(Some);
-        }
-        self.listen_for(server, allowed).await.map(Some)
+        let allowed = Some(Allowed::new(Rc::clone(&self.is_way_here), user));
+        let inet = self.listen_for(server.clone(), allowed.clone()).await?;
+        let unix = self.listen_at_for(own, server, allowed)?;
+        Ok(Some([inet, unix].map(|via| Via::Asked(Box::new(via)))))
     }
 
-    async fn listen_for(
-        &mut self,
-        server: Server,
-        allowed: Option<Rc<Allowed>>,
-    ) -> io::Result<Via> {
+    async fn listen_for(&mut self, server: Server, allowed: Option<Allowed>) -> io::Result<Via> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let via = Via::Inet(listener.local_addr()?);
         let begin = self.beginner(server, allowed);
@@ -156,7 +150,7 @@ impl Relay {
         &mut self,
         path: &Path,
         server: Server,
-        allowed: Option<Rc<Allowed>>,
+        allowed: Option<Allowed>,
     ) -> io::Result<Via> {
         drop(local::remove(path));
         let listener = UnixListener::bind(path)?;
@@ -183,7 +177,7 @@ impl Relay {
     fn beginner(
         &self,
         server: Server,
-        allowed: Option<Rc<Allowed>>,
+        allowed: Option<Allowed>,
     ) -> impl Fn(&mut JoinSet<()>, Stream) + use<> {
         let (hub, protocol) = (Rc::clone(&self.hub), Rc::clone(&self.protocol));
         move |sessions, client| {
