@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::ordered::Ordered as _;
 use crate::os::fence::{Destination, Fence, is_here};
-use crate::os::{diag, mounts, proc, stranger};
+use crate::os::{diag, local, mounts, proc, stranger};
 
 /// A program, with all that it has started.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -52,11 +52,14 @@ impl Root {
                 sockets_at(at.port(), is_stream)
             }
             Destination::Unix(path) => match path.to_str().filter(|name| name.starts_with('@')) {
+                Some(_) if fence.live_paths.contains(path) => {
+                    return Hearers::Nobody(libc::ECONNREFUSED);
+                }
                 Some(name) => {
                     let named = diag::named().into_iter();
                     named.filter(|(_, own)| own == name).map(|(inode, _)| inode).into_set()
                 }
-                None => return self.hearers_at(path, caller),
+                None => return self.hearers_at(fence, path, caller),
             },
             Destination::Inet(_) | Destination::Family(_) | Destination::Unreadable => {
                 return Hearers::Others;
@@ -70,7 +73,7 @@ impl Root {
     }
 
     /// The same for a path, which may be another file where the program is than here.
-    fn hearers_at(&self, path: &Path, caller: i32) -> Hearers {
+    fn hearers_at(&self, fence: &Fence, path: &Path, caller: i32) -> Hearers {
         let file = match seen_by(caller, path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -85,7 +88,15 @@ impl Root {
             own.any(|(_, name)| seen_by(pid, Path::new(name)).is_ok_and(|seen| seen == file))
         };
         let mut all = proc::tree(self.pid).into_iter().chain(stranger::with_token(&self.token));
-        if all.any(has_bound) { Hearers::Itself } else { Hearers::Others }
+        if all.any(has_bound) {
+            return Hearers::Itself;
+        }
+        let own = i32::try_from(std::process::id()).unwrap_or_default();
+        let mut live = fence.live_paths.iter();
+        let is_live = live.any(|live| seen_by(own, live).is_ok_and(|seen| seen == file));
+        // What a program has left that is gone.
+        let is_left = !named.iter().any(|(inode, _)| local::is_bound_to(*inode, file.1));
+        if is_live || is_left { Hearers::Nobody(libc::ECONNREFUSED) } else { Hearers::Others }
     }
 
     /// Whether all of them are its own.

@@ -4,6 +4,7 @@
 //! an allowed call out after it was looked at, and a program that changes the address meanwhile, from
 //! another thread, gets what it wrote last.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -38,6 +39,9 @@ pub struct Fence {
     /// The same for datagrams.
     #[serde(default)]
     pub live_datagrams: Vec<u16>,
+    /// Where the unix sockets of the live release are: the same.
+    #[serde(default)]
+    pub live_paths: BTreeSet<PathBuf>,
     /// Where connections within this host lead that no door is for, when all are allowed.
     #[serde(default)]
     pub here: Option<Here>,
@@ -175,8 +179,11 @@ impl Fence {
     }
 
     fn is_of_live(&self, to: &Destination) -> bool {
-        let Destination::Inet(to) = to else { return false };
-        self.is_live(*to, true) || self.is_live(*to, false)
+        match to {
+            Destination::Inet(to) => self.is_live(*to, true) || self.is_live(*to, false),
+            Destination::Unix(path) => self.live_paths.contains(path),
+            Destination::Family(_) | Destination::Unreadable => false,
+        }
     }
 }
 
@@ -369,6 +376,10 @@ mod tests {
         check(&fence, "192.168.0.9:5432", "127.0.0.1:4");
         // Not the live release itself, where no door leads there.
         (fence.live, fence.live_datagrams) = (vec![5432, 80], vec![81]);
+        fence.live_paths = ["/run/web.sock", "@web"].map(PathBuf::from).into();
+        for (to, expected) in [("/run/web.sock", "shut"), ("@web", "shut"), ("@other", "open")] {
+            check(&fence, to, expected);
+        }
         for port in [80, 81] {
             check(&fence, &format!("127.0.0.1:{port}"), "shut");
             check(&fence, &format!("0.0.0.0:{port}"), "shut");

@@ -42,6 +42,9 @@ pub struct Isolation {
     pub temporary: Vec<Replaced>,
     /// Directories below such a one that stay visible.
     pub visible: Vec<PathBuf>,
+    /// Sockets that are reached through a layer over them: the kernel knows them by their own file.
+    #[serde(default)]
+    pub sockets: Vec<PathBuf>,
 }
 
 /// A directory that is seen as it is, with another one over it that takes what is written.
@@ -92,9 +95,17 @@ pub fn enter(isolation: &Isolation) -> Result<(), Failed> {
     unshare(as_root)?;
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     step(mount_change("/", private), || "making the mounts private".to_owned())?;
+    let covers = |path: &&PathBuf| isolation.layers.iter().any(|layer| path.starts_with(&layer.at));
+    let mut sockets = Vec::new();
+    for at in isolation.sockets.iter().filter(covers) {
+        sockets.push((at, step(mounts::take(spot(at)?), || format!("taking {}", at.display()))?));
+    }
     let mut layers = Vec::new();
     for layer in &isolation.layers {
         lay(layer, as_root, &mut layers)?;
+    }
+    for (at, socket) in sockets {
+        step(mounts::put(&socket, spot(at)?), || format!("putting {} back", at.display()))?;
     }
     for Replaced { at, by } in &isolation.replaced {
         bind(by, at)?;

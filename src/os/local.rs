@@ -35,6 +35,8 @@ pub struct Told {
     pub n_queued: u32,
     /// A connected one: the other side has been accepted.
     pub is_accepted: bool,
+    /// The inode of the file that it was bound to.
+    pub file: Option<u32>,
 }
 
 /// Makes a stream socket with a path, in the place of a stale one. It is bound under another name
@@ -226,6 +228,13 @@ pub fn has_client(server: i32) -> Option<bool> {
     (!seen.is_empty()).then(|| seen.iter().all(|is_there| *is_there))
 }
 
+/// Whether a socket that any process has was bound to a file with this inode, whatever its name is by now.
+#[must_use]
+pub fn is_bound_to(inode: u64, file: u64) -> bool {
+    // The kernel tells the lower half.
+    ask_of(inode).is_ok_and(|told| told.file == Some((file & 0xffff_ffff) as u32))
+}
+
 /// Asks the kernel about a socket that any process has.
 fn ask_of(inode: u64) -> io::Result<Told> {
     const HEADER: usize = 16;
@@ -249,9 +258,9 @@ fn ask_of(inode: u64) -> io::Result<Told> {
 
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 
-/// `nlmsghdr` and `unix_diag_req` (linux/unix_diag.h): peer and queue of one socket.
+/// `nlmsghdr` and `unix_diag_req` (linux/unix_diag.h): file, peer and queue of one socket.
 fn request(inode: u32) -> Vec<u8> {
-    const SHOW_PEER_AND_QUEUE: u32 = 0x04 | 0x10;
+    const SHOW: u32 = 0x02 | 0x04 | 0x10;
     let mut out = Vec::with_capacity(40);
     out.extend(40_u32.to_ne_bytes());
     out.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
@@ -260,20 +269,22 @@ fn request(inode: u32) -> Vec<u8> {
     out.extend([1, 0, 0, 0]); // AF_UNIX
     out.extend(u32::MAX.to_ne_bytes()); // any state
     out.extend(inode.to_ne_bytes());
-    out.extend(SHOW_PEER_AND_QUEUE.to_ne_bytes());
+    out.extend(SHOW.to_ne_bytes());
     out.extend([0xff; 8]); // no cookie
     out
 }
 
 /// The attributes behind a `unix_diag_msg`.
 fn told(mut attributes: &[u8]) -> Told {
+    const FILE: u16 = 1;
     const PEER: u16 = 2;
     const QUEUE: u16 = 4;
-    let mut told = Told { n_queued: 0, is_accepted: false };
+    let mut told = Told { n_queued: 0, is_accepted: false, file: None };
     let half = |at: &[u8], n: usize| Some(u16::from_ne_bytes(at.get(n..n + 2)?.try_into().ok()?));
     let word = |at: &[u8], n: usize| Some(u32::from_ne_bytes(at.get(n..n + 4)?.try_into().ok()?));
     while let (Some(length), Some(kind)) = (half(attributes, 0), half(attributes, 2)) {
         match kind {
+            FILE => told.file = word(attributes, 4),
             PEER => told.is_accepted = word(attributes, 4).is_some_and(|inode| inode != 0),
             QUEUE => told.n_queued = word(attributes, 4).unwrap_or(0),
             _ => {}

@@ -8,6 +8,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -201,6 +202,12 @@ pub fn session(leader: &Identity) -> BTreeSet<i32> {
             && start_ticks(*pid).is_ok_and(|start| start >= leader.start_ticks)
     };
     all().into_iter().filter(is_member).into_set()
+}
+
+/// The working directory of a process, as it sees it.
+#[must_use]
+pub fn cwd(pid: i32) -> Option<PathBuf> {
+    fs::read_link(format!("/proc/{pid}/cwd")).ok()
 }
 
 /// Inodes of the sockets a process has open.

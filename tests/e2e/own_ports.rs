@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
@@ -141,4 +142,58 @@ fn a_program_that_looks_whether_it_runs_already_finds_itself_alone_in_a_rehearsa
     let said = world.release_path(&build(&world)).expect(0);
     assert!(said.stdout.contains("the new release runs on it, so does"), "{}", said.stdout);
     assert!(!said.stdout.contains("was kept from"), "{}", said.stdout);
+}
+
+/// Has sockets beside its data, without a file, and outside; looks for them, and for those of others.
+const SOCKETS: &str = r#"
+import errno, os
+os.chdir(os.environ["HALLEY_SHARED"])
+def found(path):
+    try: socket.socket(socket.AF_UNIX).connect(path)
+    except OSError as error: return errno.errorcode[error.errno]
+    return "reached"
+own = "app.sock", "\0{NAME}", "{OUTSIDE}"
+if "HALLEY_REHEARSAL" in os.environ:
+    print("found", *map(found, own), *map(found, ["stale", "listed", "foreign"]), flush=True)
+    own = own[:1]
+held = []
+for path in own:
+    if "HALLEY_REHEARSAL" not in os.environ and os.path.exists(path): os.remove(path)
+    held.append(socket.socket(socket.AF_UNIX)); held[-1].bind(path); held[-1].listen()
+if "HALLEY_REHEARSAL" in os.environ: sys.exit("own " + found("app.sock"))
+"#;
+
+#[test]
+fn sockets_of_the_live_release_are_not_there_and_those_of_others_are_as_the_fence_says() {
+    let world = world_of(|_| BACKUP.to_owned(), "12s", "rehearse = \"light\"\n");
+    let listed = world.service_path("shared/listed");
+    let build = |world: &World| {
+        let dir = Build::default().write(world);
+        let main = fs::read_to_string(dir.join("main.py")).unwrap();
+        let name = format!("halley-sockets-{}", std::process::id());
+        let sockets = SOCKETS
+            .replace("{NAME}", &name)
+            .replace("{OUTSIDE}", world.path("app.sock").to_str().unwrap());
+        fs::write(
+            dir.join("main.py"),
+            main.replace("db.create()\n", &format!("db.create()\n{sockets}")),
+        )
+        .unwrap();
+        dir
+    };
+    world.release_path(&build(&world)).expect(0);
+    let text = fs::read_to_string(world.path("halley.toml")).unwrap();
+    let line = format!("rehearse_connect = [{listed:?}]\n[service.web.health]");
+    world.reload(&text.replacen("[service.web.health]", &line, 1));
+    let [listed, foreign, stale] = ["listed", "foreign", "stale"]
+        .map(|name| UnixListener::bind(world.service_path("shared").join(name)).unwrap());
+    drop(stale);
+    let said = world.release_path(&build(&world)).expect(15);
+    let why = said.why();
+    let found = "found ENOENT ECONNREFUSED ECONNREFUSED ECONNREFUSED reached EACCES";
+    assert!(why.contains(found), "{why}");
+    assert!(why.contains("own reached"), "{why}");
+    let kept = why.lines().filter(|line| line.contains("was kept from")).collect::<Vec<_>>();
+    assert!(kept.len() == 1 && kept[0].ends_with("shared/foreign"), "{why}");
+    drop((listed, foreign));
 }

@@ -89,7 +89,8 @@ pub(super) fn otherwise(allowed: &RehearseConnect) -> Otherwise {
 pub(super) fn fence(service: &Service, doors: Vec<Door>, otherwise: Otherwise) -> Fence {
     let trial = service.link().new_child().0;
     let [live, live_datagrams] = live_ports::alone(service);
-    Fence { doors, otherwise, trial, live, live_datagrams, ..Fence::default() }
+    let live_paths = live_ports::paths(service);
+    Fence { doors, otherwise, trial, live, live_datagrams, live_paths, ..Fence::default() }
 }
 
 /// Puts what is kept to a copy behind a fence.

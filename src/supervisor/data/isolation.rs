@@ -12,16 +12,18 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use crate::config::model::Settings;
+use crate::config::model::{Endpoint, RehearseConnect, Settings};
 use crate::core::ids::ReleaseId;
 use crate::core::ordered::Ordered as _;
 use crate::os::apart;
 use crate::os::beneath::{self, Dir};
+use crate::os::diag;
 use crate::os::fs;
 use crate::os::isolate::{self, Isolation, Layer, Replaced};
 use crate::supervisor::data::context::{Context, Env, on_thread};
 use crate::supervisor::data::driver::{Done, Driver, JOURNALS, Place};
 use crate::supervisor::data::error::DataError;
+use crate::supervisor::data::live_ports;
 use crate::supervisor::data::site::{Means, Site};
 use crate::supervisor::service::Service;
 use crate::supervisor::service::confinement::{self, Confinement};
@@ -88,6 +90,7 @@ pub(crate) fn programs(
             for (n, at) in context.service.config().rehearse_write.iter().enumerate() {
                 isolation.layers.extend(thrown_away(dir, n, at)?);
             }
+            sockets(context.service, &mut isolation);
             // Each rehearsed process has a socket of its own there.
             isolation.writable.extend(real(&context.service.paths.sockets()).ok());
             Ok(Confinement { env, isolation: Some(isolation), ..Confinement::default() })
@@ -207,6 +210,30 @@ fn cover(
             isolation.layers.push(Layer { hidden, ..own });
             Ok(())
         }
+    }
+}
+
+/// Sockets of the serving release are not there for a program that is tried, which may bind them. Those of
+/// others that it may reach are no part of the copy.
+fn sockets(service: &Service, isolation: &mut Isolation) {
+    let real = |path: PathBuf| {
+        let (parent, name) = (beneath::real(path.parent()?).ok()?, path.file_name()?);
+        Some(parent.join(name))
+    };
+    let live: BTreeSet<PathBuf> =
+        live_ports::paths(service).into_iter().filter_map(real).into_set();
+    let is_allowed = |path: &PathBuf| match &service.config().rehearse_connect {
+        RehearseConnect::Any => !live.contains(path),
+        RehearseConnect::Listed(listed) => listed.iter().any(|endpoint| match endpoint {
+            Endpoint::Unix(listed) => real(listed.clone()).as_ref() == Some(path),
+            Endpoint::Host(..) => false,
+        }),
+    };
+    let named = diag::named().into_iter().map(|(_, name)| PathBuf::from(name));
+    let others = named.filter(|path| path.is_absolute()).filter_map(real).filter(is_allowed);
+    isolation.sockets = others.into_set().into_iter().collect();
+    for layer in &mut isolation.layers {
+        layer.hidden.extend(live.iter().filter(|path| path.starts_with(&layer.at)).cloned());
     }
 }
 

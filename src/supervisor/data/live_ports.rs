@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use crate::config::model::Listen;
 use crate::core::ordered::Ordered as _;
@@ -10,11 +11,30 @@ use crate::supervisor::service::Service;
 
 /// Inodes of its sockets.
 pub(super) fn sockets(service: &Service) -> BTreeSet<u64> {
-    let Some(generation) = service.live_generation() else { return BTreeSet::new() };
+    processes(service).into_iter().flat_map(proc::socket_inodes).into_set()
+}
+
+/// Where its unix sockets are, and what those without a file are called.
+pub(super) fn paths(service: &Service) -> BTreeSet<PathBuf> {
+    let named = diag::named();
+    let of = |pid: i32| {
+        let inodes = proc::socket_inodes(pid);
+        let own = named.iter().filter(move |(inode, _)| inodes.contains(inode));
+        // A program that has changed its directory since is not found by a name of there.
+        let dir = proc::cwd(pid).unwrap_or_default();
+        own.map(move |(_, name)| match name.starts_with('@') {
+            true => PathBuf::from(name),
+            false => dir.join(name),
+        })
+    };
+    processes(service).into_iter().flat_map(of).into_set()
+}
+
+fn processes(service: &Service) -> Vec<i32> {
+    let Some(generation) = service.live_generation() else { return Vec::new() };
     let pids =
         generation.instances().iter().filter_map(|instance| instance.pid()).collect::<Vec<_>>();
-    let trees = pids.into_iter().flat_map(|pid| proc::tree(pid).into_iter().chain([pid]));
-    trees.flat_map(proc::socket_inodes).into_set()
+    pids.into_iter().flat_map(|pid| proc::tree(pid).into_iter().chain([pid])).collect()
 }
 
 /// Ports at which nobody else listens, for streams and for datagrams; those of the service among them.
