@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+#[path = "forward/away.rs"]
+mod away;
 #[path = "forward/passing.rs"]
 mod passing;
 #[path = "forward/world.rs"]

@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
-use rustix::net::{SendFlags, Shutdown, send, shutdown, sockopt};
+use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown, sockopt};
 
 use super::flow::{Fault, Flow, Progress};
 use super::patience::Patience;
 use super::pipe::Pool;
+
+/// What the kernel says of a socket whose other end has ended.
+const ENDS: EventFlags = EventFlags::RDHUP.union(EventFlags::HUP).union(EventFlags::ERR);
 
 /// Whose socket the kernel spoke about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +34,8 @@ pub enum Next {
     Pause,
     /// A backend in a while: it is not there.
     Reconnect,
+    /// To know whether the backend is there still: it has ended before anything was said.
+    Doubt,
     /// It is over.
     End,
 }
@@ -46,6 +51,10 @@ pub struct Connection {
     is_confirmed: bool,
     /// What has to be sent to the backend before the client's bytes.
     header: Vec<u8>,
+    /// How much of it the present backend has.
+    n_header_sent: usize,
+    /// Counted among those whose backend is not there.
+    pub is_missing: bool,
     up: Flow,
     down: Flow,
     /// There from the first refusal on.
@@ -63,6 +72,8 @@ impl Connection {
             backend: None,
             is_confirmed: false,
             header,
+            n_header_sent: 0,
+            is_missing: false,
             up,
             down,
             patience: None,
@@ -80,9 +91,20 @@ impl Connection {
         self.backend.is_none()
     }
 
+    /// Whether a backend was there.
+    pub const fn is_confirmed(&self) -> bool {
+        self.is_confirmed
+    }
+
+    /// Goes where other connections are announced, as one of them.
+    pub fn drop_header(&mut self) {
+        self.header.clear();
+    }
+
     /// Takes a socket that is on its way to the backend.
     pub fn set_out(&mut self, backend: OwnedFd) {
         self.up.change_sink();
+        self.n_header_sent = 0;
         self.backend = Some(backend);
     }
 
@@ -98,6 +120,9 @@ impl Connection {
             Side::Backend if is_broken && !self.is_confirmed => return self.miss_backend(),
             Side::Backend => {
                 self.is_confirmed = true;
+                if flags.intersects(ENDS) && self.is_untouched() {
+                    return Next::Doubt;
+                }
                 self.down.hear_source(flags);
                 self.up.hear_sink(flags);
             }
@@ -105,6 +130,20 @@ impl Connection {
         let next = self.turn(pool);
         // What had arrived before the reset was delivered in this turn.
         if is_broken { self.reset() } else { next }
+    }
+
+    /// The backend is there, and has ended this connection all the same: so does the client's.
+    pub fn believe(&mut self, pool: &mut Pool) -> Next {
+        self.down.hear_source(ENDS);
+        self.turn(pool)
+    }
+
+    /// Whether nothing was said in either direction, so that another backend can have it all.
+    fn is_untouched(&self) -> bool {
+        let peek = |backend| recv(backend, &mut [0_u8], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+        let is_silent = |backend| !peek(backend).is_ok_and(|(n, _)| n > 0);
+        let has_moved = self.up.has_moved || self.down.has_moved || self.down.is_holding();
+        !has_moved && !self.up.is_over() && self.backend.as_ref().is_some_and(is_silent)
     }
 
     /// Moves what can be moved.
@@ -121,14 +160,15 @@ impl Connection {
     fn advance(&mut self, pool: &mut Pool) -> Result<Next, Fault> {
         let client = self.client.as_fd();
         let backend = self.backend.as_ref().map(AsFd::as_fd);
-        if let Some(backend) = backend.filter(|_| !self.header.is_empty()) {
+        let left = self.header.get(self.n_header_sent..).unwrap_or_default();
+        if let Some(backend) = backend.filter(|_| !left.is_empty()) {
             // The client's first bytes may then travel in the header's segment.
             self.up.pump(client, None, pool)?;
-            send_header(&mut self.header, backend, &mut self.up)?;
+            self.n_header_sent += send_header(left, backend, &mut self.up)?;
         }
-        let sink = backend.filter(|_| self.header.is_empty());
+        let sink = backend.filter(|_| self.n_header_sent >= self.header.len());
         let up = self.up.pump(client, sink, pool);
-        self.is_confirmed |= self.up.has_moved;
+        self.is_confirmed |= self.up.has_moved || self.n_header_sent > 0;
         // Also when the other direction broke: a backend may answer and leave without having read
         // everything.
         let down = match backend.filter(|_| self.is_confirmed) {
@@ -148,8 +188,9 @@ impl Connection {
     }
 
     /// No backend was there: the client is kept, with what it has sent.
-    fn miss_backend(&mut self) -> Next {
+    pub fn miss_backend(&mut self) -> Next {
         self.backend = None;
+        self.is_confirmed = false;
         if self.up.is_over() { Next::End } else { Next::Reconnect }
     }
 
@@ -163,20 +204,16 @@ impl Connection {
     }
 }
 
-fn send_header(header: &mut Vec<u8>, to: BorrowedFd<'_>, up: &mut Flow) -> Result<(), Fault> {
+fn send_header(header: &[u8], to: BorrowedFd<'_>, up: &mut Flow) -> Result<usize, Fault> {
     if up.is_blocked() {
-        return Ok(());
+        return Ok(0);
     }
     let more = if up.is_holding() { SendFlags::MORE } else { SendFlags::empty() };
     match send(to, header, SendFlags::NOSIGNAL | SendFlags::DONTWAIT | more) {
-        Ok(n) => {
-            header.drain(..n);
-            up.has_moved = true;
-            Ok(())
-        }
+        Ok(n) => Ok(n),
         Err(Errno::AGAIN | Errno::INTR) => {
             up.block();
-            Ok(())
+            Ok(0)
         }
         Err(_) => Err(Fault::Sink),
     }

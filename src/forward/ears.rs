@@ -130,6 +130,20 @@ impl<'a> Ears<'a> {
         }
     }
 
+    /// Hears nothing until it is told to: connections wait in the queue, where another process may
+    /// get them.
+    pub fn rest(&mut self, epoll: impl AsFd) {
+        match self.hearing {
+            Hearing::Open => {
+                self.unregister(epoll);
+                self.admission.become_deaf();
+            }
+            Hearing::Deaf { .. } => {}
+            Hearing::Closed => return,
+        }
+        self.hearing = Hearing::Deaf { until_ms: None };
+    }
+
     fn become_deaf(&mut self, until_ms: Option<u64>, epoll: impl AsFd) -> Heard {
         self.unregister(&epoll);
         self.hearing = Hearing::Deaf { until_ms };

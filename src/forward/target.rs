@@ -7,8 +7,8 @@ use std::str::FromStr;
 
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, getsockname, socket_with,
-    sockopt,
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, getpeername, getsockname,
+    socket_with, sockopt,
 };
 
 /// The address of a backend: `tcp://IP:PORT`, `unix:PATH`, or `called`.
@@ -99,6 +99,11 @@ impl Target {
             Err(errno) => Err(errno),
         }
     }
+}
+
+/// Whether this socket, which was on its way, has arrived: on loopback that is known at once.
+pub fn has_arrived(socket: impl AsFd) -> bool {
+    getpeername(socket).is_ok_and(|peer| peer.is_some())
 }
 
 fn tcp(address: &SocketAddr) -> Result<(OwnedFd, Result<(), Errno>), Errno> {

@@ -21,6 +21,7 @@ use super::options::Options;
 use super::patience::Patience;
 use super::pipe::Pool;
 use super::slots::Slots;
+use super::target::{Target, has_arrived};
 use crate::os::clock;
 
 const STOP: u64 = u64::MAX;
@@ -40,7 +41,13 @@ pub struct Worker<'a> {
     desk: &'a Desk,
     ears: Ears<'a>,
     is_leaving: bool,
+    /// Connections that find no backend go where others go by now.
+    is_dismissed: bool,
     slots: Slots,
+    /// Connections whose backend is not there. As long as there are any, others wait in the queue,
+    /// as they do for a program that has the listener itself: whoever the next flip leads to gets
+    /// them.
+    n_missing: usize,
     /// Connections that have more to move than one turn does.
     turns: Vec<usize>,
     /// When a connection wants another turn or backend.
@@ -73,7 +80,9 @@ impl<'a> Worker<'a> {
             desk,
             ears,
             is_leaving: false,
+            is_dismissed: false,
             slots: Slots::default(),
+            n_missing: 0,
             turns: Vec::new(),
             alarms: BTreeSet::new(),
             pool: Pool::default(),
@@ -94,8 +103,11 @@ impl<'a> Worker<'a> {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(errno) => return Err(errno.into()),
             }
-            for event in &events {
-                self.handle(*event);
+            // What is known of a backend comes before the next connection to it.
+            for is_new in [false, true] {
+                for event in events.iter().filter(|it| (it.data.u64() >= FIRST_TOKEN) == is_new) {
+                    self.handle(*event);
+                }
             }
             for index in std::mem::take(&mut self.turns) {
                 self.turn(index);
@@ -118,9 +130,12 @@ impl<'a> Worker<'a> {
 
     fn handle(&mut self, event: Event) {
         match event.data.u64() {
-            STOP => self.leave(),
+            STOP => {
+                self.leave();
+                self.is_dismissed = true;
+            }
             WAKE => {
-                self.ears.hear_again(&self.epoll);
+                self.hear_again();
                 for client in self.desk.take() {
                     self.begin(client);
                 }
@@ -141,6 +156,13 @@ impl<'a> Worker<'a> {
                 let next = connection.hear(side, event.flags, &mut self.pool);
                 self.follow(index, next);
             }
+        }
+    }
+
+    /// Hears again, if there is a backend to give connections to.
+    fn hear_again(&mut self) {
+        if self.n_missing == 0 {
+            self.ears.hear_again(&self.epoll);
         }
     }
 
@@ -194,7 +216,14 @@ impl<'a> Worker<'a> {
     fn connect(&mut self, index: usize) {
         let Some(connection) = self.slots.get_mut(index) else { return };
         let data = EventData::new_u64((index as u64) << 1 | 1);
-        let begun = self.options.to.connect(connection.client()).and_then(|backend| {
+        let to = match self.is_dismissed {
+            true => &Target::Called,
+            false => &self.options.to,
+        };
+        if self.is_dismissed {
+            connection.drop_header();
+        }
+        let begun = to.connect(connection.client()).and_then(|backend| {
             epoll::add(&self.epoll, &backend, data, ALL)?;
             Ok(backend)
         });
@@ -203,7 +232,22 @@ impl<'a> Worker<'a> {
                 connection.set_out(backend);
                 connection.turn(&mut self.pool)
             }
+            // A Unix socket's client: nobody else may have it.
+            Err(Errno::AFNOSUPPORT) => Next::End,
             Err(_) => Next::Reconnect,
+        };
+        self.follow(index, next);
+    }
+
+    /// A backend has ended a connection before anything was said. One that is there has meant it;
+    /// one that is not has died, and the next one gets the connection. A program that was asked to
+    /// stop ends its idle connections.
+    fn doubt(&mut self, index: usize) {
+        let Some(connection) = self.slots.get_mut(index) else { return };
+        let again = self.options.to.connect(connection.client());
+        let next = match self.is_leaving || again.is_ok_and(has_arrived) {
+            true => connection.believe(&mut self.pool),
+            false => connection.miss_backend(),
         };
         self.follow(index, next);
     }
@@ -221,7 +265,7 @@ impl<'a> Worker<'a> {
         }
         let now_ms = clock::tick().0;
         if self.ears.deaf_until_ms().is_some_and(|at_ms| at_ms <= now_ms) {
-            self.ears.hear_again(&self.epoll);
+            self.hear_again();
             self.take_all();
         }
         while let Some((at_ms, index)) = self.alarms.pop_first() {
@@ -240,8 +284,15 @@ impl<'a> Worker<'a> {
 
     fn follow(&mut self, index: usize, next: Next) {
         let Some(connection) = self.slots.get_mut(index) else { return };
+        let is_over = next == Next::End || connection.is_confirmed();
+        if is_over && std::mem::take(&mut connection.is_missing) {
+            self.n_missing -= 1;
+            self.hear_again();
+        }
+        let Some(connection) = self.slots.get_mut(index) else { return };
         match next {
             Next::Rest => {}
+            Next::Doubt => self.doubt(index),
             Next::Turn => self.turns.push(index),
             Next::Pause => {
                 let at_ms = clock::tick().0 + PAUSE_MS;
@@ -249,6 +300,11 @@ impl<'a> Worker<'a> {
                 self.alarms.insert((at_ms, index));
             }
             Next::Reconnect => {
+                if !self.options.until_empty && !std::mem::replace(&mut connection.is_missing, true)
+                {
+                    self.n_missing += 1;
+                    self.ears.rest(&self.epoll);
+                }
                 let now_ms = clock::tick().0;
                 let patience = connection.patience.get_or_insert(Patience::from(now_ms));
                 match patience.next_try(now_ms) {

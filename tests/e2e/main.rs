@@ -16,6 +16,7 @@ mod daemons;
 mod data;
 mod databases;
 mod datagrams;
+mod dead_candidates;
 mod decoder;
 mod fenced;
 mod files_driver;

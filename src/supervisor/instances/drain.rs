@@ -116,6 +116,7 @@ impl Leaver {
 
     /// Performs the machine's effects until the processes are gone.
     pub(crate) async fn run(self, mut machine: Drain, mut effect: Option<Effect>) -> Drained {
+        send_forwarders_on(&self.service, &self.instances()).await;
         let mut ends = self.generation.ends();
         loop {
             let event = match effect.take() {
@@ -293,6 +294,18 @@ impl Leaver {
                 let_go_of(&self.service, &self.generation, one).await;
                 self.service.tend();
             }
+        }
+    }
+}
+
+/// Has the forwarders of instances that were steered away from lead their callers to where others go,
+/// when there is no program behind them any more.
+pub(crate) async fn send_forwarders_on(service: &Service, instances: &[Rc<Instance>]) {
+    for instance in instances.iter().filter(|it| it.program.is_empty()) {
+        let Some(run) = instance.forwarder.run() else { continue };
+        let told = service.link().signal(run.child, libc::SIGTERM, Reach::Process, Vec::new());
+        if let Err(error) = told.await {
+            tracing::error!(service = %service.name, %error, "stopping a forwarder");
         }
     }
 }

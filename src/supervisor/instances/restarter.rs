@@ -56,6 +56,8 @@ pub(crate) fn follow(
         }
         service.link().acknowledge(run.child).await;
         generation.note_end();
+        // Who waits for it goes where others go, when these do not come here.
+        service.tend();
         match process {
             Process::Forwarder => after_forwarder(&service, &generation, &instance).await,
             Process::Program => {
@@ -110,6 +112,9 @@ async fn after_program(
         }
         After::Dismiss => drain::dismiss(service, generation).await,
         After::Stop => retire::stop_now(service, generation).await,
+        After::Leave if generation.duty() == Duty::Standby => {
+            drain::send_forwarders_on(service, &generation.instances()).await;
+        }
         After::Leave => {}
     }
 }

@@ -151,6 +151,14 @@ impl Fleet {
         instances.filter_map(|instance| instance.slots.get(listener).copied()).into_set()
     }
 
+    /// Slots of one listener that a process has, or is about to have.
+    pub(crate) fn slots_in_use(&self, listener: usize) -> BTreeSet<SlotId> {
+        let generations = self.generations.borrow();
+        let instances = generations.values().flat_map(|generation| generation.instances());
+        let present = instances.filter(|instance| !instance.is_gone());
+        present.filter_map(|instance| instance.slots.get(listener).copied()).into_set()
+    }
+
     /// Releases that have a process.
     pub(crate) fn releases(&self) -> BTreeSet<ReleaseId> {
         self.generations.borrow().values().map(|generation| generation.release).into_set()

@@ -219,9 +219,9 @@ impl Service {
         self.slots.steer(&shares)
     }
 
-    /// Takes care of the slots that no process owns.
+    /// Takes care of the slots that no process accepts from.
     pub(crate) fn tend(&self) {
-        self.slots.tend(|listener| self.owned_slots(listener));
+        self.slots.tend(|listener| self.fleet.slots_in_use(listener));
     }
 
     /// How old and new meet.

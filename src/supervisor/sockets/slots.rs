@@ -292,6 +292,10 @@ impl Slots {
             let Some(listener) = self.listeners().get(index).cloned() else { continue };
             self.repair(index)?;
             self.stragglers.release((index, *id)).await;
+            // Until then the relay takes what arrives.
+            if let Some(inode) = listener.fd(*id).and_then(|slot| listen::inode(slot).ok()) {
+                self.passers().let_go(inode).await;
+            }
             listener.relisten(*id)?;
             listener.set_blocking(*id)?;
         }
