@@ -189,7 +189,7 @@ async fn reload(stack: &Rc<Stack>) {
                     tracing::warn!(service = %name, "changed listeners take effect when halley-sup is restarted");
                     continue;
                 }
-                service.config.replace(Rc::new(settings.clone()));
+                service.configure(settings.clone());
                 scale::begin(&service);
             }
             None => take_in_now(stack, settings.clone()).await,

@@ -42,6 +42,7 @@ mod mounts_below;
 mod never_comes;
 mod notify;
 mod order;
+mod over;
 mod own_ports;
 mod passers;
 mod postgres;

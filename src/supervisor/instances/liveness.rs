@@ -67,7 +67,8 @@ pub(crate) fn watch(service: &Rc<Service>) {
             })
             .await;
             // What was begun meanwhile looks itself, and at what it steers to.
-            if service.activity.operation().is_some() {
+            let is_live = service.routing.live() == Some(generation.id);
+            if service.activity.operation().is_some() || !is_live {
                 continue;
             }
             let sample = if probe.is_good() { Sample::Good } else { Sample::Bad };

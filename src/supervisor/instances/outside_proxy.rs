@@ -13,7 +13,10 @@ use crate::supervisor::sockets::backend_address::BackendAddress;
 /// The proxy's error; the proxy then keeps its previous upstreams.
 pub(crate) async fn point(service: &Service, generation: &Generation) -> Result<(), EntryError> {
     let config = service.config();
-    let Some(proxy) = &config.proxy else { return Ok(()) };
+    let Some(proxy) = &config.proxy else {
+        service.condition.resolve(Source::Proxy);
+        return Ok(());
+    };
     let instances = generation.instances();
     let places = instances.iter().filter_map(|instance| instance.place.as_ref());
     let upstreams: Vec<Upstream> = places.map(upstream).collect();

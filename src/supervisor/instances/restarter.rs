@@ -260,6 +260,15 @@ fn note_end(service: &Service, generation: &Generation, instance: &Instance, run
         "a process ended");
 }
 
+/// Has the guard look at every process of a live generation that was found running: whether it
+/// answers, a supervisor before this one knew.
+pub(crate) fn look_at(service: &Rc<Service>, generation: &Rc<Generation>) {
+    for instance in generation.instances().into_iter().filter(|it| it.program.is_running()) {
+        let (service, generation) = (Rc::clone(service), Rc::clone(generation));
+        spawn::local(async move { settle_in(&service, &generation, &instance).await });
+    }
+}
+
 /// Has the guard start every process of a live generation that does not run.
 pub(crate) fn revive(service: &Rc<Service>, generation: &Rc<Generation>) {
     for instance in &generation.instances() {

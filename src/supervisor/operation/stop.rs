@@ -30,4 +30,5 @@ pub(crate) async fn take_down(service: &Rc<Service>) {
         drop(stop.await);
     }
     service.slots.passers().end().await;
+    service.condition.is_taken_down();
 }

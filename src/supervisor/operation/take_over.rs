@@ -9,7 +9,7 @@ use crate::store::layout::ServiceLayout;
 use crate::store::state::StateError;
 use crate::store::{intake, release, reserve, salvage};
 use crate::supervisor::data::backup;
-use crate::supervisor::instances::restarter::revive;
+use crate::supervisor::instances::restarter::{look_at, revive};
 use crate::supervisor::instances::scale;
 use crate::supervisor::instances::sd_notify;
 use crate::supervisor::operation::adopt::{adopt_generations, forget_the_rest, take_mine};
@@ -118,6 +118,7 @@ pub(crate) async fn take_over(
         && (generation.is_alive() || may_start(service))
     {
         revive(service, &generation);
+        look_at(service, &generation);
         scale::begin(service);
     }
     service.tend();

@@ -1,7 +1,7 @@
 //! How a service is, beside what runs: what is wrong with it, one slot a source.
 //!
 //! Each source reports and resolves its own trouble and no other's. A release that is live and
-//! proven resolves what was reported of the start of processes.
+//! proven resolves what was reported of processes before it.
 
 use std::cell::{Cell, RefCell};
 
@@ -50,11 +50,16 @@ impl Condition {
     }
 
     /// The processes that serve are proven: what was reported of their start or of earlier ones is
-    /// over. What the health check at rest has found it takes back itself.
+    /// over.
     pub(crate) fn serves(&self) {
-        for source in [Source::Start, Source::Restart] {
+        for source in [Source::Start, Source::Restart, Source::Liveness] {
             self.resolve(source);
         }
+    }
+
+    /// The service is down because it is to be: what was reported of its processes is over.
+    pub(crate) fn is_taken_down(&self) {
+        self.troubles.borrow_mut().retain(|source, _| *source == Source::Restore);
     }
 
     /// Everything that is wrong, for people.
@@ -118,6 +123,16 @@ mod tests {
         condition.report(Source::Start, "Restore");
         assert_eq!(condition.trouble().as_deref(), Some("Restore; Restart; Liveness"));
         condition.serves();
-        assert_eq!(condition.trouble().as_deref(), Some("Restore; Liveness"));
+        assert_eq!(condition.trouble().as_deref(), Some("Restore"));
+    }
+
+    #[test]
+    fn nothing_ails_what_is_down_because_it_is_to_be_but_its_data() {
+        let condition = Condition::default();
+        for source in [Source::Restore, Source::Start, Source::Scale, Source::Proxy] {
+            condition.report(source, format!("{source:?}"));
+        }
+        condition.is_taken_down();
+        assert_eq!(condition.trouble().as_deref(), Some("Restore"));
     }
 }

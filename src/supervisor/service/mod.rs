@@ -49,7 +49,7 @@ use crate::supervisor::notify::queue::Outbox;
 use crate::supervisor::processes::keeper_client::Link;
 use crate::supervisor::processes::log_files::LogFiles;
 use crate::supervisor::service::activity::Activity;
-use crate::supervisor::service::condition::Condition;
+use crate::supervisor::service::condition::{Condition, Source};
 use crate::supervisor::service::durable::Durable;
 use crate::supervisor::service::history_book::HistoryBook;
 use crate::supervisor::service::instances::{Fleet, Generation};
@@ -140,6 +140,14 @@ impl Service {
     /// Its configuration as last read.
     pub(crate) fn config(&self) -> Rc<model::Service> {
         Rc::clone(&self.config.borrow())
+    }
+
+    /// Its configuration as it is read now. Nobody looks any more at what it does not have.
+    pub(crate) fn configure(&self, config: model::Service) {
+        if config.proxy.is_none() {
+            self.condition.resolve(Source::Proxy);
+        }
+        self.config.replace(Rc::new(config));
     }
 
     /// The way to the keeper.
