@@ -12,6 +12,8 @@
 mod any_program;
 mod backup;
 mod data;
+#[path = "../../tests/e2e/kept_lines.rs"]
+mod kept_lines;
 #[path = "../../tests/e2e/ledger_app.rs"]
 mod ledger_app;
 #[path = "../../tests/e2e/postgres.rs"]
@@ -37,7 +39,7 @@ use world::{BINARY, World, config, free_address, kill};
 
 fn main() {
     let asked: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
-    let all: [(&str, fn()); 13] = [
+    let all: [(&str, fn()); 14] = [
         ("releases", || releases(Shape::ShortFast)),
         ("keep-alive", || releases(Shape::KeepAlive)),
         ("overhead", overhead),
@@ -45,6 +47,7 @@ fn main() {
         ("kill", kills),
         ("rest", rest),
         ("lag", lag),
+        ("logs", logs),
         ("modes", any_program::modes),
         ("intercept", any_program::intercept),
         ("forward", any_program::forward),
@@ -229,6 +232,32 @@ fn kills() {
         ledger.losses()
     );
     tell_lag("since the last kill", &world);
+}
+
+/// 200 MB of numbered lines, and who is killed meanwhile.
+fn logs() {
+    const N_LINES: u32 = 3_600_000;
+    const N_KILLS: u32 = 20;
+    type Kill = fn(&World, u32);
+    let supervisor: Kill = |world, _| world.kill_supervisor();
+    let keeper: Kill = |world, _| world.kill_keeper();
+    let in_turn: Kill = kept_lines::kill_in_turn;
+    let whom = [("the supervisor", supervisor), ("the keeper", keeper), ("both in turn", in_turn)];
+    for (whom, kill) in whom {
+        let world = kept_lines::writes(N_LINES);
+        let begun = Instant::now();
+        fs::write(world.path("go"), "").unwrap();
+        let kept = kept_lines::kept(&world, N_LINES, N_KILLS, kill);
+        println!(
+            "{N_LINES} numbered lines (200 MB) during {} x kill -9 of {whom}: {} there once and in order, {} lost, {} repeated, {} torn, in {:.0} s",
+            kept.n_killed,
+            kept.n_once,
+            kept.n_lost,
+            kept.n_repeated,
+            kept.n_torn,
+            begun.elapsed().as_secs_f64()
+        );
+    }
 }
 
 fn rest() {

@@ -47,7 +47,7 @@ fn a_keeper_killed_in_a_release_ends_in_old_or_new() {
 
 #[test]
 fn it_loses_tears_and_repeats_no_line() {
-    kept_lines::are_all_there(World::kill_keeper);
+    kept_lines::are_all_there(|world, _| world.kill_keeper());
 }
 
 /// Releases a program that binds once more when `go` is there, and says in `bound` what came of it.
