@@ -102,9 +102,16 @@ fn a_service_that_is_not_configured_any_more() {
     // A supervisor that comes up without it leaves its processes running; a reload stops them.
     world.configure(&config(world.address, ""));
     world.kill_supervisor();
-    world.wait("another supervisor answers", |world| world.cli(&["status"]).code == 0);
+    let wait_ready = || {
+        world.wait("what runs is ready", |world| {
+            let said = world.cli(&["status"]);
+            said.code == 0 && !said.stdout.contains("starting")
+        });
+    };
+    wait_ready();
     let mut texts = all(&world, &[&["status"]]);
     world.reload(&both);
+    wait_ready();
     world.reload(&config(world.address, ""));
     texts.extend(all(&world, &[&["status"], &["status", "api"], &["releases", "api", "--json"]]));
     for text in &mut texts {
