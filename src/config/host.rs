@@ -1,12 +1,9 @@
 //! The host's settings of a release that is started once more: what its `release.toml` set is the
 //! release's, everything else is the host's as it is configured at that moment.
-//!
-//! Nothing is parsed for it. The host's settings are stored beside those that the release ran with,
-//! and what differs between the two is what the release has set itself.
 
 use std::collections::BTreeMap;
 
-use super::model::Settings;
+use super::model::{Own, Settings};
 
 /// Which start it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,35 +14,49 @@ pub enum Start {
     Back,
 }
 
-/// The settings to start a release with that `ran` with some when the host's were `was`.
-#[must_use]
-pub fn renew(ran: Settings, was: &Settings, now: &Settings, start: Start) -> Settings {
-    let env = env(&ran.env, &was.env, &now.env);
-    let ran = Settings { env, ..ran };
-    if start == Start::Back {
-        return ran;
-    }
-    Settings {
-        command: of_host(&ran.command, &was.command, &now.command),
-        health: of_host(&ran.health, &was.health, &now.health),
-        stop: of_host(&ran.stop, &was.stop, &now.stop),
-        user: now.user.clone(),
-        handoff: now.handoff,
-        bake: now.bake.clone(),
-        ..ran
+impl Own {
+    /// What of a release's settings is not the host's.
+    #[must_use]
+    pub fn of(settings: &Settings, host: &Settings) -> Self {
+        Self {
+            env: own_names(&settings.env, &host.env),
+            command: settings.command != host.command,
+            health: settings.health != host.health,
+            stop: settings.stop != host.stop,
+        }
     }
 }
 
-fn of_host<T: Clone + PartialEq>(ran: &T, was: &T, now: &T) -> T {
-    if ran == was { now.clone() } else { ran.clone() }
+/// The settings to start a release with that `ran` with some.
+#[must_use]
+pub fn renew(ran: Settings, own: &Own, now: &Settings, start: Start) -> Settings {
+    let mut renewed = Settings { env: env(&ran.env, &own.env, &now.env), ..ran };
+    if start == Start::Back {
+        return renewed;
+    }
+    if !own.command {
+        renewed.command.clone_from(&now.command);
+    }
+    if !own.health {
+        renewed.health.clone_from(&now.health);
+    }
+    if !own.stop {
+        renewed.stop.clone_from(&now.stop);
+    }
+    Settings { user: now.user.clone(), handoff: now.handoff, bake: now.bake.clone(), ..renewed }
 }
 
 type Env = BTreeMap<String, String>;
 
-fn env(ran: &Env, was: &Env, now: &Env) -> Env {
+fn own_names(ran: &Env, host: &Env) -> Vec<String> {
+    let own = ran.iter().filter(|(name, value)| host.get(*name) != Some(value));
+    own.map(|(name, _)| name.clone()).collect()
+}
+
+fn env(ran: &Env, own: &[String], now: &Env) -> Env {
     let mut env = now.clone();
-    let own = ran.iter().filter(|(name, value)| was.get(*name) != Some(value));
-    env.extend(own.map(|(name, value)| (name.clone(), value.clone())));
+    let own = own.iter().filter_map(|name| Some((name.clone(), ran.get(name)?.clone())));
+    env.extend(own);
     env
 }
 
@@ -67,13 +78,8 @@ mod tests {
             ("A=1", "A=1", "", ""),
             ("", "", "N=new", "N=new"),
         ] {
-            assert_eq!(env(&env_of(ran), &env_of(was), &env_of(now)), env_of(expected), "{ran}");
+            let own = own_names(&env_of(ran), &env_of(was));
+            assert_eq!(env(&env_of(ran), &own, &env_of(now)), env_of(expected), "{ran}");
         }
-    }
-
-    #[test]
-    fn what_the_release_has_set_stays_its_own() {
-        assert_eq!(of_host(&"host", &"host", &"today"), "today");
-        assert_eq!(of_host(&"own", &"host", &"today"), "own");
     }
 }

@@ -147,6 +147,19 @@ pub struct Forward {
     pub max_clients: Option<u32>,
 }
 
+/// What a release has set itself, by name alone: values may be secret, and stand elsewhere.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Own {
+    /// Variables of its environment.
+    pub env: Vec<String>,
+    /// `command`.
+    pub command: bool,
+    /// `health`, or a part of it.
+    pub health: bool,
+    /// `stop`, or a part of it.
+    pub stop: bool,
+}
+
 /// The settings a release runs with. Snapshotted beside it as `meta/N/settings.json`, readable by
 /// its owner alone: `env` may hold secrets.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::de::{DeserializeOwned, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer as _, Serialize};
 
-use crate::config::model::Settings;
+use crate::config::model::{Own, Settings};
 use crate::core::ids::ReleaseId;
 use crate::core::retention::Verdict;
 use crate::os::{clock, fs as durable};
@@ -25,6 +25,7 @@ pub const MANIFEST: &str = "manifest.json";
 pub const HASHES: &str = "files.json";
 /// The settings it runs with.
 pub const SETTINGS: &str = "settings.json";
+const OWN: &str = "own.json";
 /// What became of it.
 pub const VERDICT: &str = "verdict.json";
 
@@ -168,24 +169,20 @@ pub fn verdict(
     })
 }
 
-/// Stores the host's settings that a release's own were laid over.
+/// Stores what a release has set itself.
 ///
 /// # Errors
 /// The system's.
-pub fn write_host(
-    paths: &ServiceLayout,
-    release: ReleaseId,
-    host: &Settings,
-) -> Result<(), ReleaseError> {
-    save(&paths.meta(release).join("host.json"), host)
+pub fn write_own(paths: &ServiceLayout, release: ReleaseId, own: &Own) -> Result<(), ReleaseError> {
+    save(&paths.meta(release).join(OWN), own)
 }
 
-/// The host's settings when a release was made; releases of earlier versions have none.
+/// What a release has set itself; for releases of earlier versions it is not known.
 ///
 /// # Errors
-/// When they cannot be read.
-pub fn host(paths: &ServiceLayout, release: ReleaseId) -> Result<Settings, ReleaseError> {
-    load(&paths.meta(release).join("host.json"))
+/// When it cannot be read.
+pub fn own(paths: &ServiceLayout, release: ReleaseId) -> Result<Own, ReleaseError> {
+    load(&paths.meta(release).join(OWN))
 }
 
 /// What is known about one release.

@@ -20,6 +20,7 @@ const ARROWS: &[Row] = &[
     Row {
         exceptions: &[
             ("config::model::Settings", "a release keeps the settings of its installation"),
+            ("config::model::Own", "and which of them are its own"),
             ("os::clock", "records are stamped with the time of their writing"),
         ],
         ..row("store", &["api", "core", "decode::wire", "os::beneath", "os::fs"])
@@ -163,8 +164,13 @@ fn a_forbidden_arrow_is_seen_in_every_spelling() {
 
 #[test]
 fn an_exception_that_no_file_needs_is_seen() {
-    let used =
-        ["use crate::api;", "use crate::core::ids;", "use crate::os::{clock, fs};"].join("\n");
+    let used = [
+        "use crate::api;",
+        "use crate::core::ids;",
+        "use crate::config::model::Own;",
+        "use crate::os::{clock, fs};",
+    ]
+    .join("\n");
     let unused = unused(&super::example(&[("src/store/a.rs", &used)]));
     let of_store: Vec<_> = unused.iter().filter(|line| line.starts_with("store: ")).collect();
     assert_eq!(of_store, ["store: no file uses config::model::Settings"]);

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::config::model::Settings;
+use crate::config::model::{Own, Settings};
 use crate::store::intake::Received;
 use crate::store::seal::Listing;
 
@@ -34,8 +34,8 @@ pub(crate) struct Staged {
     pub listing: Arc<Listing>,
     /// The settings it will run with.
     pub settings: Settings,
-    /// The host's settings that its own were laid over.
-    pub host: Settings,
+    /// Which of them it has set itself.
+    pub own: Own,
     /// Its own version.
     pub label: Option<String>,
 }

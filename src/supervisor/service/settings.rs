@@ -31,8 +31,8 @@ pub(crate) fn renewed(
     ran: Settings,
     start: Start,
 ) -> Settings {
-    let Ok(was) = release::host(&service.paths, release) else { return ran };
-    let mut renewed = host::renew(ran, &was, &service.config().settings, start);
+    let Ok(own) = release::own(&service.paths, release) else { return ran };
+    let mut renewed = host::renew(ran, &own, &service.config().settings, start);
     // Side by side, two users cannot both have `shared/`.
     let live = service.live_generation().filter(|generation| generation.is_alive());
     if let Some(live) = live.filter(|_| service.succession() == Succession::Overlap) {
@@ -52,8 +52,8 @@ pub(crate) fn mark(settings: &Settings) -> u64 {
 /// What is to be said when what serves was started with other settings than it would be today.
 pub(crate) fn outdated(service: &Service, generation: &Generation) -> Option<String> {
     let ran = release::settings(&service.paths, generation.release).ok()?;
-    let was = release::host(&service.paths, generation.release).ok()?;
-    let today = mark(&host::renew(ran, &was, &service.config().settings, Start::Again));
+    let own = release::own(&service.paths, generation.release).ok()?;
+    let today = mark(&host::renew(ran, &own, &service.config().settings, Start::Again));
     let differs = generation.started_with.get() != 0 && generation.started_with.get() != today;
     differs.then(|| {
         format!(

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::api::Event;
 use crate::config::Problem;
-use crate::config::model::{self, ReleaseKey, Settings};
+use crate::config::model::{self, Own, ReleaseKey, Settings};
 use crate::core::exit::Exit;
 use crate::os::clock;
 use crate::store::intake::{self as artifact, IntakeError, Limits, Progress, Received};
@@ -209,7 +209,8 @@ fn staged(dir: PathBuf, host: Host, off: &AtomicBool) -> Result<Staged, PhaseRes
         |error: OverlayError| PhaseResult::refused(Exit::ArtifactRejected, error.to_string());
     let of_host = host.settings.clone();
     let (settings, label) = overlay(host, &dir).map_err(refused)?;
-    Ok(Staged { dir, listing: Arc::new(listing), settings, host: of_host, label })
+    let own = Own::of(&settings, &of_host);
+    Ok(Staged { dir, listing: Arc::new(listing), settings, own, label })
 }
 
 /// Why an artifact's `release.toml` cannot be taken.
@@ -259,7 +260,7 @@ pub(crate) async fn stage(
     };
     let (dir, listing, settings) =
         (staged.dir.clone(), Arc::clone(&staged.listing), staged.settings.clone());
-    let (paths, release, host) = (service.paths.clone(), assignment.release, staged.host.clone());
+    let (paths, release, own) = (service.paths.clone(), assignment.release, staged.own.clone());
     // A number is given out once, whatever becomes of it.
     if let Err(error) = service.durable.save(|state| state.next_release = release.0 + 1) {
         return PhaseResult::refused(Exit::NoSpace, error.to_string());
@@ -267,7 +268,7 @@ pub(crate) async fn stage(
     let idle = Arc::clone(&intake.idle).lock_owned().await;
     let worker = spawn::blocking(move || {
         let written = release::write(&paths, release, &manifest, &listing, &settings)
-            .and_then(|()| release::write_host(&paths, release, &host))
+            .and_then(|()| release::write_own(&paths, release, &own))
             .map_err(|error| IntakeError::system(&error.path, error.source))
             .and_then(|()| {
                 seal::seal(&dir, &paths, release).map_err(|e| IntakeError::system(&dir, e))
