@@ -222,17 +222,18 @@ fn routine(text: &str) -> Option<(&str, &str)> {
     ["PROCEDURE", "FUNCTION"].contains(&kind).then_some((kind, name))
 }
 
-/// What comes behind `` `user`@`host` ``.
+/// What comes behind `` `user`@`host` ``, or `"user"@"host"` where `sql_mode` has `ANSI_QUOTES`.
 fn after_account(text: &str) -> Option<&str> {
     let rest = after_quoted(text)?;
     after_quoted(rest.strip_prefix('@')?)
 }
 
 fn after_quoted(text: &str) -> Option<&str> {
-    let mut rest = text.strip_prefix('`')?;
+    let quote = ['`', '"'].into_iter().find(|quote| text.starts_with(*quote))?;
+    let mut rest = text.strip_prefix(quote)?;
     loop {
-        rest = rest.split_once('`')?.1;
-        match rest.strip_prefix('`') {
+        rest = rest.split_once(quote)?.1;
+        match rest.strip_prefix(quote) {
             Some(more) => rest = more,
             None => return Some(rest),
         }
@@ -284,6 +285,7 @@ mod tests {
             ),
             ("CREATE DEFINER=`a`@`b` PROCEDURE `p`()\n", "CREATE  PROCEDURE `p`()\n"),
             ("  SET x = 'CREATE DEFINER=`a`@`b`';\n", "  SET x = 'CREATE DEFINER=`a`@`b`';\n"),
+            ("CREATE DEFINER=\"a\"\"b\"@\"%\" FUNCTION f()\n", "CREATE  FUNCTION f()\n"),
             ("CREATE DEFINER=`a", "CREATE DEFINER=`a"),
         ] {
             assert_eq!(without_definers(line), expected);
