@@ -41,7 +41,9 @@ async fn go_on(service: &Rc<Service>) {
         if service.activity.unresumed().is_some() {
             return;
         }
-        if let Err(error) = one_step(service, &generation).await {
+        let Err(error) = one_step(service, &generation).await else { continue };
+        // Another number may be wanted by now.
+        if due(service).is_some() {
             let why = error.to_string();
             tracing::error!(service = %service.name, why, "changing the number of instances");
             return service.condition.report(Source::Scale, why);
@@ -50,12 +52,15 @@ async fn go_on(service: &Rc<Service>) {
     service.condition.resolve(Source::Scale);
 }
 
+fn wanted(service: &Service) -> usize {
+    usize::from(service.config().settings.instances)
+}
+
 /// The live generation, when it has another number of instances than it should.
 fn due(service: &Service) -> Option<Rc<Generation>> {
-    let wanted = usize::from(service.config().settings.instances);
     let generation =
         service.live_generation().filter(|generation| generation.duty() == Duty::Live)?;
-    let is_due = generation.instances().len() != wanted && !service.shared.stopping.get();
+    let is_due = generation.instances().len() != wanted(service) && !service.shared.stopping.get();
     is_due.then_some(generation)
 }
 
@@ -88,10 +93,9 @@ enum ScaleError {
 }
 
 async fn one_step(service: &Rc<Service>, generation: &Rc<Generation>) -> Result<(), ScaleError> {
-    let wanted = usize::from(service.config().settings.instances);
     let mut instances = generation.instances();
     ordered::sort(&mut instances, |a, b| a.index < b.index);
-    if instances.len() < wanted {
+    if instances.len() < wanted(service) {
         let index = instances.last().map_or(0, |last| last.index.0 + 1);
         more(service, generation, InstanceIndex(index)).await
     } else if let Some(last) = instances.last() {
@@ -125,6 +129,10 @@ async fn more(
     let mut n_good = 0;
     while n_good < health.rise {
         tokio::time::sleep(health.interval).await;
+        if wanted(service) <= usize::from(index.0) {
+            fewer(service, generation, &instance).await;
+            return Ok(());
+        }
         let probe = check::at(service, generation, &instance).await;
         n_good = if probe.is_good() { n_good + 1 } else { 0 };
         if clock::tick() >= until {
