@@ -18,7 +18,7 @@ use crate::template;
 use crate::world::{Mount, Said, World, free_address, kill};
 
 /// What a phase of a release said.
-fn detail(said: &Said, phase: &str) -> String {
+pub fn detail(said: &Said, phase: &str) -> String {
     let lines = said.stdout.lines().filter_map(|line| serde_json::from_str(line).ok());
     let mut of_phase =
         lines.filter(|line: &serde_json::Value| line["phase"] == phase && line["state"] != "start");

@@ -44,6 +44,7 @@ mod notify;
 mod order;
 mod over;
 mod own_ports;
+mod own_sqlite;
 mod passers;
 mod postgres;
 mod postgres_server;

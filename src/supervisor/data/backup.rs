@@ -47,7 +47,7 @@ pub(crate) struct Copied {
     site: Site,
     /// What was counted in it.
     pub counts: Counts,
-    /// What could not be counted, and why.
+    /// What could not be counted or checked, and why.
     uncounted: Vec<String>,
     /// What is true of the live data and not of it.
     pub lost: Vec<String>,
@@ -60,7 +60,7 @@ impl Copied {
         if self.uncounted.is_empty() {
             return counted;
         }
-        format!("{counted}, not counted: {}", self.uncounted.join(", "))
+        format!("{counted}, {}", self.uncounted.join(", "))
     }
 
     /// What a restore would not bring back, for people.

@@ -187,7 +187,7 @@ pub(super) trait Driver {
         None
     }
 
-    /// What is whole in the data at a site, and could not be counted, with the reasons.
+    /// What could not be counted, or not be checked, in the data at a site, with the reasons.
     async fn uncounted(&self, _context: &Context<'_>, _site: &Site) -> Done<Vec<String>> {
         Ok(Vec::new())
     }

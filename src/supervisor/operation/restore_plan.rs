@@ -56,7 +56,7 @@ pub(crate) async fn plan(
     if !wish.unsaved {
         is_there(service, hand, &receipt).await?;
     }
-    let Tried { counts, lost, schema } = rehearsed(service, hand, &mut receipt, events).await?;
+    let Tried { counts, lost, schema, .. } = rehearsed(service, hand, &mut receipt, events).await?;
     let mut announced = Loss::of(hand, &counts, &receipt.id).await;
     announced.lines.extend(lost);
     let users = restore_users::planned(service, hand, others, wish.allowed).await?;
@@ -125,7 +125,7 @@ async fn rehearsed(
         }
     };
     let migrated = tried.schema.migration.iter().map(|text| format!("; {text}"));
-    let said: String = [backup::summary(&tried.counts)].into_iter().chain(migrated).collect();
+    let said: String = [tried.summary.clone()].into_iter().chain(migrated).collect();
     tell(events, "restore_rehearsal", PhaseState::Ok, begun, &said);
     Ok(tried)
 }
@@ -176,6 +176,8 @@ pub(crate) async fn rehearse(hand: &Hand<'_>, receipt: &mut Receipt) -> Result<C
 /// What a copy of a backup has shown.
 struct Tried {
     counts: Counts,
+    /// What is in it, for people.
+    summary: String,
     /// What is true of the live data and not of the copy.
     lost: Vec<String>,
     schema: BackupSchema,
@@ -184,10 +186,10 @@ struct Tried {
 /// The same, and whether the release that is to run on it does.
 async fn tried(hand: &Hand<'_>, receipt: &mut Receipt) -> Result<Tried, NotTried> {
     let copied = backup::copy(hand, receipt).await?;
-    let (counts, lost) = (copied.counts.clone(), copied.lost.clone());
+    let (counts, lost, summary) = (copied.counts.clone(), copied.lost.clone(), copied.summary());
     let schema = backup_schema::try_on(hand, &copied, receipt).await;
     drop(backup::discard(hand, copied).await);
     let schema = schema?;
     receipt.schema.clone_from(&schema.has);
-    Ok(Tried { counts, lost, schema })
+    Ok(Tried { counts, summary, lost, schema })
 }

@@ -24,12 +24,15 @@ const MAPPED_BYTES: u64 = 1 << 40;
 /// What every database file begins with (SQLite file format, 1.3).
 const MAGIC: &[u8] = b"SQLite format 3\0";
 const COPY: &str = "copy.db";
-/// Tables by the hexadecimal digits of their names, a 1 before the virtual ones: they alone have no page of their own
-/// (SQLite file format, 2.6).
-const TABLES: &str = "SELECT (rootpage = 0) || hex(name) FROM sqlite_schema WHERE type = 'table' AND \
-                      name NOT LIKE 'sqlite~_%' ESCAPE '~' ORDER BY name;\n";
-/// How the tool says that it lacks an extension.
-const LACKING: [&str; 4] = [
+/// Tables, a name a line, a 1 before the virtual ones: they alone have no page of their own (SQLite file
+/// format, 2.6). Digits of `hex()` would be those of the database's encoding.
+const TABLES: &str = "SELECT (rootpage = 0) || replace(replace(replace(name, '~', '~0'), char(10), \
+                      '~1'), char(13), '~2') FROM sqlite_schema WHERE type = 'table' AND name NOT \
+                      LIKE 'sqlite~_%' ESCAPE '~' ORDER BY name;\n";
+/// How the tool says that it lacks an extension, or what a program brings itself.
+const LACKING: [&str; 6] = [
+    "no such collation sequence: ",
+    "unknown function: ",
     "no such module: ",
     "no such tokenizer: ",
     "unknown tokenizer: ",
@@ -149,14 +152,20 @@ impl Driver for Sqlite {
             }
             Site::Live => String::new(),
         };
-        let script = format!(".timeout {BUSY_MS}\n{mapped}PRAGMA integrity_check;\n{TABLES}");
+        let script = format!(".timeout {BUSY_MS}\n{TABLES}");
+        let tables = sqlite(context, "listing tables", &file, script).await?;
+        let mut checks = "PRAGMA integrity_check;\n".to_owned();
+        let unchecked = unchecked(context, &file, &tables).await?;
+        if !unchecked.is_empty() {
+            let is_checked = |table: &Table| !unchecked.iter().any(|(it, _)| it.name == table.name);
+            checks = Table::real(&tables).filter(is_checked).map(|table| table.check()).collect();
+        }
+        let script = format!(".timeout {BUSY_MS}\n{mapped}{checks}");
         let said = sqlite(context, "integrity_check", &file, script).await?;
-        let rest = said.trim_start().strip_prefix("ok\n").or((said.trim() == "ok").then_some(""));
-        let Some(rest) = rest else {
-            let said = said.lines().next().unwrap_or("nothing").to_owned();
-            return Err(DataError::NotWhole { said });
-        };
-        self.count_in(context, &file, rest).await
+        if let Some(said) = said.lines().find(|line| *line != "ok") {
+            return Err(DataError::NotWhole { said: said.to_owned() });
+        }
+        self.count_in(context, &file, &tables).await
     }
 
     async fn count(&self, context: &Context<'_>, site: &Site) -> Done<Counts> {
@@ -177,8 +186,12 @@ impl Driver for Sqlite {
         let file = context.path(site, &self.path);
         let script = format!(".timeout {BUSY_MS}\n{TABLES}");
         let tables = sqlite(context, "listing tables", &file, script).await?;
-        let lacking = lacking(context, &file, &tables).await?.into_iter();
-        Ok(lacking.map(|(table, why)| format!("'{}' ({why})", table.shown())).collect())
+        let uncounted = uncounted(context, &file, &tables).await?.into_iter();
+        let unchecked = unchecked(context, &file, &tables).await?.into_iter();
+        let told = |what: &str, table: &Table, why| format!("{what}: '{}' ({why})", table.shown());
+        let uncounted = uncounted.map(|(table, why)| told("not counted", &table, why));
+        let unchecked = unchecked.map(|(table, why)| told("not checked", &table, why));
+        Ok(uncounted.chain(unchecked).collect())
     }
 
     fn place(&self) -> Option<Place<'_>> {
@@ -202,9 +215,9 @@ impl Sqlite {
     async fn count_in(&self, context: &Context<'_>, file: &Path, tables: &str) -> Done<Counts> {
         // A writer's lock is waited for each time.
         let waiting = |script: &str| format!(".timeout {BUSY_MS}\n{script}");
-        let lacking = lacking(context, file, tables).await?;
+        let uncounted = uncounted(context, file, tables).await?;
         let tables: Vec<_> = Table::all(tables)
-            .filter(|table| !lacking.iter().any(|(other, _)| other.name == table.name))
+            .filter(|table| !uncounted.iter().any(|(other, _)| other.name == table.name))
             .collect();
         let mut script = format!(".timeout {BUSY_MS}\n");
         for (n, table) in tables.iter().enumerate() {
@@ -236,8 +249,18 @@ impl Table {
     fn all(lines: &str) -> impl Iterator<Item = Self> {
         lines.lines().filter_map(|line| {
             let (is_virtual, name) = (line.starts_with('1'), line.get(1..)?);
-            Some(Self { is_virtual, name: sql_answer::from_hex(name)? })
+            let name = name.replace("~1", "\n").replace("~2", "\r").replace("~0", "~");
+            Some(Self { is_virtual, name })
         })
+    }
+
+    /// Those that have pages of their own.
+    fn real(lines: &str) -> impl Iterator<Item = Self> {
+        Self::all(lines).filter(|table| !table.is_virtual)
+    }
+
+    fn check(&self) -> String {
+        format!("PRAGMA integrity_check({});\n", self.quoted())
     }
 
     fn quoted(&self) -> String {
@@ -278,23 +301,52 @@ fn copy_to(
     Ok(file)
 }
 
-/// Virtual tables whose code only the service has, as an extension, with the tool's reasons. Their
-/// rows lie in other tables, or not in the database at all.
-async fn lacking(context: &Context<'_>, file: &Path, tables: &str) -> Done<Vec<(Table, String)>> {
+/// Tables that the tool cannot work with, with its reasons.
+type Lacking = Vec<(Table, String)>;
+
+/// Virtual tables whose code only the service has, as an extension. Their rows lie in other tables, or not
+/// in the database at all.
+async fn uncounted(context: &Context<'_>, file: &Path, tables: &str) -> Done<Lacking> {
     let mut found = Vec::new();
     for table in Table::all(tables).filter(|table| table.is_virtual) {
-        let name = table.quoted();
-        let script = format!(".timeout {BUSY_MS}\nSELECT 1 FROM {name} LIMIT 0;\n");
-        match sqlite(context, "opening a virtual table", file, script).await {
-            Ok(_) => {}
-            Err(DataError::Command { name: what, ended }) => match lacks(&ended.errors) {
-                Some(why) => found.push((table, why)),
-                None => return Err(DataError::Command { name: what, ended }),
-            },
-            Err(other) => return Err(other),
-        }
+        let script = format!("SELECT 1 FROM {} LIMIT 0;\n", table.quoted());
+        let why = what_is_lacking(context, "opening a virtual table", file, &script).await?;
+        found.extend(why.map(|why| (table, why)));
     }
     Ok(found)
+}
+
+/// Tables with a collation or a function in an index or a column that only the service has: their rows
+/// are counted. Each of them is looked for only when there is one.
+async fn unchecked(context: &Context<'_>, file: &Path, tables: &str) -> Done<Lacking> {
+    let mut found = Vec::new();
+    let explain = |check: &str| format!(".once /dev/null\nEXPLAIN {check}");
+    let all = explain("PRAGMA integrity_check;\n");
+    if what_is_lacking(context, "preparing a check", file, &all).await?.is_none() {
+        return Ok(found);
+    }
+    for table in Table::real(tables) {
+        let script = explain(&table.check());
+        let why = what_is_lacking(context, "preparing a check", file, &script).await?;
+        found.extend(why.map(|why| (table, why)));
+    }
+    Ok(found)
+}
+
+async fn what_is_lacking(
+    context: &Context<'_>,
+    what: &str,
+    file: &Path,
+    script: &str,
+) -> Done<Option<String>> {
+    match sqlite(context, what, file, format!(".timeout {BUSY_MS}\n{script}")).await {
+        Ok(_) => Ok(None),
+        Err(DataError::Command { name, ended }) => match lacks(&ended.errors) {
+            Some(why) => Ok(Some(why)),
+            None => Err(DataError::Command { name, ended }),
+        },
+        Err(other) => Err(other),
+    }
 }
 
 /// What the tool lacks, if that is its error.
@@ -405,5 +457,24 @@ mod tests {
         let said = lacks("Parse error near line 2: no such module: vec0\n  SELECT 1\n");
         assert_eq!(said.as_deref(), Some("no such module: vec0"));
         assert_eq!(lacks("Error: database disk image is malformed"), None);
+    }
+
+    #[test]
+    fn a_name_may_have_any_character() {
+        let names = ["a\"b", "~", "~1", "a\nb", "\r", "\u{e4}\u{1d11e}", ""];
+        for encoding in ["UTF-8", "UTF-16le", "UTF-16be"] {
+            let dir = tempfile::tempdir().unwrap();
+            let file = dir.path().join("app.db");
+            let create =
+                |name: &&str| format!("CREATE TABLE \"{}\" (x);", name.replace('"', "\"\""));
+            let tables: String = names.iter().map(create).collect();
+            said(&file, &format!("PRAGMA encoding = '{encoding}';{tables}"));
+            let mut read: Vec<_> =
+                Table::all(&said(&file, TABLES)).map(|table| table.name).collect();
+            let mut expected = names.map(str::to_owned);
+            read.sort();
+            expected.sort();
+            assert_eq!(read, expected, "{encoding}");
+        }
     }
 }
