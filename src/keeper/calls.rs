@@ -170,7 +170,7 @@ impl Watch {
                     Some(errno) => (call.fail(&self.filter, errno), None),
                 };
             }
-            Passage::Via(Via::Asked(_)) if self.is_known_here(call, to) => {
+            Passage::Via(Via::Asked(..)) if self.is_known_here(call, to) => {
                 return (call.go_on(&self.filter), None);
             }
             Passage::Via(via) => via,

@@ -96,11 +96,12 @@ pub enum Via {
     Inet(SocketAddr),
     /// A unix socket.
     Unix(PathBuf),
-    /// One of these, which is told first where the connection was to go ([`ASKED_END`]).
-    Asked(Box<Via>),
+    /// One of these, which is told first where the connection was to go ([`ASKED_END`]), behind a secret:
+    /// it connects to wherever it is told.
+    Asked(Box<Via>, String),
 }
 
-/// Ends the address that a listener is told.
+/// Ends what a listener is told.
 pub const ASKED_END: u8 = 0;
 
 /// What comes of an address that no door leads to.
@@ -255,13 +256,13 @@ pub fn connect(socket: impl AsFd, via: &Via, to: &Destination) -> io::Result<()>
     let blocks = !flags.contains(rustix::fs::OFlags::NONBLOCK);
     // The flag is the program's own; it waits in its call meanwhile.
     rustix::io::ioctl_fionbio(socket, true)?;
-    let is_asked = matches!(via, Via::Asked(_));
+    let secret = if let Via::Asked(_, secret) = via { Some(secret) } else { None };
     let mut connected = match begin(socket, via) {
-        Err(Errno::INPROGRESS) if blocks || is_asked => finish(socket),
+        Err(Errno::INPROGRESS) if blocks || secret.is_some() => finish(socket),
         connected => connected,
     };
-    if is_asked && connected.is_ok() {
-        let mut told = to.to_string().into_bytes();
+    if let (Some(secret), Ok(())) = (secret, connected) {
+        let mut told = format!("{secret}{to}").into_bytes();
         told.push(ASKED_END);
         connected = rustix::net::send(socket, &told, SendFlags::NOSIGNAL).map(drop);
     }
@@ -271,7 +272,7 @@ pub fn connect(socket: impl AsFd, via: &Via, to: &Destination) -> io::Result<()>
 
 fn begin(socket: impl AsFd, via: &Via) -> Result<(), Errno> {
     match via {
-        Via::Asked(via) => begin(socket, via),
+        Via::Asked(via, _) => begin(socket, via),
         Via::Unix(path) => rustix::net::connect(socket, &SocketAddrUnix::new(path)?),
         Via::Inet(address) => {
             let is_v6 = sockopt::socket_domain(&socket)? == AddressFamily::INET6;
@@ -324,7 +325,7 @@ mod tests {
             Passage::Shut => "shut".to_owned(),
             Passage::Via(Via::Inet(address)) => address.to_string(),
             Passage::Via(Via::Unix(path)) => path.display().to_string(),
-            Passage::Via(Via::Asked(_)) => "asked".to_owned(),
+            Passage::Via(Via::Asked(..)) => "asked".to_owned(),
         };
         assert_eq!(passage, expected, "{to}");
     }
@@ -386,7 +387,8 @@ mod tests {
             check(&fence, &format!("10.0.0.5:{port}"), "open");
         }
         check(&fence, "127.0.0.1:5432", "127.0.0.1:2");
-        let asked = Via::Asked(Box::new(Via::Inet("127.0.0.1:5".parse().unwrap())));
+        let inet = Via::Inet("127.0.0.1:5".parse().unwrap());
+        let asked = Via::Asked(Box::new(inet), String::new());
         let (ips, named) = (vec!["10.0.0.7".parse().unwrap()], ".s.PGSQL.".to_owned());
         fence.here = Some(Here { ips, inet: asked.clone(), unix: asked, named });
         for to in ["127.0.0.1:6379", "[::1]:6379", "10.0.0.7:80", "/run/x/.s.PGSQL.6432"] {
@@ -422,10 +424,11 @@ mod tests {
                 let asked = rustix::net::socket(family, kind, None).unwrap();
                 rustix::io::ioctl_fionbio(&asked, !blocks).unwrap();
                 let to = Destination::Inet("[::ffff:10.0.0.5]:80".parse().unwrap());
-                connect(&asked, &Via::Asked(Box::new(via.clone())), &to).unwrap();
-                let mut told = [0; 12];
+                let secret = "secret ".to_owned();
+                connect(&asked, &Via::Asked(Box::new(via.clone()), secret), &to).unwrap();
+                let mut told = [0; 19];
                 io::Read::read_exact(&mut listener.accept().unwrap().0, &mut told).unwrap();
-                assert_eq!(&told, b"10.0.0.5:80\0");
+                assert_eq!(&told, b"secret 10.0.0.5:80\0");
                 let flags = rustix::fs::fcntl_getfl(&socket).unwrap();
                 assert_eq!(flags.contains(rustix::fs::OFlags::NONBLOCK), !blocks);
             }

@@ -413,7 +413,7 @@ at(listen("127.0.0.1", {given}), {given})
 fn a_connection_within_this_host_is_led_to_who_asks() {
     use std::io::Read;
     let ((relay, _), (other, other_port)) = (listener(), listener());
-    let inet = Via::Asked(Box::new(Via::Inet(relay.local_addr().unwrap())));
+    let inet = Via::Asked(Box::new(Via::Inet(relay.local_addr().unwrap())), "secret ".to_owned());
     let here = Some(Here { ips: Vec::new(), unix: inet.clone(), inet, named: ".s.".to_owned() });
     let fence = Fence { otherwise: Otherwise::Allow, here, ..Fence::default() };
     let script = format!(
@@ -431,7 +431,7 @@ tried("async", lambda: both({other_port}))
     for _ in 0..2 {
         let mut told = String::new();
         relay.accept().unwrap().0.read_to_string(&mut told).unwrap();
-        assert_eq!(told, format!("127.0.0.1:{other_port}\0"));
+        assert_eq!(told, format!("secret 127.0.0.1:{other_port}\0"));
     }
     assert_eq!((n_accepted(&relay), n_accepted(&other)), (0, 0));
 }

@@ -29,11 +29,13 @@ pub(super) struct Allowed {
     is_way_here: Rc<WayHere>,
     /// Whom programs are to the servers of unix sockets.
     user: Option<LaunchUser>,
+    /// Only the keeper says it: anybody else on this host would be led to wherever the service's user may go.
+    secret: String,
 }
 
 impl Allowed {
-    pub(super) fn new(is_way_here: Rc<WayHere>, user: Option<LaunchUser>) -> Self {
-        Self { is_way_here, user }
+    pub(super) fn new(is_way_here: Rc<WayHere>, user: Option<LaunchUser>, secret: String) -> Self {
+        Self { is_way_here, user, secret }
     }
 
     /// Carries a connection to its end: to the address that it names first, or to the server of the copy.
@@ -78,11 +80,15 @@ impl Allowed {
                 byte => text.push(byte),
             }
         }
-        let text = String::from_utf8(text).map_err(|_| ErrorKind::InvalidData)?;
-        match text.parse() {
-            Ok(address) => Ok(Server::Tcp(vec![address])),
-            Err(_) => Ok(Server::Unix(PathBuf::from(text), self.user.clone())),
-        }
+        self.told(&text).ok_or_else(|| ErrorKind::PermissionDenied.into())
+    }
+
+    fn told(&self, text: &[u8]) -> Option<Server> {
+        let address = std::str::from_utf8(text.strip_prefix(self.secret.as_bytes())?).ok()?;
+        Some(match address.parse() {
+            Ok(address) => Server::Tcp(vec![address]),
+            Err(_) => Server::Unix(PathBuf::from(address), self.user.clone()),
+        })
     }
 }
 
@@ -95,5 +101,21 @@ async fn peek<'a>(client: &Stream, first: &'a mut [u8]) -> io::Result<Option<&'a
             Ok(Some(first.get(..n).unwrap_or_default()))
         }
         Stream::Unix(client) => client.readable().await.map(|()| None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_does_not_know_the_secret_is_led_nowhere() {
+        let is_way_here: WayHere = Box::new(|_| Box::pin(async { false }));
+        let allowed = Allowed::new(Rc::new(is_way_here), None, "secret ".to_owned());
+        assert!(matches!(allowed.told(b"secret 10.0.0.5:80"), Some(Server::Tcp(_))));
+        assert!(matches!(allowed.told(b"secret /run/x"), Some(Server::Unix(..))));
+        for text in [b"10.0.0.5:80".as_slice(), b"/run/x", b"secre", b"SECRET /run/x"] {
+            assert!(allowed.told(text).is_none());
+        }
     }
 }

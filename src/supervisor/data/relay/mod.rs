@@ -14,6 +14,7 @@ mod mariadb_packets;
 mod postgres;
 mod startup;
 
+use std::ffi::OsStr;
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -23,7 +24,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::keeper::protocol::{Door, LaunchUser, Via};
-use crate::os::local;
+use crate::os::{beneath, local};
 use crate::supervisor::sockets::stream::Stream;
 use crate::supervisor::spawn;
 
@@ -116,10 +117,11 @@ impl Relay {
         own: &Path,
     ) -> io::Result<Option<[Via; 2]>> {
         let Some(server) = self.server.clone() else { return Ok(None) };
-        let allowed = Some(Allowed::new(Rc::clone(&self.is_way_here), user));
+        let secret = beneath::unguessable(OsStr::new(""))?.to_string_lossy().into_owned();
+        let allowed = Some(Allowed::new(Rc::clone(&self.is_way_here), user, secret.clone()));
         let inet = self.listen_for(server.clone(), allowed.clone()).await?;
         let unix = self.listen_at_for(own, server, allowed)?;
-        Ok(Some([inet, unix].map(|via| Via::Asked(Box::new(via)))))
+        Ok(Some([inet, unix].map(|via| Via::Asked(Box::new(via), secret.clone()))))
     }
 
     async fn listen_for(&mut self, server: Server, allowed: Option<Allowed>) -> io::Result<Via> {
