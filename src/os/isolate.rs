@@ -98,7 +98,12 @@ pub fn enter(isolation: &Isolation) -> Result<(), Failed> {
     let covers = |path: &&PathBuf| isolation.layers.iter().any(|layer| path.starts_with(&layer.at));
     let mut sockets = Vec::new();
     for at in isolation.sockets.iter().filter(covers) {
-        sockets.push((at, step(mounts::take(spot(at)?), || format!("taking {}", at.display()))?));
+        let spot = match spot(at) {
+            // Its name was removed, by whoever has it still open or by another.
+            Err(Failed { error, .. }) if error.kind() == io::ErrorKind::NotFound => continue,
+            spot => spot?,
+        };
+        sockets.push((at, step(mounts::take(spot), || format!("taking {}", at.display()))?));
     }
     let mut layers = Vec::new();
     for layer in &isolation.layers {

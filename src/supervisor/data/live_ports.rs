@@ -1,20 +1,23 @@
-//! Sockets of the release that serves. For a program that is tried out, nobody is there.
+//! Sockets of the service itself: of the release that serves, and of those that are kept warm or drain. For
+//! a program that is tried out, nobody is there.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use crate::config::model::Listen;
 use crate::core::ordered::Ordered as _;
 use crate::os::{diag, proc};
 use crate::supervisor::service::Service;
+use crate::supervisor::service::instances::Generation;
 
-/// Inodes of its sockets.
+/// Inodes of the sockets of the release that serves.
 pub(super) fn sockets(service: &Service) -> BTreeSet<u64> {
-    processes(service).into_iter().flat_map(proc::socket_inodes).into_set()
+    processes(service.live_generation()).into_iter().flat_map(proc::socket_inodes).into_set()
 }
 
-/// Where its unix sockets are, and what those without a file are called.
+/// Where the unix sockets of all are, and what those without a file are called.
 pub(super) fn paths(service: &Service) -> BTreeSet<PathBuf> {
     let named = diag::named();
     let of = |pid: i32| {
@@ -27,19 +30,18 @@ pub(super) fn paths(service: &Service) -> BTreeSet<PathBuf> {
             false => dir.join(name),
         })
     };
-    processes(service).into_iter().flat_map(of).into_set()
+    processes(service.fleet.all()).into_iter().flat_map(of).into_set()
 }
 
-fn processes(service: &Service) -> Vec<i32> {
-    let Some(generation) = service.live_generation() else { return Vec::new() };
-    let pids =
-        generation.instances().iter().filter_map(|instance| instance.pid()).collect::<Vec<_>>();
-    pids.into_iter().flat_map(|pid| proc::tree(pid).into_iter().chain([pid])).collect()
+fn processes(of: impl IntoIterator<Item = Rc<Generation>>) -> Vec<i32> {
+    let instances = of.into_iter().flat_map(|generation| generation.instances());
+    let pids = instances.filter_map(|instance| instance.pid());
+    pids.flat_map(|pid| proc::tree(pid).into_iter().chain([pid])).collect()
 }
 
 /// Ports at which nobody else listens, for streams and for datagrams; those of the service among them.
 pub(super) fn alone(service: &Service) -> [Vec<u16>; 2] {
-    let own = sockets(service);
+    let own = processes(service.fleet.all()).into_iter().flat_map(proc::socket_inodes).into_set();
     let listening = diag::Wanted { states: &[diag::LISTEN], ..diag::Wanted::default() };
     let mut ports = [diag::rows(listening), diag::datagrams()].map(|rows| alone_of(&rows, &own));
     for listen in &service.config().listen {
