@@ -19,7 +19,7 @@ use crate::cli::{actor, exit, out};
 use crate::config;
 use crate::core::backoff::Pauses;
 use crate::core::exit::Exit;
-use crate::os::scm;
+use crate::os::{fs, scm};
 
 /// How long a client waits for a supervisor that went away in the middle of an operation.
 const RETURN_LIMIT: Duration = Duration::from_secs(60);
@@ -307,7 +307,7 @@ impl Conversation {
 
 /// A connection to the supervisor, at its socket or where it has gone from that.
 pub(super) fn reach(socket: &Path) -> io::Result<UnixStream> {
-    let refuge = || UnixStream::connect(config::refuge(socket));
+    let refuge = || UnixStream::connect(fs::refuge_of_socket(socket));
     UnixStream::connect(socket).or_else(|error| refuge().map_err(|_| error))
 }
 

@@ -51,7 +51,6 @@ pub use self::locate::locate;
 pub use self::problem::Problem;
 pub use self::sections::KEYS;
 pub use self::suggest::nearest;
-pub use place::refuge;
 
 use self::across::Placed;
 use self::check::Draft;

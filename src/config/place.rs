@@ -36,25 +36,6 @@ pub(super) fn read(top: &Section<'_>, base: &Path) -> Option<Place> {
     Some(Place { root, socket })
 }
 
-/// Where the control socket is while the directory that it belongs in cannot be written: in the runtime
-/// directory, which no other user can write, under a name that follows from its own path.
-#[must_use]
-pub fn refuge(socket: &Path) -> PathBuf {
-    let uid = nix::unistd::geteuid();
-    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-    let dir = match runtime.filter(|_| !uid.is_root()) {
-        Some(dir) => dir,
-        None if uid.is_root() => PathBuf::from("/run"),
-        None => PathBuf::from(format!("/run/user/{uid}")),
-    };
-    // FNV-1a, 64 bits.
-    let bytes = socket.as_os_str().as_encoded_bytes().iter();
-    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    dir.join(format!("halley-{hash:016x}.sock"))
-}
-
 /// Only the main file sets Halley's directory, its socket and its notification targets.
 pub(super) fn refuse(top: &Section<'_>) {
     for key in ["root", "socket", "notify"].into_iter().filter(|key| top.has(key)) {
@@ -90,14 +71,6 @@ fn default_root(is_root: bool, home: Option<OsString>) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn each_socket_has_a_refuge_of_its_own() {
-        let of = |path: &str| refuge(Path::new(path));
-        assert_ne!(of("/a/control.sock"), of("/b/control.sock"));
-        assert_eq!(of("/a/control.sock"), of("/a/control.sock"));
-        assert!(of("/a/control.sock").as_os_str().len() < SOCKET_BYTES_MAX);
-    }
 
     #[test]
     fn the_superuser_has_a_place_of_its_own() {

@@ -5,9 +5,11 @@ use std::fs::{self, File, Permissions};
 use std::io::{self, BufWriter, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, RawMode, mkfifoat, open, statvfs};
+use rustix::fs::{
+    FlockOperation, Mode, OFlags, RawMode, StatVfsMountFlags, flock, mkfifoat, open, statvfs,
+};
 
 use crate::os::beneath::Dir;
 pub use crate::os::beneath::{give_to, remove_tree};
@@ -116,16 +118,30 @@ pub enum LockError {
 /// removing by hand: the file may lie around for ever. No other user can open it: whoever can may
 /// lock it, if only for reading, and keep us out.
 ///
+/// On a file system that is read-only it is locked for reading, which keeps out who can write, and
+/// by `flock(2)`, which keeps out who cannot either.
+///
 /// # Errors
 /// [`LockError`].
 pub fn lock(path: &Path, holder: &str) -> Result<Lock, LockError> {
     let mut options = File::options();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
-    let file = options.open(path)?;
-    // One of an earlier version may be open to others.
-    file.set_permissions(Permissions::from_mode(0o600))?;
-    match ofd_lock(&file) {
-        Ok(()) => {
+    let locked = match options.open(path) {
+        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+            let file = File::open(path)?;
+            let locked = ofd_lock(&file, libc::F_RDLCK)
+                .and_then(|()| Ok(flock(&file, FlockOperation::NonBlockingLockExclusive)?));
+            locked.map(|()| file)
+        }
+        Err(error) => return Err(error.into()),
+        Ok(file) => {
+            // One of an earlier version may be open to others.
+            file.set_permissions(Permissions::from_mode(0o600))?;
+            ofd_lock(&file, libc::F_WRLCK).map(|()| file)
+        }
+    };
+    match locked {
+        Ok(file) => {
             // Who it is helps people; on a full disk it is a lock without.
             drop(file.set_len(0).and_then(|()| file.write_at(holder.as_bytes(), 0)));
             Ok(Lock(file))
@@ -145,10 +161,10 @@ pub fn name_holder(lock: &OwnedFd, holder: &str) {
     }
 }
 
-fn ofd_lock(file: &File) -> io::Result<()> {
+fn ofd_lock(file: &File, kind: i32) -> io::Result<()> {
     use std::os::fd::AsRawFd;
     let lock = libc::flock {
-        l_type: i16::try_from(libc::F_WRLCK).unwrap_or(1),
+        l_type: i16::try_from(kind).unwrap_or(1),
         l_whence: i16::try_from(libc::SEEK_SET).unwrap_or(0),
         l_start: 0,
         l_len: 0,
@@ -165,6 +181,37 @@ impl From<Lock> for OwnedFd {
     fn from(lock: Lock) -> Self {
         lock.0.into()
     }
+}
+
+/// Whether nothing can be written in a directory, because its file system is read-only.
+#[must_use]
+pub fn is_read_only(dir: &Path) -> bool {
+    statvfs(dir).is_ok_and(|told| told.f_flag.contains(StatVfsMountFlags::RDONLY))
+}
+
+/// A place for what belongs at a path that cannot be written: in the runtime directory, which no other
+/// user can write, under a name that follows from the path.
+#[must_use]
+pub fn refuge(path: &Path) -> PathBuf {
+    let uid = rustix::process::geteuid();
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let dir = match runtime.filter(|_| !uid.is_root()) {
+        Some(dir) => dir,
+        None if uid.is_root() => PathBuf::from("/run"),
+        None => PathBuf::from(format!("/run/user/{}", uid.as_raw())),
+    };
+    // FNV-1a, 64 bits.
+    let bytes = path.as_os_str().as_encoded_bytes().iter();
+    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    dir.join(format!("halley-{hash:016x}"))
+}
+
+/// The refuge of a control socket.
+#[must_use]
+pub fn refuge_of_socket(path: &Path) -> PathBuf {
+    refuge(path).with_extension("sock")
 }
 
 /// What is left on a file system.
@@ -226,6 +273,14 @@ pub fn widen_pipe(pipe: &OwnedFd) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_socket_has_a_refuge_of_its_own() {
+        let of = |path: &str| refuge_of_socket(Path::new(path));
+        assert_ne!(of("/a/control.sock"), of("/b/control.sock"));
+        assert_eq!(of("/a/control.sock"), of("/a/control.sock"));
+        assert!(of("/a/control.sock").as_os_str().len() < 107);
+    }
 
     #[test]
     fn a_widened_pipe_takes_a_megabyte_while_nobody_reads() {

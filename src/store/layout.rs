@@ -10,13 +10,17 @@ use crate::os::fs;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
     root: PathBuf,
+    /// Where `run/` of each service is, when nothing can be written in the root: what is there is of
+    /// use for as long as processes run.
+    refuge: Option<PathBuf>,
 }
 
 impl Layout {
     /// The layout below this root.
     #[must_use]
     pub fn new(root: &Path) -> Self {
-        Self { root: root.to_owned() }
+        let refuge = fs::is_read_only(root).then(|| fs::refuge(root));
+        Self { root: root.to_owned(), refuge }
     }
 
     /// The root itself.
@@ -70,7 +74,9 @@ impl Layout {
     /// One service's paths.
     #[must_use]
     pub fn service(&self, name: &ServiceName) -> ServiceLayout {
-        ServiceLayout { dir: self.root.join(name.as_str()) }
+        let dir = self.root.join(name.as_str());
+        let refuge = self.refuge.as_ref().map(|refuge| refuge.join(name.as_str()));
+        ServiceLayout { run: refuge.unwrap_or_else(|| dir.join("run")), dir }
     }
 }
 
@@ -78,6 +84,7 @@ impl Layout {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceLayout {
     dir: PathBuf,
+    run: PathBuf,
 }
 
 impl ServiceLayout {
@@ -145,7 +152,7 @@ impl ServiceLayout {
     /// Sockets and FIFOs of running processes.
     #[must_use]
     pub fn run(&self) -> PathBuf {
-        self.dir.join("run")
+        self.run.clone()
     }
 
     /// The FIFO an instance writes its output to.

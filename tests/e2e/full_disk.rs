@@ -170,6 +170,50 @@ fn a_disk_that_turns_read_only_fails_a_release_and_takes_nothing_that_serves_awa
     );
 }
 
+/// What it needs while it runs is in the runtime directory then.
+#[test]
+fn a_boot_on_a_read_only_disk_serves_and_says_why_nothing_can_be_changed() {
+    let disk = Disk::ext4();
+    let mut world = world_on(&disk);
+    for _ in 0..2 {
+        world.release(&[]).expect(0);
+    }
+    assert!(world.sleep());
+    let mount = |how: &str| {
+        let mounted = Command::new("mount").args(["-o", how]).arg(disk.path()).status();
+        assert!(mounted.is_ok_and(|status| status.success()), "{how}");
+    };
+    mount("remount,ro");
+    world.wake();
+    world.wait("it serves", |world| world.answering() == Some(2));
+    assert_eq!(world.status()["serving"], 2);
+    let warned = world.cli(&["status", "--json"]).expect(0).result()["warnings"].to_string();
+    assert!(warned.contains("is read-only"), "{warned}");
+    // What it writes is read, and a process that ends comes again.
+    let live = world.live_pid();
+    kill(live, libc::SIGKILL);
+    world.wait("it is started again", |world| ![0, live].contains(&world.live_pid()));
+    world.wait("it answers", |world| world.answering() == Some(2));
+    world.kill_supervisor();
+    world.wait("it is managed again", |world| world.status()["state"] == "running");
+    for verb in ["rollback", "restart"] {
+        let said = world.cli(&[verb, "web", "--json"]);
+        assert!([1, 13].contains(&said.code), "{verb} {said:?}");
+        assert!(said.why().contains("Read-only file system"), "{verb} {said:?}");
+        assert_eq!(world.answering(), Some(2));
+    }
+    // Another one finds that the root is taken.
+    let second = world.command(&["run"]).output().unwrap();
+    assert_eq!(second.status.code(), Some(9), "{second:?}");
+    mount("remount,rw");
+    let second = world.command(&["run"]).output().unwrap();
+    assert_eq!(second.status.code(), Some(9), "{second:?}");
+    assert!(world.sleep());
+    world.wake();
+    assert_eq!(world.cli(&["rollback", "web", "--json"]).expect(0).result()["serving"], 1);
+    drop(halley_sup::os::fs::remove_tree(&halley_sup::os::fs::refuge(&world.path("root"))));
+}
+
 #[test]
 fn a_disk_without_a_byte_takes_no_way_out_away() {
     every_way_out_works_on(&Disk::tmpfs("size=24m,nr_inodes=4000"));

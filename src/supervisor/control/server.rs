@@ -7,9 +7,9 @@ use std::rc::Rc;
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::api::{Request, VERSION};
-use crate::config;
 use crate::core::exit::Exit;
 use crate::os::beneath::Dir;
+use crate::os::fs;
 use crate::supervisor::control::client::Client;
 use crate::supervisor::control::dispatch;
 use crate::supervisor::service::stack::Stack;
@@ -22,7 +22,7 @@ use crate::supervisor::spawn;
 pub(crate) fn serve(stack: &Rc<Stack>, path: &Path) -> io::Result<()> {
     let listener = match bind(path) {
         Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
-            let refuge = config::refuge(path);
+            let refuge = fs::refuge_of_socket(path);
             tracing::error!(path = %path.display(), %error, refuge = %refuge.display(),
                 "the control socket is in the runtime directory");
             bind(&refuge)?

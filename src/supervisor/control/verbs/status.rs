@@ -9,7 +9,7 @@ use crate::api::status::{
 use crate::api::{Event, SetStatus, Trouble};
 use crate::core::ids::{GenerationId, InstanceIndex};
 use crate::core::status::{self, Facts, InstanceState, Life, State, Why};
-use crate::os::proc;
+use crate::os::{fs, proc};
 use crate::store::release;
 use crate::supervisor::control::client::Client;
 use crate::supervisor::data::fencing;
@@ -69,6 +69,11 @@ fn of_stack(stack: &Stack, only: Option<&str>, open: &Open) -> Status {
     let set = stack.set.borrow().as_ref().map(|set| set.status());
     let shown = |set: &SetStatus| only.is_none_or(|only| set.members.iter().any(|m| m == only));
     let mut warnings = stack.shared.outbox.warnings();
+    let root = stack.shared.layout.root();
+    if fs::is_read_only(root) {
+        let why = "services keep running, and nothing can be changed or recorded";
+        warnings.push(format!("{} is read-only: {why}", root.display()));
+    }
     warnings.extend(stack.shared.last_config.trouble());
     warnings.extend(stack.unknown());
     for service in
