@@ -1,12 +1,13 @@
 //! Which processes are a service's: the keeper's list is the truth, and what the supervisor knows is
 //! compared with it. A process of a generation that no instance has would take connections, or lock
-//! the data, and nobody would ever stop it.
+//! the data, and nobody would ever stop it; one that the keeper does not have has ended, and nobody
+//! would ever start it again.
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use crate::core::ordered::Ordered as _;
-use crate::keeper::protocol::{ChildId, Held};
+use crate::keeper::protocol::{ChildId, End, Held};
 use crate::supervisor::processes::child_tag::{Label, Role};
 use crate::supervisor::processes::host_command;
 use crate::supervisor::service::Service;
@@ -17,7 +18,7 @@ pub(crate) async fn reconcile(service: &Rc<Service>) {
     if !service.link().can_list() {
         return;
     }
-    let mut known = known(service);
+    let (mut known, running) = (known(service), running(service));
     let held = match service.link().children().await {
         Ok(held) => held,
         Err(error) => {
@@ -31,6 +32,13 @@ pub(crate) async fn reconcile(service: &Rc<Service>) {
         .into_iter()
         .filter(|child| !service.link().has_ended(*child))
         .collect();
+    let run_still = self::running(service);
+    let lost = running.intersection(&run_still).copied();
+    for child in lost.filter(|child| !held.iter().any(|held| held.child == *child)) {
+        tracing::error!(service = %service.name, child = child.0,
+            "the keeper does not have a process that an instance has; it counts as ended");
+        service.link().child_ended(child, End::Unknown);
+    }
     end(service, strays).await;
 }
 
@@ -52,6 +60,14 @@ fn known(service: &Service) -> BTreeSet<ChildId> {
         .flat_map(|instance| [instance.program.owner(), instance.forwarder.owner()])
         .flatten()
         .into_set()
+}
+
+/// Every child of an instance that runs.
+fn running(service: &Service) -> BTreeSet<ChildId> {
+    let generations = service.fleet.all();
+    let instances = generations.iter().flat_map(|generation| generation.instances());
+    let runs = instances.flat_map(|instance| [instance.program.run(), instance.forwarder.run()]);
+    runs.flatten().map(|run| run.child).into_set()
 }
 
 /// Processes of the service's generations that are not known.

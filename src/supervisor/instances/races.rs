@@ -160,6 +160,21 @@ fn a_generation_that_was_asked_to_stop_in_part_is_no_standby() {
 }
 
 #[test]
+fn a_process_that_the_keeper_does_not_have_is_started_again() {
+    with(|world| async move {
+        let (generation, instance) = world.live();
+        start::launch(&world.service, &generation, &instance).await.unwrap();
+        let lost = instance.child().unwrap();
+        ownership::reconcile(&world.service).await;
+        assert_eq!(instance.child(), Some(lost), "nothing differs");
+        world.keeper.lose(lost);
+        ownership::reconcile(&world.service).await;
+        world.wait("another one runs", |_| instance.child().is_some_and(|it| it != lost)).await;
+        assert_eq!(world.keeper.running(), Vec::from_iter(instance.child()));
+    });
+}
+
+#[test]
 fn a_process_that_nobody_has_is_ended() {
     with(|world| async move {
         let (generation, instance) = world.live();

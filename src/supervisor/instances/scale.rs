@@ -8,6 +8,7 @@ use crate::core::ordered;
 use crate::os::clock;
 use crate::supervisor::health::check;
 use crate::supervisor::instances::outside_proxy;
+use crate::supervisor::instances::ownership;
 use crate::supervisor::instances::retire;
 use crate::supervisor::instances::start::{self, StartError};
 use crate::supervisor::proxy::EntryError;
@@ -29,6 +30,7 @@ pub(crate) fn begin(service: &Rc<Service>) {
     spawn::local(async move {
         go_on(&service).await;
         service.activity.end_scaling();
+        ownership::reconcile(&service).await;
     });
 }
 

@@ -17,6 +17,7 @@ use crate::supervisor::health::probe::Transcript;
 use crate::supervisor::health::probe_all::{Round, probe_all};
 use crate::supervisor::instances::gate::{self, Gated, Rigour};
 use crate::supervisor::instances::outside_proxy;
+use crate::supervisor::instances::ownership;
 use crate::supervisor::instances::restarter::revive;
 use crate::supervisor::instances::retire;
 use crate::supervisor::instances::start::{self, StartError};
@@ -48,7 +49,7 @@ pub(crate) async fn bring_up(service: &Rc<Service>) {
             running.over().await;
         }
         match bring_up_once(service).await {
-            Ok(Brought::Up) => return,
+            Ok(Brought::Up) => return ownership::reconcile(service).await,
             Ok(Brought::Busy) => continue,
             Err(error) => {
                 let why = error.to_string();

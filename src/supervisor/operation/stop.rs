@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use crate::supervisor::instances::retire;
+use crate::supervisor::instances::{ownership, retire};
 use crate::supervisor::service::Service;
 use crate::supervisor::spawn;
 
@@ -31,4 +31,5 @@ pub(crate) async fn take_down(service: &Rc<Service>) {
     }
     service.slots.passers().end().await;
     service.condition.is_taken_down();
+    ownership::reconcile(service).await;
 }

@@ -80,6 +80,11 @@ impl TestKeeper {
         self.children.borrow_mut().insert(child, (label, true));
     }
 
+    /// A child is gone, and nobody is told.
+    pub(crate) fn lose(&self, child: ChildId) {
+        self.children.borrow_mut().remove(&child);
+    }
+
     /// A child ends.
     pub(crate) fn end(&self, child: ChildId) {
         let ended = self
