@@ -57,6 +57,7 @@ mod repair;
 mod restore_schema;
 mod restore_users;
 mod restores;
+mod rude_clients;
 mod set_crash;
 mod sets;
 mod spoilt_config;

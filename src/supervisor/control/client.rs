@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
@@ -10,6 +11,12 @@ use tokio::net::UnixStream;
 use crate::api::{Event, Trouble};
 use crate::core::exit::Exit;
 use crate::os::scm;
+
+/// A request is sent at once, by a program: whoever takes longer keeps no place here.
+const REQUEST_LIMIT: Duration = Duration::from_secs(10);
+
+/// Descriptors that a request may bring: the sources of a set.
+const N_FDS_MAX: usize = 64;
 
 /// The longest request.
 const REQUEST_BYTES_MAX: usize = 64 * 1024;
@@ -30,8 +37,12 @@ impl Client {
     /// The request's line and the descriptors beside it.
     ///
     /// # Errors
-    /// When the client is gone before its line ends, or the line is too long.
+    /// When the client is gone before its line ends, or the line is too long, or takes too long.
     pub(crate) async fn hear(&mut self) -> io::Result<(Vec<u8>, VecDeque<OwnedFd>)> {
+        tokio::time::timeout(REQUEST_LIMIT, self.line()).await?
+    }
+
+    async fn line(&self) -> io::Result<(Vec<u8>, VecDeque<OwnedFd>)> {
         let mut line = Vec::new();
         let mut fds = VecDeque::new();
         let mut chunk = vec![0; REQUEST_BYTES_MAX];
@@ -41,12 +52,12 @@ impl Client {
                 .async_io(Interest::READABLE, || scm::receive_some(self.stream.as_fd(), &mut chunk))
                 .await?;
             fds.extend(received);
-            line.extend_from_slice(&chunk[..n]);
-            if let Some(end) = line.iter().position(|byte| *byte == b'\n') {
-                line.truncate(end);
+            let end = chunk[..n].iter().position(|byte| *byte == b'\n');
+            line.extend_from_slice(&chunk[..end.unwrap_or(n)]);
+            if end.is_some() {
                 return Ok((line, fds));
             }
-            if n == 0 || line.len() > REQUEST_BYTES_MAX {
+            if n == 0 || line.len() > REQUEST_BYTES_MAX || fds.len() > N_FDS_MAX {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }

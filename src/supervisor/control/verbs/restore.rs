@@ -6,6 +6,7 @@ use crate::api::Trouble;
 use crate::api::restore::Args;
 use crate::core::data_users::Allowed;
 use crate::supervisor::control::client::Client;
+use crate::supervisor::instances::ownership;
 use crate::supervisor::operation::restore;
 use crate::supervisor::operation::restore_request::Wish;
 use crate::supervisor::service::stack::Stack;
@@ -27,19 +28,17 @@ pub(crate) async fn perform(
     let mut others = stack.in_order().0;
     others.retain(|other| other.name != service.name);
     let (events, mut inbox) = mpsc::unbounded_channel();
-    let restored = {
-        let mut restoring =
-            std::pin::pin!(restore::restore(&service, others, actor, wish, &events));
-        loop {
-            tokio::select! {
-                biased;
-                Some(event) = inbox.recv() => drop(client.tell(&event).await),
-                restored = &mut restoring => break restored,
-            }
+    let restoring = async {
+        let restored = restore::restore(&service, others, actor, wish, &events).await;
+        ownership::reconcile(&service).await;
+        drop(events);
+        restored
+    };
+    let telling = async {
+        while let Some(event) = inbox.recv().await {
+            client.tell(&event).await;
         }
     };
-    while let Ok(event) = inbox.try_recv() {
-        client.tell(&event).await;
-    }
-    restored
+    // A client that does not read keeps nothing waiting but itself.
+    tokio::join!(restoring, telling).0
 }
