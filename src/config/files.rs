@@ -3,8 +3,10 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
+
+use crate::os::beneath::Dir;
 
 /// Reads files, and keeps what was read; or gives back what was kept.
 #[derive(Debug, Default)]
@@ -27,13 +29,29 @@ impl Files {
         serde_json::to_vec(&*self.texts.borrow()).unwrap_or_default()
     }
 
+    /// A file of the administrator's.
     pub(super) fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        self.read_by(path, &|| fs::read(path))
+    }
+
+    /// A file that may lie where a service's user can write: it is not read through a link of that
+    /// user's to somebody else's, and a FIFO in its place is not waited for.
+    pub(super) fn read_named(&self, path: &Path) -> io::Result<Vec<u8>> {
+        self.read_by(path, &|| {
+            let (dir, name) = Dir::holder(path)?;
+            let mut bytes = Vec::new();
+            dir.file(name)?.read_to_end(&mut bytes)?;
+            Ok(bytes)
+        })
+    }
+
+    fn read_by(&self, path: &Path, read: &dyn Fn() -> io::Result<Vec<u8>>) -> io::Result<Vec<u8>> {
         let name = path.to_string_lossy().into_owned();
         if self.are_kept {
             let text = self.texts.borrow().get(&name).cloned();
             return text.map(String::into_bytes).ok_or(ErrorKind::NotFound.into());
         }
-        let bytes = fs::read(path)?;
+        let bytes = read()?;
         // What is no text is not good.
         if let Ok(text) = String::from_utf8(bytes.clone()) {
             self.texts.borrow_mut().insert(name, text);

@@ -104,7 +104,7 @@ impl<'a> Report<'a> {
     /// A file that it names.
     pub(super) fn read(&self, path: &Path) -> io::Result<String> {
         let alone = Files::default();
-        let bytes = self.files.unwrap_or(&alone).read(path)?;
+        let bytes = self.files.unwrap_or(&alone).read_named(path)?;
         String::from_utf8(bytes).map_err(|_| io::Error::other("is not UTF-8"))
     }
 

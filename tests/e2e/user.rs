@@ -84,6 +84,37 @@ fn what_is_ours_other_users_can_neither_read_nor_write_whatever_the_umask() {
 }
 
 #[test]
+fn an_env_file_is_not_read_through_a_link_of_the_services_user() {
+    let Some(world) = of_nobody(&[], "") else { return };
+    let own = world.path("own");
+    fs::create_dir(&own).unwrap();
+    give(&own);
+    let (secret, env) = (world.path("secret.env"), own.join("web.env"));
+    fs::write(&secret, "PASSWORD=of-somebody-else\n").unwrap();
+    fs::set_permissions(&secret, PermissionsExt::from_mode(0o600)).unwrap();
+    let more = format!("env_file = {env:?}\nuser = \"{NOBODY}\"\n[service.web.health]");
+    world.configure(&config(world.address, "").replace("[service.web.health]", &more));
+    let said = |words: &str| {
+        let said = world.cli(&["check"]).expect(2);
+        assert!(said.stderr.contains(words), "{words}: {}", said.stderr);
+        assert!(!said.stderr.contains("PASSWORD"), "{}", said.stderr);
+    };
+    symlink(&secret, &env).unwrap();
+    lchown(&env, Some(proc::user(NOBODY).unwrap().uid), None).unwrap();
+    said("a link of user");
+    fs::remove_file(&env).unwrap();
+    os_fs::make_fifo(&env, 0o666).unwrap();
+    said("web.env");
+    // A link to a file of its own is its own affair.
+    fs::remove_file(&env).unwrap();
+    fs::write(own.join("real.env"), "A=1\n").unwrap();
+    give(&own.join("real.env"));
+    symlink(own.join("real.env"), &env).unwrap();
+    lchown(&env, Some(proc::user(NOBODY).unwrap().uid), None).unwrap();
+    world.cli(&["check"]).expect(0);
+}
+
+#[test]
 fn other_processes_of_its_user_cannot_trace_a_halley_without_root() {
     let mut world = World::asleep(free_address());
     let text = config(world.address, "");
