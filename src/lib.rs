@@ -106,7 +106,7 @@
 //!   `service/condition.rs` keeps what is wrong with a service meanwhile.
 //! - A field of `status`: `api/status.rs` has its key, `core/status.rs` its words,
 //!   `control/verbs/status.rs` fills it, `cli/render/tables.rs` shows it to people.
-//! - A line of output: FIFO, then `os/spool.rs` (a memfd that the keeper holds), then
+//! - A line of output: pipe, then `os/spool.rs` (a memfd that the keeper holds), then
 //!   `processes/log_files.rs`. While no supervisor has greeted the keeper, `keeper/outputs.rs` fills the
 //!   spool: a process of its own for logs would be one more that can die, and the keeper has both
 //!   descriptors already and moves bytes by one system call without reading them.

@@ -1,7 +1,7 @@
-//! What services write while there is no supervisor that reads it: moved from each FIFO to its spool, which
+//! What services write while there is no supervisor that reads it: moved from each pipe to its spool, which
 //! the next supervisor reads first. No program waits for one that is away.
 //!
-//! The keeper moves bytes within the kernel and looks at none. From a supervisor's greeting on the FIFOs are
+//! The keeper moves bytes within the kernel and looks at none. From a supervisor's greeting on the pipes are
 //! the supervisor's: two that move at once would write over each other.
 
 use std::io;
@@ -17,7 +17,7 @@ const PIECE_BYTES: usize = 256 * 1024;
 /// What a spool may hold that no supervisor has read: a program that writes more waits.
 const SPOOL_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
-/// Every FIFO whose spool has room.
+/// Every pipe whose spool has room.
 pub fn pipes(kept: &Few<String, OwnedFd>) -> impl Iterator<Item = BorrowedFd<'_>> {
     both(kept).filter(|(_, spool)| has_room(*spool)).map(|(pipe, _)| pipe)
 }

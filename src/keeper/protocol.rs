@@ -35,7 +35,7 @@ pub const HEIRS: u16 = 5;
 /// The first revision with [`Via::Asked`].
 pub const ASKS: u16 = 6;
 
-/// What the name of a FIFO begins with that a service writes its output to. Behind it the names of FIFO and
+/// What the name of a pipe begins with that a service writes its output to. Behind it the names of pipe and
 /// spool are the same.
 pub const OUTPUT: &str = "log/";
 /// What the name of its spool begins with: what was read of it and is in no log yet.

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
 use std::io::{self, BufWriter, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -136,7 +136,9 @@ pub fn lock(path: &Path, holder: &str) -> Result<Lock, LockError> {
         Err(error) => return Err(error.into()),
         Ok(file) => {
             // One of an earlier version may be open to others.
-            file.set_permissions(Permissions::from_mode(0o600))?;
+            if file.metadata()?.permissions().mode() & 0o777 != 0o600 {
+                file.set_permissions(Permissions::from_mode(0o600))?;
+            }
             ofd_lock(&file, libc::F_WRLCK).map(|()| file)
         }
     };
@@ -162,7 +164,6 @@ pub fn name_holder(lock: &OwnedFd, holder: &str) {
 }
 
 fn ofd_lock(file: &File, kind: i32) -> io::Result<()> {
-    use std::os::fd::AsRawFd;
     let lock = libc::flock {
         l_type: i16::try_from(kind).unwrap_or(1),
         l_whence: i16::try_from(libc::SEEK_SET).unwrap_or(0),
@@ -262,6 +263,30 @@ pub fn open_fifo(path: &Path) -> io::Result<OwnedFd> {
     Ok(open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?)
 }
 
+/// A pipe for what a process writes, opened as [`open_fifo`] does. It is its owner's, who may open it
+/// again (`/dev/stdout`), and needs no disk.
+///
+/// # Errors
+/// The system's.
+pub fn output_pipe(owner: Option<(u32, u32)>) -> io::Result<OwnedFd> {
+    let (_reader, writer) = io::pipe()?;
+    if let Some((user, group)) = owner {
+        std::os::unix::fs::fchown(&writer, Some(user), Some(group))?;
+    }
+    let pipe = open_fifo(Path::new(&format!("/proc/self/fd/{}", writer.as_raw_fd())))?;
+    widen_pipe(&pipe);
+    Ok(pipe)
+}
+
+/// Whether an error is the disk's, and none of the one who asked: it is full, broken or read-only.
+#[must_use]
+pub fn is_of_disk(error: &io::Error) -> bool {
+    // `tempfile` wraps the error in one that names the path.
+    let wrapped = error.get_ref().and_then(|error| error.source()?.downcast_ref::<io::Error>());
+    let number = wrapped.unwrap_or(error).raw_os_error();
+    number.is_some_and(|n| [libc::EIO, libc::EROFS, libc::ENOSPC, libc::EDQUOT].contains(&n))
+}
+
 /// Lets a pipe hold as much as any user may have (`/proc/sys/fs/pipe-max-size`), so that its writers
 /// go on while nobody reads. Less when the kernel does not allow it.
 pub fn widen_pipe(pipe: &OwnedFd) {
@@ -291,6 +316,28 @@ mod tests {
         widen_pipe(&fifo);
         rustix::io::ioctl_fionbio(&fifo, true).unwrap();
         assert_eq!(rustix::io::write(&fifo, &vec![0; PIPE_BYTES]).unwrap(), PIPE_BYTES);
+    }
+
+    #[test]
+    fn an_output_pipe_is_opened_again_and_never_ends() {
+        let pipe = output_pipe(None).unwrap();
+        let again = format!("/proc/self/fd/{}", pipe.as_raw_fd());
+        fs::write(&again, "a line").unwrap();
+        rustix::io::ioctl_fionbio(&pipe, true).unwrap();
+        let mut bytes = [0; 16];
+        assert_eq!(rustix::io::read(&pipe, &mut bytes).unwrap(), 6);
+        assert_eq!(rustix::io::read(&pipe, &mut bytes), Err(rustix::io::Errno::AGAIN));
+    }
+
+    #[test]
+    fn an_error_of_the_disk_is_one_also_where_its_path_is_named() {
+        for number in [libc::EIO, libc::EROFS, libc::ENOSPC, libc::EDQUOT] {
+            assert!(is_of_disk(&io::Error::from_raw_os_error(number)), "{number}");
+        }
+        assert!(!is_of_disk(&io::Error::from_raw_os_error(libc::EACCES)));
+        let full = Path::new("/proc/no-such-directory");
+        let wrapped = tempfile::NamedTempFile::new_in(full).unwrap_err();
+        assert!(wrapped.raw_os_error().is_none() && !is_of_disk(&wrapped), "{wrapped:?}");
     }
 
     #[test]

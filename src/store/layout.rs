@@ -149,16 +149,10 @@ impl ServiceLayout {
         self.dir.join("shared")
     }
 
-    /// Sockets and FIFOs of running processes.
+    /// Sockets of running processes.
     #[must_use]
     pub fn run(&self) -> PathBuf {
         self.run.clone()
-    }
-
-    /// The FIFO an instance writes its output to.
-    #[must_use]
-    pub fn fifo(&self, generation: GenerationId, index: InstanceIndex) -> PathBuf {
-        self.run().join(format!("{generation}.{index}.log"))
     }
 
     /// Sockets of instances that are given their own path.

@@ -346,7 +346,6 @@ async fn let_go_of(service: &Rc<Service>, generation: &Generation, instance: &In
     }
     if let Some(pump) = instance.take_pump() {
         pump.finish();
-        drop(local::remove(&service.paths.fifo(generation.id, instance.index)));
     }
     for name in [
         child_spec::output_name(&service.name, generation.id, instance.index),

@@ -13,7 +13,6 @@ use crate::keeper::protocol::{LaunchSpec, Reach};
 use crate::os::beneath::Dir;
 use crate::os::spool::Spool;
 use crate::os::{fs, local, proc};
-use crate::store::reserve;
 use crate::supervisor::instances::claim::{self, Claim};
 use crate::supervisor::instances::restarter;
 use crate::supervisor::instances::retire;
@@ -252,7 +251,7 @@ async fn spawn(
     spawned.await.unwrap_or(Err(StartError::Leaving))
 }
 
-/// Makes the instance's FIFO, has it kept and read, once for all its restarts.
+/// Makes the pipe of the instance's output, has it kept and read, once for all its restarts.
 async fn output_of(
     service: &Rc<Service>,
     generation: &Rc<Generation>,
@@ -260,19 +259,14 @@ async fn output_of(
 ) -> Result<String, StartError> {
     let name = child_spec::output_name(&service.name, generation.id, instance.index);
     if !instance.is_pumped() {
-        let path = service.paths.fifo(generation.id, instance.index);
-        reserve::spend(&service.paths.reserve(), &mut || fs::make_fifo(&path, 0o600))?;
-        if let Some(user) = generation.settings.user.as_deref().and_then(proc::user) {
-            fs::give_to(&path, user.uid, user.gid)?;
-        }
-        let fifo = fs::open_fifo(&path)?;
-        fs::widen_pipe(&fifo);
-        service.link().keep(name.clone(), fifo.as_fd()).await?;
+        let user = generation.settings.user.as_deref().and_then(proc::user);
+        let pipe = fs::output_pipe(user.map(|user| (user.uid, user.gid)))?;
+        service.link().keep(name.clone(), pipe.as_fd()).await?;
         let spool = Spool::new()?;
         let kept = child_spec::spool_name(&service.name, generation.id, instance.index);
         service.link().keep(kept, spool.as_fd()).await?;
         let writer = service.logs.writer(generation.release);
-        instance.pump(Pump::begin(&fifo, spool, instance.index.0, writer)?);
+        instance.pump(Pump::begin(&pipe, spool, instance.index.0, writer)?);
     }
     Ok(name)
 }

@@ -1,4 +1,4 @@
-//! The way of what a process writes: from its FIFO through a [`Spool`] to its log, in whole lines.
+//! The way of what a process writes: from its pipe through a [`Spool`] to its log, in whole lines.
 //!
 //! A supervisor may be killed anywhere on it, and no line is lost, written twice or torn: the spool
 //! outlives it at the keeper, and has where the log ended before lines that may be in it or not.
@@ -19,7 +19,7 @@ use crate::os::spool::Spool;
 use crate::supervisor::processes::log_files::{LINE_BYTES_MAX, SharedWriter};
 use crate::supervisor::spawn;
 
-/// What is read of a FIFO in one go.
+/// What is read of a pipe in one go.
 const CHUNK_BYTES: usize = 64 * 1024;
 
 /// What is written to the log in one go: more than its longest line.
@@ -31,7 +31,7 @@ const RETRY: Duration = Duration::from_secs(1);
 /// What is read at the end: more than a pipe holds.
 const N_LAST_PIECES: u32 = 64;
 
-/// Reads a FIFO until it is dropped. Nothing wakes up while nothing is written.
+/// Reads a pipe until it is dropped. Nothing wakes up while nothing is written.
 #[derive(Debug)]
 pub(crate) struct Pump {
     feed: Rc<RefCell<Feed>>,
@@ -83,7 +83,7 @@ impl Pump {
         Ok(Self { feed, task })
     }
 
-    /// Goes on where a supervisor before this one was, if the keeper has the FIFO.
+    /// Goes on where a supervisor before this one was, if the keeper has the pipe.
     ///
     /// # Errors
     /// The system's.
