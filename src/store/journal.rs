@@ -10,18 +10,17 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, fallocate};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
-use crate::api::{Event, Outcome, PhaseState};
 use crate::core::ids::OpId;
 use crate::core::operation::machine::Kind;
-use crate::os::{clock, fs as durable};
+use crate::os::fs as durable;
 use crate::store::layout::{ServiceLayout, numbered};
 use crate::store::{line, reserve};
 
 pub use crate::store::intent::Intent;
-use crate::store::state_word::StateWord;
+pub use crate::store::record::Record;
 
 /// The version of this format.
 const VERSION: u16 = 1;
@@ -30,93 +29,6 @@ const FILE: &str = "journal.ndjson";
 const ROOM_BYTES: u64 = 32 * 1024;
 /// Journals that are kept; the history keeps a line of each for ever.
 const N_KEPT: usize = 200;
-
-/// One line after the first.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Record {
-    /// When, RFC 3339.
-    pub at: String,
-    /// The phase's name.
-    pub phase: String,
-    /// Where it stands; absent in the last line.
-    pub state: Option<StateWord>,
-    /// How long it took.
-    #[serde(default)]
-    pub ms: u64,
-    /// For people.
-    #[serde(default)]
-    pub detail: String,
-    /// Why the operation left its way forward.
-    #[serde(default)]
-    pub cause: String,
-    /// The generation that a rung of the way back is.
-    #[serde(default)]
-    pub generation: Option<u64>,
-    /// In the last line: how it ended.
-    #[serde(default)]
-    pub outcome: Option<Outcome>,
-}
-
-impl Record {
-    /// A phase is about to be performed.
-    #[must_use]
-    pub fn start(phase: &str, cause: &str, generation: Option<u64>) -> Self {
-        let cause = cause.to_owned();
-        Self { cause, generation, ..Self::of(phase, Some(PhaseState::Start)) }
-    }
-
-    /// A phase is over.
-    #[must_use]
-    pub fn end(phase: &str, state: PhaseState, ms: u64, detail: String) -> Self {
-        Self { ms, detail, ..Self::of(phase, Some(state)) }
-    }
-
-    /// `abort` waits for the end of a phase.
-    #[must_use]
-    pub fn called_off(phase: &str, cause: &str) -> Self {
-        Self { cause: cause.to_owned(), ..Self::of(phase, None) }
-    }
-
-    /// The operation is over.
-    #[must_use]
-    pub fn result(outcome: Outcome) -> Self {
-        Self { outcome: Some(outcome), ..Self::of("done", None) }
-    }
-
-    /// Where the phase stands, when this version knows the word.
-    #[must_use]
-    pub fn state(&self) -> Option<PhaseState> {
-        self.state.as_ref().and_then(StateWord::known)
-    }
-
-    /// The event that was sent to watching clients for this entry.
-    #[must_use]
-    pub fn event(&self) -> Option<Event> {
-        match (&self.outcome, self.state()) {
-            (Some(outcome), _) => Some(Event::Result(Box::new(outcome.clone()))),
-            (None, Some(state)) => Some(Event::Phase {
-                phase: self.phase.clone(),
-                state,
-                ms: self.ms,
-                detail: self.detail.clone(),
-            }),
-            (None, None) => None,
-        }
-    }
-
-    fn of(phase: &str, state: Option<PhaseState>) -> Self {
-        Self {
-            at: clock::now_rfc3339(),
-            phase: phase.to_owned(),
-            state: state.map(StateWord::Known),
-            ms: 0,
-            detail: String::new(),
-            cause: String::new(),
-            generation: None,
-            outcome: None,
-        }
-    }
-}
 
 /// Why a journal cannot be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -143,7 +55,12 @@ pub enum JournalError {
 /// A journal that is being written.
 #[derive(Debug)]
 pub struct Journal {
-    file: File,
+    /// Absent while the disk does not take it.
+    file: Option<File>,
+    /// It is not there yet, not even its first line.
+    is_new: bool,
+    /// The lines that wait for the file.
+    waiting: Vec<u8>,
     path: PathBuf,
     reserve: PathBuf,
     /// Up to here it is what was written: what a failed write has left behind lies after it.
@@ -153,13 +70,16 @@ pub struct Journal {
 impl Drop for Journal {
     /// Gives back the room that was not used.
     fn drop(&mut self) {
-        drop(self.file.set_len(self.len_bytes));
+        if let Some(file) = &self.file {
+            drop(file.set_len(self.len_bytes));
+        }
     }
 }
 
 impl Journal {
     /// Begins an operation's journal with its intent; both lie in the directory when this returns,
-    /// and on the disk after the first announcement. A release gets nothing of the reserve.
+    /// and on the disk after the first announcement. A release gets nothing of the reserve; anything else
+    /// goes on without a disk, and what it notes is written down as soon as there is one.
     ///
     /// # Errors
     /// The system's; nothing is left behind.
@@ -168,15 +88,27 @@ impl Journal {
         if intent.kind == Kind::Release.name() {
             return Self::create_in(&dir, reserve, intent);
         }
-        let made = line::print(intent).and_then(|first| {
-            let mut made = Err(io::ErrorKind::StorageFull.into());
-            reserve::spend(&reserve, &mut || {
-                made = Ok(begin(&dir, &first)?);
-                Ok(())
-            })?;
-            made
+        let path = dir.join(FILE);
+        let first = line::print(intent)
+            .map_err(|source| JournalError::System { path: path.clone(), source })?;
+        let mut made = Err(io::ErrorKind::StorageFull.into());
+        let begun = reserve::spend(&reserve, &mut || {
+            made = Ok(begin(&dir, &first)?);
+            Ok(())
         });
-        Self::of(&dir, reserve, made)
+        match begun.and(made) {
+            Err(error) if durable::is_of_disk(&error) => {
+                tracing::error!(path = %path.display(), %error, "the journal waits for the disk");
+                let mut journal = Self::without(path, reserve);
+                (journal.is_new, journal.waiting) = (true, first);
+                Ok(journal)
+            }
+            made => Self::of(&dir, reserve, made),
+        }
+    }
+
+    fn without(path: PathBuf, reserve: PathBuf) -> Self {
+        Self { file: None, is_new: false, waiting: Vec::new(), path, reserve, len_bytes: 0 }
     }
 
     /// Begins a journal of any kind in a directory of its own.
@@ -192,12 +124,19 @@ impl Journal {
         Self::of(dir, reserve, made)
     }
 
-    /// Goes on with a journal; what follows its last whole line is cut off.
+    /// Goes on with a journal; what follows its last whole line is cut off. One that the disk does not let
+    /// be written to is written as soon as it does.
     ///
     /// # Errors
     /// The system's.
     pub fn reopen(paths: &ServiceLayout, op: OpId) -> Result<Self, JournalError> {
-        Self::reopen_in(&paths.op(op), paths.reserve())
+        match Self::reopen_in(&paths.op(op), paths.reserve()) {
+            Err(JournalError::System { path, source }) if durable::is_of_disk(&source) => {
+                tracing::error!(path = %path.display(), error = %source, "the journal waits for the disk");
+                Ok(Self::without(path, paths.reserve()))
+            }
+            reopened => reopened,
+        }
     }
 
     /// Goes on with a journal of any kind.
@@ -205,15 +144,7 @@ impl Journal {
     /// # Errors
     /// The system's.
     pub(super) fn reopen_in(dir: &Path, reserve: PathBuf) -> Result<Self, JournalError> {
-        let path = dir.join(FILE);
-        let opened = || -> io::Result<(File, u64)> {
-            let bytes = fs::read(&path)?;
-            let len = line::whole_bytes(&bytes) as u64;
-            let file = File::options().write(true).open(&path)?;
-            file.set_len(len)?;
-            Ok((file, len))
-        };
-        Self::of(dir, reserve, opened())
+        Self::of(dir, reserve, reopen(&dir.join(FILE)))
     }
 
     fn of(
@@ -223,7 +154,11 @@ impl Journal {
     ) -> Result<Self, JournalError> {
         let path = dir.join(FILE);
         match file {
-            Ok((file, len_bytes)) => Ok(Self { file, path, reserve, len_bytes }),
+            Ok((file, len_bytes)) => {
+                let mut journal = Self::without(path, reserve);
+                (journal.file, journal.len_bytes) = (Some(file), len_bytes);
+                Ok(journal)
+            }
             Err(source) => Err(JournalError::System { path, source }),
         }
     }
@@ -234,7 +169,8 @@ impl Journal {
     /// As [`note`](Self::note).
     pub fn announce(&mut self, record: &impl Serialize) -> Result<(), JournalError> {
         self.note(record)?;
-        self.file.sync_data().map_err(|source| self.system(source))
+        let synced = self.file.as_ref().map_or(Ok(()), File::sync_data);
+        synced.map_err(|source| self.system(source))
     }
 
     /// Writes a line.
@@ -243,7 +179,8 @@ impl Journal {
     /// The system's; on a full disk the reserve is given back first. Nothing of the line is left.
     pub fn note(&mut self, record: &impl Serialize) -> Result<(), JournalError> {
         let text = line::print(record).map_err(|source| self.system(source))?;
-        let (file, at) = (&self.file, self.len_bytes);
+        let at = self.len_bytes;
+        let Some(file) = &self.file else { return self.begin_late(&text) };
         let written = reserve::spend(&self.reserve, &mut || {
             file.write_all_at(&text, at).inspect_err(|_| {
                 // The next line is written over what this leaves, should it fail.
@@ -255,9 +192,38 @@ impl Journal {
         Ok(())
     }
 
+    /// The disk did not take the journal before: once more, with all lines since.
+    fn begin_late(&mut self, text: &[u8]) -> Result<(), JournalError> {
+        self.waiting.extend_from_slice(text);
+        let dir = self.path.parent().unwrap_or(&self.path);
+        let opened = if self.is_new {
+            // What the first try has left there.
+            drop(durable::remove_tree(dir));
+            begin(dir, &self.waiting)
+        } else {
+            reopen(&self.path).and_then(|(file, len)| {
+                file.write_all_at(&self.waiting, len)?;
+                Ok((file, len + self.waiting.len() as u64))
+            })
+        };
+        let (file, len_bytes) = opened.map_err(|source| self.system(source))?;
+        (self.file, self.len_bytes, self.waiting) = (Some(file), len_bytes, Vec::new());
+        Ok(())
+    }
+
     fn system(&self, source: io::Error) -> JournalError {
         JournalError::System { path: self.path.clone(), source }
     }
+}
+
+/// A journal that is there, and how long its whole lines are.
+fn reopen(path: &Path) -> io::Result<(File, u64)> {
+    let bytes = fs::read(path)?;
+    let len = line::whole_bytes(&bytes) as u64;
+    let file = File::options().write(true).open(path)?;
+    // The next line is written over what this leaves, should it fail.
+    drop(file.set_len(len));
+    Ok((file, len))
 }
 
 /// A journal's directory and its first line, or nothing.
@@ -377,6 +343,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::api::Outcome;
     use crate::core::operation::outcome::Word;
     use crate::store::layout::Layout;
 
@@ -488,5 +455,28 @@ mod tests {
         assert!(prune(dir.path()).is_empty());
         let left = ServiceLayout::numbers(dir.path());
         assert_eq!((left.len(), left[0]), (N_KEPT, 3));
+    }
+
+    #[test]
+    fn a_journal_that_the_disk_takes_later_has_every_line() {
+        let (_dir, paths, _) = written(0);
+        let op = OpId(1);
+        let waiting = line::print(&intent()).unwrap();
+        let mut journal = Journal::without(path(&paths, op), paths.reserve());
+        (journal.is_new, journal.waiting) = (true, waiting);
+        // Its directory cannot be made.
+        fs::remove_dir_all(paths.ops()).unwrap();
+        journal.announce(&Record::start("back_gate:0", "asked", None)).unwrap_err();
+        fs::create_dir(paths.ops()).unwrap();
+        journal.announce(&Record::start("back_flip:0", "asked", None)).unwrap();
+        journal.announce(&Record::start("back_commit:0", "asked", None)).unwrap();
+        drop(journal);
+        // One that is there is gone on with, also when it is opened late.
+        let mut journal = Journal::without(path(&paths, op), paths.reserve());
+        journal.announce(&Record::start("done", "asked", None)).unwrap();
+        let (read_intent, records) = read(&paths, op).unwrap().unwrap();
+        let phases: Vec<_> = records.iter().map(|record| record.phase.as_str()).collect();
+        assert_eq!(read_intent, intent());
+        assert_eq!(phases, ["back_gate:0", "back_flip:0", "back_commit:0", "done"]);
     }
 }

@@ -17,6 +17,7 @@ pub mod migration;
 pub mod outbox;
 pub mod rebuild;
 pub mod receipt;
+pub mod record;
 pub mod release;
 pub mod reserve;
 pub mod restoration;
