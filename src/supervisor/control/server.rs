@@ -21,7 +21,7 @@ use crate::supervisor::spawn;
 /// When it cannot be opened.
 pub(crate) fn serve(stack: &Rc<Stack>, path: &Path) -> io::Result<()> {
     let listener = match bind(path) {
-        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+        Err(error) if fs::is_of_disk(&error) => {
             let refuge = fs::refuge_of_socket(path);
             tracing::error!(path = %path.display(), %error, refuge = %refuge.display(),
                 "the control socket is in the runtime directory");

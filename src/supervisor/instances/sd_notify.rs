@@ -9,35 +9,57 @@ use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::rc::Rc;
 
+use crate::core::backoff::Pauses;
 use crate::os::beneath::Dir;
 use crate::os::{fs, proc, ready};
 use crate::supervisor::service::Service;
 use crate::supervisor::spawn;
 
-/// Makes the service's socket, or takes it over, and listens on it.
+/// Between tries to make a socket on a disk that does not take it.
+const TRIES: Pauses = Pauses::doubling(1_000, 30_000);
+
+/// Makes the service's socket, or takes it over, and listens on it. When the disk does not take it, the
+/// service goes without one until it does.
 ///
 /// # Errors
 /// When it cannot be made or kept.
 pub(crate) async fn open(service: &Rc<Service>, kept: Option<OwnedFd>) -> io::Result<()> {
-    let name = format!("notify/{}", service.name);
     let socket = match kept {
-        Some(socket) => socket,
-        None => {
-            let socket = bind(&service.paths.notify_socket())?;
-            if let Some(user) = service.config().settings.user.as_deref().and_then(proc::user) {
-                fs::give_to(&service.paths.notify_socket(), user.uid, user.gid)?;
-            }
-            service.link().keep(name, socket.as_fd()).await.map_err(io::Error::other)?;
-            socket
-        }
+        Some(socket) => Some(socket),
+        None => match make(service).await {
+            Err(error) if fs::is_of_disk(&error) => None,
+            made => Some(made?),
+        },
     };
     let service = Rc::clone(service);
     spawn::local(async move {
-        if let Err(error) = hear(&service, socket).await {
+        if let Err(error) = hear_once_made(&service, socket).await {
             tracing::error!(service = %service.name, %error, "receiving READY=1");
         }
     });
     Ok(())
+}
+
+async fn hear_once_made(service: &Rc<Service>, mut socket: Option<OwnedFd>) -> io::Result<()> {
+    let mut backoff = TRIES.begin();
+    loop {
+        if let Some(socket) = socket {
+            return hear(service, socket).await;
+        }
+        tokio::time::sleep(backoff.pause()).await;
+        socket = make(service).await.ok();
+    }
+}
+
+async fn make(service: &Service) -> io::Result<OwnedFd> {
+    let path = service.paths.notify_socket();
+    let socket = bind(&path)?;
+    if let Some(user) = service.config().settings.user.as_deref().and_then(proc::user) {
+        fs::give_to(&path, user.uid, user.gid)?;
+    }
+    let name = format!("notify/{}", service.name);
+    service.link().keep(name, socket.as_fd()).await.map_err(io::Error::other)?;
+    Ok(socket)
 }
 
 fn bind(path: &Path) -> io::Result<OwnedFd> {

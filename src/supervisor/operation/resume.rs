@@ -105,7 +105,7 @@ pub(super) fn resume(
     };
     let on_trial = last.is_on_trial() && kind == Kind::Release;
     // A flip that was announced and not begun has no trial file yet, and all its tries.
-    let n_tries_left = match trial::use_one(&service.paths)? {
+    let n_tries_left = match use_one(service) {
         n if on_trial && trial::read(&service.paths)?.is_some() => n,
         _ => trial::N_TRIES,
     };
@@ -143,6 +143,14 @@ pub(super) fn resume(
     let job = Job::resumed(assignment, rungs, hooks, findings);
     runner::begin(service, operation, machine, job, journal, orders)
         .map_err(|running| BootError::Runs(running.id))
+}
+
+/// How many tries the trial has, one of which is used now. What cannot be counted is the last one.
+fn use_one(service: &Service) -> u8 {
+    trial::use_one(&service.paths).unwrap_or_else(|error| {
+        tracing::error!(service = %service.name, %error, "counting the tries of a trial");
+        0
+    })
 }
 
 fn assignment(

@@ -58,6 +58,13 @@ fn open_operation(paths: &ServiceLayout) -> Result<(Open, Option<JournalError>),
     }
 }
 
+/// What lies around harms nobody: a disk that does not let it go keeps no service from being managed.
+fn warn<E: std::fmt::Display>(service: &Service, what: &str, done: Result<(), E>) {
+    if let Err(error) = done {
+        tracing::warn!(service = %service.name, %error, "{what}");
+    }
+}
+
 /// Takes a service over: adopts what runs, goes on with its open operation. What does not run is
 /// started by [`start_last_good`](super::start_last_good).
 ///
@@ -90,7 +97,7 @@ pub(crate) async fn take_over(
     if let Some(good) = service.durable.state().last_good {
         service.fleet.seen(GenerationId(good.generation));
     }
-    intake::sweep(&service.paths)?;
+    warn(service, "removing what was staged", intake::sweep(&service.paths));
     let live = live_generation(service, open.as_ref())?;
     if let Some(generation) = live.and_then(|id| service.fleet.get(id)) {
         service.steer_to(&generation, Duty::Live)?;
@@ -105,7 +112,8 @@ pub(crate) async fn take_over(
             }
         }
         None => {
-            release::sweep(&service.paths, &service.durable.named())?;
+            let swept = release::sweep(&service.paths, &service.durable.named());
+            warn(service, "removing what is left of releases", swept);
             conclude::let_go(service, None);
         }
     }
