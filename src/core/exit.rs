@@ -47,7 +47,7 @@ exits! {
     PreflightRefused = 10,
     /// The artifact is damaged, too large or not allowed. Nothing was changed.
     ArtifactRejected = 11,
-    /// Not enough disk space, inodes or memory. Nothing was changed.
+    /// Not enough disk space, inodes or memory, or the disk refuses. Nothing was changed.
     NoSpace = 13,
     /// The rollback rehearsal failed. Nothing was changed.
     RehearsalFailed = 14,

@@ -21,7 +21,6 @@ use crate::os::beneath::Dir;
 use crate::os::fs as durable;
 use crate::store::aside;
 use crate::store::layout::ServiceLayout;
-use crate::store::reserve;
 use crate::store::tree::Staging;
 
 /// How long a read may wait before it checks whether the operation was aborted.
@@ -143,7 +142,7 @@ impl IntakeError {
     #[must_use]
     pub fn exit(&self) -> Exit {
         match self {
-            Self::System { source, .. } if reserve::is_full(source) => Exit::NoSpace,
+            Self::System { source, .. } if durable::is_of_disk(source) => Exit::NoSpace,
             _ => Exit::ArtifactRejected,
         }
     }

@@ -133,6 +133,12 @@ impl World {
 
     /// The same, started by another program that becomes it.
     pub fn wake_under(&mut self, wrapper: &[&str]) {
+        self.begin_under(wrapper);
+        self.wait("the supervisor answers", |world| world.cli(&["status"]).code == 0);
+    }
+
+    /// The same, without waiting for anything.
+    pub fn begin_under(&mut self, wrapper: &[&str]) {
         let log = fs::File::options().append(true).create(true).open(self.path("run.log")).unwrap();
         let words = [wrapper, &[BINARY, "run", "--config"]].concat();
         let keeper = Command::new(words[0])
@@ -146,7 +152,11 @@ impl World {
             .spawn()
             .unwrap();
         self.keeper = Some(keeper);
-        self.wait("the supervisor answers", |world| world.cli(&["status"]).code == 0);
+    }
+
+    /// Whether `halley-sup run` has left by itself.
+    pub fn has_left(&mut self) -> bool {
+        self.keeper.as_mut().is_none_or(|keeper| keeper.try_wait().unwrap().is_some())
     }
 
     pub fn path(&self, name: &str) -> PathBuf {

@@ -134,8 +134,9 @@ pub fn of_operation(kind: Kind, ended: Outcome, facts: Facts) -> (Word, Exit) {
             Cause::Asked if facts.is_back_where_it_began => (Word::GateFailed, Exit::GateFailed),
             Cause::Asked => (Word::RolledBack, Exit::Done),
             Cause::Aborted => (Word::Aborted, Exit::Aborted),
+            // It could not even be put on trial: nothing was steered to it.
             Cause::Refused | Cause::Gate | Cause::Flip | Cause::Bake => {
-                (Word::RolledBack, Exit::RolledBack)
+                (Word::RolledBack, facts.refusal.unwrap_or(Exit::RolledBack))
             }
             Cause::Died | Cause::Inconclusive | Cause::Interrupted => {
                 (Word::RolledBack, Exit::RolledBack)
@@ -272,6 +273,13 @@ mod tests {
                 check(Kind::Release, Outcome::RolledBack(cause), BACK, "rolled_back 21");
             }
         }
+    }
+
+    #[test]
+    fn what_the_disk_did_not_let_go_on_trial_has_the_disks_code() {
+        let facts = Facts { refusal: Some(Exit::NoSpace), ..NONE };
+        check(Kind::Release, Outcome::RolledBack(Cause::Flip), facts, "rolled_back 13");
+        check(Kind::Release, Outcome::RolledBack(Cause::Died), facts, "rolled_back 21");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use tokio::sync::mpsc;
 
 use crate::api::{Event, PhaseState};
-use crate::core::backoff::Pauses;
+use crate::core::backoff::{Backoff, Pauses};
 use crate::core::notice::Notice;
 use crate::core::operation::machine::{Cause, Event as Step, Machine};
 use crate::core::operation::phase::Phase;
@@ -21,6 +21,7 @@ use crate::store::journal::{Journal, Record};
 use crate::supervisor::operation::conclude;
 use crate::supervisor::operation::job::Job;
 use crate::supervisor::service::Service;
+use crate::supervisor::service::condition::Source;
 use crate::supervisor::service::notices;
 use crate::supervisor::service::operation::{Operation, Order};
 use crate::supervisor::service::outcome;
@@ -80,6 +81,7 @@ async fn run(
             tell_held(&service, &operation);
         }
         let begun = clock::tick();
+        let mut why = String::new();
         let step = tokio::select! {
             biased;
             performed = job.perform(&service, &operation, &machine, &mut journal) => {
@@ -87,6 +89,7 @@ async fn run(
                 if !is_hook {
                     close(&operation, &mut journal, &performed, phase, begun);
                 }
+                why = performed.detail;
                 performed.step
             }
             step = interrupted(&machine, &mut orders, &keep_abort) => match step {
@@ -114,12 +117,19 @@ async fn run(
         if next != Some(phase) && machine.is_held_by_failure() {
             job.raise_held(&service);
         }
-        if next == Some(phase) {
-            tokio::time::sleep(retries.pause()).await;
-        } else {
-            retries.reset();
-        }
+        pause(&service, phase, (next == Some(phase)).then_some(&why), &mut retries).await;
     }
+}
+
+/// Waits before a phase is tried again, with the reason in `status`.
+async fn pause(service: &Service, phase: Phase, again: Option<&String>, retries: &mut Backoff) {
+    let Some(why) = again else {
+        service.condition.resolve(Source::Operation);
+        return retries.reset();
+    };
+    let phase = text::phase(&phase.name());
+    service.condition.report(Source::Operation, format!("{phase} is tried again: {why}"));
+    tokio::time::sleep(retries.pause()).await;
 }
 
 /// Notes that a phase was called off.

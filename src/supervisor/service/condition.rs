@@ -10,6 +10,8 @@ use crate::core::ordered::Few;
 /// The part of the supervisor that detects a trouble. The order is the order in `status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Source {
+    /// A phase of an operation that is tried again until it succeeds.
+    Operation,
     /// The data: a restore that could not be finished or undone.
     Restore,
     /// The start of the last good release.

@@ -54,10 +54,12 @@ pub(crate) fn busy(service: &Service, running: &Operation) -> Trouble {
     let now = clock::tick();
     let length = text::whole_seconds(now.since_ms(running.started));
     let name = &service.name;
+    let trouble = service.condition.trouble();
+    let trouble = trouble.map(|trouble| format!("\n{trouble}")).unwrap_or_default();
     Trouble {
         what: format!("{name}: busy"),
         why: format!(
-            "operation {} ({} by {}) has run since {} ({length}), in phase {}",
+            "operation {} ({} by {}) has run since {} ({length}), in phase {}{trouble}",
             running.id,
             running.kind.name(),
             running.actor,

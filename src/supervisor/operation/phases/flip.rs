@@ -4,6 +4,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use crate::core::duty::Duty;
+use crate::core::exit::Exit;
 use crate::core::ids::ReleaseId;
 use crate::core::operation::machine::Kind;
 use crate::core::time::Tick;
@@ -28,7 +29,7 @@ pub(crate) async fn flip(
         return died(service, id, release);
     };
     if let Err(error) = on_trial::begin(service, assignment, kind) {
-        return PhaseResult::failed(error.to_string());
+        return PhaseResult::refused(Exit::NoSpace, error.to_string());
     }
     if let Err(error) = outside_proxy::point(service, &generation).await {
         return PhaseResult::failed(error.to_string());

@@ -13,7 +13,7 @@ use crate::core::ordered;
 use crate::core::time::Tick;
 use crate::os::clock;
 use crate::store::release;
-use crate::store::state::{Frozen, Served};
+use crate::store::state::{Frozen, Served, State};
 use crate::supervisor::health::check;
 use crate::supervisor::health::diagnosis;
 use crate::supervisor::health::probe::Transcript;
@@ -217,9 +217,9 @@ pub(crate) fn commit(
         assignment.old,
     );
     let standby = standby.filter(|standby| standby.generation != served.generation);
-    let saved = service.durable.save(|state| {
+    let change = |state: &mut State| {
         state.last_good = Some(served);
-        state.standby = standby;
+        state.standby.clone_from(&standby);
         state.alarm = None;
         // What one goes back to is trusted again.
         state.frozen.retain(|frozen| frozen.release != served.release);
@@ -232,15 +232,26 @@ pub(crate) fn commit(
                 at: clock::now_rfc3339(),
             });
         }
-    });
-    if let Err(error) = saved {
-        return PhaseResult::not(Step::Failed, error.to_string());
+    };
+    let unsaved = service.durable.save(change).err().map(|error| error.to_string());
+    if let Some(error) = &unsaved {
+        if !starts_already(service, &served) {
+            return PhaseResult::not(Step::Failed, error);
+        }
+        drop(service.durable.change(change));
     }
     service.condition.serves();
     let left = blame.verdict().map(|(left, verdict)| (left, verdict, why));
     let wrap_up = WrapUp { good: generation.release, left };
     PhaseResult::ok(format!("last good: {}", generation.release))
-        .with_warnings(wrap_up.perform(service))
+        .with_warnings(unsaved.into_iter().chain(wrap_up.perform(service)))
+}
+
+/// Whether the disk has it that a reboot starts this: a commit that it does not take changes nothing
+/// then, and the next record writes the rest down.
+fn starts_already(service: &Service, served: &Served) -> bool {
+    let good = State::load(&service.paths).ok().and_then(|state| state.last_good);
+    good.is_some_and(|it| (it.release, it.generation) == (served.release, served.generation))
 }
 
 /// What is held against the release that was left.

@@ -4,6 +4,7 @@
 use std::rc::Rc;
 
 use crate::config::model::Strategy;
+use crate::core::exit::Exit;
 use crate::core::operation::machine::{Kind, Plan};
 use crate::core::operation::rollout::Part;
 use crate::supervisor::bake::{Depth, Watch};
@@ -55,7 +56,7 @@ pub(crate) async fn perform(
         return candidate::died(service, id, release);
     };
     if let Err(error) = trial::begin(service, assignment, plan.kind) {
-        return PhaseResult::failed(error.to_string());
+        return PhaseResult::refused(Exit::NoSpace, error.to_string());
     }
     let part = part(assignment, plan.kind, step);
     if let Err(error) = service.steer_part(&generation, part) {
