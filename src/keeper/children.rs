@@ -99,10 +99,14 @@ impl Children {
             errno: error.raw_os_error().unwrap_or(0),
             why: error.to_string(),
         };
-        let begun = launch::begin(&spec, &listen, standard).map_err(system)?;
-        rustix::io::ioctl_fionbio(&begun.errors, true).map_err(|e| system(e.into()))?;
+        let mut begun = launch::begin(&spec, &listen, standard).map_err(system)?;
         let pid = i32::try_from(begun.process.id()).unwrap_or(0);
-        let identity = proc::identity(pid).map_err(system)?;
+        let known = rustix::io::ioctl_fionbio(&begun.errors, true).map_err(io::Error::from);
+        let identity = known.and_then(|()| proc::identity(pid)).map_err(|error| {
+            // It would run, and be nobody's.
+            drop(begun.process.kill());
+            system(error)
+        })?;
         let since = clock::tick();
         let launch = Some(UnderWay { seq, since, errors: begun.errors, filter: begun.filter });
         let root = Root { pid, token: token.clone() };

@@ -4,13 +4,9 @@ mod handing_on;
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 
 use crate::core::ordered::Few;
 use crate::core::time::Tick;
@@ -21,6 +17,7 @@ use crate::keeper::outputs;
 use crate::keeper::protocol::{
     Ask, COMMAND, ChildId, FENCES, HEIRS, LaunchSpec, PINGS, Reach, Request, Tell, VERSION,
 };
+use crate::keeper::signals::Signals;
 use crate::keeper::supervised::Supervised;
 use crate::keeper::{KeeperError, Setup};
 use crate::os::{clock, notify, proc, scm};
@@ -45,17 +42,6 @@ pub struct Keeper {
     told_ready: bool,
     /// Where it hands over, when it stands in for a keeper that was killed.
     offer: Option<OwnedFd>,
-}
-
-/// Signals wake the loop through a socket and are counted beside it.
-#[derive(Debug)]
-struct Signals {
-    wake: UnixStream,
-    n_stops: Arc<AtomicUsize>,
-    n_reloads: Arc<AtomicUsize>,
-    n_leaves: Arc<AtomicUsize>,
-    n_stops_seen: usize,
-    n_reloads_seen: usize,
 }
 
 /// How far the keeper is on its way out.
@@ -130,7 +116,7 @@ impl Keeper {
         let due = [self.supervised.deadline(), self.children.deadline(), stop];
         let due = due.into_iter().flatten().min();
         let timeout = due.map(|due| timespec(due.since_ms(now)));
-        let mut fds = vec![PollFd::from_borrowed_fd(self.signals.wake.as_fd(), PollFlags::IN)];
+        let mut fds = vec![PollFd::from_borrowed_fd(self.signals.as_fd(), PollFlags::IN)];
         if let Some(socket) = self.supervised.socket() {
             let mut interest = PollFlags::IN;
             if self.supervised.is_backed_up() {
@@ -289,6 +275,10 @@ impl Keeper {
                 Ok(Some(fds)) => fds,
                 Ok(None) => return,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    self.refuse(&bytes, &error);
+                    continue;
+                }
                 Err(error) => return tracing::error!(%error, "receiving from the supervisor"),
             };
             self.supervised.heard(clock::tick());
@@ -296,6 +286,16 @@ impl Keeper {
                 Ok(request) => self.answer(request, fds),
                 Err(error) => tracing::error!(%error, "the supervisor sent an unknown message"),
             }
+        }
+    }
+
+    /// Answers a request whose descriptors could not be received, as there is no room for them: whoever
+    /// asked would wait for ever.
+    fn refuse(&mut self, bytes: &[u8], error: &io::Error) {
+        tracing::error!(%error, "receiving from the supervisor");
+        if let Ok(Request { seq, .. }) = serde_json::from_slice(bytes) {
+            let (step, why) = ("handing over a descriptor".to_owned(), error.to_string());
+            self.supervised.tell(&Tell::Failed { seq, step, errno: libc::EMFILE, why }, &[]);
         }
     }
 
@@ -437,44 +437,6 @@ impl Keeper {
     }
 }
 
-impl Signals {
-    fn new() -> io::Result<Self> {
-        let (wake, write) = UnixStream::pair()?;
-        wake.set_nonblocking(true)?;
-        let n_stops = Arc::new(AtomicUsize::new(0));
-        let n_reloads = Arc::new(AtomicUsize::new(0));
-        let n_leaves = Arc::new(AtomicUsize::new(0));
-        for signal in [SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1] {
-            signal_hook::low_level::pipe::register(signal, write.try_clone()?)?;
-        }
-        let counts =
-            [(SIGTERM, &n_stops), (SIGINT, &n_stops), (SIGHUP, &n_reloads), (SIGUSR1, &n_leaves)];
-        for (signal, count) in counts {
-            counted(signal, Arc::clone(count))?;
-        }
-        Ok(Self { wake, n_stops, n_reloads, n_leaves, n_stops_seen: 0, n_reloads_seen: 0 })
-    }
-
-    fn drain(&self) {
-        let mut buffer = [0; 64];
-        while rustix::io::read(&self.wake, &mut buffer).is_ok_and(|n| n > 0) {}
-    }
-
-    fn leave_asked(&self) -> bool {
-        self.n_leaves.load(Ordering::Relaxed) > 0
-    }
-
-    fn stop_asked(&mut self) -> bool {
-        let n = self.n_stops.load(Ordering::Relaxed);
-        std::mem::replace(&mut self.n_stops_seen, n) != n
-    }
-
-    fn reload_asked(&mut self) -> bool {
-        let n = self.n_reloads.load(Ordering::Relaxed);
-        std::mem::replace(&mut self.n_reloads_seen, n) != n
-    }
-}
-
 fn is_stored(name: &str) -> bool {
     !name.starts_with(COMMAND)
 }
@@ -484,12 +446,6 @@ fn store(name: &str, fd: &OwnedFd) {
     if is_stored(name) {
         notify::store(name, fd);
     }
-}
-
-fn counted(signal: i32, count: Arc<AtomicUsize>) -> io::Result<()> {
-    crate::os::proc::on_signal(signal, move || {
-        count.fetch_add(1, Ordering::Relaxed);
-    })
 }
 
 fn timespec(ms: u64) -> Timespec {

@@ -17,6 +17,7 @@ mod own_listeners;
 mod own_ports;
 pub mod protocol;
 mod setup;
+mod signals;
 mod supervised;
 
 use std::ffi::OsString;

@@ -84,13 +84,12 @@ pub fn receive_some(socket: impl AsFd, bytes: &mut [u8]) -> io::Result<(usize, V
             fds.extend(received);
         }
     }
-    if got.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "a message was truncated on receiving",
-        ));
-    }
-    Ok((got.bytes, fds))
+    let cut = match got.flags {
+        flags if flags.contains(ReturnFlags::CTRUNC) => "a message: no room for its descriptors",
+        flags if flags.contains(ReturnFlags::TRUNC) => "a message was truncated on receiving",
+        _ => return Ok((got.bytes, fds)),
+    };
+    Err(io::Error::new(io::ErrorKind::InvalidData, cut))
 }
 
 /// Receives a datagram and the pid of its sender, as the kernel vouches for it (`SO_PASSCRED`).

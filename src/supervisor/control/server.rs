@@ -1,5 +1,6 @@
 //! The control socket: takes requests, streams events. A client that goes away changes nothing.
 
+use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::rc::Rc;
@@ -31,20 +32,32 @@ pub(crate) fn serve(stack: &Rc<Stack>, path: &Path) -> io::Result<()> {
     };
     let stack = Rc::clone(stack);
     spawn::local(async move {
+        // Where no descriptor is left, this one makes room for who wants to know why.
+        let mut spare = spare();
+        let mut is_told = false;
         loop {
             match listener.accept().await {
                 Ok((stream, _)) => {
                     let stack = Rc::clone(&stack);
                     spawn::local(async move { converse(&stack, stream).await });
+                    is_told = false;
                 }
+                Err(_) if spare.take().is_some() => continue,
                 Err(error) => {
-                    tracing::error!(%error, "accepting a client");
+                    if !std::mem::replace(&mut is_told, true) {
+                        tracing::error!(%error, "accepting a client");
+                    }
                     tokio::time::sleep(std::time::Duration::from_millis(100)).await;
                 }
             }
+            spare = spare.or_else(self::spare);
         }
     });
     Ok(())
+}
+
+fn spare() -> Option<File> {
+    File::open("/dev/null").ok()
 }
 
 /// A socket that its owner alone can use.
@@ -75,6 +88,10 @@ async fn converse(stack: &Rc<Stack>, stream: UnixStream) {
     }
     let (line, fds) = match client.hear().await {
         Ok(heard) => heard,
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            let why = format!("the request cannot be received: {error}");
+            return client.refuse(&why, Exit::Internal).await;
+        }
         Err(error) => return tracing::debug!(%error, "reading from a client"),
     };
     match serde_json::from_slice::<Request>(&line) {

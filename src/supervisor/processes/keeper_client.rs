@@ -167,13 +167,13 @@ impl Link {
     async fn read(self: Rc<Self>, news: mpsc::UnboundedSender<News>) {
         let mut list = Inventory::default();
         let mut held = Vec::new();
-        loop {
+        let has_gone = loop {
             let (tell, mut fds) = match self.receive().await {
                 Ok(Some(message)) => message,
-                Ok(None) => break,
+                Ok(None) => break true,
                 Err(error) => {
                     tracing::error!(%error, "reading from the keeper");
-                    break;
+                    break matches!(&error, LinkError::Socket { source } if is_gone(source));
                 }
             };
             match tell {
@@ -225,8 +225,9 @@ impl Link {
                     self.answered(seq, (tell, fds));
                 }
             }
-        }
-        if let Some(error) = self.copies.keep_on() {
+        };
+        // One that lives has this supervisor replaced: there are never two keepers.
+        if has_gone && let Some(error) = self.copies.keep_on() {
             tracing::error!(%error, "the keeper is gone, and its place could not be taken");
         }
         self.waiting.borrow_mut().clear();
