@@ -65,6 +65,7 @@ mod set_crash;
 mod sets;
 mod spoilt_config;
 mod starved;
+mod stopped;
 mod strangers;
 mod strategies;
 mod template;

@@ -71,14 +71,20 @@ impl Lines {
         let judged = stage == Stage::Judged;
         let wanted = &self.wanted;
         for log in std::iter::once(&mut self.own).chain(&mut self.beside) {
-            let lines = log.follow.next_lines();
             let mut left = LOOK_BYTES_MAX;
-            let looked_at = lines.iter().take_while(|line| {
-                let is_within = left > 0;
-                left = left.saturating_sub(line.len());
-                is_within
-            });
-            let n = looked_at.filter(|line| is_error(line, wanted)).count();
+            let mut n = 0;
+            loop {
+                let lines = log.follow.next_lines();
+                if lines.is_empty() {
+                    break;
+                }
+                let looked_at = lines.iter().take_while(|line| {
+                    let is_within = left > 0;
+                    left = left.saturating_sub(line.len());
+                    is_within
+                });
+                n += looked_at.filter(|line| is_error(line, wanted)).count();
+            }
             log.n_seen += n as u64;
             log.n_in_window = log.window.add(now, if judged { n as u64 } else { 0 });
         }

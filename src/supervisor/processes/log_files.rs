@@ -177,7 +177,7 @@ impl Writer {
         }
         match self.full {
             Full::Block => Err(error),
-            // The FIFO is read on: a full disk does not stop the service.
+            // The pipe is read on: a full disk does not stop the service.
             Full::Drop => {
                 let n_lines = chunk.iter().filter(|byte| **byte == b'\n').count();
                 self.n_dropped_lines += u64::try_from(n_lines.max(1)).unwrap_or(1);
@@ -311,6 +311,9 @@ pub(crate) fn tail(path: &Path, n_lines: usize) -> Vec<String> {
     lines.split_off(lines.len().saturating_sub(n_lines))
 }
 
+/// What is read of a log in one go: a client that was away has much to catch up with.
+const PIECE_BYTES: u64 = 1024 * 1024;
+
 /// New lines of a log, from where it ends when this is made.
 #[derive(Debug)]
 pub(crate) struct Follow {
@@ -327,23 +330,25 @@ impl Follow {
         Self { path: path.to_owned(), inode, offset }
     }
 
-    /// The whole lines that came since; a rotation in between loses none.
+    /// Whole lines that came since, not more than a piece of them; none when there are no more. A rotation
+    /// in between loses none.
     pub(crate) fn next_lines(&mut self) -> Vec<String> {
-        let mut lines = Vec::new();
         let (inode, _) = identity(&self.path);
         if inode != self.inode {
-            lines.extend(self.read_from(&rotated(&self.path)));
+            let rest = self.read_from(&rotated(&self.path));
+            if !rest.is_empty() {
+                return rest;
+            }
             (self.inode, self.offset) = (inode, 0);
         }
-        lines.extend(self.read_from(&self.path.clone()));
-        lines
+        self.read_from(&self.path.clone())
     }
 
     fn read_from(&mut self, path: &Path) -> Vec<String> {
         let mut bytes = Vec::new();
         let read = File::open(path).and_then(|mut file| {
             file.seek(SeekFrom::Start(self.offset))?;
-            file.read_to_end(&mut bytes)
+            file.take(PIECE_BYTES).read_to_end(&mut bytes)
         });
         if read.is_err() {
             return Vec::new();
@@ -402,11 +407,18 @@ mod tests {
             writer.append(0, &line);
             writer.append(0, b"\n");
             n_written += 1;
-            if n_written % 1000 == 0 {
+            if n_written % 100 == 0 {
                 n_seen += follow.next_lines().len();
             }
         }
-        n_seen += follow.next_lines().len();
+        loop {
+            let lines = follow.next_lines();
+            if lines.is_empty() {
+                break;
+            }
+            assert!(lines.len() <= 1100, "a piece");
+            n_seen += lines.len();
+        }
         assert_eq!(n_seen, n_written);
     }
 

@@ -40,10 +40,14 @@ pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> R
             changed = grew.changed() => if changed.is_err() { break },
             () = client.gone() => return Ok(()),
         }
-        for line in more.next_lines() {
-            if !client.tell(&Event::Log { release: release.0, line }).await {
-                return Ok(());
+        let mut lines = more.next_lines();
+        while !lines.is_empty() {
+            for line in lines {
+                if !client.tell(&Event::Log { release: release.0, line }).await {
+                    return Ok(());
+                }
             }
+            lines = more.next_lines();
         }
     }
     client.tell(&Event::Result(Box::new(outcome(service, Word::Read, 0)))).await;
