@@ -11,6 +11,7 @@ mod bake;
 mod both_killed;
 mod broken_disk;
 mod broken_live;
+mod clock;
 mod command_restores;
 mod crash;
 mod daemons;
