@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 
 pub use rustix::net::SocketType;
 use rustix::net::{
@@ -144,16 +145,57 @@ fn first_free_port() -> u16 {
 }
 
 fn holder_text(address: SocketAddr) -> String {
-    let local_port = Some(address.port());
-    let wanted = Wanted { states: &[diag::LISTEN], local_port, remote_port: None };
-    let inodes: BTreeSet<u64> = diag::rows(wanted).into_iter().map(|row| row.inode).into_set();
-    let holder = proc::all()
-        .into_iter()
-        .find(|pid| proc::socket_inodes(*pid).intersection(&inodes).next().is_some());
-    match holder {
+    let inodes = listeners(address.port()).into_iter().map(|row| row.inode).into_set();
+    holder(&inodes, &[])
+}
+
+fn listeners(port: u16) -> Vec<diag::Row> {
+    diag::rows(Wanted { states: &[diag::LISTEN], local_port: Some(port), remote_port: None })
+}
+
+/// The process that has one of these sockets, but for some.
+fn holder(inodes: &BTreeSet<u64>, but: &[i32]) -> String {
+    let has_one = |pid: &i32| proc::socket_inodes(*pid).intersection(inodes).next().is_some();
+    match proc::all().into_iter().filter(|pid| !but.contains(pid)).find(has_one) {
         Some(pid) => format!("{} (pid {pid})", proc::name(pid).unwrap_or_default()),
         None => "a process that is not visible to this user".to_owned(),
     }
+}
+
+/// Who else listens at an address of ours (`SO_REUSEPORT` of the same user), which has these sockets there.
+#[must_use]
+pub fn stranger(address: SocketAddr, own: &BTreeSet<u64>) -> Option<String> {
+    let rows = listeners(address.port()).into_iter();
+    let others = rows.filter(|row| row.local == address && !own.contains(&row.inode));
+    let others: BTreeSet<u64> = others.map(|row| row.inode).into_set();
+    (!others.is_empty()).then(|| holder(&others, &[]))
+}
+
+/// Which program has this socket that is none of this binary's, if any has: one that was forked away keeps
+/// what its parent had.
+///
+/// # Errors
+/// `fstat(2)`'s.
+pub fn kept_by(socket: impl AsFd) -> io::Result<Option<String>> {
+    let inode = inode(socket)?;
+    let exe = |pid: &str| {
+        fs::metadata(format!("/proc/{pid}/exe")).ok().map(|meta| (meta.dev(), meta.ino()))
+    };
+    let (own, parent) = (exe("self"), proc::own_parent());
+    let is_other = |pid: &i32| {
+        let has_it = *pid != parent && proc::socket_inodes(*pid).contains(&inode);
+        has_it && exe(&pid.to_string()) != own
+    };
+    let found = proc::all().into_iter().find(is_other);
+    Ok(found.map(|pid| format!("{} (pid {pid})", proc::name(pid).unwrap_or_default())))
+}
+
+/// Who has this socket beside this process and its parent.
+#[must_use]
+pub fn other_holder(socket: impl AsFd) -> String {
+    let own = i32::try_from(std::process::id()).unwrap_or_default();
+    let inodes = inode(socket).into_iter().collect();
+    holder(&inodes, &[own, proc::own_parent()])
 }
 
 /// Makes a bound socket listen, or gives a listening one this backlog again: a program's own

@@ -1,6 +1,7 @@
 //! End to end: the real binary, real processes, a load client whose ledger must say 0 lost.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "tests")]
 
+mod abused_slots;
 mod announced_loss;
 mod any_database;
 mod apart;

@@ -11,6 +11,7 @@ use crate::supervisor::service::Service;
 use crate::supervisor::service::condition::Source;
 use crate::supervisor::service::instances::Generation;
 use crate::supervisor::service::notices;
+use crate::supervisor::sockets::listener;
 use crate::supervisor::spawn;
 
 /// A proxy that was restarted may have forgotten where it led. To send the same again changes
@@ -22,6 +23,22 @@ async fn remind_proxy(service: &Rc<Service>, generation: &Generation) {
     }
     if let Err(error) = outside_proxy::point(service, generation).await {
         tracing::error!(service = %service.name, why = %error, "the proxy does not send connections to the live release");
+    }
+}
+
+/// A process of the same user may have joined the group of a listener: the kernel lets it.
+fn note_stranger(service: &Service) {
+    let found = service.slots.listeners().iter().find_map(|listener| {
+        let group = listener.stream_group()?.borrow();
+        let who = listener::stranger(&group)?;
+        Some(format!("{who} listens on {} as well: it may get connections", group.address()))
+    });
+    match found {
+        Some(why) => {
+            notices::degraded(service, &why);
+            service.condition.report(Source::Listener, why);
+        }
+        None => drop(service.condition.resolve(Source::Listener)),
     }
 }
 
@@ -61,6 +78,7 @@ pub(crate) fn watch(service: &Rc<Service>) {
                 continue;
             }
             let Some(generation) = service.live_generation() else { continue };
+            note_stranger(&service);
             remind_proxy(&service, &generation).await;
             let probe = probe_all(&service, &generation, Round::Every, |instance, probe| {
                 instance.note_ready(probe.is_good());

@@ -20,6 +20,8 @@ pub(crate) enum Source {
     Restart,
     /// The health check at rest.
     Liveness,
+    /// The listeners: somebody else has the address too.
+    Listener,
     /// The change of the number of instances.
     Scale,
     /// The outside proxy.

@@ -58,12 +58,14 @@ pub enum ListenerError {
         address: String,
     },
     /// A connection meant for a slot did not arrive there.
-    #[error("slot {id} of {address} cannot be found in its group")]
+    #[error("slot {id} of {address} cannot be found in its group: {why}")]
     Lost {
         /// The slot.
         id: SlotId,
         /// The listener.
         address: String,
+        /// Who may have it.
+        why: String,
     },
     /// The system's own reason.
     #[error("{address}: {source}")]
@@ -74,6 +76,23 @@ pub enum ListenerError {
         #[source]
         source: io::Error,
     },
+}
+
+/// Who else listens at the address of a group.
+pub(crate) fn stranger(group: &Group) -> Option<String> {
+    let slots = group.ids().into_iter().filter_map(|id| group.fd(id));
+    let own = slots.filter_map(|slot| listen::inode(slot).ok()).collect();
+    listen::stranger(group.address(), &own)
+}
+
+/// That a slot is at no place of its group, with who may have it.
+pub(super) fn lost(group: &Group, id: SlotId) -> ListenerError {
+    let why = match (stranger(group), group.fd(id)) {
+        (Some(stranger), _) => format!("{stranger} listens there as well"),
+        (None, Some(fd)) => format!("{} accepts from it", listen::other_holder(fd)),
+        (None, None) => "it is closed".to_owned(),
+    };
+    ListenerError::Lost { id, address: group.address().to_string(), why }
 }
 
 impl Listener {

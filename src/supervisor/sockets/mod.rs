@@ -9,6 +9,7 @@ pub(crate) mod http_client;
 pub mod listener;
 pub(crate) mod relay;
 pub mod reuseport_group;
+mod slot_error;
 pub(crate) mod slot_order;
 pub(crate) mod slots;
 pub(crate) mod stream;

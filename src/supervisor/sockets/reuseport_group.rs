@@ -19,7 +19,7 @@ use crate::core::ordered::Few;
 use crate::os::listen::{self, SlotState, SocketType};
 use crate::os::ready;
 use crate::os::steer::{self, Rule, Share};
-use crate::supervisor::sockets::listener::ListenerError;
+use crate::supervisor::sockets::listener::{self, ListenerError};
 
 /// Between tries to repair a group.
 const REPAIRS: Pauses = Pauses::doubling(1, 1_000);
@@ -415,6 +415,7 @@ pub async fn prove(group: &Rc<RefCell<Group>>, id: SlotId) -> Result<Proof, List
         Arrival::Elsewhere => {}
         Arrival::Here => return Ok(Proof::Here),
         Arrival::Among(client) => return Ok(Proof::Occupied(client)),
+        Arrival::Taken => return Ok(Proof::Occupied(None)),
     }
     let others: Vec<SlotId> = group.borrow().order().to_vec();
     for other in others.into_iter().filter(|other| *other != id) {
@@ -422,6 +423,7 @@ pub async fn prove(group: &Rc<RefCell<Group>>, id: SlotId) -> Result<Proof, List
             Arrival::Elsewhere => continue,
             Arrival::Here => {}
             Arrival::Among(client) => return Ok(Proof::Occupied(client)),
+            Arrival::Taken => return Ok(Proof::Occupied(None)),
         }
         let mut group = group.borrow_mut();
         let place = |wanted| group.order().iter().position(|slot| *slot == wanted);
@@ -434,7 +436,7 @@ pub async fn prove(group: &Rc<RefCell<Group>>, id: SlotId) -> Result<Proof, List
         }
         return Ok(Proof::Here);
     }
-    Err(ListenerError::Lost { id, address: address.to_string() })
+    Err(listener::lost(&group.borrow(), id))
 }
 
 /// Where a connection of our own has arrived.
@@ -445,6 +447,8 @@ enum Arrival {
     Elsewhere,
     /// Others are there, and maybe ours; the one that had the place of ours, when it was taken.
     Among(Option<std::net::TcpStream>),
+    /// It was there, and a process that we do not know of has accepted it.
+    Taken,
 }
 
 /// Whether a connection sent to the position of `at` lies in the empty queue of `expected`.
@@ -466,13 +470,11 @@ async fn arrives(
     }
     match n_queued {
         0 => Ok(Arrival::Elsewhere),
-        1 => {
-            let first = take_one(group, expected)?;
-            Ok(match first.filter(|first| first.peer_addr().ok() != ours) {
-                None => Arrival::Here,
-                caller => Arrival::Among(caller),
-            })
-        }
+        1 => Ok(match take_one(group, expected)? {
+            None => Arrival::Taken,
+            Some(first) if first.peer_addr().ok() == ours => Arrival::Here,
+            caller => Arrival::Among(caller),
+        }),
         _ => Ok(Arrival::Among(None)),
     }
 }

@@ -13,13 +13,14 @@ use crate::config::model;
 use crate::core::ids::{ServiceName, SlotId};
 use crate::core::ordered::Few;
 use crate::keeper::protocol::Catch;
-use crate::os::listen::{self, ListenError};
+use crate::os::listen;
 use crate::os::memory::Note;
-use crate::supervisor::processes::keeper_client::{Link, LinkError};
+use crate::supervisor::processes::keeper_client::Link;
 use crate::supervisor::sockets::abandoned_slots::Stragglers;
-use crate::supervisor::sockets::listener::{Listener, ListenerError};
+use crate::supervisor::sockets::listener::Listener;
 use crate::supervisor::sockets::relay::Relays;
 use crate::supervisor::sockets::reuseport_group;
+pub(crate) use crate::supervisor::sockets::slot_error::SlotError;
 use crate::supervisor::spawn;
 
 /// The listeners of one service.
@@ -48,26 +49,6 @@ pub(crate) enum Queue {
     Leaves,
     /// It goes to the process that is started next.
     Stays,
-}
-
-/// Why a service has no socket.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum SlotError {
-    /// The address could not be had.
-    #[error(transparent)]
-    Listen(#[from] ListenError),
-    /// The group could not be steered.
-    #[error(transparent)]
-    Listener(#[from] ListenerError),
-    /// The keeper would not keep it.
-    #[error(transparent)]
-    Link(#[from] LinkError),
-    /// The service has been taken down meanwhile.
-    #[error("its listeners are closed")]
-    Gone,
-    /// The note of the group's order.
-    #[error("noting the order of the slots: {0}")]
-    Note(#[from] std::io::Error),
 }
 
 impl Slots {
@@ -155,7 +136,8 @@ impl Slots {
             let is_free =
                 |id: &SlotId| !busy.contains(id) && !listener.leads_to(*id) && !is_reserved(id);
             let is_free = |id: &SlotId| is_free(id) && !occupied.contains(id);
-            let id = match listener.ids().into_iter().find(is_free) {
+            let known = listener.ids().into_iter().find(is_free);
+            let id = match known {
                 Some(id) => id,
                 None => {
                     let (id, fd) = listener.create()?;
@@ -165,15 +147,33 @@ impl Slots {
                 }
             };
             self.reserved.borrow_mut().insert((index, id));
-            if self.claim(index, id, &listener).await? {
-                self.note_order(index)?;
-                return Ok(id);
+            let claimed = match known {
+                Some(_) if self.is_kept(id, &listener).await => Ok(false),
+                _ => self.claim(index, id, &listener).await,
+            };
+            match claimed {
+                Ok(true) => return self.note_order(index).map(|()| id),
+                Ok(false) => {}
+                // What a program has left behind accepts there. A new slot is nobody's yet.
+                Err(error) if known.is_some() && error.is_lost() => {
+                    tracing::error!(service = %self.service, %error, "a slot is not used");
+                }
+                Err(error) => return Err(error),
             }
             // Its connections are passed on; it will be free another time.
             self.reserved.borrow_mut().remove(&(index, id));
             self.watch(index, id, &listener);
             occupied.insert(id);
         }
+    }
+
+    /// Whether something that a program has left behind has a slot: it would accept from it.
+    async fn is_kept(&self, id: SlotId, listener: &Listener) -> bool {
+        let Some(slot) = listener.fd(id) else { return false };
+        let kept = spawn::blocking(move || listen::kept_by(slot)).await;
+        let Ok(Ok(Some(who))) = kept else { return false };
+        tracing::error!(service = %self.service, slot = %id, who, "a slot is kept by a program that was left behind; it is not used");
+        true
     }
 
     /// Makes a slot that is to be taken ready. False when connections still wait in it.
