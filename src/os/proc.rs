@@ -329,6 +329,22 @@ pub fn limit_files(soft: u64) -> io::Result<()> {
     Ok(setrlimit(Resource::RLIMIT_NOFILE, soft.min(hard), hard)?)
 }
 
+/// Uses as many descriptors as the hard limit allows.
+pub fn use_all_files() {
+    drop(limit_files(u64::MAX));
+}
+
+/// With fewer than this there is nothing to leave.
+const FILES_MIN: u64 = 128;
+
+/// Leaves a third of all descriptors unused: a supervisor has two for each that its keeper has, and the
+/// next one has to receive each once more while it takes over.
+pub fn leave_files() {
+    use nix::sys::resource::{Resource, getrlimit};
+    let hard = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(_, hard)| hard);
+    drop(limit_files((hard - hard / 3).max(hard.min(FILES_MIN))));
+}
+
 /// How much less likely than others a process is to be killed when memory runs out.
 const SPARED: i32 = -900;
 const OOM: &str = "/proc/self/oom_score_adj";

@@ -94,7 +94,10 @@ pub(crate) async fn run(config_path: PathBuf) -> Result<(), StackError> {
     if let Some(open) = open_set {
         resume::go_on(&stack, open);
     }
+    // Whatever else has no room: who asks why gets an answer.
+    proc::use_all_files();
     server::serve(&stack, &config.socket)?;
+    proc::leave_files();
     stack.shared.link.ready().await?;
     let starting = Rc::clone(&stack);
     spawn::local(async move { bring_up(&starting).await });

@@ -9,6 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+pub use crate::world::NOBODY;
 use crate::world::{Said, World, config, free_address};
 
 /// Opens the database it is told of, counts, deletes everything; in a rehearsal it fails then.
@@ -339,15 +340,6 @@ fn without(calls: &[libc::c_long]) -> [String; 4] {
 fn strs(words: &[String]) -> Vec<&str> {
     words.iter().map(String::as_str).collect()
 }
-
-/// As nobody, who may make mounts in a namespace of its own users alone.
-pub const NOBODY: [&str; 4] = [
-    "sh",
-    "-c",
-    "chown -R 65534:65534 $HALLEY_TEST_WORLD && \
-     exec setpriv --reuid=65534 --regid=65534 --clear-groups \"$@\"",
-    "sh",
-];
 
 #[test]
 fn without_root_a_user_namespace_does_it() {

@@ -38,6 +38,7 @@ mod keeper_death;
 mod kept_lines;
 mod ledger_app;
 mod main_path;
+mod many;
 mod mariadb_server;
 mod migrations;
 mod modes;

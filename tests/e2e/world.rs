@@ -24,6 +24,15 @@ pub const BINARY: &str = match option_env!("HALLEY_BINARY") {
 /// How long a condition may take to come true.
 const BUDGET: Duration = Duration::from_secs(30);
 
+/// As nobody, who may make mounts in a namespace of its own users alone.
+pub const NOBODY: [&str; 4] = [
+    "sh",
+    "-c",
+    "chown -R 65534:65534 $HALLEY_TEST_WORLD && \
+     exec setpriv --reuid=65534 --regid=65534 --clear-groups \"$@\"",
+    "sh",
+];
+
 /// A stack of one or more services.
 pub struct World {
     dir: tempfile::TempDir,

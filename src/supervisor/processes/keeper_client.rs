@@ -153,7 +153,10 @@ impl Link {
     /// # Errors
     /// When the keeper is gone or speaks another version.
     pub(crate) async fn inventory(&self) -> Result<Inventory, LinkError> {
-        let (told, _) = self.ask(Ask::Hello { version: VERSION, revision: REVISION }, &[]).await?;
+        proc::use_all_files();
+        let told = self.ask(Ask::Hello { version: VERSION, revision: REVISION }, &[]).await;
+        proc::leave_files();
+        let (told, _) = told?;
         let Tell::Done { seq, revision } = told else { return Err(LinkError::Gone) };
         self.revision.set(revision);
         Ok(self.listed.borrow_mut().remove(&seq).unwrap_or_default())

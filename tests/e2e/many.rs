@@ -1,0 +1,110 @@
+//! Many services in one stack: it comes up, answers and comes back. `HALLEY_SERVICES` is their number.
+
+use std::fs;
+use std::net::SocketAddr;
+
+use crate::world::{NOBODY, World, config, free_address};
+
+/// What a stack of many takes.
+#[derive(Debug)]
+pub struct Taken {
+    /// Of keeper and supervisor.
+    pub n_descriptors: [usize; 2],
+    pub memory_kib: [u64; 2],
+}
+
+fn taken(world: &World) -> Taken {
+    let own = [world.keeper_pid(), world.supervisor_pid().unwrap()];
+    let memory = |pid: i32| -> u64 {
+        let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+        let line = text.lines().find(|line| line.starts_with("Pss:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    };
+    Taken {
+        n_descriptors: own.map(|pid| fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()),
+        memory_kib: own.map(memory),
+    }
+}
+
+/// `web`, which is released, and so many more, which wait for their first release.
+fn many(address: SocketAddr, n_services: usize) -> String {
+    let mut text = config(address, "");
+    let one = text.split_once('\n').unwrap().1.to_owned();
+    for n in 1..n_services {
+        let own = one.replace("service.web", &format!("service.web{n}"));
+        text.push_str(&own.replace(&address.to_string(), &free_address().to_string()));
+    }
+    text
+}
+
+fn world(n_services: usize, wrapper: &[&str]) -> World {
+    let mut world = World::asleep(free_address());
+    world.configure(&many(world.address, n_services));
+    world.wake_under(wrapper);
+    world
+}
+
+fn n_answered(world: &World) -> usize {
+    let status = world.cli(&["status", "--json"]).expect(0).result();
+    status["services"].as_array().unwrap().len()
+}
+
+/// It is asked, its supervisor is killed, and it is begun anew. What it takes at rest.
+pub fn lives(n_services: usize, wrapper: &[&str]) -> Taken {
+    let mut world = world(n_services, wrapper);
+    world.release(&[]).expect(0);
+    let live = world.live_pid();
+    assert_eq!(n_answered(&world), n_services);
+    let taken = taken(&world);
+    let before = world.supervisor_pid();
+    world.kill_supervisor();
+    world.wait("another supervisor answers", |world| {
+        world.supervisor_pid().is_some_and(|pid| Some(pid) != before)
+            && world.cli(&["status"]).code == 0
+    });
+    assert_eq!((n_answered(&world), world.live_pid()), (n_services, live));
+    assert!(!world.run_log().contains("not taken over"), "{}", world.run_log());
+    world.release(&[]).expect(0);
+    assert!(world.sleep());
+    world.wake_under(wrapper);
+    world.wait("it serves", |world| world.answering() == Some(2));
+    taken
+}
+
+fn n_services() -> usize {
+    std::env::var("HALLEY_SERVICES").ok().and_then(|n| n.parse().ok()).unwrap_or(150)
+}
+
+#[test]
+fn a_stack_of_many_services_answers_and_comes_back() {
+    let taken = lives(n_services(), &[]);
+    // Two of the keeper's and of the supervisor's for each; what they are is no leak.
+    let n = n_services();
+    assert!(taken.n_descriptors.iter().all(|n_open| *n_open < 4 * n + 64), "{taken:?}");
+    assert!(taken.memory_kib.iter().all(|kib| *kib < 96 * 1024), "{taken:?}");
+}
+
+#[test]
+fn a_stack_of_many_services_needs_no_root() {
+    lives(n_services() / 3, &NOBODY);
+}
+
+/// More services than there is room for: those that have none say so, and the others serve.
+#[test]
+fn a_stack_with_fewer_descriptors_than_services_runs_what_fits_and_has_one_keeper() {
+    let mut world = World::asleep(free_address());
+    world.configure(&config(world.address, ""));
+    world.wake_under(&["sh", "-c", "ulimit -n 420 && exec \"$@\"", "sh"]);
+    world.release(&[]).expect(0);
+    world.reload(&many(world.address, n_services()));
+    let (keeper, live) = (world.keeper_pid(), world.live_pid());
+    let before = world.supervisor_pid();
+    world.kill_supervisor();
+    world.wait("another supervisor answers", |world| {
+        world.supervisor_pid().is_some_and(|pid| Some(pid) != before)
+            && world.cli(&["status"]).code == 0
+    });
+    assert_eq!((world.keeper_pid(), world.live_pid()), (keeper, live));
+    assert!(!world.run_log().contains("takes its place"), "{}", world.run_log());
+    assert!(world.run_log().contains("Too many open files"), "{}", world.run_log());
+}
