@@ -292,3 +292,19 @@ fn a_release_is_resumed_on_a_disk_that_refuses_a_write() {
 fn a_supervisor_comes_back_on_a_disk_that_refuses_a_write() {
     everywhere(Work::Return);
 }
+
+/// What no file system in user space is asked for: everything is to be synced at once.
+#[test]
+fn a_release_whose_files_cannot_be_synced_at_once_ends_with_the_disks_code() {
+    let mut world = World::asleep(free_address());
+    world.configure(&config(world.address, ""));
+    let mark = format!("HALLEY_TEST_WORLD={}", world.path("").display());
+    let fails = ["-e", "trace=syncfs", "-e", "signal=none", "-e", "inject=syncfs:error=EIO"];
+    let tracer = ["env", "-u", "HALLEY_TEST_WORLD", "strace", "-DD", "-f", "-qq"];
+    world.wake_under(&[&tracer[..], &fails, &["-o", "/dev/null", "-E", &mark]].concat());
+    for _ in 0..2 {
+        let refused = world.release(&[]).expect(13);
+        assert!(refused.why().contains("os error 5"), "{refused:?}");
+    }
+    assert!(world.status()["serving"].is_null());
+}

@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use halley_sup::core::ids::OpId;
 use halley_sup::demo::load::Shape;
@@ -15,14 +15,14 @@ use halley_sup::store::reserve;
 use crate::world::{World, config, free_address, kill};
 
 /// A small file system that ends with the test.
-struct Disk(tempfile::TempDir);
+pub struct Disk(tempfile::TempDir);
 
 impl Disk {
-    fn tmpfs(options: &str) -> Self {
+    pub fn tmpfs(options: &str) -> Self {
         Self::mounted(tempfile::tempdir().unwrap(), &["-t", "tmpfs", "-o", options, "none"])
     }
 
-    fn ext4() -> Self {
+    pub fn ext4() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let image = dir.path().with_extension("img");
         File::create(&image).unwrap().set_len(48 << 20).unwrap();
@@ -47,7 +47,7 @@ impl Disk {
     }
 
     /// Takes the last byte, and the last inode.
-    fn fill(&self) {
+    pub fn fill(&self) {
         let file = File::options().append(true).create(true).open(self.path().join("hungry"));
         if let Ok(mut file) = file {
             for size in [1 << 20, 1 << 12, 1] {
@@ -60,7 +60,14 @@ impl Disk {
         (n_files..).take_while(|n| File::create(files.join(n.to_string())).is_ok()).for_each(drop);
     }
 
-    fn empty(&self) {
+    /// As a kernel leaves a file system that it has found an error on.
+    fn turn_read_only(&self) {
+        let aborted = Command::new("mount").args(["-o", "remount,abort"]).arg(self.path()).status();
+        assert!(aborted.is_ok_and(|status| status.success()));
+        assert!(File::create(self.path().join("any")).is_err(), "it is still written to");
+    }
+
+    pub fn empty(&self) {
         drop(fs::remove_file(self.path().join("hungry")));
         drop(fs::remove_dir_all(self.path().join("many")));
     }
@@ -74,7 +81,7 @@ impl Drop for Disk {
 }
 
 /// A stack whose root is on the disk.
-fn world_on(disk: &Disk) -> World {
+pub fn world_on(disk: &Disk) -> World {
     let mut world = World::asleep(free_address());
     std::os::unix::fs::symlink(disk.path(), world.path("root")).unwrap();
     world.configure(&config(world.address, ""));
@@ -128,7 +135,6 @@ fn every_way_out_works_on(disk: &Disk) {
     });
 }
 
-/// As a kernel leaves a file system that it has found an error on.
 #[test]
 fn a_disk_that_turns_read_only_fails_a_release_and_takes_nothing_that_serves_away() {
     let disk = Disk::ext4();
@@ -137,9 +143,7 @@ fn a_disk_that_turns_read_only_fails_a_release_and_takes_nothing_that_serves_awa
         world.release(&[]).expect(0);
     }
     let load = world.load(Shape::Short);
-    let aborted = Command::new("mount").args(["-o", "remount,abort"]).arg(disk.path()).status();
-    assert!(aborted.is_ok_and(|status| status.success()));
-    assert!(File::create(disk.path().join("any")).is_err(), "it is still written to");
+    disk.turn_read_only();
     let said = world.release(&[]);
     assert!([1, 13].contains(&said.code), "{said:?}");
     assert_eq!(world.status()["serving"], 2);
@@ -212,6 +216,30 @@ fn a_boot_on_a_read_only_disk_serves_and_says_why_nothing_can_be_changed() {
     world.wake();
     assert_eq!(world.cli(&["rollback", "web", "--json"]).expect(0).result()["serving"], 1);
     drop(halley_sup::os::fs::remove_tree(&halley_sup::os::fs::refuge(&world.path("root"))));
+}
+
+#[test]
+fn a_disk_that_turns_read_only_takes_no_rollback_away() {
+    let disk = Disk::ext4();
+    let world = world_on(&disk);
+    for _ in 0..2 {
+        world.release(&[]).expect(0);
+    }
+    let load = world.load(Shape::Short);
+    disk.turn_read_only();
+    let mut client = world.command(&["rollback", "web"]);
+    let mut client = client.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    world.wait("it is back", |world| world.status()["serving"] == 1);
+    world.wait("it is said what waits", |world| {
+        world.status()["why"].as_str().is_some_and(|why| why.contains("Read-only"))
+    });
+    assert_eq!(world.answering(), Some(1));
+    let refused = world.cli(&["restart", "web"]).expect(9);
+    assert!(refused.stderr.contains("Read-only"), "{}", refused.stderr);
+    let ledger = load.stop();
+    assert_eq!(ledger.n_lost(), 0, "{}", ledger.losses());
+    client.kill().unwrap();
+    client.wait().unwrap();
 }
 
 #[test]
