@@ -16,6 +16,8 @@ mod data;
 mod kept_lines;
 #[path = "../../tests/e2e/ledger_app.rs"]
 mod ledger_app;
+#[path = "../../tests/e2e/mount.rs"]
+mod mount;
 #[path = "../../tests/e2e/postgres.rs"]
 mod postgres;
 #[path = "../../tests/e2e/postgres_server.rs"]

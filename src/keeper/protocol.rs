@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 pub use crate::keeper::own_listeners::Root;
 pub use crate::keeper::setup::Setup;
 pub use crate::os::fence::{ASKED_END, Door, Fence, Here, Otherwise, To, Via};
-pub use crate::os::launch_spec::{Catch, CatchAt, LaunchSpec, LaunchUser, ListenFd};
+pub use crate::os::launch_spec::{Catch, CatchAt, LaunchSpec, ListenFd};
+pub use crate::os::names::LaunchUser;
 pub use crate::os::proc::Identity;
 
 /// The version of this protocol. The keeper refuses a supervisor with another one.

@@ -22,8 +22,9 @@ use serde::{Deserialize, Serialize};
 use crate::os::apart;
 use crate::os::call_filter::{self, Report};
 use crate::os::isolate;
-use crate::os::launch_spec::{CatchAt, LaunchSpec, LaunchUser};
+use crate::os::launch_spec::{CatchAt, LaunchSpec};
 use crate::os::mark;
+use crate::os::names::LaunchUser;
 use crate::os::proc;
 use crate::os::scm;
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::os::fence::Fence;
 use crate::os::isolate::Isolation;
+use crate::os::names::LaunchUser;
 
 /// What a launcher does before `execve`. Everything is resolved: no lookup is left to the launcher.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -114,17 +115,6 @@ impl CatchAt {
     pub fn is_stream(&self) -> bool {
         !matches!(self, Self::Udp(_))
     }
-}
-
-/// The user a program runs as.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LaunchUser {
-    /// User id.
-    pub uid: u32,
-    /// Primary group.
-    pub gid: u32,
-    /// Supplementary groups.
-    pub groups: Vec<u32>,
 }
 
 #[cfg(test)]

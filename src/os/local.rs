@@ -16,7 +16,7 @@ use rustix::net::{
 };
 
 use crate::os::beneath::{self, Dir};
-use crate::os::launch_spec::LaunchUser;
+use crate::os::names::LaunchUser;
 use crate::os::proc;
 
 /// Mode and owner of a socket's file.

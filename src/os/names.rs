@@ -4,6 +4,8 @@
 
 use std::ffi::{CStr, c_char, c_int};
 
+use serde::{Deserialize, Serialize};
+
 /// The databases, and the sources that the C library has within itself (glibc 2.34).
 const SOURCES: [(&CStr, &CStr); 4] = [
     (c"passwd", c"files"),
@@ -31,3 +33,57 @@ pub fn begin() {
 /// Another C library has no such libraries.
 #[cfg(not(target_env = "gnu"))]
 pub fn begin() {}
+
+/// The user a program runs as.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaunchUser {
+    /// User id.
+    pub uid: u32,
+    /// Primary group.
+    pub gid: u32,
+    /// Supplementary groups.
+    pub groups: Vec<u32>,
+}
+
+/// A user with all groups, `None` when there is none of that name.
+#[must_use]
+pub fn user(name: &str) -> Option<LaunchUser> {
+    let user = nix::unistd::User::from_name(name).ok().flatten()?;
+    let text = std::ffi::CString::new(name).ok()?;
+    let groups = nix::unistd::getgrouplist(&text, user.gid).ok()?;
+    let groups = groups.into_iter().map(nix::unistd::Gid::as_raw).collect();
+    Some(LaunchUser { uid: user.uid.as_raw(), gid: user.gid.as_raw(), groups })
+}
+
+/// The number of a group, `None` when there is none of that name.
+#[must_use]
+pub fn group(name: &str) -> Option<u32> {
+    let group = nix::unistd::Group::from_name(name).ok().flatten()?;
+    Some(group.gid.as_raw())
+}
+
+/// What a program expects to know of the user that it runs as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    /// The user's name.
+    pub name: String,
+    /// The home directory.
+    pub home: String,
+    /// The login shell.
+    pub shell: String,
+}
+
+/// The account of a user, or of the user that this process runs as. `None` when there is none.
+#[must_use]
+pub fn account(name: Option<&str>) -> Option<Account> {
+    let user = match name {
+        Some(name) => nix::unistd::User::from_name(name),
+        None => nix::unistd::User::from_uid(nix::unistd::geteuid()),
+    };
+    let user = user.ok().flatten()?;
+    Some(Account {
+        name: user.name,
+        home: user.dir.to_string_lossy().into_owned(),
+        shell: user.shell.to_string_lossy().into_owned(),
+    })
+}

@@ -17,7 +17,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
 use crate::core::ordered::Ordered as _;
-use crate::os::launch_spec::LaunchUser;
+pub use crate::os::names::{Account, account, group, user};
 
 /// The environment name that marks every process of a child.
 pub const TOKEN: &str = "HALLEY_CHILD";
@@ -362,49 +362,6 @@ pub fn spare_from_oom() -> Option<i32> {
 /// `proc(5)`'s.
 pub fn adjust_oom_score(to: i32) -> io::Result<()> {
     std::fs::write(OOM, to.to_string())
-}
-
-/// A user with all groups, `None` when there is none of that name.
-#[must_use]
-pub fn user(name: &str) -> Option<LaunchUser> {
-    let user = nix::unistd::User::from_name(name).ok().flatten()?;
-    let text = std::ffi::CString::new(name).ok()?;
-    let groups = nix::unistd::getgrouplist(&text, user.gid).ok()?;
-    let groups = groups.into_iter().map(nix::unistd::Gid::as_raw).collect();
-    Some(LaunchUser { uid: user.uid.as_raw(), gid: user.gid.as_raw(), groups })
-}
-
-/// The number of a group, `None` when there is none of that name.
-#[must_use]
-pub fn group(name: &str) -> Option<u32> {
-    let group = nix::unistd::Group::from_name(name).ok().flatten()?;
-    Some(group.gid.as_raw())
-}
-
-/// What a program expects to know of the user that it runs as.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Account {
-    /// The user's name.
-    pub name: String,
-    /// The home directory.
-    pub home: String,
-    /// The login shell.
-    pub shell: String,
-}
-
-/// The account of a user, or of the user that this process runs as. `None` when there is none.
-#[must_use]
-pub fn account(name: Option<&str>) -> Option<Account> {
-    let user = match name {
-        Some(name) => nix::unistd::User::from_name(name),
-        None => nix::unistd::User::from_uid(nix::unistd::geteuid()),
-    };
-    let user = user.ok().flatten()?;
-    Some(Account {
-        name: user.name,
-        home: user.dir.to_string_lossy().into_owned(),
-        shell: user.shell.to_string_lossy().into_owned(),
-    })
 }
 
 /// Runs `action` in the signal's handler: it may do nothing but touch atomics.

@@ -9,8 +9,9 @@ use crate::any_database::{MariaDb, mariadb_build};
 use crate::ledger_app::{
     BACKUP, Build, Store, add, count, database, get, is_swept, newest_backup, save_rows, world,
 };
+use crate::mount::Mount;
 use crate::postgres;
-use crate::world::{Mount, World};
+use crate::world::World;
 
 /// A restore of this backup, with what is done as soon as it has counted; its last line.
 fn restored(world: &World, old: &str, more: &[&str], meanwhile: &dyn Fn()) -> (i32, String) {

@@ -13,9 +13,10 @@ use crate::ledger_app::{
     self, BACKUP, Build, Store, Writers, database, get, is_swept, killed_in_restore, save_rows,
     serve_rows,
 };
+use crate::mount::Mount;
 use crate::postgres::{ENCODED, PASSWORD, Peeper, certify};
 use crate::template;
-use crate::world::{Mount, Said, World, free_address, kill};
+use crate::world::{Said, World, free_address, kill};
 
 /// What a phase of a release said.
 pub fn detail(said: &Said, phase: &str) -> String {

@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use halley_sup::core::ids::OpId;
 use halley_sup::demo::load::Shape;
@@ -200,22 +200,33 @@ fn a_boot_on_a_read_only_disk_serves_and_says_why_nothing_can_be_changed() {
     world.wait("it answers", |world| world.answering() == Some(2));
     world.kill_supervisor();
     world.wait("it is managed again", |world| world.status()["state"] == "running");
-    for verb in ["rollback", "restart"] {
-        let said = world.cli(&[verb, "web", "--json"]);
-        assert!([1, 13].contains(&said.code), "{verb} {said:?}");
-        assert!(said.why().contains("Read-only file system"), "{verb} {said:?}");
-        assert_eq!(world.answering(), Some(2));
-    }
+    // A rollback moves the callers, and waits for the disk with its commit.
+    let mut client = waiting_rollback(&world);
+    assert_eq!(world.answering(), Some(1));
     // Another one finds that the root is taken.
     let second = world.command(&["run"]).output().unwrap();
     assert_eq!(second.status.code(), Some(9), "{second:?}");
     mount("remount,rw");
     let second = world.command(&["run"]).output().unwrap();
     assert_eq!(second.status.code(), Some(9), "{second:?}");
+    world.wait("it is committed", |world| world.status()["last_good"] == 1);
+    assert!(client.wait().unwrap().success());
     assert!(world.sleep());
     world.wake();
-    assert_eq!(world.cli(&["rollback", "web", "--json"]).expect(0).result()["serving"], 1);
+    let back = world.cli(&["rollback", "web", "--to", "2", "--json"]).expect(0);
+    assert_eq!(back.result()["serving"], 2);
     drop(halley_sup::os::fs::remove_tree(&halley_sup::os::fs::refuge(&world.path("root"))));
+}
+
+/// The client of a rollback that has moved the callers, and whose commit waits for the disk.
+fn waiting_rollback(world: &World) -> Child {
+    let mut client = world.command(&["rollback", "web"]);
+    let client = client.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    world.wait("it is back", |world| world.status()["serving"] == 1);
+    world.wait("it is said what waits", |world| {
+        world.status()["why"].as_str().is_some_and(|why| why.contains("Read-only"))
+    });
+    client
 }
 
 #[test]
@@ -227,12 +238,7 @@ fn a_disk_that_turns_read_only_takes_no_rollback_away() {
     }
     let load = world.load(Shape::Short);
     disk.turn_read_only();
-    let mut client = world.command(&["rollback", "web"]);
-    let mut client = client.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    world.wait("it is back", |world| world.status()["serving"] == 1);
-    world.wait("it is said what waits", |world| {
-        world.status()["why"].as_str().is_some_and(|why| why.contains("Read-only"))
-    });
+    let mut client = waiting_rollback(&world);
     assert_eq!(world.answering(), Some(1));
     let refused = world.cli(&["restart", "web"]).expect(9);
     assert!(refused.stderr.contains("Read-only"), "{}", refused.stderr);

@@ -42,6 +42,7 @@ mod many;
 mod mariadb_server;
 mod migrations;
 mod modes;
+mod mount;
 mod mounts_below;
 mod never_comes;
 mod notify;

@@ -10,8 +10,9 @@ use crate::ledger_app::{
     Build, Store, Writers, entries, get, is_swept, killed_in_restore, save_rows, serve_rows,
     world_of,
 };
+use crate::mount::Mount;
 pub use crate::postgres_server::{ENCODED, PASSWORD, Server, certify};
-use crate::world::{Mount, World};
+use crate::world::World;
 
 pub fn world(server: &Server) -> World {
     world_on(server, "app")

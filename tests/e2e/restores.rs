@@ -12,7 +12,8 @@ use crate::ledger_app::{
     BACKUP, Build, Store, Writers, add, count, database, entries, get, is_swept, killed_in_restore,
     patient, save_rows, serve_rows, world, world_of,
 };
-use crate::world::{Mount, World};
+use crate::mount::Mount;
+use crate::world::World;
 
 fn inode(path: &Path) -> u64 {
     path.metadata().unwrap().ino()

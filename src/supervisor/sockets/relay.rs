@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use crate::core::ids::ServiceName;
 use crate::core::ordered::Few;
 use crate::keeper::protocol::{ChildId, End, Identity, LaunchSpec, ListenFd, Reach};
-use crate::os::launch_spec::LaunchUser;
+use crate::os::names::LaunchUser;
 use crate::os::{clock, listen, proc};
 use crate::supervisor::processes::child_tag::Label;
 use crate::supervisor::processes::keeper_client::{Found, Link, LinkError};

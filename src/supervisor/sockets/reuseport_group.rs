@@ -415,7 +415,6 @@ pub async fn prove(group: &Rc<RefCell<Group>>, id: SlotId) -> Result<Proof, List
         Arrival::Elsewhere => {}
         Arrival::Here => return Ok(Proof::Here),
         Arrival::Among(client) => return Ok(Proof::Occupied(client)),
-        Arrival::Taken => return Ok(Proof::Occupied(None)),
     }
     let others: Vec<SlotId> = group.borrow().order().to_vec();
     for other in others.into_iter().filter(|other| *other != id) {
@@ -423,7 +422,6 @@ pub async fn prove(group: &Rc<RefCell<Group>>, id: SlotId) -> Result<Proof, List
             Arrival::Elsewhere => continue,
             Arrival::Here => {}
             Arrival::Among(client) => return Ok(Proof::Occupied(client)),
-            Arrival::Taken => return Ok(Proof::Occupied(None)),
         }
         let mut group = group.borrow_mut();
         let place = |wanted| group.order().iter().position(|slot| *slot == wanted);
@@ -447,8 +445,6 @@ enum Arrival {
     Elsewhere,
     /// Others are there, and maybe ours; the one that had the place of ours, when it was taken.
     Among(Option<std::net::TcpStream>),
-    /// It was there, and a process that we do not know of has accepted it.
-    Taken,
 }
 
 /// Whether a connection sent to the position of `at` lies in the empty queue of `expected`.
@@ -471,7 +467,8 @@ async fn arrives(
     match n_queued {
         0 => Ok(Arrival::Elsewhere),
         1 => Ok(match take_one(group, expected)? {
-            None => Arrival::Taken,
+            // A process that we do not know of has accepted it.
+            None => Arrival::Among(None),
             Some(first) if first.peer_addr().ok() == ours => Arrival::Here,
             caller => Arrival::Among(caller),
         }),
