@@ -93,7 +93,10 @@ pub fn begin(
     let stdio = |fd: Option<BorrowedFd<'_>>| -> io::Result<Stdio> {
         Ok(fd.map(|fd| fd.try_clone_to_owned()).transpose()?.map_or_else(Stdio::null, Stdio::from))
     };
-    command.env_clear().stdin(stdio(standard.input)?).stdout(stdio(standard.output)?);
+    command.env_clear();
+    // The next keeper ends by its token what this one had begun.
+    command.envs(spec.env.iter().filter(|(name, _)| name == proc::TOKEN).cloned());
+    command.stdin(stdio(standard.input)?).stdout(stdio(standard.output)?);
     command.stderr(stdio(standard.errors.or(standard.output))?);
     let passed = || {
         let ours = [memory.as_fd(), errors_in.as_fd()].into_iter();
@@ -143,7 +146,7 @@ pub fn main(args: &[OsString]) -> ExitCode {
     let spec = read_spec(&memory);
     drop(memory);
     let error = match spec {
-        Ok(spec) => become_program(&spec, listen, high_filter.as_ref()),
+        Ok(spec) => become_program(&spec, listen, high_filter.as_ref(), &errors),
         Err(error) => failed("reading the launch spec", &error),
     };
     if let Ok(text) = serde_json::to_vec(&error) {
@@ -159,11 +162,25 @@ fn read_spec(memory: &File) -> io::Result<LaunchSpec> {
 }
 
 /// Returns only when it failed.
-fn become_program(spec: &LaunchSpec, listen: &[RawFd], filter: Option<&OwnedFd>) -> LaunchError {
+fn become_program(
+    spec: &LaunchSpec,
+    listen: &[RawFd],
+    filter: Option<&OwnedFd>,
+    errors: &File,
+) -> LaunchError {
     match prepare(spec, listen, filter) {
+        Ok(()) if is_unknown(errors) => failed("starting", &io::ErrorKind::BrokenPipe.into()),
         Ok(()) => execute(spec),
         Err(error) => error,
     }
+}
+
+/// The keeper that has begun this is gone, or has given up: nobody would know the program.
+fn is_unknown(errors: &File) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let mut fds = [PollFd::new(errors, PollFlags::empty())];
+    let polled = poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+    polled.is_ok() && fds[0].revents().contains(PollFlags::ERR)
 }
 
 fn prepare(

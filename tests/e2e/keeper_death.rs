@@ -4,6 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use halley_sup::demo::load::Shape;
+use halley_sup::os::launch;
 
 use crate::crash::killed_in;
 use crate::real::write;
@@ -43,6 +44,39 @@ fn a_keeper_killed_in_a_release_ends_in_old_or_new() {
     for phase in ["start", "flip", "commit", "back_flip:0"] {
         killed_in(phase, &World::new(), &[], World::kill_keeper);
     }
+}
+
+/// Nobody would know it: a launcher that is stopped at its work when the keeper dies goes no further.
+#[test]
+fn a_program_that_a_killed_keeper_was_starting_never_runs() {
+    let world = World::new();
+    world.release(&[]).expect(0);
+    let (keeper, quiet) = (world.keeper_pid(), std::process::Stdio::null);
+    let is_launcher = |pid: &i32| {
+        let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.split('\0').nth(1) == Some(launch::VERB)
+    };
+    let children = || fs::read_to_string(format!("/proc/{keeper}/task/{keeper}/children")).unwrap();
+    // Most are programs already when they are seen.
+    let stopped = (0..100).find_map(|_| {
+        let mut client = world.command(&["restart", "web"]).stderr(quiet()).spawn().unwrap();
+        while client.try_wait().unwrap().is_none() {
+            let seen =
+                children().split_whitespace().filter_map(|pid| pid.parse().ok()).find(is_launcher);
+            let Some(pid) = seen else { continue };
+            kill(pid, libc::SIGSTOP);
+            if is_launcher(&pid) {
+                return Some((pid, client));
+            }
+            kill(pid, libc::SIGCONT);
+        }
+        None
+    });
+    let (launcher, mut client) = stopped.expect("no launcher was seen");
+    world.kill_keeper();
+    kill(launcher, libc::SIGCONT);
+    client.wait().unwrap();
+    world.wait("it is gone", |_| is_gone(launcher));
 }
 
 #[test]
