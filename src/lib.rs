@@ -82,7 +82,8 @@
 //! A keeper that dies is replaced by its supervisor, which has copies of all that it had
 //! (`processes/copies`) and becomes the next keeper; that one starts another supervisor. When both
 //! die, `run` puts a keeper together from what they had written down and what still runs
-//! (`keeper/estate/record`, `keeper/estate/remains`).
+//! (`keeper/estate/record`, `keeper/estate/remains`). In an upgrade the keeper becomes another program
+//! (`supervisor/upgrade`, `keeper/keeping/upgrading`).
 //!
 //! After a crash `supervisor/operation/take_over` reads the journal and the keeper's list,
 //! [`core::operation::recover`] says where the operation goes on, and `operation/resume` lets it.

@@ -24,6 +24,8 @@ mod postgres;
 mod postgres_server;
 #[path = "../../tests/e2e/template.rs"]
 mod template;
+#[path = "../../tests/e2e/upgrade.rs"]
+mod upgrade;
 #[path = "../../tests/e2e/world.rs"]
 mod world;
 
@@ -47,6 +49,7 @@ fn main() {
         ("overhead", overhead),
         ("rollback", rollback),
         ("kill", kills),
+        ("upgrade", upgrades),
         ("rest", rest),
         ("lag", lag),
         ("logs", logs),
@@ -198,6 +201,18 @@ fn rollback() {
     }
     println!("rollback to standby, command to result, ms: {}", spread(&mut client_ms));
     println!("the flip itself, us: {}", spread(&mut flip_us));
+}
+
+fn upgrades() {
+    const N: usize = 50;
+    let world = quick("[service.web.keep]\nstandby = \"5m\"", "50ms");
+    let ledger = upgrade::under_load(&world, N);
+    println!(
+        "{N} upgrades of halley-sup with a release, a rollback or a restart after each: {} requests, {} lost ({}); no process of a service changed in an upgrade",
+        ledger.n_requests(),
+        ledger.n_lost(),
+        ledger.losses(),
+    );
 }
 
 fn kills() {

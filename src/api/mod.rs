@@ -33,6 +33,7 @@ pub mod stop;
 mod tests;
 pub mod thaw;
 mod trouble;
+pub mod upgrade;
 pub mod watch;
 mod word;
 
@@ -107,6 +108,8 @@ pub enum Verb {
     Repair(repair::Args),
     /// Send a test notification.
     Notify(notify::Args),
+    /// Replace Halley itself.
+    Upgrade(upgrade::Args),
     /// End a step, a bake or a hold as a success.
     Promote(promote::Args),
     /// End an operation and go back to what served before.

@@ -34,6 +34,7 @@ mod start;
 mod status;
 mod stop;
 mod thaw;
+mod upgrade;
 mod verb;
 mod watch;
 
@@ -68,6 +69,7 @@ const VERBS: &[Row] = &[
     own::<restore::Restore>("restore"),
     asks::<repair::Repair>("repair"),
     own::<watch::Watch>("watch"),
+    own::<upgrade::Upgrade>("upgrade"),
     own::<doctor::Doctor>("doctor"),
     own::<demo::Demo>("demo"),
     own::<help::Help>("help"),

@@ -52,6 +52,7 @@ impl Own for Run {
         let setup = Setup {
             supervisor: None,
             supervisor_args: vec![crate::supervisor::VERB.into(), path.into()],
+            program: std::env::current_exe().unwrap_or_default(),
             handover: layout.handover(),
             stop_deadline: STOP_DEADLINE,
             limits: Limits {

@@ -39,6 +39,7 @@ impl Stake {
             Verb::Backup(args) => ("backup", Some(&args.service)),
             Verb::Restore(args) => ("restore", Some(&args.service)),
             Verb::Notify(_) => ("notify", None),
+            Verb::Upgrade(_) => ("upgrade", None),
             Verb::Promote(args) => ("promote", Some(&args.service)),
             Verb::Abort(args) => ("abort", Some(&args.service)),
         };
@@ -93,7 +94,7 @@ mod tests {
 
     /// Every verb of the protocol, by its name on the wire.
     const ASKING: [&str; 6] = ["watch", "watch_set", "status", "history", "releases", "logs"];
-    const CHANGING: [&str; 15] = [
+    const CHANGING: [&str; 16] = [
         "release",
         "release_set",
         "rollback",
@@ -107,6 +108,7 @@ mod tests {
         "restore",
         "repair",
         "notify",
+        "upgrade",
         "promote",
         "abort",
     ];
@@ -115,7 +117,7 @@ mod tests {
         let mut all = json!({
             "verb": verb, "service": "web", "op": 1, "set": 1, "source": "s", "force": false,
             "members": [], "why": "w", "target": "t", "list": false, "dry_run": false, "yes": true,
-            "unsaved": false, "follow": false, "n": 1, "limit": 1, "tail": 1,
+            "unsaved": false, "follow": false, "n": 1, "program": "p", "deadline_ms": 1, "limit": 1, "tail": 1,
         });
         let fields = more.as_object().unwrap().clone();
         all.as_object_mut().unwrap().extend(fields);

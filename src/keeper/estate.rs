@@ -52,6 +52,35 @@ pub struct Estate {
     pub filters: Vec<Filter>,
     /// What the rest of it is.
     pub state: State,
+    /// The keeper is a new program.
+    pub trial: Option<Trial>,
+}
+
+/// A new program as keeper: it answers the supervisor that asked for it, starts its own, and is replaced
+/// by the program before when that is not ready in time.
+#[derive(Debug)]
+pub struct Trial {
+    /// The program before.
+    pub before: OwnedFd,
+    /// The socket to its supervisor.
+    pub supervisor: OwnedFd,
+    /// The rest.
+    pub terms: Terms,
+}
+
+/// Who asked for a new program, and how long it has.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Terms {
+    /// The request.
+    pub seq: u64,
+    /// Whose it was.
+    pub pid: i32,
+    /// When that process began.
+    pub start_ticks: u64,
+    /// Its revision of the protocol.
+    pub revision: u16,
+    /// When the next supervisor has to be ready.
+    pub ready_ms: u64,
 }
 
 /// What a keeper is at.
@@ -77,6 +106,8 @@ struct Text {
     children: Vec<Heir>,
     filters: Vec<(ChildId, Watched)>,
     state: State,
+    #[serde(default)]
+    trial: Option<Terms>,
     /// Of descriptors that stay open while the process becomes another program.
     #[serde(default)]
     numbers: Vec<i32>,
@@ -115,7 +146,7 @@ impl Estate {
     /// # Errors
     /// When that does not take all of it.
     pub fn give(&self, to: &OwnedFd) -> io::Result<()> {
-        handover::give(to, &serde_json::to_vec(&self.text())?, &self.fds())
+        handover::give(to, &self.described()?, &self.fds())
     }
 
     /// Asks the keeper that stands in for one that was killed for what it has.
@@ -131,6 +162,22 @@ impl Estate {
         Ok(estate)
     }
 
+    /// How a keeper was set up whose text this is.
+    ///
+    /// # Errors
+    /// When the text cannot be read.
+    pub fn setup_of(text: &[u8]) -> io::Result<Setup> {
+        Ok(serde_json::from_slice::<Text>(text)?.setup)
+    }
+
+    /// The text that goes with the descriptors.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn described(&self) -> io::Result<Vec<u8>> {
+        Ok(serde_json::to_vec(&self.text())?)
+    }
+
     fn text(&self) -> Text {
         Text {
             setup: self.setup.clone(),
@@ -139,6 +186,7 @@ impl Estate {
             children: self.children.clone(),
             filters: self.filters.iter().map(|one| (one.child, one.watched.clone())).collect(),
             state: self.state.clone(),
+            trial: self.trial.as_ref().map(|trial| trial.terms.clone()),
             numbers: Vec::new(),
         }
     }
@@ -146,7 +194,9 @@ impl Estate {
     fn fds(&self) -> Vec<BorrowedFd<'_>> {
         let held = self.held.iter().map(AsFd::as_fd);
         let kept = self.kept.iter().map(|(_, fd)| fd.as_fd());
-        held.chain(kept).chain(self.filters.iter().map(|filter| filter.fd.as_fd())).collect()
+        let trial = self.trial.iter().flat_map(|trial| [&trial.before, &trial.supervisor]);
+        let filters = self.filters.iter().map(|filter| filter.fd.as_fd());
+        held.chain(kept).chain(filters).chain(trial.map(AsFd::as_fd)).collect()
     }
 
     /// In the order of [`Self::fds`]; `None` when one is missing.
@@ -157,7 +207,11 @@ impl Estate {
             text.kept.into_iter().map(|name| Some((name, fds.next()?))).collect();
         let filter = |(child, watched)| Some(Filter { child, fd: fds.next()?, watched });
         let filters: Option<Vec<_>> = text.filters.into_iter().map(filter).collect();
+        let trial = match text.trial {
+            Some(terms) => Some(Trial { before: fds.next()?, supervisor: fds.next()?, terms }),
+            None => None,
+        };
         let (setup, children, state) = (text.setup, text.children, text.state);
-        Some(Self { setup, held: held?, kept: kept?, children, filters: filters?, state })
+        Some(Self { setup, held: held?, kept: kept?, children, filters: filters?, state, trial })
     }
 }

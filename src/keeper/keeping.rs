@@ -1,6 +1,9 @@
 //! The keeper's loop: one `poll(2)`, then signals, then the supervisor, then what is due.
 
 mod handing_on;
+mod on_trial;
+mod signals;
+mod upgrading;
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -13,11 +16,12 @@ use crate::core::time::Tick;
 use crate::keeper::calls::Calls;
 use crate::keeper::children::{Children, Launched};
 use crate::keeper::estate::Filter;
+use crate::keeper::keeping::on_trial::OnTrial;
+use crate::keeper::keeping::signals::Signals;
 use crate::keeper::outputs;
 use crate::keeper::protocol::{
     Ask, COMMAND, ChildId, FENCES, HEIRS, LaunchSpec, PINGS, Reach, Request, Tell, VERSION,
 };
-use crate::keeper::signals::Signals;
 use crate::keeper::supervised::Supervised;
 use crate::keeper::{KeeperError, Setup};
 use crate::os::{clock, notify, proc, scm};
@@ -42,6 +46,8 @@ pub struct Keeper {
     told_ready: bool,
     /// Where it hands over, when it stands in for a keeper that was killed.
     offer: Option<OwnedFd>,
+    /// It is a new program whose supervisor is not ready yet.
+    trial: Option<OnTrial>,
 }
 
 /// How far the keeper is on its way out.
@@ -63,6 +69,7 @@ impl Keeper {
         let at = |step| move |source| KeeperError { step, source };
         proc::become_subreaper().map_err(at("becoming the subreaper"))?;
         let signals = Signals::new().map_err(at("listening for signals"))?;
+        proc::let_signals_come();
         Ok(Self {
             setup,
             held,
@@ -74,6 +81,7 @@ impl Keeper {
             stop: Stop::No,
             told_ready: false,
             offer: None,
+            trial: None,
         })
     }
 
@@ -113,10 +121,11 @@ impl Keeper {
             Stop::Asked(until) | Stop::Term(until) => Some(until),
             Stop::No | Stop::Over => None,
         };
-        let due = [self.supervised.deadline(), self.children.deadline(), stop];
+        let trial = self.trial.as_ref().map(OnTrial::until);
+        let due = [self.supervised.deadline(), self.children.deadline(), stop, trial];
         let due = due.into_iter().flatten().min();
         let timeout = due.map(|due| timespec(due.since_ms(now)));
-        let mut fds = vec![PollFd::from_borrowed_fd(self.signals.as_fd(), PollFlags::IN)];
+        let mut fds = vec![PollFd::from_borrowed_fd(self.signals.wake(), PollFlags::IN)];
         if let Some(socket) = self.supervised.socket() {
             let mut interest = PollFlags::IN;
             if self.supervised.is_backed_up() {
@@ -193,6 +202,9 @@ impl Keeper {
             }
             _ => {}
         }
+        if self.trial.as_ref().is_some_and(|trial| now >= trial.until()) {
+            self.go_back();
+        }
         let overdue = self.children.end_overdue(now);
         self.tell_launched(overdue);
         self.supervised.tend(&self.setup, now);
@@ -264,6 +276,9 @@ impl Keeper {
         if supervisor_ended {
             tracing::warn!("the supervisor has ended; a new one takes over");
             self.supervised.ended(now);
+            if self.trial.as_mut().is_some_and(OnTrial::has_failed) {
+                self.go_back();
+            }
         }
     }
 
@@ -318,6 +333,8 @@ impl Keeper {
             }
             Ask::Ready => {
                 self.supervised.ready();
+                // Who asked before is no part of what is tried.
+                self.trial.take_if(|trial| trial.has_begun());
                 if !std::mem::replace(&mut self.told_ready, true) {
                     notify::notify("READY=1");
                 }
@@ -354,6 +371,7 @@ impl Keeper {
                 Err(why) => failed("acknowledge", why),
             },
             Ask::Children => return self.list_children(seq),
+            Ask::Upgrade { ready_ms } => failed("upgrade", &self.become_next(seq, ready_ms, fds)),
             // That it came is all.
             Ask::Pong => return,
             Ask::Stopped => {

@@ -17,7 +17,6 @@ mod own_listeners;
 mod own_ports;
 pub mod protocol;
 mod setup;
-mod signals;
 mod supervised;
 
 use std::ffi::OsString;

@@ -22,7 +22,7 @@ pub use crate::os::proc::Identity;
 pub const VERSION: u16 = 1;
 
 /// What was added within the version, counted.
-pub const REVISION: u16 = ASKS;
+pub const REVISION: u16 = UPGRADES;
 /// The first revision with [`LaunchSpec::fence`] and [`Tell::FencedOff`].
 pub const FENCES: u16 = 1;
 /// The first revision with [`Ask::Children`].
@@ -35,6 +35,8 @@ pub const PINGS: u16 = 4;
 pub const HEIRS: u16 = 5;
 /// The first revision with [`Via::Asked`].
 pub const ASKS: u16 = 6;
+/// The first revision with [`Ask::Upgrade`].
+pub const UPGRADES: u16 = 7;
 
 /// What the name of a pipe begins with that a service writes its output to. Behind it the names of pipe and
 /// spool are the same.
@@ -114,6 +116,12 @@ pub enum Ask {
     },
     /// Which children there are. Answered by [`Tell::Children`].
     Children,
+    /// Become the program that comes with this message. That one answers `Done` and ends this supervisor;
+    /// `Failed` when the keeper is what it was.
+    Upgrade {
+        /// The program's own supervisor has to be ready by then, or the one before returns.
+        ready_ms: u64,
+    },
     /// Answer to [`Tell::Ping`]: the event loop turns. It is not answered.
     Pong,
     /// Answer to [`Tell::Stop`]: everything is down, the keeper may leave.

@@ -15,6 +15,9 @@ pub struct Setup {
     pub supervisor: Option<OsString>,
     /// Its arguments.
     pub supervisor_args: Vec<OsString>,
+    /// The program that was started, by its path.
+    #[serde(default)]
+    pub program: PathBuf,
     /// Where a keeper that stands in for another one hands over to the next `run`.
     #[serde(default)]
     pub handover: PathBuf,

@@ -12,6 +12,7 @@ use rustix::io::{FdFlags, fcntl_setfd};
 
 use crate::core::backoff::{Backoff, Pauses};
 use crate::core::time::Tick;
+use crate::keeper::estate::Terms;
 use crate::keeper::protocol::{PINGS, Tell};
 use crate::keeper::{LINK, Setup};
 use crate::os::{clock, proc, scm};
@@ -91,6 +92,22 @@ impl Supervised {
     /// A supervisor that is to be started at once.
     pub fn new() -> Self {
         Self { running: None, start_at: Some(clock::tick()), backoff: PAUSES.begin() }
+    }
+
+    /// One that the keeper before has started, over its socket.
+    pub fn taken_over(terms: &Terms, socket: OwnedFd) -> Self {
+        let Terms { pid, start_ticks, revision, .. } = *terms;
+        let now = clock::tick();
+        let running =
+            Running { greeted: true, revision, ..Running::new(pid, start_ticks, socket, now) };
+        Self { running: Some(running), start_at: None, backoff: PAUSES.begin() }
+    }
+
+    /// Who it is, and its socket, for the next keeper.
+    pub fn handed_on(&self) -> Option<(Terms, OwnedFd)> {
+        let Running { pid, start_ticks, revision, .. } = *self.running.as_ref()?;
+        let socket = self.socket()?.try_clone_to_owned().ok()?;
+        Some((Terms { pid, start_ticks, revision, ..Terms::default() }, socket))
     }
 
     /// Its socket, while it runs.
@@ -259,6 +276,21 @@ impl Supervised {
 }
 
 impl Running {
+    fn new(pid: i32, start_ticks: u64, socket: OwnedFd, started: Tick) -> Self {
+        Self {
+            pid,
+            start_ticks,
+            socket,
+            waiting: VecDeque::new(),
+            started,
+            greeted: false,
+            revision: 0,
+            is_ready: false,
+            heard: started,
+            ping: None,
+        }
+    }
+
     /// Looks at one that does not answer.
     fn is_to_be_killed(&mut self, now: Tick) -> bool {
         let Some(ping) = &mut self.ping else { return false };
@@ -295,18 +327,7 @@ fn start(setup: &Setup) -> io::Result<Running> {
     let child = command.spawn()?;
     let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
     let started = clock::tick();
-    Ok(Running {
-        pid,
-        start_ticks: proc::start_ticks(pid)?,
-        socket: ours,
-        waiting: VecDeque::new(),
-        started,
-        greeted: false,
-        revision: 0,
-        is_ready: false,
-        heard: started,
-        ping: None,
-    })
+    Ok(Running::new(pid, proc::start_ticks(pid)?, ours, started))
 }
 
 #[cfg(test)]

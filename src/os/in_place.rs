@@ -1,6 +1,6 @@
 //! A process that becomes another program and keeps its number and its descriptors (`execve(2)`).
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
@@ -26,6 +26,21 @@ pub fn execute(program: &OsStr, args: &[&OsStr], fds: &[BorrowedFd<'_>]) -> io::
     };
     drop(flag_all(FdFlags::CLOEXEC));
     error
+}
+
+/// This process's own program, for when it has become another one.
+///
+/// # Errors
+/// When it cannot be opened.
+pub fn own_program() -> io::Result<OwnedFd> {
+    use rustix::fs::{Mode, OFlags};
+    Ok(rustix::fs::open(OWN, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+/// Where an open program is executed.
+#[must_use]
+pub fn path_of(program: &OwnedFd) -> OsString {
+    format!("/proc/self/fd/{}", program.as_raw_fd()).into()
 }
 
 /// Numbers of descriptors, for the program that this process becomes.

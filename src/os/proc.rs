@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use nix::sys::signal::SigSet;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use serde::{Deserialize, Serialize};
@@ -371,6 +372,28 @@ pub fn adjust_oom_score(to: i32) -> io::Result<()> {
 pub fn on_signal(number: i32, action: impl Fn() + Send + Sync + 'static) -> io::Result<()> {
     // SAFETY: all actions passed in only store to atomics, which is async-signal-safe.
     unsafe { signal_hook::low_level::register(number, action) }.map(drop)
+}
+
+/// Signals that ask this process for something wait until [`let_signals_come`], also for another program
+/// that it becomes.
+pub fn hold_signals() {
+    warn(asking().thread_block());
+}
+
+/// Those that have waited come, and others at once.
+pub fn let_signals_come() {
+    warn(asking().thread_unblock());
+}
+
+fn warn(done: nix::Result<()>) {
+    if let Err(error) = done {
+        tracing::error!(%error, "changing which signals come");
+    }
+}
+
+fn asking() -> SigSet {
+    use nix::sys::signal::Signal::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+    [SIGHUP, SIGINT, SIGTERM, SIGUSR1].into_iter().collect()
 }
 
 /// An inherited descriptor whose number is in this environment variable.

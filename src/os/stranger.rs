@@ -112,7 +112,11 @@ fn begin<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option
             }
         }
         let (to, from) = channel::<Work>();
-        let run = move || from.into_iter().for_each(|work| work());
+        let run = move || {
+            // They are for the thread that takes them along when the process becomes another program.
+            proc::hold_signals();
+            from.into_iter().for_each(|work| work());
+        };
         std::thread::Builder::new().name("reader".to_owned()).spawn(run).ok()?;
         to.send(work).ok()?;
         *reader = Some(to);

@@ -22,6 +22,7 @@ pub(crate) mod service;
 pub mod sockets;
 pub(crate) mod spawn;
 pub(crate) mod tasks;
+pub(crate) mod upgrade;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -41,6 +42,9 @@ pub fn main(args: &[OsString]) -> ExitCode {
         tracing::error!("the keeper starts the supervisor; use halley-sup run");
         return ExitCode::from(2);
     };
+    if path.as_os_str() == upgrade::fitness::ASKED {
+        return upgrade::fitness::main(VERB);
+    }
     if let Err(error) = crate::os::keep_private() {
         tracing::error!(%error, "keeping files and memory from other users");
         return ExitCode::from(1);

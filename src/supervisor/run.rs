@@ -25,6 +25,7 @@ use crate::supervisor::service::history_book::HistoryBook;
 use crate::supervisor::service::last_config::LastConfig;
 use crate::supervisor::service::stack::Stack;
 use crate::supervisor::spawn;
+use crate::supervisor::upgrade;
 
 /// Why a supervisor leaves.
 #[derive(Debug, thiserror::Error)]
@@ -99,6 +100,7 @@ pub(crate) async fn run(config_path: PathBuf) -> Result<(), StackError> {
     server::serve(&stack, &config.socket)?;
     proc::leave_files();
     stack.shared.link.ready().await?;
+    upgrade::conclude(&stack, &mut inventory).await;
     let starting = Rc::clone(&stack);
     spawn::local(async move { bring_up(&starting).await });
     until_the_end(&stack, news).await

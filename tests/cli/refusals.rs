@@ -93,6 +93,7 @@ fn without_a_supervisor_json_ends_with_a_result_for_every_command() {
         &["repair", "web"],
         &["watch", "web", "1"],
         &["watch", "--set", "1"],
+        &["upgrade"],
     ];
     let help = String::from_utf8(crate::halley(&["--help"]).output().unwrap().stdout).unwrap();
     let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1);

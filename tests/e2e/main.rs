@@ -79,6 +79,7 @@ mod trio;
 mod under_systemd;
 mod unknown_words;
 mod unproven;
+mod upgrade;
 mod user;
 mod verbs;
 mod way_back;

@@ -9,6 +9,7 @@ use halley_sup::os::proc;
 
 use crate::intercept;
 use crate::keeper_death::released_binder;
+use crate::upgrade;
 use crate::world::{BINARY, World, config, free_address, is_gone, kill, supervisor_of};
 
 const SYSTEMD: &str = "/usr/lib/systemd/systemd";
@@ -157,6 +158,11 @@ fn a_restart_of_the_unit_and_a_crash_of_all_of_it_lose_nothing_and_a_stop_ends_i
     let pid = world.live_pid();
     let mut main = systemd.main_pid().unwrap();
     assert_ne!(systemd.property("NFileDescriptorStore"), "0");
+    // It becomes another program, and the unit keeps its process.
+    let copy = upgrade::copy(&world);
+    world.cli(&["upgrade", &copy.to_string_lossy()]).expect(0);
+    assert_eq!((systemd.main_pid(), world.live_pid()), (Some(main), pid));
+    assert_eq!(systemd.property("ActiveState"), "active");
     // As it is restarted by an administrator.
     assert_eq!(systemd.ctl(&["restart", "halley-sup"]), (true, String::new()));
     main = systemd.came_again(&world, main);

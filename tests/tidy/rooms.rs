@@ -20,6 +20,7 @@ const ROOMS: &[(&str, &str)] = &[
     ("data", "backup, migration, restore; ends no release"),
     ("operation", "one release from admission to conclusion"),
     ("release_set", "several releases as one; touches no process itself"),
+    ("upgrade", "Halley itself is replaced; touches no service"),
     ("control", "reads a request and calls the room that performs it"),
     ("run", "boot and the main loop"),
     ("mod", "the process: its arguments, its runtime, its exit code"),

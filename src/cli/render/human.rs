@@ -173,6 +173,7 @@ fn good(outcome: &Outcome) -> String {
             format!("{name}: frozen; releases are refused until halley-sup thaw {name}")
         }
         Some(Word::Told) => format!("{name}: the test notification was delivered"),
+        Some(Word::Upgraded) => format!("{name} is upgraded; all services run on"),
         Some(Word::Thawed) => format!("{name}: releases are allowed again"),
         Some(Word::Restored) => {
             format!("{name}: the backup is restored, {} runs on it", release(outcome.serving))

@@ -78,6 +78,8 @@ words! {
     Repaired = "repaired",
     /// `notify`: the test was delivered.
     Told = "told",
+    /// `upgrade`: Halley is the new program.
+    Upgraded = "upgraded",
     /// `logs`: all lines are sent.
     Read = "read",
     /// A member of a set: its operation has not begun.

@@ -61,6 +61,7 @@ pub fn found(
         children,
         filters,
         state: State { unborn, ..State::default() },
+        trial: None,
     })
 }
 

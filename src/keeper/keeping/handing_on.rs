@@ -10,7 +10,7 @@ use crate::os::{handover, proc, stranger};
 impl Keeper {
     /// Goes on with what the keeper before had.
     pub fn inherit(estate: Estate) -> Result<Self, KeeperError> {
-        let Estate { setup, held, kept, children, filters, state } = estate;
+        let Estate { setup, held, kept, children, filters, state, trial } = estate;
         let mut keeper = Self::new(setup, held)?;
         for token in &state.unborn {
             end_unborn(token);
@@ -30,6 +30,9 @@ impl Keeper {
         if state.is_stopping {
             keeper.stop = keeper.asked_to_stop();
         }
+        if let Some(trial) = trial {
+            keeper.begin_trial(trial);
+        }
         Ok(keeper)
     }
 
@@ -41,7 +44,11 @@ impl Keeper {
         self.supervised.end();
         // Nobody waits for a launch under way.
         self.children.end_overdue(Tick(u64::MAX));
-        match self.estate().and_then(|estate| estate.give(&other)) {
+        let given = self.estate().and_then(|mut estate| {
+            estate.state.stands_in = false;
+            estate.give(&other)
+        });
+        match given {
             Ok(()) => return true,
             Err(error) => tracing::error!(%error, "handing over"),
         }
@@ -49,7 +56,7 @@ impl Keeper {
         false
     }
 
-    fn estate(&self) -> std::io::Result<Estate> {
+    pub(super) fn estate(&self) -> std::io::Result<Estate> {
         let kept = self.kept.iter().map(|(name, fd)| Ok((name.clone(), fd.try_clone()?)));
         Ok(Estate {
             setup: self.setup.clone(),
@@ -61,8 +68,9 @@ impl Keeper {
                 unborn: Vec::new(),
                 is_stopping: self.stop != Stop::No,
                 told_ready: self.told_ready,
-                stands_in: false,
+                stands_in: self.offer.is_some(),
             },
+            trial: None,
         })
     }
 }

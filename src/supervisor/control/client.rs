@@ -34,6 +34,11 @@ impl Client {
         Self { stream }
     }
 
+    /// The connection, for whoever answers in the place of this process.
+    pub(crate) fn stream(&self) -> &UnixStream {
+        &self.stream
+    }
+
     /// The request's line and the descriptors beside it.
     ///
     /// # Errors

@@ -39,6 +39,7 @@ pub(crate) async fn perform(
         Verb::Restore(args) => verbs::restore::perform(stack, actor, args, client).await,
         Verb::Repair(args) => verbs::repair::perform(stack, actor, args, client).await,
         Verb::Notify(args) => verbs::notify::perform(stack, args, client).await,
+        Verb::Upgrade(args) => verbs::upgrade::perform(stack, args, fds, client).await,
         Verb::Promote(args) => verbs::promote::perform(stack, args, client).await,
         Verb::Abort(args) => verbs::abort::perform(stack, actor, args, client).await,
     };

@@ -138,6 +138,32 @@ impl Copies {
         self.setup.borrow().is_some()
     }
 
+    /// The text of it, as a keeper leaves it to the next one; and the setup.
+    pub(super) fn described(&self) -> io::Result<Vec<u8>> {
+        let setup = self.setup.borrow();
+        let (setup, held) = setup.as_ref().ok_or(io::ErrorKind::Unsupported)?;
+        let copy = |(name, fd): (&String, &OwnedFd)| Ok((name.clone(), fd.try_clone()?));
+        let filter = |filter: &Filter| {
+            let (child, watched) = (filter.child, filter.watched.clone());
+            Ok(Filter { child, fd: filter.fd.try_clone()?, watched })
+        };
+        let estate = Estate {
+            setup: setup.clone(),
+            held: held.iter().map(OwnedFd::try_clone).collect::<io::Result<_>>()?,
+            kept: self.kept.borrow().iter().map(copy).collect::<io::Result<_>>()?,
+            children: self.heirs.borrow().values().cloned().collect(),
+            filters: self.filters.borrow().iter().map(filter).collect::<io::Result<_>>()?,
+            state: State::default(),
+            trial: None,
+        };
+        estate.described()
+    }
+
+    /// How the keeper was set up.
+    pub(super) fn setup(&self) -> Option<Setup> {
+        Some(self.setup.borrow().as_ref()?.0.clone())
+    }
+
     /// Becomes the keeper that goes on with it. Returns when that failed, or there is nothing to go on
     /// with.
     pub(super) fn keep_on(&self) -> Option<io::Error> {
@@ -157,6 +183,7 @@ impl Copies {
                 told_ready: true,
                 stands_in: true,
             },
+            trial: None,
         };
         Some(estate.keep_on(OsStr::new(in_place::OWN)))
     }

@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::rc::Rc;
+use std::time::Duration;
 
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -17,11 +18,14 @@ use crate::core::ordered::Few;
 use crate::keeper::estate::Filter;
 use crate::keeper::protocol::{
     ASKS, Ask, ChildId, End, Held, Identity, LISTS, LaunchSpec, REVISION, Reach, Refused, Request,
-    Tell, VERSION,
+    Setup, Tell, UPGRADES, VERSION,
 };
 use crate::os::{proc, ready, scm};
 use crate::supervisor::processes::copies::Copies;
 use crate::supervisor::spawn;
+
+/// How long the program that a keeper becomes has for its first answer.
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// The socket to the keeper.
 #[derive(Debug)]
@@ -367,6 +371,44 @@ impl Link {
         self.copies.ended(child);
         self.ends.borrow_mut().remove(&child);
         self.refused.borrow_mut().remove(&child);
+    }
+
+    /// All that the keeper has, as it leaves it to the program that it becomes.
+    ///
+    /// # Errors
+    /// When the keeper is of an earlier version.
+    pub(crate) fn described(&self) -> io::Result<Vec<u8>> {
+        if self.revision.get() < UPGRADES {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        self.copies.described()
+    }
+
+    /// How the keeper was set up, when it says so.
+    pub(crate) fn setup(&self) -> Option<Setup> {
+        self.copies.setup()
+    }
+
+    /// Has the keeper become another program, which ends this process. Returns why it did not. A program
+    /// that does not answer is killed: this process takes its place then.
+    pub(crate) async fn upgrade(&self, program: BorrowedFd<'_>, ready: Duration) -> LinkError {
+        let ready_ms = u64::try_from(ready.as_millis()).unwrap_or(u64::MAX);
+        let keeper = proc::own_parent();
+        let fds = [program];
+        let asked = self.ask(Ask::Upgrade { ready_ms }, &fds);
+        match tokio::time::timeout(ANSWER, asked).await {
+            Ok(Err(error @ LinkError::Failed { .. })) => return error,
+            Ok(_) => {}
+            Err(_) => {
+                tracing::error!("the new program does not answer; it is killed");
+                let killed = proc::start_ticks(keeper)
+                    .and_then(|start| proc::signal(keeper, start, libc::SIGKILL));
+                if let Err(error) = killed {
+                    tracing::error!(%error, "killing the new program");
+                }
+            }
+        }
+        std::future::pending().await
     }
 
     /// Reports to the keeper that the supervisor is up.

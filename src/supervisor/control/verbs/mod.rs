@@ -19,4 +19,5 @@ pub(crate) mod start;
 pub(crate) mod status;
 pub(crate) mod stop;
 pub(crate) mod thaw;
+pub(crate) mod upgrade;
 pub(crate) mod watch;

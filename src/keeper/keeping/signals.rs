@@ -1,4 +1,4 @@
-//! The signals that a keeper heeds.
+//! What the keeper is asked by signals.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -10,7 +10,7 @@ use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 
 /// Signals wake the loop through a socket and are counted beside it.
 #[derive(Debug)]
-pub struct Signals {
+pub(super) struct Signals {
     wake: UnixStream,
     n_stops: Arc<AtomicUsize>,
     n_reloads: Arc<AtomicUsize>,
@@ -19,15 +19,8 @@ pub struct Signals {
     n_reloads_seen: usize,
 }
 
-impl AsFd for Signals {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.wake.as_fd()
-    }
-}
-
 impl Signals {
-    /// Listens to those that a keeper heeds.
-    pub fn new() -> io::Result<Self> {
+    pub(super) fn new() -> io::Result<Self> {
         let (wake, write) = UnixStream::pair()?;
         wake.set_nonblocking(true)?;
         let n_stops = Arc::new(AtomicUsize::new(0));
@@ -44,25 +37,33 @@ impl Signals {
         Ok(Self { wake, n_stops, n_reloads, n_leaves, n_stops_seen: 0, n_reloads_seen: 0 })
     }
 
-    /// Empties the socket.
-    pub fn drain(&self) {
+    /// What is polled.
+    pub(super) fn wake(&self) -> BorrowedFd<'_> {
+        self.wake.as_fd()
+    }
+
+    /// Something was asked for that is not taken up yet.
+    pub(super) fn are_waiting(&self) -> bool {
+        self.leave_asked()
+            || self.n_stops.load(Ordering::Relaxed) != self.n_stops_seen
+            || self.n_reloads.load(Ordering::Relaxed) != self.n_reloads_seen
+    }
+
+    pub(super) fn drain(&self) {
         let mut buffer = [0; 64];
         while rustix::io::read(&self.wake, &mut buffer).is_ok_and(|n| n > 0) {}
     }
 
-    /// Whether it was asked to leave, and everything else to go on.
-    pub fn leave_asked(&self) -> bool {
+    pub(super) fn leave_asked(&self) -> bool {
         self.n_leaves.load(Ordering::Relaxed) > 0
     }
 
-    /// Whether a stop was asked for since the last time.
-    pub fn stop_asked(&mut self) -> bool {
+    pub(super) fn stop_asked(&mut self) -> bool {
         let n = self.n_stops.load(Ordering::Relaxed);
         std::mem::replace(&mut self.n_stops_seen, n) != n
     }
 
-    /// Whether a reload was asked for since the last time.
-    pub fn reload_asked(&mut self) -> bool {
+    pub(super) fn reload_asked(&mut self) -> bool {
         let n = self.n_reloads.load(Ordering::Relaxed);
         std::mem::replace(&mut self.n_reloads_seen, n) != n
     }
