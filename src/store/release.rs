@@ -334,4 +334,33 @@ mod tests {
         write("verdict.json", "{");
         assert_eq!(doubts(&paths).len(), 1);
     }
+
+    #[test]
+    fn what_version_1_wrote_about_a_release_loads_for_ever() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Layout::new(dir.path()).service(&"web".parse().unwrap());
+        paths.create().unwrap();
+        let release = ReleaseId(3);
+        for dir in [paths.meta(release), paths.release(release)] {
+            fs::create_dir_all(dir).unwrap();
+        }
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/meta-v1");
+        for part in [MANIFEST, HASHES, SETTINGS, VERDICT] {
+            fs::copy(fixtures.join(part), paths.meta(release).join(part)).unwrap();
+        }
+        fs::write(paths.release(release).join("VERSION"), "1").unwrap();
+        let known = known(&paths, release).unwrap();
+        assert_eq!(
+            (known.verdict, known.why.as_deref()),
+            (Verdict::Bad, Some("2 of 2 probes failed"))
+        );
+        assert_eq!(known.manifest.label.as_deref(), Some("1.4.2"));
+        let written = serde_json::to_value(settings(&paths, release).unwrap()).unwrap();
+        let text = fs::read(fixtures.join(SETTINGS)).unwrap();
+        assert_eq!(written, serde_json::from_slice::<serde_json::Value>(&text).unwrap());
+        assert_eq!(damage(&paths, release).unwrap(), [""; 0]);
+        fs::copy(fixtures.join("trial+2"), paths.dir().join("trial+2")).unwrap();
+        let trial = crate::store::trial::read(&paths).unwrap().unwrap();
+        assert_eq!((trial.release, trial.generation, trial.op, trial.n_tries_left), (3, 5, 7, 2));
+    }
 }
