@@ -81,6 +81,11 @@ pub fn main(args: &[OsString]) -> ExitCode {
             return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
         }
     };
+    if options.private
+        && let Err(error) = os::keep_private()
+    {
+        tracing::warn!("other processes of this user can look into this one: {error}");
+    }
     match forward(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -22,6 +22,9 @@ pub struct Options {
     /// Take the waiting connections, let the listeners go, and leave with the last connection
     #[arg(long)]
     pub until_empty: bool,
+    /// Other processes of its user shall not look into it: one that Halley runs as another user
+    #[arg(long)]
+    pub private: bool,
     /// Worker threads [default: 2, or 1 on a single processor]
     #[arg(long, value_name = "N")]
     pub threads: Option<NonZeroUsize>,

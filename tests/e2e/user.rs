@@ -83,6 +83,52 @@ fn what_is_ours_other_users_can_neither_read_nor_write_whatever_the_umask() {
     }
 }
 
+/// Looks at everything as another user does, and says what it gets.
+const EYES: &str = r#"
+import ctypes, os, socket, stat, sys
+root, pids = sys.argv[1], [int(pid) for pid in sys.argv[2:]]
+for at, dirs, files in os.walk(root):
+    for path in [at] + [os.path.join(at, name) for name in files]:
+        kind = os.lstat(path).st_mode
+        if stat.S_ISLNK(kind): continue
+        if os.access(path, os.W_OK): print("writes", path)
+        if stat.S_ISREG(kind) and os.access(path, os.R_OK): print("reads", path)
+        if stat.S_ISFIFO(kind) and os.access(path, os.R_OK): print("reads", path)
+        for how in [socket.SOCK_STREAM, socket.SOCK_DGRAM] if stat.S_ISSOCK(kind) else []:
+            try:
+                socket.socket(socket.AF_UNIX, how).connect(path)
+                print("calls", path)
+            except OSError: pass
+libc = ctypes.CDLL(None, use_errno=True)
+def tries(what, look):
+    try: look()
+    except OSError: return
+    print(what)
+for pid in pids:
+    for name in ["environ", "maps", "mem", "auxv", "io", "pagemap"]:
+        tries(f"looks {pid} {name}", lambda: open(f"/proc/{pid}/{name}", "rb").read(1))
+    for name in ["exe", "cwd", "root", "fd/0"]:
+        tries(f"looks {pid} {name}", lambda: os.readlink(f"/proc/{pid}/{name}"))
+    tries(f"looks {pid} fd", lambda: os.listdir(f"/proc/{pid}/fd"))
+    if libc.ptrace(16, pid, 0, 0) == 0: print(f"traces {pid}")
+print("saw it all")
+"#;
+
+/// What a user gets to see of a root and of these processes.
+fn seen_by(user: &str, world: &World, pids: &[i32]) -> Vec<String> {
+    let output = std::process::Command::new("setpriv")
+        .args([&format!("--reuid={user}"), &format!("--regid={}", proc::user(user).unwrap().gid)])
+        .args(["--clear-groups", "/usr/bin/python3", "-c", EYES])
+        .arg(world.path("root"))
+        .args(pids.iter().map(ToString::to_string))
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    assert_eq!(lines.pop().as_deref(), Some("saw it all"), "{output:?}");
+    lines
+}
+
 #[test]
 fn an_env_file_is_not_read_through_a_link_of_the_services_user() {
     let Some(world) = of_nobody(&[], "") else { return };
@@ -112,6 +158,89 @@ fn an_env_file_is_not_read_through_a_link_of_the_services_user() {
     symlink(own.join("real.env"), &env).unwrap();
     lchown(&env, Some(proc::user(NOBODY).unwrap().uid), None).unwrap();
     world.cli(&["check"]).expect(0);
+}
+
+const SECRETS: [&str; 2] = ["sesame-from-a-file", "sesame-from-a-table"];
+
+/// Every file below that has one of the secrets.
+fn with_secrets(dir: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).unwrap().flatten() {
+        let meta = fs::symlink_metadata(entry.path()).unwrap();
+        if meta.is_dir() {
+            with_secrets(&entry.path(), found);
+        } else if meta.is_file() {
+            let bytes = fs::read(entry.path()).unwrap();
+            let has = |secret: &&str| bytes.windows(secret.len()).any(|it| it == secret.as_bytes());
+            if SECRETS.iter().any(has) {
+                found.push(entry.path());
+            }
+        }
+    }
+}
+
+/// The whole root, and every process of ours, by the eyes of a stranger and of the service's own user.
+#[test]
+fn a_stranger_and_a_services_user_see_nothing_of_ours() {
+    let more = format!(
+        "env = {{ TABLE = \"{}\" }}\nenv_file = \"web.env\"\nhandoff = \"port\"\n",
+        SECRETS[1]
+    );
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let mut world = World::asleep(free_address());
+    fs::set_permissions(world.path(""), PermissionsExt::from_mode(0o755)).unwrap();
+    fs::write(world.path("web.env"), format!("SECRET={}\n", SECRETS[0])).unwrap();
+    let of_nobody = format!("user = \"{NOBODY}\"\n{more}[service.web.health]");
+    let text = config(world.address, FILES).replace("[service.web.health]", &of_nobody);
+    world.configure(&text);
+    world.wake_under(&["sh", "-c", "umask 0; exec \"$@\"", "sh"]);
+    uploads(&world);
+    world.release(&["lines=10"]).expect(0);
+    // Another value, and a report that says what differs.
+    fs::write(world.path("web.env"), format!("SECRET={}-2\n", SECRETS[0])).unwrap();
+    world.reload(&text.replace(SECRETS[1], &format!("{}-2", SECRETS[1])));
+    let failed = world.release(&["unhealthy"]).expect(15).result();
+    assert!(failed["next"].to_string().contains("report.md"), "{failed}");
+    world.release(&[]).expect(0);
+    world.cli(&["rollback", "web"]).expect(0);
+    world.cli(&["backup", "web"]).expect(0);
+    let programs: Vec<i32> = {
+        let status = world.status();
+        let all = status["instances"].as_array().unwrap().iter();
+        all.map(|it| i32::try_from(it["pid"].as_i64().unwrap()).unwrap()).collect()
+    };
+    let mut ours = proc::tree(world.keeper_pid());
+    ours.insert(world.keeper_pid());
+    let ours: Vec<i32> = ours.into_iter().filter(|pid| !programs.contains(pid)).collect();
+    assert!(ours.len() >= 4, "keeper, supervisor, and a forwarder a release: {ours:?}");
+    let root = world.path("root/web");
+    for (user, may_write) in [("daemon", false), (NOBODY, true)] {
+        let mut seen = seen_by(user, &world, &ours);
+        let is_open = |line: &String| {
+            let (what, path) = line.split_once(' ').unwrap();
+            let is_in = |name: &str| Path::new(path).starts_with(root.join(name));
+            // What the program is made of, and what is its own. A backup has the owners of what it was
+            // made from.
+            let own = ["shared", "run", "backups"];
+            (what == "reads" && (is_in("releases") || is_in("shared")))
+                || (may_write && own.iter().any(|name| is_in(name)))
+        };
+        seen.retain(|line| !is_open(line));
+        assert_eq!(seen, [""; 0], "{user}");
+    }
+    for pid in ours {
+        let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        assert!(!line.contains("sesame"), "{line}");
+    }
+    let mut found = Vec::new();
+    with_secrets(&world.path("root"), &mut found);
+    // The settings that a release runs with come back with it.
+    found.retain(|path| !path.starts_with(root.join("meta")));
+    assert!(found.is_empty(), "{found:?}");
+    assert!(!world.run_log().contains("sesame"), "{}", world.run_log());
+    let shown = ["status", "history", "releases"].map(|verb| world.cli(&[verb, "--json"]).stdout);
+    assert!(!shown.concat().contains("sesame"));
 }
 
 #[test]

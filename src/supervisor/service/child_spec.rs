@@ -127,6 +127,10 @@ pub(crate) fn forward_spec(
     if forward.proxy_protocol {
         args.push("--proxy-protocol".to_owned());
     }
+    // Without root, Halley itself could not look into it either.
+    if rustix::process::geteuid().is_root() {
+        args.push("--private".to_owned());
+    }
     if let Some(n) = forward.max_clients {
         args.extend(["--max-clients".to_owned(), n.to_string()]);
     }

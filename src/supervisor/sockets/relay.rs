@@ -134,7 +134,8 @@ impl Relays {
     async fn start(self: &Rc<Self>, kept: String) -> Result<(), LinkError> {
         let child = self.link.new_child();
         let args = ["--to", "called", "--until-empty", "--threads", "1"];
-        let verb = std::iter::once(crate::forward::VERB).chain(args);
+        let private = rustix::process::geteuid().is_root().then_some("--private");
+        let verb = std::iter::once(crate::forward::VERB).chain(args).chain(private);
         let spec = LaunchSpec {
             name: Some("halley-sup".to_owned()),
             // The launcher is this same binary, also when it has been replaced on the disk.
