@@ -381,10 +381,13 @@ fn a_decoder_has_no_rights() {
         assert!(status.contains("Gid:\t65534\t65534\t65534\t65534"), "{status}");
     }
     let limits = fs::read_to_string(proc.join("limits")).unwrap();
+    let line_of = |limit: &str| limits.lines().find(|line| line.starts_with(limit)).unwrap();
     for limit in ["Max file size", "Max processes", "Max open files", "Max core file size"] {
-        let line = limits.lines().find(|line| line.starts_with(limit)).unwrap();
+        let line = line_of(limit);
         assert!(line.split_whitespace().any(|word| word == "0"), "{line}");
     }
+    let most = line_of("Max address space").split_whitespace().nth(4).unwrap();
+    assert!(most.parse::<u64>().is_ok_and(|most| most < 1 << 30), "{most} bytes of memory");
     drop(held);
     assert!(child.wait().unwrap().success());
 }
