@@ -43,7 +43,7 @@ use world::{BINARY, World, config, free_address, kill};
 
 fn main() {
     let asked: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
-    let all: [(&str, fn()); 14] = [
+    let all: [(&str, fn()); 15] = [
         ("releases", || releases(Shape::ShortFast)),
         ("keep-alive", || releases(Shape::KeepAlive)),
         ("overhead", overhead),
