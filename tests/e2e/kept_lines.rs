@@ -161,6 +161,15 @@ pub fn are_all_there(kill: impl Fn(&World, u32)) {
     world.wait("it is managed again", |world| world.status()["state"] == "running");
 }
 
+/// Done when it is dropped.
+struct AtEnd<F: Fn()>(F);
+
+impl<F: Fn()> Drop for AtEnd<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
 /// As long as no supervisor comes up, the keeper reads.
 #[test]
 fn a_program_does_not_wait_for_a_supervisor_that_is_away() {
@@ -170,6 +179,8 @@ fn a_program_does_not_wait_for_a_supervisor_that_is_away() {
     // Each one dies before it has read anything.
     let (done, keeper) = (AtomicBool::new(false), world.keeper_pid());
     std::thread::scope(|scope| {
+        // Also when something is not as it should be: a test that fails ends.
+        let _end = AtEnd(|| done.store(true, Ordering::Relaxed));
         scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
                 supervisor_of(keeper).into_iter().for_each(|pid| kill(pid, libc::SIGKILL));
@@ -185,7 +196,6 @@ fn a_program_does_not_wait_for_a_supervisor_that_is_away() {
             })
         });
         assert!(output().matches(" line ").count() < n_lines as usize, "a supervisor has read it");
-        done.store(true, Ordering::Relaxed);
     });
     world.wait("all of it is in the log", |_| output().contains(&format!(" line {n_lines} and")));
     assert_eq!(output().matches(" line ").count(), n_lines as usize);
