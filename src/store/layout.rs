@@ -155,6 +155,12 @@ impl ServiceLayout {
         self.run.clone()
     }
 
+    /// Sockets of what stands before a database server in a rehearsal.
+    #[must_use]
+    pub fn relay(&self) -> PathBuf {
+        self.run().join("relay")
+    }
+
     /// Sockets of instances that are given their own path.
     #[must_use]
     pub fn sockets(&self) -> PathBuf {

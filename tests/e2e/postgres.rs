@@ -136,9 +136,12 @@ fn a_power_cut_in_a_rehearsal_leaves_no_scratch_database() {
     // HALLEY_SHARED is in scratch then, and so is the sign that it waits.
     let client = world.command(&["release", "web", &path, "--detach"]).spawn();
     world.wait("a scratch database", |_| server.databases().contains("halley_scratch"));
+    let relay = world.service_path("run/relay");
+    world.wait("it is guarded", |_| relay.is_dir());
     world.power_cut();
     drop(client.unwrap().wait());
     world.wake();
+    world.wait("nothing of the guard is left", |_| !relay.exists());
     world.wait("it answers", |world| get(world.address, "/count").is_ok());
     world.wait("scratch is swept", is_swept);
     world.wait("no scratch database", |_| !server.databases().contains("halley_scratch"));

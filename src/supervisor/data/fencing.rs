@@ -67,7 +67,7 @@ impl Fencing {
     ) -> Result<Self, DataError> {
         let allowed = service.config().rehearse_connect.clone();
         let mut warnings = Vec::new();
-        let dir = service.paths.run().join("relay");
+        let dir = service.paths.relay();
         let guard = hand.guard(copied, &dir).await?;
         let (mut doors, mut anywhere) = (Vec::new(), Vec::new());
         // Before all others: what the configuration allows may be an address of the server.

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use crate::core::duty::Duty;
 use crate::core::ids::{GenerationId, OpId, SlotId};
+use crate::os::fs;
 use crate::store::journal::{self, Intent, JournalError, Record};
 use crate::store::layout::ServiceLayout;
 use crate::store::state::StateError;
@@ -88,6 +89,8 @@ pub(crate) async fn take_over(
     task::sweep(service);
     backup::sweep(service);
     let ends = adopt_generations(service, mine, inventory);
+    let removed = fs::remove_tree(&service.paths.relay());
+    warn(service, "removing the sockets of a rehearsal that was cut off", removed);
     if !lost.is_empty() {
         service.slots.restore_notes(service.link(), lost, &holders(service)).await?;
     }
