@@ -11,17 +11,34 @@
 
 mod any_program;
 mod backup;
+#[path = "../../tests/e2e/broken_disk.rs"]
+mod broken_disk;
+#[path = "../../tests/e2e/clock.rs"]
+mod clock;
 mod data;
+mod faults;
+#[path = "../../tests/e2e/full_disk.rs"]
+mod full_disk;
 #[path = "../../tests/e2e/kept_lines.rs"]
 mod kept_lines;
 #[path = "../../tests/e2e/ledger_app.rs"]
 mod ledger_app;
+#[path = "../../tests/e2e/many.rs"]
+mod many;
 #[path = "../../tests/e2e/mount.rs"]
 mod mount;
+#[path = "../../tests/e2e/passthrough.rs"]
+mod passthrough;
+#[path = "../../tests/e2e/passthrough_wire.rs"]
+mod passthrough_wire;
 #[path = "../../tests/e2e/postgres.rs"]
 mod postgres;
 #[path = "../../tests/e2e/postgres_server.rs"]
 mod postgres_server;
+#[path = "../../tests/e2e/soak.rs"]
+mod soak;
+#[path = "../../tests/e2e/starved.rs"]
+mod starved;
 #[path = "../../tests/e2e/template.rs"]
 mod template;
 #[path = "../../tests/e2e/upgrade.rs"]
@@ -43,7 +60,7 @@ use world::{BINARY, World, config, free_address, kill};
 
 fn main() {
     let asked: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
-    let all: [(&str, fn()); 15] = [
+    let all: [(&str, fn()); 18] = [
         ("releases", || releases(Shape::ShortFast)),
         ("keep-alive", || releases(Shape::KeepAlive)),
         ("overhead", overhead),
@@ -59,6 +76,9 @@ fn main() {
         ("hold", any_program::hold),
         ("data", data::kills),
         ("backup", backup::large),
+        ("faults", faults::table),
+        ("soak", faults::soak),
+        ("many", faults::many),
     ];
     for (name, measure) in all {
         if asked.is_empty() || asked.iter().any(|word| word == name) {

@@ -2,8 +2,12 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use crate::world::{NOBODY, World, config, free_address};
+
+/// The first time every service's directories and its reserve are made, and synced.
+const FIRST_BOOT: Duration = Duration::from_secs(300);
 
 /// What a stack of many takes.
 #[derive(Debug)]
@@ -40,7 +44,12 @@ fn many(address: SocketAddr, n_services: usize) -> String {
 fn world(n_services: usize, wrapper: &[&str]) -> World {
     let mut world = World::asleep(free_address());
     world.configure(&many(world.address, n_services));
-    world.wake_under(wrapper);
+    world.begin_under(wrapper);
+    let begun = Instant::now();
+    while world.cli(&["status"]).code != 0 {
+        assert!(begun.elapsed() < FIRST_BOOT, "never: the supervisor answers\n{}", world.run_log());
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
     world
 }
 

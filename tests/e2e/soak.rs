@@ -101,8 +101,9 @@ fn many_releases_leave_nothing_behind() {
     let [first, last] = quarters(n);
     // Two more slots, when more processes than ever before were there at once: those are used again. One
     // descriptor left behind by each release would be 20 at least.
+    // Helping threads that have nothing more to do stay for some seconds.
     let is_flat = last.n_descriptors <= first.n_descriptors + 10
-        && last.n_threads <= first.n_threads
+        && last.n_threads < first.n_threads + 10
         && last.n_processes <= first.n_processes
         && last.n_files <= first.n_files;
     assert!(is_flat, "{first:?}\n{last:?}");

@@ -1,6 +1,7 @@
 //! A host that is short of descriptors, processes and memory.
 
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -187,6 +188,12 @@ impl Group {
         fs::write(self.path.join("cgroup.procs"), pid.to_string()).unwrap();
     }
 
+    /// A process that is where the group itself is, from now on.
+    pub fn let_go(&self, pid: i32) {
+        let outside = self.path.parent().unwrap().join("cgroup.procs");
+        drop(fs::write(outside, pid.to_string()));
+    }
+
     /// What is in it stands still, and is not stopped (`SIGSTOP`).
     pub fn freeze(&self, is_frozen: bool) {
         let (name, words) = match self.is_unified {
@@ -260,6 +267,9 @@ fn a_host_without_a_process_left_starts_nothing_and_what_serves_goes_on() {
         world.run_log().contains("starting a launcher: Resource temporarily unavailable")
     });
     group.limit_processes(false);
+    for pid in [world.keeper_pid(), supervisor.unwrap()] {
+        group.let_go(pid);
+    }
     works_again(&world);
 }
 
@@ -285,14 +295,25 @@ fn a_candidate_that_eats_all_memory_is_the_one_that_is_killed() {
     works_again(&world);
 }
 
+/// The same, the last of it when its input ends.
+const HUNGRY_WHEN_TOLD: &str = "import sys\n\
+     a = [bytearray(b'x' * 1048576) for n in range(250)]\n\
+     print('ready', flush=True); sys.stdin.read()\n\
+     while True: a.append(bytearray(b'x' * 1048576))";
+
 /// Has the kernel kill a process of the world because memory has run out.
 pub fn run_out_of_memory(group: &Group, victim: i32) {
-    fs::write(format!("/proc/{victim}/oom_score_adj"), "1000").unwrap();
     group.limit_memory(400 << 20);
     let wrapper = group.wrapper();
     let mut hungry = Command::new(&wrapper[0]);
-    hungry.args(&wrapper[1..]).args(HUNGRY);
-    drop(hungry.output());
+    hungry.args(&wrapper[1..]).args(["/usr/bin/python3", "-c", HUNGRY_WHEN_TOLD]);
+    let mut hungry = hungry.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut told = [0; 6];
+    hungry.stdout.take().unwrap().read_exact(&mut told).unwrap();
+    // As late as can be: what is started meanwhile has the same place in the order.
+    fs::write(format!("/proc/{victim}/oom_score_adj"), "1000").unwrap();
+    drop(hungry.stdin.take());
+    drop(hungry.wait());
     group.limit_memory(4 << 30);
 }
 
