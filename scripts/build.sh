@@ -16,8 +16,14 @@ link=(
 )
 # Functions that are equal stand once; lld alone can, which rustc links with on this one.
 [[ $host != x86_64-*-gnu ]] || link+=(-C link-arg=-Wl,--icf=all)
+flags=(-C target-feature=+crt-static)
+# Names of source files in messages begin with the package's, not with where this machine has it.
+cargo fetch --quiet
+for sources in "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*; do
+    flags+=("--remap-path-prefix=$sources/=")
+done
 # With --target the flags reach the program alone, not the compiler's own plug-ins.
-RUSTFLAGS="-C target-feature=+crt-static" \
+CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f'; echo "${flags[*]}") \
     cargo rustc --release --target "$host" --bin halley-sup -- "${link[@]}" >&2
 scripts/check-static.sh "$binary" >&2
 echo "$binary"
