@@ -363,4 +363,19 @@ mod tests {
         let trial = crate::store::trial::read(&paths).unwrap().unwrap();
         assert_eq!((trial.release, trial.generation, trial.op, trial.n_tries_left), (3, 5, 7, 2));
     }
+
+    #[test]
+    fn a_release_without_a_verdict_is_swept_only_without_its_tree() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Layout::new(dir.path()).service(&"web".parse().unwrap());
+        paths.create().unwrap();
+        let [whole, half, named] = [3, 4, 5].map(ReleaseId);
+        for release in [whole, half, named] {
+            fs::create_dir(paths.meta(release)).unwrap();
+        }
+        fs::create_dir(paths.release(whole)).unwrap();
+        sweep(&paths, &[named]).unwrap();
+        let is_there = [whole, half, named].map(|release| paths.meta(release).is_dir());
+        assert_eq!(is_there, [true, false, true]);
+    }
 }

@@ -25,6 +25,23 @@ fn kept(world: &World) -> usize {
     names.filter(|entry| entry.file_name().to_string_lossy().contains(".damaged-")).count()
 }
 
+/// What runs was released: it is not taken for a service that never ran, also when nothing is left.
+#[test]
+fn a_service_whose_directory_is_gone_is_not_begun_anew_while_it_runs() {
+    let world = World::new();
+    world.release(&[]).expect(0);
+    let live = world.live_pid();
+    fs::remove_dir_all(world.path("root/web")).unwrap();
+    another_supervisor(&world);
+    let status = world.status();
+    assert!(
+        status["why"].as_str().unwrap_or_default().contains("state.json is missing"),
+        "{status}"
+    );
+    assert!(!crate::world::is_gone(live));
+    assert_eq!(world.answering(), Some(1));
+}
+
 #[test]
 fn a_lost_state_is_rebuilt_and_nothing_that_serves_notices() {
     let mut world = World::new();
