@@ -91,7 +91,8 @@ pub(crate) async fn take_over(
     let ends = adopt_generations(service, mine, inventory);
     let removed = fs::remove_tree(&service.paths.relay());
     warn(service, "removing the sockets of a rehearsal that was cut off", removed);
-    if !lost.is_empty() {
+    let is_lost = !lost.is_empty();
+    if is_lost {
         service.slots.restore_notes(service.link(), lost, &holders(service)).await?;
     }
     if open.is_some() && !service.durable.state().stopped {
@@ -106,6 +107,9 @@ pub(crate) async fn take_over(
         service.steer_to(&generation, Duty::Live)?;
     }
     service.slots.park(|listener| service.owned_slots(listener))?;
+    if is_lost {
+        service.slots.hold_again(service.link(), |index| service.owned_slots(index)).await?;
+    }
     match open {
         Some((intent, records)) => {
             let opened = opened::read(&intent, &records).map_err(Obstacle::Unknown);

@@ -286,10 +286,10 @@ impl Group {
         }
     }
 
-    /// The order was measured.
-    pub(super) fn set_order(&mut self, order: Vec<SlotId>) -> Result<(), ListenerError> {
+    /// The order was measured; it leads nowhere until it is steered.
+    pub(super) fn set_order(&mut self, order: Vec<SlotId>) {
         self.order = order;
-        self.attach()
+        self.target.clear();
     }
 
     /// Swaps the mirrored places of two slots: a measurement has shown them so.

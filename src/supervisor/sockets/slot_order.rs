@@ -42,12 +42,11 @@ pub(super) async fn find(group: &Rc<RefCell<Group>>, holders: &[Holder]) {
         assumed.iter().filter(|id| !seen.contains(&Some(**id))).copied().collect();
     rest.reverse();
     let order: Vec<SlotId> = seen.into_iter().filter_map(|id| id.or_else(|| rest.pop())).collect();
-    if order.len() != assumed.len() || assumed.iter().any(|id| !order.contains(id)) {
-        return tracing::error!(?assumed, ?order, "the order of the slots was not found");
+    let is_found = order.len() == assumed.len() && assumed.iter().all(|id| order.contains(id));
+    if !is_found {
+        tracing::error!(?assumed, ?order, "the order of the slots was not found");
     }
-    if let Err(error) = group.borrow_mut().set_order(order) {
-        tracing::error!(%error, "setting the order of the slots");
-    }
+    group.borrow_mut().set_order(if is_found { order } else { assumed });
 }
 
 /// The slot that a connection of our own has arrived in.

@@ -1,6 +1,7 @@
 //! Listeners that a supervisor before this one had opened: from the keeper, or, when that was killed as
 //! well, from the processes that have them.
 
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 
@@ -57,6 +58,26 @@ impl Slots {
             self.listeners.borrow_mut().push(Owned { listener, address: text, order });
         }
         Ok(lost)
+    }
+
+    /// Where no slot is left that connections could wait in, they wait in a new one. A door keeps them
+    /// where they are.
+    ///
+    /// # Errors
+    /// When there is no such slot.
+    pub(crate) async fn hold_again(
+        &self,
+        link: &Link,
+        owned: impl Fn(usize) -> BTreeSet<SlotId>,
+    ) -> Result<(), SlotError> {
+        for (index, listener) in self.listeners().into_iter().enumerate() {
+            if listener.leads_nowhere() && !matches!(listener, Listener::Door(_)) {
+                let id = self.take_free(link, index, &owned(index)).await?;
+                listener.steer(&[(id, 1)])?;
+            }
+        }
+        self.handed_over();
+        Ok(())
     }
 
     /// Has new notes kept in the place of those that are lost, with the order that the kernel has.
