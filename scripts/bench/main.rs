@@ -15,6 +15,8 @@ mod backup;
 mod broken_disk;
 #[path = "../../tests/e2e/clock.rs"]
 mod clock;
+#[path = "../../tests/e2e/crash_matrix.rs"]
+mod crash_matrix;
 mod data;
 mod faults;
 #[path = "../../tests/e2e/full_disk.rs"]
@@ -41,6 +43,8 @@ mod soak;
 mod starved;
 #[path = "../../tests/e2e/template.rs"]
 mod template;
+#[path = "../../tests/e2e/trio.rs"]
+mod trio;
 #[path = "../../tests/e2e/upgrade.rs"]
 mod upgrade;
 #[path = "../../tests/e2e/world.rs"]
@@ -60,12 +64,13 @@ use world::{BINARY, World, config, free_address, kill};
 
 fn main() {
     let asked: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
-    let all: [(&str, fn()); 18] = [
+    let all: [(&str, fn()); 19] = [
         ("releases", || releases(Shape::ShortFast)),
         ("keep-alive", || releases(Shape::KeepAlive)),
         ("overhead", overhead),
         ("rollback", rollback),
         ("kill", kills),
+        ("crash", crashes),
         ("upgrade", upgrades),
         ("rest", rest),
         ("lag", lag),
@@ -221,6 +226,26 @@ fn rollback() {
     }
     println!("rollback to standby, command to result, ms: {}", spread(&mut client_ms));
     println!("the flip itself, us: {}", spread(&mut flip_us));
+}
+
+/// Each record of each journal, for the keeper and for all of Halley.
+fn crashes() {
+    for work in crash_matrix::WORKS {
+        let records = work.records();
+        for killed in [crash_matrix::Killed::Keeper, crash_matrix::Killed::Both] {
+            let mut ledger = Ledger::default();
+            for record in &records {
+                ledger.merge(crash_matrix::killed_at(work, record, killed));
+            }
+            println!(
+                "kill -9 of {killed:?} at each of {} records of {work:?}: {} requests, {} lost ({}); each ended in old or new",
+                records.len(),
+                ledger.n_requests(),
+                ledger.n_lost(),
+                ledger.losses(),
+            );
+        }
+    }
 }
 
 fn upgrades() {

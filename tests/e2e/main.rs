@@ -15,6 +15,7 @@ mod broken_live;
 mod clock;
 mod command_restores;
 mod crash;
+mod crash_matrix;
 mod daemons;
 mod data;
 mod databases;
