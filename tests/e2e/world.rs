@@ -389,7 +389,8 @@ impl World {
             is_spared(&line)
         };
         // All are stopped first: a supervisor whose keeper is gone would take its place.
-        let mut all = BTreeSet::from([i32::try_from(keeper.id()).unwrap()]);
+        let first = i32::try_from(keeper.id()).unwrap();
+        let mut all = BTreeSet::from([first]);
         loop {
             all.iter().for_each(|pid| kill(*pid, libc::SIGSTOP));
             let found = all.iter().flat_map(|pid| proc::tree(*pid));
@@ -399,7 +400,9 @@ impl World {
             }
             all.extend(found);
         }
-        all.iter().for_each(|pid| kill(*pid, libc::SIGKILL));
+        // The keeper last: what is stopped goes on when its parent has gone (setpgid(2)).
+        all.iter().filter(|pid| **pid != first).for_each(|pid| kill(*pid, libc::SIGKILL));
+        kill(first, libc::SIGKILL);
         drop(keeper.wait());
         // One that was between its fork and its exec shows its mark only now.
         self.wait("everything is gone", |world| {
@@ -432,6 +435,9 @@ impl Drop for World {
             kill(*pid, libc::SIGKILL);
         }
         drop(halley_sup::os::fs::remove_tree(&self.path("root")));
+        // Where it went while the root was read-only.
+        let refuge = halley_sup::os::fs::refuge_of_socket(&self.path("root/control.sock"));
+        drop(fs::remove_file(refuge));
         if !std::thread::panicking() {
             assert!(in_order, "the keeper did not leave in order\n{}", self.run_log());
             assert!(left.is_empty(), "left behind: {left:?}\n{}", self.run_log());
