@@ -104,7 +104,7 @@ pub(crate) async fn take_over(
     warn(service, "removing what was staged", intake::sweep(&service.paths));
     let live = live_generation(service, open.as_ref())?;
     if let Some(generation) = live.and_then(|id| service.fleet.get(id)) {
-        service.steer_to(&generation, Duty::Live)?;
+        warn(service, "steering to what was live", service.steer_to(&generation, Duty::Live));
     }
     service.slots.park(|listener| service.owned_slots(listener))?;
     if is_lost {
