@@ -18,7 +18,8 @@ link=(
 [[ $host != x86_64-*-gnu ]] || link+=(-C link-arg=-Wl,--icf=all)
 flags=(-C target-feature=+crt-static)
 # Names of source files in messages begin with the package's, not with where this machine has it.
-cargo fetch --quiet
+# Where they cannot be fetched the build says so.
+cargo fetch --quiet --target "$host" || true
 for sources in "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*; do
     flags+=("--remap-path-prefix=$sources/=")
 done
