@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use halley_sup::core::ids::OpId;
-use halley_sup::demo::load::Shape;
+use halley_sup::demo::load::{Load, Shape};
 use halley_sup::store::journal::{self, Intent, Journal, Record};
 use halley_sup::store::layout::Layout;
 use halley_sup::store::reserve;
@@ -135,15 +135,21 @@ fn every_way_out_works_on(disk: &Disk) {
     });
 }
 
-#[test]
-fn a_disk_that_turns_read_only_fails_a_release_and_takes_nothing_that_serves_away() {
-    let disk = Disk::ext4();
-    let world = world_on(&disk);
+/// Two releases of a world whose disk turned read-only beside its callers.
+fn turned_read_only(disk: &Disk) -> (World, Load) {
+    let world = world_on(disk);
     for _ in 0..2 {
         world.release(&[]).expect(0);
     }
     let load = world.load(Shape::Short);
     disk.turn_read_only();
+    (world, load)
+}
+
+#[test]
+fn a_disk_that_turns_read_only_fails_a_release_and_takes_nothing_that_serves_away() {
+    let disk = Disk::ext4();
+    let (world, load) = turned_read_only(&disk);
     let said = world.release(&[]);
     assert!([1, 13].contains(&said.code), "{said:?}");
     assert_eq!(world.status()["serving"], 2);
@@ -232,12 +238,7 @@ fn waiting_rollback(world: &World) -> Child {
 #[test]
 fn a_disk_that_turns_read_only_takes_no_rollback_away() {
     let disk = Disk::ext4();
-    let world = world_on(&disk);
-    for _ in 0..2 {
-        world.release(&[]).expect(0);
-    }
-    let load = world.load(Shape::Short);
-    disk.turn_read_only();
+    let (world, load) = turned_read_only(&disk);
     let mut client = waiting_rollback(&world);
     assert_eq!(world.answering(), Some(1));
     let refused = world.cli(&["restart", "web"]).expect(9);
