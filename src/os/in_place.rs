@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -35,6 +36,13 @@ pub fn execute(program: &OsStr, args: &[&OsStr], fds: &[BorrowedFd<'_>]) -> io::
 pub fn own_program() -> io::Result<OwnedFd> {
     use rustix::fs::{Mode, OFlags};
     Ok(rustix::fs::open(OWN, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+/// Whether the program at a path is this process's own, to the byte.
+#[must_use]
+pub fn is_own(path: &Path) -> bool {
+    let own = std::fs::read(OWN).ok();
+    own.is_some() && own == std::fs::read(path).ok()
 }
 
 /// Where an open program is executed.
@@ -72,4 +80,20 @@ pub fn take(numbers: &[RawFd]) -> io::Result<Vec<OwnedFd>> {
     let fds: Vec<OwnedFd> = fds.collect();
     fds.iter().try_for_each(|fd| fcntl_setfd(fd.as_fd(), FdFlags::CLOEXEC))?;
     Ok(fds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_same_bytes_are_its_own_program() {
+        let own = std::env::current_exe().unwrap();
+        assert!(is_own(&own));
+        let other = tempfile::NamedTempFile::new().unwrap();
+        let mut bytes = std::fs::read(own).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        std::fs::write(other.path(), bytes).unwrap();
+        assert!(!is_own(other.path()) && !is_own(Path::new("/no/such/program")));
+    }
 }

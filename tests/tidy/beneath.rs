@@ -53,6 +53,7 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("src/os/diag.rs", "/proc"),
     ("src/os/fs.rs", "directories of Halley's own; the others are worked in by os/beneath"),
     ("src/os/holders.rs", "/proc"),
+    ("src/os/in_place.rs", "/proc, and the program that Halley was started as"),
     ("src/os/intercept.rs", "/proc"),
     ("src/os/isolate.rs", "scratch directories that no other user can enter; /proc"),
     ("src/os/listen.rs", "/proc"),

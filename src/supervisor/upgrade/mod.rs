@@ -9,7 +9,6 @@
 
 pub(super) mod fitness;
 
-use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -24,6 +23,7 @@ use crate::os::{in_place, recover};
 use crate::supervisor::processes::keeper_client::{Inventory, Link};
 use crate::supervisor::service::refusal;
 use crate::supervisor::service::stack::Stack;
+use crate::supervisor::spawn;
 
 /// What the keeper holds meanwhile.
 const CLIENT: &str = "upgrade/client";
@@ -102,8 +102,10 @@ pub(crate) async fn conclude(stack: &Stack, inventory: &mut Inventory) {
     let event = match program.as_ref().map(is_own) {
         Some(Ok(true)) => {
             let mut outcome = Outcome::new(Word::Upgraded.into(), "halley-sup", 0);
-            outcome.warnings =
-                link.setup().and_then(|setup| elsewhere(&setup.program)).into_iter().collect();
+            if let Some(setup) = link.setup() {
+                let looked = spawn::blocking(move || elsewhere(&setup.program)).await;
+                outcome.warnings.extend(looked.ok().flatten());
+            }
             Event::Result(Box::new(outcome))
         }
         _ => {
@@ -123,8 +125,6 @@ pub(crate) async fn conclude(stack: &Stack, inventory: &mut Inventory) {
 
 /// A warning when the next start is one of another program.
 fn elsewhere(started: &Path) -> Option<String> {
-    let size = |path: &OsStr| rustix::fs::stat(path).map(|stat| stat.st_size);
-    let is_same = size(started.as_os_str()).ok() == size(OsStr::new(in_place::OWN)).ok();
     let text = "the next start is of another program: install this one there as well";
-    (!is_same).then(|| format!("{}: {text}", started.display()))
+    (!in_place::is_own(started)).then(|| format!("{}: {text}", started.display()))
 }
