@@ -447,8 +447,10 @@ impl Drop for World {
     }
 }
 
+/// With all its threads: the first of them can be a zombie while another one still has the files.
 pub fn is_gone(pid: i32) -> bool {
-    proc::start_ticks(pid).is_err() || proc::is_zombie(pid)
+    let threads = || fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+    proc::start_ticks(pid).is_err() || proc::is_zombie(pid) && threads() <= 1
 }
 
 /// Where the programs of PostgreSQL's newest version are. Those in the `PATH` of Debian are a wrapper
