@@ -26,15 +26,16 @@
 //! |---|---|---|
 //! | [`core`] | every decision; pure: `operation` is one release or rollback, `analysis` what samples mean, `drain` how processes are stopped, `release_set` several releases as one | nothing |
 //! | [`text`] | values as text | core's time |
-//! | [`api`] | what client and supervisor send each other, one file a verb | core |
-//! | [`config`] | what was typed in, checked as a whole, valid by construction; `kinds` lists the families of drivers, each kind in a file of its own | core |
-//! | [`store`] | what is on disk: every path, journal, state, trial, releases, intake, history | api, core, os's files, the decoder's protocol |
-//! | [`os`] | the kernel fence: the only `unsafe`, the only raw descriptors; `beneath` is how root works in directories of other users | core's time and ordered |
-//! | [`keeper`] | holds descriptors, is the parent of every process, answers intercepted calls; `estate` is what one keeper leaves to the next | os, core's time, backoff and ordered |
+//! | [`json`] | values as JSON, and JSON as values | nothing |
+//! | [`api`] | what client and supervisor send each other, one file a verb | core, json |
+//! | [`config`] | what was typed in, checked as a whole, valid by construction; `kinds` lists the families of drivers, each kind in a file of its own | core, json |
+//! | [`store`] | what is on disk: every path, journal, state, trial, releases, intake, history | api, core, json, os's files, the decoder's protocol |
+//! | [`os`] | the kernel fence: the only `unsafe`, the only raw descriptors; `beneath` is how root works in directories of other users | core's time and ordered, json |
+//! | [`keeper`] | holds descriptors, is the parent of every process, answers intercepted calls; `estate` is what one keeper leaves to the next | os, core's time, backoff and ordered, json |
 //! | [`decode`] | a process without rights that reads an artifact and says what is in it | os |
 //! | [`forward`] | a process that passes connections on: to a program that was told its port, or from an abandoned slot | os, core's backoff |
-//! | [`supervisor`] | performs what the core decides | api, core, config, store, os, text, the keeper's protocol |
-//! | [`cli`] | one file a verb; talks to the supervisor by [`api`]; `doctor` looks for damaged files itself | api, config, core, demo, docs, os, text |
+//! | [`supervisor`] | performs what the core decides | api, core, config, json, store, os, text, the keeper's protocol |
+//! | [`cli`] | one file a verb; talks to the supervisor by [`api`]; `doctor` looks for damaged files itself | api, config, core, demo, docs, json, os, text |
 //! | [`docs`] | the reference, one topic a file; texts only | nothing |
 //! | [`demo`] | the main job on real processes; its program and load client serve the tests as well | cli's output, os, text |
 //!
@@ -146,6 +147,7 @@ pub mod decode;
 pub mod demo;
 pub mod docs;
 pub mod forward;
+pub mod json;
 pub mod keeper;
 #[allow(unsafe_code, reason = "the kernel fence: the one module that may")]
 pub mod os;

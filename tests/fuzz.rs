@@ -15,6 +15,7 @@ use halley_sup::core::ids::OpId;
 use halley_sup::core::kernel::Kernel;
 use halley_sup::decode;
 use halley_sup::decode::wire::{Ear, Said};
+use halley_sup::json;
 use halley_sup::keeper::protocol::Ask;
 use halley_sup::store::journal;
 use halley_sup::store::layout::{Layout, ServiceLayout};
@@ -172,18 +173,18 @@ proptest! {
     #[test]
     fn requests_of_clients(changes in changes()) {
         for line in changed_text("requests-v1.ndjson", &changes).lines() {
-            let Ok(request) = serde_json::from_str::<Request>(line) else { continue };
-            let again = serde_json::to_string(&request).unwrap();
-            prop_assert_eq!(serde_json::from_str::<Request>(&again).unwrap(), request);
+            let Ok(request) = json::from_slice::<Request>(line.as_bytes()) else { continue };
+            let again = json::to_vec(&request).unwrap();
+            prop_assert_eq!(json::from_slice::<Request>(&again).unwrap(), request);
         }
     }
 
     #[test]
     fn what_a_keeper_is_asked(changes in changes()) {
         for line in changed_text("seeds/asks.ndjson", &changes).lines() {
-            let Ok(ask) = serde_json::from_str::<Ask>(line) else { continue };
-            let again = serde_json::to_string(&ask).unwrap();
-            prop_assert_eq!(serde_json::from_str::<Ask>(&again).unwrap(), ask);
+            let Ok(ask) = json::from_slice::<Ask>(line.as_bytes()) else { continue };
+            let again = json::to_vec(&ask).unwrap();
+            prop_assert_eq!(json::from_slice::<Ask>(&again).unwrap(), ask);
         }
     }
 
@@ -262,10 +263,10 @@ fn every_seed_is_read() {
     release::overlay(base, &[], true, file, &own).unwrap();
     assert_eq!(env_file::parse(&text("seeds/web.env")).1.len(), 0);
     for line in text("seeds/asks.ndjson").lines() {
-        serde_json::from_str::<Ask>(line).unwrap();
+        json::from_slice::<Ask>(line.as_bytes()).unwrap();
     }
     for line in text("requests-v1.ndjson").lines() {
-        serde_json::from_str::<Request>(line).unwrap();
+        json::from_slice::<Request>(line.as_bytes()).unwrap();
     }
     let metrics = text("seeds/metrics.txt");
     assert!(exposition::parse(&metrics).all(|line| line.is_ok()));

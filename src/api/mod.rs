@@ -62,13 +62,13 @@ pub struct Request {
     /// The requesting user, for the history: `SUDO_USER`, else the login name, else the uid.
     pub actor: String,
     /// What.
-    #[serde(flatten)]
+    #[serde(rename = "flat:")]
     pub verb: Verb,
 }
 
 /// One verb of the command line, with its arguments.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "verb")]
+#[serde(rename = "tag:verb", rename_all = "snake_case")]
 pub enum Verb {
     /// Make a new release live.
     Release(release::Args),
@@ -118,7 +118,7 @@ pub enum Verb {
 
 /// An event that the supervisor sends to a client.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "event")]
+#[serde(rename = "tag:event", rename_all = "snake_case")]
 pub enum Event {
     /// An operation has begun (or is being watched).
     Operation {

@@ -19,6 +19,7 @@ use crate::cli::{actor, exit, out};
 use crate::config;
 use crate::core::backoff::Pauses;
 use crate::core::exit::Exit;
+use crate::json;
 use crate::os::{fs, scm};
 
 /// How long a client waits for a supervisor that went away in the middle of an operation.
@@ -239,7 +240,7 @@ impl Conversation {
                 Err(error) if is_pause(&error) => continue,
                 Err(_) => return Left::Cut,
             }
-            let event = serde_json::from_slice::<Event>(line.trim_end().as_bytes());
+            let event = json::from_slice::<Event>(line.trim_end().as_bytes());
             line.clear();
             let Ok(mut event) = event else { continue };
             match &mut event {
@@ -332,7 +333,7 @@ fn wait(pause: Duration, interrupted: &AtomicBool) {
 
 fn send(stream: &UnixStream, verb: Verb, sources: &[OwnedFd]) -> io::Result<()> {
     let request = Request { version: VERSION, actor: actor::actor(), verb };
-    let mut line = serde_json::to_vec(&request)?;
+    let mut line = json::to_vec(&request)?;
     line.push(b'\n');
     let fds: Vec<_> = sources.iter().map(AsFd::as_fd).collect();
     scm::send(stream, &line, &fds)

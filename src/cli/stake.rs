@@ -91,6 +91,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::json;
 
     /// Every verb of the protocol, by its name on the wire.
     const ASKING: [&str; 6] = ["watch", "watch_set", "status", "history", "releases", "logs"];
@@ -121,7 +122,7 @@ mod tests {
         });
         let fields = more.as_object().unwrap().clone();
         all.as_object_mut().unwrap().extend(fields);
-        Stake::of(&serde_json::from_value(all).unwrap())
+        Stake::of(&json::from_value(all).unwrap())
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::fs;
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
+use crate::json;
 use crate::os::beneath::Dir;
 
 /// Reads files, and keeps what was read; or gives back what was kept.
@@ -19,14 +20,14 @@ impl Files {
     /// Those that were kept; `None` when it is not what [`Self::keep`] gave.
     #[must_use]
     pub fn kept(bytes: &[u8]) -> Option<Self> {
-        let texts = RefCell::new(serde_json::from_slice(bytes).ok()?);
+        let texts = RefCell::new(json::from_slice(bytes).ok()?);
         Some(Self { texts, are_kept: true })
     }
 
     /// All that was read, to be kept. It has what is in them, secrets too.
     #[must_use]
     pub fn keep(&self) -> Vec<u8> {
-        serde_json::to_vec(&*self.texts.borrow()).unwrap_or_default()
+        json::to_vec(&*self.texts.borrow()).unwrap_or_default()
     }
 
     /// A file of the administrator's.

@@ -13,6 +13,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use serde::{Deserialize, Serialize};
 
+use crate::json;
 use crate::keeper::protocol::{ChildId, Heir, Watched};
 use crate::keeper::setup::Setup;
 use crate::os::{handover, in_place, memory};
@@ -118,7 +119,7 @@ impl Estate {
     pub fn keep_on(&self, program: &OsStr) -> io::Error {
         let fds = self.fds();
         let text = Text { numbers: in_place::numbers(&fds), ..self.text() };
-        let text = serde_json::to_vec(&text).map_err(io::Error::from);
+        let text = json::to_vec(&text).map_err(io::Error::from);
         let memory = match text.and_then(|text| memory::filled("estate", &text)) {
             Ok(memory) => memory,
             Err(error) => return error,
@@ -136,7 +137,7 @@ impl Estate {
     /// When it is not there, or not whole.
     pub fn found(number: i32) -> io::Result<Self> {
         let text = memory::text_at(number)?;
-        let text: Text = serde_json::from_slice(&text)?;
+        let text: Text = json::from_slice(&text)?;
         let fds = in_place::take(&text.numbers)?;
         Self::put_together(text, fds).ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
@@ -155,7 +156,7 @@ impl Estate {
     /// When there is none.
     pub fn ask_for(setup: Setup) -> io::Result<Self> {
         let (text, fds) = handover::take(&setup.handover)?;
-        let estate = Self::put_together(serde_json::from_slice(&text)?, fds);
+        let estate = Self::put_together(json::from_slice(&text)?, fds);
         let mut estate = estate.ok_or(io::ErrorKind::InvalidData)?;
         estate.setup = setup;
         (estate.state.told_ready, estate.state.stands_in) = (false, false);
@@ -167,7 +168,7 @@ impl Estate {
     /// # Errors
     /// When the text cannot be read.
     pub fn setup_of(text: &[u8]) -> io::Result<Setup> {
-        Ok(serde_json::from_slice::<Text>(text)?.setup)
+        Ok(json::from_slice::<Text>(text)?.setup)
     }
 
     /// The text that goes with the descriptors.
@@ -175,7 +176,7 @@ impl Estate {
     /// # Errors
     /// When it cannot be written.
     pub fn described(&self) -> io::Result<Vec<u8>> {
-        Ok(serde_json::to_vec(&self.text())?)
+        Ok(json::to_vec(&self.text())?)
     }
 
     fn text(&self) -> Text {

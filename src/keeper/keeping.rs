@@ -13,6 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::core::ordered::Few;
 use crate::core::time::Tick;
+use crate::json;
 use crate::keeper::calls::Calls;
 use crate::keeper::children::{Children, Launched};
 use crate::keeper::estate::Filter;
@@ -297,7 +298,7 @@ impl Keeper {
                 Err(error) => return tracing::error!(%error, "receiving from the supervisor"),
             };
             self.supervised.heard(clock::tick());
-            match serde_json::from_slice::<Request>(&bytes) {
+            match json::from_slice::<Request>(&bytes) {
                 Ok(request) => self.answer(request, fds),
                 Err(error) => tracing::error!(%error, "the supervisor sent an unknown message"),
             }
@@ -308,7 +309,7 @@ impl Keeper {
     /// asked would wait for ever.
     fn refuse(&mut self, bytes: &[u8], error: &io::Error) {
         tracing::error!(%error, "receiving from the supervisor");
-        if let Ok(Request { seq, .. }) = serde_json::from_slice(bytes) {
+        if let Ok(Request { seq, .. }) = json::from_slice(bytes) {
             let (step, why) = ("handing over a descriptor".to_owned(), error.to_string());
             self.supervised.tell(&Tell::Failed { seq, step, errno: libc::EMFILE, why }, &[]);
         }

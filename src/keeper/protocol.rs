@@ -63,7 +63,7 @@ pub struct Request {
 
 /// What the supervisor asks of the keeper.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "ask")]
+#[serde(rename = "tag:ask", rename_all = "snake_case")]
 pub enum Ask {
     /// First message of each supervisor. Answered by one [`Tell::Kept`] per descriptor, one
     /// [`Tell::Child`] per child, then [`Tell::Done`].
@@ -141,7 +141,7 @@ pub enum Reach {
 
 /// Keeper to supervisor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "tell")]
+#[serde(rename = "tag:tell", rename_all = "snake_case")]
 pub enum Tell {
     /// A descriptor that the keeper holds; a duplicate comes with this message.
     Kept {
@@ -233,7 +233,7 @@ pub enum Tell {
         /// Which child.
         child: ChildId,
         /// What it was kept from.
-        #[serde(flatten)]
+        #[serde(rename = "flat:")]
         refused: Refused,
     },
     /// Nothing was heard of the supervisor for a while: does it live? Answered by [`Ask::Pong`].
@@ -370,6 +370,7 @@ impl fmt::Display for End {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json;
 
     #[test]
     fn an_end_is_explained_where_it_usually_means_something() {
@@ -390,17 +391,17 @@ mod tests {
 
     #[test]
     fn either_side_may_be_the_older_one() {
-        let hello: Ask = serde_json::from_str(r#"{"ask":"hello","version":1}"#).unwrap();
+        let hello: Ask = json::from_slice(r#"{"ask":"hello","version":1}"#.as_bytes()).unwrap();
         assert_eq!(hello, Ask::Hello { version: 1, revision: 0 });
-        let done: Tell = serde_json::from_str(r#"{"tell":"done","seq":3}"#).unwrap();
+        let done: Tell = json::from_slice(r#"{"tell":"done","seq":3}"#.as_bytes()).unwrap();
         assert_eq!(done, Tell::Done { seq: 3, revision: 0 });
         // As they were before there was a revision.
         #[derive(Debug, PartialEq, Deserialize)]
-        #[serde(rename_all = "snake_case", tag = "ask")]
+        #[serde(rename = "tag:ask", rename_all = "snake_case")]
         enum Old {
             Hello { version: u16 },
         }
-        let hello = serde_json::to_vec(&Ask::Hello { version: 1, revision: REVISION }).unwrap();
-        assert_eq!(serde_json::from_slice::<Old>(&hello).unwrap(), Old::Hello { version: 1 });
+        let hello = json::to_vec(&Ask::Hello { version: 1, revision: REVISION }).unwrap();
+        assert_eq!(json::from_slice::<Old>(&hello).unwrap(), Old::Hello { version: 1 });
     }
 }

@@ -12,6 +12,7 @@ use rustix::io::{FdFlags, fcntl_setfd};
 
 use crate::core::backoff::{Backoff, Pauses};
 use crate::core::time::Tick;
+use crate::json;
 use crate::keeper::estate::Terms;
 use crate::keeper::protocol::{PINGS, Tell};
 use crate::keeper::{LINK, Setup};
@@ -240,7 +241,7 @@ impl Supervised {
     /// Tells it something, now or as soon as its socket has room; never waits.
     pub fn tell(&mut self, tell: &Tell, fds: &[BorrowedFd<'_>]) {
         let Some(running) = &mut self.running else { return };
-        let Ok(bytes) = serde_json::to_vec(tell) else { return };
+        let Ok(bytes) = json::to_vec(tell) else { return };
         let copies: io::Result<Vec<OwnedFd>> =
             fds.iter().map(|fd| fd.try_clone_to_owned()).collect();
         match copies {

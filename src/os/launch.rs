@@ -19,6 +19,7 @@ use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 use rustix::pipe::{PipeFlags, pipe_with};
 use serde::{Deserialize, Serialize};
 
+use crate::json;
 use crate::os::apart;
 use crate::os::call_filter::{self, Report};
 use crate::os::isolate;
@@ -81,7 +82,7 @@ pub fn begin(
     standard: Standard<'_>,
 ) -> io::Result<Launch> {
     let memory = memfd_create("launch spec", MemfdFlags::CLOEXEC)?;
-    File::from(memory.try_clone()?).write_all(&serde_json::to_vec(spec)?)?;
+    File::from(memory.try_clone()?).write_all(&json::to_vec(spec)?)?;
     let (errors, errors_in) = pipe_with(PipeFlags::CLOEXEC)?;
     let (filter, filter_in) = if spec.is_watched() { Some(scm::pair()?) } else { None }.unzip();
     filter.as_ref().map_or(Ok(()), |ours| rustix::io::ioctl_fionbio(ours, true))?;
@@ -149,7 +150,7 @@ pub fn main(args: &[OsString]) -> ExitCode {
         Ok(spec) => become_program(&spec, listen, high_filter.as_ref(), &errors),
         Err(error) => failed("reading the launch spec", &error),
     };
-    if let Ok(text) = serde_json::to_vec(&error) {
+    if let Ok(text) = json::to_vec(&error) {
         drop(errors.write_all(&text));
     }
     ExitCode::from(127)
@@ -158,7 +159,7 @@ pub fn main(args: &[OsString]) -> ExitCode {
 fn read_spec(memory: &File) -> io::Result<LaunchSpec> {
     let mut bytes = vec![0; usize::try_from(memory.metadata()?.len()).unwrap_or(0)];
     memory.read_exact_at(&mut bytes, 0)?;
-    Ok(serde_json::from_slice(&bytes)?)
+    Ok(json::from_slice(&bytes)?)
 }
 
 /// Returns only when it failed.
@@ -392,7 +393,7 @@ pub fn outcome(errors: &OwnedFd) -> io::Result<Option<LaunchError>> {
     if text.is_empty() {
         return Ok(None);
     }
-    Ok(Some(serde_json::from_slice(&text).unwrap_or_else(|_| LaunchError {
+    Ok(Some(json::from_slice(&text).unwrap_or_else(|_| LaunchError {
         step: "launching".to_owned(),
         errno: 0,
         why: String::from_utf8_lossy(&text).into_owned(),

@@ -7,13 +7,14 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use crate::api::HistoryEntry;
+use crate::json;
 
 /// Appends a finished operation and waits for the disk; half a line is taken back.
 ///
 /// # Errors
 /// The system's.
 pub fn append(path: &Path, entry: &HistoryEntry) -> io::Result<()> {
-    let mut text = serde_json::to_vec(entry)?;
+    let mut text = json::to_vec(entry)?;
     text.push(b'\n');
     let mut file = File::options().read(true).append(true).create(true).open(path)?;
     let len = file.metadata()?.len();
@@ -38,8 +39,7 @@ pub fn read(path: &Path, service: Option<&str>, limit: usize) -> io::Result<Vec<
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error),
     };
-    let entries =
-        text.lines().rev().filter_map(|line| serde_json::from_slice(line.as_bytes()).ok());
+    let entries = text.lines().rev().filter_map(|line| json::from_slice(line.as_bytes()).ok());
     // A set's line names all its services.
     let names = |entry: &HistoryEntry, name| entry.service.split(',').any(|own| own == name);
     let wanted = |entry: &HistoryEntry| service.is_none_or(|name| names(entry, name));

@@ -6,6 +6,8 @@ use std::io;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::json;
+
 const SUM: &str = ",\"crc\":\"";
 /// The same in a pretty text of several lines.
 const PRETTY_SUM: &str = ",\n  \"sum\": \"";
@@ -15,7 +17,7 @@ const PRETTY_SUM: &str = ",\n  \"sum\": \"";
 /// # Errors
 /// When it is no JSON.
 pub(super) fn print(value: &impl Serialize) -> io::Result<Vec<u8>> {
-    let mut text = serde_json::to_string(value)?;
+    let mut text = json::to_string(value)?;
     let sum = checksum(text.as_bytes());
     text.truncate(text.len() - 1);
     Ok(format!("{text}{SUM}{sum:08x}\"}}\n").into_bytes())
@@ -26,7 +28,7 @@ pub(super) fn print(value: &impl Serialize) -> io::Result<Vec<u8>> {
 pub(super) fn parse<T: DeserializeOwned>(line: &str) -> Option<T> {
     let starts = line.match_indices("{\"at\":").map(|(at, _)| at);
     let mut parts = std::iter::once(0).chain(starts).map(|at| &line[at..]);
-    serde_json::from_slice(parts.find_map(content)?.as_bytes()).ok()
+    json::from_slice(parts.find_map(content)?.as_bytes()).ok()
 }
 
 /// Whether all of a line is what was written.

@@ -7,6 +7,7 @@ use std::io;
 use serde::{Deserialize, Serialize};
 
 use crate::core::ids::OpId;
+use crate::json;
 use crate::os::fs;
 use crate::store::layout::ServiceLayout;
 
@@ -48,7 +49,7 @@ pub struct Process {
 /// # Errors
 /// The system's.
 pub fn begin(paths: &ServiceLayout, op: OpId, migration: &Migration) -> io::Result<()> {
-    fs::replace(&paths.op(op).join(FILE), &serde_json::to_vec(migration)?, 0o600)
+    fs::replace(&paths.op(op).join(FILE), &json::to_vec(migration)?, 0o600)
 }
 
 /// What an operation has begun; `None` when it has not.
@@ -57,7 +58,7 @@ pub fn begin(paths: &ServiceLayout, op: OpId, migration: &Migration) -> io::Resu
 /// When it cannot be read: it may have been begun.
 pub fn read(paths: &ServiceLayout, op: OpId) -> io::Result<Option<Migration>> {
     match std::fs::read(paths.op(op).join(FILE)) {
-        Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
+        Ok(text) => Ok(Some(json::from_slice(&text)?)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::json;
 use crate::os::fs as durable;
 
 /// The version of this format.
@@ -121,7 +122,7 @@ impl Outbox {
     /// # Errors
     /// The system's.
     pub fn put(&self, number: u64, letter: &Letter) -> io::Result<()> {
-        durable::replace(&self.path(number), &serde_json::to_vec(letter)?, 0o600)
+        durable::replace(&self.path(number), &json::to_vec(letter)?, 0o600)
     }
 
     /// Reads a letter; `None` when its file has been removed.
@@ -130,7 +131,7 @@ impl Outbox {
     /// The system's, and when it is not what was written.
     pub fn get(&self, number: u64) -> io::Result<Option<Letter>> {
         match fs::read(self.path(number)) {
-            Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
+            Ok(bytes) => Ok(Some(json::from_slice(&bytes)?)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }

@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 use crate::api::BackupEntry;
 use crate::core::ordered;
 use crate::core::time::Tick;
+use crate::json;
 use crate::os::{clock, fs};
 use crate::store::intake::hex;
 use crate::store::layout::ServiceLayout;
@@ -151,7 +152,7 @@ pub fn data_dir(paths: &ServiceLayout, id: &str) -> PathBuf {
 /// The system's.
 pub fn write(paths: &ServiceLayout, receipt: &Receipt) -> io::Result<()> {
     let path = paths.backups().join(&receipt.id).join(FILE);
-    fs::replace(&path, &serde_json::to_vec_pretty(receipt)?, 0o600)
+    fs::replace(&path, &json::to_vec_pretty(receipt)?, 0o600)
 }
 
 /// All backups with a receipt, newest first.
@@ -160,7 +161,7 @@ pub fn list(paths: &ServiceLayout) -> Vec<Receipt> {
     let Ok(entries) = std::fs::read_dir(paths.backups()) else { return Vec::new() };
     let texts = entries.flatten().filter_map(|entry| std::fs::read(entry.path().join(FILE)).ok());
     let mut receipts: Vec<Receipt> =
-        texts.filter_map(|text| serde_json::from_slice(&text).ok()).collect();
+        texts.filter_map(|text| json::from_slice(&text).ok()).collect();
     ordered::sort(&mut receipts, |a, b| (a.seq, &a.id) > (b.seq, &b.id));
     receipts
 }

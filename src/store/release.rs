@@ -13,6 +13,7 @@ use serde::{Deserialize, Deserializer as _, Serialize};
 use crate::config::model::{Own, Settings};
 use crate::core::ids::ReleaseId;
 use crate::core::retention::Verdict;
+use crate::json;
 use crate::os::{clock, fs as durable};
 use crate::store::aside;
 use crate::store::layout::ServiceLayout;
@@ -134,7 +135,7 @@ pub fn set_verdict(
     };
     let path = paths.meta(release).join(VERDICT);
     let fail = |source| ReleaseError { path: path.clone(), source };
-    let text = serde_json::to_vec_pretty(&verdict).map_err(|error| fail(error.into()))?;
+    let text = json::to_vec_pretty(&verdict).map_err(|error| fail(error.into()))?;
     reserve::replace(&paths.reserve(), &path, &text).map_err(fail)
 }
 
@@ -292,14 +293,14 @@ pub fn sweep(paths: &ServiceLayout, named: &[ReleaseId]) -> Result<(), ReleaseEr
 
 fn save(path: &Path, value: &impl Serialize) -> Result<(), ReleaseError> {
     let fail = |source| ReleaseError { path: path.to_owned(), source };
-    let write = &mut |file: &mut dyn Write| Ok(serde_json::to_writer_pretty(file, value)?);
+    let write = &mut |file: &mut dyn Write| json::to_writer_pretty(file, value);
     durable::replace_by(path, 0o600, write).map_err(fail)
 }
 
 fn load<T: DeserializeOwned>(path: &Path) -> Result<T, ReleaseError> {
     let fail = |source| ReleaseError { path: path.to_owned(), source };
     let text = fs::read(path).map_err(fail)?;
-    serde_json::from_slice(&text).map_err(|error| fail(error.into()))
+    json::from_slice(&text).map_err(|error| fail(error.into()))
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use std::io;
 use serde::{Deserialize, Serialize};
 
 use crate::core::ids::ServiceName;
+use crate::json;
 use crate::os::fs;
 use crate::store::layout::{Layout, ServiceLayout};
 
@@ -78,7 +79,7 @@ pub enum Step {
 /// # Errors
 /// The system's.
 pub fn ask(paths: &ServiceLayout, restoration: &Restoration) -> io::Result<()> {
-    fs::replace(&paths.dir().join(ASKED), &serde_json::to_vec(restoration)?, 0o600)
+    fs::replace(&paths.dir().join(ASKED), &json::to_vec(restoration)?, 0o600)
 }
 
 /// The one that was asked for and of which nobody was told how it ended.
@@ -102,7 +103,7 @@ pub fn answered(paths: &ServiceLayout) -> io::Result<()> {
 /// # Errors
 /// The system's.
 pub fn begin(paths: &ServiceLayout, restoration: &Restoration) -> io::Result<()> {
-    fs::replace(&paths.dir().join(FILE), &serde_json::to_vec(restoration)?, 0o600)
+    fs::replace(&paths.dir().join(FILE), &json::to_vec(restoration)?, 0o600)
 }
 
 /// The restore that was begun and not ended.
@@ -115,7 +116,7 @@ pub fn read(paths: &ServiceLayout) -> io::Result<Option<Restoration>> {
 
 fn read_file(paths: &ServiceLayout, file: &str) -> io::Result<Option<Restoration>> {
     match std::fs::read(paths.dir().join(file)) {
-        Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
+        Ok(text) => Ok(Some(json::from_slice(&text)?)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
@@ -129,7 +130,7 @@ pub fn keeps_stopped(layout: &Layout, name: &ServiceName) -> Option<ServiceName>
     let mut others = others.filter(|other: &ServiceName| other != name);
     others.find(|other| {
         let text = std::fs::read(layout.service(other).dir().join(FILE)).unwrap_or_default();
-        let begun = serde_json::from_slice::<Users>(&text);
+        let begun = json::from_slice::<Users>(&text);
         begun.is_ok_and(|begun| begun.users.iter().any(|user| user == name.as_str()))
     })
 }

@@ -51,13 +51,13 @@ pub struct Record {
     /// When, RFC 3339.
     pub at: String,
     /// What.
-    #[serde(flatten)]
+    #[serde(rename = "flat:")]
     pub step: Step,
 }
 
 /// The content of a line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "step", rename_all = "snake_case")]
+#[serde(rename = "tag:step", rename_all = "snake_case")]
 pub enum Step {
     /// This operation is about to be begun.
     Begin {
@@ -81,7 +81,7 @@ pub enum Step {
     /// No further member is begun: those that were committed go back.
     Back {
         /// Why.
-        #[serde(flatten)]
+        #[serde(rename = "flat:")]
         turn: Turn,
     },
     /// The set is over.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::api::Trouble;
+use crate::json;
 use crate::store::layout::ServiceLayout;
 use crate::store::{line, reserve};
 
@@ -211,7 +212,7 @@ impl State {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Self::first(paths),
             Err(source) => return Err(StateError::System { path, source }),
         };
-        let state: Self = serde_json::from_slice(&text)
+        let state: Self = json::from_slice(&text)
             .map_err(|source| StateError::Garbled { path: path.clone(), source })?;
         if state.version != VERSION {
             return Err(StateError::Version { path, found: state.version });
@@ -237,7 +238,8 @@ impl State {
     pub fn save(&self, paths: &ServiceLayout) -> Result<(), StateError> {
         let path = paths.state();
         let system = |source| StateError::System { path: path.clone(), source };
-        let text = serde_json::to_string_pretty(self).map_err(|error| system(error.into()))?;
+        let text = json::to_vec_pretty(self).map_err(|error| system(error.into()))?;
+        let text = String::from_utf8_lossy(&text).into_owned();
         reserve::replace(&paths.reserve(), &path, line::sealed(text).as_bytes()).map_err(system)
     }
 

@@ -2,17 +2,28 @@
 //! written: its line is not damaged, and what it means is not guessed.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::api::PhaseState;
+use crate::json;
 
 /// The state of a phase, as it was written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(from = "String", untagged)]
 pub enum StateWord {
     /// One that this Halley has.
     Known(PhaseState),
     /// One of a newer Halley.
     Newer(String),
+}
+
+impl From<String> for StateWord {
+    fn from(word: String) -> Self {
+        match json::from_value(Value::String(word.clone())) {
+            Ok(state) => Self::Known(state),
+            Err(_) => Self::Newer(word),
+        }
+    }
 }
 
 impl StateWord {

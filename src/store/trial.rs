@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::core::ordered;
+use crate::json;
 use crate::os::fs as durable;
 use crate::store::layout::ServiceLayout;
 use crate::store::reserve;
@@ -40,7 +41,7 @@ pub struct Trial {
 /// The system's.
 pub fn begin(paths: &ServiceLayout, trial: &Trial) -> io::Result<()> {
     clear(paths)?;
-    let text = serde_json::to_vec(trial)?;
+    let text = json::to_vec(trial)?;
     reserve::replace(&paths.reserve(), &path(paths, trial.n_tries_left), &text)
 }
 
@@ -53,7 +54,7 @@ pub fn read(paths: &ServiceLayout) -> io::Result<Option<Trial>> {
     let name =
         |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
     let text = fs::read(&path).map_err(name)?;
-    let trial: Trial = serde_json::from_slice(&text).map_err(|error| name(error.into()))?;
+    let trial: Trial = json::from_slice(&text).map_err(|error| name(error.into()))?;
     Ok(Some(Trial { n_tries_left, ..trial }))
 }
 

@@ -13,12 +13,13 @@ struct Row {
 
 const ARROWS: &[Row] = &[
     row("text", &["core::time"]),
-    row("api", &["core"]),
+    row("json", &[]),
+    row("api", &["core", "json"]),
     row("core", &[]),
-    row("os", &["core::time", "core::kernel", "core::ordered"]),
+    row("os", &["core::time", "core::kernel", "core::ordered", "json"]),
     Row {
         exceptions: &[("os::beneath", "an env file may lie where a service's user can write")],
-        ..row("config", &["core"])
+        ..row("config", &["core", "json"])
     },
     Row {
         exceptions: &[
@@ -26,9 +27,9 @@ const ARROWS: &[Row] = &[
             ("config::model::Own", "and which of them are its own"),
             ("os::clock", "records are stamped with the time of their writing"),
         ],
-        ..row("store", &["api", "core", "decode::wire", "os::beneath", "os::fs"])
+        ..row("store", &["api", "core", "decode::wire", "json", "os::beneath", "os::fs"])
     },
-    row("keeper", &["os", "core::time", "core::backoff", "core::ordered"]),
+    row("keeper", &["os", "core::time", "core::backoff", "core::ordered", "json"]),
     row("docs", &[]),
     row("decode", &["os"]),
     row("forward", &["os", "core::backoff"]),
@@ -39,7 +40,10 @@ const ARROWS: &[Row] = &[
             ("forward::VERB", "the supervisor starts a forwarder as a process"),
             ("decode::VERB", "the supervisor starts a decoder as a process"),
         ],
-        ..row("supervisor", &["api", "core", "config", "store", "os", "text", "keeper::protocol"])
+        ..row(
+            "supervisor",
+            &["api", "core", "config", "json", "store", "os", "text", "keeper::protocol"],
+        )
     },
     Row {
         exceptions: &[
@@ -51,7 +55,7 @@ const ARROWS: &[Row] = &[
             ("store::layout::Layout", "`run` locks the root before there is a supervisor"),
             ("store::damage", "`doctor` looks for damaged files also where no supervisor runs"),
         ],
-        ..row("cli", &["api", "config", "core", "demo", "docs", "os", "text"])
+        ..row("cli", &["api", "config", "core", "demo", "docs", "json", "os", "text"])
     },
     Row {
         exceptions: &[("supervisor::VERB", "the demo finds the supervisor's process to kill it")],

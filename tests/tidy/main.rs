@@ -111,6 +111,32 @@ fn the_core_touches_nothing() {
 }
 
 #[test]
+fn types_are_read_and_written_by_the_room_for_it_alone() {
+    // They read what is no type of Halley's, into values.
+    let may =
+        ["src/json/", "src/demo/show.rs", "src/store/release.rs", "src/supervisor/proxy/caddy.rs"];
+    const SERDES: &[&str] = &[
+        "serde_json::from_reader",
+        "serde_json::from_slice",
+        "serde_json::from_str",
+        "serde_json::from_value",
+        "serde_json::to_string",
+        "serde_json::to_string_pretty",
+        "serde_json::to_value",
+        "serde_json::to_vec",
+        "serde_json::to_vec_pretty",
+        "serde_json::to_writer",
+        "serde_json::Deserializer",
+        "serde(flatten",
+        "serde(tag",
+        "serde(untagged",
+    ];
+    complain(&source_but(&["src"], &may), |file| {
+        Code::of(paths::without_tests(&file.text)).words_found(SERDES)
+    });
+}
+
+#[test]
 fn nothing_in_src_sleeps() {
     // The demo's service is slow on purpose, and its clients pause like people.
     let files = source_but(&["src"], &["src/demo/"]);

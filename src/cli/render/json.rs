@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::api::{Event, Trouble};
 use crate::cli::out;
 use crate::cli::render::seen::Seen;
+use crate::json;
 
 /// Shows events to machines.
 #[derive(Debug, Default)]
@@ -70,7 +71,7 @@ impl Json {
 
 /// The result of a request that was not accepted.
 pub fn refused(trouble: &Trouble) {
-    let mut value = serde_json::to_value(trouble).unwrap_or(Value::Null);
+    let mut value = json::to_value(trouble).unwrap_or(Value::Null);
     if let Value::Object(fields) = &mut value {
         fields.insert("event".to_owned(), json!("result"));
         fields.insert("outcome".to_owned(), json!("refused"));
@@ -79,7 +80,7 @@ pub fn refused(trouble: &Trouble) {
 }
 
 fn print(value: &impl serde::Serialize) {
-    if let Ok(text) = serde_json::to_string(value) {
+    if let Ok(text) = json::to_string(value) {
         out::result(text);
     }
 }

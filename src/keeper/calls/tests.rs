@@ -4,6 +4,7 @@ use rustix::fs::{MemfdFlags, memfd_create};
 
 use super::*;
 use crate::core::ordered::Few;
+use crate::json;
 use crate::keeper::own_listeners::Root;
 use crate::keeper::protocol::{Door, Fence, Here, LaunchSpec, Otherwise, To, Via};
 
@@ -71,7 +72,7 @@ fn run(fence: Option<Fence>, script: &str) -> (String, Vec<String>) {
     let fenced =
         LaunchSpec { program, args, env, cwd: "/".to_owned(), fence, ..Default::default() };
     let mut spec = std::fs::File::from(memfd_create("spec", MemfdFlags::empty()).unwrap());
-    spec.write_all(&serde_json::to_vec(&fenced).unwrap()).unwrap();
+    spec.write_all(&json::to_vec(&fenced).unwrap()).unwrap();
     let (ours, theirs) = crate::os::scm::pair().unwrap();
     let errors = tempfile::tempfile().unwrap();
     for fd in [theirs.as_fd(), errors.as_fd()] {

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::core::ordered::Few;
+use crate::json;
 use crate::keeper::estate::Filter;
 use crate::keeper::protocol::{ChildId, Heir, Identity, Watched};
 use crate::os::proc;
@@ -19,7 +20,7 @@ const N_LINES_MAX: usize = 2_000;
 
 /// One line.
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "is")]
+#[serde(rename = "tag:is", rename_all = "snake_case")]
 enum Line {
     /// The first one.
     Boot { boot_id: String },
@@ -150,7 +151,7 @@ fn filter_line(filter: &Filter) -> Line {
 }
 
 fn line(line: &Line) -> io::Result<Vec<u8>> {
-    let mut text = serde_json::to_vec(line)?;
+    let mut text = json::to_vec(line)?;
     text.push(b'\n');
     Ok(text)
 }
@@ -161,7 +162,7 @@ impl Known {
     #[must_use]
     pub fn read(path: &Path) -> Option<Self> {
         let text = fs::read(path).ok()?;
-        let mut lines = text.split(|byte| *byte == b'\n').map(serde_json::from_slice::<Line>);
+        let mut lines = text.split(|byte| *byte == b'\n').map(json::from_slice::<Line>);
         match lines.next()? {
             Ok(Line::Boot { boot_id }) if proc::boot_id().ok()? == boot_id => {}
             _ => return None,

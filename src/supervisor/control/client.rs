@@ -10,6 +10,7 @@ use tokio::net::UnixStream;
 
 use crate::api::{Event, Trouble};
 use crate::core::exit::Exit;
+use crate::json;
 use crate::os::scm;
 
 /// A request is sent at once, by a program: whoever takes longer keeps no place here.
@@ -70,7 +71,7 @@ impl Client {
 
     /// Sends the client an event. `false`: it is gone.
     pub(crate) async fn tell(&mut self, event: &Event) -> bool {
-        let Ok(mut line) = serde_json::to_vec(event) else { return false };
+        let Ok(mut line) = json::to_vec(event) else { return false };
         line.push(b'\n');
         self.stream.write_all(&line).await.is_ok()
     }

@@ -9,6 +9,7 @@ use tokio::net::{UnixListener, UnixStream};
 
 use crate::api::{Request, VERSION};
 use crate::core::exit::Exit;
+use crate::json;
 use crate::os::beneath::Dir;
 use crate::os::fs;
 use crate::supervisor::control::client::Client;
@@ -94,7 +95,7 @@ async fn converse(stack: &Rc<Stack>, stream: UnixStream) {
         }
         Err(error) => return tracing::debug!(%error, "reading from a client"),
     };
-    match serde_json::from_slice::<Request>(&line) {
+    match json::from_slice::<Request>(&line) {
         Ok(request) if request.version != VERSION => {
             let why = "client and supervisor are of different versions; use the same halley-sup";
             client.refuse(why, Exit::Usage).await;

@@ -13,6 +13,7 @@ use hyper::{Method, Request, StatusCode};
 
 use crate::config::duration;
 use crate::config::model::{Target, Way, Webhook};
+use crate::json;
 use crate::store::outbox::Notification;
 use crate::supervisor::processes::host_command::{self, CommandError, HostCommand};
 use crate::supervisor::processes::keeper_client::Link;
@@ -85,7 +86,7 @@ pub(crate) async fn deliver(
     target: &Target,
     notification: &Notification,
 ) -> Result<(), DeliverError> {
-    let body = serde_json::to_vec(notification);
+    let body = json::to_vec(notification);
     let body = body.map_err(|error| DeliverError::Format(error.to_string()))?;
     match &target.way {
         Way::Command(words) => {

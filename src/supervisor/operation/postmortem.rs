@@ -13,6 +13,7 @@ use crate::api::{Outcome, PhaseState};
 use crate::config::model::Settings;
 use crate::core::ids::{OpId, ReleaseId};
 use crate::core::ordered::Ordered as _;
+use crate::json;
 use crate::os::fs;
 use crate::store::{journal, release};
 use crate::supervisor::operation::assignment::Assignment;
@@ -135,9 +136,7 @@ fn differing(before: &Settings, after: &Settings) -> Vec<String> {
 
 /// Every value by its path of keys.
 fn flat(settings: &Settings) -> BTreeMap<String, String> {
-    // By way of text, for which there is code already: a value would need as much again.
-    let text = serde_json::to_vec_pretty(settings);
-    let value = text.and_then(|text| serde_json::from_slice(&text)).unwrap_or(Value::Null);
+    let value = json::to_value(settings).unwrap_or(Value::Null);
     let mut flat = BTreeMap::new();
     walk(&value, "", &mut flat);
     flat
@@ -187,7 +186,7 @@ mod tests {
             "rise":3,"fall":3,"min_healthy":"2s","deadline":"30s"},
             "bake":{"for":"30s","inconclusive":"promote","min_samples":1},
             "stop":{"signal":"TERM","linger":"5s","timeout":"30s"}}"#;
-        let before: Settings = serde_json::from_str(text).unwrap();
+        let before: Settings = json::from_slice(text.as_bytes()).unwrap();
         let mut after = before.clone();
         after.env =
             [("TOKEN".to_owned(), "secret".to_owned()), ("B".to_owned(), "x".to_owned())].into();

@@ -13,6 +13,7 @@ use crate::core::ids::{OpId, ReleaseId};
 use crate::core::operation::machine::Kind;
 use crate::core::operation::outcome::Word;
 use crate::core::operation::phase::Phase;
+use crate::json;
 use crate::store::journal::{Intent, Journal};
 use crate::store::release::{self, Manifest};
 use crate::store::seal::Listing;
@@ -188,7 +189,7 @@ fn nobody_has_recovered_while_nothing_serves() {
             "boot_id": "", "release": 1, "generation": 1, "old": null, "warm": null, "ladder": [],
             "inconclusive": "hold", "succession": "overlap",
         });
-        let intent: Intent = serde_json::from_value(intent).unwrap();
+        let intent: Intent = json::from_value(intent).unwrap();
         Journal::create(&service.paths, &intent).unwrap();
         let open = Unresumed {
             op: OpId(1),

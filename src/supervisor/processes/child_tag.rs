@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::ids::{GenerationId, InstanceIndex, OpId, ReleaseId, ServiceName, SlotId};
 use crate::core::time::Tick;
+use crate::json;
 
 /// What a child is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -147,12 +148,12 @@ impl Label {
 
     /// As text.
     pub(crate) fn print(&self) -> String {
-        serde_json::to_string(self).unwrap_or_default()
+        json::to_string(self).unwrap_or_default()
     }
 
     /// From text; a label that cannot be parsed is `None`.
     pub(crate) fn read(text: &str) -> Option<Self> {
-        serde_json::from_slice(text.as_bytes()).ok()
+        json::from_slice(text.as_bytes()).ok()
     }
 
     /// Its generation.

@@ -15,6 +15,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::core::ordered::Few;
+use crate::json;
 use crate::keeper::estate::Filter;
 use crate::keeper::protocol::{
     ASKS, Ask, ChildId, End, Held, Identity, LISTS, LaunchSpec, REVISION, Reach, Refused, Request,
@@ -447,7 +448,7 @@ impl Link {
     async fn send(&self, ask: Ask, fds: &[BorrowedFd<'_>]) -> Result<u64, LinkError> {
         let seq = self.next_seq.get();
         self.next_seq.set(seq + 1);
-        let bytes = serde_json::to_vec(&Request { seq, ask })?;
+        let bytes = json::to_vec(&Request { seq, ask })?;
         loop {
             let mut ready = self.socket.writable().await?;
             match ready.try_io(|socket| scm::send(socket.get_ref().as_fd(), &bytes, fds)) {
@@ -468,7 +469,7 @@ impl Link {
             match ready.try_io(|socket| scm::receive(socket.get_ref().as_fd(), &mut bytes)) {
                 Ok(received) => {
                     return match received? {
-                        Some(fds) => Ok(Some((serde_json::from_slice(&bytes)?, fds))),
+                        Some(fds) => Ok(Some((json::from_slice(&bytes)?, fds))),
                         None => Ok(None),
                     };
                 }

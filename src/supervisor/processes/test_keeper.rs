@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use tokio::io::unix::AsyncFd;
 
+use crate::json;
 use crate::keeper::protocol::{Ask, ChildId, End, Held, Identity, Request, Tell};
 use crate::os::{ready, scm};
 use crate::supervisor::processes::child_tag::{Label, Role};
@@ -107,7 +108,7 @@ impl TestKeeper {
     }
 
     fn tell(&self, tell: &Tell) {
-        let bytes = serde_json::to_vec(tell).unwrap();
+        let bytes = json::to_vec(tell).unwrap();
         scm::send(self.socket.get_ref().as_fd(), &bytes, &[]).unwrap();
     }
 
@@ -116,7 +117,7 @@ impl TestKeeper {
         loop {
             let mut ready = self.socket.readable().await.unwrap();
             match ready.try_io(|socket| scm::receive(socket.get_ref().as_fd(), &mut bytes)) {
-                Ok(Ok(Some(_))) => self.answer(serde_json::from_slice(&bytes).unwrap()),
+                Ok(Ok(Some(_))) => self.answer(json::from_slice(&bytes).unwrap()),
                 Ok(_) => return,
                 Err(_would_block) => {}
             }

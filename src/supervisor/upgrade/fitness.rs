@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::config;
+use crate::json;
 use crate::keeper::estate::Estate;
 use crate::keeper::protocol::REVISION;
 use crate::os::{self, recover};
@@ -58,7 +59,8 @@ pub(super) async fn of(link: &Rc<Link>, path: &str, program: &OwnedFd) -> Result
     let mut command = HostCommand::of_host("", &words, &[], LIMIT);
     command.input = Some(text);
     let ended = host_command::run(link, command).await.map_err(|e| vec![e.to_string()])?;
-    let answer = ended.output.lines().last().and_then(|line| serde_json::from_str(line).ok());
+    let answer =
+        ended.output.lines().last().and_then(|line| json::from_slice(line.as_bytes()).ok());
     match answer {
         Some(Answer { revision, problems, .. }) if problems.is_empty() && revision >= REVISION => {
             Ok(())
@@ -78,7 +80,7 @@ pub(crate) fn main(verb: &str) -> ExitCode {
     examine(&text, verb, &mut problems);
     let halley_sup = env!("CARGO_PKG_VERSION").to_owned();
     let answer = Answer { halley_sup, revision: REVISION, problems };
-    let told = serde_json::to_vec(&answer)
+    let told = json::to_vec(&answer)
         .map_err(io::Error::from)
         .and_then(|line| io::stdout().write_all(&line));
     if told.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -19,6 +19,7 @@ use crate::api::upgrade::Args;
 use crate::api::{Event, Outcome, Trouble};
 use crate::core::exit::Exit;
 use crate::core::operation::outcome::Word;
+use crate::json;
 use crate::os::{in_place, recover};
 use crate::supervisor::processes::keeper_client::{Inventory, Link};
 use crate::supervisor::service::refusal;
@@ -113,7 +114,7 @@ pub(crate) async fn conclude(stack: &Stack, inventory: &mut Inventory) {
             Event::Error(trouble(why.to_owned(), Exit::RolledBack))
         }
     };
-    let told = serde_json::to_vec(&event).map_err(io::Error::from).and_then(|mut line| {
+    let told = json::to_vec(&event).map_err(io::Error::from).and_then(|mut line| {
         line.push(b'\n');
         Ok(rustix::net::send(&client, &line, rustix::net::SendFlags::NOSIGNAL)?)
     });

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use super::*;
+use crate::json;
 use crate::store::journal::Journal;
 use crate::store::layout::Layout;
 use crate::store::state::Served;
@@ -70,7 +71,7 @@ impl World {
             "at": "x", "boot_id": "", "release": release, "generation": release, "old": null,
             "warm": null, "ladder": [], "inconclusive": "hold", "succession": "overlap",
         });
-        serde_json::from_value(intent).unwrap()
+        json::from_value(intent).unwrap()
     }
 
     /// A third operation is in its bake, its release on trial.
