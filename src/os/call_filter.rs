@@ -163,10 +163,11 @@ unsafe fn seccomp(
 pub fn install(report: Report, socket: &OwnedFd) -> io::Result<()> {
     let (give, take) = mpsc::channel::<OwnedFd>();
     std::thread::scope(|scope| {
-        let hand_over = scope.spawn(move || match take.recv() {
-            Ok(filter) => scm::send(socket, b"filter", &[filter.as_fd()]),
-            Err(_) => Ok(()),
-        });
+        let hand_over =
+            std::thread::Builder::new().spawn_scoped(scope, move || match take.recv() {
+                Ok(filter) => scm::send(socket, b"filter", &[filter.as_fd()]),
+                Err(_) => Ok(()),
+            })?;
         let installed = enter(report).map(|filter| drop(give.send(filter)));
         drop(give);
         let handed_over = hand_over.join().unwrap_or(Err(io::ErrorKind::BrokenPipe.into()));

@@ -138,8 +138,11 @@ pub fn connect_as(path: &Path, user: Option<&LaunchUser>) -> io::Result<UnixStre
         };
         if changed { UnixStream::connect(path) } else { Err(io::Error::last_os_error()) }
     };
-    std::thread::scope(|scope| scope.spawn(as_user).join())
-        .unwrap_or_else(|_| Err(io::Error::other("the connecting thread ended early")))
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().spawn_scoped(scope, as_user)?;
+        let ended_early = |_| Err(io::Error::other("the connecting thread ended early"));
+        thread.join().unwrap_or_else(ended_early)
+    })
 }
 
 /// What is at a path.

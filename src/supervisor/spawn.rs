@@ -1,14 +1,20 @@
 //! What runs beside: a future of the supervisor's one thread, and work that would block it.
 //!
 //! It knows nothing of what it begins. It must never be passed by: a runtime compiles its machinery
-//! once for each type that it is given, several kilobytes each, so here all have one; and how long
-//! each keeps all the others waiting is measured here.
+//! once for each type that it is given, several kilobytes each, so here all have one; how long
+//! each keeps all the others waiting is measured here; and the runtime ends the process when the host
+//! has no thread left.
 
+use std::any::Any;
 use std::cell::Cell;
+use std::io;
+use std::marker::PhantomData;
 use std::panic::Location;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::os::clock;
@@ -42,13 +48,76 @@ pub(crate) fn local<T: 'static>(future: impl Future<Output = T> + 'static) -> Jo
     tokio::task::spawn_local(timed)
 }
 
-/// Begins `work` on a thread of its own.
-pub(crate) fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> JoinHandle<T> {
-    let work: Box<dyn FnOnce() -> T + Send> = Box::new(work);
-    #[expect(clippy::disallowed_methods, reason = "the one place of it")]
-    tokio::task::spawn_blocking(work)
+/// What `work` returns that is done beside; an error when it could not be begun.
+pub(crate) struct Done<T> {
+    result: oneshot::Receiver<Returned>,
+    of: PhantomData<fn() -> T>,
+}
+
+/// Begins `work` on a thread of its own. Where the host has none left, all else waits for it: it has to be
+/// short, and wait for nobody.
+#[track_caller]
+pub(crate) fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Done<T> {
+    Done { result: begin(Box::new(move || Box::new(work())), Threadless::Here), of: PhantomData }
+}
+
+/// Begins `work`, however long it takes, on a thread of its own. Where the host has none left it is not
+/// begun.
+#[track_caller]
+pub(crate) fn lengthy<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Done<T> {
+    Done { result: begin(Box::new(move || Box::new(work())), Threadless::Never), of: PhantomData }
+}
+
+type Returned = io::Result<Box<dyn Any + Send>>;
+type Work = Box<dyn FnOnce() -> Box<dyn Any + Send> + Send>;
+
+/// Where work is done that has no thread.
+enum Threadless {
+    Here,
+    Never,
+}
+
+#[track_caller]
+fn begin(work: Work, threadless: Threadless) -> oneshot::Receiver<Returned> {
+    let (sender, result) = oneshot::channel();
+    // A thread that does not begin keeps nothing of what it was given.
+    let waiting = Arc::new(Mutex::new(Some((work, sender))));
+    let take = move || waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let taken = take.clone();
+    let perform = move || {
+        if let Some((work, sender)) = taken() {
+            drop(sender.send(Ok(work())));
+        }
+    };
+    let begun = std::thread::Builder::new().spawn(perform);
+    if let Err(error) = begun
+        && let Some((work, sender)) = take()
+    {
+        match threadless {
+            Threadless::Here => {
+                tracing::warn!(%error, task = %Location::caller(), "there is no thread for a task; all else waits for it");
+                local(async { drop(sender.send(Ok(work()))) });
+            }
+            Threadless::Never => {
+                tracing::warn!(%error, task = %Location::caller(), "there is no thread for a task; it is not begun");
+                drop(sender.send(Err(error)));
+            }
+        }
+    }
+    result
+}
+
+impl<T: 'static> Future for Done<T> {
+    type Output = io::Result<T>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
+        let done = std::task::ready!(Pin::new(&mut self.result).poll(context));
+        let result = done.unwrap_or_else(|error| Err(io::Error::other(error)));
+        Poll::Ready(result.and_then(|result| match result.downcast() {
+            Ok(result) => Ok(*result),
+            Err(_) => Err(io::ErrorKind::InvalidData.into()),
+        }))
+    }
 }
 
 struct Timed<T> {

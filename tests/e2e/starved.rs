@@ -244,7 +244,9 @@ pub fn within(group: &Group) -> World {
 #[test]
 fn a_host_without_a_process_left_starts_nothing_and_what_serves_goes_on() {
     let Some(group) = Group::new("pids") else { return };
-    let world = World::new();
+    // A name has to be looked up, which takes a thread.
+    let hook = format!("[notify.hook]\nhttp = \"http://localhost:{}/\"", free_address().port());
+    let world = World::with(&hook);
     world.release(&[]).expect(0);
     world.release(&[]).expect(0);
     let load = world.load(Shape::Short);
@@ -253,11 +255,21 @@ fn a_host_without_a_process_left_starts_nothing_and_what_serves_goes_on() {
     for pid in [world.keeper_pid(), supervisor.unwrap()] {
         group.take(pid);
     }
+    world.wait("its threads have left", |_| {
+        fs::read_dir(format!("/proc/{}/task", supervisor.unwrap())).unwrap().count() == 1
+    });
     // Neither a process nor a thread.
     group.limit_processes(true);
     let refused = world.release(&[]);
     assert!([1, 13, 14, 20].contains(&refused.code), "{refused:?}");
     assert_eq!(world.cli(&["rollback", "web", "--json"]).expect(0).result()["serving"], 1);
+    let untold = world.cli(&["notify", "hook"]);
+    assert_ne!(untold.code, 0, "{untold:?}");
+    assert!(untold.stderr.contains("Resource temporarily unavailable"), "{untold:?}");
+    for verb in ["drill", "repair"] {
+        let not_tried = world.cli(&[verb, "web"]);
+        assert_ne!(not_tried.code, 0, "{not_tried:?}");
+    }
     let ledger = load.stop();
     assert_eq!(ledger.n_lost(), 0, "{}", ledger.losses());
     assert_eq!(world.supervisor_pid(), supervisor, "{}", world.run_log());

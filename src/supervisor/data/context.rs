@@ -232,7 +232,7 @@ impl Context<'_> {
 pub(crate) async fn on_thread<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
-    spawn::blocking(work).await.map_err(io::Error::other)?
+    spawn::lengthy(work).await?
 }
 
 /// Whether what is at a path can be renamed.

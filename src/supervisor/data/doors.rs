@@ -14,6 +14,7 @@ use crate::supervisor::data::live_ports;
 use crate::supervisor::processes::fenced::Fenced;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::confinement::Confinement;
+use crate::supervisor::sockets::stream;
 
 const NAME_SERVICE: u16 = 53;
 /// Sockets by which the C library looks up names and users, and by which programs log.
@@ -165,8 +166,8 @@ async fn addresses_of(endpoint: &Endpoint) -> io::Result<Vec<To>> {
             Ok([path.clone(), real].map(To::Unix).into())
         }
         Endpoint::Host(host, port) => {
-            let found = tokio::net::lookup_host((host.as_str(), *port)).await?;
-            Ok(found.map(door_to).collect())
+            let found = stream::look_up(format!("{host}:{port}")).await?;
+            Ok(found.into_iter().map(door_to).collect())
         }
     }
 }

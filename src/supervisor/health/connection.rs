@@ -130,7 +130,7 @@ pub(crate) async fn connect(
     match &instance.place {
         Some(BackendAddress::Port(port)) => {
             let address = BackendAddress::address(*port);
-            Stream::tcp(address).await.map_err(at(address.to_string()))
+            Stream::tcp(vec![address]).await.map_err(at(address.to_string()))
         }
         Some(BackendAddress::Socket(path)) => {
             Stream::unix(path).await.map_err(at(path.display().to_string()))

@@ -166,7 +166,7 @@ mod tests {
     async fn probe(answer: &'static [u8]) -> Probe {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let connect = Stream::tcp(address);
+        let connect = Stream::tcp(vec![address]);
         let serve = async {
             let (mut client, _) = listener.accept().await.unwrap();
             let mut buffer = [0; 1024];

@@ -111,7 +111,7 @@ async fn post(
     let place = || hook.place.clone();
     let request = request(hook, id, body)?;
     let limits = Limits { deadline, body: BodyLimit::Whole(ANSWER_BYTES_MAX) };
-    let answer = http_client::exchange(Stream::tcp(&hook.place), request, limits).await;
+    let answer = http_client::exchange(Stream::to(hook.place.clone()), request, limits).await;
     let answer = answer.map_err(|error| match error {
         HttpError::Late => DeliverError::Late { place: place(), limit: duration::print(deadline) },
         error => DeliverError::Stream { place: place(), source: error.into() },

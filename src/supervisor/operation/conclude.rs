@@ -294,7 +294,7 @@ fn prune(service: &Rc<Service>) {
 /// Removes what was set aside, beside everything else.
 pub(super) fn clear(service: &Service) {
     let paths = service.paths.clone();
-    drop(spawn::blocking(move || {
+    drop(spawn::lengthy(move || {
         if let Err(error) = aside::clear(&paths) {
             tracing::warn!(path = %paths.dir().display(), %error, "removing what was set aside");
         }

@@ -46,7 +46,7 @@ pub(crate) async fn repair(stack: &Stack, actor: &str, args: &Args) -> Result<Re
         return Err(busy);
     }
     let work = prepare(stack, args, managed.as_ref()).await?;
-    let done = spawn::blocking(move || work.perform()).await;
+    let done = spawn::lengthy(move || work.perform()).await;
     let done = done.map_err(|error| internal(&args.service, &error.to_string()))?;
     let plan = done.map_err(|error| internal(&args.service, &error.to_string()))?;
     match &managed {

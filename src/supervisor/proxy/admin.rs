@@ -38,7 +38,7 @@ impl Place {
 /// `connect(2)`'s.
 pub(crate) async fn connect(admin: &Admin) -> io::Result<Stream> {
     match admin {
-        Admin::Tcp(address) => Stream::tcp(address).await,
+        Admin::Tcp(address) => Stream::tcp(vec![*address]).await,
         Admin::Unix(path) => Stream::unix(path).await,
     }
 }

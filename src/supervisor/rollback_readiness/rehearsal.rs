@@ -4,9 +4,10 @@
 //! Before each release, and in a drill, it is the one that a rollback would start. Around a
 //! migration it is also the new one, and the old one once more, on a copy of the data.
 
+use std::io;
 use std::rc::Rc;
 
-use tokio::task::{JoinError, JoinHandle};
+use tokio::task::JoinHandle;
 
 use crate::config::host::Start;
 use crate::config::model::{Rehearse, Settings};
@@ -53,7 +54,7 @@ pub(crate) enum RehearsalError {
     Program(String),
     /// The look at it came to no end.
     #[error(transparent)]
-    Look(#[from] JoinError),
+    Look(#[from] io::Error),
     /// The user that it runs as is gone.
     #[error("there is no user {0:?} any more")]
     NoUser(String),
@@ -169,7 +170,7 @@ fn depth(wanted: Rehearse, succession: Succession) -> (Depth, &'static str) {
 /// All that a cold start needs and that can be seen without one.
 async fn light(service: &Rc<Service>, target: ReleaseId) -> Result<Settings, RehearsalError> {
     let paths = service.paths.clone();
-    let looked = spawn::blocking(move || {
+    let looked = spawn::lengthy(move || {
         let settings = release::settings(&paths, target)?;
         let mut damaged = release::damage(&paths, target)?.into_iter();
         if let Some(first) = damaged.next() {
@@ -247,7 +248,7 @@ impl StopOnDrop {
     async fn started(&mut self, starting: Starting) -> Result<Rc<Generation>, RehearsalError> {
         let started = self.starting.insert(starting).await;
         self.starting = None;
-        let generation = started??;
+        let generation = started.map_err(io::Error::from)??;
         self.generation = Some(Rc::clone(&generation));
         Ok(generation)
     }

@@ -1,14 +1,16 @@
 //! A connection to a program, over TCP or a unix socket.
 
 use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, ToSocketAddrs, UnixStream};
+use tokio::net::{TcpStream, UnixStream};
 
 use crate::os::{listen, local};
+use crate::supervisor::spawn;
 
 /// A connection.
 #[derive(Debug)]
@@ -20,12 +22,20 @@ pub(crate) enum Stream {
 }
 
 impl Stream {
-    /// Connects over TCP.
+    /// Connects over TCP, to the first address that lets it.
     ///
     /// # Errors
-    /// `connect(2)`'s, and those of looking a name up.
-    pub(crate) async fn tcp(address: impl ToSocketAddrs) -> io::Result<Self> {
-        TcpStream::connect(address).await.map(Self::Tcp)
+    /// `connect(2)`'s.
+    pub(crate) async fn tcp(addresses: Vec<SocketAddr>) -> io::Result<Self> {
+        TcpStream::connect(addresses.as_slice()).await.map(Self::Tcp)
+    }
+
+    /// Connects to `HOST:PORT`.
+    ///
+    /// # Errors
+    /// `connect(2)`'s, and those of looking the name up.
+    pub(crate) async fn to(place: String) -> io::Result<Self> {
+        Self::tcp(look_up(place).await?).await
     }
 
     /// Connects to a unix socket.
@@ -55,6 +65,17 @@ impl Stream {
             },
             Self::Unix(stream) => local::ask(stream).is_ok_and(|told| told.is_accepted),
         }
+    }
+}
+
+/// The addresses of `HOST:PORT`.
+///
+/// # Errors
+/// Those of looking the name up.
+pub(crate) async fn look_up(place: String) -> io::Result<Vec<SocketAddr>> {
+    match place.parse() {
+        Ok(address) => Ok(vec![address]),
+        Err(_) => spawn::lengthy(move || Ok(place.to_socket_addrs()?.collect())).await?,
     }
 }
 

@@ -13,6 +13,7 @@ use crate::supervisor::data::drivers::mariadb_dump::ask;
 use crate::supervisor::data::drivers::mariadb_url::Url;
 use crate::supervisor::data::error::DataError;
 use crate::supervisor::data::relay::{Guard, MariaDb, Protocol, Relay, Server, WayHere};
+use crate::supervisor::sockets::stream;
 
 /// Names of servers' sockets.
 const SOCKETS: [&str; 3] = ["mysqld.sock", "mysql.sock", "mariadb.sock"];
@@ -121,7 +122,7 @@ async fn locate(context: &Context<'_>, url: &Url) -> Done<Located> {
 
 async fn look_up(url: &Url) -> Done<Vec<SocketAddr>> {
     let at = |source| DataError::Io { path: PathBuf::from(&url.host), source };
-    Ok(tokio::net::lookup_host((url.host.as_str(), url.port)).await.map_err(at)?.collect())
+    stream::look_up(format!("{}:{}", url.host, url.port)).await.map_err(at)
 }
 
 fn of(url: &Url, tcp: Vec<SocketAddr>, port: u16, socket: &Path, own: &[IpAddr]) -> Located {

@@ -16,6 +16,7 @@ use crate::supervisor::data::error::DataError;
 use crate::supervisor::data::relay::{
     Guard, Names, Postgres, Protocol, Relay, Server, Sight, Sighting, WayHere,
 };
+use crate::supervisor::sockets::stream;
 
 const PORT: u16 = 5432;
 /// Where servers have their sockets, and where libpq looks for them.
@@ -201,7 +202,7 @@ async fn locate(url: &Url, env: &BTreeMap<String, String>) -> Done<Vec<Located>>
 
 async fn look_up(place: &Place) -> Done<Vec<SocketAddr>> {
     let at = |error: io::Error| DataError::Io { path: PathBuf::from(&place.host), source: error };
-    Ok(tokio::net::lookup_host((place.host.as_str(), place.port)).await.map_err(at)?.collect())
+    stream::look_up(format!("{}:{}", place.host, place.port)).await.map_err(at)
 }
 
 fn of(place: &Place, mut tcp: Vec<SocketAddr>, own: &[IpAddr]) -> Located {

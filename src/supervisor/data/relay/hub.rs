@@ -22,11 +22,11 @@ pub(crate) enum Server {
 impl Server {
     pub(super) async fn connect(&self) -> io::Result<Stream> {
         match self {
-            Self::Tcp(addresses) => Stream::tcp(addresses.as_slice()).await,
+            Self::Tcp(addresses) => Stream::tcp(addresses.clone()).await,
             Self::Unix(path, user) => {
                 let (path, user) = (path.clone(), user.clone());
                 let connect = move || local::connect_as(&path, user.as_ref());
-                let stream = spawn::blocking(connect).await??;
+                let stream = spawn::lengthy(connect).await??;
                 stream.set_nonblocking(true)?;
                 Ok(Stream::Unix(tokio::net::UnixStream::from_std(stream)?))
             }

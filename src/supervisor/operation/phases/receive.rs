@@ -67,11 +67,11 @@ async fn beside<T: Send + 'static>(
     operation: &Operation,
     intake: &Intake,
     work: impl FnOnce(&AtomicBool, &mut dyn FnMut(Progress)) -> T + Send + 'static,
-) -> Result<T, tokio::task::JoinError> {
+) -> io::Result<T> {
     let cancelled = Arc::clone(&intake.cancelled);
     let idle = Arc::clone(&intake.idle).lock_owned().await;
     let (progress, mut seen) = tokio::sync::watch::channel(Progress::default());
-    let worker = spawn::blocking(move || {
+    let worker = spawn::lengthy(move || {
         let mut told = Progress::default();
         let mut report = |now: Progress| {
             let entries = now.entries.unwrap_or(0) - told.entries.unwrap_or(0);
@@ -266,7 +266,7 @@ pub(crate) async fn stage(
         return PhaseResult::refused(Exit::NoSpace, error.to_string());
     }
     let idle = Arc::clone(&intake.idle).lock_owned().await;
-    let worker = spawn::blocking(move || {
+    let worker = spawn::lengthy(move || {
         let written = release::write(&paths, release, &manifest, &listing, &settings)
             .and_then(|()| release::write_own(&paths, release, &own))
             .map_err(|error| IntakeError::system(&error.path, error.source))

@@ -38,7 +38,7 @@ pub(crate) async fn undo(
     let mut warnings = Vec::new();
     let paths = service.paths.clone();
     let discarded = spawn::blocking(move || artifact::discard(&paths, op)).await;
-    if let Err(error) = discarded.unwrap_or_else(|error| Err(error.into())) {
+    if let Err(error) = discarded.flatten() {
         warnings.push(format!("removing what was staged: {error}"));
     }
     let is_new = service.paths.meta(release).is_dir()
