@@ -66,23 +66,27 @@ impl Calls {
     }
 
     /// Answers calls that wait, of each program a few in one round: one that calls without end keeps
-    /// no other program waiting. Lets go of filters that no process runs under any more. Returns what
-    /// programs were kept from for the first time.
+    /// no other program waiting. Lets go of filters that no process runs under any more, and of what brings
+    /// no calls. Returns what programs were kept from for the first time.
     pub fn answer(&mut self, kept: &Few<String, OwnedFd>) -> Vec<(ChildId, Refused)> {
         let mut refused = Vec::new();
         let ports = &mut self.ports;
         self.watches.retain_mut(|watch| {
             for _ in 0..N_CALLS_A_ROUND {
                 match intercept::waiting(&watch.filter) {
-                    Ok(intercept::Waiting::Call) => {
-                        let new = watch.answer_one(kept, ports);
-                        refused.extend(new.map(|refused| (watch.child, refused)));
-                    }
+                    Ok(intercept::Waiting::Call) => match intercept::receive(&watch.filter) {
+                        Ok(call) => {
+                            let new = call.and_then(|call| watch.answer_one(&call, kept, ports));
+                            refused.extend(new.map(|refused| (watch.child, refused)));
+                        }
+                        // It would be there to be received for ever.
+                        Err(error) => {
+                            tracing::error!(%error, "receiving a call");
+                            return watch.unstored();
+                        }
+                    },
                     Ok(intercept::Waiting::Nothing) => return true,
-                    Ok(intercept::Waiting::Nobody) => {
-                        notify::unstore(&stored_name(watch.child));
-                        return false;
-                    }
+                    Ok(intercept::Waiting::Nobody) => return watch.unstored(),
                     Err(error) => {
                         tracing::error!(%error, "polling a filter");
                         return true;
@@ -99,30 +103,34 @@ impl Calls {
 }
 
 impl Watch {
-    fn answer_one(&mut self, kept: &Few<String, OwnedFd>, ports: &mut OwnPorts) -> Option<Refused> {
-        let call = match intercept::receive(&self.filter) {
-            Ok(call) => call?,
-            Err(error) => {
-                tracing::error!(%error, "receiving a call");
-                return None;
-            }
-        };
+    /// It is not to be kept, neither by systemd.
+    fn unstored(&self) -> bool {
+        notify::unstore(&stored_name(self.child));
+        false
+    }
+
+    fn answer_one(
+        &mut self,
+        call: &Call,
+        kept: &Few<String, OwnedFd>,
+        ports: &mut OwnPorts,
+    ) -> Option<Refused> {
         let mut refused = None;
         let answered = match &call.wish {
-            Wish::Bind(fd, wanted) if self.try_put(&call, *fd, wanted, kept) => Ok(()),
+            Wish::Bind(fd, wanted) if self.try_put(call, *fd, wanted, kept) => Ok(()),
             Wish::Bind(fd, Wanted::Inet(asked)) if self.is_kept_private(*asked) => {
-                self.bind_privately(&call, *fd, *asked, ports)
+                self.bind_privately(call, *fd, *asked, ports)
             }
             Wish::Unlink(path) if is_ours(&self.watched.intercept, path) => {
                 call.succeed(&self.filter)
             }
             Wish::Connect(fd, to) => {
-                let (answered, shut) = self.connect(&call, *fd, to, ports);
+                let (answered, shut) = self.connect(call, *fd, to, ports);
                 refused = shut;
                 answered
             }
             Wish::Send(all, sent) => {
-                let (answered, shut) = self.send(&call, all, sent.as_ref(), ports);
+                let (answered, shut) = self.send(call, all, sent.as_ref(), ports);
                 refused = shut;
                 answered
             }
