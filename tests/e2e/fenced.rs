@@ -6,17 +6,21 @@ use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use crate::ledger_app::{BACKUP, Build, Store, is_swept, serve_rows, world, world_of};
+use crate::ledger_app::{BACKUP, Build, Store, is_swept, serve_rows, world, world_of_under};
 use crate::postgres::{ENCODED, PASSWORD, Server};
-use crate::world::{World, free_address, kill};
+use crate::world::{NOBODY, World, free_address, kill};
 
 pub fn postgres_world(server: &Server, query: &str, more: &str) -> World {
+    postgres_world_under(&[], server, query, more)
+}
+
+pub fn postgres_world_under(wrapper: &[&str], server: &Server, query: &str, more: &str) -> World {
     let backup = |world: &World| {
         let url = format!("postgres://web:{ENCODED}@127.0.0.1:{}/app{query}", server.port);
         fs::write(world.path("web.env"), format!("DATABASE_URL={url}\n")).unwrap();
         "[service.web.backup]\ndriver = \"postgres\"\nurl_env = \"DATABASE_URL\"".to_owned()
     };
-    world_of(backup, "12s", &format!("env_file = \"web.env\"\n{more}"))
+    world_of_under(wrapper, backup, "12s", &format!("env_file = \"web.env\"\n{more}"))
 }
 
 pub fn first() -> Build<'static> {
@@ -40,38 +44,45 @@ pub fn migrating(world: &World, script: &str, files: &[(&str, String)]) -> PathB
 pub const WRITE: &str = "psql -X -A -t -q -v ON_ERROR_STOP=1 -c \"INSERT INTO rows (note) VALUES ('no')\" \
                      -c \"SELECT 'wrote to ' || current_database()\"";
 
-#[test]
-fn whatever_names_the_live_database_gets_the_copy() {
-    let server = Server::start_everywhere();
-    let world = postgres_world(&server, "", "");
-    serve_rows(&world, Store::Postgres, 1);
-    let before = server.dump();
+/// Every name of the live database, each with a script that writes by it.
+pub fn names_of(server: &Server) -> Vec<(&'static str, String)> {
     let (port, home) = (server.port, server.home());
     let login = format!("export PGPASSWORD='{PASSWORD}' PGUSER=web PGPORT={port}");
-    let service =
-        format!("[live]\nhost=localhost\nport={port}\nuser=web\npassword={PASSWORD}\ndbname=app\n");
-    let jdbc = format!("spring.datasource.url=jdbc:postgresql://localhost:{port}/app\n");
-    let ways: &[(&str, String)] = &[
+    let jdbc = "url=$(sed -n 's/.*jdbc://p' application.properties)";
+    vec![
         ("parts", format!("{login} PGHOST=127.0.0.1 PGDATABASE=app\n{WRITE}")),
         ("name", format!("{login} DB_HOST=localhost DB_NAME=app\n{WRITE} -h $DB_HOST -d $DB_NAME")),
         ("IPv6", format!("{login}\n{WRITE} -h ::1 -d app")),
         ("other loopback", format!("{login}\n{WRITE} -h 127.0.0.9 -d app")),
         ("socket", format!("{login}\n{WRITE} -h {home} -d app")),
         ("service", format!("export PGSERVICEFILE=./pg_service.conf PGSERVICE=live\n{WRITE}")),
-        (
-            "jdbc",
-            format!(
-                "{login}\nurl=$(sed -n 's/.*jdbc://p' application.properties)\n{WRITE} -d $url"
-            ),
-        ),
+        ("jdbc", format!("{login}\n{jdbc}\n{WRITE} -d $url")),
+        ("file", format!("{WRITE} -d $(cat database.url)")),
         ("own URL", format!("{WRITE} -d postgres://web:{ENCODED}@localhost:{port}/app")),
         ("TLS if it can be", format!("{login} PGSSLMODE=prefer\n{WRITE} -h 127.0.0.1 -d app")),
-    ];
-    for (name, script) in ways {
-        let script = format!("{script}\nexit 3\n");
-        let files =
-            [("pg_service.conf", service.clone()), ("application.properties", jdbc.clone())];
-        let said = world.release_path(&migrating(&world, &script, &files)).expect(16);
+    ]
+}
+
+/// A release that does it, and is no good in a rehearsal.
+pub fn writing(world: &World, server: &Server, script: &str) -> PathBuf {
+    let port = server.port;
+    let service =
+        format!("[live]\nhost=localhost\nport={port}\nuser=web\npassword={PASSWORD}\ndbname=app\n");
+    let jdbc = format!("spring.datasource.url=jdbc:postgresql://localhost:{port}/app\n");
+    let url = format!("postgresql://web:{ENCODED}@localhost:{port}/app\n");
+    let files =
+        [("pg_service.conf", service), ("application.properties", jdbc), ("database.url", url)];
+    migrating(world, &format!("{script}\nexit 3\n"), &files)
+}
+
+#[test]
+fn whatever_names_the_live_database_gets_the_copy() {
+    let server = Server::start_everywhere();
+    let world = postgres_world(&server, "", "");
+    serve_rows(&world, Store::Postgres, 1);
+    let before = server.dump();
+    for (name, script) in names_of(&server) {
+        let said = world.release_path(&writing(&world, &server, &script)).expect(16);
         let why = said.why();
         assert!(why.contains("wrote to halley_scratch_"), "{name}: {why}");
         assert_eq!(server.dump(), before, "{name}");
@@ -100,13 +111,8 @@ fn another_database_is_refused_in_plain_words() {
 }
 
 /// The program migrates when it starts, with an address of its own.
-#[test]
-fn a_program_that_migrates_at_its_start_migrates_the_copy() {
-    let server = Server::start_everywhere();
-    let world = postgres_world(&server, "", "");
-    serve_rows(&world, Store::Postgres, 1);
-    let before = server.dump();
-    let dir = first().write(&world);
+pub fn migrating_at_its_start(world: &World, server: &Server) -> PathBuf {
+    let dir = first().write(world);
     let db = fs::read_to_string(dir.join("db.py")).unwrap();
     let live = format!("\"postgres://web:{ENCODED}@localhost:{}/app\"", server.port);
     let db = db.replace("os.environ[\"DATABASE_URL\"]", &live);
@@ -115,7 +121,16 @@ fn a_program_that_migrates_at_its_start_migrates_the_copy() {
     let start = "db.create()\ndb.run(\"DELETE FROM rows\")\n\
                  sys.exit(\"migrated \" + db.run(\"SELECT current_database()\")[0][0])\n";
     fs::write(dir.join("main.py"), main.replace("db.create()\n", start)).unwrap();
-    let said = world.release_path(&dir).expect(15);
+    dir
+}
+
+#[test]
+fn a_program_that_migrates_at_its_start_migrates_the_copy() {
+    let server = Server::start_everywhere();
+    let world = postgres_world(&server, "", "");
+    serve_rows(&world, Store::Postgres, 1);
+    let before = server.dump();
+    let said = world.release_path(&migrating_at_its_start(&world, &server)).expect(15);
     assert!(said.why().contains("migrated halley_scratch_"), "{}", said.stdout);
     assert_eq!(server.dump(), before);
 }
@@ -143,13 +158,13 @@ fn the_live_database_by_tls_is_seen_and_refuses_the_release() {
 }
 
 /// A Redis server that ends with the test.
-struct Redis {
+pub struct Redis {
     child: Child,
-    port: u16,
+    pub port: u16,
 }
 
 impl Redis {
-    fn start() -> Self {
+    pub fn start() -> Self {
         let port = free_address().port();
         let child = Command::new("redis-server")
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
@@ -165,7 +180,7 @@ impl Redis {
         redis
     }
 
-    fn ask(&self, command: &str) -> String {
+    pub fn ask(&self, command: &str) -> String {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         stream.write_all(format!("{command}\r\nQUIT\r\n").as_bytes()).unwrap();
         let mut text = String::new();
@@ -182,7 +197,7 @@ impl Drop for Redis {
 }
 
 /// Takes a job when it starts.
-fn worker(world: &World, host: &str, port: u16) -> PathBuf {
+pub fn worker(world: &World, host: &str, port: u16) -> PathBuf {
     let dir = Build::default().write(world);
     let main = fs::read_to_string(dir.join("main.py")).unwrap();
     let start = format!(
@@ -244,24 +259,10 @@ fn a_program_that_talks_to_itself_does_so_in_a_rehearsal() {
     assert!(!said.stdout.contains("was kept from"), "{}", said.stdout);
 }
 
-/// The world of a wrapper that becomes `halley-sup run`, with a live queue.
-fn world_under(wrapper: &[&str], lines: &str) -> World {
-    let mut world = World::asleep(free_address());
-    let text = crate::world::config(world.address, BACKUP)
-        .replace("deadline = \"5s\"", "deadline = \"25s\"")
-        .replace("timeout = \"1s\"", "timeout = \"20s\"")
-        .replace("[service.web.health]", &format!("{lines}[service.web.health]"));
-    world.configure(&text);
-    world.wake_under(wrapper);
-    world
-}
-
 #[test]
 fn the_fence_of_a_keeper_that_is_not_root_holds() {
     let redis = Redis::start();
-    let script = "chown -R 65534:65534 $HALLEY_TEST_WORLD && \
-                  exec setpriv --reuid=65534 --regid=65534 --clear-groups \"$@\"";
-    let world = world_under(&["sh", "-c", script, "sh"], "");
+    let world = world_of_under(&NOBODY, |_| BACKUP.to_owned(), "25s", "");
     world.release_path(&Build::default().write(&world)).expect(0);
     redis.ask("RPUSH jobs one two");
     let said = world.release_path(&worker(&world, "127.0.0.1", redis.port)).expect(15);
@@ -271,35 +272,42 @@ fn the_fence_of_a_keeper_that_is_not_root_holds() {
 }
 
 /// Names of the live server that only the resolver knows: `/etc/hosts`, in a mount namespace.
+pub fn named_world(wrapper: &[&str], server: &Server, lines: &str) -> World {
+    let script = "mount --bind $HALLEY_TEST_WORLD/hosts /etc/hosts && exec \"$@\"";
+    let named = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", script, "sh"];
+    let backup = |world: &World| {
+        let url = format!("postgres://web:{ENCODED}@db.halley.test:{}/app", server.port);
+        fs::write(world.path("web.env"), format!("DATABASE_URL={url}\n")).unwrap();
+        let hosts = "127.0.0.1 localhost\n127.0.0.1 db.halley.test\n127.0.0.7 other.halley.test\n\
+                     127.0.0.1 queue.halley.test\n";
+        fs::write(world.path("hosts"), hosts).unwrap();
+        "[service.web.backup]\ndriver = \"postgres\"\nurl_env = \"DATABASE_URL\"".to_owned()
+    };
+    let lines = format!("env_file = \"web.env\"\n{lines}");
+    let world = world_of_under(&[&named, wrapper].concat(), backup, "25s", &lines);
+    world.release_path(&first().write(&world)).expect(0);
+    world
+}
+
+pub const NAMES: [&str; 2] = ["db.halley.test", "other.halley.test"];
+
+/// A script that writes to the live database by a host's name.
+pub fn to_host(server: &Server, name: &str) -> String {
+    let port = server.port;
+    let login = format!("export PGPASSWORD='{PASSWORD}' PGUSER=web PGPORT={port} PGDATABASE=app");
+    format!("{login}\n{WRITE} -h {name}\nexit 3\n")
+}
+
 #[test]
 fn a_name_of_the_live_database_leads_to_the_copy_and_a_name_can_be_allowed() {
     let (server, redis) = (Server::start_everywhere(), Redis::start());
-    let script = "mount --bind $HALLEY_TEST_WORLD/hosts /etc/hosts && exec \"$@\"";
-    let wrapper = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", script, "sh"];
-    let mut world = World::asleep(free_address());
-    let (port, queue) = (server.port, redis.port);
-    let url = format!("postgres://web:{ENCODED}@db.halley.test:{port}/app");
-    fs::write(world.path("web.env"), format!("DATABASE_URL={url}\n")).unwrap();
-    let hosts = "127.0.0.1 localhost\n127.0.0.1 db.halley.test\n127.0.0.7 other.halley.test\n\
-                 127.0.0.1 queue.halley.test\n";
-    fs::write(world.path("hosts"), hosts).unwrap();
-    let backup = "[service.web.backup]\ndriver = \"postgres\"\nurl_env = \"DATABASE_URL\"";
+    let queue = redis.port;
     let allowed = format!("rehearse_connect = [\"queue.halley.test:{queue}\"]\n");
-    let text = crate::world::config(world.address, backup)
-        .replace("deadline = \"5s\"", "deadline = \"25s\"")
-        .replace("timeout = \"1s\"", "timeout = \"20s\"")
-        .replace(
-            "[service.web.health]",
-            &format!("env_file = \"web.env\"\n{allowed}[service.web.health]"),
-        );
-    world.configure(&text);
-    world.wake_under(&wrapper);
-    world.release_path(&first().write(&world)).expect(0);
+    let world = named_world(&[], &server, &allowed);
+    let text = fs::read_to_string(world.path("halley.toml")).unwrap();
     let before = server.dump();
-    let login = format!("export PGPASSWORD='{PASSWORD}' PGUSER=web PGPORT={port} PGDATABASE=app");
-    for name in ["db.halley.test", "other.halley.test"] {
-        let script = format!("{login}\n{WRITE} -h {name}\nexit 3\n");
-        let said = world.release_path(&migrating(&world, &script, &[])).expect(16);
+    for name in NAMES {
+        let said = world.release_path(&migrating(&world, &to_host(&server, name), &[])).expect(16);
         assert!(said.why().contains("wrote to halley_scratch_"), "{name}: {}", said.why());
         assert_eq!(server.dump(), before, "{name}");
     }

@@ -82,7 +82,7 @@ impl Held {
     }
 
     /// Everything that lies in the database's directory, to the byte.
-    fn bytes(&self) -> Vec<(PathBuf, Vec<u8>)> {
+    pub fn bytes(&self) -> Vec<(PathBuf, Vec<u8>)> {
         let dir = fs::read_dir(self.database.parent().unwrap()).unwrap();
         let mut files: Vec<_> = dir
             .flatten()
@@ -141,54 +141,71 @@ pub fn append(build: &Path, lines: &str) {
     fs::write(build.join("release.toml"), text + lines).unwrap();
 }
 
-#[test]
-fn every_name_of_a_database_below_shared_leads_to_the_copy() {
-    let held = Held::new("root/web/shared/data/app.db", "");
+/// How a migration names the database: its argument, and what its release needs for it.
+pub type Name = (String, Box<dyn Fn(&Path)>);
+
+fn plain(argument: impl Into<String>) -> Name {
+    (argument.into(), Box::new(|_| {}))
+}
+
+pub const BELOW_SHARED: &str = "root/web/shared/data/app.db";
+pub const ELSEWHERE: &str = "srv/app/app.db";
+
+/// Every name of a database below `shared/`.
+pub fn names_below_shared(held: &Held) -> Vec<Name> {
     let live = held.database.to_string_lossy().into_owned();
-    let nothing = |_: &Path| {};
+    let dir = live.trim_end_matches("/app.db").to_owned();
     // As an argument; with more slashes and dots; relative to the release.
-    held.is_tried_on_the_copy(&live, nothing);
-    held.is_tried_on_the_copy(&live.replace("/data/", "//./data/../data//"), nothing);
-    held.is_tried_on_the_copy("../../shared/data/app.db", nothing);
+    let dotted = live.replace("/data/", "//./data/../data//");
+    let mut names = vec![plain(&live), plain(dotted), plain("../../shared/data/app.db")];
     // Through a link, of the file and of a directory above it.
-    for (link, to, name) in
-        [("link.db", live.as_str(), ""), ("dir", live.trim_end_matches("/app.db"), "/app.db")]
-    {
+    for (link, to, name) in [("link.db", &live, ""), ("dir", &dir, "/app.db")] {
         let link = held.world.path(link);
         std::os::unix::fs::symlink(to, &link).unwrap();
-        held.is_tried_on_the_copy(&format!("{}{name}", link.display()), nothing);
+        names.push(plain(format!("{}{name}", link.display())));
     }
     // In a file of the release's tree, and in one of the host.
-    held.is_tried_on_the_copy("config", |build| {
-        fs::write(build.join("config.json"), format!("{{\"database\": {live:?}}}")).unwrap();
-    });
+    let text = format!("{{\"database\": {live:?}}}");
+    let file = move |build: &Path| fs::write(build.join("config.json"), &text).unwrap();
+    names.push(("config".to_owned(), Box::new(file)));
     let etc = held.world.path("app.conf");
     fs::write(&etc, &live).unwrap();
-    held.is_tried_on_the_copy(&format!("file={}", etc.display()), nothing);
+    names.push(plain(format!("file={}", etc.display())));
+    // By a variable that names the directory, and not letter by letter.
+    let variable = move |build: &Path| {
+        let text = fs::read_to_string(build.join("release.toml")).unwrap();
+        let dir = dir.replace("/shared", "//shared");
+        fs::write(build.join("release.toml"), format!("env.DATA_DIR = {dir:?}\n{text}")).unwrap();
+    };
+    names.push(("DATA_DIR".to_owned(), Box::new(variable)));
+    names
+}
+
+/// Names of a database that lies anywhere.
+pub fn names_elsewhere(held: &Held) -> Vec<Name> {
+    let live = held.database.to_string_lossy().into_owned();
+    let link = held.world.path("link.db");
+    std::os::unix::fs::symlink(&live, &link).unwrap();
+    // What lies beside it is there too.
+    fs::write(held.database.with_file_name("name"), &live).unwrap();
+    let beside = format!("file={}", held.database.with_file_name("name").display());
+    vec![plain(live), plain(link.to_string_lossy()), plain(beside)]
 }
 
 #[test]
-fn so_does_a_variable_that_names_a_directory() {
-    let held = Held::new("root/web/shared/data/app.db", "");
-    held.is_tried_on_the_copy("DATA_DIR", |build| {
-        let text = fs::read_to_string(build.join("release.toml")).unwrap();
-        let dir = held.database.parent().unwrap().to_string_lossy().into_owned();
-        fs::write(build.join("release.toml"), format!("env.DATA_DIR = {dir:?}\n{text}")).unwrap();
-    });
+fn every_name_of_a_database_below_shared_leads_to_the_copy() {
+    let held = Held::new(BELOW_SHARED, "");
+    for (argument, prepare) in names_below_shared(&held) {
+        held.is_tried_on_the_copy(&argument, prepare);
+    }
 }
 
 #[test]
 fn every_name_of_a_database_elsewhere_leads_to_the_copy() {
-    let held = Held::new("srv/app/app.db", "");
-    let live = held.database.to_string_lossy().into_owned();
-    held.is_tried_on_the_copy(&live, |_| {});
-    let link = held.world.path("link.db");
-    std::os::unix::fs::symlink(&live, &link).unwrap();
-    held.is_tried_on_the_copy(&link.to_string_lossy(), |_| {});
-    // What lies beside it is there too.
-    fs::write(held.database.with_file_name("name"), &live).unwrap();
-    let beside = format!("file={}", held.database.with_file_name("name").display());
-    held.is_tried_on_the_copy(&beside, |_| {});
+    let held = Held::new(ELSEWHERE, "");
+    for (argument, prepare) in names_elsewhere(&held) {
+        held.is_tried_on_the_copy(&argument, prepare);
+    }
     held.status_says("mounts", "rehearsals on a copy: isolated by mounts,");
 }
 
@@ -204,10 +221,8 @@ fn a_database_that_is_configured_by_a_link_is_the_one_it_leads_to() {
     held.is_tried_on_the_copy(&by_link, |_| {});
 }
 
-#[test]
-fn a_migration_at_a_programs_start_is_tried_on_the_copy() {
-    let held = Held::new("root/web/shared/app.db", "");
-    let before = held.bytes();
+/// A release whose program migrates at its start, by the live path.
+pub fn migrates_at_its_start(held: &Held) -> PathBuf {
     let build = held.world.build(&[]);
     let text = fs::read_to_string(build.join("release.toml")).unwrap();
     let command: Vec<String> =
@@ -223,7 +238,14 @@ fn a_migration_at_a_programs_start_is_tried_on_the_copy() {
     fs::write(build.join("release.toml"), format!("command = {:?}\n", ["/bin/sh", "-c", &script]))
         .unwrap();
     append(&build, "[migrate]\ncommand = [\"/bin/true\"]\n");
-    let said = held.world.release_path(&build);
+    build
+}
+
+#[test]
+fn a_migration_at_a_programs_start_is_tried_on_the_copy() {
+    let held = Held::new("root/web/shared/app.db", "");
+    let before = held.bytes();
+    let said = held.world.release_path(&migrates_at_its_start(&held));
     assert_eq!(said.code, 20, "{}", said.stdout);
     assert!(said.stdout.contains("the new release runs on it"), "{}", said.stdout);
     assert!(held.bytes() == before, "the live data was touched");
@@ -234,54 +256,66 @@ fn a_migration_at_a_programs_start_is_tried_on_the_copy() {
     }
 }
 
-#[test]
-fn what_a_rehearsal_writes_elsewhere_is_refused_or_thrown_away() {
-    let held = Held::new("root/web/shared/app.db", "");
+/// A migration that writes elsewhere, and where: in temporary files, in shared memory, outside.
+pub fn writes_elsewhere(held: &Held) -> (String, [PathBuf; 3]) {
     let outside = held.world.path("outside");
     fs::create_dir(&outside).unwrap();
-    let tmp = std::env::temp_dir().join(format!("halley-rehearsal-{}", std::process::id()));
+    let name = held.world.path("").file_name().unwrap().to_string_lossy().into_owned();
+    let tmp = std::env::temp_dir().join(format!("halley-rehearsal-{name}"));
     let memory = Path::new("/dev/shm").join(tmp.file_name().unwrap());
     let script = format!(
         "import os, sys\n\
-         open('{tmp}', 'w').write('x')\n\
-         open('{memory}', 'w').write('x')\n\
+         open({tmp:?}, 'w').write('x')\n\
+         open({memory:?}, 'w').write('x')\n\
+         number = 0\n\
+         try: open('{outside}/x', 'w')\n\
+         except OSError as error: number = error.errno\n\
          open(os.environ['HALLEY_SHARED'] + '/new', 'w').write('x')\n\
          os.remove(os.environ['HALLEY_SHARED'] + '/keep')\n\
-         try: open('{outside}/x', 'w')\n\
-         except OSError as error: sys.exit(f'refused: {{error.errno}}')\n",
-        tmp = tmp.display(),
-        memory = memory.display(),
+         if number: sys.exit(f'refused: {{number}}')\n",
         outside = outside.display()
     );
+    (script, [tmp, memory, outside.join("x")])
+}
+
+#[test]
+fn what_a_rehearsal_writes_elsewhere_is_refused_or_thrown_away() {
+    let held = Held::new("root/web/shared/app.db", "");
+    let (script, written) = writes_elsewhere(&held);
     fs::write(held.world.service_path("shared/keep"), "kept").unwrap();
     let said = held.release("", |build| fs::write(build.join("damage.py"), &script).unwrap());
     let why = said.expect(16).result()["trouble"]["why"].to_string();
     assert!(why.contains(&format!("refused: {}", libc::EROFS)), "{why}");
-    for path in [tmp, memory, outside.join("x")] {
+    for path in written {
         assert!(!path.exists(), "{}", path.display());
     }
     assert!(!held.world.service_path("shared/new").exists());
     assert_eq!(fs::read_to_string(held.world.service_path("shared/keep")).unwrap(), "kept");
 }
 
+/// A world whose backup is restored by this command line, which knows the live place as `LIVE`.
+pub fn restored_by(wrapper: &[&str], restore: &str) -> (World, PathBuf) {
+    let mut world = World::asleep(free_address());
+    let live = world.path("root/web/shared/app.txt");
+    let restore = restore.replace("LIVE", &live.to_string_lossy());
+    let text = format!(
+        "[service.web.backup]\ndriver = \"command\"\n\
+         take = [\"/bin/sh\", \"-c\", \"cp {live} $HALLEY_BACKUP_DIR/dump\"]\n\
+         restore = [\"/bin/sh\", \"-c\", {restore:?}]\n",
+        live = live.display()
+    );
+    world.configure(&config(world.address, &text));
+    world.wake_under(wrapper);
+    fs::write(&live, "precious").unwrap();
+    (world, live)
+}
+
+pub const TO_A_FIXED_PLACE: &str = "sed s/precious/restored/ $HALLEY_BACKUP_DIR/dump > LIVE";
+
 #[test]
 fn a_restore_by_command_that_writes_to_a_fixed_place_is_tried_on_the_copy() {
-    let with = |restore: &str| {
-        let mut world = World::asleep(free_address());
-        let live = world.path("root/web/shared/app.txt");
-        let restore = restore.replace("LIVE", &live.to_string_lossy());
-        let text = format!(
-            "[service.web.backup]\ndriver = \"command\"\n\
-             take = [\"/bin/sh\", \"-c\", \"cp {live} $HALLEY_BACKUP_DIR/dump\"]\n\
-             restore = [\"/bin/sh\", \"-c\", {restore:?}]\n",
-            live = live.display()
-        );
-        world.configure(&config(world.address, &text));
-        world.wake();
-        fs::write(&live, "precious").unwrap();
-        (world, live)
-    };
-    let (world, live) = with("sed s/precious/restored/ $HALLEY_BACKUP_DIR/dump > LIVE");
+    let with = |restore: &str| restored_by(&[], restore);
+    let (world, live) = with(TO_A_FIXED_PLACE);
     // The first release, which finds data there already, and the next.
     for _ in 0..2 {
         world.release(&[]).expect(0);
@@ -297,14 +331,14 @@ fn a_restore_by_command_that_writes_to_a_fixed_place_is_tried_on_the_copy() {
     assert!(!live.with_file_name("gone").exists());
 }
 
-#[test]
-fn a_tree_of_files_is_rehearsed_on_its_copy() {
+/// A world with a tree of one file, and a release that changes it and fails.
+pub fn of_a_tree(wrapper: &[&str]) -> (World, PathBuf, PathBuf) {
     let mut world = World::asleep(free_address());
     let live = world.path("uploads");
     let text =
         format!("[service.web.backup]\ndriver = \"files\"\npath = {:?}\n", live.to_string_lossy());
     world.configure(&config(world.address, &text));
-    world.wake();
+    world.wake_under(wrapper);
     fs::create_dir_all(&live).unwrap();
     fs::write(live.join("a"), "one").unwrap();
     world.release(&[]).expect(0);
@@ -312,32 +346,45 @@ fn a_tree_of_files_is_rehearsed_on_its_copy() {
     let script =
         format!("cat {live}/a; echo two > {live}/a; cat {live}/a; exit 5", live = live.display());
     append(&build, &format!("[migrate]\ncommand = {:?}\n", ["/bin/sh", "-c", &script]));
-    let why = world.release_path(&build).expect(16).result()["trouble"]["why"].to_string();
-    assert!(why.contains("exit 5: onetwo"), "{why}");
-    assert_eq!(fs::read_to_string(live.join("a")).unwrap(), "one");
+    (world, live.join("a"), build)
 }
 
-/// Becomes another program that the kernel refuses these calls.
+#[test]
+fn a_tree_of_files_is_rehearsed_on_its_copy() {
+    let (world, live, build) = of_a_tree(&[]);
+    let why = world.release_path(&build).expect(16).result()["trouble"]["why"].to_string();
+    assert!(why.contains("exit 5: onetwo"), "{why}");
+    assert_eq!(fs::read_to_string(live).unwrap(), "one");
+}
+
+/// Becomes another program for which the kernel does not perform these calls, and returns this error; 0 is
+/// success.
 const WITHOUT: &str = r#"
 import ctypes, os, struct, sys
 numbers = [int(n) for n in sys.argv[1].split(",")]
 steps = [struct.pack("HBBI", 0x20, 0, 0, 0)]
 for n, number in enumerate(numbers): steps.append(struct.pack("HBBI", 0x15, len(numbers) - n, 0, number))
-steps += [struct.pack("HBBI", 0x06, 0, 0, 0x7fff0000), struct.pack("HBBI", 0x06, 0, 0, 0x00050000 | 1)]
+steps += [struct.pack("HBBI", 0x06, 0, 0, 0x7fff0000), struct.pack("HBBI", 0x06, 0, 0, 0x00050000 | int(sys.argv[2]))]
 code = ctypes.create_string_buffer(b"".join(steps))
 program = ctypes.create_string_buffer(struct.pack("H6xQ", len(steps), ctypes.addressof(code)))
 libc = ctypes.CDLL(None)
 libc.prctl(38, 1, 0, 0, 0)
 assert libc.prctl(22, 2, program, 0, 0) == 0
-os.execv(sys.argv[2], sys.argv[2:])
+os.execv(sys.argv[3], sys.argv[3:])
 "#;
 
-fn without(calls: &[libc::c_long]) -> [String; 4] {
-    let numbers: Vec<String> = calls.iter().map(ToString::to_string).collect();
-    ["/usr/bin/python3".into(), "-c".into(), WITHOUT.into(), numbers.join(",")]
+fn without(calls: &[libc::c_long]) -> Vec<String> {
+    answering(libc::EPERM, calls)
 }
 
-fn strs(words: &[String]) -> Vec<&str> {
+pub fn answering(errno: i32, calls: &[libc::c_long]) -> Vec<String> {
+    let numbers: Vec<String> = calls.iter().map(ToString::to_string).collect();
+    ["/usr/bin/python3", "-c", WITHOUT, &numbers.join(","), &errno.to_string()]
+        .map(str::to_owned)
+        .to_vec()
+}
+
+pub fn strs(words: &[String]) -> Vec<&str> {
     words.iter().map(String::as_str).collect()
 }
 

@@ -174,6 +174,16 @@ pub fn patient(more: &str, deadline: &str) -> World {
 
 /// The same with lines of the service's own, once there is a directory for their files.
 pub fn world_of(more: impl Fn(&World) -> String, deadline: &str, lines: &str) -> World {
+    world_of_under(&[], more, deadline, lines)
+}
+
+/// The same of a wrapper that becomes `halley-sup run`.
+pub fn world_of_under(
+    wrapper: &[&str],
+    more: impl Fn(&World) -> String,
+    deadline: &str,
+    lines: &str,
+) -> World {
     let mut world = World::asleep(crate::world::free_address());
     let more = more(&world);
     let text = config(world.address, &more)
@@ -182,7 +192,7 @@ pub fn world_of(more: impl Fn(&World) -> String, deadline: &str, lines: &str) ->
         .replace("drain = \"0s\"", "drain = \"20s\"")
         .replace("[service.web.health]", &format!("{lines}[service.web.health]"));
     world.configure(&text);
-    world.wake();
+    world.wake_under(wrapper);
     world
 }
 

@@ -78,6 +78,7 @@ mod strategies;
 mod template;
 mod trio;
 mod under_systemd;
+mod unfenced;
 mod unknown_words;
 mod unproven;
 mod upgrade;
