@@ -6,6 +6,7 @@ use crate::api::{Event, Trouble};
 use crate::cli::out;
 use crate::cli::render::seen::Seen;
 use crate::json;
+use crate::core::exit::Exit;
 
 /// Shows events to machines.
 #[derive(Debug, Default)]
@@ -69,12 +70,14 @@ impl Json {
     }
 }
 
-/// The result of a request that was not accepted.
+/// The result of a request that was not accepted, or that found nothing to do.
 pub fn refused(trouble: &Trouble) {
     let mut value = json::to_value(trouble).unwrap_or(Value::Null);
     if let Value::Object(fields) = &mut value {
         fields.insert("event".to_owned(), json!("result"));
-        fields.insert("outcome".to_owned(), json!("refused"));
+        let is_done = trouble.meaning() == Exit::Done;
+        let outcome = if is_done { "nothing_to_do" } else { "refused" };
+        fields.insert("outcome".to_owned(), json!(outcome));
     }
     print(&value);
 }

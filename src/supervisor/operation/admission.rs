@@ -251,7 +251,7 @@ fn rollback_ladder(
         Ok(rungs) => return Ok(Ok(rungs)),
         Err(NoWay::ServesAlready) => {
             let why = "that release is already serving".to_owned();
-            return Ok(Err(NothingToDo { done: "rolled back", why }));
+            return Ok(Err(NothingToDo { why }));
         }
         Err(NoWay::NothingOlder) => {
             let lines = passed.iter().map(|(_, why)| format!("\n{why}"));

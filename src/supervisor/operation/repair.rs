@@ -114,7 +114,7 @@ fn busy(service: &Service) -> Option<Trouble> {
 
 fn whole(service: &Service) -> Repaired {
     let why = format!("no file of {} is damaged", service.name);
-    Repaired::Whole(NothingToDo { done: "repaired", why }.answer(service))
+    Repaired::Whole(NothingToDo { why }.answer(service))
 }
 
 fn result(service: &Service, plan: &RepairPlan) -> Outcome {

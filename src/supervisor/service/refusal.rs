@@ -29,8 +29,6 @@ pub(crate) fn refusal(
 /// What is wanted is so already: nothing was begun, and that is no error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NothingToDo {
-    /// What was to be done to the service.
-    pub(crate) done: &'static str,
     /// Why there is nothing to do.
     pub(crate) why: String,
 }
@@ -38,7 +36,8 @@ pub(crate) struct NothingToDo {
 impl NothingToDo {
     /// As a client sees it: the four lines, with the exit code of a success.
     pub(crate) fn answer(&self, service: &Service) -> Event {
-        Event::Error(refusal(service, self.done, &self.why, Exit::Done, &["status"]))
+        let what = format!("{}: nothing to do", service.name);
+        Event::Error(Trouble { what, ..refusal(service, "", &self.why, Exit::Done, &["status"]) })
     }
 }
 

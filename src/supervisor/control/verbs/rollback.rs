@@ -40,5 +40,5 @@ async fn preempt(service: &Service, to: Option<u64>, client: &mut Client) -> Opt
     }
     let serving = service.serving()?;
     let why = format!("operation {} was aborted, and release {serving} serves", running.id);
-    Some(NothingToDo { done: "rolled back", why })
+    Some(NothingToDo { why })
 }

@@ -35,7 +35,7 @@ pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> R
             Some(of) => format!("the artifact of release {of} is not frozen"),
             None => format!("{} is not frozen", service.name),
         };
-        client.tell(&NothingToDo { done: "thawed", why }.answer(service)).await;
+        client.tell(&NothingToDo { why }.answer(service)).await;
         return Ok(());
     }
     let saved = service.durable.save(|state| match of {
