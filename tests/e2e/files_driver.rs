@@ -193,6 +193,34 @@ fn what_is_new_or_was_changed_in_place_is_listed_as_lost() {
     assert_eq!(of("no backup holds it (FIFO, socket or device)"), ["d/fifo"], "{lost:?}");
 }
 
+/// Sessions, caches, uploads under way: what is there when a directory is listed is gone when it is opened.
+#[test]
+fn files_that_come_and_go_while_they_are_copied_are_no_failure() {
+    let world = world();
+    let tree = world.service_path("shared/tree");
+    sh(&tree, "echo one > kept; mkdir sessions");
+    world.release(&[]).expect(0);
+    let sessions = tree.join("sessions");
+    let churn = "import os, sys\nos.chdir(sys.argv[1])\nn = 0\nwhile True:\n    \
+                 open(str(n), 'w').write('x' * 3000)\n    n += 1\n    \
+                 if n > 1000: os.unlink(str(n - 1000))\n    \
+                 if n == 1000: open('../full', 'w')\n";
+    let churn = Command::new("/usr/bin/python3").args(["-c", churn]).arg(&sessions).spawn();
+    let mut churn = churn.unwrap();
+    world.wait("there are many", |_| tree.join("full").exists());
+    let backups: Vec<_> = (0..3).map(|_| world.cli(&["backup", "web", "--json"])).collect();
+    let released = world.release(&[]);
+    let alive = churn.try_wait().unwrap().is_none();
+    churn.kill().unwrap();
+    churn.wait().unwrap();
+    assert!(alive, "nothing came and went");
+    backups.into_iter().for_each(|said| drop(said.expect(0)));
+    released.expect(0);
+    sh(&tree, "echo two > kept");
+    world.cli(&["restore", "web", "--yes"]).expect(0);
+    assert_eq!(sh(&tree, "cat kept; find sessions -type f ! -size 3000c"), "one\n");
+}
+
 #[test]
 fn a_file_that_cannot_be_read_is_named() {
     let mut world = World::asleep(crate::world::free_address());

@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::config::backup::files::Files;
+use crate::core::ordered::Ordered as _;
 use crate::os::beneath::{self, Copied, Dir, Met};
 use crate::os::exchange::Exchange;
 use crate::os::fs as durable;
@@ -32,7 +33,8 @@ impl Driver for Files {
                 durable::remove_tree(&to)?;
                 let before = stamps(&from)?;
                 let (copied, hashes) = copy(&from, &to)?;
-                if stamps(&from)? == before {
+                let after = stamps(&from)?;
+                if after == before || is_whole(&before, &after, &stamps(&to)?) {
                     let left_out = copied.skipped.iter().map(|path| text::path(path)).collect();
                     return Ok(Some(Taken { hashes, left_out }));
                 }
@@ -230,6 +232,36 @@ fn stamps(dir: &Path) -> io::Result<Vec<(PathBuf, Stamp)>> {
     Ok(stamps)
 }
 
+/// Whether a copy that was made between two looks is one of files that did not change meanwhile. Files that
+/// came or went are in it or not: temporary files, sessions. A renamed one may be in it under no name.
+fn is_whole(
+    before: &[(PathBuf, Stamp)],
+    after: &[(PathBuf, Stamp)],
+    copy: &[(PathBuf, Stamp)],
+) -> bool {
+    let name = |path: &Path| format!("{path:?}");
+    let content = |stamp: &Stamp| format!("{} {} {}", stamp.0, stamp.1, stamp.2);
+    let file = |stamp: &Stamp| format!("{} {}", content(stamp), stamp.5);
+    let whole = |(path, stamp): &(PathBuf, Stamp)| (name(path), format!("{stamp:?}"));
+    let then = before.iter().map(whole).into_map();
+    let now = after.iter().map(whole).into_map();
+    let copied = copy.iter().map(|(path, stamp)| (name(path), content(stamp))).into_map();
+    let is_new = |(path, _): &&(PathBuf, Stamp)| !then.contains_key(&name(path));
+    let came = after.iter().filter(is_new).map(|(_, stamp)| file(stamp)).into_set();
+    let is_same = |(path, stamp): &(PathBuf, Stamp)| {
+        let name = name(path);
+        match then.get(&name) {
+            Some(then) => Some(then) == now.get(&name),
+            // Half of it may have been there when it was copied.
+            None => copied.get(&name).is_none_or(|copied| *copied == content(stamp)),
+        }
+    };
+    let is_renamed = |(path, stamp): &(PathBuf, Stamp)| {
+        !now.contains_key(&name(path)) && came.contains(&file(stamp))
+    };
+    after.iter().all(is_same) && !before.iter().any(is_renamed)
+}
+
 fn stamp(meta: &Metadata) -> Stamp {
     let changed = (meta.ctime(), meta.ctime_nsec());
     (meta.mtime(), meta.mtime_nsec(), meta.len(), changed.0, changed.1, meta.ino())
@@ -262,5 +294,55 @@ mod tests {
         fs::write(from.join("sub/a"), "y").unwrap();
         assert_eq!(fs::read_to_string(to.join("sub/a")).unwrap(), "x");
         assert_ne!(stamps(&from).unwrap(), before);
+    }
+
+    #[test]
+    fn files_may_come_and_go_and_must_not_change_while_they_are_copied() {
+        type Act = fn(&Path);
+        let cases: [(&str, bool, Act, Act); 7] = [
+            ("one goes", true, |_| {}, |from| fs::remove_file(from.join("a")).unwrap()),
+            ("one comes", true, |_| {}, |from| fs::write(from.join("c"), "new").unwrap()),
+            (
+                "one comes, and is copied",
+                true,
+                |from| fs::write(from.join("c"), "c").unwrap(),
+                |_| {},
+            ),
+            (
+                "half of one is copied",
+                false,
+                |from| fs::write(from.join("c"), "c").unwrap(),
+                |from| fs::write(from.join("c"), "cc").unwrap(),
+            ),
+            ("one changes", false, |_| {}, |from| fs::write(from.join("a"), "changed").unwrap()),
+            (
+                "another one takes its place",
+                false,
+                |_| {},
+                |from| {
+                    fs::write(from.join("c"), "other").unwrap();
+                    fs::rename(from.join("c"), from.join("a")).unwrap();
+                },
+            ),
+            (
+                "one is renamed",
+                false,
+                |_| {},
+                |from| fs::rename(from.join("a"), from.join("c")).unwrap(),
+            ),
+        ];
+        for (what, is_good, between, later) in cases {
+            let dir = tempfile::tempdir().unwrap();
+            let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+            fs::create_dir_all(&from).unwrap();
+            fs::write(from.join("a"), "one").unwrap();
+            fs::write(from.join("b"), "two").unwrap();
+            let before = stamps(&from).unwrap();
+            between(&from);
+            copy(&from, &to).unwrap();
+            later(&from);
+            let whole = is_whole(&before, &stamps(&from).unwrap(), &stamps(&to).unwrap());
+            assert_eq!(whole, is_good, "{what}");
+        }
     }
 }
