@@ -236,7 +236,7 @@ fn a_statement_that_waits_for_a_lock_commits_nothing_later() {
 }
 
 /// A service whose release does not run on a backup that it has.
-fn world_that_cannot_go_back(server: &Server) -> (World, String) {
+pub fn world_that_cannot_go_back(server: &Server) -> (World, String) {
     let world = world(server);
     let old = save_rows(&world, Store::Postgres, 1);
     let lax = "[schema]\nprovides = \"1\"\naccepts = [\"0\", \"1\"]";

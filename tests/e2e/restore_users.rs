@@ -306,6 +306,23 @@ fn sessions_of_others_are_ended_when_that_is_wanted_and_what_they_write_is_not_l
 }
 
 #[test]
+fn the_very_database_comes_back_also_while_others_come_back_at_once() {
+    let server = postgres::Server::start();
+    let (world, old) = postgres::world_that_cannot_go_back(&server);
+    let before = server.oid("app");
+    let (port, ended) = (server.port.to_string(), text(&world.path("ended")));
+    let reader = Stranger::doing(COMES_BACK, &[&port, postgres::PASSWORD, &ended]);
+    let words = ["restore", "web", "--backup", &old, "--yes", "--end-sessions", "--json"];
+    let why = world.cli(&words).expect(20).why();
+    assert!(why.contains("the previous data is back"), "{why}");
+    assert!(Path::new(&ended).exists(), "its session was ended");
+    world.wait("it answers", |world| get(world.address, "/count").is_ok());
+    assert_eq!((count(&world), server.oid("app")), ("2".to_owned(), before));
+    world.wait("nothing beside it", |_| server.databases() == "app postgres template0 template1");
+    drop(reader);
+}
+
+#[test]
 fn a_client_of_mariadb_is_named_by_its_process() {
     let server = MariaDb::start();
     let world = server.world();
