@@ -3,12 +3,14 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
 use halley_sup::demo::ledger::Ledger;
 use halley_sup::demo::load::Shape;
 use serde_json::Value;
 
+use crate::ledger_app::{entries, is_swept, newest_backup};
 use crate::trio::Trio;
 use crate::world::{World, config, free_address};
 
@@ -172,6 +174,78 @@ fn a_kill_at_a_record_ends_in_old_or_new() {
 #[test]
 fn so_does_a_kill_while_connections_are_held() {
     killed_at_chosen(Work::Hold);
+}
+
+/// What a restore tells that it is at. Its record is a file, so it is killed by what its client hears.
+pub const IN_RESTORE: [&str; 7] =
+    ["restore_rehearsal", "prepare", "stop_old", "count", "backup", "restore", "gate"];
+
+/// A stack with one release, and a directory of files.
+pub fn with_files() -> World {
+    let world = World::with("[service.web.backup]\ndriver = \"files\"\npath = \"tree\"");
+    world.wait("shared", |world| world.service_path("shared").is_dir());
+    fs::create_dir(world.service_path("shared/tree")).unwrap();
+    fs::write(world.service_path("shared/tree/a"), "new").unwrap();
+    world.release(&[]).expect(0);
+    world
+}
+
+/// Kills in a phase of a restore; what was there is there, or what is restored, and nothing else. Returns
+/// which of the two.
+pub fn killed_in_restore(world: &mut World, phase: &str, killed: Killed) -> (String, Ledger) {
+    let what = format!("restore {phase} {killed:?}");
+    let (tree, file) = (world.service_path("shared/tree"), world.service_path("shared/tree/a"));
+    fs::write(&file, "old").unwrap();
+    world.cli(&["backup", "web"]).expect(0);
+    let backup = newest_backup(world);
+    fs::write(&file, "new").unwrap();
+    let load = world.load(Shape::ShortFast);
+    let mut client = world.command(&["restore", "web", "--backup", &backup, "--yes", "--json"]);
+    let mut client = client.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let told = BufReader::new(client.stdout.take().unwrap());
+    let mut told = told.lines().map_while(Result::ok);
+    let wanted = format!("\"phase\":\"{phase}\"");
+    assert!(told.any(|line| line.contains(&wanted)), "{what}: {}", world.run_log());
+    match killed {
+        Killed::Keeper => world.kill_keeper(),
+        Killed::Both => {
+            world.kill_both();
+            world.wake();
+        }
+    }
+    drop(client.kill());
+    drop(client.wait());
+    let mark = world.service_path("restore.json");
+    world.wait(&what, |world| {
+        let is_at_rest = !mark.exists() && world.status()["operation"].is_null();
+        is_at_rest && world.answering() == Some(1)
+    });
+    world.wait("scratch is swept", is_swept);
+    world.wait("nothing beside it", |_| entries(tree.parent().unwrap()) == 1);
+    assert_eq!(entries(&tree), 1, "{what}");
+    let ledger = load.stop();
+    if killed == Killed::Keeper {
+        assert_eq!(ledger.n_lost(), 0, "{what}: {}\n{}", ledger.losses(), world.run_log());
+    }
+    (fs::read_to_string(file).unwrap(), ledger)
+}
+
+#[test]
+fn a_restore_whose_keeper_or_all_of_it_is_killed_ends_in_before_or_restored() {
+    for killed in [Killed::Keeper, Killed::Both] {
+        let mut world = with_files();
+        for phase in IN_RESTORE {
+            let (end, _) = killed_in_restore(&mut world, phase, killed);
+            let ends: &[&str] = if phase == "gate" { &["old", "new"] } else { &["new"] };
+            assert!(ends.contains(&end.as_str()), "{phase} {killed:?}: {end}");
+        }
+        world.cli(&["restore", "web", "--yes", "--any-loss"]).expect(0);
+        world.release(&[]).expect(0);
+        assert_eq!(
+            (world.status()["state"].as_str(), world.answering()),
+            (Some("running"), Some(2))
+        );
+    }
 }
 
 /// All old or all new.
