@@ -66,14 +66,24 @@ impl Done {
 
 impl Broken {
     pub fn new() -> Self {
+        let broken = Self::baking_for("200ms");
+        for _ in 0..2 {
+            broken.world.release(&[]).expect(0);
+        }
+        broken
+    }
+
+    /// With one release; those that follow bake for so long.
+    fn baking_for(bake: &str) -> Self {
         let disk = Passthrough::new();
         let mut world = World::asleep(free_address());
         symlink(disk.path(), world.path("root")).unwrap();
-        world.configure(&config(world.address, "[service.web.keep]\nreleases = 3"));
+        let text = config(world.address, "[service.web.keep]\nreleases = 3");
+        let baking = text.replace("for = \"200ms\"", &format!("for = {bake:?}"));
+        world.configure(&text);
         world.wake();
-        for _ in 0..3 {
-            world.release(&[]).expect(0);
-        }
+        world.release(&[]).expect(0);
+        world.reload(&baking);
         Self { world, disk }
     }
 
@@ -291,6 +301,76 @@ fn a_release_is_resumed_on_a_disk_that_refuses_a_write() {
 #[test]
 fn a_supervisor_comes_back_on_a_disk_that_refuses_a_write() {
     everywhere(Work::Return);
+}
+
+/// A release whose commit waits for a disk that takes nothing, and the client that has promoted it.
+fn waits_for_its_commit() -> (Broken, std::process::Child) {
+    let broken = Broken::baking_for("60s");
+    let build = broken.world.build(&[]).to_string_lossy().into_owned();
+    broken.world.cli(&["release", "web", &build, "--detach"]).expect(40);
+    broken.world.wait("it is on trial", |world| world.status()["operation"]["phase"] == "bake");
+    broken.disk.set(Fault::From(0, libc::EIO));
+    let mut promote = broken.world.command(&["promote", "web", "--json"]);
+    let promote = promote.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    broken.world.wait("its commit waits", |world| {
+        world.status()["why"].to_string().contains("commit is tried again")
+    });
+    (broken, promote)
+}
+
+#[test]
+fn a_commit_that_waits_for_the_disk_keeps_no_stop_out() {
+    let (broken, promote) = waits_for_its_commit();
+    let world = &broken.world;
+    let stopped = world.cli(&["stop", "web", "--json"]).expect(0).result();
+    assert!(stopped["warnings"].to_string().contains("a reboot would start it again"), "{stopped}");
+    assert_eq!((world.status()["state"].as_str(), world.live_pid()), (Some("stopped"), 0));
+    let told = promote.wait_with_output().unwrap();
+    assert_eq!(told.status.code(), Some(0));
+    let told = String::from_utf8_lossy(&told.stdout).into_owned();
+    assert!(told.contains("a reboot would start the release before: "), "{told}");
+    broken.disk.set(Fault::None);
+    world.cli(&["start", "web"]).expect(0);
+    assert_eq!((world.answering(), world.status()["last_good"].as_u64()), (Some(2), Some(2)));
+    // It is on the disk by now.
+    world.kill_supervisor();
+    world.wait("another supervisor", |world| world.cli(&["status"]).code == 0);
+    assert_eq!(world.status()["last_good"], 2);
+}
+
+#[test]
+fn a_commit_that_waits_for_the_disk_keeps_no_rollback_out() {
+    for kill in [false, true] {
+        let (broken, promote) = waits_for_its_commit();
+        let world = &broken.world;
+        let load = world.load(Shape::Short);
+        let mut rollback = world.command(&["rollback", "web", "--json"]);
+        let rollback = rollback.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        world.wait("the release before serves", |world| {
+            let status = world.status();
+            status["serving"] == 1 && status["why"].to_string().contains("os error 5")
+        });
+        assert_eq!(world.answering(), Some(1));
+        // The release was committed, and left then.
+        drop(promote.wait_with_output());
+        broken.disk.set(Fault::None);
+        assert_eq!(rollback.wait_with_output().unwrap().status.code(), Some(0));
+        if kill {
+            world.kill_supervisor();
+            world.wait("it is settled", |world| {
+                world.cli(&["status"]).code == 0 && world.status()["operation"].is_null()
+            });
+        }
+        assert_eq!(world.status()["serving"], 1);
+        let status = world.status();
+        assert_eq!(status["serving"], status["last_good"], "{status}");
+        assert_eq!(world.answering(), status["serving"].as_u64());
+        let text = std::fs::read_to_string(world.path("halley.toml")).unwrap();
+        world.reload(&text.replace("60s", "200ms"));
+        world.release(&[]).expect(0);
+        let ledger = load.stop();
+        assert_eq!(ledger.n_lost(), 0, "{}", ledger.losses());
+    }
 }
 
 /// What no file system in user space is asked for: everything is to be synced at once.

@@ -167,6 +167,12 @@ impl Phase {
         matches!(self, Self::Migrate | Self::StopOld)
     }
 
+    /// Whether it is the one rename, forward or back: it is tried again until the disk takes it.
+    #[must_use]
+    pub fn is_commit(self) -> bool {
+        matches!(self, Self::Commit | Self::BackCommit(_))
+    }
+
     /// What `promote` ends in this phase; nothing where there is nothing to be decided.
     #[must_use]
     pub const fn promotion(self) -> Option<Promotion> {

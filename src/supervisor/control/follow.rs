@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::api::{Event, Trouble};
+use crate::core::operation::machine::Kind;
 use crate::core::operation::phase::Phase;
 use crate::core::operation::preempt::{self, Preempt};
 use crate::os::clock;
@@ -101,6 +102,9 @@ pub(crate) async fn preempted(running: &Operation, client: &mut Client) -> Optio
     while !running.is_over() {
         grew.borrow_and_update();
         let phase = running.phase.get().unwrap_or(Phase::Receive);
+        if phase.is_commit() && running.kind != Kind::Rollback {
+            running.wait_no_more();
+        }
         match preempt::by_rollback(running.kind, phase) {
             Preempt::CalledOff if seen != Some(phase) => {
                 tracing::info!(op = running.id.0, phase = phase.name(), "aborted by a rollback");

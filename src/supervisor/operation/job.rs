@@ -129,7 +129,7 @@ impl Job {
                 hooks::beside_bake(service, &mut noting, assignment, bake, warnings).await
             }
             Phase::StepHold(_) | Phase::Hold => hold::hold(service, assignment, machine).await,
-            Phase::Commit => commit::commit(service, assignment, (plan.kind, machine.cause())),
+            Phase::Commit => commit::commit(service, operation, assignment, machine.cause()),
             Phase::Undo => {
                 let reason = findings.reason();
                 undo::undo(service, assignment, plan.succession, intake, reason).await
@@ -146,8 +146,8 @@ impl Job {
             Phase::BackVerify(rung) => rollback::verify(service, generation(rungs, rung)).await,
             Phase::BackCommit(rung) => {
                 let reason = findings.reason();
-                let whose = (plan.kind, machine.cause());
-                rollback::commit(service, assignment, generation(rungs, rung), whose, reason)
+                let (generation, cause) = (generation(rungs, rung), machine.cause());
+                rollback::commit(service, operation, assignment, generation, cause, reason)
             }
             Phase::Stranded => rollback::stranded(service, assignment.op, rungs, findings).await,
             Phase::Done(_) => PhaseResult::skip(""),

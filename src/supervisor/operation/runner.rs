@@ -117,19 +117,29 @@ async fn run(
         if next != Some(phase) && machine.is_held_by_failure() {
             job.raise_held(&service);
         }
-        pause(&service, phase, (next == Some(phase)).then_some(&why), &mut retries).await;
+        let again = (next == Some(phase)).then_some(&why);
+        pause(&service, &operation, phase, again, &mut retries).await;
     }
 }
 
 /// Waits before a phase is tried again, with the reason in `status`.
-async fn pause(service: &Service, phase: Phase, again: Option<&String>, retries: &mut Backoff) {
+async fn pause(
+    service: &Service,
+    operation: &Operation,
+    phase: Phase,
+    again: Option<&String>,
+    retries: &mut Backoff,
+) {
     let Some(why) = again else {
         service.condition.resolve(Source::Operation);
         return retries.reset();
     };
     let phase = text::phase(&phase.name());
     service.condition.report(Source::Operation, format!("{phase} is tried again: {why}"));
-    tokio::time::sleep(retries.pause()).await;
+    tokio::select! {
+        () = tokio::time::sleep(retries.pause()) => {}
+        () = operation.hurried() => {}
+    }
 }
 
 /// Notes that a phase was called off.

@@ -53,6 +53,24 @@ impl Durable {
         self.state.borrow().save(&self.paths)
     }
 
+    /// Saves a commit, which counts also where it cannot be saved if that is allowed. Returns why it is not
+    /// saved then.
+    ///
+    /// # Errors
+    /// When it cannot be saved and does not count.
+    pub(crate) fn commit(
+        &self,
+        change: &dyn Fn(&mut State),
+        counts_unsaved: &dyn Fn() -> bool,
+    ) -> Result<Option<StateError>, StateError> {
+        let Err(error) = self.save(change) else { return Ok(None) };
+        if !counts_unsaved() {
+            return Err(error);
+        }
+        drop(self.change(change));
+        Ok(Some(error))
+    }
+
     /// The release that a reboot starts.
     pub(crate) fn last_good(&self) -> Option<ReleaseId> {
         self.state.borrow().last_good.as_ref().map(|served| ReleaseId(served.release))

@@ -5,7 +5,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::api::{Event, Outcome, PhaseState};
 use crate::core::ids::{OpId, ReleaseId, ServiceName};
@@ -42,6 +42,9 @@ pub(crate) struct Operation {
     pub events: EventLog,
     /// Why no rung of its way back held, once that has happened.
     stranded: RefCell<Option<String>>,
+    /// Somebody wants something else: a commit that the disk does not take counts all the same.
+    is_unwaited: Cell<bool>,
+    hurry: Notify,
     orders: mpsc::UnboundedSender<Order>,
 }
 
@@ -78,6 +81,8 @@ impl Operation {
             outcome: RefCell::default(),
             events: EventLog::default(),
             stranded: RefCell::default(),
+            is_unwaited: Cell::default(),
+            hurry: Notify::new(),
             orders,
         };
         (Rc::new(operation), inbox)
@@ -111,6 +116,29 @@ impl Operation {
         if let Err(late) = self.orders.send(order) {
             tracing::debug!(op = self.id.0, order = ?late.0, "the operation is over");
         }
+    }
+
+    /// Lets no commit wait for the disk any more: it counts, and the next record writes it down.
+    pub(crate) fn wait_no_more(&self) {
+        self.is_unwaited.set(true);
+        self.hurry.notify_one();
+    }
+
+    /// Whether a commit counts that the disk does not take.
+    pub(crate) fn is_unwaited(&self) -> bool {
+        self.is_unwaited.get()
+    }
+
+    /// Resolves when nobody wants to wait any more.
+    pub(crate) async fn hurried(&self) {
+        self.hurry.notified().await;
+    }
+
+    /// Resolves when no commit waits for the disk any more.
+    pub(crate) async fn committed(&self) {
+        let mut events = self.events.watch();
+        let is_at_it = || !self.is_over() && self.phase.get().is_some_and(Phase::is_commit);
+        while is_at_it() && events.changed().await.is_ok() {}
     }
 
     /// Ends the watch of this phase as a success. Returns whether that was what ended it.

@@ -3,18 +3,24 @@
 use crate::api::stop::Args;
 use crate::api::{Event, Outcome, Trouble};
 use crate::core::operation::outcome::Word;
+use crate::core::operation::phase::Phase;
 use crate::supervisor::control::client::Client;
 use crate::supervisor::operation::stop;
 use crate::supervisor::service::outcome::outcome;
 use crate::supervisor::service::refusal;
 use crate::supervisor::service::stack::Stack;
 
-/// Stops a service that nothing is done to.
+/// Stops a service that nothing is done to. A commit that waits for the disk is not waited for.
 ///
 /// # Errors
 /// When an operation or a set runs.
 pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> Result<(), Trouble> {
     let service = &stack.find(&args.service)?;
+    let committing = service.activity.operation();
+    if let Some(running) = committing.filter(|it| it.phase.get().is_some_and(Phase::is_commit)) {
+        running.wait_no_more();
+        running.committed().await;
+    }
     let running = service.activity.operation();
     if let Some(running) = running {
         return Err(refusal::busy(service, &running));

@@ -4,33 +4,37 @@ use std::rc::Rc;
 
 use crate::core::duty::Duty;
 use crate::core::operation::conclusion::{self, Way};
-use crate::core::operation::machine::{Cause, Event as Step, Kind};
-use crate::store::state::Served;
+use crate::core::operation::machine::{Cause, Event as Step};
+use crate::store::state::{Served, State};
 use crate::supervisor::instances::restarter::revive;
 use crate::supervisor::operation::assignment::Assignment;
 use crate::supervisor::operation::phases::standby;
 use crate::supervisor::operation::phases::wrap_up::WrapUp;
 use crate::supervisor::service::Service;
+use crate::supervisor::service::operation::Operation;
 use crate::supervisor::service::phase_result::PhaseResult;
 
-/// The one rename. The state in memory is the state on disk.
+/// The one rename. The state in memory is the state on disk, but where that is not waited for.
 pub(crate) fn commit(
     service: &Rc<Service>,
+    operation: &Operation,
     assignment: &Assignment,
-    (kind, cause): (Kind, Cause),
+    cause: Cause,
 ) -> PhaseResult {
     let Assignment { op, release, generation: id, old, .. } = *assignment;
     let served = Served { release: release.0, generation: id.0, op: op.0 };
-    let warm = conclusion::warm(kind, Way::Forward, assignment.before);
+    let warm = conclusion::warm(operation.kind, Way::Forward, assignment.before);
     let standby = standby::record(service, warm, old);
-    let saved = service.durable.save(|state| {
+    let change = |state: &mut State| {
         state.last_good = Some(served);
-        state.standby = standby;
+        state.standby.clone_from(&standby);
         state.alarm = None;
-    });
-    if let Err(error) = saved {
-        return PhaseResult::not(Step::Failed, error.to_string());
-    }
+    };
+    let unsaved = match service.durable.commit(&change, &|| operation.is_unwaited()) {
+        Ok(unsaved) => unsaved,
+        Err(error) => return PhaseResult::not(Step::Failed, error.to_string()),
+    };
+    let unsaved = unsaved.map(|error| format!("a reboot would start the release before: {error}"));
     if let Some(generation) = service.fleet.get(id) {
         generation.assign(Duty::Live);
         service.condition.serves();
@@ -42,5 +46,6 @@ pub(crate) fn commit(
     });
     PhaseResult::ok(format!("last good: {release}"))
         .with_warnings(cut_off)
+        .with_warnings(unsaved)
         .with_warnings(WrapUp::forward(assignment).perform(service))
 }

@@ -14,6 +14,7 @@ use crate::core::time::Tick;
 use crate::os::clock;
 use crate::store::release;
 use crate::store::state::{Frozen, Served, State};
+use crate::store::trial;
 use crate::supervisor::health::check;
 use crate::supervisor::health::diagnosis;
 use crate::supervisor::health::probe::Transcript;
@@ -35,6 +36,7 @@ use crate::supervisor::operation::phases::wrap_up::WrapUp;
 use crate::supervisor::rollback_readiness::schema;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::Generation;
+use crate::supervisor::service::operation::Operation;
 use crate::supervisor::service::phase_result::PhaseResult;
 use crate::supervisor::service::settings;
 
@@ -194,11 +196,13 @@ pub(crate) async fn verify(
 /// One rename: this rung's release is the last good one. Whatever was left is bad, and frozen.
 pub(crate) fn commit(
     service: &Rc<Service>,
+    operation: &Operation,
     assignment: &Assignment,
     generation: Option<Rc<Generation>>,
-    (kind, cause): (Kind, Cause),
+    cause: Cause,
     reason: Option<&str>,
 ) -> PhaseResult {
+    let kind = operation.kind;
     let Some(generation) = generation else {
         return PhaseResult::not(Step::Failed, "its processes are gone");
     };
@@ -233,13 +237,11 @@ pub(crate) fn commit(
             });
         }
     };
-    let unsaved = service.durable.save(change).err().map(|error| error.to_string());
-    if let Some(error) = &unsaved {
-        if !starts_already(service, &served) {
-            return PhaseResult::not(Step::Failed, error);
-        }
-        drop(service.durable.change(change));
-    }
+    let counts_unsaved = || operation.is_unwaited() || starts_already(service, kind, &served);
+    let unsaved = match service.durable.commit(&change, &counts_unsaved) {
+        Ok(unsaved) => unsaved.map(|error| error.to_string()),
+        Err(error) => return PhaseResult::not(Step::Failed, error.to_string()),
+    };
     service.condition.serves();
     let left = blame.verdict().map(|(left, verdict)| (left, verdict, why));
     let wrap_up = WrapUp { good: generation.release, left };
@@ -248,10 +250,12 @@ pub(crate) fn commit(
 }
 
 /// Whether the disk has it that a reboot starts this: a commit that it does not take changes nothing
-/// then, and the next record writes the rest down.
-fn starts_already(service: &Service, served: &Served) -> bool {
+/// then, and the next record writes the rest down. What a rollback has left must not be on trial there: its
+/// commit may not have been taken either.
+fn starts_already(service: &Service, kind: Kind, served: &Served) -> bool {
     let good = State::load(&service.paths).ok().and_then(|state| state.last_good);
     good.is_some_and(|it| (it.release, it.generation) == (served.release, served.generation))
+        && (kind != Kind::Rollback || trial::clear(&service.paths).is_ok())
 }
 
 /// What is held against the release that was left.
