@@ -117,3 +117,37 @@ fn a_stack_with_fewer_descriptors_than_services_runs_what_fits_and_has_one_keepe
     assert!(!world.run_log().contains("takes its place"), "{}", world.run_log());
     assert!(world.run_log().contains("Too many open files"), "{}", world.run_log());
 }
+
+fn n_switches(pid: i32) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    line.unwrap().trim().parse().unwrap()
+}
+
+/// The end of a process is reported: nothing is asked again and again of a worker that has no
+/// address, and its end is seen all the same.
+#[test]
+fn workers_without_an_address_wake_no_process_while_they_run() {
+    let mut world = World::asleep(free_address());
+    let text = config(world.address, "")
+        .replace(&format!("listen = [\"tcp://{}\"]", world.address), "strategy = \"replace\"")
+        .replace("http = \"/healthz\"", "")
+        .replace("rest_interval = \"off\"", "rest_interval = \"5ms\"");
+    world.configure(&text);
+    world.wake();
+    let build = world.build_of(&["/bin/sleep", "1000"]);
+    world.release_path(&build).expect(0);
+    let own = [world.keeper_pid(), world.supervisor_pid().unwrap()];
+    let before = own.map(n_switches);
+    // The keeper asks its supervisor now and then whether it lives: that is the clock here.
+    world.wait("the keeper has asked twice", |_| n_switches(own[0]) >= before[0] + 4);
+    let n_wakes = n_switches(own[1]) - before[1];
+    assert!(n_wakes < 100, "{n_wakes} wake-ups");
+    let first = world.live_pid();
+    crate::world::kill(first, libc::SIGKILL);
+    world.wait("another runs", |world| {
+        let status = world.status();
+        let pid = status["instances"][0]["pid"].as_i64();
+        status["state"] == "running" && pid.is_some_and(|pid| pid != i64::from(first))
+    });
+}

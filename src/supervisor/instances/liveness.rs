@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use crate::config::model::Check;
 use crate::core::duty::Duty;
 use crate::core::health::{Found, Looks, Sample};
 use crate::supervisor::health::probe_all::{Round, probe_all};
@@ -62,6 +63,14 @@ fn note(service: &Service, found: Found, why: &str) {
     }
 }
 
+/// Whether a release has anything to ask about: an answer, an address, a proxy. That a process ended
+/// is reported anyway.
+fn is_asked(service: &Service, generation: &Generation) -> bool {
+    generation.settings.health.check != Check::Alive
+        || !service.slots.listeners().is_empty()
+        || service.config().proxy.is_some()
+}
+
 /// Looks at the live release every `rest_interval`, unless an operation looks already. Without an
 /// interval there is no task, and nothing wakes up.
 pub(crate) fn watch(service: &Rc<Service>) {
@@ -74,24 +83,42 @@ pub(crate) fn watch(service: &Rc<Service>) {
         let mut looks = Looks::default();
         loop {
             tokio::time::sleep(interval).await;
-            if service.activity.operation().is_some() {
-                continue;
+            // Boxed: each service has this task, and most of the time it waits.
+            if Box::pin(look(&service, &mut looks)).await == Next::AfterChange {
+                service.condition.changed().await;
             }
-            let Some(generation) = service.live_generation() else { continue };
-            note_stranger(&service);
-            remind_proxy(&service, &generation).await;
-            let probe = probe_all(&service, &generation, Round::Every, |instance, probe| {
-                instance.note_ready(probe.is_good());
-            })
-            .await;
-            // What was begun meanwhile looks itself, and at what it steers to.
-            let is_live = service.routing.live() == Some(generation.id);
-            if service.activity.operation().is_some() || !is_live {
-                continue;
-            }
-            let sample = if probe.is_good() { Sample::Good } else { Sample::Bad };
-            let found = looks.observe(generation.id, sample, generation.settings.health.fall);
-            note(&service, found, probe.why().unwrap_or_default());
         }
     });
+}
+
+/// When to look again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    AfterInterval,
+    AfterChange,
+}
+
+async fn look(service: &Rc<Service>, looks: &mut Looks) -> Next {
+    if service.activity.operation().is_some() {
+        return Next::AfterInterval;
+    }
+    let Some(generation) = service.live_generation() else { return Next::AfterChange };
+    note_stranger(service);
+    remind_proxy(service, &generation).await;
+    let probe = probe_all(service, &generation, Round::Every, |instance, probe| {
+        instance.note_ready(probe.is_good());
+    })
+    .await;
+    // What was begun meanwhile looks itself, and at what it steers to.
+    let is_live = service.routing.live() == Some(generation.id);
+    if service.activity.operation().is_some() || !is_live {
+        return Next::AfterInterval;
+    }
+    let sample = if probe.is_good() { Sample::Good } else { Sample::Bad };
+    let found = looks.observe(generation.id, sample, generation.settings.health.fall);
+    note(service, found, probe.why().unwrap_or_default());
+    match found {
+        Found::Well if !is_asked(service, &generation) => Next::AfterChange,
+        _ => Next::AfterInterval,
+    }
 }

@@ -56,6 +56,7 @@ pub(crate) fn follow(
         }
         service.link().acknowledge(run.child).await;
         generation.note_end();
+        service.condition.note_change();
         // Who waits for it goes where others go, when these do not come here.
         service.tend();
         match process {

@@ -74,11 +74,11 @@ fn bind(path: &Path) -> io::Result<OwnedFd> {
 
 async fn hear(service: &Rc<Service>, socket: OwnedFd) -> io::Result<()> {
     let socket = ready::readable(socket)?;
-    let mut buffer = vec![0; 4096];
     loop {
-        let heard = socket
-            .readable()
-            .await?
+        let mut readable = socket.readable().await?;
+        // Not held while it waits.
+        let mut buffer = [0; 4096];
+        let heard = readable
             .try_io(|socket| crate::os::scm::receive_from(socket.get_ref(), &mut buffer));
         match heard {
             Ok(Ok((n, Some(pid)))) if says_ready(&buffer[..n]) => mark_ready(service, pid),

@@ -59,7 +59,8 @@ pub(crate) fn schedule(service: &Rc<Service>) {
                 continue;
             }
             let Some(target) = readiness::target(&service) else { continue };
-            if let Err(error) = run(&service, target).await {
+            // Boxed: each service has this task, and few of them drill.
+            if let Err(error) = Box::pin(run(&service, target)).await {
                 tracing::error!(service = %service.name, release = %target, why = %error, "drill");
                 notify(&service, target, &error);
             }

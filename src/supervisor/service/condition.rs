@@ -5,6 +5,8 @@
 
 use std::cell::{Cell, RefCell};
 
+use tokio::sync::Notify;
+
 use crate::core::ordered::Few;
 
 /// The part of the supervisor that detects a trouble. The order is the order in `status`.
@@ -34,6 +36,7 @@ pub(crate) struct Condition {
     troubles: RefCell<Few<Source, String>>,
     is_told_degraded: Cell<bool>,
     was_ready: Cell<Option<bool>>,
+    changed: Notify,
 }
 
 impl Condition {
@@ -41,6 +44,16 @@ impl Condition {
     /// that the service is degraded is on the disk.
     pub(crate) fn new(is_told_degraded: bool) -> Self {
         Self { is_told_degraded: Cell::new(is_told_degraded), ..Self::default() }
+    }
+
+    /// A process ended, or another release serves: the health check at rest asks again.
+    pub(crate) fn note_change(&self) {
+        self.changed.notify_one();
+    }
+
+    /// Resolves after a change, also after one that came before the call.
+    pub(crate) async fn changed(&self) {
+        self.changed.notified().await;
     }
 
     /// Something is wrong.

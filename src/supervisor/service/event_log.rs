@@ -26,7 +26,11 @@ impl EventLog {
             events.pop();
         }
         let number = *self.n_told.borrow() + 1;
+        let is_last = matches!(event, Event::Result(_));
         events.push((number, event));
+        if is_last {
+            events.shrink_to_fit();
+        }
         drop(events);
         self.n_told.send_replace(number);
     }

@@ -192,6 +192,7 @@ impl Service {
         }
         generation.assign(duty);
         self.routing.point_at(generation.id);
+        self.condition.note_change();
         Ok(())
     }
 
