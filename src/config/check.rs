@@ -10,8 +10,8 @@ use std::path::Path;
 use super::model::{Full, Handoff, Keep, Listen, ReleaseKey, Service, Settings};
 use super::raw::{Found, Section};
 use super::{
-    backup, bake, connect, data, env_file, health, hooks, listen, proxy, rehearse_write, sections,
-    settings, takeover,
+    backup, bake, connect, data, env_file, health, hooks, limits, listen, proxy, rehearse_write,
+    sections, settings, takeover,
 };
 use crate::core::ids::ServiceName;
 use crate::core::ordered;
@@ -95,6 +95,12 @@ fn service_settings(section: &Section<'_>, base: &Path, listen: &[Found<Listen>]
         version: SETTINGS_VERSION,
         command: section.command("command").unwrap_or_default(),
         user: user(section),
+        group: section.text("group").map(|found| known_group(section, "group", found)),
+        groups: groups(section),
+        limits: section
+            .section("limits", limits::KEYS)
+            .map(|table| limits::read(&table))
+            .unwrap_or_default(),
         instances: instances(section),
         env,
         handoff: handoff(section),
@@ -147,6 +153,23 @@ fn user(section: &Section<'_>) -> Option<String> {
         Err(errno) => section.problem("user", format!("cannot look {name:?} up: {errno}")),
     }
     Some(name)
+}
+
+/// A name as it stands, reported when there is no such group.
+fn known_group(section: &Section<'_>, key: &str, name: Found<String>) -> String {
+    let why = match nix::unistd::Group::from_name(&name.value) {
+        Ok(Some(_)) => return name.value,
+        Ok(None) => format!("there is no group {:?} on this host", name.value),
+        Err(errno) => format!("cannot look {:?} up: {errno}", name.value),
+    };
+    let hint = format!("create it: groupadd --system {}", name.value);
+    section.report().add_with_hint(name.line, &section.path(key), why, hint);
+    name.value
+}
+
+fn groups(section: &Section<'_>) -> Vec<String> {
+    let names = section.texts("groups").unwrap_or_default();
+    names.into_iter().map(|name| known_group(section, "groups", name)).collect()
 }
 
 fn names(section: &Section<'_>, key: &str) -> Vec<Found<ServiceName>> {

@@ -43,7 +43,15 @@ pub fn renew(ran: Settings, own: &Own, now: &Settings, start: Start) -> Settings
     if !own.stop {
         renewed.stop.clone_from(&now.stop);
     }
-    Settings { user: now.user.clone(), handoff: now.handoff, bake: now.bake.clone(), ..renewed }
+    Settings {
+        user: now.user.clone(),
+        group: now.group.clone(),
+        groups: now.groups.clone(),
+        limits: now.limits.clone(),
+        handoff: now.handoff,
+        bake: now.bake.clone(),
+        ..renewed
+    }
 }
 
 type Env = BTreeMap<String, String>;

@@ -31,6 +31,7 @@ mod document;
 mod files;
 mod hooks;
 pub(crate) mod kinds;
+mod limits;
 mod notify;
 mod place;
 mod problem;

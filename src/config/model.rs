@@ -21,6 +21,7 @@ pub use super::notify::{Target, Way, Webhook};
 pub use super::proxy::{Admin, Proxy};
 use crate::core::ids::ServiceName;
 use crate::core::operation::machine::Succession;
+use crate::os::limits::ProcessLimits;
 
 /// A whole configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -171,6 +172,15 @@ pub struct Settings {
     pub command: Vec<String>,
     /// Name of the user it runs as; Halley's own when absent.
     pub user: Option<String>,
+    /// Name of its primary group; the user's own when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// Names of further groups.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<String>,
+    /// What it may use.
+    #[serde(default, skip_serializing_if = "ProcessLimits::is_none")]
+    pub limits: ProcessLimits,
     /// Processes per release.
     pub instances: u16,
     /// Environment: `env_file` first, `env` over it.

@@ -158,13 +158,19 @@ impl<'a> Section<'a> {
 
     /// A whole number between two bounds, both allowed.
     pub(super) fn number(&self, key: &str, least: u32, most: u32) -> Option<u32> {
+        let number = self.integer(key, i64::from(least), i64::from(most))?;
+        u32::try_from(number).ok()
+    }
+
+    /// The same, also below zero.
+    pub(super) fn integer(&self, key: &str, least: i64, most: i64) -> Option<i64> {
         let (_, value) = self.find(key)?;
         let DeValue::Integer(integer) = value.get_ref() else {
             self.wrong_type(key, value, "a whole number", None);
             return None;
         };
         let number = i128::from_str_radix(integer.as_str(), integer.radix());
-        let fits = number.ok().and_then(|number| u32::try_from(number).ok());
+        let fits = number.ok().and_then(|number| i64::try_from(number).ok());
         let inside = fits.filter(|number| (least..=most).contains(number));
         if inside.is_none() {
             self.problem(key, format!("{integer} is not between {least} and {most}"));

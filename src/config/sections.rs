@@ -1,7 +1,7 @@
 //! Every section of a configuration with its keys. A section that is read in a file of its own has
 //! its keys there.
 
-use super::{backup, bake, data, health, hooks, notify, proxy, settings, takeover};
+use super::{backup, bake, data, health, hooks, limits, notify, proxy, settings, takeover};
 
 /// Every key that is understood, by section. The first section is the top of `halley.toml`.
 pub const KEYS: &[(&str, &[&str])] = &[
@@ -13,6 +13,7 @@ pub const KEYS: &[(&str, &[&str])] = &[
     ("service.NAME.keep", KEEP),
     ("service.NAME.log", LOG),
     ("service.NAME.stop", settings::STOP_KEYS),
+    ("service.NAME.limits", limits::KEYS),
     ("service.NAME.hooks", hooks::KEYS),
     ("service.NAME.forward", takeover::FORWARD_KEYS),
     ("service.NAME.proxy", proxy::KEYS),
@@ -34,6 +35,9 @@ pub(super) const SERVICE: &[&str] = &[
     "socket_owner",
     "command",
     "user",
+    "group",
+    "groups",
+    "limits",
     "instances",
     "after",
     "env",

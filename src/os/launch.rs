@@ -24,6 +24,7 @@ use crate::os::apart;
 use crate::os::call_filter::{self, Report};
 use crate::os::isolate;
 use crate::os::launch_spec::{CatchAt, LaunchSpec};
+use crate::os::limits;
 use crate::os::mark;
 use crate::os::names::LaunchUser;
 use crate::os::proc;
@@ -207,7 +208,8 @@ fn prepare(
         apart::set_apart(isolation).map_err(|failed| self::failed(&failed.step, &failed.error))?;
     }
     let is_root = rustix::process::geteuid().is_root();
-    let no_new_privs = spec.no_new_privs || (filter.is_some() && !is_root);
+    let no_new_privs =
+        spec.no_new_privs || spec.own_limits.no_new_privs || (filter.is_some() && !is_root);
     // As root before the user changes: then the program may gain rights as it could without us.
     if let Some(socket) = filter.filter(|_| is_root) {
         install(spec, socket).map_err(step("intercepting calls (seccomp)"))?;
@@ -218,6 +220,7 @@ fn prepare(
     if let Some(score) = spec.limits.oom_score_adj {
         proc::adjust_oom_score(score).map_err(step("setting oom_score_adj"))?;
     }
+    limits::set(&spec.own_limits).map_err(|(name, error)| failed(name, &error))?;
     if let Some(user) = &spec.user {
         change_user(user).map_err(step("changing the user"))?;
     }
@@ -231,6 +234,9 @@ fn prepare(
     }
     if let Some(dirs) = &spec.writes {
         apart::write_below(dirs).map_err(|failed| self::failed(&failed.step, &failed.error))?;
+    }
+    if let Some(keep) = spec.own_limits.capabilities {
+        limits::keep_capabilities(keep).map_err(step("keeping capabilities"))?;
     }
     std::env::set_current_dir(&spec.cwd).map_err(|error| LaunchError {
         step: format!("entering {}", spec.cwd),

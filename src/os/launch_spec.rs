@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::os::fence::Fence;
 use crate::os::isolate::Isolation;
+use crate::os::limits::ProcessLimits;
 use crate::os::names::LaunchUser;
 
 /// What a launcher does before `execve`. Everything is resolved: no lookup is left to the launcher.
@@ -43,6 +44,9 @@ pub struct LaunchSpec {
     /// Kept descriptor that becomes 0; `/dev/null` when absent.
     #[serde(default)]
     pub input: Option<String>,
+    /// What it may use.
+    #[serde(default)]
+    pub own_limits: ProcessLimits,
     /// Set `no_new_privs`.
     pub no_new_privs: bool,
     /// What it sees instead of what is live.

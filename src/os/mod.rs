@@ -20,6 +20,7 @@ pub mod intercept;
 pub mod isolate;
 pub mod launch;
 pub mod launch_spec;
+pub mod limits;
 pub mod listen;
 pub mod local;
 pub mod mark;

@@ -55,6 +55,17 @@ pub fn user(name: &str) -> Option<LaunchUser> {
     Some(LaunchUser { uid: user.uid.as_raw(), gid: user.gid.as_raw(), groups })
 }
 
+/// The user that this process runs as.
+#[must_use]
+pub fn own_user() -> LaunchUser {
+    let groups = rustix::process::getgroups().unwrap_or_default();
+    LaunchUser {
+        uid: rustix::process::geteuid().as_raw(),
+        gid: rustix::process::getegid().as_raw(),
+        groups: groups.into_iter().map(rustix::process::Gid::as_raw).collect(),
+    }
+}
+
 /// The number of a group, `None` when there is none of that name.
 #[must_use]
 pub fn group(name: &str) -> Option<u32> {

@@ -18,7 +18,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
 use crate::core::ordered::Ordered as _;
-pub use crate::os::names::{Account, account, group, user};
+pub use crate::os::names::{Account, account, group, own_user, user};
 
 /// The environment name that marks every process of a child.
 pub const TOKEN: &str = "HALLEY_CHILD";

@@ -38,6 +38,7 @@ mod isolation;
 mod keeper_death;
 mod kept_lines;
 mod ledger_app;
+mod limits;
 mod main_path;
 mod many;
 mod mariadb_server;

@@ -18,7 +18,10 @@ const ARROWS: &[Row] = &[
     row("core", &[]),
     row("os", &["core::time", "core::kernel", "core::ordered", "json"]),
     Row {
-        exceptions: &[("os::beneath", "an env file may lie where a service's user can write")],
+        exceptions: &[
+            ("os::beneath", "an env file may lie where a service's user can write"),
+            ("os::limits", "a launcher sets limits as they were typed in"),
+        ],
         ..row("config", &["core", "json"])
     },
     Row {

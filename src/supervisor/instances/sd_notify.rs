@@ -78,8 +78,8 @@ async fn hear(service: &Rc<Service>, socket: OwnedFd) -> io::Result<()> {
         let mut readable = socket.readable().await?;
         // Not held while it waits.
         let mut buffer = [0; 4096];
-        let heard = readable
-            .try_io(|socket| crate::os::scm::receive_from(socket.get_ref(), &mut buffer));
+        let heard =
+            readable.try_io(|socket| crate::os::scm::receive_from(socket.get_ref(), &mut buffer));
         match heard {
             Ok(Ok((n, Some(pid)))) if says_ready(&buffer[..n]) => mark_ready(service, pid),
             Ok(Ok(_)) | Err(_) => {}

@@ -6,6 +6,7 @@ use crate::config::model::{Handoff, Settings};
 use crate::core::duty::Duty;
 use crate::core::ids::{GenerationId, InstanceIndex, ReleaseId, ServiceName};
 use crate::keeper::protocol::{LaunchSpec, LaunchUser, ListenFd, OUTPUT, SPOOL};
+use crate::os::limits::ProcessLimits;
 use crate::os::proc;
 use crate::supervisor::processes::child_tag::{Label, Purpose, Role};
 use crate::supervisor::service::Service;
@@ -21,6 +22,15 @@ pub(crate) enum SpecError {
         /// The name.
         user: String,
     },
+    /// A group is not known.
+    #[error("there is no group {group:?}")]
+    Group {
+        /// The name.
+        group: String,
+    },
+    /// Groups are root's to give.
+    #[error("only root can run a program with other groups than its own")]
+    Groups,
     /// The release names no command.
     #[error("no command: neither the configuration nor release.toml names one")]
     NoCommand,
@@ -104,6 +114,7 @@ pub(crate) fn spec_of(
         env: environment(service, generation, instance),
         cwd: service.paths.release(generation.release).to_string_lossy().into_owned(),
         user,
+        own_limits: generation.settings.limits.clone(),
         listen: if inherits { listen_fds(service, instance) } else { Vec::new() },
         intercept: if intercepts { service.slots.catches(&instance.slots) } else { Vec::new() },
         output: Some(output),
@@ -143,6 +154,7 @@ pub(crate) fn forward_spec(
         cwd: "/".to_owned(),
         listen: listen_fds(service, instance),
         no_new_privs: true,
+        own_limits: ProcessLimits::default(),
         isolation: None,
         writes: None,
         ..program
@@ -154,9 +166,24 @@ pub(crate) fn forward_spec(
 /// # Errors
 /// When there is no such user.
 pub(crate) fn user_of(settings: &Settings) -> Result<Option<LaunchUser>, SpecError> {
-    let Some(name) = &settings.user else { return Ok(None) };
-    let unknown = || SpecError::User { user: name.clone() };
-    proc::user(name).ok_or_else(unknown).map(Some)
+    let has_groups = settings.group.is_some() || !settings.groups.is_empty();
+    if has_groups && !rustix::process::geteuid().is_root() {
+        return Err(SpecError::Groups);
+    }
+    let mut user = match &settings.user {
+        Some(name) => proc::user(name).ok_or_else(|| SpecError::User { user: name.clone() })?,
+        None if has_groups => proc::own_user(),
+        None => return Ok(None),
+    };
+    let group =
+        |name: &String| proc::group(name).ok_or_else(|| SpecError::Group { group: name.clone() });
+    if let Some(name) = &settings.group {
+        user.gid = group(name)?;
+    }
+    for name in &settings.groups {
+        user.groups.push(group(name)?);
+    }
+    Ok(Some(user))
 }
 
 fn listen_fds(service: &Service, instance: &Instance) -> Vec<ListenFd> {

@@ -44,8 +44,13 @@ pub(crate) fn renewed(
 /// A number that stands for what a process is started with, in every version; 0 is unknown.
 #[must_use]
 pub(crate) fn mark(settings: &Settings) -> u64 {
-    let Settings { command, user, env, handoff, .. } = settings;
-    let digest = Sha256::digest(format!("{:?}", (command, user, env, handoff)));
+    let Settings { command, user, group, groups, limits, env, handoff, .. } = settings;
+    let mut text = format!("{:?}", (command, user, env, handoff));
+    // Versions before this one knew none of these.
+    if !limits.is_none() || group.is_some() || !groups.is_empty() {
+        text.push_str(&format!("{:?}", (group, groups, limits)));
+    }
+    let digest = Sha256::digest(text);
     digest.first_chunk().map_or(0, |first| u64::from_le_bytes(*first)).max(1)
 }
 
@@ -57,7 +62,7 @@ pub(crate) fn outdated(service: &Service, generation: &Generation) -> Option<Str
     let differs = generation.started_with.get() != 0 && generation.started_with.get() != today;
     differs.then(|| {
         format!(
-            "{}: it runs with other settings than are configured (env, command, user or handoff); \
+            "{}: it runs with other settings than are configured (env, command, user, limits or handoff); \
              they are used from its next start on: halley-sup restart {}",
             service.name, service.name
         )

@@ -116,6 +116,7 @@ async fn run_with(
         env: env.into_iter().collect(),
         cwd: service.paths.release(task.release).to_string_lossy().into_owned(),
         user,
+        own_limits: task.settings.limits.clone(),
         ..LaunchSpec::default()
     };
     task.confinement.apply(&mut launch);
