@@ -86,8 +86,8 @@ pub struct InstanceStatus {
     pub release: u64,
     /// Its place among the instances of its generation.
     pub instance: u16,
-    /// Its process id; 0 while it is not running.
-    pub pid: i32,
+    /// Its process id; absent while it is not running.
+    pub pid: Option<i32>,
     /// `live`, `candidate`, `standby` or `draining`.
     pub role: String,
     /// `starting`, `ready`, `waiting` (for its next start), `stopping`.

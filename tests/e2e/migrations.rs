@@ -438,8 +438,9 @@ fn what_has_no_way_back_and_fails_is_held_and_kept_up() {
                 let status = world.status();
                 status["operation"]["phase"] == "hold"
                     && status["instances"].as_array().is_some_and(|all| {
-                        all.iter()
-                            .any(|it| it["role"] == "live" && it["release"] == 2 && it["pid"] != 0)
+                        all.iter().any(|it| {
+                            it["role"] == "live" && it["release"] == 2 && it["pid"].is_i64()
+                        })
                     })
             });
             let status = world.status();

@@ -121,7 +121,7 @@ fn service(service: &ServiceStatus) -> String {
             table.add_row([
                 format!("  {}", instance.release),
                 instance.instance.to_string(),
-                if instance.pid == 0 { "-".to_owned() } else { instance.pid.to_string() },
+                instance.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string()),
                 instance.role.clone(),
                 state(instance),
                 (instance.restarts + 1).to_string(),

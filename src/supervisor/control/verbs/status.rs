@@ -190,7 +190,7 @@ fn instances(service: &Service, generation: &Generation, open: &Open) -> Vec<Ins
         InstanceStatus {
             release: generation.release.0,
             instance: instance.index.0,
-            pid: pid.unwrap_or(0),
+            pid,
             role: role.to_owned(),
             state: state.name().to_owned(),
             restarts: instance.restarts(),
