@@ -94,12 +94,18 @@ pub fn latency(duration: Duration) -> String {
 /// How long ago something was, in its greatest unit: `90 s ago`, `5 min ago`.
 #[must_use]
 pub fn ago(age: Duration) -> String {
+    format!("{} ago", self::age(age))
+}
+
+/// How long something is, in its two or three leading digits: `3 h`.
+#[must_use]
+pub fn age(age: Duration) -> String {
     let seconds = age.as_secs();
     match seconds {
-        0..120 => format!("{seconds} s ago"),
-        120..7_200 => format!("{} min ago", seconds / 60),
-        7_200..172_800 => format!("{} h ago", seconds / 3_600),
-        _ => format!("{} days ago", seconds / 86_400),
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} days", seconds / 86_400),
     }
 }
 

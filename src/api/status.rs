@@ -17,6 +17,9 @@ pub struct Args {
 pub struct Status {
     /// Halley's version.
     pub version: String,
+    /// The service that was asked for, when it was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub only: Option<String>,
     /// The services, in start order.
     pub services: Vec<ServiceStatus>,
     /// The running set.
@@ -94,8 +97,14 @@ pub struct InstanceStatus {
     pub state: String,
     /// Starts after the first.
     pub restarts: u32,
-    /// Resident memory.
+    /// Resident memory of all its processes.
     pub rss_bytes: u64,
+    /// CPU time of all its processes so far, in milliseconds.
+    #[serde(default)]
+    pub cpu_ms: u64,
+    /// How long it has run, in milliseconds; absent while it is not running.
+    #[serde(default)]
+    pub uptime_ms: Option<u64>,
     /// While it is on its way out: connections of users that it still has.
     #[serde(default)]
     pub connections: Option<u64>,

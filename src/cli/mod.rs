@@ -42,6 +42,7 @@ use std::process::ExitCode;
 
 use clap::{ArgMatches, Args as _, Command, FromArgMatches as _};
 
+use crate::api::Trouble;
 use crate::cli::client::Stay;
 use crate::cli::verb::{Ask, Common, Own};
 use crate::core::exit::Exit;
@@ -115,7 +116,29 @@ fn command() -> Command {
 #[must_use]
 pub fn main() -> ExitCode {
     let done = command().try_get_matches().and_then(|matches| perform(&matches));
-    done.unwrap_or_else(|error| out::usage(&error))
+    done.unwrap_or_else(|error| match error.use_stderr() && wants_json(std::env::args_os()) {
+        true => misused(&error),
+        false => out::usage(&error),
+    })
+}
+
+/// Whether the command line asks for JSON, also one that was not understood.
+fn wants_json(args: std::env::ArgsOs) -> bool {
+    args.take_while(|arg| arg != "--").any(|arg| arg == "--json")
+}
+
+/// Wrong usage, for machines.
+fn misused(error: &clap::Error) -> ExitCode {
+    let text = error.to_string();
+    let why = text.lines().next().unwrap_or_default();
+    let trouble = Trouble {
+        what: "the command line was not understood".to_owned(),
+        why: why.strip_prefix("error: ").unwrap_or(why).to_owned(),
+        still: "nothing was changed".to_owned(),
+        next: vec!["halley-sup help verbs".to_owned()],
+        exit: Exit::Usage.code(),
+    };
+    render::refused(true, &trouble)
 }
 
 fn perform(matches: &ArgMatches) -> Result<ExitCode, clap::Error> {

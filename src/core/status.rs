@@ -2,6 +2,9 @@
 
 use crate::core::duty::Duty;
 
+/// Why there is no release to go back to: so far there was one.
+pub const NOTHING_OLDER: &str = "no earlier good release exists";
+
 /// What is known of a service.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Facts {

@@ -13,6 +13,8 @@ use crate::os::proc;
 pub struct Usage {
     /// Resident memory, pages that several share counted for each.
     pub rss_bytes: u64,
+    /// CPU time so far, of those that have ended as well.
+    pub cpu_ms: u64,
     /// Open descriptors; absent without permission to read them.
     pub n_fds: Option<u64>,
     /// Threads.
@@ -42,6 +44,7 @@ fn of_all(pids: impl IntoIterator<Item = i32>) -> Usage {
     let mut usage = Usage { n_fds: Some(0), ..Usage::default() };
     for pid in pids {
         usage.rss_bytes += proc::rss_bytes(pid);
+        usage.cpu_ms += cpu_ms(pid).unwrap_or(0);
         usage.n_threads += proc::n_threads(pid).unwrap_or(0);
         match n_fds(pid) {
             Ok(n_open) => {
@@ -59,6 +62,14 @@ fn of_all(pids: impl IntoIterator<Item = i32>) -> Usage {
         }
     }
     usage
+}
+
+/// Its own and that of the children that it has waited for: fields 14 to 17 of `/proc/PID/stat`.
+fn cpu_ms(pid: i32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, rest) = stat.rsplit_once(") ")?;
+    let ticks: u64 = rest.split(' ').skip(11).take(4).filter_map(|n| n.parse::<u64>().ok()).sum();
+    Some(ticks * 1000 / rustix::param::clock_ticks_per_second().max(1))
 }
 
 /// The size of the directory is their number since Linux 6.2; before, they are counted.
@@ -92,6 +103,9 @@ mod tests {
         assert!(after.rss_bytes > before.rss_bytes + (16 << 20), "{before:?} {after:?}");
         let fullest = after.fullest.unwrap();
         assert!(fullest.n_open >= 50 && fullest.limit >= fullest.n_open, "{fullest:?}");
+        // Each look takes some.
+        let used = || of_trees(&[own])[0].cpu_ms;
+        assert!((0..100_000).any(|_| used() > before.cpu_ms), "{before:?}");
         drop((files, memory));
     }
 

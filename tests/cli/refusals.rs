@@ -149,3 +149,26 @@ fn a_configuration_that_cannot_be_used_is_answered_with_each_problem() {
     texts.push(ran(&world, &["run"]));
     hold(&world, "config_errors", &texts);
 }
+
+/// Machines read one object, whatever went wrong.
+#[test]
+fn a_command_line_that_was_not_understood_is_answered_in_json_when_it_asks_for_it() {
+    for args in [
+        ["status", "--json", "--colour"].as_slice(),
+        &["release", "--json"],
+        &["relase", "web", ".", "--json"],
+        &["logs", "web", "-n", "many", "--json"],
+    ] {
+        let said = crate::halley(args).output().unwrap();
+        let value: serde_json::Value = serde_json::from_slice(&said.stdout).unwrap();
+        assert_eq!((said.status.code(), &value["exit"]), (Some(2), &2.into()), "{args:?}");
+        assert_eq!(value["outcome"], "refused", "{args:?}");
+        for key in ["what", "why", "still"] {
+            assert!(value[key].as_str().is_some_and(|text| !text.is_empty()), "{args:?}: {key}");
+        }
+        assert!(said.stderr.is_empty(), "{args:?}");
+    }
+    // What stands behind -- is no option.
+    let said = crate::halley(&["release", "--", "web", ".", "--json"]).output().unwrap();
+    assert!(said.stdout.is_empty() && !said.stderr.is_empty());
+}

@@ -54,6 +54,7 @@ fn status_of_a_service_without_a_release_with_some_and_after_a_failure() {
         world.status()["instances"].as_array().is_some_and(|all| all.len() == 2)
     });
     texts.extend([ran(&world, &["status"]), ran(&world, &["status", "--json"])]);
+    texts.push(ran(&world, &["status", "web"]));
     hold(&world, "status", &texts);
 }
 

@@ -104,7 +104,7 @@ fn a_service_that_is_not_configured_any_more() {
     world.kill_supervisor();
     let wait_ready = || {
         world.wait("what runs is ready", |world| {
-            let said = world.cli(&["status"]);
+            let said = world.cli(&["status", "--json"]);
             said.code == 0 && !said.stdout.contains("starting")
         });
     };

@@ -113,7 +113,7 @@ impl Held {
         assert_eq!(rehearsals["isolation"], isolation, "{status}");
         assert_eq!(rehearsals["fence"], true, "{status}");
         assert_eq!(rehearsals["why"].is_null(), !matches!(isolation, "landlock" | "none"));
-        let said = self.world.cli(&["status"]).expect(0).stdout;
+        let said = self.world.cli(&["status", "web"]).expect(0).stdout;
         assert!(said.contains(text), "{said}");
     }
 

@@ -315,7 +315,7 @@ fn the_drain_is_seen_and_has_its_deadline() {
     world.wait("it drains", |world| {
         leaving(world).is_some_and(|old| old["connections"] == 2 && old["stop_in_ms"].is_u64())
     });
-    let shown = world.cli(&["status"]).stdout;
+    let shown = world.cli(&["status", "web"]).stdout;
     assert!(shown.contains("draining") && shown.contains("2 connections, "), "{shown}");
     world.wait("its deadline ends it", World::is_alone);
     drop(kept);

@@ -34,7 +34,7 @@ fn a_release_begins_when_one_could_come_back() {
     assert!(said.stdout.contains("release 1, full: 2 of 2"), "{}", said.stdout);
     let rollback = world.status()["rollback"].clone();
     assert_eq!((&rollback["ready"], &rollback["rehearsal"]), (&true.into(), &"full".into()));
-    let text = world.cli(&["status"]).stdout;
+    let text = world.cli(&["status", "web"]).stdout;
     assert!(text.contains("rollback: ready (release 1, warm, rehearsed "), "{text}");
     // Who was tried out is gone.
     let roles = world.status()["instances"].to_string();
@@ -104,7 +104,7 @@ fn a_drill_tells_whether_a_rollback_would_work() {
     assert!(said.why().contains("its tree differs from its hashes"), "{}", said.why());
     let rollback = world.status()["rollback"].clone();
     assert_eq!(rollback["ready"], false, "{rollback}");
-    let shown = world.cli(&["status"]).stdout;
+    let shown = world.cli(&["status", "web"]).stdout;
     assert!(shown.contains("rollback: NOT READY: its last rehearsal failed"), "{shown}");
     meddle(&world, 1, |run| fs::write(run, text).unwrap());
     world.cli(&["drill", "web"]).expect(0);

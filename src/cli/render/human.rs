@@ -5,7 +5,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::api::{Event, Outcome, PhaseState, Plan, Verb};
 use crate::cli::out;
 use crate::cli::render::seen::Seen;
-use crate::cli::render::tables;
+use crate::cli::render::{status, tables};
 use crate::core::exit::Exit;
 use crate::core::operation::outcome::Word;
 use crate::text;
@@ -73,7 +73,7 @@ impl Human {
                 out::say(format!("       … {member}{} for {length}", text::phase(phase)));
             }
             Event::Status(status) => {
-                out::result(tables::status(status));
+                out::result(status::status(status));
                 return Some(0);
             }
             Event::History { operations } => {

@@ -3,6 +3,7 @@
 mod human;
 mod json;
 mod seen;
+mod status;
 mod tables;
 
 use std::process::ExitCode;

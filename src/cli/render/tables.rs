@@ -2,40 +2,9 @@
 
 use comfy_table::{ContentArrangement, Table, presets};
 
-use crate::api::{
-    BackupEntry, HistoryEntry, InstanceStatus, Member, Plan, RehearsalStatus, ReleaseEntry,
-    RepairPlan, RestorePlan, ServiceStatus, SetStatus, Status,
-};
-use crate::core::status::State;
+use crate::api::{BackupEntry, HistoryEntry, Member, Plan, ReleaseEntry, RepairPlan, RestorePlan};
 use crate::os::clock;
 use crate::text::{self, size};
-
-/// How things stand.
-pub fn status(status: &Status) -> String {
-    let blocks: Vec<String> = status.services.iter().map(service).collect();
-    let services = if blocks.is_empty() { "no services".to_owned() } else { blocks.join("\n\n") };
-    let warnings: String =
-        status.warnings.iter().map(|warning| format!("\n\n! {}", first(warning))).collect();
-    match &status.set {
-        Some(set) => format!("{}\n\n{services}{warnings}", running_set(set)),
-        None => services + &warnings,
-    }
-}
-
-/// A set that runs, in one line.
-fn running_set(set: &SetStatus) -> String {
-    let at = match (&set.kind, &set.member) {
-        (Some(kind), Some(member)) => format!(": {kind} of {member}"),
-        _ => String::new(),
-    };
-    format!(
-        "set {} ({} by {}) has run since {}{at}",
-        set.set,
-        set.members.join(", "),
-        set.actor,
-        set.at
-    )
-}
 
 /// What became of a set's members.
 pub fn members(members: &[Member]) -> String {
@@ -56,102 +25,8 @@ pub fn members(members: &[Member]) -> String {
     trimmed(&table)
 }
 
-/// What a program is kept to that is tried on a copy of the data.
-fn rehearsals_text(rehearsals: &RehearsalStatus) -> String {
-    let why = rehearsals.why.as_ref().map_or(String::new(), |why| format!(" ({why})"));
-    let by = match (rehearsals.isolation.as_str(), rehearsals.fence) {
-        ("none", _) => return format!("no program is started, this host cannot isolate it{why}"),
-        (_, false) => return "no program is started, this kernel does not report connect()".into(),
-        ("mounts", true) => "isolated by mounts",
-        ("user_namespace", true) => "isolated by mounts in a user namespace",
-        ("landlock", true) => "live data cannot be written (Landlock)",
-        (other, true) => other,
-    };
-    format!("{by}, connections to what is live are refused{why}")
-}
-
-fn service(service: &ServiceStatus) -> String {
-    let number = |n: Option<u64>| n.map_or("-".to_owned(), |n| n.to_string());
-    let why = service.why.as_ref().map_or(String::new(), |why| format!(" ({})", first(why)));
-    let mut text = format!(
-        "{}: {}{why}\n  serving {}, last good {}",
-        service.name,
-        service.state,
-        number(service.serving),
-        number(service.last_good)
-    );
-    if let Some(trial) = service.trial {
-        text.push_str(&format!(", on trial {trial}"));
-    }
-    if !service.listen.is_empty() {
-        let is_closed = service.state == State::Stopped.name();
-        let listens = if is_closed { "not listening (it is stopped) on" } else { "listening on" };
-        text.push_str(&format!("\n  {listens} {}", service.listen.join(", ")));
-    }
-    let rollback = &service.rollback;
-    text.push_str(&match (rollback.ready, rollback.release, &rollback.from) {
-        (true, Some(release), Some(from)) => {
-            let rehearsed = rollback.rehearsed.as_deref().map_or(String::new(), |at| {
-                let depth = rollback.rehearsal.as_deref().unwrap_or_default();
-                format!(", rehearsed {} ({depth})", ago(at))
-            });
-            format!("\n  rollback: ready (release {release}, {from}{rehearsed})")
-        }
-        _ => format!("\n  rollback: NOT READY: {}", rollback.why.as_deref().unwrap_or("unknown")),
-    });
-    if let Some(rehearsals) = &service.rehearsals {
-        text.push_str(&format!("\n  rehearsals on a copy: {}", rehearsals_text(rehearsals)));
-    }
-    if let Some(frozen) = &service.frozen {
-        text.push_str(&format!("\n  {frozen}"));
-    }
-    if let Some(operation) = &service.operation {
-        text.push_str(&format!(
-            "\n  operation {}: {} by {}, in phase {}",
-            operation.op,
-            operation.kind,
-            operation.actor,
-            text::phase(&operation.phase)
-        ));
-    }
-    if !service.instances.is_empty() {
-        let mut table =
-            table(&["  release", "instance", "pid", "role", "state", "starts", "memory"]);
-        for instance in &service.instances {
-            table.add_row([
-                format!("  {}", instance.release),
-                instance.instance.to_string(),
-                instance.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string()),
-                instance.role.clone(),
-                state(instance),
-                (instance.restarts + 1).to_string(),
-                size(instance.rss_bytes),
-            ]);
-        }
-        text.push_str(&format!("\n{}", trimmed(&table)));
-    }
-    if let Some(alarm) = &service.alarm {
-        text.push_str(&format!("\n  !! {}\n     {}", alarm.what, first(&alarm.why)));
-        for next in &alarm.next {
-            text.push_str(&format!("\n     next: {next}"));
-        }
-    }
-    text
-}
-
-/// How long ago a time was, in its greatest unit.
-fn ago(at: &str) -> String {
+pub(super) fn ago(at: &str) -> String {
     text::ago(clock::age(at).unwrap_or_default())
-}
-
-/// What a process is at; on its way out, what it still has and for how long.
-fn state(instance: &InstanceStatus) -> String {
-    let Some(n) = instance.connections else { return instance.state.clone() };
-    let noun = if n == 1 { "connection" } else { "connections" };
-    match instance.stop_in_ms {
-        Some(ms) => format!("{}, {n} {noun}, {} s left", instance.state, ms.div_ceil(1000)),
-        None => format!("{}, {n} {noun}", instance.state),
-    }
 }
 
 /// What a release is going to do.
@@ -291,7 +166,7 @@ pub fn releases(releases: &[ReleaseEntry]) -> String {
     if releases.is_empty() { "none yet".to_owned() } else { trimmed(&table) }
 }
 
-fn table(header: &[&str]) -> Table {
+pub(super) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);
     table.set_content_arrangement(ContentArrangement::Disabled);
@@ -299,11 +174,11 @@ fn table(header: &[&str]) -> Table {
     table
 }
 
-fn trimmed(table: &Table) -> String {
+pub(super) fn trimmed(table: &Table) -> String {
     let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
     lines.join("\n")
 }
 
-fn first(text: &str) -> &str {
+pub(super) fn first(text: &str) -> &str {
     text.lines().next().unwrap_or_default()
 }

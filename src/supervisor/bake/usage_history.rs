@@ -126,7 +126,8 @@ mod tests {
     use super::*;
 
     fn point(n: u64) -> Point {
-        let usage = Usage { rss_bytes: n * 1_000_000, n_fds: Some(7), n_threads: 2, fullest: None };
+        let usage =
+            Usage { rss_bytes: n * 1_000_000, n_fds: Some(7), n_threads: 2, ..Usage::default() };
         Point { at: Tick(n * 100), usage, n_error_lines: None }
     }
 

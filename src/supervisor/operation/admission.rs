@@ -14,6 +14,7 @@ use crate::core::operation::ladder::{self, Facts, NoWay, Standby};
 use crate::core::operation::machine::{Inconclusive, Kind, Machine, Plan};
 use crate::core::operation::way_back::Before;
 use crate::core::retention::{self, Verdict};
+use crate::core::status::NOTHING_OLDER;
 use crate::store::journal::{self, Intent, Journal};
 use crate::store::layout::ServiceLayout;
 use crate::store::release;
@@ -24,7 +25,6 @@ use crate::supervisor::operation::job::Job;
 use crate::supervisor::operation::opened;
 use crate::supervisor::operation::phases::rollout_step;
 use crate::supervisor::operation::runner;
-use crate::supervisor::rollback_readiness::readiness;
 use crate::supervisor::rollback_readiness::schema;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::candidate::BegunBy;
@@ -255,7 +255,7 @@ fn rollback_ladder(
         }
         Err(NoWay::NothingOlder) => {
             let lines = passed.iter().map(|(_, why)| format!("\n{why}"));
-            readiness::NOTHING_OLDER.to_owned() + &lines.collect::<String>()
+            NOTHING_OLDER.to_owned() + &lines.collect::<String>()
         }
         Err(NoWay::NeverServed(verdict)) => {
             format!("release {to_text} never served (it is {})", verdict.name())

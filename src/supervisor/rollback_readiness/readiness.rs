@@ -9,6 +9,7 @@ use crate::core::duty::Duty;
 use crate::core::ids::ReleaseId;
 use crate::core::notice::Notice;
 use crate::core::retention;
+use crate::core::status::NOTHING_OLDER;
 use crate::core::status::RollbackFrom;
 use crate::os::clock;
 use crate::store::release;
@@ -20,9 +21,6 @@ use crate::supervisor::service::notices;
 /// Drills of several services, and of several machines, do not fall together: each is due within
 /// this part of the interval before its time.
 const JITTER: u32 = 10;
-
-/// Why there is no release to go back to.
-pub(crate) const NOTHING_OLDER: &str = "no earlier good release exists";
 
 /// The release that a rollback would go to.
 #[must_use]

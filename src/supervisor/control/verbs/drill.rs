@@ -4,6 +4,7 @@ use crate::api::drill::Args;
 use crate::api::{Event, PhaseState, Trouble};
 use crate::core::exit::Exit;
 use crate::core::operation::outcome::Word;
+use crate::core::status::NOTHING_OLDER;
 use crate::os::clock;
 use crate::supervisor::control::client::Client;
 use crate::supervisor::rollback_readiness::drill::{self, DrillError};
@@ -24,7 +25,7 @@ pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> R
     }
     let none = || {
         let what = format!("{}: no rollback can be rehearsed", service.name);
-        let none = readiness::NOTHING_OLDER;
+        let none = NOTHING_OLDER;
         Trouble { what, ..refusal::refusal(service, "", none, Exit::NoTarget, &["releases"]) }
     };
     let target = readiness::target(service).ok_or_else(none)?;

@@ -9,7 +9,8 @@ use crate::api::status::{
 use crate::api::{Event, SetStatus, Trouble};
 use crate::core::ids::{GenerationId, InstanceIndex};
 use crate::core::status::{self, Facts, InstanceState, Life, State, Why};
-use crate::os::{fs, proc};
+use crate::os::fs;
+use crate::os::usage::{self, Usage};
 use crate::store::release;
 use crate::supervisor::control::client::Client;
 use crate::supervisor::data::fencing;
@@ -27,6 +28,14 @@ use crate::supervisor::spawn;
 /// Connections that processes on their way out still have.
 type Open = BTreeMap<(GenerationId, InstanceIndex), u64>;
 
+/// What is measured before the answer is put together.
+#[derive(Default)]
+struct Measured {
+    open: Open,
+    /// By the pid of the first of an instance's processes.
+    usage: BTreeMap<i32, Usage>,
+}
+
 /// Answers with one service, or all.
 ///
 /// # Errors
@@ -37,31 +46,38 @@ pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> R
         stack.known(name)?;
     }
     let services: Vec<_> = stack.services.borrow().values().cloned().collect();
-    let mut open = Open::new();
+    let mut measured = Measured::default();
+    let mut pids = Vec::new();
     for service in services.iter().filter(|s| only.is_none_or(|only| s.name.as_str() == only)) {
         fencing::rehearsals(service).await;
+        let all = service.fleet.all();
+        pids.extend(all.iter().flat_map(|it| it.instances()).filter_map(|it| it.pid()));
         let leaving = service.fleet.all().into_iter().filter(|it| it.leaving().is_some());
         for (id, instance) in
             leaving.flat_map(|it| it.instances().into_iter().map(move |i| (it.id, i)))
         {
             let n = connections::of_instances(service, std::slice::from_ref(&instance)).await;
-            open.insert((id, instance.index), u64::try_from(n).unwrap_or(0));
+            measured.open.insert((id, instance.index), u64::try_from(n).unwrap_or(0));
         }
     }
-    client.tell(&Event::Status(Box::new(of_stack(stack, only, &open)))).await;
+    // Reading of every process on a host takes its time.
+    let roots = pids.clone();
+    let usage = spawn::blocking(move || usage::of_trees(&roots)).await.unwrap_or_default();
+    measured.usage = pids.into_iter().zip(usage).collect();
+    client.tell(&Event::Status(Box::new(of_stack(stack, only, &measured)))).await;
     Ok(())
 }
 
-fn of_stack(stack: &Stack, only: Option<&str>, open: &Open) -> Status {
+fn of_stack(stack: &Stack, only: Option<&str>, measured: &Measured) -> Status {
     let services = stack.services.borrow();
     let broken = stack.broken.borrow();
     let names = stack.names();
     let wanted = names.iter().filter(|name| only.is_none_or(|only| name.as_str() == only));
     let entries = wanted.filter_map(|name| match (services.get(name), broken.get(name)) {
-        (Some(service), _) if stack.is_configured(name) => Some(of_service(service, open)),
+        (Some(service), _) if stack.is_configured(name) => Some(of_service(service, measured)),
         (Some(service), _) => Some(ServiceStatus {
             why: Some(format!("not configured any more; halley-sup stop {name} ends it")),
-            ..of_service(service, open)
+            ..of_service(service, measured)
         }),
         (None, Some(broken)) => Some(of_broken(name.as_str(), &broken.why)),
         (None, None) => None,
@@ -94,13 +110,14 @@ fn of_stack(stack: &Stack, only: Option<&str>, open: &Open) -> Status {
         lag_ms: lag.map(|lag| lag.ms),
         lag_at: lag.map(|lag| lag.task.to_string()),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        only: only.map(str::to_owned),
         services: entries.collect(),
         set: set.filter(shown),
         warnings,
     }
 }
 
-fn of_service(service: &Rc<Service>, open: &Open) -> ServiceStatus {
+fn of_service(service: &Rc<Service>, measured: &Measured) -> ServiceStatus {
     let state = service.durable.state();
     let live = service.live_generation();
     let serving = service.serving();
@@ -142,7 +159,7 @@ fn of_service(service: &Rc<Service>, open: &Open) -> ServiceStatus {
             .fleet
             .all()
             .iter()
-            .flat_map(|generation| instances(service, generation, open))
+            .flat_map(|generation| instances(service, generation, measured))
             .collect(),
         rollback,
         operation: service.activity.operation().map(|operation| OperationStatus {
@@ -181,11 +198,16 @@ fn of_broken(name: &str, why: &str) -> ServiceStatus {
     }
 }
 
-fn instances(service: &Service, generation: &Generation, open: &Open) -> Vec<InstanceStatus> {
+fn instances(
+    service: &Service,
+    generation: &Generation,
+    measured: &Measured,
+) -> Vec<InstanceStatus> {
     let leaving = generation.leaving();
     let role = status::role(generation.duty(), leaving.is_some());
     let of = |instance: &Rc<crate::supervisor::service::instances::Instance>| {
         let pid = instance.pid();
+        let usage = pid.and_then(|pid| measured.usage.get(&pid)).copied().unwrap_or_default();
         let state = InstanceState::of(pid.is_some(), generation.duty(), instance.is_ready());
         InstanceStatus {
             release: generation.release.0,
@@ -194,8 +216,10 @@ fn instances(service: &Service, generation: &Generation, open: &Open) -> Vec<Ins
             role: role.to_owned(),
             state: state.name().to_owned(),
             restarts: instance.restarts(),
-            rss_bytes: pid.map_or(0, proc::rss_bytes),
-            connections: leaving.and(open.get(&(generation.id, instance.index)).copied()),
+            rss_bytes: usage.rss_bytes,
+            cpu_ms: usage.cpu_ms,
+            uptime_ms: instance.program.run().map(|run| service.now().since_ms(run.started)),
+            connections: leaving.and(measured.open.get(&(generation.id, instance.index)).copied()),
             stop_in_ms: leaving
                 .and_then(|leaving| leaving.until)
                 .map(|until| until.since_ms(service.now())),
