@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 pub mod abort;
 pub mod backup;
 pub mod drill;
+pub mod env;
 pub mod freeze;
 pub mod history;
 pub mod logs;
@@ -86,6 +87,8 @@ pub enum Verb {
     History(history::Args),
     /// The releases on disk.
     Releases(releases::Args),
+    /// What a program of a release is started with.
+    Env(env::Args),
     /// A service's log lines.
     Logs(logs::Args),
     /// Start a stopped service.
@@ -178,6 +181,8 @@ pub enum Event {
         /// Each.
         backups: Vec<BackupEntry>,
     },
+    /// Answer to `env`.
+    Env(Box<env::Surroundings>),
     /// What a restore is going to do.
     Restore(Box<RestorePlan>),
     /// What is damaged, and what becomes of it.

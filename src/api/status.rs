@@ -100,10 +100,10 @@ pub struct InstanceStatus {
     /// Resident memory of all its processes.
     pub rss_bytes: u64,
     /// CPU time of all its processes so far, in milliseconds.
-    #[serde(default)]
-    pub cpu_ms: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_ms: Option<u64>,
     /// How long it has run, in milliseconds; absent while it is not running.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uptime_ms: Option<u64>,
     /// While it is on its way out: connections of users that it still has.
     #[serde(default)]

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::api;
+use crate::api::env::Surroundings;
 use crate::api::{Event, Request, RestorePlan, Trouble, VERSION, Verb};
 use crate::cli::render::{self, Renderer};
 use crate::cli::stake::Stake;
@@ -47,14 +48,30 @@ pub fn ask(common: &Common, verb: Verb, source: Option<OwnedFd>, stay: Stay) -> 
 
 /// The same for a plan of a restore, which is shown and returned.
 pub fn ask_for_plan(common: &Common, verb: Verb) -> (ExitCode, Option<RestorePlan>) {
-    let mut plan = None;
-    let code = ask_noting(common, verb, &[], Stay::ToTheEnd, &mut plan);
-    (code, plan)
+    let mut noted = Noted::default();
+    let code = ask_noting(common, verb, &[], Stay::ToTheEnd, &mut noted);
+    (code, noted.plan)
+}
+
+/// What a command is run with; its exit code when it cannot be.
+pub fn ask_for_surroundings(common: &Common, verb: Verb) -> Result<Surroundings, ExitCode> {
+    let mut noted = Noted { takes_surroundings: true, ..Noted::default() };
+    let code = ask_noting(common, verb, &[], Stay::ToTheEnd, &mut noted);
+    noted.surroundings.ok_or(code)
+}
+
+/// Answers that are used and not only shown.
+#[derive(Debug, Default)]
+struct Noted {
+    plan: Option<RestorePlan>,
+    surroundings: Option<Surroundings>,
+    /// They are not shown.
+    takes_surroundings: bool,
 }
 
 /// The same with any number of descriptors, up to [`scm::N_FDS_MAX`].
 pub fn ask_with(common: &Common, verb: Verb, sources: &[OwnedFd], stay: Stay) -> ExitCode {
-    ask_noting(common, verb, sources, stay, &mut None)
+    ask_noting(common, verb, sources, stay, &mut Noted::default())
 }
 
 fn ask_noting(
@@ -62,7 +79,7 @@ fn ask_noting(
     verb: Verb,
     sources: &[OwnedFd],
     stay: Stay,
-    plan: &mut Option<RestorePlan>,
+    noted: &mut Noted,
 ) -> ExitCode {
     let path = config::locate(common.config.clone());
     let socket = match config::load(&path).map(|config| config.socket) {
@@ -88,13 +105,13 @@ fn ask_noting(
         renderer: Renderer::new(common.json, &verb),
         interrupted: on_interrupt(),
         watched: None,
-        plan: None,
+        noted: std::mem::take(noted),
         stay,
         aborts: matches!(verb, Verb::Abort(_)),
         stake: Stake::of(&verb),
     };
     let code = conversation.hold(verb, sources);
-    *plan = conversation.plan;
+    *noted = conversation.noted;
     code
 }
 
@@ -113,7 +130,7 @@ struct Conversation {
     renderer: Renderer,
     interrupted: Arc<AtomicBool>,
     watched: Option<Watched>,
-    plan: Option<RestorePlan>,
+    noted: Noted,
     stay: Stay,
     /// What it follows is to be aborted.
     aborts: bool,
@@ -253,7 +270,11 @@ impl Conversation {
                     let (service, op) = (service.clone(), *op);
                     self.watched = Some(Watched::Operation { service, op });
                 }
-                Event::Restore(plan) => self.plan = Some((**plan).clone()),
+                Event::Restore(plan) => self.noted.plan = Some((**plan).clone()),
+                Event::Env(surroundings) if self.noted.takes_surroundings => {
+                    self.noted.surroundings = Some((**surroundings).clone());
+                    return Left::Over(exit::code(Exit::Done));
+                }
                 _ => {}
             }
             if let Some(code) = self.renderer.show(&event) {

@@ -11,6 +11,8 @@ mod client;
 mod demo;
 mod doctor;
 mod drill;
+mod env;
+mod exec;
 mod exit;
 mod freeze;
 mod help;
@@ -57,6 +59,8 @@ const VERBS: &[Row] = &[
     asks::<history::History>("history"),
     asks::<releases::Releases>("releases"),
     asks::<logs::Logs>("logs"),
+    asks::<env::Env>("env"),
+    own::<exec::Exec>("exec"),
     asks::<start::Start>("start"),
     asks::<stop::Stop>("stop"),
     asks::<restart::Restart>("restart"),

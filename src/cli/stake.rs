@@ -21,7 +21,7 @@ impl Stake {
     pub fn of(verb: &Verb) -> Option<Self> {
         let (name, service) = match verb {
             Verb::Watch(_) | Verb::WatchSet(_) | Verb::Status(_) => return None,
-            Verb::History(_) | Verb::Releases(_) | Verb::Logs(_) => return None,
+            Verb::History(_) | Verb::Releases(_) | Verb::Env(_) | Verb::Logs(_) => return None,
             Verb::Release(args) if args.dry_run => return None,
             Verb::Backup(args) if args.list => return None,
             Verb::Restore(args) if args.dry_run || !args.yes => return None,

@@ -24,5 +24,6 @@ pub mod release_set;
 pub mod restart;
 pub mod retention;
 pub mod schema;
+pub mod secret;
 pub mod status;
 pub mod time;

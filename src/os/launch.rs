@@ -299,6 +299,22 @@ fn change_user(user: &LaunchUser) -> io::Result<()> {
     Ok(setuid(Uid::from_raw(user.uid))?)
 }
 
+/// This process becomes the program, in its place and with its descriptors. Returns only when that
+/// failed.
+#[must_use]
+pub fn become_here(spec: &LaunchSpec) -> LaunchError {
+    let step = |name: &'static str| move |error: io::Error| failed(name, &error);
+    let entered = || {
+        reset_signals().map_err(step("resetting signals"))?;
+        if let Some(user) = &spec.user {
+            change_user(user).map_err(step("changing the user"))?;
+        }
+        let of_dir = |error| failed(&format!("entering {}", spec.cwd), &error);
+        std::env::set_current_dir(&spec.cwd).map_err(of_dir)
+    };
+    entered().map_or_else(|error: LaunchError| error, |()| execute(spec))
+}
+
 /// Returns only when it failed.
 fn execute(spec: &LaunchSpec) -> LaunchError {
     let mut env = spec.env.clone();
@@ -330,7 +346,11 @@ fn execute(spec: &LaunchSpec) -> LaunchError {
         let Ok(file) = CString::new(path.to_string_lossy().into_owned()) else { continue };
         let Err(errno) = nix::unistd::execve(&file, &argv, &envp);
         let searched = !spec.program.contains('/');
-        if searched && matches!(errno, nix::errno::Errno::ENOENT | nix::errno::Errno::ENOTDIR) {
+        // A directory that this user may not search has nothing for it.
+        let is_hidden = errno == nix::errno::Errno::EACCES && !path.exists();
+        let is_elsewhere =
+            is_hidden || matches!(errno, nix::errno::Errno::ENOENT | nix::errno::Errno::ENOTDIR);
+        if searched && is_elsewhere {
             continue;
         }
         last = LaunchError {

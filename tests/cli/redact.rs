@@ -14,7 +14,10 @@ const PATTERNS: &[(&str, &str)] = &[
     (r"has crashed \d+ times", "has crashed N times"),
     (r"\b[0-9a-f]{64}\b", "DIGEST"),
     (r"\b[0-9a-f]{12}\b", "DIGEST"),
-    (r#""(pid|ms|gap_ms|lag_ms|bytes|total_bytes|size_bytes|rss_bytes)":\d+"#, "\"$1\":N"),
+    (
+        r#""(pid|ms|gap_ms|lag_ms|bytes|total_bytes|size_bytes|rss_bytes|cpu_ms|uptime_ms)":\d+"#,
+        "\"$1\":N",
+    ),
     (r#""lag_at":"[^"]*""#, "\"lag_at\":\"TASK\""),
     (r"\b(pid|process) \d+", "$1 N"),
     (r"\bkill \d+( \d+)*", "kill N"),
@@ -26,6 +29,8 @@ const PATTERNS: &[(&str, &str)] = &[
     (r"(?m) +$", ""),
     // Columns are as wide as what they hold.
     (r"(?m)(\S)  +", "$1  "),
+    // A process that crashes runs at one moment and not at the next.
+    (r"(?m)^( \w+  degraded  \d+( \(trial\))?)  \S+  \S+  \S+  \d+", "$1  AGE  CPU  SIZE  N"),
 ];
 
 /// The text of a run in this world, fit for a snapshot.

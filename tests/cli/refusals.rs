@@ -79,6 +79,8 @@ fn without_a_supervisor_json_ends_with_a_result_for_every_command() {
         &["history"],
         &["releases", "web"],
         &["logs", "web"],
+        &["env", "web"],
+        &["exec", "web", "--", "true"],
         &["start", "web"],
         &["stop", "web"],
         &["restart", "web"],
@@ -105,8 +107,10 @@ fn without_a_supervisor_json_ends_with_a_result_for_every_command() {
     let clients: Vec<_> = runs
         .iter()
         .map(|args| {
-            let mut command = world.command(args);
-            command.arg("--json").stdout(Stdio::piped()).stderr(Stdio::piped());
+            // Before what stands behind `--`.
+            let (verb, rest) = args.split_at(1);
+            let mut command = world.command(verb);
+            command.arg("--json").args(rest).stdout(Stdio::piped()).stderr(Stdio::piped());
             (args, command.spawn().unwrap())
         })
         .collect();

@@ -48,6 +48,7 @@ mod mount;
 mod mounts_below;
 mod never_comes;
 mod notify;
+mod one_off;
 mod order;
 mod over;
 mod own_ports;

@@ -12,6 +12,7 @@ const EXCEPTIONS: &[(&str, &[&str], &str)] = &[
     ("doctor", &["src/cli"], "tries the kernel by itself"),
     ("demo", &["src/cli"], "runs a stack of its own"),
     ("help", &["src/cli"], "prints the reference"),
+    ("exec", &["src/cli"], "asks as env does and becomes the command"),
     ("release_set", &["src/api", "src/supervisor/control/verbs"], "is typed as release --set"),
 ];
 

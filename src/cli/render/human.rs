@@ -92,6 +92,12 @@ impl Human {
                 out::result(tables::backups(backups));
                 return Some(0);
             }
+            Event::Env(surroundings) => {
+                for (name, value) in &surroundings.variables {
+                    out::result(format!("{name}={value}"));
+                }
+                return Some(0);
+            }
             Event::Restore(plan) => out::result(tables::restore(plan)),
             Event::Repair(plan) => out::result(tables::repair(plan)),
             Event::Log { line, .. } => out::result(line),

@@ -44,6 +44,10 @@ impl Json {
                 backups.iter().for_each(print);
                 Some(0)
             }
+            Event::Env(surroundings) => {
+                print(surroundings);
+                Some(0)
+            }
             Event::Result(outcome) => {
                 print(event);
                 Some(outcome.exit)

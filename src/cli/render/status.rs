@@ -38,7 +38,7 @@ fn overview(services: &[ServiceStatus]) -> String {
                 (None, number) => number.map_or("-".to_owned(), |number| number.to_string()),
             },
             uptime.map_or("-".to_owned(), |ms| text::age(Duration::from_millis(ms))),
-            used(service, |it| it.cpu_ms, text::tenths),
+            used(service, |it| it.cpu_ms.unwrap_or(0), text::tenths),
             used(service, |it| it.rss_bytes, size),
             live().map(|it| it.restarts).sum::<u32>().to_string(),
             rollback_word(service),
@@ -210,7 +210,7 @@ fn instances(all: &[InstanceStatus]) -> String {
             state(instance),
             (instance.restarts + 1).to_string(),
             instance.uptime_ms.map_or("-".to_owned(), |ms| text::age(Duration::from_millis(ms))),
-            text::tenths(instance.cpu_ms),
+            instance.cpu_ms.map_or("-".to_owned(), text::tenths),
             size(instance.rss_bytes),
         ]);
     }

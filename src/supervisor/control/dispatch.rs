@@ -28,6 +28,7 @@ pub(crate) async fn perform(
         Verb::Status(args) => verbs::status::perform(stack, args, client).await,
         Verb::History(args) => verbs::history::perform(stack, args, client).await,
         Verb::Releases(args) => verbs::releases::perform(stack, args, client).await,
+        Verb::Env(args) => verbs::env::perform(stack, args, client).await,
         Verb::Logs(args) => verbs::logs::perform(stack, args, client).await,
         Verb::Start(args) => verbs::start::perform(stack, args, client).await,
         Verb::Stop(args) => verbs::stop::perform(stack, args, client).await,

@@ -3,6 +3,7 @@
 pub(crate) mod abort;
 pub(crate) mod backup;
 pub(crate) mod drill;
+pub(crate) mod env;
 pub(crate) mod freeze;
 pub(crate) mod history;
 pub(crate) mod logs;

@@ -217,7 +217,7 @@ fn instances(
             state: state.name().to_owned(),
             restarts: instance.restarts(),
             rss_bytes: usage.rss_bytes,
-            cpu_ms: usage.cpu_ms,
+            cpu_ms: Some(usage.cpu_ms),
             uptime_ms: instance.program.run().map(|run| service.now().since_ms(run.started)),
             connections: leaving.and(measured.open.get(&(generation.id, instance.index)).copied()),
             stop_in_ms: leaving
