@@ -68,6 +68,7 @@ fn a_verb_that_lacks_a_file_is_seen() {
         ("src/cli/doctor.rs", "impl Own for Doctor {}"),
         ("src/cli/demo.rs", "impl Own for Demo {}"),
         ("src/cli/help.rs", "impl Own for Help {}"),
+        ("src/cli/exec.rs", "impl Own for Exec {}"),
         ("src/api/release_set.rs", "pub struct Args {}"),
         ("src/supervisor/control/verbs/release_set.rs", ""),
     ];

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use crate::api::{Event, Trouble};
 use crate::cli::out;
 use crate::cli::render::seen::Seen;
-use crate::json;
 use crate::core::exit::Exit;
+use crate::json;
 
 /// Shows events to machines.
 #[derive(Debug, Default)]

@@ -74,7 +74,7 @@ impl Commands {
     fn look(&self, words: &str, topics: &[&str], complain: &mut impl FnMut(&str)) {
         let mut words = words
             .split_whitespace()
-            .take_while(|word| !["|", "&", "&&", "#", ";", ">"].contains(word))
+            .take_while(|word| !["|", "&", "&&", "#", ";", ">", "--"].contains(word))
             .map(|word| word.trim_matches(['[', ']', ';', ',']));
         let Some(verb) = words.next().filter(|verb| !is_placeholder(verb)) else { return };
         let Some(options) = self.0.get(if verb.starts_with('-') { "" } else { verb }) else {
