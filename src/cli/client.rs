@@ -21,7 +21,7 @@ use crate::config;
 use crate::core::backoff::Pauses;
 use crate::core::exit::Exit;
 use crate::json;
-use crate::os::{fs, scm};
+use crate::os::{fs, running, scm};
 
 /// How long a client waits for a supervisor that went away in the middle of an operation.
 const RETURN_LIMIT: Duration = Duration::from_secs(60);
@@ -82,22 +82,9 @@ fn ask_noting(
     noted: &mut Noted,
 ) -> ExitCode {
     let path = config::locate(common.config.clone());
-    let socket = match config::load(&path).map(|config| config.socket) {
+    let socket = match control_socket(&path) {
         Ok(socket) => socket,
-        Err(problems) => match config::socket(&path).filter(|socket| socket.exists()) {
-            Some(socket) => socket,
-            None => {
-                let why: Vec<String> = problems.iter().map(ToString::to_string).collect();
-                let trouble = Trouble {
-                    what: "the configuration cannot be used".to_owned(),
-                    why: why.join("\n"),
-                    still: "nothing was changed".to_owned(),
-                    next: vec![format!("halley-sup check --config {}", path.display())],
-                    exit: Exit::Usage.code(),
-                };
-                return render::refused(common.json, &trouble);
-            }
-        },
+        Err(trouble) => return render::refused(common.json, &trouble),
     };
     let mut conversation = Conversation {
         socket,
@@ -113,6 +100,26 @@ fn ask_noting(
     let code = conversation.hold(verb, sources);
     *noted = conversation.noted;
     code
+}
+
+/// Where the supervisor is asked: where the configuration says, or where the one that was started with it
+/// is. Nothing else of the configuration is needed.
+fn control_socket(path: &Path) -> Result<PathBuf, Trouble> {
+    let is_there = |socket: &PathBuf| socket.exists() || fs::refuge_of_socket(socket).exists();
+    let found = config::socket(path).filter(is_there);
+    if let Some(socket) = found.or_else(|| running::control_socket(crate::supervisor::VERB, path)) {
+        return Ok(socket);
+    }
+    config::load(path).map(|config| config.socket).map_err(|problems| {
+        let why: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        Trouble {
+            what: "the configuration cannot be used".to_owned(),
+            why: why.join("\n"),
+            still: "nothing was changed".to_owned(),
+            next: vec![format!("halley-sup check --config {}", path.display())],
+            exit: Exit::Usage.code(),
+        }
+    })
 }
 
 /// Ctrl-C leaves; the daemon runs the operation all the same.

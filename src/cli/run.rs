@@ -37,7 +37,7 @@ impl Own for Run {
         }
         let path = config::locate(self.common.config);
         let path = std::path::absolute(&path).unwrap_or(path);
-        let config = match config::load_for(&path, os::kernel()) {
+        let config = match config::load_from(&path, os::kernel(), &config::Files::default()) {
             Ok(config) => config,
             Err(problems) => {
                 problems.iter().for_each(out::say);

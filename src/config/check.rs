@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::model::{Full, Handoff, Keep, Listen, ReleaseKey, Service, Settings};
+use super::problem::Problem;
 use super::raw::{Found, Section};
 use super::{
     backup, bake, connect, data, env_file, health, hooks, limits, listen, proxy, rehearse_write,
@@ -25,6 +26,8 @@ pub(super) struct Draft {
     pub(super) line: usize,
     pub(super) listen: Vec<Found<Listen>>,
     pub(super) after: Vec<Found<ServiceName>>,
+    /// What is wrong with its `env_file`: no other service suffers from that.
+    pub(super) of_env_file: Vec<Problem>,
 }
 
 /// Reads every service of a file.
@@ -46,8 +49,11 @@ pub(super) fn services(top: &Section<'_>, base: &Path) -> Vec<Draft> {
 fn service(name: ServiceName, section: &Section<'_>, base: &Path) -> Draft {
     let listen = listeners(section);
     let after = names(section, "after");
+    let (env, of_env_file) = env_from_file(section, base);
+    let texts: Vec<String> = of_env_file.iter().map(ToString::to_string).collect();
     let service = Service {
         name,
+        no_env: (!texts.is_empty()).then(|| texts.join("; ")),
         listen: listen.iter().map(|found| found.value.clone()).collect(),
         backlog: section.number("backlog", 1, 65_535).unwrap_or(1024),
         socket_file: takeover::socket_file(section),
@@ -65,13 +71,17 @@ fn service(name: ServiceName, section: &Section<'_>, base: &Path) -> Draft {
         rehearse_write: rehearse_write::read(section),
         drill: data::drill(section),
         backup: section.section("backup", backup::KEYS).and_then(|table| backup::backup(&table)),
-        settings: service_settings(section, base, &listen),
+        settings: service_settings(section, env, &listen),
     };
     takeover::check(section, &service);
-    Draft { service, line: section.line(""), listen, after }
+    Draft { service, line: section.line(""), listen, after, of_env_file }
 }
 
-fn service_settings(section: &Section<'_>, base: &Path, listen: &[Found<Listen>]) -> Settings {
+fn service_settings(
+    section: &Section<'_>,
+    mut env: BTreeMap<String, String>,
+    listen: &[Found<Listen>],
+) -> Settings {
     let has_stream = listen.iter().any(|found| !matches!(found.value, Listen::Udp(_)));
     let n_listen = usize::from(has_stream || section.has("proxy"));
     let mut health = health::default(n_listen);
@@ -89,7 +99,6 @@ fn service_settings(section: &Section<'_>, base: &Path, listen: &[Found<Listen>]
     let migrate = section.section("migrate", data::MIGRATE_KEYS);
     let migrate = migrate.and_then(|table| data::migrate(&table, None));
     let hooks = section.section("hooks", hooks::KEYS);
-    let mut env = env_from_file(section, base);
     env.extend(settings::env(section));
     Settings {
         version: SETTINGS_VERSION,
@@ -215,25 +224,24 @@ fn log_full(section: &Section<'_>) -> Full {
     table.and_then(|table| table.word("full", &words)).unwrap_or(Full::Drop)
 }
 
-fn env_from_file(section: &Section<'_>, base: &Path) -> BTreeMap<String, String> {
-    let Some(text) = section.text("env_file") else {
-        return BTreeMap::new();
-    };
+fn env_from_file(section: &Section<'_>, base: &Path) -> (BTreeMap<String, String>, Vec<Problem>) {
+    let Some(text) = section.text("env_file") else { return Default::default() };
     let path = base.join(&text.value);
-    let source = match section.report().read(&path) {
+    let (key, report) = ("env_file", section.report());
+    let source = match report.read(&path) {
         Ok(source) => source,
         Err(error) => {
-            section.problem("env_file", format!("{}: {error}", path.display()));
-            return BTreeMap::new();
+            let message = format!("{}: {error}", path.display());
+            let problem = report.problem(section.line(key), &section.path(key), message);
+            return (BTreeMap::new(), vec![problem]);
         }
     };
     let (vars, errors) = env_file::parse(&source);
-    for (line, error) in errors {
-        let mut problem = section.report().problem(line, "", error.to_string());
-        problem.file.clone_from(&path);
-        section.report().push(problem);
-    }
-    vars
+    let of_line = |(line, error): (usize, env_file::LineError)| Problem {
+        file: path.clone(),
+        ..report.problem(line, "", error.to_string())
+    };
+    (vars, errors.into_iter().map(of_line).collect())
 }
 
 #[cfg(test)]
@@ -251,6 +259,7 @@ mod tests {
         let report = Report::new(Path::new("t.toml"), &text);
         let top = Section::of("", &(0..0), table.get_ref(), sections::TOP, &report);
         let draft = services(&top, Path::new("/base")).remove(0);
+        draft.of_env_file.into_iter().for_each(|problem| report.push(problem));
         (draft.service, report.into_problems().iter().map(ToString::to_string).collect())
     }
 

@@ -64,15 +64,19 @@ use self::raw::Section;
 /// # Errors
 /// Every problem.
 pub fn load_for(path: &Path, kernel: Kernel) -> Result<Config, Vec<Problem>> {
-    load_from(path, kernel, &Files::default())
+    fit(load(path)?, path, kernel)
 }
 
-/// The same, from these files.
+/// The same, from these files, for a stack that is to run: an `env_file` that cannot be used is a matter of
+/// its service alone ([`Service::no_env`]).
 ///
 /// # Errors
 /// Every problem.
 pub fn load_from(path: &Path, kernel: Kernel, files: &Files) -> Result<Config, Vec<Problem>> {
-    let config = read(path, files)?;
+    fit(read(Reading::of(files), path)?, path, kernel)
+}
+
+fn fit(config: Config, path: &Path, kernel: Kernel) -> Result<Config, Vec<Problem>> {
     let problems = kernel::problems(&config, path, kernel);
     if problems.is_empty() { Ok(config) } else { Err(problems) }
 }
@@ -82,25 +86,26 @@ pub fn load_from(path: &Path, kernel: Kernel, files: &Files) -> Result<Config, V
 /// # Errors
 /// Every problem of every file: file by file, by line, then what is wrong between services.
 pub fn load(path: &Path) -> Result<Config, Vec<Problem>> {
-    read(path, &Files::default())
+    read(Reading { is_strict: true, ..Reading::of(&Files::default()) }, path)
 }
 
-/// The control socket that a configuration names, as far as it can be read, whatever else is wrong
-/// with it: the supervisor goes on with the last good one.
+/// The control socket that a configuration names, whatever else is wrong with it: the supervisor goes on
+/// with the last good one. `None` when the file does not say it for certain.
 #[must_use]
 pub fn socket(path: &Path) -> Option<PathBuf> {
     let (base, files) = (place::directory_of(path), Files::default());
-    let mut place = None;
-    Reading::of(&files).file(path, |top| {
+    let (mut place, mut is_given) = (None, false);
+    let mut reading = Reading::of(&files);
+    reading.file(path, |top| {
         place = place::read(top, &base);
+        is_given = ["root", "socket"].iter().any(|key| top.has(key));
         Vec::new()
     });
-    Some(place?.socket)
+    place.filter(|_| is_given || reading.broken.is_empty()).map(|place| place.socket)
 }
 
-fn read(path: &Path, files: &Files) -> Result<Config, Vec<Problem>> {
+fn read(mut reading: Reading<'_>, path: &Path) -> Result<Config, Vec<Problem>> {
     let base = place::directory_of(path);
-    let mut reading = Reading::of(files);
     let mut places = None;
     let mut targets = Vec::new();
     reading.file(path, |top| {
@@ -164,6 +169,8 @@ fn service_warnings(service: &Service, somaxconn: u32, is_root: bool) -> Vec<Str
 /// What has been read so far.
 struct Reading<'a> {
     files: &'a Files,
+    /// Whether a problem of one service is one of the whole.
+    is_strict: bool,
     services: Vec<Placed>,
     problems: Vec<Problem>,
     /// Files that are not TOML or could not be read: services may be missing from `services`.
@@ -172,7 +179,8 @@ struct Reading<'a> {
 
 impl<'a> Reading<'a> {
     fn of(files: &'a Files) -> Self {
-        Self { files, services: Vec::new(), problems: Vec::new(), broken: Vec::new() }
+        let (services, problems, broken) = (Vec::new(), Vec::new(), Vec::new());
+        Self { files, is_strict: false, services, problems, broken }
     }
 
     fn file(&mut self, path: &Path, read: impl FnOnce(&Section<'_>) -> Vec<Draft>) {
@@ -188,6 +196,8 @@ impl<'a> Reading<'a> {
         let table = document::parse(&text, &report);
         let top = Section::of("", &(0..0), table.get_ref(), sections::TOP, &report);
         let drafts = read(&top);
+        let own = drafts.iter().flat_map(|draft| &draft.of_env_file).filter(|_| self.is_strict);
+        own.for_each(|problem| report.push(problem.clone()));
         if report.has_syntax_errors() {
             self.broken.push(path.to_owned());
         }

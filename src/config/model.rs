@@ -43,6 +43,8 @@ pub struct Config {
 pub struct Service {
     /// Its name.
     pub name: ServiceName,
+    /// Why its `env_file` cannot be used: its environment is not known then.
+    pub no_env: Option<String>,
     /// The stable addresses it owns, in the order of descriptors 3, 4, …
     pub listen: Vec<Listen>,
     /// Length of each slot's accept queue.

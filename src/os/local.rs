@@ -198,9 +198,26 @@ pub fn n_connections(paths: &[PathBuf], inodes: &BTreeSet<u64>) -> usize {
     text.lines().filter(is_ours).count()
 }
 
-/// Paths with this file name at which a process listens (`/proc/net/unix`).
+/// Paths with this file name at which a process listens.
 #[must_use]
 pub fn listeners_named(name: &str) -> Vec<PathBuf> {
+    let mut paths = listeners();
+    paths.retain(|path| path.ends_with(name));
+    paths
+}
+
+/// Paths at which a process listens, and that only this user may connect to.
+pub(super) fn private_listeners() -> Vec<PathBuf> {
+    let own = rustix::process::geteuid().as_raw();
+    let is_private = |path: &PathBuf| {
+        let meta = path.symlink_metadata();
+        meta.is_ok_and(|meta| meta.uid() == own && meta.mode() & 0o777 == 0o600)
+    };
+    listeners().into_iter().filter(is_private).collect()
+}
+
+/// Paths at which a process listens (`/proc/net/unix`).
+fn listeners() -> Vec<PathBuf> {
     // __SO_ACCEPTCON of linux/net.h.
     const LISTENS: &str = "00010000";
     let text = std::fs::read_to_string("/proc/net/unix").unwrap_or_default();
@@ -208,8 +225,7 @@ pub fn listeners_named(name: &str) -> Vec<PathBuf> {
         let mut fields = line.split_ascii_whitespace();
         let flags = fields.nth(3)?;
         let path = Path::new(fields.nth(3)?);
-        let is_it = flags == LISTENS && path.is_absolute() && path.ends_with(name);
-        is_it.then(|| path.to_owned())
+        (flags == LISTENS && path.is_absolute()).then(|| path.to_owned())
     };
     text.lines().filter_map(path).collect()
 }

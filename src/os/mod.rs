@@ -33,6 +33,7 @@ pub mod private_port;
 pub mod proc;
 pub mod ready;
 pub mod recover;
+pub mod running;
 pub mod scm;
 pub mod sockets;
 pub mod spool;

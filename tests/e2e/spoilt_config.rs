@@ -1,6 +1,9 @@
 //! A configuration that was spoilt while the stack runs takes nothing away.
 
-use crate::world::{World, config, kill};
+use std::fs;
+use std::path::Path;
+
+use crate::world::{World, config, free_address, kill};
 
 #[test]
 fn a_supervisor_comes_up_with_the_last_good_configuration_and_takes_the_mended_one_at_reload() {
@@ -32,4 +35,108 @@ fn a_supervisor_comes_up_with_the_last_good_configuration_and_takes_the_mended_o
         !warnings.contains("helth") && warnings.contains("halley-sup restart web"),
         "{warnings}"
     );
+}
+
+/// Spoils the configuration in this file so.
+type Spoil = fn(&Path);
+
+#[test]
+fn whatever_is_wrong_with_the_files_what_runs_can_be_asked_stopped_and_rolled_back() {
+    let world = World::new();
+    for _ in 0..2 {
+        world.release(&[]).expect(0);
+    }
+    let main = world.path("halley.toml");
+    let good = fs::read_to_string(&main).unwrap();
+    let spoils: [(&str, Spoil); 8] = [
+        ("a broken line", |file| append(file, b"[service.web\n")),
+        ("an unknown key", |file| append(file, b"[service.api]\nlisen = 1\n")),
+        ("no text", |file| append(file, b"# caf\xe9\n")),
+        ("nonsense", |file| fs::write(file, "]]] = [[[\n\"\"\"").unwrap()),
+        ("nothing", |file| fs::write(file, "").unwrap()),
+        ("no file", |file| fs::remove_file(file).unwrap()),
+        ("another root", |file| fs::write(file, "root = \"elsewhere\"\n").unwrap()),
+        ("another file", |file| {
+            let folder = file.with_file_name("services.d");
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(folder.join("api.toml"), "[service.api\nlisten = \n").unwrap();
+        }),
+    ];
+    for (what, spoil) in spoils {
+        spoil(&main);
+        for verb in ["status", "history", "releases", "logs", "stop", "start", "rollback"] {
+            let said = world.cli(&if verb == "rollback" {
+                vec![verb, "web", "--to", if world.answering() == Some(2) { "1" } else { "2" }]
+            } else {
+                vec![verb, "web"]
+            });
+            assert_eq!(said.code, 0, "{what}: {verb}: {}", said.stderr);
+            if verb == "start" {
+                world.wait("it serves", |world| world.answering().is_some());
+            }
+        }
+        fs::write(&main, &good).unwrap();
+    }
+}
+
+fn append(file: &Path, bytes: &[u8]) {
+    let text = [fs::read(file).unwrap(), bytes.to_vec()].concat();
+    fs::write(file, text).unwrap();
+}
+
+#[test]
+fn an_env_file_that_is_gone_is_a_matter_of_its_service_alone() {
+    let (address, other) = (free_address(), free_address());
+    let mut world = World::asleep(address);
+    let env_file = world.path("api.env");
+    fs::write(&env_file, "SECRET=one\n").unwrap();
+    let api = format!(
+        "[service.api]\nlisten = [\"tcp://{other}\"]\nenv_file = \"api.env\"\n\
+         health = {{ http = \"/healthz\", interval = \"30ms\", rise = 1, min_healthy = \"0s\" }}\n\
+         bake = {{ for = \"100ms\" }}\nstop = {{ linger = \"0s\", drain = \"0s\" }}\n"
+    );
+    let good = config(address, &api);
+    world.configure(&good);
+    world.wake();
+    let build = world.build(&[]);
+    let api_release =
+        |world: &World| world.cli(&["release", "api", &build.to_string_lossy(), "--json"]);
+    world.release(&[]).expect(0);
+    api_release(&world).expect(0);
+    fs::remove_file(&env_file).unwrap();
+    let said = world.cli(&["check"]).expect(2);
+    assert!(said.stderr.contains("service.api.env_file"), "{}", said.stderr);
+    // The other one is reloaded, too.
+    world.reload(
+        &good.replace("[service.web.health]", "env = { NEW = \"1\" }\n[service.web.health]"),
+    );
+    world.cli(&["restart", "web"]).expect(0);
+    let has = |world: &World, service: &str, wanted: &str| {
+        let status = world.status_of(service);
+        let live = status["instances"].as_array().unwrap().iter().find(|it| it["role"] == "live");
+        let pid = live.and_then(|it| it["pid"].as_i64()).unwrap_or(0);
+        let env = fs::read_to_string(format!("/proc/{pid}/environ")).unwrap_or_default();
+        env.split('\0').any(|pair| pair == wanted)
+    };
+    assert!(has(&world, "web", "NEW=1"));
+    let secret = |world: &World| has(world, "api", "SECRET=one");
+    // Nor does it stand in the way of a boot, and the service has what it had.
+    world.power_cut();
+    world.wake();
+    world.wait("both serve", |world| {
+        world.answering().is_some() && World::answering_at(other).is_some()
+    });
+    assert!(secret(&world));
+    world.cli(&["restart", "api"]).expect(0);
+    assert!(secret(&world));
+    let warnings = world.cli(&["status", "--json"]).expect(0).result()["warnings"].to_string();
+    assert!(warnings.contains("api keeps the environment that it had"), "{warnings}");
+    assert!(!warnings.contains("halley-sup restart api"), "{warnings}");
+    world.release(&[]).expect(0);
+    let why = api_release(&world).expect(10).why();
+    assert!(why.contains("its env_file cannot be used") && why.contains("api.env"), "{why}");
+    fs::write(&env_file, "SECRET=two\n").unwrap();
+    world.reload(&good);
+    api_release(&world).expect(0);
+    assert!(!secret(&world));
 }

@@ -62,6 +62,7 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("src/os/mounts.rs", "/proc"),
     ("src/os/proc.rs", "/proc"),
     ("src/os/recover.rs", "/proc"),
+    ("src/os/running.rs", "/proc, and the configuration's path"),
     ("src/os/stderr.rs", "its own descriptors, in /proc"),
     ("src/os/stranger.rs", "/proc"),
     ("src/os/usage.rs", "/proc"),

@@ -57,6 +57,9 @@ impl LastConfig {
         match config::load_from(path, os::kernel(), &files) {
             Ok(config) => {
                 self.trouble.replace(None);
+                for why in config.services.values().filter_map(|service| service.no_env.as_ref()) {
+                    tracing::error!(why, "an env_file cannot be used");
+                }
                 if let Err(error) = self.keep(link, &files).await {
                     tracing::warn!(%error, "having the configuration kept");
                 }

@@ -118,6 +118,10 @@ impl Service {
     pub(crate) fn load(shared: Rc<Shared>, config: model::Service) -> Result<Rc<Self>, StateError> {
         let paths = shared.layout.service(&config.name);
         let durable = Durable::load(paths.clone())?;
+        let config = match config.no_env {
+            Some(_) => settings::with_last_env(config, &paths, durable.last_good()),
+            None => config,
+        };
         let condition = Condition::new(paths.degraded().exists());
         let user = config.settings.user.as_deref();
         let passers = Relays::new(Rc::clone(&shared.link), config.name.clone(), user);
@@ -143,7 +147,10 @@ impl Service {
     }
 
     /// Its configuration as it is read now. Nobody looks any more at what it does not have.
-    pub(crate) fn configure(&self, config: model::Service) {
+    pub(crate) fn configure(&self, mut config: model::Service) {
+        if config.no_env.is_some() {
+            config.settings.env.clone_from(&self.config().settings.env);
+        }
         if config.proxy.is_none() {
             self.condition.resolve(Source::Proxy);
         }

@@ -3,9 +3,11 @@
 use sha2::{Digest, Sha256};
 
 use crate::config::host::{self, Start};
-use crate::config::model::Settings;
+use crate::config::model::{self, Settings};
 use crate::core::ids::ReleaseId;
 use crate::core::operation::machine::Succession;
+use crate::core::ordered::Ordered as _;
+use crate::store::layout::ServiceLayout;
 use crate::store::release::{self, ReleaseError};
 use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::Generation;
@@ -41,6 +43,23 @@ pub(crate) fn renewed(
     renewed
 }
 
+/// A configuration whose `env_file` cannot be used: the host's environment is the one that the last good
+/// release ran with.
+pub(crate) fn with_last_env(
+    mut config: model::Service,
+    paths: &ServiceLayout,
+    last_good: Option<ReleaseId>,
+) -> model::Service {
+    let ran = last_good.and_then(|release| {
+        let own = release::own(paths, release).unwrap_or_default().env;
+        let ran = release::settings(paths, release).ok()?.env;
+        Some(ran.into_iter().filter(move |(name, _)| !own.contains(name)))
+    });
+    let today = std::mem::take(&mut config.settings.env);
+    config.settings.env = ran.into_iter().flatten().chain(today).into_map();
+    config
+}
+
 /// A number that stands for what a process is started with, in every version; 0 is unknown.
 #[must_use]
 pub(crate) fn mark(settings: &Settings) -> u64 {
@@ -52,6 +71,12 @@ pub(crate) fn mark(settings: &Settings) -> u64 {
     }
     let digest = Sha256::digest(text);
     digest.first_chunk().map_or(0, |first| u64::from_le_bytes(*first)).max(1)
+}
+
+/// What is to be said of an `env_file` that cannot be used.
+pub(crate) fn without_env(service: &Service, why: &str) -> String {
+    let name = &service.name;
+    format!("{name} keeps the environment that it had; mend its env_file and reload: {why}")
 }
 
 /// What is to be said when what serves was started with other settings than it would be today.

@@ -96,7 +96,7 @@ fn examine(text: &[u8], own: &str, problems: &mut Vec<String>) {
         [verb, path] if verb.as_os_str() == own => PathBuf::from(path),
         other => return problems.push(format!("a supervisor is not started by {other:?}")),
     };
-    let config = match config::load_for(&path, os::kernel()) {
+    let config = match config::load_from(&path, os::kernel(), &config::Files::default()) {
         Ok(config) => config,
         Err(all) => return problems.extend(all.iter().map(ToString::to_string)),
     };

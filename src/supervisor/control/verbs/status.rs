@@ -95,6 +95,8 @@ fn of_stack(stack: &Stack, only: Option<&str>, measured: &Measured) -> Status {
     for service in
         services.values().filter(|service| only.is_none_or(|n| service.name.as_str() == n))
     {
+        let no_env = service.config().no_env.clone();
+        warnings.extend(no_env.map(|why| settings::without_env(service, &why)));
         let doubts = release::doubts(&service.paths);
         warnings.extend(doubts.into_iter().map(|doubt| format!("{}: {doubt}", service.name)));
         warnings.extend(

@@ -61,6 +61,9 @@ pub(crate) async fn preflight(
     let user = wrong_user(service, assignment, staged);
     failures.extend(user.map(|why| (Exit::PreflightRefused, why)));
     let config = service.config();
+    failures.extend(config.no_env.iter().map(|why| {
+        (Exit::PreflightRefused, format!("its env_file cannot be used; mend it and reload: {why}"))
+    }));
     // The address is taken before the start, so that a stranger on it stops nothing but this.
     if let Err(error) = service.slots.open(service.link(), &config).await {
         failures.push((Exit::PreflightRefused, error.to_string()));
