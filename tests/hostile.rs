@@ -212,7 +212,12 @@ fn decoder(archive: File) -> (Child, OwnedFd) {
 /// All that happens to an artifact before it is a release; the text that is told.
 fn take(paths: &ServiceLayout, path: &Path) -> Result<String, IntakeError> {
     let off = AtomicBool::new(false);
-    let mut limits = Limits { cap_bytes: CAP_BYTES, cancelled: &off, progress: &mut |_| {} };
+    let mut limits = Limits {
+        cap_bytes: CAP_BYTES,
+        absolute_links: &[],
+        cancelled: &off,
+        progress: &mut |_| {},
+    };
     let source = File::open(path).unwrap();
     let received = intake::receive(source.into(), paths, OpId(1), &mut limits)?;
     let Received::Archive { path, .. } = received else { unreachable!("it is a file") };
@@ -223,8 +228,8 @@ fn take(paths: &ServiceLayout, path: &Path) -> Result<String, IntakeError> {
     assert!(ended.success(), "the decoder: {ended}, {dir:?}");
     assert!(!matches!(dir, Err(IntakeError::Undecoded { .. })), "{dir:?}");
     let dir = dir?;
-    seal::list_unless(&dir, &Hashes::default(), &off).unwrap();
-    let text = match intake::settings_text(&dir) {
+    seal::list_unless(&dir.0, &Hashes::default(), &off).unwrap();
+    let text = match intake::settings_text(&dir.0) {
         Ok(text) => text.unwrap_or_default(),
         Err(error) => return Ok(error.to_string()),
     };
@@ -423,7 +428,12 @@ fn a_decoder_that_is_killed_at_any_moment_leaves_nothing() {
     assert!(child.wait().unwrap().success());
     let off = AtomicBool::new(false);
     for n in 0..=words.len() {
-        let mut limits = Limits { cap_bytes: CAP_BYTES, cancelled: &off, progress: &mut |_| {} };
+        let mut limits = Limits {
+            cap_bytes: CAP_BYTES,
+            absolute_links: &[],
+            cancelled: &off,
+            progress: &mut |_| {},
+        };
         let part = paths.incoming().join("1.part");
         fs::write(&part, "packed").unwrap();
         let (said, says) = rustix::pipe::pipe().unwrap();

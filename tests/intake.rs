@@ -38,7 +38,12 @@ impl Desk {
 
     fn take_fd(&self, source: OwnedFd) -> Result<(), IntakeError> {
         let cancelled = AtomicBool::new(false);
-        let mut limits = Limits { cap_bytes: CAP, cancelled: &cancelled, progress: &mut |_| {} };
+        let mut limits = Limits {
+            cap_bytes: CAP,
+            absolute_links: &[],
+            cancelled: &cancelled,
+            progress: &mut |_| {},
+        };
         let received = intake::receive(source, &self.paths, OpId(1), &mut limits)?;
         let Received::Archive { path, .. } = received else { return Ok(()) };
         let archive = intake::archive(&path)?;
@@ -233,8 +238,12 @@ fn an_intake_that_is_called_off_stops_at_a_stalled_pipe() {
     let cancelled = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let taken = scope.spawn(|| {
-            let mut limits =
-                Limits { cap_bytes: CAP, cancelled: &cancelled, progress: &mut |_| {} };
+            let mut limits = Limits {
+                cap_bytes: CAP,
+                absolute_links: &[],
+                cancelled: &cancelled,
+                progress: &mut |_| {},
+            };
             intake::receive(read, &desk.paths, OpId(1), &mut limits)
         });
         cancelled.store(true, std::sync::atomic::Ordering::Relaxed);

@@ -14,6 +14,7 @@ use crate::api;
 use crate::api::env::Surroundings;
 use crate::api::{Event, Request, RestorePlan, Trouble, VERSION, Verb};
 use crate::cli::render::{self, Renderer};
+use crate::cli::sources::Sources;
 use crate::cli::stake::Stake;
 use crate::cli::verb::Common;
 use crate::cli::{actor, exit, out};
@@ -96,6 +97,7 @@ fn ask_noting(
         stay,
         aborts: matches!(verb, Verb::Abort(_)),
         stake: Stake::of(&verb),
+        sources: Sources::of(&verb),
     };
     let code = conversation.hold(verb, sources);
     *noted = conversation.noted;
@@ -143,6 +145,7 @@ struct Conversation {
     aborts: bool,
     /// What it may have changed once it was asked for.
     stake: Option<Stake>,
+    sources: Sources,
 }
 
 /// What is watched.
@@ -267,6 +270,7 @@ impl Conversation {
             let event = json::from_slice::<Event>(line.trim_end().as_bytes());
             line.clear();
             let Ok(mut event) = event else { continue };
+            self.sources.fill(&mut event);
             match &mut event {
                 Event::Result(outcome) if self.aborts => api::abort::came_too_late(outcome),
                 Event::Set { set, .. } => self.watched = Some(Watched::Set(*set)),

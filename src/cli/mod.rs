@@ -31,6 +31,7 @@ mod restart;
 mod restore;
 mod rollback;
 mod run;
+mod sources;
 mod stake;
 mod start;
 mod status;

@@ -12,7 +12,7 @@ use super::problem::Problem;
 use super::raw::{Found, Section};
 use super::{
     backup, bake, connect, data, env_file, health, hooks, limits, listen, proxy, rehearse_write,
-    sections, settings, takeover,
+    sections, settings, takeover, tree,
 };
 use crate::core::ids::ServiceName;
 use crate::core::ordered;
@@ -63,6 +63,7 @@ fn service(name: ServiceName, section: &Section<'_>, base: &Path) -> Draft {
         proxy: section.section("proxy", proxy::KEYS).and_then(|table| proxy::read(&table)),
         after: after.iter().map(|found| found.value.clone()).collect(),
         artifact_bytes_max: section.size("artifact_max").unwrap_or(2 << 30),
+        tree: tree::read(section),
         pinned: pinned(section),
         keep: keep(section),
         log_full: log_full(section),

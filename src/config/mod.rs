@@ -23,6 +23,7 @@ pub mod rehearse_write;
 pub mod release;
 pub mod selector;
 pub mod size;
+pub mod tree;
 
 mod across;
 mod check;

@@ -19,6 +19,7 @@ pub use super::health::{Check, Health};
 pub use super::hooks::Hook;
 pub use super::notify::{Target, Way, Webhook};
 pub use super::proxy::{Admin, Proxy};
+pub use super::tree::Tree;
 use crate::core::ids::ServiceName;
 use crate::core::operation::machine::Succession;
 use crate::os::limits::ProcessLimits;
@@ -64,6 +65,8 @@ pub struct Service {
     pub after: Vec<ServiceName>,
     /// Greatest size of an artifact, packed and unpacked alike, in bytes.
     pub artifact_bytes_max: u64,
+    /// What its trees are made of beside the artifact.
+    pub tree: Tree,
     /// Keys of `release.toml` that the host does not let a release set.
     pub pinned: Vec<ReleaseKey>,
     /// How many releases are kept.

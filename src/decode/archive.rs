@@ -69,7 +69,13 @@ fn entries(counted: &Counted, mouth: &mut Mouth<impl Write>) -> Result<u64, Stop
         let name = entry.path().map_err(reading)?.into_owned();
         let size = entry.size();
         end = entry.raw_file_position() + size.div_ceil(BLOCK) * BLOCK;
+        if is_sparse(&mut entry)? {
+            let why = "it is a sparse file: pack it without --sparse (-S)".to_owned();
+            return Err(Fault::Refused { name, why }.into());
+        }
         let mode = entry.header().mode().map_err(reading)?;
+        // Before 1970, or no number: nobody needs it.
+        let modified = entry.header().mtime().unwrap_or(0).min(u32::MAX.into());
         let link = entry.link_name().map_err(reading)?.map(|link| link.into_owned());
         let is_long = |path: &Path| path.as_os_str().len() > NAME_BYTES_MAX;
         if is_long(&name) || link.as_deref().is_some_and(is_long) {
@@ -90,13 +96,28 @@ fn entries(counted: &Counted, mouth: &mut Mouth<impl Write>) -> Result<u64, Stop
                 return Err(Fault::Refused { name, why }.into());
             }
         };
-        mouth.entry(&Entry { kind, mode, name, link }).map_err(Stop::Unheard)?;
+        mouth.entry(&Entry { kind, mode, modified, name, link }).map_err(Stop::Unheard)?;
         if kind == Kind::File {
             content(&mut entry, size, mouth)?;
         }
         counted.n_left.set(HEAD_BYTES_MAX);
     }
     Ok(end)
+}
+
+/// Whether its content is not all of the file: where the holes are stands in attributes (GNU tar in three
+/// forms, star, Solaris), or the kind says it.
+fn is_sparse(entry: &mut tar::Entry<'_, impl Read>) -> Result<bool, Stop> {
+    const MARKS: [&[u8]; 3] = [b"GNU.sparse.", b"SCHILY.realsize", b"SUN.holes"];
+    let is_of_kind = entry.header().entry_type() == EntryType::GNUSparse;
+    let Some(attributes) = entry.pax_extensions().map_err(reading)? else { return Ok(is_of_kind) };
+    for attribute in attributes {
+        let attribute = attribute.map_err(reading)?;
+        if MARKS.iter().any(|mark| attribute.key_bytes().starts_with(mark)) {
+            return Ok(true);
+        }
+    }
+    Ok(is_of_kind)
 }
 
 /// A file that ends early is a cut archive, not a short file.
@@ -122,7 +143,6 @@ fn kind_text(kind: EntryType) -> &'static str {
     match kind {
         EntryType::Char | EntryType::Block => "a device",
         EntryType::Fifo => "a FIFO",
-        EntryType::GNUSparse => "a sparse file",
         EntryType::Symlink | EntryType::Link => "a link without a target",
         _ => "of an unsupported kind",
     }

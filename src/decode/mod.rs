@@ -53,7 +53,11 @@ fn decode() -> io::Result<()> {
 /// The pipe's.
 pub fn say(archive: File, pipe: impl Write) -> io::Result<()> {
     let mut mouth = Mouth(BufWriter::with_capacity(64 * 1024, pipe));
-    let said = match source::unpacked(Source::new(archive)) {
+    let mut source = Source::new(archive);
+    if let Ok(Some(what)) = source::foreign(&mut source) {
+        return mouth.fault(&Fault::Foreign { what }, false);
+    }
+    let said = match source::unpacked(source) {
         Ok(Some(reader)) => archive::say(reader, &mut mouth),
         Ok(None) => Err(Fault::Empty.into()),
         Err(error) => Err(Fault::Damaged { why: error.to_string() }.into()),

@@ -7,6 +7,18 @@ use ruzstd::decoding::{FrameDecoder, StreamingDecoder};
 
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+/// Beginnings of what is not read here, and the program that unpacks it.
+const FOREIGN: [(&[u8], &str, &str); 9] = [
+    (b"\xfd7zXZ\0", "xz", "xz -dc FILE | halley-sup release SERVICE -"),
+    (b"BZh", "bzip2", "bzip2 -dc FILE | halley-sup release SERVICE -"),
+    (b"\x04\x22\x4d\x18", "lz4", "lz4 -dc FILE | halley-sup release SERVICE -"),
+    (b"LZIP", "lzip", "lzip -dc FILE | halley-sup release SERVICE -"),
+    (b"\x5d\0\0", "lzma", "xz -dc FILE | halley-sup release SERVICE -"),
+    (b"\x1f\x9d", "compress", "gzip -dc FILE | halley-sup release SERVICE -"),
+    (b"PK\x03\x04", "zip", "unzip -d DIR FILE, then halley-sup release SERVICE DIR"),
+    (b"7z\xbc\xaf\x27\x1c", "7z", "7z x -oDIR FILE, then halley-sup release SERVICE DIR"),
+    (b"Rar!", "rar", "unrar x FILE DIR/, then halley-sup release SERVICE DIR"),
+];
 /// The longest head of a frame (RFC 8878, 3.1.1).
 const HEAD_BYTES_MAX: usize = 18;
 /// What a frame may ask to be kept; it is held twice over while it grows.
@@ -47,6 +59,18 @@ impl Read for Source {
         self.at += n;
         Ok(n)
     }
+}
+
+/// What a file is that is not read here, and the command that converts it.
+///
+/// # Errors
+/// The file's.
+pub fn foreign(source: &mut Source) -> io::Result<Option<String>> {
+    let start = source.peek(6)?;
+    let known = FOREIGN.iter().find(|(magic, ..)| start.starts_with(magic));
+    Ok(known.map(|(_, name, command)| {
+        format!("packed with {name}, which is not read here; convert it: {command}")
+    }))
 }
 
 /// What is packed in a file, by its first bytes, not its name; `None` when it is empty.

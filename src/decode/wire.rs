@@ -37,6 +37,8 @@ pub struct Entry {
     pub kind: Kind,
     /// Its mode, as it was packed.
     pub mode: u32,
+    /// When it was last changed, in seconds since 1970.
+    pub modified: u64,
     /// Its name, as it was packed.
     pub name: PathBuf,
     /// A link's target.
@@ -69,6 +71,11 @@ pub enum Fault {
         /// How that was seen.
         why: String,
     },
+    /// It is packed in a way that is not read here.
+    Foreign {
+        /// In which, and how to convert it.
+        what: String,
+    },
     /// It holds something that may not be.
     Refused {
         /// What.
@@ -83,6 +90,7 @@ const EMPTY: u8 = 5;
 const CUT: u8 = 6;
 const DAMAGED: u8 = 7;
 const REFUSED: u8 = 8;
+const FOREIGN: u8 = 9;
 
 /// The decoder's mouth.
 #[derive(Debug)]
@@ -101,7 +109,7 @@ impl<W: Write> Mouth<W> {
             Kind::HardLink => 3,
         };
         let (name, link) = (entry.name.as_os_str().as_bytes(), entry.link.as_os_str().as_bytes());
-        self.head(kind, entry.mode, 0, name, link)
+        self.head(kind, entry.mode, entry.modified, name, link)
     }
 
     /// Says a piece of the file's content.
@@ -145,6 +153,7 @@ impl<W: Write> Mouth<W> {
             Fault::Empty => self.head(EMPTY, 0, 0, b"", b""),
             Fault::Cut { n_bytes } => self.head(CUT, 0, *n_bytes, b"", b""),
             Fault::Damaged { why } => self.head(DAMAGED, 0, 0, b"", why.as_bytes()),
+            Fault::Foreign { what } => self.head(FOREIGN, 0, 0, b"", what.as_bytes()),
             Fault::Refused { name, why } => {
                 self.head(REFUSED, 0, 0, name.as_os_str().as_bytes(), why.as_bytes())
             }
@@ -219,13 +228,15 @@ impl<R: Read> Ear<R> {
             EMPTY => return Ok(Said::Fault(Fault::Empty)),
             CUT => return Ok(Said::Fault(Fault::Cut { n_bytes: u64::from_le_bytes(n) })),
             DAMAGED => return Ok(Said::Fault(Fault::Damaged { why: words() })),
+            FOREIGN => return Ok(Said::Fault(Fault::Foreign { what: words() })),
             REFUSED => {
                 return Ok(Said::Fault(Fault::Refused { name: path(&name), why: words() }));
             }
             _ => return Err(nonsense()),
         };
         self.in_content = kind == Kind::File;
-        Ok(Said::Entry(Entry { kind, mode, name: path(&name), link: path(&link) }))
+        let modified = u64::from_le_bytes(n);
+        Ok(Said::Entry(Entry { kind, mode, modified, name: path(&name), link: path(&link) }))
     }
 
     /// The fault that came in the middle of a file's content.
@@ -291,7 +302,7 @@ mod tests {
     use super::*;
 
     fn entry(kind: Kind, name: &str, link: &str) -> Entry {
-        Entry { kind, mode: 0o755, name: name.into(), link: link.into() }
+        Entry { kind, mode: 0o755, modified: 7, name: name.into(), link: link.into() }
     }
 
     #[test]
@@ -320,6 +331,7 @@ mod tests {
             Fault::Empty,
             Fault::Cut { n_bytes: 7 },
             Fault::Damaged { why: "a checksum".to_owned() },
+            Fault::Foreign { what: "a zip file".to_owned() },
             Fault::Refused { name: "pipe".into(), why: "it is a FIFO".to_owned() },
         ];
         for fault in faults {

@@ -133,6 +133,25 @@ pub fn enter(isolation: &Isolation) -> Result<(), Failed> {
     Ok(())
 }
 
+/// Has this process, which must have one thread, see a directory read-only, and all else as it is. What is
+/// mounted on the host later is seen, too.
+///
+/// # Errors
+/// The first step that failed; what the process sees is as before then.
+pub fn seal_off(dir: &Path) -> Result<(), Failed> {
+    // SAFETY: no descriptor table is unshared, so no owner of a descriptor is affected.
+    let unshared = unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) };
+    step(unshared, || "making a mount namespace".to_owned())?;
+    let following = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+    step(mount_change("/", following), || "keeping mounts to itself".to_owned())?;
+    bind(dir, dir)?;
+    let read_only = libc::mount_attr { attr_set: libc::MOUNT_ATTR_RDONLY, ..NO_CHANGE };
+    step(set_attr(dir, 0, read_only), || format!("making {} read-only", dir.display()))
+}
+
+const NO_CHANGE: libc::mount_attr =
+    libc::mount_attr { attr_set: 0, attr_clr: 0, propagation: 0, userns_fd: 0 };
+
 /// System V queues and shared memory are its own too.
 fn unshare(as_root: bool) -> Result<(), Failed> {
     let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
@@ -277,15 +296,18 @@ fn temporary(isolation: &Isolation) -> Result<(), Failed> {
 /// A mount, and those below it when they become read-only. No program gains rights from what is seen
 /// then: its user may have made it.
 fn set_read_only(dir: &Path, is_read_only: bool) -> io::Result<()> {
-    let path = CString::new(dir.as_os_str().as_encoded_bytes())?;
     let read_only = libc::MOUNT_ATTR_RDONLY;
     let attr = libc::mount_attr {
         attr_set: if is_read_only { read_only | libc::MOUNT_ATTR_NOSUID } else { 0 },
         attr_clr: if is_read_only { 0 } else { read_only },
-        propagation: 0,
-        userns_fd: 0,
+        ..NO_CHANGE
     };
     let flags = if is_read_only { libc::AT_RECURSIVE } else { 0 };
+    set_attr(dir, flags, attr)
+}
+
+fn set_attr(dir: &Path, flags: libc::c_int, attr: libc::mount_attr) -> io::Result<()> {
+    let path = CString::new(dir.as_os_str().as_encoded_bytes())?;
     // SAFETY: the kernel reads one `mount_attr` of the size that is passed, and a C string.
     let result = unsafe {
         libc::syscall(

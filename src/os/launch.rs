@@ -208,6 +208,14 @@ fn prepare(
         apart::set_apart(isolation).map_err(|failed| self::failed(&failed.step, &failed.error))?;
     }
     let is_root = rustix::process::geteuid().is_root();
+    // Others are kept from it by its modes; a process apart has all of its mounts read-only.
+    let stays_root = is_root && spec.user.as_ref().is_none_or(|user| user.uid == 0);
+    if let Some(sealed) = spec.sealed.as_ref().filter(|_| stays_root)
+        && (&spec.isolation, spec.beside) == (&None, None)
+    {
+        // In some containers root may not: then what it changes is found out later.
+        drop(isolate::seal_off(sealed));
+    }
     let no_new_privs =
         spec.no_new_privs || spec.own_limits.no_new_privs || (filter.is_some() && !is_root);
     // As root before the user changes: then the program may gain rights as it could without us.

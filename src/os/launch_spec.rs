@@ -61,6 +61,9 @@ pub struct LaunchSpec {
     /// It may write below these directories alone.
     #[serde(default)]
     pub writes: Option<Vec<PathBuf>>,
+    /// A directory that it cannot write to, as root either.
+    #[serde(default)]
+    pub sealed: Option<PathBuf>,
     /// The keeper's own before it changed them; the keeper sets them.
     #[serde(default)]
     pub limits: Limits,

@@ -5,7 +5,6 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use crate::store::intake::hex;
 
 const HASH_BYTES: usize = 32;
 
@@ -58,6 +57,12 @@ fn hash_of(text: &str) -> Option<[u8; HASH_BYTES]> {
         *byte = digit(*high)? << 4 | digit(*low)?;
     }
     Some(hash)
+}
+
+/// Bytes as lower-case hexadecimal.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, fstat};
@@ -20,6 +21,7 @@ use crate::decode::wire::{Ear, Entry, Fault, Kind, Said};
 use crate::os::beneath::Dir;
 use crate::os::fs as durable;
 use crate::store::aside;
+pub use crate::store::content::hex;
 use crate::store::layout::ServiceLayout;
 use crate::store::tree::Staging;
 
@@ -47,6 +49,12 @@ pub enum IntakeError {
     Damaged {
         /// How that was seen.
         why: String,
+    },
+    /// It is packed in a way that is not read here.
+    #[error("it is {what}")]
+    Foreign {
+        /// In which, and how to convert it.
+        what: String,
     },
     /// It holds something that may not be.
     #[error("it contains {path}: {why}; only files, directories and links within it are allowed", path = shown(path))]
@@ -123,6 +131,7 @@ impl IntakeError {
             Fault::Empty => Self::Empty,
             Fault::Cut { n_bytes } => Self::Cut { n_bytes },
             Fault::Damaged { why } => Self::Damaged { why: shown(Path::new(&why)) },
+            Fault::Foreign { what } => Self::Foreign { what: shown(Path::new(&what)) },
             Fault::Refused { name, why } => {
                 Self::Refused { path: name, why: shown(Path::new(&why)) }
             }
@@ -200,6 +209,8 @@ pub enum Received {
     Tree {
         /// Bytes of its files.
         n_bytes: u64,
+        /// Files of macOS that were left out.
+        n_left_out: usize,
     },
 }
 
@@ -207,6 +218,8 @@ pub enum Received {
 pub struct Limits<'a> {
     /// Most bytes, packed and unpacked alike.
     pub cap_bytes: u64,
+    /// Where absolute symlinks may lead, beside `shared/`.
+    pub absolute_links: &'a [PathBuf],
     /// Set when the operation is aborted.
     pub cancelled: &'a AtomicBool,
     /// Called with how far it is.
@@ -246,10 +259,11 @@ pub fn receive(
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::Directory => {
             let dir = staging_dir(paths, op);
-            let mut staging = Staging::begin(&dir, limits.cap_bytes, limits.cancelled)?;
+            let mut staging = begin(&dir, paths, limits)?;
             let mut n_bytes = 0;
             copy_directory(&Dir::from(source), Path::new(""), &mut staging, &mut n_bytes, limits)?;
-            Ok(Received::Tree { n_bytes: staging.finish()? })
+            let (n_bytes, n_left_out) = staging.finish()?;
+            Ok(Received::Tree { n_bytes, n_left_out })
         }
         kind => {
             let size = u64::try_from(stat.st_size).ok();
@@ -257,6 +271,16 @@ pub fn receive(
             stream(source, paths, op, total, limits)
         }
     }
+}
+
+fn begin<'a>(
+    dir: &Path,
+    paths: &ServiceLayout,
+    limits: &Limits<'a>,
+) -> Result<Staging<'a>, IntakeError> {
+    let mut absolute_links = limits.absolute_links.to_vec();
+    absolute_links.push(paths.shared());
+    Staging::begin(dir, limits.cap_bytes, limits.cancelled, absolute_links)
 }
 
 fn stream(
@@ -327,12 +351,13 @@ fn copy_directory(
         let reading = |error| IntakeError::reading(&path, error);
         let meta = dir.look(&entry).map_err(reading)?;
         if meta.is_dir() {
-            staging.directory(&path)?;
+            staging.directory(&path, meta.mode())?;
             copy_directory(&dir.dir(&entry).map_err(reading)?, &path, staging, n_bytes, limits)?;
         } else if meta.is_file() {
             let mut file = dir.file(&entry).map_err(reading)?;
             let meta = file.metadata().map_err(reading)?;
-            staging.file(&path, meta.mode(), &mut file)?;
+            let modified = meta.modified().map_err(reading)?;
+            staging.file(&path, (meta.mode(), modified), &mut file)?;
             *n_bytes += meta.len();
             (limits.progress)(Progress { bytes: *n_bytes, ..Progress::default() });
         } else if meta.is_symlink() {
@@ -361,7 +386,8 @@ pub fn archive(path: &Path) -> Result<File, IntakeError> {
     File::open(path).map_err(|source| IntakeError::system(path, source))
 }
 
-/// Puts what an archive's decoder says into `staging/`; the archive is removed.
+/// Puts what an archive's decoder says into `staging/`; the archive is removed. Returns where it is, and how
+/// many files of macOS were left out.
 ///
 /// # Errors
 /// [`IntakeError`].
@@ -371,9 +397,9 @@ pub fn unpack(
     paths: &ServiceLayout,
     op: OpId,
     limits: &mut Limits<'_>,
-) -> Result<PathBuf, IntakeError> {
+) -> Result<(PathBuf, usize), IntakeError> {
     let dir = staging_dir(paths, op);
-    let mut staging = Staging::begin(&dir, limits.cap_bytes, limits.cancelled)?;
+    let mut staging = begin(&dir, paths, limits)?;
     let patient = Patient { pipe: File::from(decoder), cancelled: limits.cancelled };
     let mut ear = Ear::new(BufReader::with_capacity(64 * 1024, patient));
     loop {
@@ -387,9 +413,9 @@ pub fn unpack(
         let (bytes, n) = staging.so_far();
         (limits.progress)(Progress { bytes, total: None, entries: Some(n as u64) });
     }
-    staging.finish()?;
+    let (_, n_left_out) = staging.finish()?;
     fs::remove_file(archive).map_err(|source| IntakeError::system(archive, source))?;
-    Ok(dir)
+    Ok((dir, n_left_out))
 }
 
 fn add(
@@ -398,12 +424,13 @@ fn add(
     content: &mut Ear<impl Read>,
 ) -> Result<(), IntakeError> {
     match entry.kind {
-        Kind::Directory => staging.directory(&entry.name),
+        Kind::Directory => staging.directory(&entry.name, entry.mode),
         Kind::Symlink => staging.symlink(&entry.name, &entry.link),
         Kind::HardLink => staging.hard_link(&entry.name, &entry.link),
         Kind::File => {
             let mut read = Heard { content, error: None };
-            let added = staging.file(&entry.name, entry.mode, &mut read);
+            let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(entry.modified);
+            let added = staging.file(&entry.name, (entry.mode, modified), &mut read);
             let error = read.error;
             staging.check_cancelled()?;
             match (content.fault(), error) {
@@ -431,7 +458,7 @@ impl<R: Read> Read for Heard<'_, R> {
     }
 }
 
-/// A decoder may say nothing for long; the operation can be aborted all the same.
+/// A decoder that says nothing for long is aborted all the same.
 struct Patient<'a> {
     pipe: File,
     cancelled: &'a AtomicBool,
@@ -445,7 +472,7 @@ impl Read for Patient<'_> {
     }
 }
 
-/// Removes what an operation that ended early left behind: its staged tree and its archive.
+/// Removes what an operation that ended early left behind.
 ///
 /// # Errors
 /// The system's.
@@ -454,7 +481,7 @@ pub fn discard(paths: &ServiceLayout, op: OpId) -> io::Result<()> {
     durable::remove_tree(&paths.incoming().join(format!("{op}.part")))
 }
 
-/// Sets all aside that operations before this start left behind.
+/// Sets aside what operations before this start left.
 ///
 /// # Errors
 /// The system's.
@@ -468,10 +495,4 @@ pub fn sweep(paths: &ServiceLayout) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// Bytes as lower-case hexadecimal.
-#[must_use]
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

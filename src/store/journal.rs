@@ -28,7 +28,7 @@ const FILE: &str = "journal.ndjson";
 /// Room that is taken for a journal when it begins.
 const ROOM_BYTES: u64 = 32 * 1024;
 /// Journals that are kept; the history keeps a line of each for ever.
-const N_KEPT: usize = 200;
+pub const N_KEPT: usize = 200;
 
 /// Why a journal cannot be written or read.
 #[derive(Debug, thiserror::Error)]

@@ -149,6 +149,12 @@ impl ServiceLayout {
         self.dir.join("shared")
     }
 
+    /// What one release may write beside `shared/`.
+    #[must_use]
+    pub fn writable(&self, release: ReleaseId) -> PathBuf {
+        self.dir.join("writable").join(release.to_string())
+    }
+
     /// Sockets of running processes.
     #[must_use]
     pub fn run(&self) -> PathBuf {

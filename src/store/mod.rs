@@ -12,6 +12,7 @@ pub mod intake;
 pub mod intent;
 pub mod journal;
 pub mod layout;
+pub mod leads;
 mod line;
 pub mod migration;
 pub mod outbox;

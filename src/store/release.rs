@@ -273,6 +273,8 @@ fn each_of(file: impl Read, each: impl FnMut(Entry)) -> io::Result<()> {
 pub fn remove(paths: &ServiceLayout, release: ReleaseId) -> Result<(), ReleaseError> {
     let path = paths.release(release);
     aside::put(paths, &path).map_err(|source| ReleaseError { path, source })?;
+    let path = paths.writable(release);
+    durable::remove_tree(&path).map_err(|source| ReleaseError { path, source })?;
     let path = paths.meta(release);
     durable::remove_tree(&path).map_err(|source| ReleaseError { path, source })
 }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::core::ids::ReleaseId;
-use crate::os::beneath::{Dir, Met, Shown};
+use crate::os::beneath::{Dir, Met, Shown, give};
 use crate::os::fs as durable;
 use crate::store::content::Content;
 use crate::store::intake::hex;
@@ -162,12 +162,18 @@ fn hash(file: &mut fs::File, off: &AtomicBool) -> io::Result<Content> {
     Err(io::Error::other("it was aborted"))
 }
 
-/// Makes a staged tree `releases/N`: read-only, on the disk, then named.
+/// Makes a staged tree `releases/N`: read-only, open to a group, on the disk, then named.
 ///
 /// # Errors
 /// The system's; `releases/N` is not there then.
-pub fn seal(staged: &Path, paths: &ServiceLayout, release: ReleaseId) -> io::Result<()> {
+pub fn seal(
+    staged: &Path,
+    paths: &ServiceLayout,
+    release: ReleaseId,
+    group: Option<u32>,
+) -> io::Result<()> {
     make_read_only(staged)?;
+    group.map_or(Ok(()), |gid| open_to(staged, gid))?;
     durable::sync_all_of(staged)?;
     let target = paths.release(release);
     fs::rename(staged, &target)?;
@@ -183,13 +189,36 @@ fn make_read_only(dir: &Path) -> io::Result<()> {
         let meta = entry.metadata()?;
         if meta.is_dir() {
             make_read_only(&entry.path())?;
-            fs::set_permissions(entry.path(), Permissions::from_mode(0o555))?;
-        } else if !meta.is_symlink() {
-            let mode = if meta.permissions().mode() & 0o111 == 0 { 0o444 } else { 0o555 };
+        }
+        if !meta.is_symlink() {
+            let mode = meta.permissions().mode() & 0o555;
             fs::set_permissions(entry.path(), Permissions::from_mode(mode))?;
         }
     }
     Ok(())
+}
+
+/// Lets the group of the service's user read what its owner can and others cannot. The top of a tree has
+/// the group that the rest is open to. For others than root this is not possible and not needed.
+///
+/// # Errors
+/// The system's.
+pub fn open_to(tree: &Path, gid: u32) -> io::Result<()> {
+    let top = Dir::open(tree)?;
+    if top.metadata()?.gid() == gid || !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    top.walk(&mut |met| {
+        let mode = met.meta.mode();
+        // What others can read is open already.
+        if met.meta.is_symlink() || mode & 0o5 == (mode >> 6) & 0o5 {
+            return Ok(());
+        }
+        let held = met.dir.pin(met.name)?;
+        held.own((None, Some(gid)))?;
+        held.set_mode(mode | (mode >> 3) & 0o050)
+    })?;
+    give(&top, (None, Some(gid)))
 }
 
 #[cfg(test)]
@@ -248,7 +277,12 @@ mod tests {
         fs::set_permissions(staged.join("bin/web"), Permissions::from_mode(0o755)).unwrap();
         let program = list(&staged).unwrap();
         assert_ne!(first.digest, program.digest, "a mode that matters is content");
-        seal(&staged, &paths, ReleaseId(1)).unwrap();
+        fs::write(staged.join("key"), "secret").unwrap();
+        fs::set_permissions(staged.join("key"), Permissions::from_mode(0o600)).unwrap();
+        let program = Listing { n_files: 2, size_bytes: 8, ..list(&staged).unwrap() };
+        seal(&staged, &paths, ReleaseId(1), None).unwrap();
+        let mode = fs::metadata(paths.release(ReleaseId(1)).join("key")).unwrap().mode();
+        assert_eq!(mode & 0o777, 0o400, "no mode is widened");
         assert!(!staged.exists());
         let sealed = paths.release(ReleaseId(1));
         assert_eq!(list(&sealed).unwrap(), program);

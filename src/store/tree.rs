@@ -4,11 +4,13 @@
 //! it comes from. Symlinks are made last, so that nothing is ever written through one.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
 
 use rustix::fs::{AtFlags, Mode, OFlags, linkat, mkdirat, symlinkat};
 
@@ -22,6 +24,8 @@ const NAME_BYTES_MAX: usize = 255;
 /// Of all names and link targets together: they are held in memory.
 const NAMES_BYTES_MAX: usize = 16 * 1024 * 1024;
 const CHUNK_BYTES: usize = 256 * 1024;
+/// What the files begin with that macOS makes for what Linux has no place for (RFC 1740).
+const APPLE_DOUBLE: &[u8; 4] = &[0, 5, 0x16, 7];
 
 /// A tree on its way to `staging/`.
 #[derive(Debug)]
@@ -31,6 +35,9 @@ pub struct Staging<'a> {
     cap_bytes: u64,
     size_bytes: u64,
     n_files: usize,
+    /// Files of macOS that are no part of the program.
+    n_left_out: usize,
+    absolute_links: Vec<PathBuf>,
     names_bytes: usize,
     directories: BTreeSet<PathBuf>,
     files: BTreeSet<PathBuf>,
@@ -47,6 +54,7 @@ impl<'a> Staging<'a> {
         dir: &Path,
         cap_bytes: u64,
         cancelled: &'a AtomicBool,
+        absolute_links: Vec<PathBuf>,
     ) -> Result<Self, IntakeError> {
         let begun = || -> io::Result<OwnedFd> {
             fs::remove_tree(dir)?;
@@ -60,6 +68,8 @@ impl<'a> Staging<'a> {
             cap_bytes,
             size_bytes: 0,
             n_files: 0,
+            n_left_out: 0,
+            absolute_links,
             names_bytes: 0,
             directories: BTreeSet::new(),
             files: BTreeSet::new(),
@@ -72,12 +82,20 @@ impl<'a> Staging<'a> {
     ///
     /// # Errors
     /// A name that may not be; the system's.
-    pub fn directory(&mut self, name: &Path) -> Result<(), IntakeError> {
+    pub fn directory(&mut self, name: &Path, mode: u32) -> Result<(), IntakeError> {
         let Some(path) = self.admitted(name)? else { return Ok(()) };
         if self.files.contains(&path) || self.links.contains_key(&path) {
             return Err(refused(&path, "it appears twice"));
         }
-        self.make_directories(&path)
+        self.make_directories(&path)?;
+        self.set_mode(&path, mode)
+    }
+
+    /// Sets a directory's mode, in which its owner has to get in.
+    fn set_mode(&self, dir: &Path, mode: u32) -> Result<(), IntakeError> {
+        let mode = Mode::from_raw_mode(mode & 0o755 | 0o700);
+        rustix::fs::chmodat(&self.root, dir, mode, AtFlags::empty())
+            .map_err(|errno| IntakeError::system(dir, errno.into()))
     }
 
     /// Adds a file.
@@ -87,11 +105,21 @@ impl<'a> Staging<'a> {
     pub fn file(
         &mut self,
         name: &Path,
-        mode: u32,
+        (mode, modified): (u32, SystemTime),
         content: &mut dyn Read,
     ) -> Result<(), IntakeError> {
+        let mut start = [0; APPLE_DOUBLE.len()];
+        let n = self.n_of_macos(name, &mut start, content)?;
+        let mut start = &start[..n];
+        if start == APPLE_DOUBLE {
+            self.n_left_out += 1;
+            let rest = io::copy(content, &mut io::sink());
+            return rest.map(drop).map_err(|error| IntakeError::reading(name, error));
+        }
         let path = self.fresh(name)?;
-        let mode = if mode & 0o111 == 0 { 0o644 } else { 0o755 };
+        let content = &mut (&mut start).chain(content);
+        // What only its owner could read stays so.
+        let mode = mode & 0o755 | 0o600;
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY;
         let system = |source| IntakeError::system(&path, source);
         let fd = beneath::open_beneath(&self.root, &path, flags, mode).map_err(system)?;
@@ -109,9 +137,31 @@ impl<'a> Staging<'a> {
             }
             file.write_all(&chunk[..n]).map_err(system)?;
         }
+        // Whatever the umask takes.
+        file.set_permissions(Permissions::from_mode(mode)).map_err(system)?;
+        // Compiled files name the time of their sources.
+        file.set_modified(modified).map_err(system)?;
         self.n_files += 1;
         self.files.insert(path);
         Ok(())
+    }
+
+    /// Reads the first bytes of a file that has a name as macOS gives to what Linux has no place for.
+    fn n_of_macos(
+        &self,
+        name: &Path,
+        start: &mut [u8],
+        content: &mut dyn Read,
+    ) -> Result<usize, IntakeError> {
+        let file_name = name.file_name().map_or(&b""[..], |name| name.as_encoded_bytes());
+        let mut n = 0;
+        while file_name.starts_with(b"._") && n < start.len() {
+            match content.read(&mut start[n..]).map_err(|e| IntakeError::reading(name, e))? {
+                0 => break,
+                n_read => n += n_read,
+            }
+        }
+        Ok(n)
     }
 
     /// Adds a hard link to a file that came before.
@@ -137,18 +187,25 @@ impl<'a> Staging<'a> {
     /// When it is absolute or leads out of the tree.
     pub fn symlink(&mut self, name: &Path, to: &Path) -> Result<(), IntakeError> {
         let path = self.fresh(name)?;
-        stays_inside(&path, to)
+        let is_allowed = |dir: &PathBuf| to.starts_with(dir);
+        let is_plain = to.components().all(|part| part != Component::ParentDir);
+        let inside = match self.absolute_links.iter().any(is_allowed) && is_plain {
+            true => Ok(()),
+            false => stays_inside(&path, to),
+        };
+        inside
             .map_err(|why| refused(&path, &format!("a symlink to {}, which {why}", shown(to))))?;
         self.names_bytes += to.as_os_str().len();
         self.links.insert(path, to.to_owned());
         Ok(())
     }
 
-    /// Makes the symlinks. A tree without a file is refused.
+    /// Makes the symlinks. A tree without a file is refused. Returns its bytes, and how many files were left
+    /// out.
     ///
     /// # Errors
     /// When it is empty, or something lies below a symlink.
-    pub fn finish(self) -> Result<u64, IntakeError> {
+    pub fn finish(self) -> Result<(u64, usize), IntakeError> {
         if self.n_files == 0 {
             return Err(IntakeError::Empty);
         }
@@ -161,7 +218,7 @@ impl<'a> Staging<'a> {
             symlinkat(target, &self.root, path)
                 .map_err(|errno| IntakeError::system(path, errno.into()))?;
         }
-        Ok(self.size_bytes)
+        Ok((self.size_bytes, self.n_left_out))
     }
 
     /// Where it is being put.
@@ -235,7 +292,8 @@ impl<'a> Staging<'a> {
                 return Err(refused(path, "one of its parents is not a directory"));
             }
             match mkdirat(&self.root, dir, Mode::from_raw_mode(0o755)) {
-                Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+                Ok(()) => self.set_mode(dir, 0o755)?,
+                Err(rustix::io::Errno::EXIST) => {}
                 Err(errno) => return Err(IntakeError::system(dir, errno.into())),
             }
             self.keep_name(dir)?;
@@ -295,7 +353,9 @@ fn stays_inside(path: &Path, target: &Path) -> Result<(), &'static str> {
             Component::CurDir => {}
             Component::ParentDir if went_down => return Err("has a .. after a name"),
             Component::ParentDir => depth = depth.checked_sub(1).ok_or("leads out of the tree")?,
-            Component::RootDir | Component::Prefix(_) => return Err("is absolute"),
+            Component::RootDir | Component::Prefix(_) => {
+                return Err("is absolute, and into no directory that absolute_links allows");
+            }
         }
     }
     Ok(())

@@ -13,6 +13,7 @@ use crate::keeper::protocol::{LaunchSpec, Reach};
 use crate::os::beneath::Dir;
 use crate::os::spool::Spool;
 use crate::os::{fs, local, proc};
+use crate::store::seal;
 use crate::supervisor::instances::claim::{self, Claim};
 use crate::supervisor::instances::restarter;
 use crate::supervisor::instances::retire;
@@ -82,11 +83,10 @@ pub(crate) async fn start_as(
     let config = service.config();
     service.slots.open(service.link(), &config).await?;
     service.fleet.seen(id);
-    if let Some(user) =
-        settings.user.as_deref().filter(|user| keeper_of_shared(service, user).is_none())
-        && let Some(user) = proc::user(user)
-    {
-        fs::give_to(&service.paths.shared(), user.uid, user.gid)?;
+    give_shared(service, settings.user.as_deref())?;
+    if let Some(user) = settings.user.as_deref().and_then(proc::user) {
+        // It may be another one than when the tree was sealed.
+        seal::open_to(&service.paths.release(release), user.gid)?;
     }
     let n = settings.instances;
     let generation = Generation::confined(id, release, settings, service.now(), duty, confinement);
@@ -102,6 +102,15 @@ pub(crate) async fn start_as(
         }
     }
     Ok(generation)
+}
+
+/// Gives `shared/` to a user, unless the release that serves has it.
+pub(crate) fn give_shared(service: &Service, user: Option<&str>) -> std::io::Result<()> {
+    let Some(user) = user.filter(|user| keeper_of_shared(service, user).is_none()) else {
+        return Ok(());
+    };
+    let known = proc::user(user);
+    known.map_or(Ok(()), |user| fs::give_to(&service.paths.shared(), user.uid, user.gid))
 }
 
 /// The user of the release that serves, when that is another one: it keeps `shared/` meanwhile. Root

@@ -10,7 +10,7 @@ use crate::core::ids::ReleaseId;
 use crate::core::operation::conclusion::{self, Farewell, Found};
 use crate::core::operation::machine::{Cause, Kind, Outcome as Ended};
 use crate::core::operation::outcome::{self as table, Facts, Word};
-use crate::core::retention::{self, Fate, Roots};
+use crate::core::retention::{self, Fate, Roots, Verdict};
 use crate::core::time::Tick;
 use crate::os::clock;
 use crate::store::journal::{self, Journal, Record};
@@ -192,7 +192,7 @@ fn trouble(
         _ => vec![format!("halley-sup logs {name} --release {release}")],
     };
     if matches!(ended, Ended::Undone(_) | Ended::RolledBack(_)) && kind == Kind::Release {
-        next.extend(again(service));
+        next.extend(again(service, exit));
     }
     let why = match ended {
         Ended::Undone(Cause::Interrupted) | Ended::RolledBack(Cause::Interrupted) => {
@@ -213,14 +213,20 @@ fn trouble(
 }
 
 /// No release comes next as long as the service is frozen because its data is not as it was.
-fn again(service: &Service) -> Vec<String> {
+fn again(service: &Service, exit: Exit) -> Vec<String> {
     let name = &service.name;
     let state = service.durable.state();
     if state.freeze.as_ref().is_some_and(|freeze| freeze.actor == FREEZER) {
         let restore = format!("halley-sup restore {name} --dry-run");
         return vec![restore, format!("halley-sup thaw {name}")];
     }
-    vec![format!("halley-sup release {name} SOURCE")]
+    // As it stands it would be refused again.
+    let overrules = match exit {
+        Exit::RehearsalFailed => " --no-way-back \"reason\"",
+        Exit::Busy => " --force",
+        _ => "",
+    };
+    vec![format!("halley-sup release {name} SOURCE{overrules}")]
 }
 
 /// Lets go of every generation that has nothing to do any more: when an operation has ended so, or
@@ -274,20 +280,29 @@ fn prune(service: &Rc<Service>) {
     };
     let keep = service.config().keep.releases;
     let mut n_pruned = 0;
-    for (release, fate) in retention::plan(&known, &roots, keep) {
+    let fates = retention::plan(&known, &roots, keep);
+    for ((_, verdict), (release, fate)) in known.iter().zip(fates) {
         if fate == Fate::Prune {
             tracing::info!(service = %service.name, %release, "pruned");
             n_pruned += 1;
             if let Err(error) = release::remove(&service.paths, release) {
                 tracing::warn!(service = %service.name, %release, %error, "pruning");
             }
-            if let Err(error) = service.logs.remove(release) {
+            // Why one failed is looked for later, as long as there is its report.
+            let has_failed = matches!(verdict, Verdict::Aborted | Verdict::Bad);
+            if !has_failed && let Err(error) = service.logs.remove(release) {
                 tracing::warn!(service = %service.name, %release, %error, "pruning its log");
             }
         }
     }
     if n_pruned > 0 {
         clear(service);
+    }
+    let newest = known.iter().map(|(release, _)| release.0).max().unwrap_or(0);
+    let oldest = ReleaseId(newest.saturating_sub(journal::N_KEPT as u64));
+    let is_known = |release: &ReleaseId| known.iter().any(|(known, _)| known == release);
+    for release in service.logs.before(oldest).into_iter().filter(|release| !is_known(release)) {
+        drop(service.logs.remove(release));
     }
 }
 

@@ -97,7 +97,7 @@ impl Job {
         let transcript = &mut watching.transcript;
         match machine.phase() {
             Phase::Receive => receive::receive(service, operation, intake).await,
-            Phase::Verify => receive::verify(service, operation, intake).await,
+            Phase::Verify => receive::verify(service, operation, assignment, intake).await,
             Phase::Preflight => {
                 let staged = intake.staged.as_ref();
                 preflight::preflight(service, operation, assignment, staged).await

@@ -13,6 +13,7 @@ use crate::supervisor::data::backup;
 use crate::supervisor::instances::restarter::{look_at, revive};
 use crate::supervisor::instances::scale;
 use crate::supervisor::instances::sd_notify;
+use crate::supervisor::instances::start;
 use crate::supervisor::operation::adopt::{adopt_generations, forget_the_rest, take_mine};
 use crate::supervisor::operation::boot_error::BootError;
 use crate::supervisor::operation::conclude;
@@ -76,7 +77,7 @@ pub(crate) async fn take_over(
     inventory: &mut Inventory,
 ) -> Result<(), BootError> {
     had_a_state(service, inventory)?;
-    service.paths.create()?;
+    have_directories(service)?;
     reserve::fill(&service.paths.reserve());
     let config = service.config();
     let lost = service.slots.adopt(&config, &mut inventory.kept)?;
@@ -160,5 +161,14 @@ async fn open_again(service: &Rc<Service>) {
     let config = service.config();
     if let Err(error) = service.slots.open(service.link(), &config).await {
         tracing::warn!(service = %service.name, %error, "opening its listeners again");
+    }
+}
+
+/// The service's directories. What is to be in `shared/` before the first release, its user puts there.
+fn have_directories(service: &Service) -> std::io::Result<()> {
+    service.paths.create()?;
+    match service.durable.last_good() {
+        None => start::give_shared(service, service.config().settings.user.as_deref()),
+        Some(_) => Ok(()),
     }
 }

@@ -68,6 +68,14 @@ impl LogFiles {
         self.writers.borrow().get(&release).and_then(Weak::upgrade)
     }
 
+    /// Releases before this one that have a log.
+    pub(crate) fn before(&self, oldest: ReleaseId) -> Vec<ReleaseId> {
+        let Ok(entries) = fs::read_dir(&self.dir) else { return Vec::new() };
+        let paths = entries.flatten().map(|entry| entry.path());
+        let number = |path: PathBuf| path.file_stem()?.to_str()?.parse().ok().map(ReleaseId);
+        paths.filter_map(number).filter(|release| *release < oldest).collect()
+    }
+
     /// Removes a release's log.
     ///
     /// # Errors

@@ -16,37 +16,87 @@ pub(crate) fn program(tree: &Path, settings: &Settings) -> Vec<String> {
     let path = if program.contains('/') {
         tree.join(program)
     } else {
-        match in_path(program) {
+        match in_path(tree, program, settings) {
             Some(path) => path,
-            None => return vec![format!("command {program}: no such program in PATH")],
+            None => {
+                let path = search_path(settings);
+                return vec![format!("command {program}: no such program in PATH ({path})")];
+            }
         }
     };
-    let Ok(meta) = fs::metadata(&path) else {
+    if fs::metadata(&path).is_err() {
         return vec![format!("command {program}: the artifact holds no such file")];
-    };
-    if !meta.is_file() || meta.permissions().mode() & 0o111 == 0 {
+    }
+    if !runs(&path) {
         return vec![format!("command {program}: it is not executable (chmod +x)")];
     }
-    let mut start = [0; 256];
+    wrong_kind(program, &start_of(&path)).into_iter().collect()
+}
+
+/// The first bytes of a program.
+fn start_of(path: &Path) -> Vec<u8> {
+    let mut start = vec![0; 256];
     // Whoever owns its directory may have put a FIFO in its place by now.
-    let opened = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(&path);
+    let opened = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path);
     let n = opened.and_then(|mut file| file.read(&mut start)).unwrap_or(0);
-    wrong_kind(program, &start[..n]).into_iter().collect()
+    start.truncate(n);
+    start
 }
 
 /// What stands against a hook's command: a hook that cannot be started is found out now, not when
 /// its point comes.
-pub(crate) fn not_there(tree: &Path, command: &[String], point: &str) -> Option<String> {
+pub(crate) fn not_there(
+    tree: &Path,
+    command: &[String],
+    settings: &Settings,
+    point: &str,
+) -> Option<String> {
     let program = command.first()?;
-    let path = if program.contains('/') { Some(tree.join(program)) } else { in_path(program) };
-    let meta = path.and_then(|path| fs::metadata(path).ok());
-    let runs = meta.is_some_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0);
-    (!runs).then(|| format!("hook {point}: {program} is not there, or not executable"))
+    let path = match program.contains('/') {
+        true => Some(tree.join(program)),
+        false => in_path(tree, program, settings),
+    };
+    (!path.is_some_and(|path| runs(&path)))
+        .then(|| format!("hook {point}: {program} is not there, or not executable"))
 }
 
-fn in_path(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|dir| dir.join(program)).find(|path| path.is_file())
+/// The `PATH` that the service's programs have, and are looked up in.
+pub(crate) fn search_path(settings: &Settings) -> String {
+    let own = settings.env.get("PATH").cloned();
+    own.or_else(|| std::env::var("PATH").ok()).filter(|path| !path.is_empty()).unwrap_or_else(
+        || "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
+    )
+}
+
+/// In the tree, where a directory of `PATH` is relative: that is where the program is started.
+fn in_path(tree: &Path, program: &str, settings: &Settings) -> Option<PathBuf> {
+    let path = search_path(settings);
+    std::env::split_paths(&path).map(|dir| tree.join(dir).join(program)).find(|path| runs(path))
+}
+
+fn runs(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+}
+
+/// What is to be said of a script whose interpreter is neither of the release nor of the system.
+pub(crate) fn foreign_interpreter(tree: &Path, settings: &Settings) -> Option<String> {
+    let program = settings.command.first().filter(|program| program.contains('/'))?;
+    let interpreter = interpreter(&start_of(&tree.join(program)))?;
+    let is_usual = ["/usr/", "/bin/", "/sbin/"].iter().any(|dir| interpreter.starts_with(dir));
+    (!is_usual).then(|| {
+        format!(
+            "command {program}: its first line names {interpreter}, which is outside of the release; to \
+             run what is in the release: command = {}",
+            recipe(program)
+        )
+    })
+}
+
+/// How to start a script by an interpreter of its own tree: those of `pip` and others have the path of where
+/// they were installed.
+fn recipe(program: &str) -> String {
+    let (dir, name) = program.rsplit_once('/').unwrap_or((".", program));
+    format!("[\"{dir}/python\", \"{dir}/{name}\"]")
 }
 
 /// Why the first bytes cannot be run here: another CPU's ELF file, or a script whose interpreter is
@@ -63,12 +113,22 @@ fn wrong_kind(program: &str, start: &[u8]) -> Option<String> {
         return (!runs)
             .then(|| format!("command {program}: it is built for {found}, this machine is {own}"));
     }
+    let interpreter = interpreter(start)?;
+    (!Path::new(&interpreter).is_file()).then(|| {
+        format!(
+            "command {program}: its interpreter {interpreter} is not there; to run what is in the release: \
+             command = {}",
+            recipe(program)
+        )
+    })
+}
+
+/// What the first line of a script names.
+fn interpreter(start: &[u8]) -> Option<String> {
     let line = start.strip_prefix(b"#!")?;
     let line = line.split(|byte| *byte == b'\n').next()?;
     let line = String::from_utf8_lossy(line).trim().to_owned();
-    let interpreter = line.split_ascii_whitespace().next()?.to_owned();
-    (!Path::new(&interpreter).is_file())
-        .then(|| format!("command {program}: its interpreter {interpreter} is not there"))
+    Some(line.split_ascii_whitespace().next()?.to_owned())
 }
 
 /// `e_machine` of an ELF header (elf.h), by its usual name.

@@ -40,7 +40,10 @@ pub(crate) async fn run(service: &Rc<Service>, target: ReleaseId) -> Result<Stri
         biased;
         () = service.activity.began() => Err(DrillError::Superseded),
         tried = rehearsal::target_now(service, target, service.succession(), &mut transcript) => {
-            tried.map_err(DrillError::from)
+            match tried? {
+                (_, Some(changed)) => Err(changed.into()),
+                (said, None) => Ok(said),
+            }
         }
     }
 }

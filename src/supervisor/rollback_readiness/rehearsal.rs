@@ -91,7 +91,12 @@ pub(crate) async fn old(
         return PhaseResult::skip(why.clone()).with_warnings([why]);
     }
     match target_now(service, target, candidate.succession, transcript).await {
-        Ok(detail) => PhaseResult::ok(detail),
+        Ok((detail, changed)) => {
+            let text = |why| {
+                format!("release {target}, which a rollback goes to, works and was changed: {why}")
+            };
+            PhaseResult::ok(detail).with_warnings(changed.map(text))
+        }
         Err(why) if candidate.way_back != WayBack::Required => {
             let why = format!("release {target}: {why}");
             PhaseResult::ok(format!("no way back: {why}"))
@@ -108,7 +113,7 @@ pub(crate) async fn old(
 }
 
 /// Rehearses a rollback to a release, as deep as the configuration asks for and the service allows,
-/// and notes the result.
+/// and notes the result. A tree that was changed, and works, comes with what is changed in it.
 ///
 /// # Errors
 /// Why a rollback to it would fail.
@@ -117,27 +122,36 @@ pub(crate) async fn target_now(
     target: ReleaseId,
     succession: Succession,
     transcript: &mut Transcript,
-) -> Result<String, RehearsalError> {
+) -> Result<(String, Option<RehearsalError>), RehearsalError> {
     let (depth, note) = depth(service.config().rehearse, succession);
     let begun = clock::tick();
     let tried = match light(service, target).await {
-        Ok(settings) if depth == Depth::Full => {
-            run(service, target, settings, &Confinement::default(), transcript).await
+        Ok((settings, changed)) if depth == Depth::Full => {
+            let ran = run(service, target, settings, &Confinement::default(), transcript).await;
+            match (ran, changed) {
+                (Err(why), Some(changed)) => Err(RehearsalError::Shut(format!("{changed}; {why}"))),
+                (ran, changed) => ran.map(|said| (said, changed)),
+            }
         }
-        Ok(_) => Ok("tree and settings are complete".to_owned()),
+        Ok((_, changed)) => Ok(("tree and settings are complete".to_owned(), changed)),
         Err(why) => Err(why),
+    };
+    let why = match &tried {
+        Ok((_, changed)) => changed.as_ref(),
+        Err(why) => Some(why),
     };
     let rehearsal = Rehearsal {
         release: target.0,
         at: clock::now_rfc3339(),
         depth,
-        why: tried.as_ref().err().map(|error| first_line(&error.to_string())),
+        why: why.map(|error| first_line(&error.to_string())),
     };
     if let Err(error) = service.durable.save(|state| state.rehearsal = Some(rehearsal)) {
         tracing::warn!(service = %service.name, %error, "recording a rehearsal");
     }
     let took = text::seconds(begun, clock::tick());
-    tried.map(|said| format!("release {target}, {}{note}: {said}, in {took}", depth.name()))
+    let detail = |said| format!("release {target}, {}{note}: {said}, in {took}", depth.name());
+    tried.map(|(said, changed)| (detail(said), changed))
 }
 
 /// Notes why a rollback to a release would fail, when that was found without a rehearsal.
@@ -167,29 +181,39 @@ fn depth(wanted: Rehearse, succession: Succession) -> (Depth, &'static str) {
     }
 }
 
-/// All that a cold start needs and that can be seen without one.
-async fn light(service: &Rc<Service>, target: ReleaseId) -> Result<Settings, RehearsalError> {
+/// All that a cold start needs and that can be seen without one; and what is not as it was sealed, when
+/// nothing is missing.
+async fn light(
+    service: &Rc<Service>,
+    target: ReleaseId,
+) -> Result<(Settings, Option<RehearsalError>), RehearsalError> {
     let paths = service.paths.clone();
     let looked = spawn::lengthy(move || {
         let settings = release::settings(&paths, target)?;
-        let mut damaged = release::damage(&paths, target)?.into_iter();
-        if let Some(first) = damaged.next() {
-            return Err(RehearsalError::Tree { first, n_more: damaged.len() });
+        let damaged = release::damage(&paths, target)?;
+        let tree = paths.release(target);
+        let is_gone = damaged.iter().any(|path| tree.join(path).symlink_metadata().is_err());
+        let mut damaged = damaged.into_iter();
+        let changed = damaged.next().map(|first| (first, damaged.len()));
+        let mut changed = changed.map(|(first, n_more)| RehearsalError::Tree { first, n_more });
+        if let Some(gone) = changed.take_if(|_| is_gone) {
+            return Err(gone);
         }
         let wrong = program_check::program(&paths.release(target), &settings);
         match wrong.into_iter().next() {
             Some(why) => Err(RehearsalError::Program(why)),
-            None => Ok(settings),
+            None => Ok((settings, changed)),
         }
     });
-    let settings = renewed(service, target, looked.await??, Start::Back);
+    let (settings, changed) = looked.await??;
+    let settings = renewed(service, target, settings, Start::Back);
     if let Some(user) = settings.user.as_deref().filter(|user| proc::user(user).is_none()) {
         return Err(RehearsalError::NoUser(user.to_owned()));
     }
     if let Some(why) = schema::misses(service, target) {
         return Err(RehearsalError::Schema(why));
     }
-    Ok(settings)
+    Ok((settings, changed))
 }
 
 /// Starts one instance of a release, kept to what is given, probes it in its own slots, stops it.

@@ -9,6 +9,7 @@ use crate::keeper::protocol::{LaunchSpec, LaunchUser, ListenFd, OUTPUT, SPOOL};
 use crate::os::limits::ProcessLimits;
 use crate::os::proc;
 use crate::supervisor::processes::child_tag::{Label, Purpose, Role};
+use crate::supervisor::processes::program_check;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::{Generation, Instance};
 use crate::supervisor::sockets::backend_address::BackendAddress;
@@ -113,6 +114,7 @@ pub(crate) fn spec_of(
         args: args.iter().map(fill).collect(),
         env: environment(service, generation, instance),
         cwd: service.paths.release(generation.release).to_string_lossy().into_owned(),
+        sealed: Some(service.paths.release(generation.release)),
         user,
         own_limits: generation.settings.limits.clone(),
         listen: if inherits { listen_fds(service, instance) } else { Vec::new() },
@@ -157,6 +159,7 @@ pub(crate) fn forward_spec(
         own_limits: ProcessLimits::default(),
         isolation: None,
         writes: None,
+        sealed: None,
         ..program
     })
 }
@@ -224,14 +227,12 @@ pub(crate) fn environment_of(
     settings: &Settings,
 ) -> BTreeMap<String, String> {
     let mut env: BTreeMap<String, String> = BTreeMap::new();
-    for name in ["PATH", "LANG", "LC_ALL", "TZ", "TMPDIR"] {
+    for name in ["LANG", "LC_ALL", "TZ", "TMPDIR"] {
         if let Ok(value) = std::env::var(name) {
             env.insert(name.to_owned(), value);
         }
     }
-    env.entry("PATH".to_owned()).or_insert_with(|| {
-        "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()
-    });
+    env.insert("PATH".to_owned(), program_check::search_path(settings));
     if let Some(account) = proc::account(settings.user.as_deref()) {
         let of_account = [
             ("USER", &account.name),

@@ -115,6 +115,7 @@ async fn run_with(
     let mut launch = LaunchSpec {
         env: env.into_iter().collect(),
         cwd: service.paths.release(task.release).to_string_lossy().into_owned(),
+        sealed: Some(service.paths.release(task.release)),
         user,
         own_limits: task.settings.limits.clone(),
         ..LaunchSpec::default()

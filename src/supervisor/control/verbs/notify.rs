@@ -33,7 +33,8 @@ pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> R
             let hint = hint.map_or(String::new(), |hint| format!("; did you mean {hint}?"));
             let all = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
             let why = format!("the configuration has [notify.NAME] of: {all}{hint}");
-            return Err(trouble(why, Exit::Usage));
+            let next = vec!["halley-sup status".to_owned()];
+            return Err(Trouble { next, ..trouble(why, Exit::Usage) });
         }
     }
     let outcome = Outcome::new(Word::Told.into(), target, 0);

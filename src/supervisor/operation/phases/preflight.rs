@@ -4,7 +4,7 @@ use std::fs::{self};
 use std::rc::Rc;
 
 use crate::api::{Event, Plan};
-use crate::config::model::Strategy;
+use crate::config::model::{self, Strategy};
 use crate::core::exit::Exit;
 use crate::core::operation::machine::Event as Step;
 use crate::os::{fs as disk, proc};
@@ -55,15 +55,13 @@ pub(crate) async fn preflight(
             .map(|why| (Exit::PreflightRefused, why)),
     );
     for hook in &staged.settings.hooks {
-        let missing = program_check::not_there(&staged.dir, &hook.command, hook.point.name());
+        let (settings, point) = (&staged.settings, hook.point.name());
+        let missing = program_check::not_there(&staged.dir, &hook.command, settings, point);
         failures.extend(missing.into_iter().map(|why| (Exit::PreflightRefused, why)));
     }
-    let user = wrong_user(service, assignment, staged);
-    failures.extend(user.map(|why| (Exit::PreflightRefused, why)));
+    failures.extend(wrong_user(service, assignment, staged));
     let config = service.config();
-    failures.extend(config.no_env.iter().map(|why| {
-        (Exit::PreflightRefused, format!("its env_file cannot be used; mend it and reload: {why}"))
-    }));
+    failures.extend(without_env(&config));
     // The address is taken before the start, so that a stranger on it stops nothing but this.
     if let Err(error) = service.slots.open(service.link(), &config).await {
         failures.push((Exit::PreflightRefused, error.to_string()));
@@ -102,20 +100,32 @@ pub(crate) async fn preflight(
     PhaseResult::refused(exit, texts.join("\n"))
 }
 
+/// Nobody knows what its environment would be.
+fn without_env(config: &model::Service) -> Option<(Exit, String)> {
+    let why = config.no_env.as_ref()?;
+    let text = format!("its env_file cannot be used; mend it and reload: {why}");
+    Some((Exit::PreflightRefused, text))
+}
+
 /// Side by side, two users cannot both have the one directory.
-fn wrong_user(service: &Service, assignment: &Assignment, staged: &Staged) -> Option<String> {
+fn wrong_user(
+    service: &Service,
+    assignment: &Assignment,
+    staged: &Staged,
+) -> Option<(Exit, String)> {
     let user = staged.settings.user.as_deref()?;
     if proc::user(user).is_none() {
-        return Some(format!("there is no user {user:?}"));
+        return Some((Exit::PreflightRefused, format!("there is no user {user:?}")));
     }
     if matches!(assignment.strategy, Strategy::Hold | Strategy::Replace) {
         return None;
     }
     let present = keeper_of_shared(service, user)?;
-    Some(format!(
+    let text = format!(
         "shared/ belongs to {present}, the user of the release that serves, and this release is to \
          run as {user}: use strategy = \"hold\", which stops the old release before the start"
-    ))
+    );
+    Some((Exit::PreflightRefused, text))
 }
 
 async fn plan(service: &Rc<Service>, assignment: &Assignment, staged: &Staged) -> Plan {
@@ -138,7 +148,8 @@ async fn planned(
         Extent::Plan => PhaseResult::not(Step::Abort, detail),
         Extent::Whole => PhaseResult::ok(detail),
     };
-    result.with_warnings(fencing::foreseen(service).await)
+    let foreign = program_check::foreign_interpreter(&staged.dir, &staged.settings);
+    result.with_warnings(foreign).with_warnings(fencing::foreseen(service).await)
 }
 
 fn frozen(service: &Service, force: Force, digest: &str) -> Option<String> {

@@ -12,10 +12,12 @@ use crate::api::Event;
 use crate::config::Problem;
 use crate::config::model::{self, Own, ReleaseKey, Settings};
 use crate::core::exit::Exit;
-use crate::os::clock;
+use crate::os::{clock, proc};
 use crate::store::intake::{self as artifact, IntakeError, Limits, Progress, Received};
+use crate::store::leads;
 use crate::store::release::{self, Manifest};
 use crate::store::seal::{self, Hashes};
+use crate::supervisor::instances::start;
 use crate::supervisor::operation::assignment::Assignment;
 use crate::supervisor::operation::intake::{Intake, Staged};
 use crate::supervisor::processes::decoder::Decoder;
@@ -41,9 +43,11 @@ pub(crate) async fn receive(
         return PhaseResult::refused(Exit::ArtifactRejected, "the request has no artifact");
     };
     let (paths, op) = (service.paths.clone(), operation.id);
-    let cap_bytes = service.config().artifact_bytes_max;
+    let config = service.config();
+    let (cap_bytes, tree) = (config.artifact_bytes_max, config.tree.clone());
     let received = beside(operation, intake, move |cancelled, progress| {
-        let mut limits = Limits { cap_bytes, cancelled, progress };
+        let absolute_links = &tree.absolute_links;
+        let mut limits = Limits { cap_bytes, absolute_links, cancelled, progress };
         artifact::receive(source, &paths, op, &mut limits)
     });
     match received.await {
@@ -52,7 +56,7 @@ pub(crate) async fn receive(
                 Received::Archive { n_bytes, digest, .. } => {
                     format!("{}, sha256 {}", text::size(*n_bytes), &digest[..12])
                 }
-                Received::Tree { n_bytes } => format!("{}, a directory", text::size(*n_bytes)),
+                Received::Tree { n_bytes, .. } => format!("{}, a directory", text::size(*n_bytes)),
             };
             intake.received = Some(received);
             PhaseResult::ok(detail)
@@ -101,14 +105,24 @@ async fn beside<T: Send + 'static>(
 pub(crate) async fn verify(
     service: &Rc<Service>,
     operation: &Operation,
+    assignment: &Assignment,
     intake: &mut Intake,
 ) -> PhaseResult {
-    let dir = match unpack(service, operation, intake).await {
-        Ok(dir) => dir,
+    let (dir, n_left_out) = match unpack(service, operation, intake).await {
+        Ok(unpacked) => unpacked,
         Err(refused) => return refused,
     };
-    let host = Host::of(&service.config());
-    let staged = beside(operation, intake, move |cancelled, _| staged(dir, host, cancelled));
+    let config = service.config();
+    let host = Host::of(&config);
+    let (paths, release) = (service.paths.clone(), assignment.release);
+    let staged = beside(operation, intake, move |cancelled, _| {
+        let owner = config_owner(&host.settings);
+        let led = leads::put(&dir, &paths, release, (&host.tree.links, &host.tree.writable), owner);
+        match led.map_err(|error| refuse_intake(&IntakeError::system(&dir, error)))? {
+            missing if missing.is_empty() => staged(dir, host, cancelled),
+            missing => Err(PhaseResult::refused(Exit::PreflightRefused, missing.join("\n"))),
+        }
+    });
     let staged = match staged.await {
         Ok(Ok(staged)) => staged,
         Ok(Err(refused)) => return refused,
@@ -124,7 +138,14 @@ pub(crate) async fn verify(
         &listing.digest[..12]
     );
     intake.staged = Some(staged);
-    PhaseResult::ok(detail)
+    let left_out = (n_left_out > 0)
+        .then(|| format!("{} of macOS (._NAME) left out", text::count(n_left_out, "file")));
+    PhaseResult::ok(detail).with_warnings(left_out)
+}
+
+fn config_owner(settings: &Settings) -> Option<(u32, u32)> {
+    let user = settings.user.as_deref().and_then(proc::user);
+    user.map(|user| (user.uid, user.gid))
 }
 
 /// An archive is read by a decoder, a process without rights; what it says is checked and written here.
@@ -132,13 +153,15 @@ async fn unpack(
     service: &Rc<Service>,
     operation: &Operation,
     intake: &Intake,
-) -> Result<PathBuf, PhaseResult> {
+) -> Result<(PathBuf, usize), PhaseResult> {
     let (paths, op) = (service.paths.clone(), operation.id);
     let path = match &intake.received {
         None => {
             return Err(PhaseResult::refused(Exit::ArtifactRejected, "nothing was received"));
         }
-        Some(Received::Tree { .. }) => return Ok(artifact::staging_dir(&paths, op)),
+        Some(Received::Tree { n_left_out, .. }) => {
+            return Ok((artifact::staging_dir(&paths, op), *n_left_out));
+        }
         Some(Received::Archive { path, .. }) => path.clone(),
     };
     let internal =
@@ -146,9 +169,11 @@ async fn unpack(
     let archive = artifact::archive(&path).map_err(|error| refuse_intake(&error))?;
     let started = Decoder::start(&service.shared.link, service.name.as_str(), &archive).await;
     let (mut decoder, said) = started.map_err(|error| internal(&error))?;
-    let cap_bytes = service.config().artifact_bytes_max;
+    let config = service.config();
+    let (cap_bytes, tree) = (config.artifact_bytes_max, config.tree.clone());
     let unpacked = beside(operation, intake, move |cancelled, progress| {
-        let mut limits = Limits { cap_bytes, cancelled, progress };
+        let absolute_links = &tree.absolute_links;
+        let mut limits = Limits { cap_bytes, absolute_links, cancelled, progress };
         artifact::unpack(said, &path, &paths, op, &mut limits)
     });
     let mut unpacked = std::pin::pin!(unpacked);
@@ -178,6 +203,7 @@ async fn unpack(
 /// What the host's configuration says that an artifact's `release.toml` is laid over.
 struct Host {
     settings: Settings,
+    tree: model::Tree,
     pinned: Vec<ReleaseKey>,
     has_listener: bool,
 }
@@ -186,6 +212,7 @@ impl Host {
     fn of(config: &model::Service) -> Self {
         Self {
             settings: config.settings.clone(),
+            tree: config.tree.clone(),
             pinned: config.pinned.clone(),
             has_listener: config.is_called_by_streams(),
         }
@@ -261,6 +288,7 @@ pub(crate) async fn stage(
     let (dir, listing, settings) =
         (staged.dir.clone(), Arc::clone(&staged.listing), staged.settings.clone());
     let (paths, release, own) = (service.paths.clone(), assignment.release, staged.own.clone());
+    let user = settings.user.clone();
     // A number is given out once, whatever becomes of it.
     if let Err(error) = service.durable.save(|state| state.next_release = release.0 + 1) {
         return PhaseResult::refused(Exit::NoSpace, error.to_string());
@@ -271,12 +299,23 @@ pub(crate) async fn stage(
             .and_then(|()| release::write_own(&paths, release, &own))
             .map_err(|error| IntakeError::system(&error.path, error.source))
             .and_then(|()| {
-                seal::seal(&dir, &paths, release).map_err(|e| IntakeError::system(&dir, e))
+                let group = config_owner(&settings).map(|(_, gid)| gid);
+                seal::seal(&dir, &paths, release, group).map_err(|e| IntakeError::system(&dir, e))
             });
         drop(idle);
         written
     });
-    match worker.await {
+    let staged = worker.await;
+    // Migrations and hooks come before the start.
+    let given = start::give_shared(service, user.as_deref());
+    match staged {
+        Ok(Ok(())) if given.is_err() => PhaseResult::refused(
+            Exit::PreflightRefused,
+            format!(
+                "{}: it cannot be given to the service's user",
+                service.paths.shared().display()
+            ),
+        ),
         Ok(Ok(())) => PhaseResult::ok(format!("releases/{release}")),
         Ok(Err(error)) => refuse_intake(&error),
         Err(error) => PhaseResult::refused(Exit::Internal, format!("staging failed: {error}")),

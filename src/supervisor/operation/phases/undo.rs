@@ -5,6 +5,7 @@ use std::rc::Rc;
 use crate::core::duty::Duty;
 use crate::core::operation::machine::{Event as Step, Succession};
 use crate::core::retention::Verdict;
+use crate::os::fs;
 use crate::store::{intake as artifact, release};
 use crate::supervisor::data::backup;
 use crate::supervisor::instances::retire;
@@ -37,7 +38,12 @@ pub(crate) async fn undo(
     }
     let mut warnings = Vec::new();
     let paths = service.paths.clone();
-    let discarded = spawn::blocking(move || artifact::discard(&paths, op)).await;
+    let discarded = spawn::blocking(move || {
+        artifact::discard(&paths, op)?;
+        let is_one = paths.release(release).exists();
+        if is_one { Ok(()) } else { fs::remove_tree(&paths.writable(release)) }
+    })
+    .await;
     if let Err(error) = discarded.flatten() {
         warnings.push(format!("removing what was staged: {error}"));
     }

@@ -1,0 +1,106 @@
+//! Names of a staged tree that lead out of it: to `shared/`, and to directories of the release's own that
+//! may be written to. They are symlinks, relative ones, so that they are good wherever the root is.
+
+use std::ffi::OsStr;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::core::ids::ReleaseId;
+use crate::os::beneath::{self, Dir};
+use crate::store::layout::ServiceLayout;
+
+/// Puts them in. Returns what has to be put into `shared/` first, by hand.
+///
+/// # Errors
+/// The system's; also where something else than a directory is on the way.
+pub fn put(
+    staged: &Path,
+    paths: &ServiceLayout,
+    release: ReleaseId,
+    (links, writable): (&[PathBuf], &[PathBuf]),
+    owner: Option<(u32, u32)>,
+) -> io::Result<Vec<String>> {
+    let (shared, mut missing) = (paths.shared(), Vec::new());
+    for path in links {
+        let (dir, name) = place(staged, path, None)?;
+        if !is_shared(&shared, path, owner)? {
+            missing
+                .push(format!("links: {} is not there: put it there", shared.join(path).display()));
+        }
+        clear(&dir, name)?;
+        dir.symlink(name, lead(path, "shared").as_os_str())?;
+    }
+    let own = paths.writable(release);
+    beneath::remove_tree(&own)?;
+    for path in writable {
+        let (dir, name) = place(staged, path, None)?;
+        let (to, _) = place(&own, path, None)?;
+        match dir.rename(name, &to, name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                drop(to.make_dir(name, 0o755)?)
+            }
+            moved => moved?,
+        }
+        let there = to.dir(name)?;
+        // Nobody else has got at it yet.
+        if let Some((uid, gid)) = owner {
+            there.give_to(uid, gid)?;
+            there.walk(&mut |met| beneath::give(met.dir.pin(met.name)?, (Some(uid), Some(gid))))?;
+        }
+        let below = format!("writable/{release}");
+        dir.symlink(name, lead(path, &below).as_os_str())?;
+    }
+    Ok(missing)
+}
+
+/// The directory of a path, made where it is missing, through no link; and the last name.
+fn place<'a>(
+    top: &Path,
+    path: &'a Path,
+    owner: Option<(u32, u32)>,
+) -> io::Result<(Dir, &'a OsStr)> {
+    let mut dir = Dir::have(top, 0o755)?;
+    for part in path.parent().into_iter().flat_map(Path::components) {
+        let below = dir.have_dir(part.as_os_str(), 0o755)?;
+        if let Some((uid, gid)) = owner {
+            below.give_to(uid, gid)?;
+        }
+        dir = below;
+    }
+    Ok((dir, path.file_name().unwrap_or_default()))
+}
+
+/// Whether it is in `shared/`. A name with a dot is a file's, which nobody can make up; a directory is made.
+fn is_shared(shared: &Path, path: &Path, owner: Option<(u32, u32)>) -> io::Result<bool> {
+    let is_directory = path.as_os_str().as_encoded_bytes().ends_with(b"/")
+        || path.extension().is_none() && !path.file_name().is_some_and(is_hidden);
+    let (dir, name) = place(shared, path, owner)?;
+    match dir.look(name) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && is_directory => {
+            let made = dir.make_dir(name, 0o755)?;
+            owner.map_or(Ok(true), |(uid, gid)| made.give_to(uid, gid).map(|()| true))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        found => found.map(|_| true),
+    }
+}
+
+fn is_hidden(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(b".")
+}
+
+fn clear(dir: &Dir, name: &OsStr) -> io::Result<()> {
+    match dir.look(name) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Ok(meta) if meta.is_dir() => beneath::remove_tree(&dir.path_to(name)),
+        found => found.and_then(|_| dir.remove_file(name)),
+    }
+}
+
+/// From a name of the tree `releases/N`, up to the service's directory and down again.
+fn lead(path: &Path, to: &str) -> PathBuf {
+    let up = "../".repeat(path.components().count() + 1);
+    // Its last slash is only a word for a directory.
+    let path: PathBuf = path.components().collect();
+    Path::new(&up).join(to).join(path)
+}
