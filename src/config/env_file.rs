@@ -1,8 +1,9 @@
 //! Environment files: `KEY=VALUE` lines, `#` comments, quotes.
 //!
-//! A line is a name, `=`, and a value: bare (taken as it stands, spaces at the end cut), in single
-//! quotes (taken literally) or in double quotes (`\n`, `\t`, `\"`, `\\`, `\$` are understood). No
-//! variable is ever expanded and no line continues on the next. Messages never quote a value.
+//! Read as systemd (`EnvironmentFile=`) and Docker (`env_file` of Compose) read them, where both agree; what
+//! they read in two ways is an error with its line. A value is bare (taken as it stands, spaces at the end
+//! cut), in single quotes (literal) or in double quotes (`\"`, `\\`, `\$`); a quoted one may have several
+//! lines. No variable is ever expanded. Messages never quote a value.
 
 use std::collections::BTreeMap;
 
@@ -15,24 +16,26 @@ pub enum LineError {
     /// The name is empty or has spaces or control characters in it.
     #[error("bad name (not empty, no spaces; for `export A=1` write `A=1`)")]
     BadName,
-    /// The name was given in an earlier line.
-    #[error("{name} is set twice")]
-    Twice {
-        /// The name.
-        name: String,
-    },
-    /// A quote is opened and not closed in the same line.
-    #[error("the quote is not closed in this line")]
+    /// A quote is opened and never closed.
+    #[error("the quote is not closed")]
     OpenQuote,
-    /// Something other than a comment follows a closing quote.
-    #[error("text after the closing quote")]
+    /// Something follows a closing quote.
+    #[error("text after the closing quote (a comment needs a line of its own)")]
     AfterQuote,
-    /// A backslash before a letter that means nothing there.
-    #[error("unknown escape \\{letter} in double quotes")]
-    BadEscape {
-        /// The letter.
-        letter: char,
-    },
+    /// A backslash that systemd and Docker read in two ways.
+    #[error(
+        "systemd and Docker read this backslash in two ways: write the value in single quotes, a line \
+         break as one"
+    )]
+    Backslash,
+    /// A `$` that one expands and the other does not.
+    #[error("Docker expands $NAME here, and systemd does not: write the value in single quotes")]
+    Dollar,
+    /// A `#` that begins a comment for one, and not for the other.
+    #[error(
+        "\" #\" is a comment to Docker, and part of the value to systemd: write quotes around the value"
+    )]
+    Hash,
     /// Halley sets this variable itself.
     #[error("{name} is set by halley-sup for each process")]
     Reserved {
@@ -44,27 +47,38 @@ pub enum LineError {
     Nul,
 }
 
-/// Reads a whole file: the variables, and for each bad line its number (from 1) and why.
+/// Reads a whole file: the variables, and for each bad line its number (from 1) and why. Of a name that is
+/// there twice the last one counts.
 #[must_use]
 pub fn parse(text: &str) -> (BTreeMap<String, String>, Vec<(usize, LineError)>) {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text).replace("\r\n", "\n");
     let mut vars = BTreeMap::new();
     let mut errors = Vec::new();
-    for (index, line) in text.lines().enumerate() {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        match pair(line) {
-            Ok((name, _)) if vars.contains_key(&name) => {
-                errors.push((index + 1, LineError::Twice { name }));
+    let (mut rest, mut number) = (text.as_str(), 1);
+    while !rest.is_empty() {
+        let (line, after) = rest.split_once('\n').unwrap_or((rest, ""));
+        let is_blank = line.trim().is_empty() || line.trim_start().starts_with('#');
+        let (name, value, left) = match if is_blank { Ok(None) } else { pair(rest).map(Some) } {
+            Ok(Some(read)) => read,
+            Ok(None) => {
+                (rest, number) = (after, number + 1);
+                continue;
             }
-            Ok((name, value)) => {
-                vars.insert(name, value);
+            Err(error) => {
+                errors.push((number, error));
+                (rest, number) = (after, number + 1);
+                continue;
             }
-            Err(error) => errors.push((index + 1, error)),
-        }
+        };
+        vars.insert(name, value);
+        number += rest.len().checked_sub(left.len()).map_or(0, |n| lines_in(&rest[..n]));
+        rest = left;
     }
     (vars, errors)
+}
+
+fn lines_in(text: &str) -> usize {
+    text.bytes().filter(|byte| *byte == b'\n').count()
 }
 
 /// Whether a text can be the name of a variable: not empty, no `=`, no spaces or control characters.
@@ -80,52 +94,60 @@ pub fn is_reserved(name: &str) -> bool {
     name.starts_with("HALLEY_") || exact.contains(&name)
 }
 
-fn pair(line: &str) -> Result<(String, String), LineError> {
+/// The variable that a text begins with, and what follows its last line.
+fn pair(text: &str) -> Result<(String, String, &str), LineError> {
+    let (line, after) = text.split_once('\n').unwrap_or((text, ""));
     let (name, value) = line.split_once('=').ok_or(LineError::NoEquals)?;
-    let name = name.trim_end().to_owned();
+    let name = name.trim().to_owned();
     if !is_name(&name) {
         return Err(LineError::BadName);
     }
     if is_reserved(&name) {
         return Err(LineError::Reserved { name });
     }
-    let value = value.trim_start();
-    let value = match value.chars().next() {
-        Some('\'') => single_quoted(&value[1..])?,
-        Some('"') => double_quoted(&value[1..])?,
-        _ => value.to_owned(),
+    let bare = value.trim();
+    let start = value.trim_start();
+    let (value, after) = match start.chars().next() {
+        Some(quote @ ('\'' | '"')) => {
+            let at = line.len() - start.len();
+            quoted(text.get(at + 1..).unwrap_or_default(), quote)?
+        }
+        _ if bare.contains('\\') => return Err(LineError::Backslash),
+        _ if expands(bare) => return Err(LineError::Dollar),
+        _ if bare.contains(" #") || bare.contains("\t#") => return Err(LineError::Hash),
+        _ => (bare.to_owned(), after),
     };
-    if value.contains('\0') { Err(LineError::Nul) } else { Ok((name, value)) }
+    if value.contains('\0') { Err(LineError::Nul) } else { Ok((name, value, after)) }
 }
 
-fn single_quoted(text: &str) -> Result<String, LineError> {
-    let (value, rest) = text.split_once('\'').ok_or(LineError::OpenQuote)?;
-    nothing_more(rest)?;
-    Ok(value.to_owned())
+/// Whether there is a `$` before something that has the form of a variable.
+fn expands(text: &str) -> bool {
+    let is_start = |c: char| c.is_ascii_alphanumeric() || "_{($".contains(c);
+    text.split('$')
+        .skip(1)
+        .any(|after| after.starts_with(is_start) || after.is_empty() && text.contains("$$"))
 }
 
-fn double_quoted(text: &str) -> Result<String, LineError> {
-    let mut value = String::new();
-    let mut chars = text.chars();
+/// What is in quotes, from behind the first one, and what follows the line of the last one.
+fn quoted(text: &str, quote: char) -> Result<(String, &str), LineError> {
+    let (mut value, mut chars) = (String::new(), text.chars());
     loop {
         match chars.next().ok_or(LineError::OpenQuote)? {
-            '"' => break,
-            '\\' => value.push(match chars.next().ok_or(LineError::OpenQuote)? {
-                'n' => '\n',
-                't' => '\t',
-                plain @ ('"' | '\\' | '$' | '`') => plain,
-                letter => return Err(LineError::BadEscape { letter }),
-            }),
+            end if end == quote => break,
+            '\\' if quote == '"' => match chars.next().ok_or(LineError::OpenQuote)? {
+                plain @ ('"' | '\\' | '$') => value.push(plain),
+                _ => return Err(LineError::Backslash),
+            },
+            '$' if quote == '"'
+                && expands(&format!("${}", chars.as_str().get(..1).unwrap_or(""))) =>
+            {
+                return Err(LineError::Dollar);
+            }
             plain => value.push(plain),
         }
     }
-    nothing_more(chars.as_str())?;
-    Ok(value)
-}
-
-fn nothing_more(rest: &str) -> Result<(), LineError> {
-    let rest = rest.trim_start();
-    if rest.is_empty() || rest.starts_with('#') { Ok(()) } else { Err(LineError::AfterQuote) }
+    let (line, after) = chars.as_str().split_once('\n').unwrap_or((chars.as_str(), ""));
+    if line.trim().is_empty() { Ok((value, after)) } else { Err(LineError::AfterQuote) }
 }
 
 #[cfg(test)]
@@ -140,10 +162,15 @@ mod tests {
             ("  A = spaced out  ", "spaced out"),
             ("A=a#b", "a#b"),
             ("A=x=y", "x=y"),
+            ("A={\"a\": 1}", "{\"a\": 1}"),
+            ("A=it's", "it's"),
+            ("A=5$", "5$"),
             ("A='lit \\n $x'", "lit \\n $x"),
-            ("A=\"two\\nlines\" # why", "two\nlines"),
+            ("A='two\n# lines'", "two\n# lines"),
+            ("A=\"two\r\nlines\"  \r\nB=1\r\n", "two\nlines"),
             ("A=\"\\\"\\\\\\$\"", "\"\\$"),
-            ("A=$HOME", "$HOME"),
+            ("\u{feff}A=first", "first"),
+            ("A=1\nA=2", "2"),
         ] {
             let (vars, errors) = parse(line);
             assert_eq!(errors, [], "{line}");
@@ -153,19 +180,24 @@ mod tests {
 
     #[test]
     fn every_bad_line_is_named_and_the_good_ones_are_kept() {
-        let text = "# comment\n\nGOOD=1\nnothing\nexport A=1\n=x\nGOOD=2\nB='open\nC=\"x\" y\n\
-                    D=\"\\q\"\nHALLEY_RELEASE=7\n";
+        let text = "# comment\n\nGOOD=1\nnothing\nexport A=1\n=x\nL='a\nb'\nC=\"x\" y\nD=\"\\q\"\n\
+                    HALLEY_RELEASE=7\nE=$HOME\nF=\"${X}\"\nG=a\\b\nH=a # b\nI=\"x\" # why\nJ=a$$\nB='open\n";
         let (vars, errors) = parse(text);
-        assert_eq!(vars.into_iter().collect::<Vec<_>>(), [("GOOD".to_owned(), "1".to_owned())]);
+        assert_eq!(vars.keys().collect::<Vec<_>>(), ["GOOD", "L"]);
         let expected = [
             (4, LineError::NoEquals),
             (5, LineError::BadName),
             (6, LineError::BadName),
-            (7, LineError::Twice { name: "GOOD".to_owned() }),
-            (8, LineError::OpenQuote),
             (9, LineError::AfterQuote),
-            (10, LineError::BadEscape { letter: 'q' }),
+            (10, LineError::Backslash),
             (11, LineError::Reserved { name: "HALLEY_RELEASE".to_owned() }),
+            (12, LineError::Dollar),
+            (13, LineError::Dollar),
+            (14, LineError::Backslash),
+            (15, LineError::Hash),
+            (16, LineError::AfterQuote),
+            (17, LineError::Dollar),
+            (18, LineError::OpenQuote),
         ];
         assert_eq!(errors, expected);
     }
