@@ -2,7 +2,9 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
 
+use rustix::fs::inotify;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -20,6 +22,22 @@ pub fn readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
 /// `epoll_ctl(2)`'s.
 pub fn both(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     register(fd, Interest::READABLE | Interest::WRITABLE)
+}
+
+/// Wakes up when a name in a directory is removed (`inotify(7)`); [`drain`] makes it wait again.
+///
+/// # Errors
+/// The system's.
+pub fn removals(dir: &Path) -> io::Result<AsyncFd<OwnedFd>> {
+    let watcher = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
+    let removed = inotify::WatchFlags::DELETE | inotify::WatchFlags::MOVED_FROM;
+    inotify::add_watch(&watcher, dir, removed | inotify::WatchFlags::ONLYDIR)?;
+    readable(watcher)
+}
+
+/// Reads what has come, and forgets it.
+pub fn drain(fd: &OwnedFd) {
+    while rustix::io::read(fd, &mut [0; 4096]).is_ok_and(|n| n > 0) {}
 }
 
 /// Wakes up when a listening socket is hung up, and not for the connections that arrive: they wake

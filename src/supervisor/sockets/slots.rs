@@ -21,6 +21,7 @@ use crate::supervisor::sockets::listener::Listener;
 use crate::supervisor::sockets::relay::Relays;
 use crate::supervisor::sockets::reuseport_group;
 pub(crate) use crate::supervisor::sockets::slot_error::SlotError;
+use crate::supervisor::sockets::unix_listener;
 use crate::supervisor::spawn;
 
 /// The listeners of one service.
@@ -396,6 +397,16 @@ impl Slots {
     /// Sees to it that a slot which a program shuts down is opened again at once.
     fn mend(&self) {
         for (index, owned) in self.listeners.borrow().iter().enumerate() {
+            if let Listener::Door(door) = &owned.listener {
+                if let Err(error) = door.borrow_mut().repair() {
+                    tracing::warn!(service = %self.service, %error, "putting a path back");
+                }
+                let mut menders = self.menders.borrow_mut();
+                menders.get_or_insert_with((index, SlotId(0)), || {
+                    spawn::local(unix_listener::guard(Rc::clone(door)))
+                });
+                continue;
+            }
             let Some(group) = owned.listener.stream_group() else { continue };
             for id in owned.listener.ids() {
                 let mut menders = self.menders.borrow_mut();

@@ -3,15 +3,18 @@
 //! Each slot is a socket with a path of its own beside the public one. A flip is a rename. A path
 //! leads to one place, so the instances of a release share one slot, and there are no shares.
 
+use std::cell::RefCell;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use crate::core::ids::SlotId;
 use crate::core::ordered::Few;
 use crate::os::beneath::Dir;
 use crate::os::listen::{self, SlotState};
 use crate::os::local::{self, Access, Occupant};
+use crate::os::ready;
 use crate::supervisor::sockets::listener::ListenerError;
 
 /// A public path and its slots.
@@ -190,5 +193,19 @@ impl Door {
 
     fn system(&self, source: io::Error) -> ListenerError {
         ListenerError::System { address: self.text(), source }
+    }
+}
+
+/// Puts the public path back at once when somebody removes it. Where it cannot be watched, it is put back
+/// when a process ends.
+pub(crate) async fn guard(door: Rc<RefCell<Door>>) {
+    let Some(dir) = door.borrow().public.parent().map(Path::to_owned) else { return };
+    let Ok(watched) = ready::removals(&dir) else { return };
+    while let Ok(mut woken) = watched.readable().await {
+        ready::drain(watched.get_ref());
+        woken.clear_ready();
+        if let Err(error) = door.borrow_mut().repair() {
+            tracing::warn!(%error, "putting the path of a socket back");
+        }
     }
 }
