@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::model::{Full, Handoff, Keep, Listen, ReleaseKey, Service, Settings};
+use super::model::{Full, Handoff, Keep, Listen, Reaction, ReleaseKey, Service, Settings};
 use super::problem::Problem;
 use super::raw::{Found, Section};
 use super::{
@@ -70,6 +70,8 @@ fn service(name: ServiceName, section: &Section<'_>, base: &Path) -> Draft {
         rehearse: data::rehearse(section),
         rehearse_connect: connect::read(section),
         rehearse_write: rehearse_write::read(section),
+        on_crash_loop: reaction(section, "on_crash_loop", &[ALARM, ROLLBACK]),
+        on_unhealthy: reaction(section, "on_unhealthy", &[ALARM, RESTART, ROLLBACK]),
         drill: data::drill(section),
         backup: section.section("backup", backup::KEYS).and_then(|table| backup::backup(&table)),
         settings: service_settings(section, env, &listen),
@@ -138,6 +140,15 @@ fn listeners(section: &Section<'_>) -> Vec<Found<Listen>> {
         }
     }
     listeners
+}
+
+type Word = (&'static str, Reaction);
+const ALARM: Word = ("alarm", Reaction::Alarm);
+const RESTART: Word = ("restart", Reaction::Restart);
+const ROLLBACK: Word = ("rollback", Reaction::Rollback);
+
+fn reaction(section: &Section<'_>, key: &str, words: &[Word]) -> Reaction {
+    section.word(key, words).unwrap_or_default()
 }
 
 fn handoff(section: &Section<'_>) -> Handoff {

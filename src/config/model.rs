@@ -81,6 +81,10 @@ pub struct Service {
     pub rehearse_write: Vec<PathBuf>,
     /// How its data is backed up.
     pub backup: Option<Backup>,
+    /// What is done when the live release crashes again and again.
+    pub on_crash_loop: Reaction,
+    /// What is done when the live release fails its health check at rest.
+    pub on_unhealthy: Reaction,
     /// How often it is rehearsed without one; never when absent.
     pub drill: Option<Duration>,
     /// The settings the next release starts with, before its `release.toml` is laid over them.
@@ -88,6 +92,12 @@ pub struct Service {
 }
 
 impl Service {
+    /// Whether a new release runs beside the old one for a while.
+    #[must_use]
+    pub fn runs_beside(&self) -> bool {
+        self.strategy.succession() == Succession::Overlap
+    }
+
     /// Whether the service accepts stream connections.
     #[must_use]
     pub fn is_called_by_streams(&self) -> bool {
@@ -271,6 +281,9 @@ pub enum SchemaKind {
 pub struct Stop {
     /// Name of the first signal: `TERM`, `INT`, `QUIT`, `HUP`, `USR1`, `USR2`, `WINCH`.
     pub signal: String,
+    /// Who gets it.
+    #[serde(default, skip_serializing_if = "SignalTo::is_main")]
+    pub signal_to: SignalTo,
     /// Steered away and left alone this long before the signal.
     #[serde(with = "super::duration")]
     pub linger: Duration,
@@ -280,6 +293,35 @@ pub struct Stop {
     /// `KILL` follows when it still runs after this.
     #[serde(with = "super::duration")]
     pub timeout: Duration,
+}
+
+/// Which processes of a program get the stop signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SignalTo {
+    /// The one that was started; when that ends first, those that it leaves.
+    #[default]
+    Main,
+    /// All of them at once.
+    Group,
+}
+
+impl SignalTo {
+    fn is_main(&self) -> bool {
+        *self == Self::Main
+    }
+}
+
+/// What is done by itself about a live release that is broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Reaction {
+    /// It is reported.
+    #[default]
+    Alarm,
+    /// The same release in another process.
+    Restart,
+    /// The last release that was good before it.
+    Rollback,
 }
 
 /// How long a release that was steered away from may finish its connections.

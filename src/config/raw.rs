@@ -423,7 +423,7 @@ mod tests {
         for (key, known, hint) in [
             ("intervall", health::KEYS, "did you mean interval?"),
             ("rise", SERVICE, "it belongs in [service.NAME.health]"),
-            ("colour", STOP_KEYS, "known here: signal, linger, drain, timeout"),
+            ("colour", STOP_KEYS, "known here: signal, signal_to, linger, drain, timeout"),
         ] {
             assert_eq!(unknown_hint(key, known, KEYS), hint);
         }

@@ -60,6 +60,8 @@ pub(super) const SERVICE: &[&str] = &[
     "rehearse_connect",
     "rehearse_write",
     "drill",
+    "on_crash_loop",
+    "on_unhealthy",
     "migrate",
     "backup",
 ];

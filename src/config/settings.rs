@@ -7,14 +7,15 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::env_file::{is_name, is_reserved};
-use super::model::{Drain, Stop};
+use super::model::{Drain, SignalTo, Stop};
 use super::raw::Section;
 
-pub(super) const STOP_KEYS: &[&str] = &["signal", "linger", "drain", "timeout"];
+pub(super) const STOP_KEYS: &[&str] = &["signal", "signal_to", "linger", "drain", "timeout"];
 
 pub(super) fn default_stop() -> Stop {
     let (linger, timeout) = (Duration::from_secs(5), Duration::from_secs(30));
-    Stop { signal: "TERM".to_owned(), linger, drain: Drain::default(), timeout }
+    let (signal_to, drain) = (SignalTo::Main, Drain::default());
+    Stop { signal: "TERM".to_owned(), signal_to, linger, drain, timeout }
 }
 
 /// The variables under `env`.
@@ -39,11 +40,14 @@ pub(super) fn env(section: &Section<'_>) -> BTreeMap<String, String> {
 pub(super) fn stop(section: &Section<'_>, base: Stop) -> Stop {
     Stop {
         signal: signal(section).unwrap_or(base.signal),
+        signal_to: section.word("signal_to", &SIGNAL_TO).unwrap_or(base.signal_to),
         linger: section.duration("linger").unwrap_or(base.linger),
         drain: drain(section).unwrap_or(base.drain),
         timeout: section.positive_duration("timeout").unwrap_or(base.timeout),
     }
 }
+
+const SIGNAL_TO: [(&str, SignalTo); 2] = [("main", SignalTo::Main), ("group", SignalTo::Group)];
 
 fn drain(section: &Section<'_>) -> Option<Drain> {
     let text = section.text("drain")?.value;

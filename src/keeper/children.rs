@@ -300,6 +300,8 @@ impl Children {
         if reach == Reach::Tree {
             let mut others = if alive { proc::tree(identity.pid) } else { BTreeSet::new() };
             others.extend(stranger::with_token(&child.token));
+            // Many programs write over their environment.
+            others.extend(proc::session(identity));
             others.extend(child.mark.iter().flat_map(|mark| mark::carriers(mark)));
             others.remove(&identity.pid);
             for pid in others {

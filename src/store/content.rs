@@ -5,7 +5,6 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-
 const HASH_BYTES: usize = 32;
 
 /// What an entry of a tree holds.

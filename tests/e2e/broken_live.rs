@@ -6,7 +6,7 @@ use crate::world::{BINARY, World, config, free_address, kill};
 
 /// Each release is broken for as long as there is a file of its number: it ends at its start, or answers
 /// 503.
-fn breakable(world: &World) -> std::path::PathBuf {
+pub fn breakable(world: &World) -> std::path::PathBuf {
     let program = format!(
         "test -e $HALLEY_SHARED/crash-$HALLEY_RELEASE && exit 3; \
          test -e $HALLEY_SHARED/ill-$HALLEY_RELEASE && exec {BINARY} demo-service unhealthy; \
@@ -24,7 +24,7 @@ fn broken(how: &str) -> World {
     world
 }
 
-fn breaks(world: &World, how: &str) {
+pub fn breaks(world: &World, how: &str) {
     fs::write(world.service_path("shared").join(how), "").unwrap();
     kill(world.live_pid(), libc::SIGKILL);
 }

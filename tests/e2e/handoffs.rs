@@ -199,7 +199,7 @@ fn a_limit_of_clients_lets_the_others_wait() {
     assert_eq!(load.stop().n_lost(), 0);
 }
 
-fn public(world: &World) -> PathBuf {
+pub fn public(world: &World) -> PathBuf {
     world.path("public/web.sock")
 }
 

@@ -26,6 +26,7 @@ mod decoder;
 mod fenced;
 mod files_driver;
 mod first_contact;
+mod first_week;
 mod five_minutes;
 mod forwarders;
 mod fresh_backups;

@@ -11,11 +11,19 @@ pub(super) fn read(section: &Section<'_>) -> Option<String> {
         return Some(path);
     }
     let message = format!("{path:?} is not a path");
-    section.problem_with_hint(
-        "http",
-        message,
-        "write \"/healthz\"; the request goes to the first listener",
-    );
+    let hint = match path.strip_prefix("https://") {
+        // No part of this program speaks TLS.
+        Some(rest) => format!(
+            "for https write exec = [\"curl\", \"-fsS\", \"--interface\", \"{{probe_source}}\", \
+             \"https://{rest}\"], with \"-k\" where its certificate is not to be verified"
+        ),
+        None => {
+            "write \"/healthz\"; the request goes to the first listener, with host = \"NAME\" for \
+                 another Host than localhost"
+                .to_owned()
+        }
+    };
+    section.problem_with_hint("http", message, hint);
     None
 }
 

@@ -4,6 +4,7 @@ mod exec;
 mod http;
 mod notify;
 mod tcp;
+mod terms;
 
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use super::kinds::{self, Keys, kinds};
 use super::raw::Section;
 
 pub(super) use self::http::is_path;
+pub use self::terms::Terms;
 
 /// The health checks, one line each.
 macro_rules! checks {
@@ -42,7 +44,7 @@ checks!(kinds!(
     }
 ));
 
-const ALL: &Keys = &Keys::new().and_of(Check::KINDS).and(&[
+const ALL: &Keys = &Keys::new().and_of(Check::KINDS).and(&terms::KEYS).and(&[
     "interval",
     "rest_interval",
     "timeout",
@@ -59,6 +61,9 @@ pub(super) const KEYS: &[&str] = ALL.list();
 pub struct Health {
     /// What is asked.
     pub check: Check,
+    /// How, when it is asked by HTTP.
+    #[serde(default, skip_serializing_if = "Terms::are_usual")]
+    pub terms: Terms,
     /// Time between probes in gate and bake.
     #[serde(with = "super::duration")]
     pub interval: Duration,
@@ -85,6 +90,7 @@ pub struct Health {
 pub(super) fn default(n_listen: usize) -> Health {
     Health {
         check: if n_listen == 0 { Check::Alive } else { Check::Tcp },
+        terms: Terms::default(),
         interval: Duration::from_secs(1),
         rest_interval: Duration::from_secs(10),
         timeout: Duration::from_secs(2),
@@ -97,8 +103,11 @@ pub(super) fn default(n_listen: usize) -> Health {
 
 /// The checks of the section laid over `base`.
 pub(super) fn read(section: &Section<'_>, base: Health, n_listen: usize) -> Health {
+    let check = check(section, n_listen).unwrap_or(base.check);
+    let terms = terms::read(section, base.terms, matches!(check, Check::Http(_)));
     let health = Health {
-        check: check(section, n_listen).unwrap_or(base.check),
+        check,
+        terms,
         interval: section.positive_duration("interval").unwrap_or(base.interval),
         rest_interval: section.duration("rest_interval").unwrap_or(base.rest_interval),
         timeout: section.positive_duration("timeout").unwrap_or(base.timeout),

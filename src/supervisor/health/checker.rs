@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::config::model::Health;
 use crate::supervisor::health::probe::Probe;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::{Generation, Instance};
@@ -33,7 +34,7 @@ pub(crate) trait Checker {
     fn probe<'a>(&'a self, target: Target<'a>) -> Answer<'a>;
 
     /// Probes the service where its users reach it; good where that cannot be asked.
-    fn probe_public<'a>(&'a self, _service: &'a Rc<Service>, _timeout: Duration) -> Answer<'a> {
+    fn probe_public<'a>(&'a self, _service: &'a Rc<Service>, _health: &'a Health) -> Answer<'a> {
         Box::pin(async { Probe::good() })
     }
 

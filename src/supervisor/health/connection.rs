@@ -4,8 +4,8 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::config::model::Listen;
-use crate::supervisor::health::probe::{self, FetchError, Probe};
+use crate::config::model::Health;
+use crate::supervisor::health::probe::{self, Asked, FetchError, Probe};
 use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::{Generation, Instance};
 use crate::supervisor::sockets::backend_address::BackendAddress;
@@ -71,8 +71,15 @@ pub(crate) async fn path_at(
     instance: &Rc<Instance>,
     path: &str,
 ) -> Probe {
-    let limit = generation.settings.health.timeout;
-    probe::http(connect(service, instance), &authority(service), path, limit).await
+    let Health { timeout, terms, .. } = &generation.settings.health;
+    let mut path = path.to_owned();
+    for _ in 0..=terms.redirects {
+        match probe::http(connect(service, instance), &path, terms, *timeout).await {
+            Asked::Judged(probe) => return probe,
+            Asked::Moved(to) => path = to,
+        }
+    }
+    Probe::bad(format!("more than {} redirects, the last one to {path}", terms.redirects))
 }
 
 /// What an instance answers at this path, in its own slot.
@@ -87,7 +94,8 @@ pub(crate) async fn text_at(
 ) -> Result<String, TextError> {
     let limit = generation.settings.health.timeout;
     let limits = Limits { deadline: limit, body: BodyLimit::First(TEXT_BYTES_MAX) };
-    let body = probe::fetch(connect(service, instance), &authority(service), path, limits).await;
+    let terms = &generation.settings.health.terms;
+    let body = probe::fetch(connect(service, instance), path, terms, limits).await;
     let path = path.to_owned();
     match body {
         Ok(body) if body.len() > TEXT_BYTES_MAX => Err(TextError::TooLong { path }),
@@ -137,14 +145,4 @@ pub(crate) async fn connect(
         }
         None => Err(ConnectError::NoListener),
     }
-}
-
-/// What an HTTP request names as its host.
-pub(super) fn authority(service: &Service) -> String {
-    let config = service.config();
-    let address = config.listen.iter().find_map(|listen| match listen {
-        Listen::Tcp(address) => Some(address.to_string()),
-        Listen::Udp(_) | Listen::Unix(_) => None,
-    });
-    address.unwrap_or_else(|| "localhost".to_owned())
 }

@@ -52,7 +52,37 @@ fn tail_text(service: &Service, release: ReleaseId) -> String {
     if said.is_empty() {
         return String::new();
     }
-    format!("\nits last lines:\n  {}", said[from..].join("\n  "))
+    let lines = said[from..].join("\n  ");
+    let config = service.config();
+    let hint = advice(&lines, config.settings.handoff, config.runs_beside());
+    format!("{hint}\nits last lines:\n  {lines}")
+}
+
+/// What to write in the configuration, when a program says what people stumble over first.
+fn advice(lines: &str, handoff: Handoff, runs_beside: bool) -> &'static str {
+    let lines = lines.to_lowercase();
+    let says = |words: &[&str]| words.iter().any(|word| lines.contains(word));
+    if handoff == Handoff::Inherit
+        && says(&["address already in use", "eaddrinuse", "address in use"])
+    {
+        return "\nit binds its address by itself: write handoff = \"intercept\"";
+    }
+    let once = [
+        "already running",
+        "already started",
+        "another instance",
+        "another process",
+        "lock file",
+        "lockfile",
+        "not lock",
+        "is locked",
+        "pid file",
+        "pidfile",
+    ];
+    if runs_beside && says(&once) {
+        return "\nit allows one instance only: write strategy = \"hold\"";
+    }
+    ""
 }
 
 /// What can be seen from outside of why a candidate does not answer.
@@ -123,6 +153,22 @@ fn elsewhere(handoff: Handoff, instance: &Instance, address: SocketAddr) -> Opti
 mod tests {
     use super::*;
     use crate::core::time::Tick;
+
+    #[test]
+    fn what_people_stumble_over_first_is_answered_with_what_to_write() {
+        for (lines, handoff, expected) in [
+            ("OSError: [Errno 98] Address already in use", Handoff::Inherit, "intercept"),
+            ("Error: listen EADDRINUSE: :::3000", Handoff::Inherit, "intercept"),
+            ("bind: address already in use", Handoff::Port, ""),
+            ("pid file says it is already running", Handoff::Intercept, "hold"),
+            ("FATAL: could not lock /data/LOCK", Handoff::Inherit, "hold"),
+            ("cannot open config", Handoff::Inherit, ""),
+        ] {
+            let said = advice(lines, handoff, true);
+            assert!(said.contains(expected) && said.is_empty() == expected.is_empty(), "{lines}");
+        }
+        assert_eq!(advice("already running", Handoff::Port, false), "");
+    }
 
     #[test]
     fn an_end_is_what_the_keeper_reported() {

@@ -9,10 +9,11 @@ use http_body_util::Full;
 use hyper::Method;
 
 use crate::config::duration;
+use crate::config::health::Terms;
 use crate::core::backoff::Pauses;
 use crate::core::ids::{InstanceIndex, ReleaseId};
 use crate::os::clock;
-use crate::supervisor::sockets::http_client::{self, BodyLimit, HttpError, Limits};
+use crate::supervisor::sockets::http_client::{self, Answer, BodyLimit, HttpError, Limits};
 use crate::supervisor::sockets::stream::Stream;
 
 /// Probes that a transcript remembers.
@@ -88,19 +89,52 @@ pub(crate) fn too_late(limit: Duration) -> String {
     format!("no answer within {}", duration::print(limit))
 }
 
-/// `GET` over the connection that `connect` makes; 200 to 399 is good.
+/// What came of a request.
+pub(crate) enum Asked {
+    /// It is judged.
+    Judged(Probe),
+    /// Another path is to be asked for.
+    Moved(String),
+}
+
+/// A request on these terms over the connection that `connect` makes.
 pub(crate) async fn http(
     connect: impl Future<Output = Result<Stream, impl Display>>,
-    authority: &str,
     path: &str,
+    terms: &Terms,
     limit: Duration,
-) -> Probe {
+) -> Asked {
     let limits = Limits { deadline: limit, body: BodyLimit::First(BODY_BYTES_MAX) };
-    match fetch(connect, authority, path, limits).await {
-        Ok(_) => Probe::good(),
+    Asked::Judged(match ask(connect, path, terms, limits).await {
+        Ok(Answer { status, location: Some(to), .. })
+            if status.is_redirection() && terms.redirects > 0 =>
+        {
+            return Asked::Moved(path_of(&to));
+        }
+        Ok(answer) if !terms.is_good(answer.status.as_u16()) => {
+            Probe::bad(format!("{} {path} answered {}", method(terms), answer.status))
+        }
+        Ok(answer) => match &terms.body {
+            Some(wanted) if !wanted.is_match(&String::from_utf8_lossy(&answer.body)) => {
+                let text = wanted.text();
+                Probe::bad(format!("{} {path}: the body does not match {text:?}", method(terms)))
+            }
+            _ => Probe::good(),
+        },
         Err(FetchError::Late) => Probe::bad(too_late(limit)),
         Err(FetchError::Failed(why)) => Probe::bad(why),
-    }
+    })
+}
+
+fn method(terms: &Terms) -> &str {
+    terms.method.as_deref().unwrap_or("GET")
+}
+
+/// The path in a redirect's target, which is asked for at the same service.
+fn path_of(to: &str) -> String {
+    let after = to.split_once("://").and_then(|(_, rest)| rest.find('/').map(|at| &rest[at..]));
+    let path = after.unwrap_or(if to.starts_with('/') { to } else { "/" });
+    path.split('#').next().unwrap_or("/").to_owned()
 }
 
 /// Why there is no good answer.
@@ -118,22 +152,39 @@ pub(crate) enum FetchError {
 /// [`FetchError`].
 pub(crate) async fn fetch(
     connect: impl Future<Output = Result<Stream, impl Display>>,
-    authority: &str,
     path: &str,
+    terms: &Terms,
     limits: Limits,
 ) -> Result<Vec<u8>, FetchError> {
-    let failed = |why: String| FetchError::Failed(format!("GET {path}{why}"));
-    let request = http_client::request(Method::GET, path, authority).body(Full::default());
+    let answer = ask(connect, path, terms, limits).await?;
+    let is_good = (200..400).contains(&answer.status.as_u16());
+    let failed = || FetchError::Failed(format!("GET {path} answered {}", answer.status));
+    if is_good { Ok(answer.body) } else { Err(failed()) }
+}
+
+async fn ask(
+    connect: impl Future<Output = Result<Stream, impl Display>>,
+    path: &str,
+    terms: &Terms,
+    limits: Limits,
+) -> Result<Answer, FetchError> {
+    let name = method(terms);
+    let failed = |why: String| FetchError::Failed(format!("{name} {path}{why}"));
+    let host = terms.host.as_deref().unwrap_or("localhost");
+    let method = Method::from_bytes(name.as_bytes()).unwrap_or(Method::GET);
+    let mut request = http_client::request(method, path, host);
+    for (name, value) in &terms.headers {
+        request = request.header(name, value);
+    }
+    let request = request.body(Full::default());
     let request = request.map_err(|error| failed(format!(": {error}")))?;
     let answer = http_client::exchange(connect, request, limits).await;
-    let answer = answer.map_err(|error| match error {
+    answer.map_err(|error| match error {
         HttpError::Late => FetchError::Late,
         HttpError::Connect(error) => FetchError::Failed(error.to_string()),
         HttpError::Exchange(error) => failed(format!(": {}", http_text(&error))),
         HttpError::TooLong => failed(format!(": {error}")),
-    })?;
-    let is_good = (200..400).contains(&answer.status.as_u16());
-    if is_good { Ok(answer.body) } else { Err(failed(format!(" answered {}", answer.status))) }
+    })
 }
 
 fn http_text(error: &hyper::Error) -> String {
@@ -174,7 +225,12 @@ mod tests {
             assert!(buffer[..n].starts_with(b"GET /healthz HTTP/1.1\r\n"));
             client.write_all(answer).await.unwrap();
         };
-        tokio::join!(http(connect, "h", "/healthz", Duration::from_secs(5)), serve).0
+        let terms = Terms::default();
+        let asked = http(connect, "/healthz", &terms, Duration::from_secs(5));
+        match tokio::join!(asked, serve).0 {
+            Asked::Judged(probe) => probe,
+            Asked::Moved(to) => Probe::bad(to),
+        }
     }
 
     #[tokio::test]

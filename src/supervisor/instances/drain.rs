@@ -232,9 +232,10 @@ impl Leaver {
                     n_connections, "stop signal sent with connections open: the program closes them");
             }
         }
-        for (child, number) in self.farewells() {
+        self.instances().iter().for_each(|instance| instance.ask_to_stop());
+        for (child, number, reach) in self.farewells() {
             let link = self.service.link();
-            match link.signal(child, number, Reach::Process, alive.clone()).await {
+            match link.signal(child, number, reach, alive.clone()).await {
                 Ok(Signalled::Done) => self.was_asked.set(true),
                 Ok(Signalled::Refused(_)) => return Event::Refused,
                 Err(error) => {
@@ -265,19 +266,24 @@ impl Leaver {
 
     /// Which processes are asked to stop, and how: forwarders take nothing more and leave with
     /// their last connection, programs do what their signal means.
-    fn farewells(&self) -> Vec<(ChildId, i32)> {
-        let number = signal_number(&self.generation.settings.stop.signal);
+    fn farewells(&self) -> Vec<(ChildId, i32, Reach)> {
+        let stop = &self.generation.settings.stop;
+        let number = signal_number(&stop.signal);
+        let reach = match stop.signal_to {
+            model::SignalTo::Main => Reach::Process,
+            model::SignalTo::Group => Reach::Tree,
+        };
         let (mut forwarders, mut programs) = (Vec::new(), Vec::new());
         for instance in self.instances() {
             let forwarder = instance.forwarder.run().map(|run| run.child);
-            forwarders.extend(forwarder.map(|child| (child, libc::SIGTERM)));
-            programs.extend(instance.child().map(|child| (child, number)));
+            forwarders.extend(forwarder.map(|child| (child, libc::SIGTERM, Reach::Process)));
+            programs.extend(instance.child().map(|child| (child, number, reach)));
         }
         forwarders.into_iter().chain(programs).collect()
     }
 
     async fn kill(&self) {
-        for (child, _) in self.farewells() {
+        for (child, ..) in self.farewells() {
             let link = self.service.link();
             let killed = link.signal(child, libc::SIGKILL, Reach::Tree, Vec::new()).await;
             if let Err(error) = killed {
@@ -357,6 +363,6 @@ async fn let_go_of(service: &Rc<Service>, generation: &Generation, instance: &In
     }
 }
 
-fn signal_number(name: &str) -> i32 {
+pub(super) fn signal_number(name: &str) -> i32 {
     format!("SIG{name}").parse::<Signal>().map_or(libc::SIGTERM, |signal| signal as i32)
 }

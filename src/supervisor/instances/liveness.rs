@@ -59,6 +59,7 @@ fn note(service: &Service, found: Found, why: &str) {
             }
             notices::degraded(service, why);
             service.condition.report(Source::Liveness, why);
+            service.condition.want(service.config().on_unhealthy);
         }
     }
 }

@@ -18,6 +18,7 @@ use crate::supervisor::instances::drain;
 use crate::supervisor::instances::retire;
 use crate::supervisor::instances::start;
 use crate::supervisor::service::Service;
+use crate::supervisor::service::child_spec;
 use crate::supervisor::service::condition::Source;
 use crate::supervisor::service::instances::{Generation, Instance, LastEnd};
 use crate::supervisor::service::notices;
@@ -42,6 +43,9 @@ pub(crate) fn follow(
     spawn::local(async move {
         let Ok(ended) = end.wait_for(Option::is_some).await.map(|end| *end) else { return };
         let ended = ended.unwrap_or(End::Unknown);
+        if process == Process::Program && instance.was_asked_to_stop() {
+            outlive_main(&service, &generation, &instance, child).await;
+        }
         let Some(run) = instance.seat(process).take(child) else { return };
         let was_ready = instance.is_ready();
         if process == Process::Program {
@@ -70,6 +74,27 @@ pub(crate) fn follow(
             }
         }
     });
+}
+
+/// A wrapper that ends at its stop signal leaves the program that it started, which is asked then, and has
+/// the time that a program has.
+async fn outlive_main(
+    service: &Rc<Service>,
+    generation: &Rc<Generation>,
+    instance: &Rc<Instance>,
+    child: ChildId,
+) {
+    let Some(run) = instance.program.run().filter(|run| run.child == child) else { return };
+    let rest = child_spec::tree_of(service, generation, child, Some(run.identity));
+    let stop = &generation.settings.stop;
+    if rest.left().is_empty() {
+        return;
+    }
+    let number = drain::signal_number(&stop.signal);
+    if let Err(error) = service.link().signal(child, number, Reach::Tree, Vec::new()).await {
+        tracing::warn!(service = %service.name, %error, "stopping what a process left behind");
+    }
+    drop(rest.over(stop.timeout).await);
 }
 
 /// A forwarder that ended, or could not be started, is started again as long as there is a program
@@ -187,6 +212,7 @@ fn report_crash_loop(service: &Service, generation: &Generation, instance: &Inst
     );
     notices::degraded(service, &why);
     service.condition.report(Source::Restart, why);
+    service.condition.want(service.config().on_crash_loop);
 }
 
 /// Gives a process its share of the connections back once it answers.
@@ -252,7 +278,11 @@ fn resteer(service: &Rc<Service>, generation: &Rc<Generation>) {
 fn note_end(service: &Service, generation: &Generation, instance: &Instance, run: &Run, end: End) {
     let last = LastEnd { pid: run.identity.pid, end, at: clock::tick() };
     instance.note_end(last);
-    let how = end.explained();
+    // By whom it was asked, Halley knows then.
+    let how = match instance.was_asked_to_stop() {
+        true => end.to_string(),
+        false => end.explained(),
+    };
     let text = format!("halley: process {} ended: {how}\n", run.identity.pid);
     if let Some(writer) = service.logs.open_writer(generation.release) {
         writer.borrow_mut().append(instance.index.0, text.as_bytes());

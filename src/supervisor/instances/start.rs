@@ -236,6 +236,7 @@ async fn spawn(
         let role = match process {
             Process::Program => {
                 generation.confinement.surround(service.link(), child, &mut spec);
+                spec.mark = Some(child_spec::tree_of(&service, generation, child, None).mark);
                 if let (Some(fence), Some(BackendAddress::Port(port))) =
                     (&mut spec.fence, &instance.place)
                 {

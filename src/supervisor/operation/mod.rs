@@ -26,6 +26,7 @@ pub(crate) mod phases;
 pub(crate) mod postmortem;
 #[cfg(test)]
 mod races;
+mod reaction;
 pub(crate) mod repair;
 mod repair_work;
 pub(crate) mod restore;

@@ -7,7 +7,7 @@ use crate::config::model;
 use crate::core::ids::ServiceName;
 use crate::supervisor::instances::liveness;
 use crate::supervisor::operation::stop::take_down;
-use crate::supervisor::operation::{strangers, take_over};
+use crate::supervisor::operation::{reaction, strangers, take_over};
 use crate::supervisor::processes::keeper_client::Inventory;
 use crate::supervisor::rollback_readiness::drill;
 use crate::supervisor::service::Service;
@@ -46,6 +46,7 @@ pub(crate) async fn take_in(stack: &Stack, config: model::Service, inventory: &m
 fn joined(stack: &Stack, service: Rc<Service>) {
     liveness::watch(&service);
     drill::schedule(&service);
+    reaction::attend(&service);
     // A stop that a supervisor before this one did not come to finish. A listener that is open still
     // lets callers wait for nobody.
     let passers = service.slots.passers();

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use crate::config::model::{Handoff, Settings};
 use crate::core::duty::Duty;
 use crate::core::ids::{GenerationId, InstanceIndex, ReleaseId, ServiceName};
-use crate::keeper::protocol::{LaunchSpec, LaunchUser, ListenFd, OUTPUT, SPOOL};
+use crate::keeper::protocol::{ChildId, Identity, LaunchSpec, LaunchUser, ListenFd, OUTPUT, SPOOL};
 use crate::os::limits::ProcessLimits;
 use crate::os::proc;
 use crate::supervisor::processes::child_tag::{Label, Purpose, Role};
 use crate::supervisor::processes::program_check;
+use crate::supervisor::processes::whole_tree::WholeTree;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::{Generation, Instance};
 use crate::supervisor::sockets::backend_address::BackendAddress;
@@ -162,6 +163,17 @@ pub(crate) fn forward_spec(
         sealed: None,
         ..program
     })
+}
+
+/// What all processes of an instance are known by, wherever they run to.
+pub(crate) fn tree_of(
+    service: &Service,
+    generation: &Generation,
+    child: ChildId,
+    leader: Option<Identity>,
+) -> WholeTree {
+    let dir = service.paths.dir().display();
+    WholeTree { mark: format!("{dir}/{}.{}", generation.id, child.0), leader }
 }
 
 /// The user to run as, from the settings.

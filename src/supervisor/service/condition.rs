@@ -7,6 +7,7 @@ use std::cell::{Cell, RefCell};
 
 use tokio::sync::Notify;
 
+use crate::config::model::Reaction;
 use crate::core::ordered::Few;
 
 /// The part of the supervisor that detects a trouble. The order is the order in `status`.
@@ -37,6 +38,8 @@ pub(crate) struct Condition {
     is_told_degraded: Cell<bool>,
     was_ready: Cell<Option<bool>>,
     changed: Notify,
+    wanted: Cell<Reaction>,
+    wants: Notify,
 }
 
 impl Condition {
@@ -100,6 +103,20 @@ impl Condition {
         [Source::Start, Source::Restart, Source::Liveness]
             .iter()
             .any(|source| troubles.get(source).is_some())
+    }
+
+    /// What is to be done about what serves, beside the report.
+    pub(crate) fn want(&self, reaction: Reaction) {
+        if reaction != Reaction::Alarm {
+            self.wanted.set(reaction);
+            self.wants.notify_one();
+        }
+    }
+
+    /// Waits for what is to be done.
+    pub(crate) async fn wanted(&self) -> Reaction {
+        self.wants.notified().await;
+        self.wanted.take()
     }
 
     /// Notes that users are notified of a degraded service, or of its recovery. Returns the

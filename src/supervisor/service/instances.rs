@@ -96,6 +96,8 @@ pub(crate) struct Instance {
     ready: Cell<bool>,
     /// It sent `READY=1`.
     said_ready: Cell<bool>,
+    /// Its process was asked to stop.
+    asked: Cell<bool>,
     /// Reads its output.
     pump: RefCell<Option<Pump>>,
 }
@@ -336,6 +338,7 @@ impl Instance {
             wanted: Cell::new(true),
             ready: Cell::new(false),
             said_ready: Cell::new(false),
+            asked: Cell::new(false),
             pump: RefCell::new(None),
         }
     }
@@ -357,6 +360,17 @@ impl Instance {
     pub(crate) fn begin_start(&self) {
         self.ready.set(false);
         self.said_ready.set(false);
+        self.asked.set(false);
+    }
+
+    /// Its process is asked to stop.
+    pub(crate) fn ask_to_stop(&self) {
+        self.asked.set(true);
+    }
+
+    /// Whether its process was asked to stop.
+    pub(crate) fn was_asked_to_stop(&self) -> bool {
+        self.asked.get()
     }
 
     /// Its last probe was good, or was not.

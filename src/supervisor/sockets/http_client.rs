@@ -15,6 +15,9 @@ use hyper::{Method, Request, Response, StatusCode, body::Incoming, header};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+/// Of an answer; by itself hyper reads 100.
+const N_HEADERS_MAX: usize = 4_000;
+
 /// How long a request may take, and how much of its answer is read.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
@@ -38,6 +41,8 @@ pub(crate) enum BodyLimit {
 pub(crate) struct Answer {
     /// The status.
     pub(crate) status: StatusCode,
+    /// Where a redirect leads.
+    pub(crate) location: Option<String>,
     /// The body, as far as it was read.
     pub(crate) body: Vec<u8>,
 }
@@ -101,7 +106,9 @@ async fn exchange_on<S: AsyncRead + AsyncWrite + Unpin, E>(
     request: Request<Full<Bytes>>,
     limit: BodyLimit,
 ) -> Result<Answer, HttpError<E>> {
-    let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+    // A program may send as many headers as it likes.
+    let mut builder = hyper::client::conn::http1::Builder::new();
+    let handshake = builder.max_headers(N_HEADERS_MAX).handshake(TokioIo::new(stream)).await;
     let (mut sender, connection) = handshake.map_err(HttpError::Exchange)?;
     let exchange = async {
         let response = sender.send_request(request).await.map_err(HttpError::Exchange)?;
@@ -124,6 +131,8 @@ async fn read<E>(
     limit: BodyLimit,
 ) -> Result<Answer, HttpError<E>> {
     let status = response.status();
+    let location = response.headers().get(header::LOCATION);
+    let location = location.and_then(|value| Some(value.to_str().ok()?.to_owned()));
     let mut body = Vec::new();
     while let Some(frame) = response.body_mut().frame().await {
         let frame = frame.map_err(HttpError::Exchange)?;
@@ -134,7 +143,7 @@ async fn read<E>(
             BodyLimit::Whole(_) | BodyLimit::First(_) => {}
         }
     }
-    Ok(Answer { status, body })
+    Ok(Answer { status, location, body })
 }
 
 #[cfg(test)]

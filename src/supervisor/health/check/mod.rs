@@ -78,5 +78,5 @@ pub(crate) async fn takes(
 /// Probes the service where its users reach it: the kernel chooses among the live slots.
 pub(crate) async fn in_public(service: &Rc<Service>, settings: &Settings) -> Probe {
     let health = &settings.health;
-    checker(&health.check).probe_public(service, health.timeout).await
+    checker(&health.check).probe_public(service, health).await
 }
