@@ -88,6 +88,7 @@ pub(crate) async fn run(config_path: PathBuf) -> Result<(), StackError> {
         }
         stack.shared.history.catch_up(&stack.shared.layout, name);
     }
+    take_in_removed(&stack, &mut inventory).await;
     strangers::attend(&stack).await;
     for warning in stack.unknown() {
         tracing::warn!("{warning}");
@@ -104,6 +105,21 @@ pub(crate) async fn run(config_path: PathBuf) -> Result<(), StackError> {
     let starting = Rc::clone(&stack);
     spawn::local(async move { bring_up(&starting).await });
     until_the_end(&stack, news).await
+}
+
+/// Services that were removed from the configuration while they ran stay visible, and can be stopped.
+async fn take_in_removed(stack: &Rc<Stack>, inventory: &mut Inventory) {
+    let running = inventory.children.iter().filter(|found| found.end.is_none());
+    let mut names: Vec<String> =
+        running.filter_map(|found| Some(Label::read(&found.label)?.service)).collect();
+    names.dedup();
+    for service in names.iter().filter_map(|name| stack.shared.last_config.former(name)) {
+        let is_known = stack.services.borrow().contains_key(&service.name)
+            || stack.is_configured(&service.name);
+        if !is_known {
+            take_in(stack, service, inventory).await;
+        }
+    }
 }
 
 /// Ends commands of the stack itself that a supervisor before this one ran: notifications, which
@@ -200,10 +216,15 @@ async fn reload(stack: &Rc<Stack>) {
             None => take_in_now(stack, settings.clone()).await,
         }
     }
+    let mut is_removed = false;
     for name in stack.services.borrow().keys() {
         if !config.services.contains_key(name) {
+            is_removed |= stack.is_configured(name);
             tracing::warn!(service = %name, "is no longer in the configuration and keeps running");
         }
+    }
+    if is_removed {
+        shared.last_config.keep_former(&shared.link).await;
     }
     stack.shared.outbox.configure(&config.notify);
     stack.order.replace(config.order);

@@ -72,7 +72,37 @@ fn a_service_that_is_not_configured_any_more_stays_visible_and_can_be_stopped() 
     let why = status["why"].as_str().unwrap_or_default();
     assert_eq!((&status["state"], &status["serving"]), (&"running".into(), &1.into()));
     assert!(why.contains("not configured any more; halley-sup stop web"), "{status}");
+    // The next supervisor has read a configuration without it.
+    let before = world.supervisor_pid();
+    world.kill_supervisor();
+    world.wait("another supervisor answers", |world| {
+        world.supervisor_pid().is_some_and(|pid| Some(pid) != before)
+            && world.cli(&["status"]).code == 0
+    });
+    let status = world.status_of("web");
+    assert!(
+        status["why"].as_str().unwrap_or_default().contains("not configured any more"),
+        "{status}"
+    );
+    assert_eq!(world.answering(), Some(1));
     assert!(!world.cli(&["logs", "web"]).expect(0).stdout.is_empty());
     world.cli(&["stop", "web"]).expect(0);
     assert_eq!(world.answering(), None);
+}
+
+#[test]
+fn a_program_has_a_home_and_a_path_when_halley_has_none() {
+    let mut world = World::asleep(free_address());
+    world.configure(&config(world.address, ""));
+    let without = ["PATH", "HOME", "USER", "LOGNAME", "SHELL"].map(|name| ["-u", name]).concat();
+    world.wake_under(&[&["env"], &without[..]].concat());
+    world.release(&[]).expect(0);
+    for (name, start) in [("PATH", "/usr/local/sbin:"), ("HOME", "/"), ("SHELL", "/")] {
+        let value = variable(&world, name).unwrap_or_default();
+        assert!(value.starts_with(start), "{name}={value}");
+    }
+    let user = variable(&world, "USER");
+    assert!(user.is_some() && user == variable(&world, "LOGNAME"), "{user:?}");
+    // A command without a path is found by it.
+    world.release_path(&world.build_of(&["env", BINARY, "demo-service"])).expect(0);
 }

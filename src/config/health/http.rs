@@ -17,11 +17,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<String> {
             "for https write exec = [\"curl\", \"-fsS\", \"--interface\", \"{{probe_source}}\", \
              \"https://{rest}\"], with \"-k\" where its certificate is not to be verified"
         ),
-        None => {
-            "write \"/healthz\"; the request goes to the first listener, with host = \"NAME\" for \
-                 another Host than localhost"
-                .to_owned()
-        }
+        None => "write \"/healthz\"; the request goes to the first listener".to_owned(),
     };
     section.problem_with_hint("http", message, hint);
     None

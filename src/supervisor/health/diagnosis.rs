@@ -60,7 +60,7 @@ fn tail_text(service: &Service, release: ReleaseId) -> String {
 
 /// What to write in the configuration, when a program says what people stumble over first.
 fn advice(lines: &str, handoff: Handoff, runs_beside: bool) -> &'static str {
-    let lines = lines.to_lowercase();
+    let lines = lines.to_ascii_lowercase();
     let says = |words: &[&str]| words.iter().any(|word| lines.contains(word));
     if handoff == Handoff::Inherit
         && says(&["address already in use", "eaddrinuse", "address in use"])

@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use crate::config::model::Config;
+use crate::config::model::{self, Config};
 use crate::config::{self, Files, Problem};
 use crate::os;
 use crate::os::memory;
@@ -13,12 +13,18 @@ use crate::supervisor::processes::keeper_client::{Inventory, Link, LinkError};
 
 /// What the keeper holds it as, with a number.
 const KEPT: &str = "last-config.";
+/// The same of one that had services which were removed while they ran, with a number.
+const FORMER: &str = "former-config.";
 
 /// What is known of it.
 #[derive(Debug, Default)]
 pub(crate) struct LastConfig {
     number: Cell<u64>,
     trouble: RefCell<Option<String>>,
+    files: RefCell<Vec<u8>>,
+    /// The files before those.
+    before: RefCell<Vec<u8>>,
+    former: RefCell<Vec<Config>>,
 }
 
 impl LastConfig {
@@ -37,14 +43,24 @@ impl LastConfig {
             inventory.kept.keys().filter_map(|name| name.strip_prefix(KEPT)?.parse().ok());
         self.number.set(numbers.max().unwrap_or(0));
         let kept = inventory.kept.remove(&self.name());
+        let former = inventory.kept.keys().filter(|name| name.starts_with(FORMER)).cloned();
+        for name in former.collect::<Vec<_>>() {
+            let text = inventory.kept.remove(&name).and_then(|it| memory::text_of(it).ok());
+            let files = text.and_then(|text| Files::kept(&text));
+            let config = files.map(|files| config::load_from(path, os::kernel(), &files));
+            self.former.borrow_mut().extend(config.and_then(Result::ok));
+        }
         let problems = match self.read(link, path).await {
             Ok(config) => return Ok(config),
             Err(problems) => problems,
         };
         let last = kept.and_then(|kept| Files::kept(&memory::text_of(kept).ok()?));
-        match last.map(|files| config::load_from(path, os::kernel(), &files)) {
-            Some(Ok(config)) => Ok(config),
-            None | Some(Err(_)) => Err(problems),
+        match last.map(|files| (config::load_from(path, os::kernel(), &files), files.keep())) {
+            Some((Ok(config), files)) => {
+                self.files.replace(files);
+                Ok(config)
+            }
+            None | Some((Err(_), _)) => Err(problems),
         }
     }
 
@@ -78,6 +94,27 @@ impl LastConfig {
         }
     }
 
+    /// A service as it was configured when it was removed.
+    pub(crate) fn former(&self, name: &str) -> Option<model::Service> {
+        let former = self.former.borrow();
+        let services = former.iter().rev().flat_map(|config| &config.services);
+        let mut found = services.filter(|(known, _)| known.as_str() == name);
+        found.next().map(|(_, service)| service.clone())
+    }
+
+    /// Services were removed that run: the next supervisor has to know them, too.
+    pub(crate) async fn keep_former(&self, link: &Link) {
+        let name = format!("{FORMER}{}", self.number.get());
+        let memory = memory::filled("configuration", &self.before.borrow());
+        let kept = match memory {
+            Ok(memory) => link.keep(name, memory.as_fd()).await,
+            Err(error) => Err(error.into()),
+        };
+        if let Err(error) = kept {
+            tracing::warn!(%error, "having the former configuration kept");
+        }
+    }
+
     /// Why the last good one is in use.
     pub(crate) fn trouble(&self) -> Option<String> {
         self.trouble.borrow().clone()
@@ -87,7 +124,9 @@ impl LastConfig {
     async fn keep(&self, link: &Link, files: &Files) -> Result<(), LinkError> {
         let before = self.name();
         self.number.set(self.number.get() + 1);
-        let memory = memory::filled("configuration", &files.keep())?;
+        let files = files.keep();
+        let memory = memory::filled("configuration", &files)?;
+        self.before.replace(self.files.replace(files));
         link.keep(self.name(), memory.as_fd()).await?;
         link.forget(before).await
     }
