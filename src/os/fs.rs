@@ -35,7 +35,10 @@ pub fn replace_by(
     write: &mut dyn FnMut(&mut dyn Write) -> io::Result<()>,
 ) -> io::Result<()> {
     let dir = parent(path)?;
-    let temp = tempfile::NamedTempFile::new_in(dir)?;
+    // Opened by `tempfile` itself, an error has lost its number.
+    let temp = tempfile::Builder::new().make_in(dir, |path| {
+        File::options().read(true).write(true).create_new(true).mode(0o600).open(path)
+    })?;
     let mut buffer = BufWriter::new(temp.as_file());
     write(&mut buffer)?;
     buffer.into_inner()?;
@@ -281,9 +284,7 @@ pub fn output_pipe(owner: Option<(u32, u32)>) -> io::Result<OwnedFd> {
 /// Whether an error is the disk's, and none of the one who asked: it is full, broken or read-only.
 #[must_use]
 pub fn is_of_disk(error: &io::Error) -> bool {
-    // `tempfile` wraps the error in one that names the path.
-    let wrapped = error.get_ref().and_then(|error| error.source()?.downcast_ref::<io::Error>());
-    let number = wrapped.unwrap_or(error).raw_os_error();
+    let number = error.raw_os_error();
     number.is_some_and(|n| [libc::EIO, libc::EROFS, libc::ENOSPC, libc::EDQUOT].contains(&n))
 }
 
