@@ -9,7 +9,8 @@ use crate::core::ids::ReleaseId;
 use crate::os::beneath::{self, Dir};
 use crate::store::layout::ServiceLayout;
 
-/// Puts them in. Returns what has to be put into `shared/` first, by hand.
+/// Puts them in. Returns what has to be put into `shared/` first, by hand; what can be made there is made by
+/// [`make_shared`].
 ///
 /// # Errors
 /// The system's; also where something else than a directory is on the way.
@@ -20,13 +21,13 @@ pub fn put(
     (links, writable): (&[PathBuf], &[PathBuf]),
     owner: Option<(u32, u32)>,
 ) -> io::Result<Vec<String>> {
-    let (shared, mut missing) = (paths.shared(), Vec::new());
+    let mut missing = Vec::new();
     for path in links {
-        let (dir, name) = place(staged, path, None)?;
-        if !is_shared(&shared, path, owner)? {
-            missing
-                .push(format!("links: {} is not there: put it there", shared.join(path).display()));
+        let there = paths.shared().join(path);
+        if !is_directory(path) && there.symlink_metadata().is_err() {
+            missing.push(format!("links: {} is not there: put it there", there.display()));
         }
+        let (dir, name) = place(staged, path, None)?;
         clear(&dir, name)?;
         dir.symlink(name, lead(path, "shared").as_os_str())?;
     }
@@ -37,7 +38,7 @@ pub fn put(
         let (to, _) = place(&own, path, None)?;
         match dir.rename(name, &to, name) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                drop(to.make_dir(name, 0o755)?)
+                drop(to.make_dir(name, 0o755)?);
             }
             moved => moved?,
         }
@@ -51,6 +52,31 @@ pub fn put(
         dir.symlink(name, lead(path, &below).as_os_str())?;
     }
     Ok(missing)
+}
+
+/// Makes the directories in `shared/` that names of a tree lead to.
+///
+/// # Errors
+/// The system's.
+pub fn make_shared(
+    paths: &ServiceLayout,
+    links: &[PathBuf],
+    owner: Option<(u32, u32)>,
+) -> io::Result<()> {
+    for path in links.iter().filter(|path| is_directory(path)) {
+        let (dir, name) = place(&paths.shared(), path, owner)?;
+        if matches!(dir.look(name), Err(error) if error.kind() == io::ErrorKind::NotFound) {
+            let made = dir.make_dir(name, 0o755)?;
+            owner.map_or(Ok(()), |(uid, gid)| made.give_to(uid, gid))?;
+        }
+    }
+    Ok(())
+}
+
+/// A name with a dot is a file's, which nobody can make up.
+fn is_directory(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+    path.as_os_str().as_encoded_bytes().ends_with(b"/") || !name.contains(&b'.')
 }
 
 /// The directory of a path, made where it is missing, through no link; and the last name.
@@ -68,25 +94,6 @@ fn place<'a>(
         dir = below;
     }
     Ok((dir, path.file_name().unwrap_or_default()))
-}
-
-/// Whether it is in `shared/`. A name with a dot is a file's, which nobody can make up; a directory is made.
-fn is_shared(shared: &Path, path: &Path, owner: Option<(u32, u32)>) -> io::Result<bool> {
-    let is_directory = path.as_os_str().as_encoded_bytes().ends_with(b"/")
-        || path.extension().is_none() && !path.file_name().is_some_and(is_hidden);
-    let (dir, name) = place(shared, path, owner)?;
-    match dir.look(name) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound && is_directory => {
-            let made = dir.make_dir(name, 0o755)?;
-            owner.map_or(Ok(true), |(uid, gid)| made.give_to(uid, gid).map(|()| true))
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        found => found.map(|_| true),
-    }
-}
-
-fn is_hidden(name: &OsStr) -> bool {
-    name.as_encoded_bytes().starts_with(b".")
 }
 
 fn clear(dir: &Dir, name: &OsStr) -> io::Result<()> {

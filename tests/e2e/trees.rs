@@ -93,6 +93,23 @@ fn writable_directories_are_of_the_release_and_go_with_it() {
 }
 
 #[test]
+fn what_is_tried_on_a_copy_may_write_to_its_writable_directories_and_leaves_nothing_there() {
+    let keys = "writable = [\"tmp\"]\nbackup = { driver = \"files\", path = \"data\" }";
+    let world = with_keys(keys);
+    fs::create_dir(world.service_path("shared/data")).unwrap();
+    fs::write(world.service_path("shared/data/a"), "a").unwrap();
+    let build = own_program(&world, "set -e; echo \"x$HALLEY_REHEARSAL\" >> tmp/n");
+    let release = fs::read_to_string(build.join("release.toml")).unwrap();
+    let migrate = "[migrate]\ncommand = [\"/bin/sh\", \"-c\", \"echo b >> $HALLEY_SHARED/data/a\"]\n";
+    fs::write(build.join("release.toml"), format!("{release}{migrate}")).unwrap();
+    for n in 1..3 {
+        world.release_path(&build).expect(0);
+        let own = fs::read_to_string(world.service_path(&format!("writable/{n}/tmp/n"))).unwrap();
+        assert_eq!(own, "x\n");
+    }
+}
+
+#[test]
 fn linked_names_lead_to_what_outlives_the_release() {
     let world = with_keys("links = [\"uploads\", \"config/master.key\"]");
     let build = own_program(&world, "cat config/master.key >> uploads/seen");
@@ -101,6 +118,11 @@ fn linked_names_lead_to_what_outlives_the_release() {
     let why = world.release_path(&build).expect(10).why();
     let key = world.service_path("shared/config/master.key");
     assert!(why.contains(&format!("{} is not there", key.display())), "{why}");
+    // A refusal and a dry run change nothing.
+    fs::create_dir(key.parent().unwrap()).unwrap();
+    fs::write(&key, "").unwrap();
+    world.cli(&["release", "web", &build.to_string_lossy(), "--dry-run"]).expect(0);
+    assert!(!world.service_path("shared/uploads").exists());
     fs::write(&key, "key\n").unwrap();
     world.release_path(&build).expect(0);
     world.release_path(&build).expect(0);

@@ -87,7 +87,10 @@ pub(crate) fn programs(
             context.give(&upper).map_err(DataError::at(&upper))?;
             isolation.layers.push(layer(&tree, &upper, &made(&work(dir).join("tree-work"))?));
             cover(context, driver.place(), dir, &mut isolation)?;
-            for (n, at) in context.service.config().rehearse_write.iter().enumerate() {
+            let own = context.service.paths.writable(release);
+            let own = own.is_dir().then_some(own);
+            let config = context.service.config();
+            for (n, at) in config.rehearse_write.iter().chain(&own).enumerate() {
                 isolation.layers.extend(thrown_away(dir, n, at)?);
             }
             sockets(context.service, &mut isolation);

@@ -288,7 +288,13 @@ pub(crate) async fn stage(
     let (dir, listing, settings) =
         (staged.dir.clone(), Arc::clone(&staged.listing), staged.settings.clone());
     let (paths, release, own) = (service.paths.clone(), assignment.release, staged.own.clone());
-    let user = settings.user.clone();
+    // Migrations and hooks come before the start.
+    let (owner, links) = (config_owner(&settings), &service.config().tree.links);
+    let given = start::give_shared(service, settings.user.as_deref())
+        .and_then(|()| leads::make_shared(&paths, links, owner));
+    if let Err(error) = given {
+        return refuse_intake(&IntakeError::system(&paths.shared(), error));
+    }
     // A number is given out once, whatever becomes of it.
     if let Err(error) = service.durable.save(|state| state.next_release = release.0 + 1) {
         return PhaseResult::refused(Exit::NoSpace, error.to_string());
@@ -299,23 +305,13 @@ pub(crate) async fn stage(
             .and_then(|()| release::write_own(&paths, release, &own))
             .map_err(|error| IntakeError::system(&error.path, error.source))
             .and_then(|()| {
-                let group = config_owner(&settings).map(|(_, gid)| gid);
+                let group = owner.map(|(_, gid)| gid);
                 seal::seal(&dir, &paths, release, group).map_err(|e| IntakeError::system(&dir, e))
             });
         drop(idle);
         written
     });
-    let staged = worker.await;
-    // Migrations and hooks come before the start.
-    let given = start::give_shared(service, user.as_deref());
-    match staged {
-        Ok(Ok(())) if given.is_err() => PhaseResult::refused(
-            Exit::PreflightRefused,
-            format!(
-                "{}: it cannot be given to the service's user",
-                service.paths.shared().display()
-            ),
-        ),
+    match worker.await {
         Ok(Ok(())) => PhaseResult::ok(format!("releases/{release}")),
         Ok(Err(error)) => refuse_intake(&error),
         Err(error) => PhaseResult::refused(Exit::Internal, format!("staging failed: {error}")),
