@@ -203,6 +203,10 @@ fn a_program_that_says_why_it_cannot_start_is_answered_with_what_to_write() {
     let why = |said: Said| said.why();
     let said = why(world.release_path(&python(&world, &bind)).expect(20));
     assert!(said.contains("write handoff = \"intercept\""), "{said}");
+    if nix::unistd::geteuid().is_root() {
+        let said = why(world.release_path(&python(&world, "open('state.txt', 'w')\n")).expect(20));
+        assert!(said.contains("its tree is read-only: write writable = "), "{said}");
+    }
     let build = script(&world, "#!/bin/sh\necho 'web is already running (pid 7)'; exit 1\n");
     let said = why(world.release_path(&build).expect(20));
     assert!(said.contains("write strategy = \"hold\""), "{said}");

@@ -100,7 +100,8 @@ fn what_is_tried_on_a_copy_may_write_to_its_writable_directories_and_leaves_noth
     fs::write(world.service_path("shared/data/a"), "a").unwrap();
     let build = own_program(&world, "set -e; echo \"x$HALLEY_REHEARSAL\" >> tmp/n");
     let release = fs::read_to_string(build.join("release.toml")).unwrap();
-    let migrate = "[migrate]\ncommand = [\"/bin/sh\", \"-c\", \"echo b >> $HALLEY_SHARED/data/a\"]\n";
+    let migrate =
+        "[migrate]\ncommand = [\"/bin/sh\", \"-c\", \"echo b >> $HALLEY_SHARED/data/a\"]\n";
     fs::write(build.join("release.toml"), format!("{release}{migrate}")).unwrap();
     for n in 1..3 {
         world.release_path(&build).expect(0);

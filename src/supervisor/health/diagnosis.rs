@@ -67,6 +67,11 @@ fn advice(lines: &str, handoff: Handoff, runs_beside: bool) -> &'static str {
     {
         return "\nit binds its address by itself: write handoff = \"intercept\"";
     }
+    let sealed = ["read-only file system", "erofs", "readonly database", "unable to open database"];
+    if says(&sealed) {
+        return "\nits tree is read-only: write writable = [\"tmp\"] for what goes with the release, \
+                links = [\"db.sqlite3\"] for what is to stay (halley-sup help config)";
+    }
     let once = [
         "already running",
         "already started",
@@ -162,6 +167,8 @@ mod tests {
             ("bind: address already in use", Handoff::Port, ""),
             ("pid file says it is already running", Handoff::Intercept, "hold"),
             ("FATAL: could not lock /data/LOCK", Handoff::Inherit, "hold"),
+            ("OSError: [Errno 30] Read-only file system: 'state.txt'", Handoff::Port, "writable ="),
+            ("sqlite3.OperationalError: unable to open database file", Handoff::Port, "links ="),
             ("cannot open config", Handoff::Inherit, ""),
         ] {
             let said = advice(lines, handoff, true);
