@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 
 use halley_sup::demo::load::{Load, Shape};
+use serde_json::Value;
 
 use crate::modes::world_with;
 use crate::world::{World, free_address, kill};
@@ -221,6 +222,58 @@ fn a_flip_that_hangs_is_killed_with_its_children_at_its_deadline() {
     assert!(why.contains("killed: it ran longer than 10s\nno answer"), "{why}");
     assert_eq!((&said["serving"], &said["last_good"]), (&1.into(), &1.into()), "{said}");
     assert!(!is_hanging(&world), "a child of the flip is left");
+}
+
+/// The proxy can be led neither to the new release nor back: it leads where it led.
+#[test]
+fn a_flip_that_fails_in_both_directions_leaves_what_serves_and_says_the_way_out() {
+    for way_out in ["wait", "release", "stop"] {
+        let world = flipped_by(|world| {
+            let path = |name: &str| world.path(name).display().to_string();
+            let (broken, told) = (path("broken"), path("told"));
+            format!("[ ! -e {broken} ] || exit 4; echo $HALLEY_UPSTREAMS > {told}")
+        });
+        world.release(&[]).expect(0);
+        let told = || {
+            let text = fs::read_to_string(world.path("told")).unwrap();
+            text.trim().parse::<SocketAddr>().unwrap()
+        };
+        let load = Load::start(told(), Shape::Short, 2);
+        fs::write(world.path("broken"), "").unwrap();
+        let build = || world.build(&[]).to_string_lossy().into_owned();
+        world.cli(&["release", "web", &build(), "--detach"]).expect(40);
+        let trouble = "release 1 answers, and the proxy cannot be led to it, trying again";
+        world.wait("no way back holds", |world| {
+            let journal = world.service_path("ops/0000002/journal.ndjson");
+            fs::read_to_string(journal).unwrap_or_default().contains(trouble)
+        });
+        let status = world.status();
+        let shown = (&status["state"], &status["serving"], &status["alarm"]["exit"]);
+        assert_eq!(shown, (&"degraded".into(), &1.into(), &30.into()), "{status}");
+        assert!(status["alarm"]["why"].to_string().contains("exit 4"), "{status}");
+        assert_eq!(answering(told()), Some(1));
+        let ledger = load.stop();
+        assert_eq!(ledger.n_lost(), 0, "{}", ledger.losses());
+        if way_out == "stop" {
+            world.cli(&["stop", "web"]).expect(0);
+            assert_eq!((world.status()["state"].as_str(), world.live_pid()), (Some("stopped"), 0));
+        }
+        fs::remove_file(world.path("broken")).unwrap();
+        match way_out {
+            "release" => drop(world.cli(&["release", "web", &build()]).expect(0)),
+            "stop" => {
+                world.cli(&["start", "web"]).expect(0);
+                world.wait("it serves", |_| answering(told()) == Some(1));
+                world.cli(&["release", "web", &build()]).expect(0);
+            }
+            _ => world.wait("it is led again", |world| world.status()["operation"].is_null()),
+        }
+        world.wait("all is well", |world| world.status()["state"] == "running");
+        let status = world.status();
+        assert_eq!(status["alarm"], Value::Null, "{way_out}: {status}");
+        let serving = if way_out == "wait" { 1 } else { 3 };
+        assert_eq!((&status["serving"], answering(told())), (&serving.into(), Some(serving)));
+    }
 }
 
 /// The next supervisor flips again, and never while the command of the one before it runs.

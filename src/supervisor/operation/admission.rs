@@ -29,7 +29,7 @@ use crate::supervisor::rollback_readiness::schema;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::candidate::BegunBy;
 use crate::supervisor::service::occupied::{self, frozen};
-use crate::supervisor::service::operation::{Operation, Order};
+use crate::supervisor::service::operation::Operation;
 use crate::supervisor::service::refusal;
 use crate::supervisor::service::refusal::{NothingToDo, refusal};
 use crate::supervisor::service::terms::{Extent, Force, Terms};
@@ -218,8 +218,7 @@ async fn make_way<'a>(service: &'a Service, wish: &Wish) -> Result<MutexGuard<'a
         refuse()?;
         let Some(running) = service.activity.operation() else { return Ok(turn) };
         drop(turn);
-        running.order(Order::Yield);
-        running.over().await;
+        running.gives_way().await;
     }
 }
 

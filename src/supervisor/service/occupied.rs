@@ -28,7 +28,8 @@ pub(crate) fn occupation(service: &Service, done: &str) -> Option<Trouble> {
     if let Some(unresumed) = service.activity.unresumed() {
         return Some(refusal::unresumed(service, &unresumed));
     }
-    let running = service.activity.operation().filter(|running| !running.is_stranded());
+    // One whose rollback has failed gives way, also while it is tried again.
+    let running = service.activity.operation().filter(|running| !running.has_stranded());
     running.map(|running| busy(service, &running))
 }
 

@@ -134,6 +134,14 @@ impl Operation {
         self.hurry.notified().await;
     }
 
+    /// Ends one whose rollback has failed, as soon as it tries nothing; it may succeed before.
+    pub(crate) async fn gives_way(&self) {
+        let mut events = self.events.watch();
+        while !self.is_over() && !self.is_stranded() && events.changed().await.is_ok() {}
+        self.order(Order::Yield);
+        self.over().await;
+    }
+
     /// Resolves when no commit waits for the disk any more.
     pub(crate) async fn committed(&self) {
         let mut events = self.events.watch();
@@ -184,6 +192,11 @@ impl Operation {
     /// Whether it waits for better times after a rollback that failed.
     pub(crate) fn is_stranded(&self) -> bool {
         self.phase.get() == Some(Phase::Stranded)
+    }
+
+    /// Whether its rollback has failed, at once or before it was tried again.
+    pub(crate) fn has_stranded(&self) -> bool {
+        self.is_stranded() || self.stranded.borrow().is_some()
     }
 
     /// Whether it waits for promote or abort.

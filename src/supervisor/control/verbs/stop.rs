@@ -10,16 +10,20 @@ use crate::supervisor::service::outcome::outcome;
 use crate::supervisor::service::refusal;
 use crate::supervisor::service::stack::Stack;
 
-/// Stops a service that nothing is done to. A commit that waits for the disk is not waited for.
+/// Stops a service that nothing is done to. A commit that waits for the disk is not waited for, and a
+/// rollback that has failed gives way.
 ///
 /// # Errors
 /// When an operation or a set runs.
 pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> Result<(), Trouble> {
     let service = &stack.find(&args.service)?;
-    let committing = service.activity.operation();
-    if let Some(running) = committing.filter(|it| it.phase.get().is_some_and(Phase::is_commit)) {
-        running.wait_no_more();
-        running.committed().await;
+    if let Some(running) = service.activity.operation() {
+        if running.phase.get().is_some_and(Phase::is_commit) {
+            running.wait_no_more();
+            running.committed().await;
+        } else if running.has_stranded() {
+            running.gives_way().await;
+        }
     }
     let running = service.activity.operation();
     if let Some(running) = running {

@@ -288,6 +288,7 @@ pub(crate) async fn stranded(
         (service.routing.live() == Some(generation.id), generation.id)
     };
     ordered::sort(&mut generations, |a, b| rank(a) > rank(b));
+    let mut unled = None;
     for generation in generations.into_iter().filter(|generation| generation.is_alive()) {
         let answers = probe_all(service, &generation, Round::Every, |_, _| {}).await.is_good();
         // The proxy stays where it is until somebody answers.
@@ -304,8 +305,15 @@ pub(crate) async fn stranded(
             ))
             .with_warnings(warning);
         }
+        unled.get_or_insert(generation.release);
     }
     alarm::raise_alarm(service, op, findings);
     tokio::time::sleep(STRANDED_PAUSE).await;
-    PhaseResult::not(Step::Failed, "no release answers; connections wait, trying again")
+    let why = match unled {
+        Some(release) if service.config().proxy.is_some() => {
+            format!("release {release} answers, and the proxy cannot be led to it")
+        }
+        _ => "no release answers; connections wait".to_owned(),
+    };
+    PhaseResult::not(Step::Failed, why + ", trying again")
 }
