@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketType, bind, listen, socket, sockopt};
 
@@ -42,10 +43,30 @@ while True:
     except OSError: pass
 "#;
 
+/// Answers, and when it is told to, takes its socket out of the group and listens again.
+const SHUTS: &str = r#"import os, socket
+shared = os.environ["HALLEY_SHARED"]
+listener = socket.socket(fileno=3)
+listener.settimeout(0.02)
+while True:
+    if os.path.exists(shared + "/shut") and not os.path.exists(shared + "/done"):
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.listen(64)
+        open(shared + "/done", "w").close()
+    try:
+        caller, _ = listener.accept()
+        caller.settimeout(5)
+        caller.recv(4096)
+        caller.sendall(b'HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\n\r\nown')
+        caller.close()
+    except OSError: pass
+"#;
+
 /// What is answered, asked so many times.
 fn answers(address: SocketAddr, n: usize) -> BTreeSet<String> {
     let ask = |_| {
         let mut stream = std::net::TcpStream::connect(address).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
         stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ok()?;
         let mut text = String::new();
         stream.read_to_string(&mut text).ok()?;
@@ -129,4 +150,32 @@ fn a_stranger_that_joins_the_port_gets_no_connection_and_is_named() {
     drop(stranger);
     world.wait("it is over", |world| world.status()["why"].is_null());
     world.release(&["lines=1"]).expect(0);
+}
+
+/// The kernel moves the last socket of a group to the place of the one that is shut (`reuseport_detach_sock`):
+/// the stranger's, which came after it. Connections to that release reach nobody who answers.
+#[test]
+fn a_stranger_in_the_place_of_a_slot_that_is_shut_is_named_and_a_rollback_leads_out() {
+    let world = answered();
+    world.release(&[]).expect(0);
+    let build = world.build_of(&["/usr/bin/python3", "shuts.py"]);
+    fs::write(build.join("shuts.py"), SHUTS).unwrap();
+    world.release_path(&build).expect(0);
+    let stranger = joins(world.address);
+    let own = format!("(pid {})", std::process::id());
+    world.wait("it is named", |world| world.status()["why"].to_string().contains(&own));
+    fs::write(world.service_path("shared/shut"), "").unwrap();
+    world.wait("what is wrong is said, and the way out", |world| {
+        let status = world.status();
+        let why = status["why"].as_str().unwrap_or_default();
+        let is_said =
+            ["no answer within 1s", &own, "halley-sup rollback web goes back to release 1"];
+        status["state"] == "degraded" && is_said.iter().all(|text| why.contains(text))
+    });
+    world.cli(&["rollback", "web", "--json"]).expect(0);
+    assert_eq!(answers(world.address, 100), BTreeSet::from(["release 1".to_owned()]));
+    drop(stranger);
+    world.wait("it is over", |world| world.status()["why"].is_null());
+    world.release(&["lines=1"]).expect(0);
+    assert_eq!(answers(world.address, 40), BTreeSet::from(["release 3".to_owned()]));
 }
