@@ -103,6 +103,23 @@ fn a_probe_reaches_its_slot_and_nobody_else_does() {
     });
 }
 
+/// As it is while the slots of a killed keeper are taken over.
+#[test]
+fn a_probe_reaches_its_slot_also_where_the_group_leads_nowhere_yet() {
+    run(async {
+        let (group, mut held) = (group("127.0.0.1", 2), Vec::new());
+        let mut other = reuseport_group::Group::new(Kind::Stream, group.borrow().address(), 64);
+        let copy = |id| (id, group.borrow().fd(id).unwrap().try_clone_to_owned().unwrap());
+        let ids = group.borrow().ids();
+        other.adopt(ids.iter().copied().map(copy).collect(), ids).unwrap();
+        let other = Rc::new(RefCell::new(other));
+        for _ in 0..10 {
+            held.push(reuseport_group::probe_connect(&other, SlotId(1)).await.unwrap());
+        }
+        assert_eq!(queued(&other), [0, 10]);
+    });
+}
+
 #[test]
 fn weights_share_connections_out() {
     run(async {

@@ -203,8 +203,10 @@ impl Group {
             .filter(|(_, id)| in_group(id))
             .map(|(source, id)| Ok(Rule { source: *source, position: position(id)? }))
             .collect::<Result<Vec<_>, ListenerError>>()?;
-        let shares = self
-            .target
+        // As long as it leads nowhere, the kernel chooses among all: a rule changes nothing for others.
+        let everywhere: Vec<(SlotId, u32)> = self.order.iter().map(|id| (*id, 1)).collect();
+        let target = if self.target.is_empty() { &everywhere } else { &self.target };
+        let shares = target
             .iter()
             .filter(|(id, _)| in_group(id))
             .map(|(id, weight)| Ok(Share { position: position(id)?, weight: *weight }))
