@@ -231,7 +231,9 @@ fn a_flip_that_fails_in_both_directions_leaves_what_serves_and_says_the_way_out(
         let world = flipped_by(|world| {
             let path = |name: &str| world.path(name).display().to_string();
             let (broken, told) = (path("broken"), path("told"));
-            format!("[ ! -e {broken} ] || exit 4; echo $HALLEY_UPSTREAMS > {told}")
+            format!(
+                "[ ! -e {broken} ] || exit 4; echo $HALLEY_UPSTREAMS > {told}.new; mv {told}.new {told}"
+            )
         });
         world.release(&[]).expect(0);
         let told = || {
