@@ -112,6 +112,12 @@
 //!   `processes/log_files.rs`. While no supervisor has greeted the keeper, `keeper/outputs.rs` fills the
 //!   spool: a process of its own for logs would be one more that can die, and the keeper has both
 //!   descriptors already and moves bytes by one system call without reading them.
+//! - A limit, a rank or a capability of a program: `config/limits.rs` reads it, `os/limits.rs` sets it in the
+//!   launcher.
+//! - What a crash loop or a health check at rest leads to: `on_crash_loop`, `on_unhealthy` of the configuration,
+//!   noted in `service/condition.rs`, performed by `operation/reaction.rs`.
+//! - What of a release's tree lies outside of it (`links`, `writable`): `store/leads.rs`.
+//! - How a client finds its supervisor when the configuration is spoilt: `os/running.rs`.
 //! - A damaged file: `store/damage.rs` finds it, `store/rebuild.rs` makes a state of what is left,
 //!   `store/salvage.rs` a journal; `operation/repair_work.rs` decides and mends.
 //! - How to add one: `halley-sup help contributing`.
