@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     halley_sup::os::names::begin();
+    halley_sup::os::name_process();
     let args: Vec<OsString> = std::env::args_os().skip(1).collect();
     match args.first().and_then(|verb| verb.to_str()) {
         Some(halley_sup::os::launch::VERB) => halley_sup::os::launch::main(&args[1..]),

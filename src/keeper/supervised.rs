@@ -318,6 +318,7 @@ fn start(setup: &Setup) -> io::Result<Running> {
         Some(program) => Command::new(program),
         None => Command::new("/proc/self/exe"),
     };
+    command.arg0("halley-sup");
     command.args(&setup.supervisor_args).stdin(Stdio::null());
     // Ctrl-C in a terminal is for the keeper, which stops things in order.
     command.process_group(0);

@@ -47,6 +47,12 @@ mod unwind;
 pub mod usage;
 pub mod wish;
 
+/// Gives this process the name that `ps -o comm` shows: one that was started by its link in `/proc` is
+/// called `exe`.
+pub fn name_process() {
+    let _ = rustix::thread::set_name(c"halley-sup");
+}
+
 /// Internal failures are logged to stderr, one line each; time is the journal's business. Nobody
 /// waits for stderr to be read.
 pub fn log_to_stderr() {

@@ -64,6 +64,7 @@ mod postgres_server;
 mod postgres_settings;
 mod power_cuts;
 mod preempt;
+mod processes;
 mod proxies;
 mod real;
 mod repair;

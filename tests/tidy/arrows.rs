@@ -74,6 +74,7 @@ const ARROWS: &[Row] = &[
             "keeper::estate::VERB",
             "keeper::main",
             "os::isolate",
+            "os::name_process",
             "os::names",
             "os::launch",
             "supervisor",
