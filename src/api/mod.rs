@@ -89,7 +89,7 @@ pub enum Verb {
     Releases(releases::Args),
     /// What a program of a release is started with.
     Env(env::Args),
-    /// A service's log lines.
+    /// Log lines of services.
     Logs(logs::Args),
     /// Start a stopped service.
     Start(start::Args),
@@ -206,8 +206,16 @@ pub enum Event {
         /// One a release on disk.
         releases: Vec<ReleaseEntry>,
     },
+    /// Answer to `logs` of several services: whose lines follow.
+    Logs {
+        /// Their names.
+        services: Vec<String>,
+    },
     /// One log line.
     Log {
+        /// Whose; an older supervisor does not say it.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        service: String,
         /// Which release wrote it.
         release: u64,
         /// The line as stored: time, instance, text.

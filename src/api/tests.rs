@@ -29,7 +29,7 @@ fn every_verb_of_version_1_is_read_and_written_to_the_letter() {
 
 #[test]
 fn every_event_of_version_1_is_read_and_written_to_the_letter() {
-    assert_eq!(round_trip::<Event>("events-v1.ndjson", "event"), 18);
+    assert_eq!(round_trip::<Event>("events-v1.ndjson", "event"), 19);
 }
 
 #[test]

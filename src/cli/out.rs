@@ -23,6 +23,17 @@ pub fn is_terminal() -> bool {
     io::stderr().is_terminal()
 }
 
+/// A part of a result in the colour of its number, on a terminal, unless `NO_COLOR` is set.
+pub fn coloured(number: usize, text: &str) -> String {
+    let is_plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    if is_plain || !io::stdout().is_terminal() {
+        return text.to_owned();
+    }
+    // Cyan, yellow, green, magenta, blue: red is left to errors.
+    let colour = [36, 33, 32, 35, 34][number % 5];
+    format!("\x1b[{colour}m{text}\x1b[0m")
+}
+
 /// Wrong usage, or help: clap has the words.
 pub fn usage(error: &clap::Error) -> ExitCode {
     drop(error.print());

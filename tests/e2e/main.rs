@@ -41,6 +41,7 @@ mod keeper_death;
 mod kept_lines;
 mod ledger_app;
 mod limits;
+mod logs;
 mod main_path;
 mod many;
 mod mariadb_server;

@@ -90,6 +90,7 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("src/supervisor/operation/phases/preflight.rs", "/proc"),
     ("src/supervisor/operation/repair_work.rs", "damaged files in the service's own directory"),
     ("src/supervisor/processes/log_files.rs", "logs/"),
+    ("src/supervisor/processes/log_lines.rs", "logs/"),
     ("src/supervisor/processes/log_pipe.rs", "a FIFO in run/"),
     ("src/supervisor/processes/printed.rs", "oneshots/, the output of commands"),
     (

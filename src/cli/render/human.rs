@@ -21,6 +21,8 @@ pub struct Human {
     /// In a set: the member whose phases follow, padded to the longest name.
     member: Option<String>,
     width: usize,
+    /// The services whose log lines follow, when there are several.
+    logs: Vec<String>,
     plan: Option<Plan>,
 }
 
@@ -34,6 +36,7 @@ impl Human {
             follows_log,
             member: None,
             width: 0,
+            logs: Vec::new(),
             plan: None,
         }
     }
@@ -100,7 +103,8 @@ impl Human {
             }
             Event::Restore(plan) => out::result(tables::restore(plan)),
             Event::Repair(plan) => out::result(tables::repair(plan)),
-            Event::Log { line, .. } => out::result(line),
+            Event::Logs { services } => self.logs.clone_from(services),
+            Event::Log { service, line, .. } => self.log_line(service, line),
             Event::Result(outcome) => return Some(self.result(outcome)),
             Event::Error(trouble) => {
                 // "Nothing to do" is no error.
@@ -110,6 +114,16 @@ impl Human {
             }
         }
         None
+    }
+
+    /// A line of a log, behind its service's name when there are several.
+    fn log_line(&self, service: &str, line: &str) {
+        let Some(at) = self.logs.iter().position(|name| name == service) else {
+            return out::result(line);
+        };
+        let width = self.logs.iter().map(String::len).max().unwrap_or(0);
+        let name = out::coloured(at, &format!("{service:<width$}"));
+        out::result(format_args!("{name}  {line}"));
     }
 
     fn phase(&mut self, phase: &str, state: PhaseState, ms: u64, detail: &str) {

@@ -56,6 +56,8 @@ impl Json {
                 refused(trouble);
                 Some(trouble.exit)
             }
+            // Each line says whose it is.
+            Event::Logs { .. } => None,
             Event::Operation { .. }
             | Event::Set { .. }
             | Event::Member(_)

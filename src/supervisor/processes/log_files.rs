@@ -92,7 +92,7 @@ impl LogFiles {
     }
 }
 
-fn rotated(path: &Path) -> PathBuf {
+pub(super) fn rotated(path: &Path) -> PathBuf {
     path.with_extension("log.1")
 }
 

@@ -11,6 +11,7 @@ pub(crate) mod host_command;
 pub(crate) mod keeper_child;
 pub(crate) mod keeper_client;
 pub(crate) mod log_files;
+pub(crate) mod log_lines;
 pub(crate) mod log_pipe;
 pub(crate) mod printed;
 pub(crate) mod program_check;
