@@ -1,17 +1,21 @@
 //! A power cut after every write: what the real binary asks of the kernel during two releases and a rollback is
 //! recorded (`strace`), and replayed up to each call, with what was not synced there, dropped, or there in part.
-//! Each disk that such a cut can leave loads, and its last good release is whole.
+//! Each disk that such a cut can leave loads, and its last good release is whole. Of a restore, its order of renames and
+//! syncs is looked at: as long as each rename lasts before the next one, no cut leaves the data without a name.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use halley_sup::core::ids::ReleaseId;
+use halley_sup::demo::service;
 use halley_sup::store::layout::Layout;
 use halley_sup::store::state::State;
 use halley_sup::store::{journal, release, trial};
 
-use crate::world::{World, config, free_address};
+use crate::ledger_app::newest_backup;
+use crate::world::{BINARY, World, config, free_address};
 
 const CALLS: &str = "trace=openat,openat2,write,pwrite64,rename,renameat,renameat2,fsync,fdatasync,\
                      syncfs,symlink,symlinkat,mkdir,mkdirat,unlink,unlinkat,ftruncate";
@@ -298,10 +302,10 @@ fn cut_everywhere(top: &Path, calls: &[Call], synced: bool) -> Result<(Vec<u64>,
     Ok((seen, known.len()))
 }
 
-#[test]
-fn a_power_cut_after_any_write_leaves_a_disk_that_loads() {
+/// A world whose supervisor's calls are recorded in the file that is returned.
+fn recorded(more: &str) -> (World, PathBuf) {
     let mut world = World::asleep(free_address());
-    world.configure(&config(world.address, ""));
+    world.configure(&config(world.address, more));
     let log = world.path("calls.log");
     let mark = format!("HALLEY_TEST_WORLD={}", world.path("").display());
     let tracer = [
@@ -321,6 +325,12 @@ fn a_power_cut_after_any_write_leaves_a_disk_that_loads() {
     world.wake_under(
         &[&tracer[..], &["-e", CALLS, "-e", "signal=none", "-o", &log_text, "-E", &mark]].concat(),
     );
+    (world, log)
+}
+
+#[test]
+fn a_power_cut_after_any_write_leaves_a_disk_that_loads() {
+    let (mut world, log) = recorded("");
     world.release(&[]).expect(0);
     world.release(&[]).expect(0);
     world.cli(&["rollback", "web"]).expect(0);
@@ -335,4 +345,86 @@ fn a_power_cut_after_any_write_leaves_a_disk_that_loads() {
     assert_eq!(seen.last(), Some(&1), "{seen:?}");
     // A disk that syncs nothing is caught.
     assert!(cut_everywhere(&top, &calls, false).is_err());
+}
+
+/// What is done to the names of an exchange in this directory, in order; several syncs in a row are one.
+fn exchanged(calls: &[Call], dir: &Path) -> Vec<String> {
+    let [live, staged, before] =
+        ["data", ".data.restored", ".data.before-restore"].map(|name| dir.join(name));
+    let name = |path: &Path| match path {
+        path if path == live => Some("live"),
+        path if path == staged => Some("staged"),
+        path if path == before => Some("before"),
+        _ => None,
+    };
+    let named = |call: &Call, nth: usize| call.path(nth).as_deref().and_then(name);
+    let mut steps: Vec<String> = Vec::new();
+    for call in calls {
+        let file = call.files.first();
+        let is_at = |path: &Path| file.is_some_and(|file| file == path);
+        let step = match call.name.as_str() {
+            "rename" | "renameat" | "renameat2" => {
+                let (from, to) = (named(call, 0), named(call, 1));
+                from.or(to).map(|_| format!("{} to {}", from.unwrap_or("?"), to.unwrap_or("?")))
+            }
+            "unlink" | "unlinkat" => named(call, 0).map(|name| format!("remove {name}")),
+            "fsync" | "fdatasync" if is_at(dir) => Some("sync".to_owned()),
+            "fsync" | "fdatasync" if is_at(&staged) => Some("sync staged".to_owned()),
+            "syncfs" if is_at(dir) => {
+                // All content and all names.
+                steps.push("sync staged".to_owned());
+                Some("sync".to_owned())
+            }
+            _ => None,
+        };
+        steps.extend(step.filter(|step| steps.last() != Some(step)));
+    }
+    steps
+}
+
+/// A tree, and a file as SQLite has it: what there is, and what adds to it.
+const EXCHANGED: [(&str, &str, &str); 2] = [
+    ("driver = \"files\"", "mkdir data; echo one > data/a", "echo two > data/b"),
+    (
+        "driver = \"sqlite\"",
+        "sqlite3 data \"CREATE TABLE rows (note TEXT); INSERT INTO rows VALUES ('one')\"",
+        "sqlite3 data \"INSERT INTO rows VALUES ('two')\"",
+    ),
+];
+
+#[test]
+fn each_rename_of_an_exchange_lasts_before_the_next_one() {
+    for (driver, make, add) in EXCHANGED {
+        let (mut world, log) =
+            recorded(&format!("[service.web.backup]\n{driver}\npath = \"data\"\n"));
+        let shared = world.service_path("shared");
+        world.wait("shared", |_| shared.is_dir());
+        let sh = |script: &str| {
+            let said = Command::new("sh").args(["-ec", script]).current_dir(&shared).status();
+            assert!(said.unwrap().success(), "{script}");
+        };
+        sh(make);
+        world.release(&[]).expect(0);
+        world.cli(&["backup", "web"]).expect(0);
+        let words = ["restore", "web", "--backup", &newest_backup(&world), "--yes", "--json"];
+        sh(add);
+        world.cli(&words).expect(0);
+        // A release that does not run on the backup: what was there comes back.
+        sh(add);
+        let needs =
+            format!("grep -rq two \"$HALLEY_SHARED/data\"; exec {BINARY} {}", service::VERB);
+        world.release_path(&world.build_of(&["/bin/sh", "-ec", &needs])).expect(0);
+        let why = world.cli(&words).expect(20).why();
+        assert!(why.contains("the previous data is back"), "{why}");
+        sh("grep -rq two data");
+        assert!(world.sleep());
+        let shared = fs::canonicalize(&shared).unwrap();
+        let steps = exchanged(&calls(&fs::read_to_string(log).unwrap()), &shared);
+        // Before the first restore its directory was made.
+        let steps: Vec<&str> =
+            steps.iter().map(String::as_str).skip_while(|step| *step == "sync").collect();
+        let put = ["sync staged", "sync", "live to before", "sync", "staged to live", "sync"];
+        let back = ["live to staged", "sync", "before to live", "sync", "remove staged"];
+        assert_eq!(steps, [&put[..], &["remove before"], &put, &back].concat(), "{driver}");
+    }
 }
