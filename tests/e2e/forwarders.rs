@@ -9,8 +9,9 @@ use std::process::{Child, Command, Stdio};
 
 use halley_sup::os::proc;
 
-use crate::any_database::{MariaDb, scripted};
+use crate::any_database::MariaDb;
 use crate::fenced::{WRITE, first, migrating, postgres_world};
+use crate::fenced_mariadb::scripted;
 use crate::ledger_app::{Store, is_swept, serve_rows};
 use crate::postgres::{ENCODED, PASSWORD, Server};
 use crate::world::{free_address, kill};

@@ -24,6 +24,7 @@ mod datagrams;
 mod dead_candidates;
 mod decoder;
 mod fenced;
+mod fenced_mariadb;
 mod files_driver;
 mod first_contact;
 mod first_week;

@@ -21,11 +21,11 @@ const SETTINGS: [&str; 5] = [
 ];
 const LOOPBACK: [&str; 4] = ["-h", "127.0.0.1", "-k", ""];
 
-/// A key, and a certificate that it signs itself.
+/// A key, and a certificate of localhost that it signs itself.
 pub fn certify(key: &str, cert: &str) {
     let made = Command::new("openssl")
         .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"])
-        .args(["-nodes", "-subj", "/CN=db", "-keyout", key, "-out", cert])
+        .args(["-nodes", "-subj", "/CN=localhost", "-keyout", key, "-out", cert])
         .output()
         .unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));

@@ -5,10 +5,12 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
 
+use crate::any_database::MariaDb;
 use crate::fenced::{
     NAMES, Redis, WRITE, migrating, migrating_at_its_start, named_world, names_of,
     postgres_world_under, to_host, worker, writing,
 };
+use crate::fenced_mariadb::{scripted, ways_of};
 use crate::isolation::{
     BELOW_SHARED, ELSEWHERE, Held, Name, TO_A_FIXED_PLACE, answering, migrates_at_its_start,
     names_below_shared, names_elsewhere, of_a_tree, restored_by, strs, writes_elsewhere,
@@ -124,6 +126,25 @@ fn every_name_of_a_database_server_leads_to_live_data() {
     writes_to(&server, &world, &format!("{WRITE} -d '{url}'"));
     world.release_path(&migrating_at_its_start(&world, &server));
     assert_eq!(server.sql_in("app", "SELECT count(*) FROM rows").unwrap(), "0");
+}
+
+/// All that the fence refuses; what the server itself refuses needs none.
+#[test]
+fn every_way_to_a_mariadb_database_leads_to_live_data() {
+    let server = MariaDb::start_with_tls();
+    let world = server.world_under(&strs(&unfenced()), "");
+    serve_rows(&world, Store::MariaDb, 1);
+    let is_fence = |said: &str| said.starts_with("a login") || said.starts_with("SSL");
+    let mut n_ways = 0;
+    for (way, _) in ways_of(&server).into_iter().filter(|(_, said)| is_fence(said)) {
+        server.sql("INSERT INTO app.`rows` (note) VALUES ('x')").unwrap();
+        let script = format!("echo \"way: $({way} 2>&1 | tail -n 1)\"");
+        let why = world.release_path(&scripted(&world, &script)).expect(16).why();
+        assert!(why.contains("way: wrote to app"), "{way}: {why}");
+        assert_eq!(server.sql("SELECT COUNT(*) FROM app.`rows`").unwrap(), "0", "{way}");
+        n_ways += 1;
+    }
+    assert_eq!(n_ways, 7);
 }
 
 #[test]
