@@ -33,13 +33,13 @@ while True:
     for pair in (a, b), (b, a): threading.Thread(target=carry, args=pair, daemon=True).start()
 "#;
 
-struct Forwarder {
+pub struct Forwarder {
     child: Child,
-    port: u16,
+    pub port: u16,
 }
 
 impl Forwarder {
-    fn to(port: u16) -> Self {
+    pub fn to(port: u16) -> Self {
         Self::at(0, port)
     }
 
@@ -62,7 +62,7 @@ impl Drop for Forwarder {
     }
 }
 
-fn login(port: u16) -> String {
+pub fn login(port: u16) -> String {
     format!(
         "export PGPASSWORD='{PASSWORD}' PGUSER=web PGHOST=127.0.0.1 PGPORT={port} PGDATABASE=app"
     )
@@ -208,23 +208,29 @@ fn a_pooler_that_has_the_live_database_under_another_name_is_seen() {
     assert_ne!(server.dump(), before);
 }
 
+const CLIENT: &str =
+    "mariadb --no-defaults --batch --skip-column-names --protocol=tcp --host=127.0.0.1";
+
+/// Empties the table of the MariaDB server that is reached at this port.
+pub fn emptying(port: u16) -> String {
+    format!(
+        "MYSQL_PWD='{PASSWORD}' {CLIENT} --port={port} --user=web app -e \"DELETE FROM \\`rows\\`\""
+    )
+}
+
 #[test]
 fn a_forwarder_to_the_live_mariadb_server_lets_the_user_of_copies_in_alone() {
     let server = MariaDb::start();
     let forwarder = Forwarder::to(server.port);
     let port = forwarder.port;
-    let client =
-        "mariadb --no-defaults --batch --skip-column-names --protocol=tcp --host=127.0.0.1";
-    let write = format!(
-        "MYSQL_PWD='{PASSWORD}' {client} --port={port} --user=web app -e \"DELETE FROM \\`rows\\`\""
-    );
+    let write = emptying(port);
     let listed = format!("rehearse_connect = [\"127.0.0.1:{port}\"]\n");
     for allowed in [listed.as_str(), "rehearse_connect = \"any\"\n"] {
         let world = server.world_with(allowed);
         serve_rows(&world, Store::MariaDb, 1);
         let before = server.dump();
         let script = format!(
-            "{write} 2>&1 || true\nMYSQL_PWD=$DB_PASSWORD {client} --port={port} --user=$DB_USER $DB_NAME \
+            "{write} 2>&1 || true\nMYSQL_PWD=$DB_PASSWORD {CLIENT} --port={port} --user=$DB_USER $DB_NAME \
              -e \"SELECT CONCAT('wrote to ', DATABASE())\""
         );
         let why = world.release_path(&scripted(&world, &script)).expect(16).why();

@@ -1,5 +1,6 @@
-//! The controls of `isolation` and `fenced`: the same cases where the kernel says yes to every call that
-//! isolates, and does nothing. Each of them reaches live data then, and its test would be red.
+//! The controls of `isolation`, `fenced`, `fenced_mariadb` and `forwarders`: the same cases where the
+//! kernel says yes to every call that isolates, and does nothing. Each of them reaches live data then, and
+//! its test would be red.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,6 +12,7 @@ use crate::fenced::{
     postgres_world_under, to_host, worker, writing,
 };
 use crate::fenced_mariadb::{scripted, ways_of};
+use crate::forwarders::{Forwarder, emptying, login};
 use crate::isolation::{
     BELOW_SHARED, ELSEWHERE, Held, Name, TO_A_FIXED_PLACE, answering, migrates_at_its_start,
     names_below_shared, names_elsewhere, of_a_tree, restored_by, strs, writes_elsewhere,
@@ -145,6 +147,38 @@ fn every_way_to_a_mariadb_database_leads_to_live_data() {
         n_ways += 1;
     }
     assert_eq!(n_ways, 7);
+}
+
+/// Lines that let a rehearsal reach the forwarder: its address alone, or any.
+fn allowed(forwarder: &Forwarder) -> [String; 2] {
+    let listed = format!("rehearse_connect = [\"127.0.0.1:{}\"]\n", forwarder.port);
+    [listed, "rehearse_connect = \"any\"\n".to_owned()]
+}
+
+#[test]
+fn a_forwarder_to_the_live_database_leads_there() {
+    let server = Server::start_everywhere();
+    let forwarder = Forwarder::to(server.port);
+    for allowed in allowed(&forwarder) {
+        let world = postgres_world_under(&strs(&unfenced()), &server, "", &allowed);
+        serve_rows(&world, Store::Postgres, 1);
+        for mode in ["disable", "prefer"] {
+            let login = login(forwarder.port);
+            writes_to(&server, &world, &format!("{login} PGSSLMODE={mode}\n{WRITE}"));
+        }
+    }
+}
+
+#[test]
+fn a_forwarder_to_the_live_mariadb_server_leads_there() {
+    let server = MariaDb::start();
+    let forwarder = Forwarder::to(server.port);
+    for allowed in allowed(&forwarder) {
+        let world = server.world_under(&strs(&unfenced()), &allowed);
+        serve_rows(&world, Store::MariaDb, 1);
+        world.release_path(&scripted(&world, &emptying(forwarder.port))).expect(16);
+        assert_eq!(server.sql("SELECT COUNT(*) FROM app.`rows`").unwrap(), "0", "{allowed}");
+    }
 }
 
 #[test]
