@@ -32,6 +32,16 @@ pub fn count(n: impl Display, noun: &str) -> String {
     }
 }
 
+/// A text whose control characters are shown as escapes: none of them reaches a terminal.
+#[must_use]
+pub fn in_one_line(text: &str) -> String {
+    let shown = |c: char| match c.is_control() {
+        true => c.escape_default().to_string(),
+        false => c.to_string(),
+    };
+    text.chars().map(shown).collect()
+}
+
 /// A path in one line: in quotes and escaped when its name could be mistaken for something else.
 #[must_use]
 pub fn path(path: &Path) -> String {

@@ -24,6 +24,9 @@ pub struct Surroundings {
     pub dir: String,
     /// The user it runs as; Halley's when absent.
     pub user: Option<User>,
+    /// What it may use, for the process that becomes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<serde_json::Value>,
     /// Its environment, sorted by name.
     pub variables: Vec<(String, String)>,
 }

@@ -10,7 +10,8 @@ use crate::cli::client;
 use crate::cli::render;
 use crate::cli::verb::{Common, Own};
 use crate::core::exit::Exit;
-use crate::os::launch;
+use crate::json;
+use crate::os::launch::{self, LaunchError};
 use crate::os::launch_spec::LaunchSpec;
 use crate::os::names::LaunchUser;
 
@@ -44,7 +45,20 @@ impl Own for Exec {
         let mut env = surroundings.variables;
         // The terminal is the caller's.
         env.extend(std::env::var("TERM").map(|term| ("TERM".to_owned(), term)));
+        let own_limits = match surroundings.limits.map(json::from_value).transpose() {
+            Ok(limits) => limits.unwrap_or_default(),
+            Err(error) => {
+                let error = LaunchError {
+                    step: "reading the limits".to_owned(),
+                    errno: 0,
+                    why: error.to_string(),
+                };
+                return not_run(&self.common, &self.service, &error);
+            }
+        };
         let spec = LaunchSpec {
+            own_limits,
+            sealed: Some(surroundings.dir.clone().into()),
             program: words.next().unwrap_or_default(),
             args: words.collect(),
             env,
@@ -57,20 +71,19 @@ impl Own for Exec {
             ..LaunchSpec::default()
         };
         // This process is the command from here on.
-        let error = launch::become_here(&spec);
-        let is_missing =
-            io::Error::from_raw_os_error(error.errno).kind() == io::ErrorKind::NotFound;
-        let trouble = Trouble {
-            what: format!("{}: the command was not run", self.service),
-            why: format!("{}: {}", error.step, error.why),
-            still: "nothing was changed".to_owned(),
-            next: if is_missing {
-                vec![format!("halley-sup exec {} -- ls", self.service)]
-            } else {
-                Vec::new()
-            },
-            exit: Exit::Usage.code(),
-        };
-        render::refused(self.common.json, &trouble)
+        not_run(&self.common, &self.service, &launch::become_here(&spec))
     }
+}
+
+fn not_run(common: &Common, service: &str, error: &LaunchError) -> ExitCode {
+    let is_missing = io::Error::from_raw_os_error(error.errno).kind() == io::ErrorKind::NotFound;
+    let next = is_missing.then(|| format!("halley-sup exec {service} -- ls"));
+    let trouble = Trouble {
+        what: format!("{service}: the command was not run"),
+        why: format!("{}: {}", error.step, error.why),
+        still: "nothing was changed".to_owned(),
+        next: next.into_iter().collect(),
+        exit: Exit::Usage.code(),
+    };
+    render::refused(common.json, &trouble)
 }

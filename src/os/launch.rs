@@ -208,14 +208,7 @@ fn prepare(
         apart::set_apart(isolation).map_err(|failed| self::failed(&failed.step, &failed.error))?;
     }
     let is_root = rustix::process::geteuid().is_root();
-    // Others are kept from it by its modes; a process apart has all of its mounts read-only.
-    let stays_root = is_root && spec.user.as_ref().is_none_or(|user| user.uid == 0);
-    if let Some(sealed) = spec.sealed.as_ref().filter(|_| stays_root)
-        && (&spec.isolation, spec.beside) == (&None, None)
-    {
-        // In some containers root may not: then what it changes is found out later.
-        drop(isolate::seal_off(sealed));
-    }
+    seal(spec);
     let no_new_privs =
         spec.no_new_privs || spec.own_limits.no_new_privs || (filter.is_some() && !is_root);
     // As root before the user changes: then the program may gain rights as it could without us.
@@ -251,6 +244,18 @@ fn prepare(
         errno: error.raw_os_error().unwrap_or(0),
         why: error.to_string(),
     })
+}
+
+/// Has the release's tree read-only for root: others are kept from it by its modes, and a process apart
+/// has all of its mounts read-only.
+fn seal(spec: &LaunchSpec) {
+    let is_root = rustix::process::geteuid().is_root();
+    let stays_root = is_root && spec.user.as_ref().is_none_or(|user| user.uid == 0);
+    let is_apart = spec.isolation.is_some() || spec.beside.is_some();
+    if let Some(sealed) = spec.sealed.as_ref().filter(|_| stays_root && !is_apart) {
+        // In some containers root may not: then what it changes is found out later.
+        drop(isolate::seal_off(sealed));
+    }
 }
 
 /// Puts this process under the filter and hands the filter to the keeper.
@@ -314,8 +319,17 @@ pub fn become_here(spec: &LaunchSpec) -> LaunchError {
     let step = |name: &'static str| move |error: io::Error| failed(name, &error);
     let entered = || {
         reset_signals().map_err(step("resetting signals"))?;
+        seal(spec);
+        limits::set(&spec.own_limits).map_err(|(name, error)| failed(name, &error))?;
         if let Some(user) = &spec.user {
             change_user(user).map_err(step("changing the user"))?;
+        }
+        if spec.own_limits.no_new_privs {
+            let set = rustix::thread::set_no_new_privs(true).map_err(io::Error::from);
+            set.map_err(step("no_new_privs"))?;
+        }
+        if let Some(keep) = spec.own_limits.capabilities {
+            limits::keep_capabilities(keep).map_err(step("keeping capabilities"))?;
         }
         let of_dir = |error| failed(&format!("entering {}", spec.cwd), &error);
         std::env::set_current_dir(&spec.cwd).map_err(of_dir)

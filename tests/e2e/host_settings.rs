@@ -106,3 +106,33 @@ fn a_program_has_a_home_and_a_path_when_halley_has_none() {
     // A command without a path is found by it.
     world.release_path(&world.build_of(&["env", BINARY, "demo-service"])).expect(0);
 }
+
+/// Side by side two users cannot both have `shared/`: `restart` keeps the one that serves.
+#[test]
+fn a_changed_user_is_used_after_a_stop_and_a_start_as_status_says() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let mut world = World::asleep(free_address());
+    let with = |user: &str| {
+        let user = format!("user = \"{user}\"\n[service.web.health]");
+        config(world.address, "").replacen("[service.web.health]", &user, 1)
+    };
+    let (nobody, daemon) = (with("nobody"), with("daemon"));
+    world.configure(&nobody);
+    world.wake();
+    world.release(&[]).expect(0);
+    world.reload(&daemon);
+    let warnings =
+        |world: &World| world.cli(&["status", "--json"]).expect(0).result()["warnings"].to_string();
+    let next = "halley-sup stop web, then halley-sup start web";
+    assert!(warnings(&world).contains(next), "{}", warnings(&world));
+    world.cli(&["restart", "web"]).expect(0);
+    assert!(warnings(&world).contains(next), "{}", warnings(&world));
+    world.cli(&["stop", "web"]).expect(0);
+    world.cli(&["start", "web"]).expect(0);
+    assert_eq!(warnings(&world), "null");
+    let status = fs::read_to_string(format!("/proc/{}/status", world.live_pid())).unwrap();
+    let uid = nix::unistd::User::from_name("daemon").unwrap().unwrap().uid;
+    assert!(status.contains(&format!("Uid:\t{uid}\t")), "{status}");
+}

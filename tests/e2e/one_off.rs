@@ -60,6 +60,22 @@ fn a_command_runs_in_the_releases_tree_as_the_services_user_with_its_environment
     assert_eq!(said(exec(&world, &of_one)).expect(0).stdout.trim(), "1");
 }
 
+/// A console has no more rights than the service, and changes no release.
+#[test]
+fn a_command_has_the_limits_of_the_service_and_a_read_only_tree() {
+    let mut world = World::asleep(free_address());
+    let limits = "[service.web.limits]\nopen_files = 300\numask = \"0027\"\nno_new_privs = true";
+    world.configure(&config(world.address, limits));
+    world.wake();
+    world.release(&[]).expect(0);
+    let sh = |script: &str| said(exec(&world, &["web", "--", "sh", "-c", script]));
+    let shown = sh("ulimit -n; umask; grep NoNewPrivs /proc/self/status | cut -f2").expect(0);
+    assert_eq!(shown.stdout.split_whitespace().collect::<Vec<_>>(), ["300", "0027", "1"]);
+    let untouched = sh("touch made-by-exec");
+    assert_ne!(untouched.code, 0, "{untouched:?}");
+    assert!(!world.service_path("releases/1/made-by-exec").exists());
+}
+
 #[test]
 fn a_command_that_cannot_run_says_why() {
     let world = world();

@@ -97,7 +97,7 @@ impl Human {
             }
             Event::Env(surroundings) => {
                 for (name, value) in &surroundings.variables {
-                    out::result(format!("{name}={value}"));
+                    out::result(format!("{name}={}", text::in_one_line(value)));
                 }
                 return Some(0);
             }

@@ -31,7 +31,7 @@ fn overview(services: &[ServiceStatus]) -> String {
         let uptime = live().filter_map(|it| it.uptime_ms).min();
         let number = service.serving.or(service.last_good);
         table.add_row([
-            service.name.clone(),
+            short(&service.name),
             service.state.clone(),
             match (service.trial, number) {
                 (Some(trial), _) => format!("{trial} (trial)"),
@@ -47,6 +47,17 @@ fn overview(services: &[ServiceStatus]) -> String {
     let notes: Vec<String> = services.iter().flat_map(notes).collect();
     let blank = if notes.is_empty() { "" } else { "\n\n" };
     format!("{}{blank}{}", trimmed(&table), notes.join("\n"))
+}
+
+/// The longest name that leaves a line within 80 columns.
+const NAME_LENGTH: usize = 16;
+
+/// A name that fits, cut where it is longer.
+fn short(name: &str) -> String {
+    match name.len() > NAME_LENGTH {
+        true => format!("{}\u{2026}", &name[..NAME_LENGTH - 1]),
+        false => name.to_owned(),
+    }
 }
 
 /// What all processes of a service take together.

@@ -83,13 +83,20 @@ pub(crate) fn without_env(service: &Service, why: &str) -> String {
 pub(crate) fn outdated(service: &Service, generation: &Generation) -> Option<String> {
     let ran = release::settings(&service.paths, generation.release).ok()?;
     let own = release::own(&service.paths, generation.release).ok()?;
-    let today = mark(&host::renew(ran, &own, &service.config().settings, Start::Again));
+    let today = host::renew(ran, &own, &service.config().settings, Start::Again);
+    let is_other_user = today.user != generation.settings.user;
+    let today = mark(&today);
     let differs = generation.started_with.get() != 0 && generation.started_with.get() != today;
+    // Side by side they would need the same `shared/`.
+    let next = match is_other_user && service.succession() == Succession::Overlap {
+        true => format!("halley-sup stop {0}, then halley-sup start {0}", service.name),
+        false => format!("halley-sup restart {}", service.name),
+    };
     differs.then(|| {
         format!(
             "{}: it runs with other settings than are configured (env, command, user, limits or handoff); \
-             they are used from its next start on: halley-sup restart {}",
-            service.name, service.name
+             they are used from its next start on: {next}",
+            service.name
         )
     })
 }

@@ -6,6 +6,7 @@ use crate::config::host::Start;
 use crate::core::exit::Exit;
 use crate::core::ids::ReleaseId;
 use crate::core::secret;
+use crate::json;
 use crate::supervisor::control::client::Client;
 use crate::supervisor::service::stack::Stack;
 use crate::supervisor::service::{child_spec, refusal, settings};
@@ -37,6 +38,7 @@ pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> R
         release: release.0,
         dir: service.paths.release(release).to_string_lossy().into_owned(),
         user: user.map(|user| User { uid: user.uid, gid: user.gid, groups: user.groups }),
+        limits: json::to_value(&settings.limits).ok().filter(|_| !settings.limits.is_none()),
         variables: variables.into_iter().map(shown).collect(),
     };
     client.tell(&Event::Env(Box::new(surroundings))).await;
