@@ -228,6 +228,7 @@ async fn reload(stack: &Rc<Stack>) {
     }
     stack.shared.outbox.configure(&config.notify);
     stack.order.replace(config.order);
+    stack.forget_removed();
     tracing::info!("configuration reloaded");
     let starting = Rc::clone(stack);
     spawn::local(async move { bring_up(&starting).await });

@@ -88,6 +88,29 @@ fn a_service_that_is_not_configured_any_more_stays_visible_and_can_be_stopped() 
     assert!(!world.cli(&["logs", "web"]).expect(0).stdout.is_empty());
     world.cli(&["stop", "web"]).expect(0);
     assert_eq!(world.answering(), None);
+    // Nothing of it is left but its files: the next command is about a service that there is not.
+    let said = world.cli(&["status", "web"]).expect(2);
+    assert!(said.stderr.contains("the configuration has: api"), "{}", said.stderr);
+    assert!(world.service_path("releases/1").is_dir());
+}
+
+/// One that never ran is gone with the reload, and comes back with the next.
+#[test]
+fn a_service_without_processes_is_gone_when_it_is_not_configured_any_more() {
+    let world = World::new();
+    let text = config(world.address, "");
+    world.reload(&format!("{text}[service.typo]\ncommand = [\"/bin/true\"]\n"));
+    assert_eq!(world.status_of("typo")["state"], "down");
+    world.reload(&text);
+    world.cli(&["status", "typo"]).expect(2);
+    world.release(&[]).expect(0);
+    world.cli(&["stop", "web"]).expect(0);
+    world.reload("root = \"root\"\n[service.api]\ncommand = [\"/bin/sleep\", \"1000\"]\n");
+    world.cli(&["status", "web"]).expect(2);
+    world.reload(&text);
+    assert_eq!(world.status_of("web")["state"], "stopped");
+    world.cli(&["start", "web"]).expect(0);
+    assert_eq!(world.answering(), Some(1));
 }
 
 #[test]

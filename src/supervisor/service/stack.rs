@@ -74,6 +74,17 @@ impl Stack {
         self.order.borrow().contains(name)
     }
 
+    /// Services that the configuration does not have any more are forgotten once nothing of them runs;
+    /// their files stay.
+    pub(crate) fn forget_removed(&self) {
+        let is_wanted = |service: &Service| {
+            self.is_configured(&service.name)
+                || !service.fleet.all().is_empty()
+                || !service.activity.is_at_rest()
+        };
+        self.services.borrow_mut().retain(|_, service| is_wanted(service));
+    }
+
     /// Whether there is a service of this name.
     ///
     /// # Errors
@@ -85,7 +96,8 @@ impl Stack {
         }
         let hint = crate::config::nearest(name, order.iter().map(ServiceName::as_str));
         let hint = hint.map_or(String::new(), |hint| format!("; did you mean {hint}?"));
-        let all: Vec<&str> = order.iter().map(ServiceName::as_str).collect();
+        let all: Vec<&str> =
+            order.iter().filter(|name| self.is_configured(name)).map(ServiceName::as_str).collect();
         Err(Trouble {
             what: format!("there is no service {name}{hint}"),
             why: format!("the configuration has: {}", all.join(", ")),

@@ -40,6 +40,7 @@ pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> R
     stop::take_down(service).await;
     let unsaved = |error| format!("a reboot would start it again: {error}");
     let warnings = saved.err().map(unsaved).into_iter().collect();
+    stack.forget_removed();
     let stopped = Outcome { warnings, ..outcome(service, Word::Stopped, 0) };
     client.tell(&Event::Result(Box::new(stopped))).await;
     Ok(())
