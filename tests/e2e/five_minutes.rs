@@ -31,7 +31,7 @@ fn the_five_minutes_of_the_readme_go_as_they_are_written() {
         "web: release 1 is live",
         "one",
         "web: release 2 is live",
-        "rollback: ready (release 1, warm",
+        "1, warm",
         "web: rolled back to release 1",
         "GET / HTTP/1.1",
         "one",

@@ -164,7 +164,15 @@ fn a_supervisor_and_a_keeper_killed_in_turn_lose_tear_and_repeat_no_line() {
 
 /// Both, one after the other.
 pub fn kill_in_turn(world: &World, n: u32) {
-    if n.is_multiple_of(2) { world.kill_supervisor() } else { world.kill_keeper() }
+    if n.is_multiple_of(2) {
+        return world.kill_supervisor();
+    }
+    // What was kept comes in one go, so that this one follows at once: a supervisor that has not greeted
+    // its keeper has nothing yet that it could go on with.
+    world.wait("another supervisor answers", |world| {
+        world.supervisor_pid().is_some() && world.cli(&["status"]).code == 0
+    });
+    world.kill_keeper();
 }
 
 /// Kills while a program writes.

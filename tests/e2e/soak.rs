@@ -15,11 +15,16 @@ pub struct Sample {
     pub memory_kib: u64,
 }
 
-/// Files below a directory, journals aside: of those so many are kept.
+/// Files below a directory, journals and the logs of failed releases aside: of those so many are kept.
 fn n_files(dir: &Path) -> usize {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let of = |entry: fs::DirEntry| match entry.file_type() {
-        Ok(kind) if kind.is_dir() && entry.file_name() == "ops" => 0,
+        Ok(kind)
+            if kind.is_dir()
+                && ["ops", "logs"].contains(&&*entry.file_name().to_string_lossy()) =>
+        {
+            0
+        }
         Ok(kind) if kind.is_dir() => 1 + n_files(&entry.path()),
         _ => 1,
     };
