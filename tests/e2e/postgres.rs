@@ -60,12 +60,13 @@ impl Peeper {
         Self { stop, thread: Some(thread) }
     }
 
-    /// What was seen; a URL of another server is another test's.
+    /// What was seen; a URL or a script with the port of another server is another test's.
     pub fn stop(mut self, port: u16) -> Vec<String> {
         self.stop.store(true, Ordering::Relaxed);
         // The one who sets the password is not Halley.
         let seen = self.thread.take().unwrap().join().unwrap();
-        let is_ours = |line: &String| !line.contains("://") || line.contains(&port.to_string());
+        let is_named = |line: &String| line.contains("://") || line.contains("python3 -c");
+        let is_ours = |line: &String| !is_named(line) || line.contains(&port.to_string());
         seen.into_iter().filter(|line| !line.contains("CREATE ROLE") && is_ours(line)).collect()
     }
 }
