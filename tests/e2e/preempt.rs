@@ -117,3 +117,37 @@ fn a_rollback_waits_for_no_way_back_that_has_failed() {
     world.wait("it serves", |world| world.status()["serving"] == 1);
     assert_eq!(world.answering(), Some(1));
 }
+
+/// Connections of the service's address that are open.
+fn n_connections(world: &World) -> usize {
+    let port = format!(":{:04X}", world.address.port());
+    let is_one = |line: &&str| {
+        let mut words = line.split_whitespace().skip(1);
+        words.next().is_some_and(|local| local.ends_with(&port)) && words.nth(1) == Some("01")
+    };
+    fs::read_to_string("/proc/net/tcp").unwrap().lines().filter(is_one).count()
+}
+
+/// A probe that waits in the queue of a process which dies is passed on to the one that serves, and that one
+/// answers: no proof of a process that is not there any more.
+#[test]
+fn what_another_process_answers_opens_no_way_back() {
+    let mut world = World::asleep(free_address());
+    let text = config(world.address, "").replace("timeout = \"1s\"", "timeout = \"20s\"");
+    world.configure(&text);
+    world.wake();
+    world.release(&[]).expect(0);
+    world.release(&[]).expect(0);
+    let instances = world.status()["instances"].as_array().cloned().unwrap();
+    let old = instances.iter().find(|instance| instance["release"] == 1).unwrap();
+    let old = i32::try_from(old["pid"].as_i64().unwrap()).unwrap();
+    kill(old, libc::SIGSTOP);
+    let client =
+        world.command(&["rollback", "web", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
+    world.wait("it is asked", |world| n_connections(world) > 0);
+    kill(old, libc::SIGKILL);
+    let said = String::from_utf8(client.wait_with_output().unwrap().stdout).unwrap();
+    let first = |phase: &str| said.contains(&format!(r#""phase":"{phase}:0","state":"ok""#));
+    assert!(!first("back_gate") && !first("back_flip"), "{said}");
+    assert_eq!(world.answering(), Some(1), "{said}");
+}

@@ -6,6 +6,7 @@ mod http;
 mod notify;
 mod tcp;
 
+use std::future::Future;
 use std::rc::Rc;
 
 use crate::config::health::checks;
@@ -41,10 +42,21 @@ pub(crate) async fn at(
     generation: &Rc<Generation>,
     instance: &Rc<Instance>,
 ) -> Probe {
-    if !instance.program.is_running() {
+    let target = Target { service, generation, instance };
+    by_itself(instance, checker(&generation.settings.health.check).probe(target)).await
+}
+
+/// What waits in the slot of a process that has ended is passed on, and another one answers: that is no
+/// answer of this one.
+async fn by_itself(instance: &Instance, probe: impl Future<Output = Probe>) -> Probe {
+    let Some(asked) = instance.program.run() else {
         return Probe::bad("its process has ended");
+    };
+    let probe = probe.await;
+    if probe.is_good() && instance.program.owner() != Some(asked.child) {
+        return Probe::bad("its process has ended meanwhile");
     }
-    checker(&generation.settings.health.check).probe(Target { service, generation, instance }).await
+    probe
 }
 
 /// The configured check, and whether connections are taken at all.
@@ -69,7 +81,7 @@ pub(crate) async fn takes(
     if connects || !service.config().is_called_by_streams() {
         return Probe::good();
     }
-    match connection::taken(service, generation, instance).await {
+    match by_itself(instance, connection::taken(service, generation, instance)).await {
         good if good.is_good() => good,
         _ => Probe::bad("it accepts no connection from its accept queue"),
     }
