@@ -153,7 +153,7 @@ fn one_that_turns_bad_in_the_bake_is_rolled_back_by_itself() {
     );
     let said = world.release(&[]);
     said.expect(0);
-    let why = refused(&world, 21, |world| world.release(&["bad-after-ms=700"]));
+    let why = refused(&world, 21, |world| world.release(&["bad-after-times=20"]));
     assert!(why.contains("GET /healthz answered 503"), "{why}");
     let releases = world.cli(&["releases", "web", "--json"]).expect(0).stdout;
     assert!(releases.lines().next().unwrap().contains(r#""verdict":"bad""#), "{releases}");
@@ -185,10 +185,12 @@ fn the_first_release_has_nothing_behind_it() {
     // Its address is free again: callers are refused, not left hanging.
     let connected = std::net::TcpStream::connect(world.address);
     assert_eq!(connected.unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
-    let said = world.release(&["bad-after-ms=150"]).expect(30);
+    world.bake("200ms", "20s");
+    let said = world.release(&["bad-after-times=5"]).expect(30);
     assert_eq!(said.result()["outcome"], "rollback_failed");
     assert_eq!(world.answering(), Some(2), "the best there is serves on");
     assert!(!world.status()["alarm"].is_null());
+    world.bake("20s", "200ms");
     world.release(&[]).expect(0);
     assert!(world.status()["alarm"].is_null(), "a commit ends the alarm");
 }

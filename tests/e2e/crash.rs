@@ -99,8 +99,11 @@ pub fn killed_in(phase: &str, world: &World, behaviour: &[&str], kill: impl Fn(&
     world.release(behaviour).expect(0);
     let load = world.load(Shape::ShortFast);
     let turns_bad = phase.starts_with("back");
+    if turns_bad {
+        world.bake("200ms", "20s");
+    }
     let mut next = behaviour.to_vec();
-    next.extend(turns_bad.then_some("bad-after-ms=100"));
+    next.extend(turns_bad.then_some("bad-after-times=5"));
     let build = world.build(&next);
     let mut command = world.command(&["release", "web", &build.to_string_lossy(), "--json"]);
     let client = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
@@ -128,6 +131,9 @@ pub fn killed_in(phase: &str, world: &World, behaviour: &[&str], kill: impl Fn(&
     assert_eq!(world.answering(), serving.as_u64(), "{phase}");
     let ledger = load.stop();
     assert_eq!(ledger.n_lost(), 0, "{phase}: {}\n{}", ledger.losses(), world.run_log());
+    if turns_bad {
+        world.bake("20s", "200ms");
+    }
     world.release(behaviour).expect(0);
 }
 

@@ -46,6 +46,9 @@ impl Work {
         };
         world.configure(&text);
         world.wake();
+        if self == Self::Bad {
+            world.bake("200ms", "20s");
+        }
         for _ in 0..self.n_before() {
             world.release(self.behaviour()).expect(0);
         }
@@ -66,7 +69,7 @@ impl Work {
             Self::Restart => vec!["restart".to_owned(), "web".to_owned()],
             Self::Release | Self::Bad | Self::Hold => {
                 let mut behaviour = self.behaviour().to_vec();
-                behaviour.extend((self == Self::Bad).then_some("bad-after-ms=100"));
+                behaviour.extend((self == Self::Bad).then_some("bad-after-times=5"));
                 let build = world.build(&behaviour).to_string_lossy().into_owned();
                 vec!["release".to_owned(), "web".to_owned(), build]
             }
@@ -135,6 +138,9 @@ pub fn killed_at(work: Work, record: &str, killed: Killed) -> Ledger {
     assert!(work.ends().contains(&serving), "{what}: {status}");
     assert_eq!(world.answering(), Some(serving), "{what}");
     let ledger = load.stop();
+    if work == Work::Bad {
+        world.bake("20s", "200ms");
+    }
     world.release(work.behaviour()).expect(0);
     let live = world.status()["serving"].as_u64();
     assert_eq!(world.answering(), live, "{what}");

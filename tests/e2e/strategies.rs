@@ -200,7 +200,7 @@ fn a_canary_that_turns_bad_or_is_aborted_leaves_the_old_one() {
     let world = canary("[\"50%\", \"100%\"]", "for = \"5s\"");
     world.release(&[]).expect(0);
     let load = world.load(Shape::Short);
-    let said = world.release(&["bad-after-ms=600"]).expect(21).result();
+    let said = world.release(&["bad-after-times=15"]).expect(21).result();
     assert_eq!(said["serving"], 1, "{said}");
     assert!(said["trouble"]["why"].as_str().unwrap().contains("at 50 %"), "{said}");
     let said = world.release(&["die-after-ms=600"]).expect(21).result();
