@@ -126,8 +126,35 @@ fn instances_that_could_not_be_started_are_no_trouble_when_they_are_not_wanted()
     world.wait("there is only one", |world| world.status()["state"] == "degraded");
     // Before anything has tried again.
     world.cli(&["stop", "web"]).expect(0);
-    world.configure(&text);
-    kill(world.keeper_pid(), libc::SIGHUP);
+    world.reload(&text);
     world.cli(&["start", "web"]).expect(0);
     is_well(&world);
+}
+
+/// One that crashes again and again is given up.
+#[test]
+fn crashes_of_an_instance_that_is_not_wanted_any_more_are_no_trouble() {
+    let world = World::new();
+    world.release(&[]).expect(0);
+    let text = config(world.address, "");
+    world.reload(&text.replace("[service.web.health]", "instances = 2\n[service.web.health]"));
+    let second = |world: &World| {
+        let status = world.status();
+        let found = status["instances"].as_array()?.iter().find(|one| one["instance"] == 1)?.clone();
+        i32::try_from(found["pid"].as_i64()?).ok().filter(|_| found["state"] == "ready")
+    };
+    let mut killed = None;
+    while !in_loop(&world) {
+        world.wait("it is started again, or that is enough", |world| {
+            second(world).is_some_and(|pid| Some(pid) != killed) || in_loop(world)
+        });
+        killed = second(&world).or(killed);
+        killed.into_iter().for_each(|pid| kill(pid, libc::SIGKILL));
+    }
+    world.reload(&text);
+    world.wait("it is what is wanted", |world| world.status()["state"] == "running");
+}
+
+fn in_loop(world: &World) -> bool {
+    world.status()["why"].as_str().is_some_and(|why| why.contains("crash loop"))
 }

@@ -184,6 +184,8 @@ pub(crate) async fn start_again(
         instance.note_restart();
         match start::launch(service, generation, instance).await {
             Ok(()) => return settle_in(service, generation, instance).await,
+            // Given up meanwhile: nothing failed.
+            Err(_) if !is_wanted(service, generation, instance) => return,
             Err(error) => {
                 let text =
                     format!("release {} cannot be started again: {error}", generation.release);

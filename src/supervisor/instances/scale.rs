@@ -156,6 +156,10 @@ async fn fewer(service: &Rc<Service>, generation: &Rc<Generation>, instance: &Rc
         tracing::error!(service = %service.name, why = %error, "steering away from an instance");
     }
     retire::stop_one(service, generation, instance).await;
+    // Its crashes are no trouble of those that are left.
+    if generation.instances().iter().all(|instance| instance.is_ready()) {
+        service.condition.serves();
+    }
 }
 
 async fn lead(service: &Rc<Service>, generation: &Rc<Generation>) -> Result<(), ScaleError> {
