@@ -113,6 +113,41 @@ fn a_service_without_processes_is_gone_when_it_is_not_configured_any_more() {
     assert_eq!(world.answering(), Some(1));
 }
 
+/// Whoever looked after it has let it go too.
+#[test]
+fn services_that_come_and_go_leave_no_sockets() {
+    let world = World::new();
+    world.release(&[]).expect(0);
+    let text = config(world.address, "");
+    let open = |world: &World| {
+        [world.keeper_pid(), world.supervisor_pid().unwrap()].map(|pid| {
+            let open = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+            let what = open.filter_map(|one| fs::read_link(one.unwrap().path()).ok());
+            what.filter(|what| what.to_string_lossy().starts_with("socket:")).count()
+        })
+    };
+    let before = open(&world);
+    for name in ["one", "two", "three", "four", "five"] {
+        world.reload(&format!("{text}[service.{name}]\ncommand = [\"/bin/true\"]\n"));
+        world.reload(&text);
+        world.cli(&["status", name]).expect(2);
+    }
+    world.wait("all are closed", |world| open(world) == before);
+}
+
+/// A release may say how often it is looked at.
+#[test]
+fn the_time_between_looks_is_that_of_the_release_that_serves() {
+    let world = World::new();
+    let build = world.build(&["bad-after-times=60"]);
+    let own = "[health]\nhttp = \"/healthz\"\nrest_interval = \"20ms\"\nfall = 2\n";
+    let mut text = fs::read_to_string(build.join("release.toml")).unwrap();
+    text.push_str(own);
+    fs::write(build.join("release.toml"), text).unwrap();
+    world.release_path(&build).expect(0);
+    world.wait("it is seen", |world| world.status()["state"] == "degraded");
+}
+
 #[test]
 fn a_program_has_a_home_and_a_path_when_halley_has_none() {
     let mut world = World::asleep(free_address());

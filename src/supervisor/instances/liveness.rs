@@ -1,6 +1,7 @@
 //! Probes at rest: a live release that no longer answers is reported, never stopped for it.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::config::model::Check;
 use crate::core::duty::Duty;
@@ -72,17 +73,20 @@ fn is_asked(service: &Service, generation: &Generation) -> bool {
         || service.config().proxy.is_some()
 }
 
-/// Looks at the live release every `rest_interval`, unless an operation looks already. Without an
-/// interval there is no task, and nothing wakes up.
+/// Looks at the live release every `rest_interval` of its own settings, unless an operation looks already.
+/// Without an interval nothing wakes up until another release serves.
 pub(crate) fn watch(service: &Rc<Service>) {
-    let interval = service.config().settings.health.rest_interval;
-    if interval.is_zero() {
-        return;
-    }
-    let service = Rc::clone(service);
-    spawn::local(async move {
+    let watched = Rc::clone(service);
+    let task = spawn::local(async move {
+        let service = watched;
         let mut looks = Looks::default();
         loop {
+            let live = service.live_generation();
+            let interval = live.map_or(Duration::ZERO, |live| live.settings.health.rest_interval);
+            if interval.is_zero() {
+                service.condition.changed().await;
+                continue;
+            }
             tokio::time::sleep(interval).await;
             // Boxed: each service has this task, and most of the time it waits.
             if Box::pin(look(&service, &mut looks)).await == Next::AfterChange {
@@ -90,6 +94,7 @@ pub(crate) fn watch(service: &Rc<Service>) {
             }
         }
     });
+    service.attendants.add(task);
 }
 
 /// When to look again.

@@ -31,12 +31,13 @@ pub(crate) async fn open(service: &Rc<Service>, kept: Option<OwnedFd>) -> io::Re
             made => Some(made?),
         },
     };
-    let service = Rc::clone(service);
-    spawn::local(async move {
-        if let Err(error) = hear_once_made(&service, socket).await {
-            tracing::error!(service = %service.name, %error, "receiving READY=1");
+    let heard = Rc::clone(service);
+    let task = spawn::local(async move {
+        if let Err(error) = hear_once_made(&heard, socket).await {
+            tracing::error!(service = %heard.name, %error, "receiving READY=1");
         }
     });
+    service.attendants.add(task);
     Ok(())
 }
 
@@ -57,7 +58,7 @@ async fn make(service: &Service) -> io::Result<OwnedFd> {
     if let Some(user) = service.config().settings.user.as_deref().and_then(proc::user) {
         fs::give_to(&path, user.uid, user.gid)?;
     }
-    let name = format!("notify/{}", service.name);
+    let name = service.notify_socket();
     service.link().keep(name, socket.as_fd()).await.map_err(io::Error::other)?;
     Ok(socket)
 }

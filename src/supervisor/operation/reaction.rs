@@ -10,8 +10,9 @@ use crate::supervisor::spawn;
 
 /// Does what is wanted, from here on.
 pub(super) fn attend(service: &Rc<Service>) {
-    let service = Rc::clone(service);
-    spawn::local(async move {
+    let attended = Rc::clone(service);
+    let task = spawn::local(async move {
+        let service = attended;
         loop {
             let (wish, key) = match service.condition.wanted().await {
                 Reaction::Alarm => continue,
@@ -29,4 +30,5 @@ pub(super) fn attend(service: &Rc<Service>) {
             }
         }
     });
+    service.attendants.add(task);
 }

@@ -23,6 +23,7 @@ pub(crate) async fn take_in(stack: &Stack, config: model::Service, inventory: &m
             match take_over::take_over(&service, inventory).await {
                 Ok(()) => return joined(stack, service),
                 Err(error) => {
+                    service.attendants.dismiss();
                     // Those who are left alone are read by others.
                     for instance in
                         service.fleet.all().iter().flat_map(|generation| generation.instances())

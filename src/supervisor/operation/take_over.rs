@@ -83,7 +83,7 @@ pub(crate) async fn take_over(
     let lost = service.slots.adopt(&config, &mut inventory.kept)?;
     // Before anything runs for it: it may be taken over once this can be read.
     let (open, damaged) = open_operation(&service.paths)?;
-    let socket = inventory.kept.remove(&format!("notify/{}", service.name));
+    let socket = inventory.kept.remove(&service.notify_socket());
     sd_notify::open(service, socket).await?;
     let (mine, others) = take_mine(service, inventory);
     host_command::end_all(&service.shared.link, others).await;

@@ -50,8 +50,9 @@ pub(crate) async fn run(service: &Rc<Service>, target: ReleaseId) -> Result<Stri
 
 /// Drills on schedule, from here on. A supervisor that comes up reads when the last one was.
 pub(crate) fn schedule(service: &Rc<Service>) {
-    let service = Rc::clone(service);
-    spawn::local(async move {
+    let attended = Rc::clone(service);
+    let task = spawn::local(async move {
+        let service = attended;
         loop {
             let due = readiness::due(&service);
             tokio::time::sleep(due.map_or(LOOK, |due| due.min(LOOK))).await;
@@ -70,6 +71,7 @@ pub(crate) fn schedule(service: &Rc<Service>) {
             readiness::look(&service);
         }
     });
+    service.attendants.add(task);
 }
 
 /// A scheduled drill runs unattended: a failure is a notification.

@@ -4,6 +4,7 @@
 //! This room holds state. It must never start or stop a process.
 
 pub(crate) mod activity;
+pub(crate) mod attendants;
 pub(crate) mod candidate;
 pub(crate) mod child_spec;
 pub(crate) mod condition;
@@ -49,6 +50,7 @@ use crate::supervisor::notify::queue::Outbox;
 use crate::supervisor::processes::keeper_client::Link;
 use crate::supervisor::processes::log_files::LogFiles;
 use crate::supervisor::service::activity::Activity;
+use crate::supervisor::service::attendants::Attendants;
 use crate::supervisor::service::condition::{Condition, Source};
 use crate::supervisor::service::durable::Durable;
 use crate::supervisor::service::history_book::HistoryBook;
@@ -106,6 +108,8 @@ pub(crate) struct Service {
     pub activity: Activity,
     /// What is wrong with it.
     pub condition: Condition,
+    /// Who looks after it.
+    pub attendants: Attendants,
     /// What a program is kept to here that is tried on a copy of the data; tried out once.
     pub rehearsals: OnceCell<RehearsalStatus>,
 }
@@ -137,6 +141,7 @@ impl Service {
             routing: Routing::default(),
             activity: Activity::default(),
             condition,
+            attendants: Attendants::default(),
             rehearsals: OnceCell::new(),
         }))
     }
@@ -155,6 +160,11 @@ impl Service {
             self.condition.resolve(Source::Proxy);
         }
         self.config.replace(Rc::new(config));
+    }
+
+    /// What the keeper calls the socket that its programs send `READY=1` to.
+    pub(crate) fn notify_socket(&self) -> String {
+        format!("notify/{}", self.name)
     }
 
     /// The way to the keeper.

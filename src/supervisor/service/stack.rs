@@ -17,6 +17,7 @@ use crate::os::proc::Identity;
 use crate::supervisor::processes::log_pipe::Pump;
 use crate::supervisor::service::release_set::ReleaseSet;
 use crate::supervisor::service::{Service, Shared};
+use crate::supervisor::spawn;
 
 /// All services.
 #[derive(Debug)]
@@ -82,7 +83,15 @@ impl Stack {
                 || !service.fleet.all().is_empty()
                 || !service.activity.is_at_rest()
         };
-        self.services.borrow_mut().retain(|_, service| is_wanted(service));
+        self.services.borrow_mut().retain(|_, service| {
+            let stays = is_wanted(service);
+            if !stays {
+                service.attendants.dismiss();
+                let gone = Rc::clone(service);
+                spawn::local(async move { gone.link().forget(gone.notify_socket()).await });
+            }
+            stays
+        });
     }
 
     /// Whether there is a service of this name.
