@@ -418,3 +418,24 @@ fn short_connections_from_many_clients_are_all_answered() {
         std::fs::read_dir(&fds).unwrap().count() < 20 + 2 * 2 * 16
     });
 }
+
+/// A user that may have one process, and no second thread.
+const ALONE: &str = "exec prlimit --nproc=1 setpriv --reuid=$((61000 + $$ % 4000)) --regid=65534 \
+    --clear-groups --bounding-set=-all \"$0\" forward --to \"$@\"";
+
+#[test]
+fn without_a_second_thread_one_serves_everybody() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let (backend, to) = listen();
+    echo(backend);
+    let mut forwarder = Forwarder::on("127.0.0.1:0", &to, &["--threads", "3"], ALONE);
+    for _ in 0..20 {
+        converse(&mut forwarder.client(), "hello");
+    }
+    let tasks = format!("/proc/{}/task", forwarder.process.id());
+    assert_eq!(std::fs::read_dir(tasks).unwrap().count(), 1);
+    forwarder.term();
+    assert!(forwarder.ended().success());
+}

@@ -53,24 +53,39 @@ impl Load {
     /// Starts `n_workers` clients of one shape against an address of this machine.
     ///
     /// # Panics
-    /// When the address is not a loopback one: no load goes anywhere else.
+    /// When the address is not a loopback one: no load goes anywhere else. When there is no thread.
     #[must_use]
+    #[expect(clippy::expect_used, reason = "a load of fewer clients would prove less")]
     pub fn start(target: impl Into<Target>, shape: Shape, n_workers: usize) -> Self {
-        let target = target.into();
-        let is_ours = match &target {
+        Self::begin(&target.into(), shape, n_workers).expect("a thread for each client")
+    }
+
+    /// The same, where the host may have no thread for it.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn begin(target: &Target, shape: Shape, n_workers: usize) -> io::Result<Self> {
+        let is_ours = match target {
             Target::Tcp(address) => address.ip().is_loopback(),
             Target::Unix(_) => true,
         };
         assert!(is_ours, "a load stays on this machine");
         let stop = Arc::new(AtomicBool::new(false));
         let n_done = Arc::new(AtomicU64::new(0));
-        let worker = |_| {
-            let (stop, n_done) = (Arc::clone(&stop), Arc::clone(&n_done));
+        let mut load = Self { workers: Vec::new(), stop, n_done };
+        for _ in 0..n_workers {
+            let (stop, n_done) = (Arc::clone(&load.stop), Arc::clone(&load.n_done));
             let target = target.clone();
-            std::thread::spawn(move || work(&target, shape, &stop, &n_done))
-        };
-        let workers = (0..n_workers).map(worker).collect();
-        Self { workers, stop, n_done }
+            let thread = std::thread::Builder::new();
+            match thread.spawn(move || work(&target, shape, &stop, &n_done)) {
+                Ok(worker) => load.workers.push(worker),
+                Err(error) => {
+                    drop(load.stop());
+                    return Err(error);
+                }
+            }
+        }
+        Ok(load)
     }
 
     /// How many requests have had their outcome.

@@ -278,20 +278,20 @@ fn serve(program: &Arc<Program>, listener: &Listener) -> io::Result<()> {
 /// What happens at an age happens with or without connections.
 fn watch_age(program: &Arc<Program>, listener: &Listener) -> io::Result<()> {
     if let Some(age) = program.behaviour.die_after {
-        std::thread::spawn(move || {
+        std::thread::Builder::new().spawn(move || {
             std::thread::park_timeout(age);
             out::say("it dies of age");
             std::process::exit(7);
-        });
+        })?;
     }
     if let Some(age) = program.behaviour.shutdown_after {
         let listener = listener.as_fd().try_clone_to_owned()?;
-        std::thread::spawn(move || {
+        std::thread::Builder::new().spawn(move || {
             std::thread::park_timeout(age);
             if let Err(error) = rustix::net::shutdown(&listener, rustix::net::Shutdown::Both) {
                 out::say(format!("shutdown: {error}"));
             }
-        });
+        })?;
     }
     Ok(())
 }
@@ -312,12 +312,16 @@ impl Program {
 
     fn take(self: &Arc<Self>, stream: Stream) {
         self.n_open.fetch_add(1, Ordering::AcqRel);
-        let program = Arc::clone(self);
-        std::thread::spawn(move || {
+        let (program, stream) = (Arc::clone(self), Arc::new(stream));
+        let serve = move || {
             // A client that goes away is no concern of the others.
             drop(program.converse(&stream));
             program.n_open.fetch_sub(1, Ordering::AcqRel);
-        });
+        };
+        // Without a thread the others wait.
+        if std::thread::Builder::new().spawn(serve.clone()).is_err() {
+            serve();
+        }
     }
 
     fn converse(&self, stream: &Stream) -> io::Result<()> {

@@ -97,8 +97,9 @@ impl Stage {
 
     fn play(&mut self) -> io::Result<bool> {
         self.release("release 1 goes live", &[], 0, "committed")?;
-        let load = Load::start(self.address, Shape::ShortFast, N_WORKERS);
-        let keep_alive = Load::start(self.address, Shape::KeepAlive, N_WORKERS);
+        let address = self.address.into();
+        let load = Load::begin(&address, Shape::ShortFast, N_WORKERS)?;
+        let keep_alive = Load::begin(&address, Shape::KeepAlive, N_WORKERS)?;
         self.release("release 2 replaces it", &[], 0, "committed")?;
         self.release("release 3 is never healthy", &["unhealthy"], 20, "gate_failed")?;
         self.release("release 4 fails after the flip", &["bad-after-ms=900"], 21, "rolled_back")?;

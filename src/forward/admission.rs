@@ -41,6 +41,22 @@ impl Admission {
         }
     }
 
+    /// Gives a client that has a place to the worker that has least to do.
+    pub fn deal(&self, mut client: OwnedFd) {
+        let there = || self.desks.iter().filter(|desk| !desk.is_left());
+        while let Some(idlest) = there().min_by_key(|desk| desk.n_open()) {
+            match idlest.put(client) {
+                Some(back) => client = back,
+                None => return,
+            }
+        }
+    }
+
+    /// A worker does not begin: what others have given it goes to them.
+    pub fn close(&self, desk: &Desk) {
+        desk.close().into_iter().for_each(|client| self.deal(client));
+    }
+
     /// The desk of each worker.
     pub fn desks(&self) -> &[Desk] {
         &self.desks
@@ -90,5 +106,17 @@ mod tests {
         admission.leave();
         assert!(admission.become_deaf(), "a place is free by now");
         assert!(admission.enter());
+    }
+
+    #[test]
+    fn what_lies_with_a_worker_that_does_not_begin_goes_to_the_others() {
+        let fd = || rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).unwrap();
+        let admission = Admission::new(9, (0..3).map(|_| Desk::new(fd())).collect());
+        (0..3).for_each(|_| admission.deal(fd()));
+        admission.close(&admission.desks()[0]);
+        admission.deal(fd());
+        let lie = || admission.desks().iter().map(|desk| desk.take().len()).collect::<Vec<_>>();
+        assert_eq!(lie(), [0, 2, 2]);
+        assert!(admission.desks()[0].is_left());
     }
 }

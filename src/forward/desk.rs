@@ -7,6 +7,9 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+/// More than any worker has: nobody looks at one that has gone for the one with least to do.
+const LEFT: usize = usize::MAX / 2;
+
 /// The desk of one worker.
 #[derive(Debug)]
 pub struct Desk {
@@ -55,8 +58,8 @@ impl Desk {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(lying) = clients.as_mut() else { return Some(client) };
         lying.push(client);
-        drop(clients);
         self.begin();
+        drop(clients);
         self.ring();
         None
     }
@@ -70,7 +73,23 @@ impl Desk {
     /// The worker goes, unless there is a client here.
     pub fn leave(&self) -> bool {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        clients.take_if(|lying| lying.is_empty()).is_some()
+        let leaves = clients.take_if(|lying| lying.is_empty()).is_some();
+        if leaves {
+            self.n_open.store(LEFT, Ordering::Relaxed);
+        }
+        leaves
+    }
+
+    /// The worker has never begun: what lies here is for others.
+    pub fn close(&self) -> Vec<OwnedFd> {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        self.n_open.store(LEFT, Ordering::Relaxed);
+        clients.take().unwrap_or_default()
+    }
+
+    /// Whether the worker has gone.
+    pub fn is_left(&self) -> bool {
+        self.n_open() >= LEFT
     }
 }
 
@@ -89,6 +108,6 @@ mod tests {
         desk.end();
         assert!(desk.leave());
         assert!(desk.put(fd()).is_some(), "it comes back");
-        assert_eq!(desk.n_open(), 0);
+        assert!(desk.is_left());
     }
 }

@@ -113,14 +113,24 @@ fn forward(options: &Options) -> Result<(), ForwardError> {
     let workers: io::Result<Vec<Worker<'_>>> = admission.desks().iter().map(worker).collect();
     let mut workers = workers.map_err(at("epoll"))?;
     drop(listeners);
-    for (client, desk) in clients.into_iter().zip(admission.desks().iter().cycle()) {
-        // There are places for all of them, and every desk is there.
-        admission.enter();
-        drop(desk.put(client));
-    }
     let last = workers.pop();
     let run = std::thread::scope(|scope| {
-        let others: Vec<_> = workers.into_iter().map(|one| scope.spawn(|| one.run())).collect();
+        let mut others = Vec::new();
+        for one in workers {
+            let desk = one.desk();
+            match std::thread::Builder::new().spawn_scoped(scope, || one.run()) {
+                Ok(thread) => others.push(thread),
+                Err(error) => {
+                    tracing::warn!("no thread for a worker, the others do its work: {error}");
+                    admission.close(desk);
+                }
+            }
+        }
+        for client in clients {
+            // There are places for all of them, and the desk of this thread is there.
+            admission.enter();
+            admission.deal(client);
+        }
         let own = last.map_or(Ok(()), Worker::run);
         let ended = others.into_iter().map(|other| {
             other.join().unwrap_or_else(|_| Err(io::Error::other("a worker has panicked")))

@@ -89,6 +89,11 @@ impl<'a> Worker<'a> {
         })
     }
 
+    /// Where others put clients for it.
+    pub const fn desk(&self) -> &'a Desk {
+        self.desk
+    }
+
     /// Works until it is asked to stop or has taken all it was to take, and no connection is left.
     ///
     /// # Errors
