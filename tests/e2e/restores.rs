@@ -422,3 +422,30 @@ fn live_data_that_cannot_be_saved_is_replaced_only_when_that_is_asked_for() {
     assert_eq!((count(&world), entries(&backups)), ("1".to_owned(), n_before));
     assert!(is_swept(&world));
 }
+
+/// No release runs on the data as it is, so that a rollback is tried again and again: the backup is the
+/// way out.
+#[test]
+fn a_restore_ends_a_rollback_that_cannot_succeed() {
+    let world = patient(&format!("{BACKUP}\n[service.web.keep]\nstandby = \"0s\""), "3s");
+    let old = save_rows(&world, Store::Sqlite, 2);
+    world.release_path(&Build::default().write(&world)).expect(0);
+    world.wait("only the live one is left", World::is_alone);
+    fs::write(database(&world), "no database").unwrap();
+    crate::world::kill(world.live_pid(), libc::SIGKILL);
+    let mut client = world.command(&["rollback", "web"]).spawn().unwrap();
+    world.wait("it is loud", |world| !world.status()["alarm"].is_null());
+    client.kill().unwrap();
+    client.wait().unwrap();
+    let words = ["restore", "web", "--backup", &old, "--json"];
+    world.cli(&[&words[..], &["--dry-run"]].concat()).expect(0);
+    assert_eq!(world.status()["operation"]["kind"], "rollback", "a look ends nothing");
+    world.cli(&[&words[..], &["--yes", "--unsaved", "--any-loss"]].concat()).expect(0);
+    assert_eq!(count(&world), "2");
+    let status = world.status();
+    let (state, operation) = (&status["state"], &status["operation"]);
+    assert_eq!(
+        (state, operation, &status["alarm"]),
+        (&"running".into(), &Value::Null, &Value::Null)
+    );
+}

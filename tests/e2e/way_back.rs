@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use halley_sup::demo::load::Shape;
+use serde_json::Value;
 
 use crate::world::{BINARY, World, config, kill};
 
@@ -291,4 +292,37 @@ fn when_nothing_answers_callers_are_held_until_something_does() {
     assert!(output.status.code().is_some(), "{text}");
     assert_eq!(caller.join().unwrap(), Some(1), "{text}");
     world.wait("it serves", |world| world.status()["serving"] == 1);
+}
+
+/// What ended a rollback that nothing came of: the files are back, and the last good release is stopped
+/// and started by hand.
+#[test]
+fn a_rollback_that_failed_is_over_when_the_service_is_stopped_and_started() {
+    let world = World::with("[service.web.keep]\nstandby = \"0s\"");
+    world.release_path(&own_program(&world, "")).expect(0);
+    world.release_path(&own_program(&world, "# two")).expect(0);
+    world.wait("only the live one is left", World::is_alone);
+    let text = fs::read_to_string(world.service_path("releases/2/run")).unwrap();
+    for release in [1, 2] {
+        meddle(&world, release, |run| fs::remove_file(run).unwrap());
+    }
+    kill(world.live_pid(), libc::SIGKILL);
+    let mut client = world.command(&["rollback", "web"]).spawn().unwrap();
+    world.wait("it is loud", |world| !world.status()["alarm"].is_null());
+    client.kill().unwrap();
+    client.wait().unwrap();
+    world.cli(&["stop", "web"]).expect(0);
+    // It has failed, and that has not been mended.
+    let alarm = world.status()["alarm"].clone();
+    assert!(alarm["still"].as_str().unwrap().contains("stopped"), "{alarm}");
+    assert_ne!(world.cli(&["start", "web"]).code, 0);
+    assert!(!world.status()["alarm"].is_null());
+    world.cli(&["stop", "web"]).expect(0);
+    meddle(&world, 2, |run| {
+        fs::write(run, text).unwrap();
+        fs::set_permissions(run, fs::Permissions::from_mode(0o755)).unwrap();
+    });
+    world.cli(&["start", "web"]).expect(0);
+    let status = world.status();
+    assert_eq!((&status["state"], &status["alarm"]), (&"running".into(), &Value::Null));
 }

@@ -14,7 +14,7 @@ use crate::supervisor::service::Service;
 use crate::supervisor::service::notices;
 use crate::supervisor::service::refusal::still;
 
-/// A rollback failed: raises an alarm that lasts until the next commit.
+/// A rollback failed: raises an alarm that lasts until the next commit, or a start by hand.
 pub(crate) fn raise_alarm(service: &Rc<Service>, op: OpId, findings: &Findings) {
     if service.durable.state().alarm.is_some() {
         return;
@@ -30,6 +30,18 @@ pub(crate) fn raise_alarm(service: &Rc<Service>, op: OpId, findings: &Findings) 
     if let Err(error) = saved {
         tracing::error!(service = %service.name, %error, "saving the alarm");
     }
+}
+
+/// The last good release was stopped and started by hand, and answers: a rollback that had failed is over.
+///
+/// # Errors
+/// When that is not recorded.
+pub(crate) fn settle(service: &Service) -> Result<(), StateError> {
+    let is_of_rollback = |alarm: &Trouble| alarm.exit == Exit::RollbackFailed.code();
+    if !service.durable.state().alarm.as_ref().is_some_and(is_of_rollback) {
+        return Ok(());
+    }
+    service.durable.save(|state| state.alarm = None)
 }
 
 /// A release failed and is held, because no release before it runs on the data.

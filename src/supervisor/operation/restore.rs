@@ -167,9 +167,13 @@ impl Replacing<'_> {
         }
         tell(self.events, "prepare", PhaseState::Ok, begun, "");
         // No other task starts the release meanwhile, or those that use its data.
-        let mut turns = vec![service.activity.starting().await];
-        for user in users {
-            turns.push(user.activity.starting().await);
+        let mut turns = Vec::new();
+        for one in [service].into_iter().chain(users) {
+            let failed = one.activity.operation();
+            if let Some(failed) = failed {
+                failed.gives_way().await;
+            }
+            turns.push(one.activity.starting().await);
         }
         let replaced = self.replace().await;
         drop(turns);
@@ -217,13 +221,20 @@ impl Replacing<'_> {
         Err(refused)
     }
 
-    /// A stop ends what it finds, and is not taken back by a restore.
+    /// A stop ends what it finds, and is not taken back by a restore; nor is a rollback that succeeds while
+    /// the restore is prepared.
     fn wanted(&self) -> Result<(), Refused> {
         if self.service.durable.state().stopped {
             let why = "it was stopped before connections were held for the restore";
             return Err(Refused::new(why, Exit::PreflightRefused));
         }
-        Ok(())
+        match self.service.serving().filter(|serving| *serving != self.hand.release()) {
+            Some(serving) => {
+                let why = format!("the rollback has succeeded meanwhile: release {serving} serves");
+                Err(Refused::new(why, Exit::Busy))
+            }
+            None => Ok(()),
+        }
     }
 
     fn begin(&self, restoration: &Restoration) -> Result<(), Refused> {

@@ -50,7 +50,8 @@ pub(crate) fn frozen(service: &Service, force: Force) -> Option<String> {
     Some(format!("frozen since {} by {}: {}", freeze.at, freeze.actor, freeze.why))
 }
 
-/// Keeps operations out while something is done with the data by hand.
+/// Keeps operations out while something is done with the data by hand. A failed rollback goes on being
+/// tried: the work is perhaps what it needs, and has it give way before it takes its processes away.
 ///
 /// # Errors
 /// What prevents the work, such as an operation or a set that already runs.
@@ -61,10 +62,6 @@ pub(crate) fn occupy(
 ) -> Result<Occupied, Trouble> {
     if let Some(obstacle) = obstacle(service, done).or_else(|| busy_with_set(service)) {
         return Err(obstacle);
-    }
-    if service.activity.operation().is_some() {
-        let why = "a failed rollback is still being retried";
-        return Err(refusal(service, done, why, Exit::Busy, &["status"]));
     }
     service.activity.begin_data_work(work);
     Ok(Occupied(Rc::clone(service)))

@@ -5,7 +5,7 @@ use crate::api::{Event, Outcome, Trouble};
 use crate::core::exit::Exit;
 use crate::core::operation::outcome::Word;
 use crate::supervisor::control::client::Client;
-use crate::supervisor::operation::{start_last_good, take_in};
+use crate::supervisor::operation::{alarm, start_last_good, take_in};
 use crate::supervisor::service::outcome::outcome;
 use crate::supervisor::service::refusal;
 use crate::supervisor::service::stack::Stack;
@@ -24,11 +24,14 @@ pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> R
         trouble.next = vec![format!("halley-sup release {} SOURCE", service.name)];
         return Err(trouble);
     }
-    let is_over = service.live_generation().is_some()
-        || start_last_good::bring_up_within_deadline(service).await;
+    let is_up = service.live_generation().is_some();
+    let is_over = is_up || start_last_good::bring_up_within_deadline(service).await;
     start_last_good::answer(service, is_over)?;
     let unsaved = |error| format!("a reboot would not start it: {error}");
-    let warnings = saved.err().map(unsaved).into_iter().collect();
+    let settled = if is_up { Ok(()) } else { alarm::settle(service) };
+    let unsettled = |error| format!("the alarm stays: {error}");
+    let warnings = saved.err().map(unsaved).into_iter().chain(settled.err().map(unsettled));
+    let warnings = warnings.collect();
     let started = Outcome { warnings, ..outcome(service, Word::Started, 0) };
     client.tell(&Event::Result(Box::new(started))).await;
     Ok(())

@@ -126,7 +126,9 @@ fn of_service(service: &Rc<Service>, measured: &Measured) -> ServiceStatus {
     let trouble = service.condition.trouble();
     let unresumed =
         service.activity.unresumed().map(|unresumed| refusal::unresumed(service, &unresumed));
-    let alarm = unresumed.or_else(|| state.alarm.clone());
+    // What it did is what happened, what runs is what runs by then.
+    let recorded = || Some(Trouble { still: refusal::still(service), ..state.alarm.clone()? });
+    let alarm = unresumed.or_else(recorded);
     let (word, explained) = status::state(Facts {
         is_stopped: state.stopped,
         has_alarm: alarm.is_some(),
