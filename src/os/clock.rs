@@ -80,6 +80,19 @@ mod tests {
         assert_eq!(now_rfc3339().len(), "2026-11-23T12:00:00Z".len());
     }
 
+    /// No clock that can be put forward or back.
+    #[test]
+    fn ticks_are_of_the_time_since_boot() {
+        let uptime_ms = || {
+            let text = std::fs::read_to_string("/proc/uptime").unwrap();
+            let (seconds, rest) = text.split_once(' ').unwrap().0.split_once('.').unwrap();
+            seconds.parse::<u64>().unwrap() * 1000 + rest.parse::<u64>().unwrap() * 10
+        };
+        // The file has hundredths.
+        let (before, now, after) = (uptime_ms(), tick().0, uptime_ms() + 10);
+        assert!((before..=after).contains(&now), "{before}, {now}, {after}");
+    }
+
     #[test]
     fn a_time_that_was_written_is_read() {
         let at = now_rfc3339();

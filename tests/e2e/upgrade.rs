@@ -137,6 +137,12 @@ fn main() -> ExitCode {
         ("keep-on", "keeper-ends") => ExitCode::from(3),
         ("supervisor", "supervisor-ends") if !is_asked => ExitCode::from(3),
         ("keep-on", "keeper-hangs") => loop { std::thread::park() },
+        ("keep-on", "keeper-is-asked") => {
+            // Before it listens to signals.
+            let pid = std::process::id().to_string();
+            std::process::Command::new("kill").args(["-HUP", &pid]).status().unwrap();
+            halley_sup::keeper::main(&args[1..])
+        }
         ("supervisor", "supervisor-hangs") if !is_asked => loop { std::thread::park() },
         ("keep-on", _) => halley_sup::keeper::main(&args[1..]),
         ("supervisor", _) => halley_sup::supervisor::main(&args[1..]),
@@ -225,6 +231,20 @@ fn an_operation_is_not_interrupted_by_an_upgrade() {
     world.cli(&["promote", "web"]).expect(0);
     world.wait("it is over", |world| world.status()["operation"].is_null());
     world.cli(&["upgrade"]).expect(0);
+}
+
+/// Between two programs there is nobody who could listen.
+#[test]
+fn a_signal_that_comes_before_the_new_program_listens_is_heard_by_it() {
+    let world = World::new();
+    world.release(&[]).expect(0);
+    let keeper = world.keeper_pid();
+    let program = failing(&world, "keeper-is-asked");
+    let load = world.load(Shape::Short);
+    upgrade(&world, &program, &[]).expect(0);
+    assert_eq!(program_of(keeper), program, "{}", world.run_log());
+    let ledger = load.stop();
+    assert_eq!(ledger.n_lost(), 0, "{}", ledger.losses());
 }
 
 /// Whatever comes at the very moment: an end of a child, an order to stop.
