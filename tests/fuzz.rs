@@ -116,10 +116,19 @@ fn configuration(dir: &Path, text: &str) -> Result<config::model::Config, Vec<co
     config::load_for(&path, Kernel { can_intercept: true, somaxconn: 4096 })
 }
 
-fn paths_in(dir: &Path) -> ServiceLayout {
-    let paths = Layout::new(dir).service(&"web".parse().unwrap());
-    paths.create().unwrap();
-    paths
+thread_local! {
+    /// A test's directory, for all of its cases: in memory, where a sync waits for no disk.
+    static DIR: (tempfile::TempDir, ServiceLayout) = {
+        let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+        let paths = Layout::new(dir.path()).service(&"web".parse().unwrap());
+        paths.create().unwrap();
+        (dir, paths)
+    };
+}
+
+/// Where a service keeps its files.
+fn paths() -> ServiceLayout {
+    DIR.with(|(_, paths)| paths.clone())
 }
 
 /// A small archive: a program, a directory, links.
@@ -142,17 +151,15 @@ proptest! {
 
     #[test]
     fn a_configuration(changes in changes()) {
-        let dir = tempfile::tempdir().unwrap();
-        if let Err(problems) = configuration(dir.path(), &changed_text("seeds/halley.toml", &changes)) {
+        if let Err(problems) = configuration(paths().dir(), &changed_text("seeds/halley.toml", &changes)) {
             are_told(&problems, "halley.toml");
         }
     }
 
     #[test]
     fn an_artifacts_settings(changes in changes()) {
-        let dir = tempfile::tempdir().unwrap();
         let text = String::from_utf8(seed("seeds/halley.toml")).unwrap();
-        let config = configuration(dir.path(), &text).unwrap();
+        let config = configuration(paths().dir(), &text).unwrap();
         let base = &config.services.values().next().unwrap().settings;
         let text = changed_text("seeds/release.toml", &changes);
         if let Err(problems) = release::overlay(base, &[], true, Path::new("release.toml"), &text) {
@@ -190,8 +197,7 @@ proptest! {
 
     #[test]
     fn a_journal(changes in changes()) {
-        let dir = tempfile::tempdir().unwrap();
-        let paths = paths_in(dir.path());
+        let paths = paths();
         let path: PathBuf = journal::path(&paths, OpId(107));
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, changed(seed("journal-v1.ndjson"), &changes)).unwrap();
@@ -203,8 +209,7 @@ proptest! {
 
     #[test]
     fn a_state(changes in changes()) {
-        let dir = tempfile::tempdir().unwrap();
-        let paths = paths_in(dir.path());
+        let paths = paths();
         fs::write(paths.state(), changed(seed("state-v1.json"), &changes)).unwrap();
         match State::load(&paths) {
             Ok(state) => {
@@ -255,9 +260,8 @@ proptest! {
 
 #[test]
 fn every_seed_is_read() {
-    let dir = tempfile::tempdir().unwrap();
     let text = |name: &str| String::from_utf8(seed(name)).unwrap();
-    let config = configuration(dir.path(), &text("seeds/halley.toml")).unwrap();
+    let config = configuration(paths().dir(), &text("seeds/halley.toml")).unwrap();
     let base = &config.services.values().next().unwrap().settings;
     let (file, own) = (Path::new("release.toml"), text("seeds/release.toml"));
     release::overlay(base, &[], true, file, &own).unwrap();
