@@ -48,6 +48,35 @@ fn hold_replaces_what_cannot_run_twice_and_refuses_nobody() {
     assert_eq!(world.answering(), Some(3));
 }
 
+/// As a database that recovers: it takes connections at once, and turns them away until it is through.
+#[test]
+fn what_is_held_in_a_release_is_held_after_a_crash_until_it_is_healthy() {
+    let world = hold("");
+    let build = world.build_of(&["/usr/bin/python3", "app.py"]);
+    let program = "import os, socket\n\
+         shared = os.environ['HALLEY_SHARED']\n\
+         s = socket.socket(fileno=3)\n\
+         while True:\n\
+         \x20   c, _ = s.accept(); asked = c.recv(4096).split()[1].decode()\n\
+         \x20   status = '503' if os.path.exists(shared + '/recovers') else '200'\n\
+         \x20   open(shared + '/answers', 'a').write(f'{asked} {status}\\n')\n\
+         \x20   c.send(f'HTTP/1.0 {status} X\\r\\n\\r\\nrelease 1'.encode()); c.close()\n";
+    fs::write(build.join("app.py"), program).unwrap();
+    world.release_path(&build).expect(0);
+    fs::write(world.service_path("shared/recovers"), "").unwrap();
+    kill(world.live_pid(), libc::SIGKILL);
+    let address = world.address;
+    let callers: Vec<_> =
+        (0..8).map(|_| std::thread::spawn(move || crate::ledger_app::get(address, "/"))).collect();
+    let answers = || fs::read_to_string(world.service_path("shared/answers")).unwrap_or_default();
+    world.wait("it is asked again how it is", |_| answers().matches("/healthz 503").count() > 2);
+    fs::remove_file(world.service_path("shared/recovers")).unwrap();
+    for caller in callers {
+        assert_eq!(caller.join().unwrap().as_deref(), Ok("release 1"));
+    }
+    assert!(!answers().contains("/ 503"), "{}", answers());
+}
+
 #[test]
 fn hold_brings_the_old_one_back_when_the_new_one_fails() {
     for behaviour in [&["exit=3"][..], &["unhealthy", "alone"], &["hang", "alone"]] {

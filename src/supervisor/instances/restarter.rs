@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::core::backoff::Pauses;
 use crate::core::crashes::Life;
 use crate::core::duty::Duty;
+use crate::core::operation::machine::Succession;
 use crate::core::restart::{self, After, Process, Rest};
 use crate::keeper::protocol::{ChildId, End, Reach};
 use crate::os::clock;
@@ -23,6 +24,7 @@ use crate::supervisor::service::condition::Source;
 use crate::supervisor::service::instances::{Generation, Instance, LastEnd};
 use crate::supervisor::service::notices;
 use crate::supervisor::service::seat::Run;
+use crate::supervisor::sockets::slots::Queue;
 use crate::supervisor::spawn;
 use crate::text;
 
@@ -166,6 +168,7 @@ pub(crate) async fn start_again(
     instance: &Rc<Instance>,
     mut life: Life,
 ) {
+    hold_callers(service, generation).await;
     loop {
         if generation.instances().len() > 1
             && generation.is_alive()
@@ -201,6 +204,23 @@ pub(crate) async fn start_again(
     }
 }
 
+/// What is replaced in turn gets its connections when it is proven, after a crash too: a database that
+/// recovers takes them at once, and turns them away. Those that wait in the dead one's slot are relayed to
+/// where the others wait.
+async fn hold_callers(service: &Rc<Service>, generation: &Rc<Generation>) {
+    let is_held = service.succession() == Succession::InTurn
+        && service.routing.live() == Some(generation.id)
+        && !generation.is_alive();
+    if !is_held {
+        return;
+    }
+    let owned = |listener| service.owned_slots(listener);
+    if let Err(error) = service.slots.hold(service.link(), Queue::Stays, owned).await {
+        tracing::error!(service = %service.name, %error, "holding connections until it is ready again");
+    }
+    service.tend();
+}
+
 /// Crashes in a row, so many that somebody should look.
 fn report_crash_loop(service: &Service, generation: &Generation, instance: &Instance) {
     let Some(n) = instance.crashes().in_loop() else { return };
@@ -220,7 +240,11 @@ fn report_crash_loop(service: &Service, generation: &Generation, instance: &Inst
 /// Gives a process its share of the connections back once it answers.
 async fn settle_in(service: &Rc<Service>, generation: &Rc<Generation>, instance: &Rc<Instance>) {
     let health = &generation.settings.health;
-    let until = clock::tick().after_ms(text::ms(health.deadline));
+    let limit = match service.succession() {
+        Succession::InTurn => health.deadline.min(service.config().max_gap),
+        Succession::Overlap => health.deadline,
+    };
+    let until = clock::tick().after_ms(text::ms(limit));
     while is_wanted(service, generation, instance)
         && instance.program.is_running()
         && clock::tick() < until
