@@ -280,3 +280,20 @@ fn a_program_that_removes_the_public_path_at_its_end_takes_it_from_nobody() {
     world.wait("the old one is gone", World::is_alone);
     world.wait("it answers", |world| answers(world) == "release 2");
 }
+
+/// nginx behind whose answer something else is missing has workers, and is no wrapper.
+#[test]
+fn only_what_accepts_nothing_is_taken_for_a_wrapper() {
+    let world = World::new();
+    let workers = "import os, signal, socket\n\
+         s = socket.socket(fileno=3)\n\
+         os.fork()\n\
+         while True:\n\
+         \x20   c, _ = s.accept(); c.recv(4096)\n\
+         \x20   c.send(b'HTTP/1.0 404 Not Found\\r\\n\\r\\n'); c.close()\n";
+    let hint = "a wrapper started it";
+    let said = world.release_path(&python(&world, workers)).expect(20);
+    assert!(said.stdout.contains("404") && !said.stdout.contains(hint), "{}", said.stdout);
+    let said = world.release_path(&script(&world, "#!/bin/sh\nsleep 1000\n:\n")).expect(20);
+    assert!(said.stdout.contains(hint), "{}", said.stdout);
+}

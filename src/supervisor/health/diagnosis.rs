@@ -72,6 +72,10 @@ fn advice(lines: &str, handoff: Handoff, runs_beside: bool) -> &'static str {
         return "\nits tree is read-only: write writable = [\"tmp\"] for what goes with the release, \
                 links = [\"db.sqlite3\"] for what is to stay (halley-sup help config)";
     }
+    if says(&["another fpm instance"]) {
+        return "\nit asks at its socket whether it runs already: leave handoff out, and write \
+                env = { FPM_SOCKETS = \"/its/path.sock=3\" }";
+    }
     let once = [
         "already running",
         "already started",
@@ -98,12 +102,13 @@ pub(crate) fn diagnose(service: &Rc<Service>, generation: &Generation) -> String
         let tree = proc::tree(pid);
         let inodes: BTreeSet<u64> =
             tree.iter().flat_map(|pid| proc::socket_inodes(*pid)).into_set();
-        let mut slots = BTreeSet::new();
+        let (mut slots, mut n_queued) = (BTreeSet::new(), 0);
         for (listener, id) in service.slots.listeners().iter().zip(&instance.slots) {
             let Some(inode) = listener.fd(*id).and_then(|fd| listen::inode(fd).ok()) else {
                 continue;
             };
             slots.insert(inode);
+            n_queued += listener.state(*id).map_or(0, |state| state.n_queued);
             if !inodes.contains(&inode) {
                 hints.push(not_taken(generation.settings.handoff, &listener.text()));
             }
@@ -112,8 +117,9 @@ pub(crate) fn diagnose(service: &Rc<Service>, generation: &Generation) -> String
         for address in listen::listening(&others) {
             hints.extend(elsewhere(generation.settings.handoff, instance, address));
         }
+        // One that has accepted what the probes brought has the socket, whatever it started besides.
         let inherits = generation.settings.handoff == Handoff::Inherit;
-        if tree.len() > 1 && !slots.is_empty() && inherits {
+        if tree.len() > 1 && n_queued > 0 && inherits {
             hints.push(
                 "\na wrapper started it: programs that check LISTEN_PID take the socket only \
                  when they are started with exec"
@@ -169,6 +175,11 @@ mod tests {
             ("FATAL: could not lock /data/LOCK", Handoff::Inherit, "hold"),
             ("OSError: [Errno 30] Read-only file system: 'state.txt'", Handoff::Port, "writable ="),
             ("sqlite3.OperationalError: unable to open database file", Handoff::Port, "links ="),
+            (
+                "ERROR: Another FPM instance seems to already listen on /run/php.sock",
+                Handoff::Intercept,
+                "FPM_SOCKETS",
+            ),
             ("cannot open config", Handoff::Inherit, ""),
         ] {
             let said = advice(lines, handoff, true);
