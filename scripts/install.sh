@@ -24,7 +24,7 @@ put() { # put MODE FROM TO: whole or not at all
 put 0755 "$binary" "$destdir$prefix/bin/halley-sup"
 unit=$(mktemp)
 trap 'rm -f "$unit"' EXIT
-sed "s|/usr/local/bin|$prefix/bin|" units/halley-sup.service > "$unit"
+sed "s|/usr/local/bin|$prefix/bin|g" units/halley-sup.service > "$unit"
 put 0644 "$unit" "$destdir/etc/systemd/system/halley-sup.service"
 config=$destdir/etc/halley/halley.toml
 if [ -e "$config" ]; then

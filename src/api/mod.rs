@@ -23,6 +23,7 @@ pub mod promote;
 pub mod release;
 pub mod release_set;
 pub mod releases;
+pub mod reload;
 pub mod repair;
 pub mod restart;
 pub mod restore;
@@ -107,6 +108,8 @@ pub enum Verb {
     Backup(backup::Args),
     /// Restore a backup over the live data.
     Restore(restore::Args),
+    /// Read the configuration again.
+    Reload(reload::Args),
     /// Rebuild damaged files.
     Repair(repair::Args),
     /// Send a test notification.
@@ -183,6 +186,8 @@ pub enum Event {
     },
     /// Answer to `env`.
     Env(Box<env::Surroundings>),
+    /// Answer to `reload`.
+    Reload(Box<reload::Reload>),
     /// What a restore is going to do.
     Restore(Box<RestorePlan>),
     /// What is damaged, and what becomes of it.

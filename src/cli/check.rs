@@ -5,8 +5,10 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::json;
 
+use crate::api::{self, Verb};
+use crate::cli::client::Stay;
 use crate::cli::verb::{Common, Own};
-use crate::cli::{exit, out, render};
+use crate::cli::{client, exit, out, render};
 use crate::config;
 use crate::core::exit::Exit;
 use crate::os;
@@ -15,14 +17,21 @@ use crate::text;
 /// Check the configuration and report all errors at once
 #[derive(Debug, Args)]
 pub struct Check {
+    /// Then show what differs from the configuration that is in use
+    #[arg(long)]
+    diff: bool,
     #[command(flatten)]
     common: Common,
 }
 
 impl Own for Check {
     fn perform(self) -> ExitCode {
-        let path = config::locate(self.common.config);
+        let path = config::locate(self.common.config.clone());
         match config::load_for(&path, os::kernel()) {
+            Ok(_) if self.diff => {
+                let asked = Verb::Reload(api::reload::Args { dry_run: true });
+                client::ask(&self.common, asked, None, Stay::ToTheEnd)
+            }
             Ok(config) => {
                 let (warnings, n) = (config::warnings(&config), config.services.len());
                 if self.common.json {

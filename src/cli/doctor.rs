@@ -16,6 +16,7 @@ use crate::core::exit::Exit;
 use crate::core::ids::ServiceName;
 use crate::os::{apart, call_filter, isolate, listen, steer};
 use crate::store::damage::{self, Damage};
+use crate::store::last_config;
 use crate::store::layout::Layout;
 
 /// Check kernel and host support
@@ -228,6 +229,11 @@ fn configured(config: &Config) -> Vec<Finding> {
         }
     }
     findings.extend(config.services.keys().flat_map(|name| damaged(config, name)));
+    let kept = Layout::new(&config.root).last_config();
+    if last_config::is_damaged(&kept) {
+        let what = format!("{} is not what was written", kept.display());
+        findings.push(finding(Grade::Warn, what, "halley-sup reload"));
+    }
     findings.push(match client::reach(&config.socket) {
         Ok(_) => finding(Grade::Ok, "the supervisor can be reached", ""),
         Err(error) => finding(

@@ -25,6 +25,7 @@ mod pager;
 mod promote;
 mod release;
 mod releases;
+mod reload;
 mod render;
 mod repair;
 mod restart;
@@ -54,6 +55,7 @@ use crate::core::exit::Exit;
 const VERBS: &[Row] = &[
     own::<run::Run>("run"),
     own::<check::Check>("check"),
+    asks::<reload::Reload>("reload"),
     own::<release::Release>("release"),
     asks::<rollback::Rollback>("rollback"),
     asks::<status::Status>("status"),

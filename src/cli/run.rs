@@ -41,7 +41,11 @@ impl Own for Run {
             Ok(config) => config,
             Err(problems) => {
                 problems.iter().for_each(out::say);
-                return exit::code(Exit::Usage);
+                let Some(config) = crate::supervisor::last_config(&path) else {
+                    return exit::code(Exit::Usage);
+                };
+                out::say("the last good configuration is used; next: halley-sup check");
+                config
             }
         };
         let layout = Layout::new(&config.root);

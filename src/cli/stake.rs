@@ -26,6 +26,8 @@ impl Stake {
             Verb::Backup(args) if args.list => return None,
             Verb::Restore(args) if args.dry_run || !args.yes => return None,
             Verb::Repair(args) if !args.yes => return None,
+            Verb::Reload(args) if args.dry_run => return None,
+            Verb::Reload(_) => ("reload", None),
             Verb::Repair(args) => ("repair", Some(&args.service)),
             Verb::Release(args) => ("release", Some(&args.service)),
             Verb::ReleaseSet(_) => ("release --set", None),

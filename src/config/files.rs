@@ -20,8 +20,19 @@ impl Files {
     /// Those that were kept; `None` when it is not what [`Self::keep`] gave.
     #[must_use]
     pub fn kept(bytes: &[u8]) -> Option<Self> {
-        let texts = RefCell::new(json::from_slice(bytes).ok()?);
-        Some(Self { texts, are_kept: true })
+        Some(Self::of(json::from_slice(bytes).ok()?))
+    }
+
+    /// The same of texts by their paths.
+    #[must_use]
+    pub fn of(texts: BTreeMap<String, String>) -> Self {
+        Self { texts: RefCell::new(texts), are_kept: true }
+    }
+
+    /// The texts of all that was read, by their paths.
+    #[must_use]
+    pub fn texts(&self) -> BTreeMap<String, String> {
+        self.texts.borrow().clone()
     }
 
     /// All that was read, to be kept. It has what is in them, secrets too.

@@ -28,6 +28,7 @@ pub mod tree;
 mod across;
 mod check;
 mod data;
+mod difference;
 mod document;
 mod files;
 mod hooks;
@@ -48,6 +49,7 @@ use std::path::{Path, PathBuf};
 use crate::core::kernel::Kernel;
 use crate::core::ordered::{self, Ordered as _};
 
+pub use self::difference::difference;
 pub use self::files::Files;
 pub use self::locate::locate;
 pub use self::problem::Problem;
@@ -105,11 +107,32 @@ pub fn socket(path: &Path) -> Option<PathBuf> {
     place.filter(|_| is_given || reading.broken.is_empty()).map(|place| place.socket)
 }
 
+/// Where a configuration's root may be, whatever is wrong with its file: what it says, also on a line
+/// behind one that is broken, and the default.
+#[must_use]
+pub fn roots(path: &Path) -> Vec<PathBuf> {
+    let base = place::directory_of(path);
+    let files = Files::default();
+    let mut roots = Vec::new();
+    let text = files.read(path).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines = text.lines().filter(|line| line.trim_start().starts_with("root"));
+    for part in std::iter::once(&*text).chain(lines).chain([""]) {
+        let report = Report::new(path, part);
+        let table = document::parse(part, &report);
+        let top = Section::free("", &(0..0), table.get_ref(), &report);
+        roots.extend(place::read(&top, &base).map(|place| place.root));
+    }
+    roots
+}
+
 fn read(mut reading: Reading<'_>, path: &Path) -> Result<Config, Vec<Problem>> {
     let base = place::directory_of(path);
     let mut places = None;
     let mut targets = Vec::new();
+    let mut is_blank = false;
     reading.file(path, |top| {
+        is_blank = top.is_empty();
         places = place::read(top, &base);
         targets = notify::read(top, &base);
         check::services(top, &base)
@@ -121,6 +144,10 @@ fn read(mut reading: Reading<'_>, path: &Path) -> Result<Config, Vec<Problem>> {
         });
     }
     let Reading { services, mut problems, broken, .. } = reading;
+    // What a full disk or a power cut leaves of a file that was just edited.
+    if services.is_empty() && is_blank && problems.is_empty() {
+        problems.push(Problem::of_file(path, "is empty, and there is no service in services.d"));
+    }
     if broken.is_empty() {
         problems.extend(across::problems(&services));
         let known: Vec<_> = services.iter().map(|placed| &placed.draft.service.name).collect();

@@ -341,6 +341,7 @@ impl Keeper {
                 }
                 Tell::done(seq)
             }
+            Ask::Say { text } => say(seq, &text),
             Ask::Keep { name } => match (self.kept.contains_key(&name), fds.into_iter().next()) {
                 (true, _) => failed("keep", &format!("{name} is kept already")),
                 (false, None) => failed("keep", "no descriptor came with the request"),
@@ -471,4 +472,9 @@ fn timespec(ms: u64) -> Timespec {
     let seconds = i64::try_from(ms / 1000).unwrap_or(i64::MAX);
     let nanoseconds = i64::try_from(ms % 1000).unwrap_or(0) * 1_000_000;
     Timespec { tv_sec: seconds, tv_nsec: nanoseconds }
+}
+
+fn say(seq: u64, text: &str) -> Tell {
+    notify::notify(&format!("STATUS={}", text.replace('\n', " ")));
+    Tell::done(seq)
 }

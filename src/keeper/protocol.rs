@@ -22,7 +22,7 @@ pub use crate::os::proc::Identity;
 pub const VERSION: u16 = 1;
 
 /// What was added within the version, counted.
-pub const REVISION: u16 = UPGRADES;
+pub const REVISION: u16 = WORDS;
 /// The first revision with [`LaunchSpec::fence`] and [`Tell::FencedOff`].
 pub const FENCES: u16 = 1;
 /// The first revision with [`Ask::Children`].
@@ -37,6 +37,8 @@ pub const HEIRS: u16 = 5;
 pub const ASKS: u16 = 6;
 /// The first revision with [`Ask::Upgrade`].
 pub const UPGRADES: u16 = 7;
+/// The first revision with [`Ask::Say`].
+pub const WORDS: u16 = 8;
 
 /// What the name of a pipe begins with that a service writes its output to. Behind it the names of pipe and
 /// spool are the same.
@@ -76,6 +78,11 @@ pub enum Ask {
     },
     /// The supervisor is up: the keeper sends systemd `READY=1` the first time.
     Ready,
+    /// How the stack is: what a service manager shows (`STATUS=`).
+    Say {
+        /// One line.
+        text: String,
+    },
     /// Keep the one descriptor that came with this message, under this name.
     /// `Failed` when the name is taken.
     Keep {
@@ -324,6 +331,17 @@ pub enum End {
 
 /// `exit 3`, `killed by SIGKILL`.
 impl End {
+    /// Whether it ended by itself without an error, or was asked to stop.
+    #[must_use]
+    pub fn is_clean(self) -> bool {
+        let asks = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGPIPE];
+        match self {
+            Self::Exited(code) => code == 0,
+            Self::Killed(signal) => asks.contains(&signal),
+            Self::Unknown => false,
+        }
+    }
+
     /// The same with what it usually means.
     #[must_use]
     pub fn explained(self) -> String {

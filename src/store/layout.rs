@@ -41,6 +41,12 @@ impl Layout {
         self.root.join("running.ndjson")
     }
 
+    /// The configuration as it was last good.
+    #[must_use]
+    pub fn last_config(&self) -> PathBuf {
+        self.root.join("last-config.json")
+    }
+
     /// Where a keeper that stands in for a killed one hands over to the next.
     #[must_use]
     pub fn handover(&self) -> PathBuf {

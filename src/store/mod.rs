@@ -11,6 +11,7 @@ pub mod history;
 pub mod intake;
 pub mod intent;
 pub mod journal;
+pub mod last_config;
 pub mod layout;
 pub mod leads;
 mod line;

@@ -25,11 +25,16 @@ pub(crate) mod tasks;
 pub(crate) mod upgrade;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// The hidden verb of the supervisor.
 pub const VERB: &str = "supervisor";
+
+/// The configuration that was last good, for a start whose files cannot be used.
+pub(crate) fn last_config(path: &Path) -> Option<crate::config::model::Config> {
+    service::last_config::on_disk(path).map(|(config, _)| config)
+}
 
 /// The supervisor's `main`; its one argument is the configuration's path.
 #[must_use]

@@ -11,11 +11,10 @@ use crate::os::proc;
 use crate::store::layout::Layout;
 use crate::supervisor::control::server;
 use crate::supervisor::instances::dependency_order;
-use crate::supervisor::instances::scale;
 use crate::supervisor::notify::queue::Outbox;
 use crate::supervisor::operation::stop::take_down;
-use crate::supervisor::operation::take_in::{take_in, take_in_now};
-use crate::supervisor::operation::{start_last_good, strangers};
+use crate::supervisor::operation::take_in::take_in;
+use crate::supervisor::operation::{reload, strangers};
 use crate::supervisor::processes::child_tag::Label;
 use crate::supervisor::processes::host_command;
 use crate::supervisor::processes::keeper_client::{Inventory, Link, LinkError, News};
@@ -26,6 +25,7 @@ use crate::supervisor::service::last_config::LastConfig;
 use crate::supervisor::service::stack::Stack;
 use crate::supervisor::spawn;
 use crate::supervisor::upgrade;
+use crate::text;
 
 /// Why a supervisor leaves.
 #[derive(Debug, thiserror::Error)]
@@ -101,10 +101,20 @@ pub(crate) async fn run(config_path: PathBuf) -> Result<(), StackError> {
     server::serve(&stack, &config.socket)?;
     proc::leave_files();
     stack.shared.link.ready().await?;
+    stack.shared.link.say(&standing(&stack)).await;
     upgrade::conclude(&stack, &mut inventory).await;
     let starting = Rc::clone(&stack);
-    spawn::local(async move { bring_up(&starting).await });
+    spawn::local(async move { reload::bring_up(&starting).await });
     until_the_end(&stack, news).await
+}
+
+/// What a service manager shows of the stack.
+fn standing(stack: &Stack) -> String {
+    let n = text::count(stack.services.borrow().len(), "service");
+    match stack.shared.last_config.trouble() {
+        Some(trouble) => format!("{n}; {trouble}"),
+        None => n,
+    }
 }
 
 /// Services that were removed from the configuration while they ran stay visible, and can be stopped.
@@ -140,25 +150,6 @@ async fn end_own_commands(link: &Rc<Link>, inventory: &mut Inventory) {
     }
 }
 
-/// Starts what is not running: a service begins when those it is `after` answer, or have had
-/// their time; others begin at once.
-async fn bring_up(stack: &Stack) {
-    let (services, waits) = stack.in_order();
-    dependency_order::run(&waits, |place| {
-        let service = Rc::clone(&services[place]);
-        async move {
-            let deadline = start_last_good::deadline(&service);
-            let up = Rc::clone(&service);
-            let task =
-                spawn::local(async move { start_last_good::bring_up(&up).await });
-            if tokio::time::timeout(deadline, task).await.is_err() {
-                tracing::warn!(service = %service.name, "is not up yet; the services after it start");
-            }
-        }
-    })
-    .await;
-}
-
 async fn until_the_end(
     stack: &Rc<Stack>,
     mut news: mpsc::UnboundedReceiver<News>,
@@ -170,7 +161,11 @@ async fn until_the_end(
                 let stack = Rc::clone(stack);
                 spawn::local(async move { stop(&stack).await });
             }
-            Some(News::Reload) => reload(stack).await,
+            Some(News::Reload) => {
+                // It is logged, and in `status`.
+                drop(reload::reload(stack).await);
+                stack.shared.link.say(&standing(stack)).await;
+            }
             Some(News::Gone) | None => return Ok(()),
         }
     }
@@ -195,41 +190,4 @@ async fn stop(stack: &Stack) {
     if let Err(error) = stack.shared.link.stopped().await {
         tracing::error!(%error, "reporting that all services are stopped");
     }
-}
-
-/// Reads the configuration again. What runs keeps the settings it has until its next start.
-async fn reload(stack: &Rc<Stack>) {
-    let shared = &stack.shared;
-    let read = shared.last_config.read(&shared.link, &shared.config_path).await;
-    let Ok(config) = read else { return };
-    for (name, settings) in &config.services {
-        let present = stack.services.borrow().get(name).cloned();
-        match present {
-            Some(service) => {
-                if service.config().listen != settings.listen {
-                    tracing::warn!(service = %name, "changed listeners take effect when halley-sup is restarted");
-                    continue;
-                }
-                service.configure(settings.clone());
-                scale::begin(&service);
-            }
-            None => take_in_now(stack, settings.clone()).await,
-        }
-    }
-    let mut is_removed = false;
-    for name in stack.services.borrow().keys() {
-        if !config.services.contains_key(name) {
-            is_removed |= stack.is_configured(name);
-            tracing::warn!(service = %name, "is no longer in the configuration and keeps running");
-        }
-    }
-    if is_removed {
-        shared.last_config.keep_former(&shared.link).await;
-    }
-    stack.shared.outbox.configure(&config.notify);
-    stack.order.replace(config.order);
-    stack.forget_removed();
-    tracing::info!("configuration reloaded");
-    let starting = Rc::clone(stack);
-    spawn::local(async move { bring_up(&starting).await });
 }

@@ -93,6 +93,7 @@ fn without_a_supervisor_json_ends_with_a_result_for_every_command() {
         &["backup", "web"],
         &["restore", "web", "--yes"],
         &["repair", "web"],
+        &["reload"],
         &["watch", "web", "1"],
         &["watch", "--set", "1"],
         &["upgrade"],

@@ -1,6 +1,7 @@
 //! A configuration that was spoilt while the stack runs takes nothing away.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use crate::world::{World, config, free_address, kill};
@@ -139,4 +140,105 @@ fn an_env_file_that_is_gone_is_a_matter_of_its_service_alone() {
     world.reload(&good);
     api_release(&world).expect(0);
     assert!(!secret(&world));
+}
+
+#[test]
+fn a_boot_with_a_broken_line_runs_on_with_the_last_good_configuration() {
+    let mut world = World::new();
+    world.release(&[]).expect(0);
+    let main = world.path("halley.toml");
+    let good = fs::read_to_string(&main).unwrap();
+    let spoils: [(&str, Spoil); 5] = [
+        ("a broken line", |file| append(file, b"[service.web\n")),
+        ("a broken line before the root", |file| {
+            let text = fs::read_to_string(file).unwrap();
+            fs::write(file, format!("]]] = [[[\n{text}")).unwrap();
+        }),
+        ("an unknown key", |file| append(file, b"[service.api]\nlisen = 1\n")),
+        ("no text", |file| append(file, b"# caf\xe9\n")),
+        ("another file", |file| {
+            let folder = file.with_file_name("services.d");
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(folder.join("api.toml"), "[service.api\nlisten = \n").unwrap();
+        }),
+    ];
+    for (n, (what, spoil)) in spoils.into_iter().enumerate() {
+        match n % 2 {
+            0 => world.power_cut(),
+            _ => assert!(world.sleep()),
+        }
+        spoil(&main);
+        world.wake();
+        world.wait(what, |world| world.answering() == Some(1));
+        let status = world.cli(&["status", "--json"]).expect(0).result();
+        let warnings = status["warnings"].to_string();
+        assert!(warnings.contains("the last good one stays in use"), "{what}: {warnings}");
+        assert!(warnings.contains(".toml"), "{what}: {warnings}");
+        assert!(world.cli(&["doctor"]).stdout.contains("next: halley-sup check"), "{what}");
+        let said = world.cli(&["reload"]).expect(2);
+        assert!(said.stderr.contains(".toml") && said.stderr.contains("still:"), "{}", said.stderr);
+        // It crashes, and is started again, with its supervisor away as well.
+        world.kill_supervisor();
+        let pid = world.live_pid();
+        kill(pid, libc::SIGKILL);
+        world.wait("it was started again", |world| ![0, pid].contains(&world.live_pid()));
+        fs::write(&main, &good).unwrap();
+        drop(fs::remove_dir_all(world.path("services.d")));
+        let said = world.cli(&["reload"]).expect(0);
+        assert!(said.stderr.contains("the files say what is in use"), "{}", said.stderr);
+        let warnings = world.cli(&["status", "--json"]).expect(0).result()["warnings"].to_string();
+        assert!(!warnings.contains("last good"), "{what}: {warnings}");
+    }
+    let kept = fs::metadata(world.path("root/last-config.json")).unwrap();
+    assert_eq!(kept.mode() & 0o7777, 0o600);
+}
+
+#[test]
+fn a_first_start_with_a_broken_file_ends_with_2_and_so_does_one_of_another_configuration() {
+    let mut world = World::asleep(free_address());
+    let good = config(world.address, "");
+    world.configure(&format!("{good}[service.api]\nlisen = 1\n"));
+    world.cli(&["run"]).expect(2);
+    // What is kept of another file is another Halley's.
+    world.configure(&good);
+    world.wake();
+    assert!(world.sleep());
+    let other = world.path("other.toml");
+    fs::write(&other, format!("{good}[service.api]\nlisen = 1\n")).unwrap();
+    let said = std::process::Command::new(crate::world::BINARY)
+        .args(["run", "--config"])
+        .arg(&other)
+        .output()
+        .unwrap();
+    assert_eq!(said.status.code(), Some(2), "{said:?}");
+}
+
+#[test]
+fn a_reload_says_what_changed_and_touches_nothing_else() {
+    let world = World::with("[service.web.env]\nA = \"1\"");
+    world.release(&[]).expect(0);
+    let pid_of_web = |world: &World| world.status_of("web")["instances"][0]["pid"].clone();
+    let pid = pid_of_web(&world);
+    let diff = |world: &World| world.cli(&["check", "--diff"]).expect(0);
+    assert!(diff(&world).stderr.contains("the files say what is in use"));
+    let other = free_address();
+    let api = format!("[service.api]\nlisten = [\"tcp://{other}\"]\n");
+    world.configure(&config(world.address, &format!("[service.web.env]\nA = \"2\"\n{api}")));
+    let change = "~ service.web.env.A = \"2\" (was \"1\")";
+    for (said, is_applied) in [(diff(&world), false), (world.cli(&["reload"]).expect(0), true)] {
+        assert!(said.stdout.contains(change), "{}", said.stdout);
+        assert!(said.stdout.contains("+ service.api.listen = "), "{}", said.stdout);
+        assert_eq!(said.stderr.contains("configuration reloaded"), is_applied, "{}", said.stderr);
+    }
+    assert!(diff(&world).stdout.is_empty());
+    assert_eq!(world.status_of("api")["name"], "api");
+    assert_eq!(pid_of_web(&world), pid);
+    // Refused as a whole.
+    world.configure(&config(world.address, &format!("{api}[service.web.bad]\nx = 1\n")));
+    let said = world.cli(&["reload", "--json"]).expect(2);
+    let why = said.why();
+    assert!(why.contains("halley.toml:") && why.contains("service.web.bad"), "{why}");
+    world.cli(&["check", "--diff"]).expect(2);
+    world.cli(&["reload", "--dry-run"]).expect(2);
+    assert_eq!((pid_of_web(&world), world.answering()), (pid, Some(1)));
 }

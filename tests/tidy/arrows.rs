@@ -51,11 +51,13 @@ const ARROWS: &[Row] = &[
     Row {
         exceptions: &[
             ("supervisor::VERB", "`run` names the process that the keeper starts"),
+            ("supervisor::last_config", "`run` comes up with it when the files are spoilt"),
             ("keeper::Setup", "`run` becomes the keeper"),
             ("keeper::run", "`run` becomes the keeper"),
             ("keeper::take_over", "`run` takes over from a keeper that nobody has started"),
             ("keeper::holder", "`run` names itself in the lock as every keeper does"),
             ("store::layout::Layout", "`run` locks the root before there is a supervisor"),
+            ("store::last_config", "`doctor` looks at the configuration that is kept"),
             ("store::damage", "`doctor` looks for damaged files also where no supervisor runs"),
         ],
         ..row("cli", &["api", "config", "core", "demo", "docs", "json", "os", "text"])

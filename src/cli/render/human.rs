@@ -2,6 +2,7 @@
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::api::reload::Reload;
 use crate::api::{Event, Outcome, PhaseState, Plan, Verb};
 use crate::cli::out;
 use crate::cli::render::seen::Seen;
@@ -24,6 +25,23 @@ pub struct Human {
     /// The services whose log lines follow, when there are several.
     logs: Vec<String>,
     plan: Option<Plan>,
+}
+
+/// The last answer.
+fn shown(text: String) -> Option<u8> {
+    out::result(text);
+    Some(0)
+}
+
+fn reloaded(reload: &Reload) -> Option<u8> {
+    reload.changes.iter().for_each(out::result);
+    reload.warnings.iter().for_each(|warning| out::say(format!("warning: {warning}")));
+    out::say(match (reload.applied, reload.changes.is_empty()) {
+        (_, true) => "the files say what is in use",
+        (true, false) => "configuration reloaded",
+        (false, false) => "nothing was changed; next: halley-sup reload",
+    });
+    Some(0)
 }
 
 impl Human {
@@ -75,25 +93,9 @@ impl Human {
                 let length = text::whole_seconds(*ms);
                 out::say(format!("       … {member}{} for {length}", text::phase(phase)));
             }
-            Event::Status(status) => {
-                out::result(status::status(status));
-                return Some(0);
-            }
-            Event::History { operations } => {
-                out::result(tables::history(operations));
-                return Some(0);
-            }
-            Event::Releases { releases } => {
-                out::result(tables::releases(releases));
-                return Some(0);
-            }
             Event::Plan(plan) => self.plan = Some((**plan).clone()),
             Event::Backup(backup) => {
                 out::result(tables::backups(std::slice::from_ref(&**backup)));
-            }
-            Event::Backups { backups } => {
-                out::result(tables::backups(backups));
-                return Some(0);
             }
             Event::Env(surroundings) => {
                 for (name, value) in &surroundings.variables {
@@ -101,6 +103,11 @@ impl Human {
                 }
                 return Some(0);
             }
+            Event::Status(status) => return shown(status::status(status)),
+            Event::History { operations } => return shown(tables::history(operations)),
+            Event::Releases { releases } => return shown(tables::releases(releases)),
+            Event::Backups { backups } => return shown(tables::backups(backups)),
+            Event::Reload(reload) => return reloaded(reload),
             Event::Restore(plan) => out::result(tables::restore(plan)),
             Event::Repair(plan) => out::result(tables::repair(plan)),
             Event::Logs { services } => self.logs.clone_from(services),

@@ -48,6 +48,10 @@ impl Json {
                 print(surroundings);
                 Some(0)
             }
+            Event::Reload(reload) => {
+                print(reload);
+                Some(0)
+            }
             Event::Result(outcome) => {
                 print(event);
                 Some(outcome.exit)

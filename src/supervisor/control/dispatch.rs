@@ -38,6 +38,7 @@ pub(crate) async fn perform(
         Verb::Drill(args) => verbs::drill::perform(stack, args, client).await,
         Verb::Backup(args) => verbs::backup::perform(stack, args, client).await,
         Verb::Restore(args) => verbs::restore::perform(stack, actor, args, client).await,
+        Verb::Reload(args) => verbs::reload::perform(stack, args, client).await,
         Verb::Repair(args) => verbs::repair::perform(stack, actor, args, client).await,
         Verb::Notify(args) => verbs::notify::perform(stack, args, client).await,
         Verb::Upgrade(args) => verbs::upgrade::perform(stack, args, fds, client).await,

@@ -27,6 +27,7 @@ pub(crate) mod postmortem;
 #[cfg(test)]
 mod races;
 mod reaction;
+pub(crate) mod reload;
 pub(crate) mod repair;
 mod repair_work;
 pub(crate) mod restore;

@@ -19,7 +19,7 @@ use crate::json;
 use crate::keeper::estate::Filter;
 use crate::keeper::protocol::{
     ASKS, Ask, ChildId, End, Held, Identity, LISTS, LaunchSpec, REVISION, Reach, Refused, Request,
-    Setup, Tell, UPGRADES, VERSION,
+    Setup, Tell, UPGRADES, VERSION, WORDS,
 };
 use crate::os::{proc, ready, scm};
 use crate::supervisor::processes::copies::Copies;
@@ -418,6 +418,13 @@ impl Link {
     /// When the keeper is gone.
     pub(crate) async fn ready(&self) -> Result<(), LinkError> {
         self.ask(Ask::Ready, &[]).await.map(drop)
+    }
+
+    /// Has a service manager show how the stack is.
+    pub(crate) async fn say(&self, text: &str) {
+        if self.revision.get() >= WORDS {
+            drop(self.ask(Ask::Say { text: text.to_owned() }, &[]).await);
+        }
     }
 
     /// Reports to the keeper that everything is down.

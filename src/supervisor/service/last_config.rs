@@ -1,7 +1,8 @@
-//! The configuration as it was last good. The keeper holds it, so that a supervisor comes up also
-//! when the files were spoilt since.
+//! The configuration as it was last good. The keeper holds it, and it lies on the disk, so that a
+//! supervisor comes up also when the files were spoilt since, after a reboot too.
 
 use std::cell::{Cell, RefCell};
+use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::path::Path;
 
@@ -9,7 +10,10 @@ use crate::config::model::{self, Config};
 use crate::config::{self, Files, Problem};
 use crate::os;
 use crate::os::memory;
+use crate::store::last_config;
+use crate::store::layout::Layout;
 use crate::supervisor::processes::keeper_client::{Inventory, Link, LinkError};
+use crate::supervisor::spawn;
 
 /// What the keeper holds it as, with a number.
 const KEPT: &str = "last-config.";
@@ -51,47 +55,65 @@ impl LastConfig {
             self.former.borrow_mut().extend(config.and_then(Result::ok));
         }
         let problems = match self.read(link, path).await {
-            Ok(config) => return Ok(config),
+            Ok((config, _)) => return Ok(config),
             Err(problems) => problems,
         };
         let last = kept.and_then(|kept| Files::kept(&memory::text_of(kept).ok()?));
-        match last.map(|files| (config::load_from(path, os::kernel(), &files), files.keep())) {
-            Some((Ok(config), files)) => {
-                self.files.replace(files);
-                Ok(config)
-            }
-            None | Some((Err(_), _)) => Err(problems),
-        }
+        let last = last.and_then(|files| usable(path, files)).or_else(|| on_disk(path));
+        let (config, files) = last.ok_or(problems)?;
+        self.files.replace(files.keep());
+        Ok(config)
     }
 
-    /// Reads the configuration, and has it kept when it is good.
+    /// Reads the configuration, and has it kept when it is good: with what is different from the one before.
     ///
     /// # Errors
     /// All that is wrong; it is logged already, and [`Self::trouble`].
-    pub(crate) async fn read(&self, link: &Link, path: &Path) -> Result<Config, Vec<Problem>> {
+    pub(crate) async fn read(
+        &self,
+        link: &Link,
+        path: &Path,
+    ) -> Result<(Config, Vec<String>), Vec<Problem>> {
         let files = Files::default();
         match config::load_from(path, os::kernel(), &files) {
             Ok(config) => {
                 self.trouble.replace(None);
+                let changes = self.differing(path, &files);
                 for why in config.services.values().filter_map(|service| service.no_env.as_ref()) {
                     tracing::error!(why, "an env_file cannot be used");
                 }
                 if let Err(error) = self.keep(link, &files).await {
                     tracing::warn!(%error, "having the configuration kept");
                 }
-                Ok(config)
+                store(path, &config, &files).await;
+                Ok((config, changes))
             }
             Err(problems) => {
                 for problem in &problems {
                     tracing::error!(%problem, "the configuration cannot be used");
                 }
                 let all: Vec<String> = problems.iter().map(ToString::to_string).collect();
-                let text = "the configuration cannot be used, so the last good one stays in use; \
-                            mend it and reload: ";
-                self.trouble.replace(Some(format!("{text}{}", all.join(" · "))));
+                let text = "the configuration cannot be used, so the last good one stays in use: ";
+                let next = "; next: halley-sup check, mend it, halley-sup reload";
+                self.trouble.replace(Some(format!("{text}{}{next}", all.join(" · "))));
                 Err(problems)
             }
         }
+    }
+
+    /// What the files say that is not in use.
+    ///
+    /// # Errors
+    /// All that is wrong with them.
+    pub(crate) fn differences(&self, path: &Path) -> Result<Vec<String>, Vec<Problem>> {
+        let files = Files::default();
+        config::load_from(path, os::kernel(), &files)?;
+        Ok(self.differing(path, &files))
+    }
+
+    fn differing(&self, path: &Path, files: &Files) -> Vec<String> {
+        let before = Files::kept(&self.files.borrow()).unwrap_or_default();
+        config::difference(path, &before, files)
     }
 
     /// A service as it was configured when it was removed.
@@ -133,5 +155,31 @@ impl LastConfig {
 
     fn name(&self) -> String {
         format!("{KEPT}{}", self.number.get())
+    }
+}
+
+/// The configuration that was last good, with its files, from the disk.
+pub(crate) fn on_disk(path: &Path) -> Option<(Config, Files)> {
+    config::roots(path).into_iter().find_map(|root| {
+        let texts = last_config::kept(&Layout::new(&root).last_config(), path)?;
+        usable(path, Files::of(texts)).filter(|(config, _)| config.root == root)
+    })
+}
+
+fn usable(path: &Path, files: Files) -> Option<(Config, Files)> {
+    let config = config::load_from(path, os::kernel(), &files).ok()?;
+    Some((config, files))
+}
+
+/// Waits for the disk. One that takes nothing is no reason not to run.
+async fn store(path: &Path, config: &Config, files: &Files) {
+    let (file, path) = (Layout::new(&config.root).last_config(), path.to_owned());
+    let texts = files.texts();
+    let stored = spawn::blocking(move || last_config::keep(&file, &path, texts)).await;
+    match stored {
+        Ok(Err(error)) if error.kind() != ErrorKind::ReadOnlyFilesystem => {
+            tracing::warn!(%error, "keeping the configuration for the next boot");
+        }
+        _ => {}
     }
 }

@@ -12,6 +12,7 @@ pub(crate) mod promote;
 pub(crate) mod release;
 pub(crate) mod release_set;
 pub(crate) mod releases;
+pub(crate) mod reload;
 pub(crate) mod repair;
 pub(crate) mod restart;
 pub(crate) mod restore;
