@@ -16,6 +16,7 @@ use super::{
 };
 use crate::core::ids::ServiceName;
 use crate::core::ordered;
+use crate::core::restart::Policy;
 
 /// Version of the settings' format.
 const SETTINGS_VERSION: u16 = 1;
@@ -70,6 +71,7 @@ fn service(name: ServiceName, section: &Section<'_>, base: &Path) -> Draft {
         rehearse: data::rehearse(section),
         rehearse_connect: connect::read(section),
         rehearse_write: rehearse_write::read(section),
+        restart: section.word("restart", RESTARTS).unwrap_or_default(),
         on_crash_loop: reaction(section, "on_crash_loop", &[ALARM, ROLLBACK]),
         on_unhealthy: reaction(section, "on_unhealthy", &[ALARM, RESTART, ROLLBACK]),
         drill: data::drill(section),
@@ -146,6 +148,9 @@ type Word = (&'static str, Reaction);
 const ALARM: Word = ("alarm", Reaction::Alarm);
 const RESTART: Word = ("restart", Reaction::Restart);
 const ROLLBACK: Word = ("rollback", Reaction::Rollback);
+
+const RESTARTS: &[(&str, Policy)] =
+    &[("always", Policy::Always), ("on-failure", Policy::OnFailure), ("never", Policy::Never)];
 
 fn reaction(section: &Section<'_>, key: &str, words: &[Word]) -> Reaction {
     section.word(key, words).unwrap_or_default()

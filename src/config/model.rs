@@ -22,6 +22,7 @@ pub use super::proxy::{Admin, Proxy};
 pub use super::tree::Tree;
 use crate::core::ids::ServiceName;
 use crate::core::operation::machine::Succession;
+use crate::core::restart::Policy;
 use crate::os::limits::ProcessLimits;
 
 /// A whole configuration.
@@ -81,6 +82,8 @@ pub struct Service {
     pub rehearse_write: Vec<PathBuf>,
     /// How its data is backed up.
     pub backup: Option<Backup>,
+    /// When a live program that ended is started again.
+    pub restart: Policy,
     /// What is done when the live release crashes again and again.
     pub on_crash_loop: Reaction,
     /// What is done when the live release fails its health check at rest.

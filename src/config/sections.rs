@@ -60,6 +60,7 @@ pub(super) const SERVICE: &[&str] = &[
     "rehearse_connect",
     "rehearse_write",
     "drill",
+    "restart",
     "on_crash_loop",
     "on_unhealthy",
     "migrate",

@@ -22,6 +22,49 @@ pub enum Rest {
     Program,
 }
 
+/// How it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// With 0, or by a signal that asks a program to stop.
+    Clean,
+    /// In any other way, or nobody knows how.
+    Failed,
+}
+
+/// When a live program that ended is started again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Policy {
+    /// However it ended.
+    #[default]
+    Always,
+    /// When it failed.
+    OnFailure,
+    /// Not at all.
+    Never,
+}
+
+impl Policy {
+    /// Whether a live program that ended so is started again.
+    #[must_use]
+    pub fn restarts(self, how: How) -> bool {
+        match self {
+            Self::Always => true,
+            Self::OnFailure => how == How::Failed,
+            Self::Never => false,
+        }
+    }
+
+    /// As it is written in the configuration.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Always => "always",
+            Self::OnFailure => "on-failure",
+            Self::Never => "never",
+        }
+    }
+}
+
 /// What follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum After {
@@ -66,6 +109,18 @@ mod tests {
     fn a_live_program_is_started_again() {
         for rest in RESTS {
             check(Process::Program, Duty::Live, rest, After::Restart);
+        }
+    }
+
+    #[test]
+    fn the_policy_says_whether_an_end_is_the_last() {
+        for (policy, clean, failed) in [
+            (Policy::Always, true, true),
+            (Policy::OnFailure, false, true),
+            (Policy::Never, false, false),
+        ] {
+            assert_eq!(policy.restarts(How::Clean), clean, "{policy:?}");
+            assert_eq!(policy.restarts(How::Failed), failed, "{policy:?}");
         }
     }
 

@@ -70,6 +70,7 @@ mod processes;
 mod proxies;
 mod real;
 mod repair;
+mod restarts;
 mod restore_schema;
 mod restore_users;
 mod restores;

@@ -4,6 +4,7 @@
 //! A candidate's end is the operation's business, a standby's end makes the next rollback a cold
 //! one.
 
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -11,9 +12,9 @@ use crate::core::backoff::Pauses;
 use crate::core::crashes::Life;
 use crate::core::duty::Duty;
 use crate::core::operation::machine::Succession;
-use crate::core::restart::{self, After, Process, Rest};
+use crate::core::restart::{self, After, How, Process, Rest};
 use crate::keeper::protocol::{ChildId, End, Reach};
-use crate::os::clock;
+use crate::os::{clock, memory};
 use crate::supervisor::health::check;
 use crate::supervisor::instances::drain;
 use crate::supervisor::instances::retire;
@@ -72,7 +73,8 @@ pub(crate) fn follow(
                     true => Life::Healthy { ms: clock::tick().since_ms(run.started) },
                     false => Life::Unready,
                 };
-                after_program(&service, &generation, &instance, life).await;
+                let how = if ended.is_clean() { How::Clean } else { How::Failed };
+                after_program(&service, &generation, &instance, life, how).await;
             }
         }
     });
@@ -131,9 +133,13 @@ async fn after_program(
     generation: &Rc<Generation>,
     instance: &Rc<Instance>,
     life: Life,
+    how: How,
 ) {
     let rest = rest_of(generation, generation.is_alive());
     match restart::after(Process::Program, generation.duty(), rest) {
+        After::Restart if !service.config().restart.restarts(how) => {
+            finish(service, generation, instance).await;
+        }
         After::Restart => {
             instance.withdraw();
             start_again(service, generation, instance, life).await;
@@ -145,6 +151,54 @@ async fn after_program(
         }
         After::Leave => {}
     }
+}
+
+/// What the keeper has of a service whose program has ended for good.
+pub(crate) fn finished_name(service: &Service) -> String {
+    format!("ended/{}", service.name)
+}
+
+/// It is started again, by an order.
+pub(crate) async fn unfinish(service: &Service) {
+    if service.condition.finish(false) {
+        service.condition.resolve(Source::Restart);
+        if let Err(error) = service.link().forget(finished_name(service)).await {
+            tracing::warn!(service = %service.name, %error, "forgetting that it has ended");
+        }
+    }
+}
+
+/// A live process has ended for good. The keeper holds the note, so that the next supervisor does not start
+/// it again either.
+async fn finish(service: &Rc<Service>, generation: &Rc<Generation>, instance: &Instance) {
+    instance.withdraw();
+    if generation.is_alive() {
+        resteer(service, generation);
+    }
+    let how = instance.last_end().map_or_else(String::new, |last| last.end.explained());
+    let text = format!(
+        "release {} has ended ({how}) and is not started again, by restart = \"{}\"; halley-sup start {} \
+         starts it",
+        generation.release,
+        service.config().restart.name(),
+        service.name
+    );
+    tracing::warn!(service = %service.name, "{text}");
+    service.condition.finish(true);
+    let name = finished_name(service);
+    // One from before.
+    drop(service.link().forget(name.clone()).await);
+    let kept = match memory::filled("ended", text.as_bytes()) {
+        Ok(note) => service.link().keep(name, note.as_fd()).await.map_err(|it| it.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    if let Err(why) = kept {
+        tracing::warn!(service = %service.name, why, "noting for the next supervisor that it has ended");
+    }
+    if instance.last_end().is_some_and(|last| !last.end.is_clean()) {
+        notices::degraded(service, &text);
+    }
+    service.condition.report(Source::Restart, text);
 }
 
 /// What is left of a generation when one of its processes has ended.
@@ -326,8 +380,11 @@ pub(crate) fn look_at(service: &Rc<Service>, generation: &Rc<Generation>) {
     }
 }
 
-/// Has the guard start every process of a live generation that does not run.
+/// Has the guard start every process of a live generation that does not run, unless it has ended for good.
 pub(crate) fn revive(service: &Rc<Service>, generation: &Rc<Generation>) {
+    if service.condition.is_finished() {
+        return;
+    }
     for instance in &generation.instances() {
         if instance.program.is_empty() {
             let (service, generation, instance) =

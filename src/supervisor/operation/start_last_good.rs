@@ -18,7 +18,7 @@ use crate::supervisor::health::probe_all::{Round, probe_all};
 use crate::supervisor::instances::gate::{self, Gated, Rigour};
 use crate::supervisor::instances::outside_proxy;
 use crate::supervisor::instances::ownership;
-use crate::supervisor::instances::restarter::revive;
+use crate::supervisor::instances::restarter::{revive, unfinish};
 use crate::supervisor::instances::retire;
 use crate::supervisor::instances::start::{self, StartError};
 use crate::supervisor::operation::restore_error::RestoreError;
@@ -69,6 +69,16 @@ pub(crate) async fn bring_up_within_deadline(service: &Rc<Service>) -> bool {
     let service = Rc::clone(service);
     let trying = spawn::local(async move { bring_up(&service).await });
     tokio::time::timeout(limit, trying).await.is_ok()
+}
+
+/// The same for one whose program has ended for good: in its place when its release is still live.
+pub(crate) async fn begin_again(service: &Rc<Service>) -> bool {
+    unfinish(service).await;
+    let Some(generation) = service.live_generation() else {
+        return bring_up_within_deadline(service).await;
+    };
+    revive(service, &generation);
+    answers_within(service, &generation, generation.settings.health.deadline).await
 }
 
 /// What is to be said of a service that was to be started.
@@ -158,7 +168,7 @@ async fn bring_up_once(service: &Rc<Service>) -> Result<Brought, BringUpError> {
     }
     let good = service.durable.state().last_good;
     let stays_down = service.durable.state().stopped || service.shared.stopping.get();
-    let wanted = !stays_down && may_start(service);
+    let wanted = !stays_down && may_start(service) && !service.condition.is_finished();
     let (Some(good), true, None) = (good, wanted, service.live_generation()) else {
         return Ok(Brought::Up);
     };

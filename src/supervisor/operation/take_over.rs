@@ -4,13 +4,13 @@ use std::rc::Rc;
 
 use crate::core::duty::Duty;
 use crate::core::ids::{GenerationId, OpId, SlotId};
-use crate::os::fs;
+use crate::os::{fs, memory};
 use crate::store::journal::{self, Intent, JournalError, Record};
 use crate::store::layout::ServiceLayout;
 use crate::store::state::StateError;
 use crate::store::{intake, release, reserve, salvage};
 use crate::supervisor::data::backup;
-use crate::supervisor::instances::restarter::{look_at, revive};
+use crate::supervisor::instances::restarter::{finished_name, look_at, revive, unfinish};
 use crate::supervisor::instances::scale;
 use crate::supervisor::instances::sd_notify;
 use crate::supervisor::instances::start;
@@ -25,6 +25,7 @@ use crate::supervisor::processes::child_tag::{Label, Role};
 use crate::supervisor::processes::host_command;
 use crate::supervisor::processes::keeper_client::Inventory;
 use crate::supervisor::service::Service;
+use crate::supervisor::service::condition::Source;
 use crate::supervisor::service::occupied::may_start;
 use crate::supervisor::tasks::task;
 
@@ -90,8 +91,7 @@ pub(crate) async fn take_over(
     task::sweep(service);
     backup::sweep(service);
     let ends = adopt_generations(service, mine, inventory);
-    let removed = fs::remove_tree(&service.paths.relay());
-    warn(service, "removing the sockets of a rehearsal that was cut off", removed);
+    warn(service, "removing sockets of a rehearsal", fs::remove_tree(&service.paths.relay()));
     let is_lost = !lost.is_empty();
     if is_lost {
         service.slots.restore_notes(service.link(), lost, &holders(service)).await?;
@@ -107,6 +107,7 @@ pub(crate) async fn take_over(
     if let Some(generation) = live.and_then(|id| service.fleet.get(id)) {
         warn(service, "steering to what was live", service.steer_to(&generation, Duty::Live));
     }
+    stay_finished(service, inventory).await;
     service.slots.park(|listener| service.owned_slots(listener))?;
     if is_lost {
         service.slots.hold_again(service.link(), |index| service.owned_slots(index)).await?;
@@ -141,6 +142,17 @@ pub(crate) async fn take_over(
     restore_undo::tell_left(service);
     forget_the_rest(service, inventory);
     Ok(())
+}
+
+/// A program had ended for good, unless it was started again since.
+async fn stay_finished(service: &Service, inventory: &mut Inventory) {
+    let Some(note) = inventory.kept.remove(&finished_name(service)) else { return };
+    service.condition.finish(true);
+    if service.live_generation().is_some_and(|generation| generation.is_whole()) {
+        return unfinish(service).await;
+    }
+    let why = memory::text_of(note).unwrap_or_default();
+    service.condition.report(Source::Restart, String::from_utf8_lossy(&why));
 }
 
 /// The processes that have each slot.

@@ -40,6 +40,7 @@ pub(crate) struct Condition {
     changed: Notify,
     wanted: Cell<Reaction>,
     wants: Notify,
+    finished: Cell<bool>,
 }
 
 impl Condition {
@@ -75,6 +76,7 @@ impl Condition {
         for source in [Source::Start, Source::Restart, Source::Liveness] {
             self.resolve(source);
         }
+        self.finish(false);
     }
 
     /// The service is down because it is to be: what was reported of its processes is over.
@@ -111,6 +113,16 @@ impl Condition {
             self.wanted.set(reaction);
             self.wants.notify_one();
         }
+    }
+
+    /// Notes whether a live program has ended that is not started again. Returns the previous note.
+    pub(crate) fn finish(&self, is_finished: bool) -> bool {
+        self.finished.replace(is_finished)
+    }
+
+    /// Whether one has.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.finished.get()
     }
 
     /// Waits for what is to be done.

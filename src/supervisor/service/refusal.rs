@@ -100,6 +100,11 @@ pub(crate) fn still(service: &Service) -> String {
         (None, Some(good)) if service.durable.state().stopped => {
             format!("nothing is serving: it is stopped, release {good} was the last")
         }
+        (None, Some(good)) if service.condition.is_finished() => {
+            format!(
+                "nothing is serving: release {good} has ended and is not started again by itself"
+            )
+        }
         // Without listeners nothing waits, and what holds the address may be of a Halley before.
         (None, Some(good)) if service.slots.listeners().is_empty() => {
             format!(

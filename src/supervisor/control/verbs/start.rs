@@ -25,7 +25,10 @@ pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> R
         return Err(trouble);
     }
     let is_up = service.live_generation().is_some();
-    let is_over = is_up || start_last_good::bring_up_within_deadline(service).await;
+    let is_over = match service.condition.is_finished() {
+        true => start_last_good::begin_again(service).await,
+        false => is_up || start_last_good::bring_up_within_deadline(service).await,
+    };
     start_last_good::answer(service, is_over)?;
     let unsaved = |error| format!("a reboot would not start it: {error}");
     let settled = if is_up { Ok(()) } else { alarm::settle(service) };
