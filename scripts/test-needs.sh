@@ -29,6 +29,11 @@ need zstd zstd
 need curl curl
 need sshd openssh-server
 need tar tar
+need xz xz-utils
+need bzip2 bzip2
+need lz4 lz4
+need zip zip
+need unzip unzip
 need mkfs.ext4 e2fsprogs
 need chattr e2fsprogs
 need openssl openssl

@@ -10,7 +10,8 @@ use std::sync::atomic::AtomicBool;
 
 use halley_sup::core::ids::OpId;
 use halley_sup::decode;
-use halley_sup::store::intake::{self, IntakeError, Limits, Received, staging_dir};
+use halley_sup::store::intake::{self, Limits, Received, staging_dir};
+use halley_sup::store::intake_error::IntakeError;
 use halley_sup::store::layout::{Layout, ServiceLayout};
 use tar::{Builder, EntryType, Header};
 

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use crate::api;
 use crate::api::env::Surroundings;
 use crate::api::{Event, Request, RestorePlan, Trouble, VERSION, Verb};
+use crate::cli::given::quoted;
 use crate::cli::render::{self, Renderer};
 use crate::cli::sources::Sources;
 use crate::cli::stake::Stake;
@@ -118,7 +119,7 @@ fn control_socket(path: &Path) -> Result<PathBuf, Trouble> {
             what: "the configuration cannot be used".to_owned(),
             why: why.join("\n"),
             still: "nothing was changed".to_owned(),
-            next: vec![format!("halley-sup check --config {}", path.display())],
+            next: vec!["halley-sup check".to_owned()],
             exit: Exit::Usage.code(),
         }
     })
@@ -328,7 +329,7 @@ impl Conversation {
             why: format!("{}: {error}", self.socket.display()),
             still: "running services keep serving without it; nothing was changed".to_owned(),
             next: if denied {
-                vec!["sudo halley-sup …".to_owned()]
+                vec![format!("sudo {}", typed())]
             } else {
                 vec!["systemctl status halley-sup".to_owned(), "halley-sup run".to_owned()]
             },
@@ -342,6 +343,13 @@ impl Conversation {
 pub(super) fn reach(socket: &Path) -> io::Result<UnixStream> {
     let refuge = || UnixStream::connect(fs::refuge_of_socket(socket));
     UnixStream::connect(socket).or_else(|error| refuge().map_err(|_| error))
+}
+
+/// The command line, to be typed again.
+fn typed() -> String {
+    let words = std::env::args_os().skip(1);
+    let words: Vec<String> = words.map(|word| quoted(&word.to_string_lossy())).collect();
+    format!("halley-sup {}", words.join(" "))
 }
 
 fn is_absent(error: &io::Error) -> bool {

@@ -63,7 +63,7 @@ impl Own for Doctor {
             };
             if self.common.json {
                 let (what, next) = (&finding.what, &finding.next);
-                out::result(json!({ "grade": grade, "what": what, "next": next }));
+                out::json(json!({ "grade": grade, "what": what, "next": next }));
             } else if finding.next.is_empty() {
                 out::result(format!("{grade:<5} {}", finding.what));
             } else {

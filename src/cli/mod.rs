@@ -15,6 +15,7 @@ mod env;
 mod exec;
 mod exit;
 mod freeze;
+mod given;
 mod help;
 mod history;
 mod logs;
@@ -42,6 +43,7 @@ mod upgrade;
 mod verb;
 mod watch;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{ArgMatches, Args as _, Command, FromArgMatches as _};
@@ -49,6 +51,7 @@ use clap::{ArgMatches, Args as _, Command, FromArgMatches as _};
 use crate::api::Trouble;
 use crate::cli::client::Stay;
 use crate::cli::verb::{Ask, Common, Own};
+use crate::config;
 use crate::core::exit::Exit;
 
 /// Every verb, in the order of the help.
@@ -151,6 +154,12 @@ fn misused(error: &clap::Error) -> ExitCode {
 fn perform(matches: &ArgMatches) -> Result<ExitCode, clap::Error> {
     let known = matches.subcommand().and_then(|(name, matches)| {
         let row = VERBS.iter().find(|row| row.name == name)?;
+        let option = matches.try_get_one::<PathBuf>("config").ok().flatten();
+        if let Some(config) = config::given(option.cloned()) {
+            given::note(&config, |verb| {
+                !["help", "demo"].contains(&verb) && VERBS.iter().any(|row| row.name == verb)
+            });
+        }
         Some((row.perform)(matches))
     });
     // A command without a verb was refused before.

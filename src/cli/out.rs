@@ -6,16 +6,27 @@ use std::process::ExitCode;
 
 use crate::api::Trouble;
 use crate::cli::exit;
+use crate::cli::given::{Reader, complete};
 use crate::core::exit::Exit;
 
 /// A line of the result, to stdout.
 pub fn result(line: impl Display) {
+    verbatim(complete(&line.to_string(), Reader::Person));
+}
+
+/// A line of the result for machines, to stdout.
+pub fn json(line: impl Display) {
+    verbatim(complete(&line.to_string(), Reader::Machine));
+}
+
+/// A line of somebody else's, to stdout.
+pub fn verbatim(line: impl Display) {
     drop(writeln!(io::stdout(), "{line}"));
 }
 
 /// A line for people, to stderr.
 pub fn say(line: impl Display) {
-    drop(writeln!(io::stderr(), "{line}"));
+    drop(writeln!(io::stderr(), "{}", complete(&line.to_string(), Reader::Person)));
 }
 
 /// Whether people's output goes to a terminal.

@@ -2,6 +2,7 @@
 //! as they stand.
 
 use crate::api::{Event, Verb};
+use crate::cli::given::quoted;
 
 /// What stands for a source, and the source.
 pub(super) struct Sources(Vec<(String, String)>);
@@ -35,29 +36,6 @@ impl Sources {
             for (placeholder, source) in &self.0 {
                 *command = command.replacen(placeholder, source, 1);
             }
-        }
-    }
-}
-
-/// A word as a shell reads it.
-fn quoted(word: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,".contains(c);
-    match !word.is_empty() && word.chars().all(is_plain) {
-        true => word.to_owned(),
-        false => format!("'{}'", word.replace('\'', r"'\''")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_word_is_read_back_by_a_shell() {
-        for (word, expected) in
-            [("./build", "./build"), ("my app", "'my app'"), ("it's", r"'it'\''s'"), ("", "''")]
-        {
-            assert_eq!(quoted(word), expected);
         }
     }
 }

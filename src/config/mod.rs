@@ -51,7 +51,7 @@ use crate::core::ordered::{self, Ordered as _};
 
 pub use self::difference::difference;
 pub use self::files::Files;
-pub use self::locate::locate;
+pub use self::locate::{given, locate};
 pub use self::problem::Problem;
 pub use self::sections::KEYS;
 pub use self::suggest::nearest;

@@ -70,8 +70,7 @@ fn entries(counted: &Counted, mouth: &mut Mouth<impl Write>) -> Result<u64, Stop
         let size = entry.size();
         end = entry.raw_file_position() + size.div_ceil(BLOCK) * BLOCK;
         if is_sparse(&mut entry)? {
-            let why = "it is a sparse file: pack it without --sparse (-S)".to_owned();
-            return Err(Fault::Refused { name, why }.into());
+            return Err(Fault::Sparse { name }.into());
         }
         let mode = entry.header().mode().map_err(reading)?;
         // Before 1970, or no number: nobody needs it.

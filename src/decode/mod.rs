@@ -54,8 +54,8 @@ fn decode() -> io::Result<()> {
 pub fn say(archive: File, pipe: impl Write) -> io::Result<()> {
     let mut mouth = Mouth(BufWriter::with_capacity(64 * 1024, pipe));
     let mut source = Source::new(archive);
-    if let Ok(Some(what)) = source::foreign(&mut source) {
-        return mouth.fault(&Fault::Foreign { what }, false);
+    if let Ok(Some(packing)) = source::foreign(&mut source) {
+        return mouth.fault(&Fault::Foreign(packing), false);
     }
     let said = match source::unpacked(source) {
         Ok(Some(reader)) => archive::say(reader, &mut mouth),

@@ -5,19 +5,21 @@ use std::io::{self, BufReader, Read};
 
 use ruzstd::decoding::{FrameDecoder, StreamingDecoder};
 
+use crate::decode::wire::packing::Packing;
+
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
-/// Beginnings of what is not read here, and the program that unpacks it.
-const FOREIGN: [(&[u8], &str, &str); 9] = [
-    (b"\xfd7zXZ\0", "xz", "xz -dc FILE | halley-sup release SERVICE -"),
-    (b"BZh", "bzip2", "bzip2 -dc FILE | halley-sup release SERVICE -"),
-    (b"\x04\x22\x4d\x18", "lz4", "lz4 -dc FILE | halley-sup release SERVICE -"),
-    (b"LZIP", "lzip", "lzip -dc FILE | halley-sup release SERVICE -"),
-    (b"\x5d\0\0", "lzma", "xz -dc FILE | halley-sup release SERVICE -"),
-    (b"\x1f\x9d", "compress", "gzip -dc FILE | halley-sup release SERVICE -"),
-    (b"PK\x03\x04", "zip", "unzip -d DIR FILE, then halley-sup release SERVICE DIR"),
-    (b"7z\xbc\xaf\x27\x1c", "7z", "7z x -oDIR FILE, then halley-sup release SERVICE DIR"),
-    (b"Rar!", "rar", "unrar x FILE DIR/, then halley-sup release SERVICE DIR"),
+/// Beginnings of what is not read here.
+const FOREIGN: [(&[u8], Packing); 9] = [
+    (b"\xfd7zXZ\0", Packing::Xz),
+    (b"BZh", Packing::Bzip2),
+    (b"\x04\x22\x4d\x18", Packing::Lz4),
+    (b"LZIP", Packing::Lzip),
+    (b"\x5d\0\0", Packing::Xz),
+    (b"\x1f\x9d", Packing::Compress),
+    (b"PK\x03\x04", Packing::Zip),
+    (b"7z\xbc\xaf\x27\x1c", Packing::SevenZip),
+    (b"Rar!", Packing::Rar),
 ];
 /// The longest head of a frame (RFC 8878, 3.1.1).
 const HEAD_BYTES_MAX: usize = 18;
@@ -61,16 +63,14 @@ impl Read for Source {
     }
 }
 
-/// What a file is that is not read here, and the command that converts it.
+/// How a file is packed that is not read here.
 ///
 /// # Errors
 /// The file's.
-pub fn foreign(source: &mut Source) -> io::Result<Option<String>> {
+pub fn foreign(source: &mut Source) -> io::Result<Option<Packing>> {
     let start = source.peek(6)?;
-    let known = FOREIGN.iter().find(|(magic, ..)| start.starts_with(magic));
-    Ok(known.map(|(_, name, command)| {
-        format!("packed with {name}, which is not read here; convert it: {command}")
-    }))
+    let known = FOREIGN.iter().find(|(magic, _)| start.starts_with(magic));
+    Ok(known.map(|(_, packing)| *packing))
 }
 
 /// What is packed in a file, by its first bytes, not its name; `None` when it is empty.

@@ -4,10 +4,14 @@
 //! An entry is a head of [`HEAD_BYTES`], its name, its link's target. The content of a file follows as
 //! pieces, each with its length before it; one of no length is the end.
 
+pub mod packing;
+
 use std::ffi::OsStr;
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+
+use crate::decode::wire::packing::Packing;
 
 /// Of a name, or a link's target.
 pub const NAME_BYTES_MAX: usize = 4096;
@@ -72,9 +76,11 @@ pub enum Fault {
         why: String,
     },
     /// It is packed in a way that is not read here.
-    Foreign {
-        /// In which, and how to convert it.
-        what: String,
+    Foreign(Packing),
+    /// It holds a file that is not whole without what is not read here.
+    Sparse {
+        /// Which.
+        name: PathBuf,
     },
     /// It holds something that may not be.
     Refused {
@@ -91,6 +97,7 @@ const CUT: u8 = 6;
 const DAMAGED: u8 = 7;
 const REFUSED: u8 = 8;
 const FOREIGN: u8 = 9;
+const SPARSE: u8 = 10;
 
 /// The decoder's mouth.
 #[derive(Debug)]
@@ -153,7 +160,8 @@ impl<W: Write> Mouth<W> {
             Fault::Empty => self.head(EMPTY, 0, 0, b"", b""),
             Fault::Cut { n_bytes } => self.head(CUT, 0, *n_bytes, b"", b""),
             Fault::Damaged { why } => self.head(DAMAGED, 0, 0, b"", why.as_bytes()),
-            Fault::Foreign { what } => self.head(FOREIGN, 0, 0, b"", what.as_bytes()),
+            Fault::Foreign(packing) => self.head(FOREIGN, *packing as u32, 0, b"", b""),
+            Fault::Sparse { name } => self.head(SPARSE, 0, 0, name.as_os_str().as_bytes(), b""),
             Fault::Refused { name, why } => {
                 self.head(REFUSED, 0, 0, name.as_os_str().as_bytes(), why.as_bytes())
             }
@@ -228,7 +236,11 @@ impl<R: Read> Ear<R> {
             EMPTY => return Ok(Said::Fault(Fault::Empty)),
             CUT => return Ok(Said::Fault(Fault::Cut { n_bytes: u64::from_le_bytes(n) })),
             DAMAGED => return Ok(Said::Fault(Fault::Damaged { why: words() })),
-            FOREIGN => return Ok(Said::Fault(Fault::Foreign { what: words() })),
+            FOREIGN => {
+                let packing = Packing::ALL.get(mode as usize).ok_or_else(nonsense)?;
+                return Ok(Said::Fault(Fault::Foreign(*packing)));
+            }
+            SPARSE => return Ok(Said::Fault(Fault::Sparse { name: path(&name) })),
             REFUSED => {
                 return Ok(Said::Fault(Fault::Refused { name: path(&name), why: words() }));
             }
@@ -331,7 +343,8 @@ mod tests {
             Fault::Empty,
             Fault::Cut { n_bytes: 7 },
             Fault::Damaged { why: "a checksum".to_owned() },
-            Fault::Foreign { what: "a zip file".to_owned() },
+            Fault::Foreign(Packing::Zip),
+            Fault::Sparse { name: "data".into() },
             Fault::Refused { name: "pipe".into(), why: "it is a FIFO".to_owned() },
         ];
         for fault in faults {

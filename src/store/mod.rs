@@ -9,6 +9,7 @@ pub mod content;
 pub mod damage;
 pub mod history;
 pub mod intake;
+pub mod intake_error;
 pub mod intent;
 pub mod journal;
 pub mod last_config;

@@ -15,7 +15,7 @@ use std::time::SystemTime;
 use rustix::fs::{AtFlags, Mode, OFlags, linkat, mkdirat, symlinkat};
 
 use crate::os::{beneath, fs};
-use crate::store::intake::{IntakeError, shown};
+use crate::store::intake_error::{IntakeError, shown};
 
 const N_ENTRIES_MAX: usize = 200_000;
 const DEPTH_MAX: usize = 32;

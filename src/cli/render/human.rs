@@ -99,7 +99,7 @@ impl Human {
             }
             Event::Env(surroundings) => {
                 for (name, value) in &surroundings.variables {
-                    out::result(format!("{name}={}", text::in_one_line(value)));
+                    out::verbatim(format!("{name}={}", text::in_one_line(value)));
                 }
                 return Some(0);
             }
@@ -126,11 +126,11 @@ impl Human {
     /// A line of a log, behind its service's name when there are several.
     fn log_line(&self, service: &str, line: &str) {
         let Some(at) = self.logs.iter().position(|name| name == service) else {
-            return out::result(line);
+            return out::verbatim(line);
         };
         let width = self.logs.iter().map(String::len).max().unwrap_or(0);
         let name = out::coloured(at, &format!("{service:<width$}"));
-        out::result(format_args!("{name}  {line}"));
+        out::verbatim(format_args!("{name}  {line}"));
     }
 
     fn phase(&mut self, phase: &str, state: PhaseState, ms: u64, detail: &str) {

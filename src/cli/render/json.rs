@@ -28,26 +28,22 @@ impl Json {
             return None;
         }
         match event {
+            // A program's own words.
+            Event::Log { .. } => {
+                drop(json::to_string(event).map(out::verbatim));
+                None
+            }
+            Event::Env(surroundings) => {
+                drop(json::to_string(surroundings).map(out::verbatim));
+                Some(0)
+            }
             Event::Status(status) => {
                 print(status);
                 Some(0)
             }
-            Event::History { operations } => {
-                operations.iter().for_each(print);
-                Some(0)
-            }
-            Event::Releases { releases } => {
-                releases.iter().for_each(print);
-                Some(0)
-            }
-            Event::Backups { backups } => {
-                backups.iter().for_each(print);
-                Some(0)
-            }
-            Event::Env(surroundings) => {
-                print(surroundings);
-                Some(0)
-            }
+            Event::History { operations } => list(operations),
+            Event::Releases { releases } => list(releases),
+            Event::Backups { backups } => list(backups),
             Event::Reload(reload) => {
                 print(reload);
                 Some(0)
@@ -71,8 +67,7 @@ impl Json {
             | Event::Plan(_)
             | Event::Restore(_)
             | Event::Repair(_)
-            | Event::Backup(_)
-            | Event::Log { .. } => {
+            | Event::Backup(_) => {
                 print(event);
                 None
             }
@@ -92,8 +87,17 @@ pub fn refused(trouble: &Trouble) {
     print(&value);
 }
 
+/// Each in a line; of none the result says so.
+fn list(entries: &[impl serde::Serialize]) -> Option<u8> {
+    entries.iter().for_each(print);
+    if entries.is_empty() {
+        print(&json!({ "event": "result", "outcome": "listed", "n": 0, "exit": 0 }));
+    }
+    Some(0)
+}
+
 fn print(value: &impl serde::Serialize) {
     if let Ok(text) = json::to_string(value) {
-        out::result(text);
+        out::json(text);
     }
 }

@@ -50,7 +50,7 @@ pub fn checked(ended: Exit, mut more: Value) {
     more["event"] = "result".into();
     more["outcome"] = "checked".into();
     more["exit"] = ended.code().into();
-    out::result(more);
+    out::json(more);
 }
 
 /// An error of the client itself, as the supervisor's own are shown, and its exit code.

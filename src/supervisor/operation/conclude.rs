@@ -192,7 +192,10 @@ fn trouble(
         _ => vec![format!("halley-sup logs {name} --release {release}")],
     };
     if matches!(ended, Ended::Undone(_) | Ended::RolledBack(_)) && kind == Kind::Release {
-        next.extend(again(service, exit));
+        next.extend(match &findings.instead {
+            Some(instead) => vec![instead.clone()],
+            None => again(service, exit),
+        });
     }
     let why = match ended {
         Ended::Undone(Cause::Interrupted) | Ended::RolledBack(Cause::Interrupted) => {
@@ -224,6 +227,8 @@ fn again(service: &Service, exit: Exit) -> Vec<String> {
     let overrules = match exit {
         Exit::RehearsalFailed => " --no-way-back \"reason\"",
         Exit::Busy => " --force",
+        // Once it is mended: the plan says whether it is.
+        Exit::ArtifactRejected | Exit::PreflightRefused => " --dry-run",
         _ => "",
     };
     vec![format!("halley-sup release {name} SOURCE{overrules}")]

@@ -11,6 +11,8 @@ pub(crate) struct Findings {
     pub why: String,
     /// The exit code of a refusal before the start.
     pub exit: Option<Exit>,
+    /// The command that does it in another way.
+    pub instead: Option<String>,
     /// Things that went wrong without changing the outcome.
     pub warnings: Vec<String>,
 }
@@ -23,6 +25,9 @@ impl Findings {
         }
         if let Some(why) = &result.why {
             self.blame(why.clone());
+        }
+        if let Some(instead) = &result.instead {
+            self.instead.get_or_insert_with(|| instead.clone());
         }
         self.warnings.extend(result.warnings.iter().cloned());
     }

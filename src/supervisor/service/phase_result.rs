@@ -16,6 +16,8 @@ pub(crate) struct PhaseResult {
     pub exit: Option<Exit>,
     /// Why the operation leaves its way forward; the first reason counts.
     pub why: Option<String>,
+    /// The command that does it in another way, when there is one.
+    pub instead: Option<String>,
     /// What went wrong without changing the outcome.
     pub warnings: Vec<String>,
 }
@@ -39,6 +41,7 @@ impl PhaseResult {
             is_skipped: false,
             exit: None,
             why: None,
+            instead: None,
             warnings: Vec::new(),
         }
     }

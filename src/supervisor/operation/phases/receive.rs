@@ -13,7 +13,8 @@ use crate::config::Problem;
 use crate::config::model::{self, Own, ReleaseKey, Settings};
 use crate::core::exit::Exit;
 use crate::os::{clock, proc};
-use crate::store::intake::{self as artifact, IntakeError, Limits, Progress, Received};
+use crate::store::intake::{self as artifact, Limits, Progress, Received};
+use crate::store::intake_error::IntakeError;
 use crate::store::leads;
 use crate::store::release::{self, Manifest};
 use crate::store::seal::{self, Hashes};
@@ -196,7 +197,10 @@ async fn unpack(
             let ended = ended.map(|ended| format!(" ({ended})")).unwrap_or_default();
             Err(refuse_intake(&IntakeError::Undecoded { why: why + &ended }))
         }
-        unpacked => unpacked.map_err(|error| refuse_intake(&error)),
+        unpacked => unpacked.map_err(|error| PhaseResult {
+            instead: error.converted(service.name.as_str()),
+            ..refuse_intake(&error)
+        }),
     }
 }
 
