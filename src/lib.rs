@@ -33,6 +33,7 @@
 //! | [`os`] | the kernel fence: the only `unsafe`, the only raw descriptors; `beneath` is how root works in directories of other users | core's time and ordered, json |
 //! | [`keeper`] | holds descriptors, is the parent of every process, answers intercepted calls; `estate` is what one keeper leaves to the next | os, core's time, backoff and ordered, json |
 //! | [`decode`] | a process without rights that reads an artifact and says what is in it | os |
+//! | [`follow`] | two processes that let kept connections follow the flip: a watcher, and a holder that puts every mark down | os |
 //! | [`forward`] | a process that passes connections on: to a program that was told its port, or from an abandoned slot | os, core's backoff |
 //! | [`supervisor`] | performs what the core decides | api, core, config, json, store, os, text, the keeper's protocol |
 //! | [`cli`] | one file a verb; talks to the supervisor by [`api`]; `doctor` looks for damaged files itself | api, config, core, demo, docs, json, os, text |
@@ -152,6 +153,7 @@ pub mod core;
 pub mod decode;
 pub mod demo;
 pub mod docs;
+pub mod follow;
 pub mod forward;
 pub mod json;
 pub mod keeper;

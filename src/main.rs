@@ -16,6 +16,7 @@ fn main() -> ExitCode {
         Some(halley_sup::supervisor::VERB) => halley_sup::supervisor::main(&args[1..]),
         Some(halley_sup::decode::VERB) => halley_sup::decode::main(),
         Some(halley_sup::forward::VERB) => halley_sup::forward::main(&args[1..]),
+        Some(halley_sup::follow::VERB) => halley_sup::follow::main(&args[1..]),
         Some(halley_sup::demo::service::VERB) => halley_sup::demo::service::main(&args[1..]),
         _ => halley_sup::cli::main(),
     }

@@ -16,6 +16,7 @@ pub mod drill;
 pub mod env;
 pub mod freeze;
 pub mod history;
+pub mod kept;
 pub mod logs;
 pub mod notify;
 mod outcome;

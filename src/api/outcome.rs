@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::kept::KeptConnections;
 use super::release_set::Member;
 use super::trouble::Trouble;
 use super::word::OutcomeWord;
@@ -30,6 +31,9 @@ pub struct Outcome {
     pub next: Vec<String>,
     /// What failed and why, when it was not a success; `still` is what serves.
     pub trouble: Option<Trouble>,
+    /// What became of connections that clients keep open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<KeptConnections>,
     /// Of a set: what became of each member, in order. `op` is the set's number then, `service`
     /// all names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -51,6 +55,7 @@ impl Outcome {
             warnings: Vec::new(),
             next: Vec::new(),
             trouble: None,
+            kept: None,
             members: Vec::new(),
         }
     }

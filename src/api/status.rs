@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::kept::KeptConnections;
 use super::release_set::SetStatus;
 use super::trouble::Trouble;
 
@@ -65,6 +66,9 @@ pub struct ServiceStatus {
     /// Why no releases are allowed.
     #[serde(default)]
     pub frozen: Option<String>,
+    /// What became of connections that clients keep open, since the last flip.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<KeptConnections>,
     /// What a release is kept to that is tried on a copy of the data; absent without backups.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rehearsals: Option<RehearsalStatus>,

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::model::{Full, Handoff, Keep, Listen, Reaction, ReleaseKey, Service, Settings};
+use super::model::{Full, Handoff, Keep, Kept, Listen, Reaction, ReleaseKey, Service, Settings};
 use super::problem::Problem;
 use super::raw::{Found, Section};
 use super::{
@@ -67,6 +67,7 @@ fn service(name: ServiceName, section: &Section<'_>, base: &Path) -> Draft {
         tree: tree::read(section),
         pinned: pinned(section),
         keep: keep(section),
+        kept: section.word("kept", &Kept::WORDS).unwrap_or(Kept::DEFAULT),
         log_full: log_full(section),
         rehearse: data::rehearse(section),
         rehearse_connect: connect::read(section),

@@ -72,6 +72,8 @@ pub struct Service {
     pub pinned: Vec<ReleaseKey>,
     /// How many releases are kept.
     pub keep: Keep,
+    /// What becomes of connections that clients keep open.
+    pub kept: Kept,
     /// What becomes of output that its log has no room for.
     pub log_full: Full,
     /// How a rollback is rehearsed before each release.
@@ -370,6 +372,25 @@ pub enum Full {
     Block,
     /// It is dropped, and counted.
     Drop,
+}
+
+/// What becomes of connections that clients keep open, at a flip.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// The next request on each goes to the new release, where that loses nothing.
+    Follow,
+    /// They stay with the release that accepted them.
+    Stay,
+    /// As with `Follow`; and quiet ones are ended.
+    Close,
+}
+
+impl Kept {
+    /// What it is where nothing is configured.
+    pub const DEFAULT: Self = Self::Follow;
+    /// As they are written.
+    pub const WORDS: [(&'static str, Self); 3] =
+        [("follow", Self::Follow), ("stay", Self::Stay), ("close", Self::Close)];
 }
 
 /// How many releases are kept.

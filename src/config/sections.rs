@@ -43,6 +43,7 @@ pub(super) const SERVICE: &[&str] = &[
     "env",
     "env_file",
     "backlog",
+    "kept",
     "artifact_max",
     "links",
     "writable",

@@ -51,6 +51,7 @@ pub const TOPICS: &[Topic] = &[
     topic!("strategies", "overlap, canary, hold, replace"),
     topic!("handoff", "How a program gets its socket: inherit, intercept, port"),
     topic!("bake", "Watching a release after the flip"),
+    topic!("connections", "Connections that clients keep open, at a flip"),
     topic!("data", "Backups, restore, migrations, rollback rehearsals"),
     topic!("hooks", "Commands around a release"),
     topic!("sets", "Several services released as one"),

@@ -9,6 +9,7 @@ pub mod beneath;
 pub mod call_filter;
 pub mod clock;
 pub mod confine;
+pub mod connection;
 pub mod diag;
 pub mod exchange;
 pub mod fence;
@@ -42,6 +43,7 @@ mod stack_bounds;
 pub mod stderr;
 pub mod steer;
 pub mod stranger;
+pub mod tally;
 #[cfg(all(target_feature = "crt-static", panic = "abort"))]
 mod unwind;
 pub mod usage;

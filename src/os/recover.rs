@@ -34,6 +34,22 @@ pub fn descriptor(process: &OwnedFd, number: RawFd) -> io::Result<OwnedFd> {
     }
 }
 
+/// Sockets that a process has open: the number of the descriptor, and the inode.
+pub fn sockets(pid: i32) -> impl Iterator<Item = (RawFd, u64)> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    entries.filter_map(move |entry| {
+        let number = entry.file_name().to_str()?.parse().ok()?;
+        Some((number, socket_at(pid, number)?))
+    })
+}
+
+/// The inode of the socket that a process has under this number.
+#[must_use]
+pub fn socket_at(pid: i32, number: RawFd) -> Option<u64> {
+    let link = fs::read_link(format!("/proc/{pid}/fd/{number}")).ok()?;
+    link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+}
+
 /// Sockets and standard files out of a process and those that it started, as far as they are wanted.
 #[must_use]
 pub fn descriptors(root: i32, wanted: &BTreeSet<FileId>) -> Vec<(FileId, OwnedFd)> {

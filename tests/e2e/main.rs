@@ -39,6 +39,7 @@ mod hung;
 mod intercept;
 mod isolation;
 mod keeper_death;
+mod kept_connections;
 mod kept_lines;
 mod ledger_app;
 mod limits;

@@ -35,11 +35,13 @@ const ARROWS: &[Row] = &[
     row("keeper", &["os", "core::time", "core::backoff", "core::ordered", "json"]),
     row("docs", &[]),
     row("decode", &["os"]),
+    row("follow", &["os"]),
     row("forward", &["os", "core::backoff"]),
     Row {
         exceptions: &[
             ("keeper::estate", "a supervisor whose keeper has died becomes the next one"),
             ("keeper::link_from_env", "the socket by which the protocol is spoken is inherited"),
+            ("follow::VERB", "the supervisor starts what lets kept connections follow"),
             ("forward::VERB", "the supervisor starts a forwarder as a process"),
             ("decode::VERB", "the supervisor starts a decoder as a process"),
         ],
@@ -72,6 +74,7 @@ const ARROWS: &[Row] = &[
             "cli::main",
             "decode",
             "demo::service",
+            "follow",
             "forward",
             "keeper::estate::VERB",
             "keeper::main",

@@ -164,6 +164,9 @@ impl Human {
     }
 
     fn result(&mut self, outcome: &Outcome) -> u8 {
+        if let Some(kept) = &outcome.kept {
+            out::say(super::kept::text(kept));
+        }
         for warning in &outcome.warnings {
             out::say(format!(" !     {warning}"));
         }

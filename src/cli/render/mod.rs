@@ -2,6 +2,7 @@
 
 mod human;
 mod json;
+mod kept;
 mod seen;
 mod status;
 mod tables;

@@ -172,6 +172,9 @@ fn service(service: &ServiceStatus) -> String {
         text.push_str(&format!("\n  {listens} {}", service.listen.join(", ")));
     }
     text.push_str(&format!("\n  {}", rollback_text(service)));
+    if let Some(kept) = &service.kept {
+        text.push_str(&format!("\n  {}", super::kept::text(kept)));
+    }
     if let Some(rehearsals) = &service.rehearsals {
         text.push_str(&format!("\n  rehearsals on a copy: {}", rehearsals_text(rehearsals)));
     }

@@ -48,6 +48,7 @@ pub(super) fn take_mine(
         match (label.role, &label.purpose) {
             (Role::Instance | Role::Forwarder, None) => instances.push((label, found)),
             (Role::Passer, _) => service.slots.passers().adopt(found),
+            (Role::Follower, _) => service.kept.adopt(found),
             // Ended or not, the work that it was run for collects its end when resumed.
             (Role::Oneshot, Some(purpose)) if purpose.outlives_a_supervisor() => {
                 if let Some(end) = found.end {

@@ -71,12 +71,14 @@ pub(crate) async fn finish(
             trouble.next.clone_from(&outcome.next);
         }
     }
+    outcome.kept = service.kept_status();
     let is_good = outcome.is_good();
     close(service, operation, journal, outcome);
     if is_good {
         notices::recovered(service);
     }
     let_go(service, Some(ended));
+    service.follow_flip();
     prune(service);
     reserve::fill(&service.paths.reserve());
     scale::begin(service);

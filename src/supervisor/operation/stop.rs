@@ -17,6 +17,7 @@ pub(crate) async fn take_down(service: &Rc<Service>) {
     // What is just being started is seen, and stopped; nothing is started until all is down.
     let _turn = service.activity.starting().await;
     service.routing.clear();
+    service.kept.end();
     let generations = service.fleet.all();
     let stops: Vec<_> = generations
         .into_iter()

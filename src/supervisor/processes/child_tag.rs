@@ -107,12 +107,19 @@ pub(crate) enum Role {
     Oneshot,
     /// A relay for connections left waiting in a slot; it belongs to no generation.
     Passer,
+    /// It lets kept connections follow the flip; it belongs to no generation.
+    Follower,
 }
 
 impl Label {
     /// The label of a process that relays connections left waiting in a slot.
     pub(crate) fn passer(service: &ServiceName, now: Tick) -> Self {
         Self::outside(service.as_str(), now, Role::Passer)
+    }
+
+    /// The label of a process that lets kept connections follow.
+    pub(crate) fn follower(service: &ServiceName, now: Tick) -> Self {
+        Self::outside(service.as_str(), now, Role::Follower)
     }
 
     /// The label of a command that runs once, to its end. The service is empty for one that belongs

@@ -14,6 +14,7 @@ pub(crate) mod event_log;
 pub(crate) mod followable;
 pub(crate) mod history_book;
 pub(crate) mod instances;
+pub(crate) mod kept;
 pub(crate) mod last_config;
 pub(crate) mod notices;
 pub(crate) mod occupied;
@@ -57,6 +58,7 @@ use crate::supervisor::service::history_book::HistoryBook;
 use crate::supervisor::service::instances::{Fleet, Generation};
 use crate::supervisor::service::last_config::LastConfig;
 use crate::supervisor::service::routing::Routing;
+use crate::supervisor::sockets::kept_connections::KeptConnections;
 use crate::supervisor::sockets::relay::Relays;
 use crate::supervisor::sockets::slots::{SlotError, Slots};
 
@@ -98,6 +100,8 @@ pub(crate) struct Service {
     pub durable: Durable,
     /// Its listeners.
     pub slots: Slots,
+    /// Connections that clients keep open.
+    pub kept: Rc<KeptConnections>,
     /// Its processes.
     pub fleet: Fleet,
     /// Its log files.
@@ -131,6 +135,7 @@ impl Service {
         let passers = Relays::new(Rc::clone(&shared.link), config.name.clone(), user);
         Ok(Rc::new(Self {
             name: config.name.clone(),
+            kept: KeptConnections::new(Rc::clone(&shared.link), config.name.clone()),
             slots: Slots::new(config.name.clone(), passers),
             logs: LogFiles::new(paths.logs(), config.log_full),
             config: RefCell::new(Rc::new(config)),
@@ -209,6 +214,7 @@ impl Service {
         }
         generation.assign(duty);
         self.routing.point_at(generation.id);
+        self.follow_flip();
         self.condition.note_change();
         Ok(())
     }
@@ -242,7 +248,9 @@ impl Service {
                 None => live.slots(index).into_iter().map(|slot| (slot, 1)).collect(),
             })
             .collect();
-        self.slots.steer(&shares)
+        self.slots.steer(&shares)?;
+        self.follow_flip();
+        Ok(())
     }
 
     /// Takes care of the slots that no process accepts from.

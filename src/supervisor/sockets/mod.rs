@@ -6,6 +6,7 @@
 pub(crate) mod abandoned_slots;
 pub(crate) mod backend_address;
 pub(crate) mod http_client;
+pub(crate) mod kept_connections;
 pub mod listener;
 pub(crate) mod relay;
 pub mod reuseport_group;

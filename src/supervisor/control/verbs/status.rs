@@ -175,6 +175,7 @@ fn of_service(service: &Rc<Service>, measured: &Measured) -> ServiceStatus {
         }),
         alarm,
         frozen: occupied::frozen(service, Force::No),
+        kept: service.kept_status(),
         rehearsals: service.config().backup.as_ref().and(service.rehearsals.get()).cloned(),
     }
 }
@@ -198,6 +199,7 @@ fn of_broken(name: &str, why: &str) -> ServiceStatus {
         operation: None,
         alarm: None,
         frozen: None,
+        kept: None,
         rehearsals: None,
     }
 }

@@ -41,6 +41,7 @@ pub(crate) async fn gate(
     let Some(generation) = service.fleet.get(id) else {
         return died(service, id, release);
     };
+    service.watch_kept();
     let limit = in_turn::gate_limit(assignment, parked, generation.settings.health.deadline);
     match gate::gate(service, &generation, Rigour::Full, limit, transcript).await {
         Gated::Open(detail) => PhaseResult::ok(detail),
