@@ -140,7 +140,8 @@ fn crashes_of_an_instance_that_is_not_wanted_any_more_are_no_trouble() {
     world.reload(&text.replace("[service.web.health]", "instances = 2\n[service.web.health]"));
     let second = |world: &World| {
         let status = world.status();
-        let found = status["instances"].as_array()?.iter().find(|one| one["instance"] == 1)?.clone();
+        let found =
+            status["instances"].as_array()?.iter().find(|one| one["instance"] == 1)?.clone();
         i32::try_from(found["pid"].as_i64()?).ok().filter(|_| found["state"] == "ready")
     };
     let mut killed = None;
