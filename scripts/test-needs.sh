@@ -41,31 +41,10 @@ need mount mount
 need strace strace
 need pgbouncer pgbouncer
 [ -x /usr/bin/python3 ] || missing+=(python3)
+compgen -G '/usr/sbin/php-fpm*' > /dev/null || missing+=(php-fpm)
 [ -d /usr/lib/postgresql ] || missing+=(postgresql)
 dpkg -s python3-venv > /dev/null 2>&1 || missing+=(python3-venv)
-if [ ${#missing[@]} -gt 0 ]; then
-    echo "installing: ${missing[*]}" >&2
-    as_root=()
-    if [ "$(id -u)" != 0 ]; then
-        # Without a terminal nobody can type a password.
-        if ! sudo -n true 2> /dev/null; then
-            echo "error: as root: apt-get update && apt-get install ${missing[*]}" >&2
-            exit 1
-        fi
-        as_root=(sudo -n)
-    fi
-    export DEBIAN_FRONTEND=noninteractive
-    "${as_root[@]}" apt-get update -q >&2
-    # Nothing is to be started by being installed: policy-rc.d is Debian's way to say so. One that
-    # is there already is left as it is.
-    policy=/usr/sbin/policy-rc.d
-    if [ ! -e $policy ]; then
-        trap '"${as_root[@]}" rm -f $policy' EXIT
-        printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee $policy > /dev/null
-        "${as_root[@]}" chmod 755 $policy
-    fi
-    "${as_root[@]}" apt-get install -q -y --no-install-recommends "${missing[@]}" >&2
-fi
+[ ${#missing[@]} = 0 ] || scripts/apt-install.sh "${missing[@]}"
 if [ ! -e target/test-venv/complete-3 ]; then
     /usr/bin/python3 -m venv target/test-venv
     target/test-venv/bin/pip install -q uvicorn pg8000 pymysql >&2
