@@ -48,6 +48,22 @@ fn order(text: &str) -> Vec<String> {
 }
 
 #[test]
+fn each_recipe_of_the_reference_is_a_good_file() {
+    let page =
+        halley_sup::docs::TOPICS.iter().find(|topic| topic.name == "recipes").unwrap().text();
+    let blocks: Vec<_> = page.split("`halley.toml`:\n\n```toml\n").skip(1).collect();
+    assert!(blocks.len() > 15, "{}", blocks.len());
+    for block in blocks {
+        let file = block.split("```").next().unwrap();
+        // Users of packages that are not here.
+        let lines: String =
+            file.split_inclusive('\n').filter(|line| !line.starts_with("user = ")).collect();
+        let config = Folder::new(&[("halley.toml", &lines)]).load();
+        assert!(config.is_ok_and(|config| !config.order.is_empty()), "{file}");
+    }
+}
+
+#[test]
 fn a_full_file_means_what_it_says() {
     let main = r#"
 root = "state"

@@ -320,3 +320,23 @@ fn a_build_that_is_not_static_or_too_large_is_refused() {
     fs::write(&broken, "no program").unwrap();
     assert!(!check(&broken).0);
 }
+
+/// Those that start fast, of three kinds: one that is held, two that call each other over a unix socket,
+/// and a database that turns clients away while it recovers.
+#[test]
+fn real_programs_run_by_the_recipes_of_the_reference() {
+    let names = ["redis", "php-fpm", "postgresql"];
+    let runs = names.map(|name| {
+        let mut command = script("real-programs.sh");
+        command.arg(name).env("HALLEY_BINARY", BINARY).env("HALLEY_HASTE", "1");
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    });
+    for (name, run) in names.into_iter().zip(runs) {
+        let output = run.wait_with_output().unwrap();
+        let log = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{log}");
+        let table = text(&output);
+        let row = table.lines().find(|line| line.starts_with(&format!("| {name} |")));
+        assert!(row.is_some_and(|row| row.contains("| ok | ok | ok | ok |")), "{table}{log}");
+    }
+}

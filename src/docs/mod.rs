@@ -58,6 +58,7 @@ pub const TOPICS: &[Topic] = &[
     topic!("notifications", "Results sent to a command or a webhook"),
     topic!("exit", "Exit codes"),
     topic!("json", "The shape of --json output"),
+    topic!("recipes", "Configurations of real programs"),
     topic!("operations", "Installation, daily commands, what to do at 3 a.m."),
     topic!("limits", "What is guaranteed, what is not, kernel versions"),
     topic!("figures", "Measured: releases under load, latency, memory"),

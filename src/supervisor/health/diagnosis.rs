@@ -74,7 +74,7 @@ fn advice(lines: &str, handoff: Handoff, runs_beside: bool) -> &'static str {
     }
     if says(&["another fpm instance"]) {
         return "\nit asks at its socket whether it runs already: leave handoff out, and write \
-                env = { FPM_SOCKETS = \"/its/path.sock=3\" }";
+                env = { FPM_SOCKETS = \"/its/listen=3\" } (halley-sup help recipes)";
     }
     let once = [
         "already running",
