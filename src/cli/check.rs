@@ -1,5 +1,6 @@
 //! `check`: all errors of the configuration, at once.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -8,7 +9,7 @@ use serde_json::json;
 use crate::api::{self, Verb};
 use crate::cli::client::Stay;
 use crate::cli::verb::{Common, Own};
-use crate::cli::{client, exit, out, render};
+use crate::cli::{client, exit, out, render, unit};
 use crate::config;
 use crate::core::exit::Exit;
 use crate::os;
@@ -33,7 +34,9 @@ impl Own for Check {
                 client::ask(&self.common, asked, None, Stay::ToTheEnd)
             }
             Ok(config) => {
-                let (warnings, n) = (config::warnings(&config), config.services.len());
+                let mut warnings = config::warnings(&config);
+                warnings.extend(unit::too_short(&config, Path::new("/")));
+                let n = config.services.len();
                 if self.common.json {
                     let warnings: Vec<_> = warnings.iter().map(ToString::to_string).collect();
                     let path = path.display().to_string();

@@ -39,6 +39,7 @@ mod start;
 mod status;
 mod stop;
 mod thaw;
+mod unit;
 mod upgrade;
 mod verb;
 mod watch;

@@ -327,6 +327,8 @@ pub enum Reaction {
     Restart,
     /// The last release that was good before it.
     Rollback,
+    /// The same, as it cannot even be started; not configured.
+    FallBack,
 }
 
 /// How long a release that was steered away from may finish its connections.

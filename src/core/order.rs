@@ -23,6 +23,25 @@ pub fn stops(starts: &[Vec<usize>]) -> Vec<Vec<usize>> {
     (0..starts.len()).map(waits_for).collect()
 }
 
+/// How long all of them take when each waits for those of `waits` and then takes its own time.
+#[must_use]
+pub fn longest_ms(waits: &[Vec<usize>], own_ms: &[u64]) -> u64 {
+    // Who waits for whom has no circles: as many rounds as there are places reach the end.
+    let mut ends_ms = own_ms.to_vec();
+    for _ in waits {
+        let before = ends_ms.clone();
+        for (place, waits) in waits.iter().enumerate() {
+            let begins = waits.iter().filter_map(|other| before.get(*other)).max();
+            let own = own_ms.get(place).copied().unwrap_or_default();
+            ends_ms[place] = begins.copied().unwrap_or_default().saturating_add(own);
+        }
+        if ends_ms == before {
+            break;
+        }
+    }
+    ends_ms.into_iter().max().unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -37,6 +56,18 @@ mod tests {
         let waits = starts(&names("db cache api web"), &after);
         assert_eq!(waits, [vec![], vec![], vec![0], vec![2, 1]]);
         assert_eq!(stops(&waits), [vec![2], vec![3], vec![3], vec![]]);
+    }
+
+    #[test]
+    fn a_chain_takes_the_sum_and_what_is_side_by_side_the_longest() {
+        let check = |waits: &[Vec<usize>], own_ms: &[u64], expected| {
+            assert_eq!(longest_ms(waits, own_ms), expected, "{waits:?} {own_ms:?}");
+        };
+        check(&[], &[], 0);
+        check(&[vec![], vec![], vec![]], &[3, 30, 5], 30);
+        check(&[vec![], vec![0], vec![1]], &[3, 30, 5], 38);
+        check(&[vec![2], vec![2], vec![3], vec![]], &[1, 10, 100, 1000], 1110);
+        check(&[vec![], vec![0]], &[u64::MAX, 5], u64::MAX);
     }
 
     #[test]

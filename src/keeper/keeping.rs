@@ -3,6 +3,7 @@
 mod handing_on;
 mod on_trial;
 mod signals;
+mod stopping;
 mod upgrading;
 
 use std::io;
@@ -19,6 +20,7 @@ use crate::keeper::children::{Children, Launched};
 use crate::keeper::estate::Filter;
 use crate::keeper::keeping::on_trial::OnTrial;
 use crate::keeper::keeping::signals::Signals;
+use crate::keeper::keeping::stopping::{LAST_TERM_MS, Stop};
 use crate::keeper::outputs;
 use crate::keeper::protocol::{
     Ask, COMMAND, ChildId, FENCES, HEIRS, LaunchSpec, PINGS, Reach, Request, Tell, VERSION,
@@ -26,9 +28,6 @@ use crate::keeper::protocol::{
 use crate::keeper::supervised::Supervised;
 use crate::keeper::{KeeperError, Setup};
 use crate::os::{clock, notify, proc, scm};
-
-/// What is left over after the supervisor's own stop gets this long between `TERM` and `KILL`.
-const LAST_TERM_MS: u64 = 10_000;
 
 /// Children in one message of a list.
 const N_CHILDREN_A_PART: usize = 200;
@@ -49,19 +48,6 @@ pub struct Keeper {
     offer: Option<OwnedFd>,
     /// It is a new program whose supervisor is not ready yet.
     trial: Option<OnTrial>,
-}
-
-/// How far the keeper is on its way out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stop {
-    /// It stays.
-    No,
-    /// The supervisor takes everything down until then.
-    Asked(Tick),
-    /// What is left has got `TERM` and may take until then.
-    Term(Tick),
-    /// Everything is down.
-    Over,
 }
 
 impl Keeper {
@@ -119,7 +105,7 @@ impl Keeper {
     fn wait(&self) -> io::Result<()> {
         let now = clock::tick();
         let stop = match self.stop {
-            Stop::Asked(until) | Stop::Term(until) => Some(until),
+            Stop::Asked { until, .. } | Stop::Term(until) => Some(until),
             Stop::No | Stop::Over => None,
         };
         let trial = self.trial.as_ref().map(OnTrial::until);
@@ -164,7 +150,7 @@ impl Keeper {
                     self.asked_to_stop()
                 }
                 // A second request to stop: do not wait for the deadline.
-                Stop::Asked(_) => self.end_what_is_left(now),
+                Stop::Asked { .. } => self.end_what_is_left(now),
                 other => other,
             };
         }
@@ -172,7 +158,8 @@ impl Keeper {
 
     fn asked_to_stop(&self) -> Stop {
         let ms = self.setup.stop_deadline.as_millis();
-        Stop::Asked(clock::tick().after_ms(u64::try_from(ms).unwrap_or(u64::MAX)))
+        let at = clock::tick();
+        Stop::Asked { at, until: at.after_ms(u64::try_from(ms).unwrap_or(u64::MAX)) }
     }
 
     fn end_what_is_left(&self, now: Tick) -> Stop {
@@ -195,7 +182,7 @@ impl Keeper {
     fn tend(&mut self) {
         let now = clock::tick();
         match self.stop {
-            Stop::Asked(until) if now >= until => self.stop = self.end_what_is_left(now),
+            Stop::Asked { until, .. } if now >= until => self.stop = self.end_what_is_left(now),
             Stop::Term(_) if self.children.alive().is_empty() => self.stop = Stop::Over,
             Stop::Term(until) if now >= until => {
                 self.signal_all(libc::SIGKILL);
@@ -374,8 +361,8 @@ impl Keeper {
             },
             Ask::Children => return self.list_children(seq),
             Ask::Upgrade { ready_ms } => failed("upgrade", &self.become_next(seq, ready_ms, fds)),
-            // That it came is all.
             Ask::Pong => return,
+            Ask::StopTime { ms } => return self.stop = self.stop.taking(ms),
             Ask::Stopped => {
                 if self.stop != Stop::No {
                     self.stop = self.end_what_is_left(clock::tick());

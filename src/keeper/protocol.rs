@@ -37,7 +37,7 @@ pub const HEIRS: u16 = 5;
 pub const ASKS: u16 = 6;
 /// The first revision with [`Ask::Upgrade`].
 pub const UPGRADES: u16 = 7;
-/// The first revision with [`Ask::Say`].
+/// The first revision with [`Ask::Say`] and [`Ask::StopTime`].
 pub const WORDS: u16 = 8;
 
 /// What the name of a pipe begins with that a service writes its output to. Behind it the names of pipe and
@@ -131,6 +131,11 @@ pub enum Ask {
     },
     /// Answer to [`Tell::Ping`]: the event loop turns. It is not answered.
     Pong,
+    /// Answer to [`Tell::Stop`]: how long it takes at most. It is not answered.
+    StopTime {
+        /// From the moment on at which the stop was asked for.
+        ms: u64,
+    },
     /// Answer to [`Tell::Stop`]: everything is down, the keeper may leave.
     Stopped,
 }

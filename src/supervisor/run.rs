@@ -7,14 +7,15 @@ use std::rc::Rc;
 use tokio::sync::mpsc;
 
 use crate::core::order;
+use crate::keeper::protocol::Ask;
 use crate::os::proc;
 use crate::store::layout::Layout;
 use crate::supervisor::control::server;
-use crate::supervisor::instances::dependency_order;
+use crate::supervisor::instances::{dependency_order, retire};
 use crate::supervisor::notify::queue::Outbox;
 use crate::supervisor::operation::stop::take_down;
 use crate::supervisor::operation::take_in::take_in;
-use crate::supervisor::operation::{reload, strangers};
+use crate::supervisor::operation::{reload, start_last_good, strangers};
 use crate::supervisor::processes::child_tag::Label;
 use crate::supervisor::processes::host_command;
 use crate::supervisor::processes::keeper_client::{Inventory, Link, LinkError, News};
@@ -25,7 +26,6 @@ use crate::supervisor::service::last_config::LastConfig;
 use crate::supervisor::service::stack::Stack;
 use crate::supervisor::spawn;
 use crate::supervisor::upgrade;
-use crate::text;
 
 /// Why a supervisor leaves.
 #[derive(Debug, thiserror::Error)]
@@ -90,6 +90,9 @@ pub(crate) async fn run(config_path: PathBuf) -> Result<(), StackError> {
     }
     take_in_removed(&stack, &mut inventory).await;
     strangers::attend(&stack).await;
+    for service in stack.in_order().0 {
+        start_last_good::listen(&service).await;
+    }
     for warning in stack.unknown() {
         tracing::warn!("{warning}");
     }
@@ -101,20 +104,11 @@ pub(crate) async fn run(config_path: PathBuf) -> Result<(), StackError> {
     server::serve(&stack, &config.socket)?;
     proc::leave_files();
     stack.shared.link.ready().await?;
-    stack.shared.link.say(&standing(&stack)).await;
+    reload::say(&stack).await;
     upgrade::conclude(&stack, &mut inventory).await;
     let starting = Rc::clone(&stack);
     spawn::local(async move { reload::bring_up(&starting).await });
     until_the_end(&stack, news).await
-}
-
-/// What a service manager shows of the stack.
-fn standing(stack: &Stack) -> String {
-    let n = text::count(stack.services.borrow().len(), "service");
-    match stack.shared.last_config.trouble() {
-        Some(trouble) => format!("{n}; {trouble}"),
-        None => n,
-    }
 }
 
 /// Services that were removed from the configuration while they ran stay visible, and can be stopped.
@@ -161,11 +155,8 @@ async fn until_the_end(
                 let stack = Rc::clone(stack);
                 spawn::local(async move { stop(&stack).await });
             }
-            Some(News::Reload) => {
-                // It is logged, and in `status`.
-                drop(reload::reload(stack).await);
-                stack.shared.link.say(&standing(stack)).await;
-            }
+            // It is logged, and in `status`.
+            Some(News::Reload) => drop(reload::reload(stack).await),
             Some(News::Gone) | None => return Ok(()),
         }
     }
@@ -181,7 +172,10 @@ async fn stop(stack: &Stack) {
         drop(task.await);
     }
     let (services, waits) = stack.in_order();
-    dependency_order::run(&order::stops(&waits), |place| {
+    let waits = order::stops(&waits);
+    let own_ms: Vec<u64> = services.iter().map(|service| retire::longest_ms(service)).collect();
+    stack.shared.link.say(Ask::StopTime { ms: order::longest_ms(&waits, &own_ms) }).await;
+    dependency_order::run(&waits, |place| {
         let service = Rc::clone(&services[place]);
         async move { take_down(&service).await }
     })

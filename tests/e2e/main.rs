@@ -10,6 +10,7 @@ mod backups;
 mod bad_candidates;
 mod bad_input;
 mod bake;
+mod boot;
 mod both_killed;
 mod broken_disk;
 mod broken_live;

@@ -9,6 +9,7 @@ use crate::supervisor::instances::drain::{self, Guard, Leaver};
 use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::{Generation, Instance};
 use crate::supervisor::spawn;
+use crate::text;
 
 /// How long queues may take to run empty; a connection that comes later is relayed.
 const SETTLE: Duration = Duration::from_secs(5);
@@ -18,6 +19,9 @@ const SETTLE_HELD: Duration = Duration::from_secs(1);
 
 /// While connections are held, those that were accepted have only this long of the `linger`.
 const LINGER_HELD_MS_MAX: u64 = 500;
+
+/// For processes that are killed at the end of their time.
+const KILLED_MS: u64 = 5_000;
 
 /// How often they are counted meanwhile.
 const COUNT_HELD_EVERY_MS: u64 = 10;
@@ -33,6 +37,14 @@ pub(crate) fn begin(service: &Rc<Service>, generation: &Rc<Generation>, warm_unt
     let leaver = Leaver::all(&service, &generation, Guard::Live, SETTLE);
     let machine = Drain::new(drain::times(&generation.settings.stop), warm_until);
     spawn::local(async move { leaver.run(machine, None).await });
+}
+
+/// How long it takes at most to take a service down: what a wrapper leaves has the time of its program once
+/// more, and killed processes need a moment.
+pub(crate) fn longest_ms(service: &Service) -> u64 {
+    let generations = service.fleet.all();
+    let times = generations.iter().map(|generation| generation.settings.stop.timeout);
+    times.max().map_or(0, |timeout| text::ms(timeout).saturating_mul(2).saturating_add(KILLED_MS))
 }
 
 /// Stops a generation that new connections do not go to, or a service that is to be down.

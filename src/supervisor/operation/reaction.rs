@@ -17,6 +17,9 @@ pub(super) fn attend(service: &Rc<Service>) {
             let (wish, key) = match service.condition.wanted().await {
                 Reaction::Alarm => continue,
                 Reaction::Restart => (Wish::Restart, "on_unhealthy"),
+                Reaction::FallBack => {
+                    (Wish::Rollback { to: None }, "the last good release cannot be started")
+                }
                 Reaction::Rollback => (Wish::Rollback { to: None }, "on_crash_loop, on_unhealthy"),
             };
             // What somebody else has begun meanwhile is better.

@@ -4,11 +4,13 @@ use std::rc::Rc;
 
 use crate::api::reload::Reload;
 use crate::config::Problem;
+use crate::keeper::protocol::Ask;
 use crate::supervisor::instances::{dependency_order, scale};
 use crate::supervisor::operation::start_last_good;
 use crate::supervisor::operation::take_in::take_in_now;
 use crate::supervisor::service::stack::Stack;
 use crate::supervisor::spawn;
+use crate::text;
 
 /// Reads it. A service whose section is as it was is not touched; what runs keeps the settings it has until
 /// its next start.
@@ -16,6 +18,22 @@ use crate::supervisor::spawn;
 /// # Errors
 /// When it cannot be used; it is logged already, and what was in use stays so.
 pub(crate) async fn reload(stack: &Rc<Stack>) -> Result<Reload, Vec<Problem>> {
+    let done = use_files(stack).await;
+    say(stack).await;
+    done
+}
+
+/// Says to a service manager how the stack is.
+pub(crate) async fn say(stack: &Stack) {
+    let n = text::count(stack.services.borrow().len(), "service");
+    let text = match stack.shared.last_config.trouble() {
+        Some(trouble) => format!("{n}; {trouble}"),
+        None => n,
+    };
+    stack.shared.link.say(Ask::Say { text }).await;
+}
+
+async fn use_files(stack: &Rc<Stack>) -> Result<Reload, Vec<Problem>> {
     let shared = &stack.shared;
     let (config, changes) = shared.last_config.read(&shared.link, &shared.config_path).await?;
     let mut warnings = Vec::new();

@@ -66,6 +66,7 @@ async fn run(
         is_called_off.set(true);
         keep_abort(&service, &operation, phase);
     };
+    service.activity.may_begin().await;
     loop {
         let phase = machine.phase();
         if let Phase::Done(outcome) = phase {

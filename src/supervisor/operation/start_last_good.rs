@@ -1,11 +1,13 @@
 //! A service that has nothing running gets its last good release: at the start of the stack, and
 //! on the command `start`.
 
+use std::io::ErrorKind;
 use std::rc::Rc;
 use std::time::Duration;
 
 use crate::api::Trouble;
 use crate::config::host::Start;
+use crate::config::model::Reaction;
 use crate::core::backoff::Pauses;
 use crate::core::duty::Duty;
 use crate::core::exit::Exit;
@@ -23,6 +25,7 @@ use crate::supervisor::instances::retire;
 use crate::supervisor::instances::start::{self, StartError};
 use crate::supervisor::operation::restore_error::RestoreError;
 use crate::supervisor::operation::restore_undo;
+use crate::supervisor::processes::keeper_client::LinkError;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::condition::Source;
 use crate::supervisor::service::instances::Generation;
@@ -36,13 +39,17 @@ use crate::text;
 
 /// Between tries to start a release.
 const STARTS: Pauses = Pauses::doubling(200, 30_000);
+/// So many starts fail before the release before is tried.
+const N_TRIES: u32 = 3;
 /// Between tries to point the proxy at it.
 const FLIPS: Pauses = Pauses::doubling(500, 30_000);
 
 /// Starts the last good release of a service that has nothing running, and tries again until it
 /// runs: connections wait in the queues meanwhile. Returns when it answers.
 pub(crate) async fn bring_up(service: &Rc<Service>) {
+    service.activity.let_begin();
     let mut backoff = STARTS.begin();
+    let mut n_failed = 0;
     loop {
         let running = service.activity.operation();
         if let Some(running) = running {
@@ -56,10 +63,37 @@ pub(crate) async fn bring_up(service: &Rc<Service>) {
                 tracing::error!(service = %service.name, why, "starting the last good release");
                 notices::degraded(service, &why);
                 service.condition.report(Source::Start, why);
+                n_failed += u32::from(error.is_of_release());
             }
+        }
+        if n_failed == N_TRIES {
+            // Once: where there is none before it, the tries go on.
+            n_failed += 1;
+            service.condition.want(Reaction::FallBack);
         }
         tokio::time::sleep(backoff.pause()).await;
     }
+}
+
+/// Has the listeners of a service that is about to be started: callers wait from here on, and are not
+/// refused, also while it waits for others.
+pub(crate) async fn listen(service: &Rc<Service>) {
+    let _turn = service.activity.starting().await;
+    if service.activity.operation().is_none() && wanted(service).is_some() {
+        let config = service.config();
+        if let Err(error) = service.slots.open(service.link(), &config).await {
+            tracing::warn!(service = %service.name, %error, "opening its listeners; its start tries again");
+        }
+    }
+}
+
+/// The release that is to be started, when nothing is live.
+fn wanted(service: &Service) -> Option<Served> {
+    let state = service.durable.state();
+    let stays_down =
+        state.stopped || service.shared.stopping.get() || service.condition.is_finished();
+    let is_wanted = !stays_down && may_start(service) && service.live_generation().is_none();
+    state.last_good.filter(|_| is_wanted)
 }
 
 /// The same, for somebody who waits for an answer: returns also when the deadline of the release's gate
@@ -142,6 +176,24 @@ enum BringUpError {
     },
 }
 
+impl BringUpError {
+    /// Whether another release may do better: something of this one is not there, or is no program. An
+    /// address that no interface has yet and a host without memory are no release's fault.
+    fn is_of_release(&self) -> bool {
+        let Self::Launch { source, .. } = self else { return false };
+        match source {
+            LaunchError::Release(_) => true,
+            LaunchError::Start(StartError::Launch(LinkError::Failed { errno, .. })) => {
+                [libc::ENOENT, libc::ENOTDIR, libc::ENOEXEC, libc::EACCES].contains(errno)
+            }
+            LaunchError::Start(StartError::Output { source }) => {
+                source.kind() == ErrorKind::NotFound
+            }
+            LaunchError::Start(_) | LaunchError::Steer(_) => false,
+        }
+    }
+}
+
 /// Why a release was not brought to serve.
 #[derive(Debug, thiserror::Error)]
 enum LaunchError {
@@ -166,12 +218,7 @@ async fn bring_up_once(service: &Rc<Service>) -> Result<Brought, BringUpError> {
     if let Some(by) = restoration::keeps_stopped(&service.shared.layout, &service.name) {
         return Err(BringUpError::Kept { by });
     }
-    let good = service.durable.state().last_good;
-    let stays_down = service.durable.state().stopped || service.shared.stopping.get();
-    let wanted = !stays_down && may_start(service) && !service.condition.is_finished();
-    let (Some(good), true, None) = (good, wanted, service.live_generation()) else {
-        return Ok(Brought::Up);
-    };
+    let Some(good) = wanted(service) else { return Ok(Brought::Up) };
     let release = ReleaseId(good.release);
     let launched = launch(service, release, good).await;
     let launched = launched.map_err(|source| BringUpError::Launch { release, source })?;

@@ -171,6 +171,10 @@ fn holders(service: &Service) -> Vec<(Vec<SlotId>, i32)> {
 /// wait, and are not refused. What keeps one from being opened is told by its start.
 async fn open_again(service: &Rc<Service>) {
     let config = service.config();
+    // Nothing of it runs: it starts like any other, when those before it are up.
+    if !config.after.is_empty() && service.fleet.all().is_empty() {
+        service.activity.hold_back();
+    }
     if let Err(error) = service.slots.open(service.link(), &config).await {
         tracing::warn!(service = %service.name, %error, "opening its listeners again");
     }

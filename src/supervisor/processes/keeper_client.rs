@@ -420,10 +420,10 @@ impl Link {
         self.ask(Ask::Ready, &[]).await.map(drop)
     }
 
-    /// Has a service manager show how the stack is.
-    pub(crate) async fn say(&self, text: &str) {
+    /// Says what only a newer keeper knows, and waits for no answer.
+    pub(crate) async fn say(&self, ask: Ask) {
         if self.revision.get() >= WORDS {
-            drop(self.ask(Ask::Say { text: text.to_owned() }, &[]).await);
+            drop(self.send(ask, &[]).await);
         }
     }
 

@@ -31,6 +31,8 @@ pub(crate) struct Activity {
     data_work: Cell<Option<&'static str>>,
     left_over: RefCell<Few<Purpose, ChildId>>,
     began: Notify,
+    is_held_back: Cell<bool>,
+    let_begin: Notify,
 }
 
 impl Activity {
@@ -147,6 +149,24 @@ impl Activity {
     /// Commands of supervisors before this one that are still to be asked for.
     pub(crate) fn left_over(&self) -> Vec<ChildId> {
         self.left_over.borrow().values().copied().collect()
+    }
+
+    /// An operation that goes on waits for the start of services before its own.
+    pub(crate) fn hold_back(&self) {
+        self.is_held_back.set(true);
+    }
+
+    /// They have been started, or have had their time.
+    pub(crate) fn let_begin(&self) {
+        self.is_held_back.set(false);
+        self.let_begin.notify_waiters();
+    }
+
+    /// Waits for those before it.
+    pub(crate) async fn may_begin(&self) {
+        while self.is_held_back.get() {
+            self.let_begin.notified().await;
+        }
     }
 
     /// Resolves when an operation or work on the data begins.
