@@ -116,6 +116,9 @@ pub struct InstanceStatus {
     /// milliseconds from now; absent when never.
     #[serde(default)]
     pub stop_in_ms: Option<u64>,
+    /// What it says of itself (`STATUS=` at `NOTIFY_SOCKET`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<String>,
 }
 
 /// Whether a rollback would work now.

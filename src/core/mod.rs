@@ -27,3 +27,4 @@ pub mod schema;
 pub mod secret;
 pub mod status;
 pub mod time;
+pub mod watchdog;

@@ -233,7 +233,10 @@ fn instances(all: &[InstanceStatus]) -> String {
 
 /// What a process is at; on its way out, what it still has and for how long.
 fn state(instance: &InstanceStatus) -> String {
-    let Some(n) = instance.connections else { return instance.state.clone() };
+    let Some(n) = instance.connections else {
+        let said = instance.status.as_ref().map_or_else(String::new, |said| format!(": {said}"));
+        return format!("{}{said}", instance.state);
+    };
     let noun = if n == 1 { "connection" } else { "connections" };
     match instance.stop_in_ms {
         Some(ms) => format!("{}, {n} {noun}, {} s left", instance.state, ms.div_ceil(1000)),

@@ -52,6 +52,7 @@ const ALL: &Keys = &Keys::new().and_of(Check::KINDS).and(&terms::KEYS).and(&[
     "fall",
     "min_healthy",
     "deadline",
+    "watchdog",
 ]);
 /// The keys of the section.
 pub(super) const KEYS: &[&str] = ALL.list();
@@ -83,6 +84,9 @@ pub struct Health {
     /// The gate fails when it has not opened by then.
     #[serde(with = "super::duration")]
     pub deadline: Duration,
+    /// It has to say `WATCHDOG=1` at least as often; zero is none.
+    #[serde(default, with = "super::duration", skip_serializing_if = "Duration::is_zero")]
+    pub watchdog: Duration,
 }
 
 /// The health checks of a service that names none: a connection is taken for a service with
@@ -98,6 +102,7 @@ pub(super) fn default(n_listen: usize) -> Health {
         fall: 3,
         min_healthy: Duration::from_secs(2),
         deadline: Duration::from_secs(30),
+        watchdog: Duration::ZERO,
     }
 }
 
@@ -115,6 +120,7 @@ pub(super) fn read(section: &Section<'_>, base: Health, n_listen: usize) -> Heal
         fall: section.number("fall", 1, 1000).unwrap_or(base.fall),
         min_healthy: section.duration("min_healthy").unwrap_or(base.min_healthy),
         deadline: section.positive_duration("deadline").unwrap_or(base.deadline),
+        watchdog: section.duration("watchdog").unwrap_or(base.watchdog),
     };
     if health.deadline < health.min_healthy {
         section.problem("deadline", "is shorter than min_healthy: the gate could never open");

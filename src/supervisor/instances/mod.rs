@@ -19,3 +19,4 @@ pub(crate) mod sd_notify;
 pub(crate) mod standing;
 pub(crate) mod start;
 pub(crate) mod stop_all;
+mod watchdog;

@@ -19,6 +19,7 @@ use crate::supervisor::health::check;
 use crate::supervisor::instances::drain;
 use crate::supervisor::instances::retire;
 use crate::supervisor::instances::start;
+use crate::supervisor::instances::watchdog;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::child_spec;
 use crate::supervisor::service::condition::Source;
@@ -40,6 +41,9 @@ pub(crate) fn follow(
     process: Process,
     child: ChildId,
 ) {
+    if process == Process::Program {
+        watchdog::attend(service, generation, instance, child);
+    }
     let mut end = service.link().end_of(child);
     let (service, generation, instance) =
         (Rc::clone(service), Rc::clone(generation), Rc::clone(instance));

@@ -1,4 +1,5 @@
-//! `NOTIFY_SOCKET` of the services: a program sends `READY=1` there (`sd_notify(3)`).
+//! `NOTIFY_SOCKET` of the services: a program says there that it is ready, that it lives, how it is
+//! (`sd_notify(3)`).
 //!
 //! The socket is kept by the keeper, so that a message sent while no supervisor runs is read by the
 //! next one.
@@ -10,10 +11,15 @@ use std::path::Path;
 use std::rc::Rc;
 
 use crate::core::backoff::Pauses;
+use crate::core::watchdog::Watchdog;
 use crate::os::beneath::Dir;
-use crate::os::{fs, proc, ready};
+use crate::os::{clock, fs, proc, ready};
 use crate::supervisor::service::Service;
+use crate::supervisor::service::instances::Instance;
 use crate::supervisor::spawn;
+
+/// Of a status that is kept.
+const STATUS_MAX: usize = 200;
 
 /// Between tries to make a socket on a disk that does not take it.
 const TRIES: Pauses = Pauses::doubling(1_000, 30_000);
@@ -82,7 +88,7 @@ async fn hear(service: &Rc<Service>, socket: OwnedFd) -> io::Result<()> {
         let heard =
             readable.try_io(|socket| crate::os::scm::receive_from(socket.get_ref(), &mut buffer));
         match heard {
-            Ok(Ok((n, Some(pid)))) if says_ready(&buffer[..n]) => mark_ready(service, pid),
+            Ok(Ok((n, Some(pid)))) => hear_from(service, pid, &buffer[..n]),
             Ok(Ok(_)) | Err(_) => {}
             Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {}
             Ok(Err(error)) => return Err(error),
@@ -90,12 +96,39 @@ async fn hear(service: &Rc<Service>, socket: OwnedFd) -> io::Result<()> {
     }
 }
 
-fn says_ready(message: &[u8]) -> bool {
-    message.split(|byte| *byte == b'\n').any(|line| line == b"READY=1")
+/// A line of a message that means something here.
+#[derive(Debug, PartialEq, Eq)]
+enum Said {
+    Ready,
+    /// It lives.
+    Lives,
+    /// It has found out itself that it does not work.
+    Hangs,
+    Status(String),
+}
+
+/// `MAINPID=` is not believed: which processes are an instance's, Halley knows. Nor does
+/// `EXTEND_TIMEOUT_USEC=` move a deadline of the host's.
+fn said(message: &[u8]) -> Vec<Said> {
+    let lines = message.split(|byte| *byte == b'\n');
+    let one = |line: &[u8]| match line {
+        b"READY=1" => Some(Said::Ready),
+        b"WATCHDOG=1" => Some(Said::Lives),
+        b"WATCHDOG=trigger" => Some(Said::Hangs),
+        line => {
+            let text = String::from_utf8_lossy(line.strip_prefix(b"STATUS=")?);
+            Some(Said::Status(text.chars().filter(|c| !c.is_control()).take(STATUS_MAX).collect()))
+        }
+    };
+    lines.filter_map(one).collect()
 }
 
 /// The sender, or one of its ancestors, is an instance.
-fn mark_ready(service: &Service, sender: i32) {
+fn hear_from(service: &Service, sender: i32, message: &[u8]) {
+    let all = said(message);
+    if all.is_empty() {
+        return;
+    }
     let mut ancestors = vec![sender];
     while let Some(pid) = ancestors.last().copied().filter(|pid| *pid > 1) {
         match proc::parent(pid) {
@@ -106,8 +139,23 @@ fn mark_ready(service: &Service, sender: i32) {
     for generation in service.fleet.all() {
         for instance in &generation.instances() {
             if instance.pid().is_some_and(|pid| ancestors.contains(&pid)) {
-                instance.say_ready();
+                all.iter().for_each(|said| take(instance, said));
             }
+        }
+    }
+}
+
+fn take(instance: &Instance, said: &Said) {
+    let now = clock::tick();
+    match said {
+        Said::Ready => instance.say_ready(),
+        Said::Lives => instance.heard.change(|dog| dog.heard(now)),
+        Said::Hangs => {
+            instance.heard.change(Watchdog::trigger);
+            instance.heard.stir();
+        }
+        Said::Status(text) => {
+            instance.heard.status.replace(Some(text.clone()).filter(|text| !text.is_empty()));
         }
     }
 }
@@ -117,15 +165,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ready_is_a_line_of_its_own() {
-        for (message, ready) in [
-            ("READY=1", true),
-            ("STATUS=up\nREADY=1\n", true),
-            ("READY=0", false),
-            ("NOTREADY=1", false),
-            ("", false),
+    fn each_line_says_one_thing() {
+        let status = |text: &str| Said::Status(text.to_owned());
+        for (message, expected) in [
+            ("READY=1", vec![Said::Ready]),
+            ("STATUS=up\nREADY=1\n", vec![status("up"), Said::Ready]),
+            ("WATCHDOG=1\nSTATUS=\u{1b}[2J", vec![Said::Lives, status("[2J")]),
+            ("WATCHDOG=trigger", vec![Said::Hangs]),
+            ("READY=0\nMAINPID=1\nEXTEND_TIMEOUT_USEC=9", vec![]),
+            ("NOTREADY=1", vec![]),
+            ("", vec![]),
         ] {
-            assert_eq!(says_ready(message.as_bytes()), ready, "{message:?}");
+            assert_eq!(said(message.as_bytes()), expected, "{message:?}");
         }
     }
 }

@@ -229,6 +229,10 @@ fn environment(
         ("NOTIFY_SOCKET", service.paths.notify_socket().to_string_lossy().into_owned()),
     ];
     env.extend(ours.map(|(name, value)| (name.to_owned(), value)));
+    let watchdog = generation.settings.health.watchdog;
+    if !watchdog.is_zero() {
+        env.insert("WATCHDOG_USEC".to_owned(), watchdog.as_micros().to_string());
+    }
     env.into_iter().collect()
 }
 

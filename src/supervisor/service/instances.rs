@@ -20,6 +20,7 @@ use crate::core::time::Tick;
 use crate::keeper::protocol::{ChildId, End};
 use crate::supervisor::processes::log_pipe::Pump;
 use crate::supervisor::service::confinement::Confinement;
+use crate::supervisor::service::heard::Heard;
 use crate::supervisor::service::seat::Seat;
 use crate::supervisor::service::settings::mark;
 use crate::supervisor::sockets::backend_address::BackendAddress;
@@ -96,6 +97,8 @@ pub(crate) struct Instance {
     ready: Cell<bool>,
     /// It sent `READY=1`.
     said_ready: Cell<bool>,
+    /// What it says of itself.
+    pub heard: Heard,
     /// Its process was asked to stop.
     asked: Cell<bool>,
     /// Reads its output.
@@ -338,6 +341,7 @@ impl Instance {
             wanted: Cell::new(true),
             ready: Cell::new(false),
             said_ready: Cell::new(false),
+            heard: Heard::default(),
             asked: Cell::new(false),
             pump: RefCell::new(None),
         }
@@ -360,6 +364,7 @@ impl Instance {
     pub(crate) fn begin_start(&self) {
         self.ready.set(false);
         self.said_ready.set(false);
+        self.heard.status.replace(None);
         self.asked.set(false);
     }
 

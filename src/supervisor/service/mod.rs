@@ -12,6 +12,7 @@ pub(crate) mod confinement;
 pub(crate) mod durable;
 pub(crate) mod event_log;
 pub(crate) mod followable;
+pub(crate) mod heard;
 pub(crate) mod history_book;
 pub(crate) mod instances;
 pub(crate) mod kept;

@@ -225,6 +225,7 @@ fn instances(
             rss_bytes: usage.rss_bytes,
             cpu_ms: Some(usage.cpu_ms),
             uptime_ms: instance.program.run().map(|run| service.now().since_ms(run.started)),
+            status: instance.heard.status.borrow().clone(),
             connections: leaving.and(measured.open.get(&(generation.id, instance.index)).copied()),
             stop_in_ms: leaving
                 .and_then(|leaving| leaving.until)
