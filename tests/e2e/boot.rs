@@ -182,3 +182,28 @@ fn systemd_is_told_how_the_stack_is_and_how_long_its_stop_takes() {
     // 100 s and 70 s, one after the other, twice where a wrapper leaves something.
     assert!((340_000_000..500_000_000).contains(&us), "{us}");
 }
+
+#[test]
+fn a_supervisor_knows_what_serves_also_when_that_could_not_be_written_down() {
+    let mut world = World::new();
+    world.release(&[]).expect(0);
+    let state = world.service_path("state.json");
+    let before = fs::read(&state).unwrap();
+    assert!(world.sleep());
+    world.wake();
+    world.wait("it serves", |world| world.status()["state"] == "running");
+    let pid = world.live_pid();
+    world.wait("that is written down", |_| fs::read(&state).unwrap() != before);
+    // What a full disk leaves.
+    fs::write(&state, &before).unwrap();
+    let supervisor = world.supervisor_pid();
+    world.kill_supervisor();
+    world.wait("another supervisor answers", |world| {
+        world.supervisor_pid().is_some_and(|pid| Some(pid) != supervisor)
+            && world.cli(&["status"]).code == 0
+    });
+    world.wait("it serves", |world| world.status()["state"] == "running");
+    assert_eq!(world.live_pid(), pid);
+    assert_eq!(world.status()["instances"].as_array().unwrap().len(), 1);
+    world.release(&[]).expect(0);
+}

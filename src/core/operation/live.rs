@@ -5,6 +5,7 @@
 //! and where that generation is dead, the one that is best in its place. A candidate is never the
 //! choice before its gate has opened.
 
+use crate::core::ids::GenerationId;
 use crate::core::operation::machine::Kind;
 use crate::core::operation::phase::Phase;
 use crate::core::operation::point::Point;
@@ -93,9 +94,39 @@ impl Facts {
     }
 }
 
+/// The generation that serves while no operation is open: the recorded one. When that is not known at all, its
+/// record could not be written (a full disk): what runs of the last good release serves, the newest of it. Two of
+/// what cannot run twice would be the alternative.
+#[must_use]
+pub fn at_rest(
+    recorded: GenerationId,
+    known: &[GenerationId],
+    running_of_good: &[GenerationId],
+) -> GenerationId {
+    match running_of_good.iter().max() {
+        Some(newest) if !known.contains(&recorded) => *newest,
+        _ => recorded,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_runs_of_the_last_good_release_serves_when_the_record_is_of_before() {
+        let of = |recorded, known: &[u64], running: &[u64]| {
+            let ids = |all: &[u64]| all.iter().copied().map(GenerationId).collect::<Vec<_>>();
+            at_rest(GenerationId(recorded), &ids(known), &ids(running)).0
+        };
+        assert_eq!(of(1, &[1], &[1]), 1);
+        assert_eq!(of(1, &[2], &[2]), 2);
+        assert_eq!(of(1, &[2, 3, 4], &[2, 3]), 3);
+        // It is known, and has just ended: it is started again.
+        assert_eq!(of(1, &[1, 2], &[2]), 1);
+        assert_eq!(of(1, &[2], &[]), 1);
+        assert_eq!(of(1, &[], &[]), 1);
+    }
 
     /// Everything runs, nothing is flipped.
     const BEFORE: Facts = Facts {

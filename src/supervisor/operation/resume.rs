@@ -16,6 +16,7 @@ use crate::core::operation::point::Point;
 use crate::core::operation::recover::{self, Seen};
 use crate::core::operation::way_back::Before;
 use crate::store::journal::{Intent, Journal, Record};
+use crate::store::state::Served;
 use crate::store::trial;
 use crate::supervisor::operation::assignment::Assignment;
 use crate::supervisor::operation::boot_error::BootError;
@@ -43,7 +44,9 @@ pub(super) fn live_generation(
 ) -> io::Result<Option<GenerationId>> {
     let last_good = service.durable.state().last_good;
     let good = last_good.map(|good| GenerationId(good.generation));
-    let Some((intent, records)) = open else { return Ok(good) };
+    let Some((intent, records)) = open else {
+        return Ok(last_good.map(|good| at_rest(service, good)));
+    };
     let last = opened::phases(records).next_back();
     let (candidate, old) = (GenerationId(intent.generation), intent.old.map(GenerationId));
     let cold = last.and_then(|last| opened::rung(records, last));
@@ -71,6 +74,14 @@ pub(super) fn live_generation(
         Live::LastGood => good,
         Live::Held => None,
     })
+}
+
+fn at_rest(service: &Service, good: Served) -> GenerationId {
+    let all = service.fleet.all();
+    let known: Vec<_> = all.iter().map(|generation| generation.id).collect();
+    let of_good = all.iter().filter(|it| it.release == ReleaseId(good.release) && it.is_alive());
+    let running: Vec<_> = of_good.map(|generation| generation.id).collect();
+    live::at_rest(GenerationId(good.generation), &known, &running)
 }
 
 /// Goes on with an operation that a supervisor before this one began.
