@@ -133,12 +133,14 @@ impl Drop for Systemd {
 /// The unit as it is installed, without what only a whole system has.
 fn unit(world: &World) -> String {
     let unit = concat!(env!("CARGO_MANIFEST_DIR"), "/units/halley-sup.service");
-    let command = format!("{BINARY} run --config {}", world.path("halley.toml").display());
+    let command =
+        |verb: &str| format!("{BINARY} {verb} --config {}", world.path("halley.toml").display());
+    let (run, reload) = (command("run"), command("reload"));
     let mut text = fs::read_to_string(unit).unwrap();
     for (from, to) in [
-        ("/usr/local/bin/halley-sup run", command.as_str()),
-        ("Wants=network-online.target\n", "DefaultDependencies=no\n"),
-        ("After=network-online.target\n", ""),
+        ("/usr/local/bin/halley-sup run", run.as_str()),
+        ("/usr/local/bin/halley-sup reload", reload.as_str()),
+        ("After=network.target\n", "DefaultDependencies=no\n"),
         ("StateDirectory=halley\n", ""),
     ] {
         assert!(text.contains(from), "{from}");
@@ -190,6 +192,31 @@ fn a_restart_of_the_unit_and_a_crash_of_all_of_it_lose_nothing_and_a_stop_ends_i
         proc::tree(systemd.pid).into_iter().filter(|pid| *pid != systemd.pid).collect();
     assert!(left.is_empty(), "{left:?}");
     assert_eq!(systemd.property("NFileDescriptorStore"), "0");
+}
+
+#[test]
+fn a_reload_of_the_unit_fails_on_a_bad_configuration_and_a_restart_runs_on_with_the_last_good_one()
+{
+    let world = World::asleep(free_address());
+    let good = config(world.address, "");
+    world.configure(&good);
+    let Some(systemd) = Systemd::of(&world) else { return };
+    assert_eq!(systemd.ctl(&["start", "halley-sup"]), (true, String::new()));
+    world.release(&[]).expect(0);
+    assert_eq!(systemd.property("StatusText"), "1 service");
+    world.configure(&format!("{good}[service.api]\nlisen = 1\n"));
+    assert!(!systemd.ctl(&["reload", "halley-sup"]).0);
+    let said = |wanted: &str| systemd.property("StatusText").contains(wanted);
+    world.wait("it is said", |_| said("the last good one stays in use"));
+    assert_eq!(systemd.property("ActiveState"), "active");
+    assert!(systemd.ctl(&["stop", "halley-sup"]).0);
+    assert!(systemd.ctl(&["start", "halley-sup"]).0);
+    world.wait("it serves", |world| world.answering() == Some(1));
+    assert!(said("the last good one stays in use"), "{}", systemd.property("StatusText"));
+    world.configure(&good);
+    assert!(systemd.ctl(&["reload", "halley-sup"]).0);
+    world.wait("it is over", |_| systemd.property("StatusText") == "1 service");
+    assert!(systemd.ctl(&["stop", "halley-sup"]).0);
 }
 
 /// The filter that its calls are reported through is stored with the sockets: while nobody has it, calls
