@@ -149,7 +149,8 @@ class Run:
         processes = [pid, *below(pid)]
         kill = time.monotonic()
         os.kill(pid, signal.SIGKILL)
-        until("it is dead", lambda: not any(map(halley.is_alive, processes)))
+        # A zombie may still have threads, and with them its connections.
+        until("it is gone", lambda: not any(Path(f"/proc/{one}").exists() for one in processes))
         gone = time.monotonic()
         self.deaths.append((kill, gone))
         until("another serves", lambda: self.halley.live(service) not in (None, pid))
