@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 
@@ -13,12 +14,14 @@ use crate::keeper::protocol::{
     self, ChildId, End, Heir, Held, Identity, LaunchSpec, Reach, Watched,
 };
 use crate::os::launch::{self, LaunchError, Standard};
-use crate::os::{clock, mark, proc, stranger};
+use crate::os::{cgroup, clock, mark, proc, stranger};
 
 /// All children that are not forgotten.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Children {
     by_id: Few<ChildId, Child>,
+    /// Where groups of children are made.
+    home: Option<PathBuf>,
 }
 
 /// One child.
@@ -32,6 +35,7 @@ pub struct Child {
     pub end: Option<End>,
     token: String,
     mark: Option<String>,
+    group: Option<PathBuf>,
     launch: Option<UnderWay>,
     watched: Watched,
     /// Another keeper's child, whose end this one sees but not how it ended.
@@ -63,6 +67,11 @@ pub struct Launched {
 }
 
 impl Children {
+    /// None yet.
+    pub fn new() -> Self {
+        Self { by_id: Few::default(), home: cgroup::home() }
+    }
+
     /// Begins a launch; its outcome comes through [`Self::settle`].
     ///
     /// # Errors
@@ -99,6 +108,7 @@ impl Children {
             errno: error.raw_os_error().unwrap_or(0),
             why: error.to_string(),
         };
+        spec.group = self.home.as_deref().and_then(|home| cgroup::make(home, &token));
         let mut begun = launch::begin(&spec, &listen, standard).map_err(system)?;
         let pid = i32::try_from(begun.process.id()).unwrap_or(0);
         let known = rustix::io::ioctl_fionbio(&begun.errors, true).map_err(io::Error::from);
@@ -111,16 +121,16 @@ impl Children {
         let launch = Some(UnderWay { seq, since, errors: begun.errors, filter: begun.filter });
         let root = Root { pid, token: token.clone() };
         let watched = Watched { intercept: spec.intercept, fence: spec.fence, root };
-        let mark = spec.mark;
+        let (mark, group) = (spec.mark, spec.group);
         let (end, adopted) = (None, None);
-        let child = Child { label, identity, end, token, mark, launch, watched, adopted };
+        let child = Child { label, identity, end, token, mark, group, launch, watched, adopted };
         self.by_id.insert(id, child);
         Ok(())
     }
 
     /// Takes over a child of the keeper before, which was this very process, or another one.
     pub fn adopt(&mut self, heir: Heir) {
-        let Heir { child, label, identity, mut end, token, mark } = heir;
+        let Heir { child, label, identity, mut end, token, mark, group } = heir;
         let mut adopted = None;
         if end.is_none() && !is_own(identity.pid) {
             // Opened first and looked at then: it cannot be another process's.
@@ -128,7 +138,7 @@ impl Children {
             end = adopted.is_none().then_some(End::Unknown);
         }
         let (launch, watched) = (None, Watched::default());
-        let child_of = Child { label, identity, end, token, mark, launch, watched, adopted };
+        let child_of = Child { label, identity, end, token, mark, group, launch, watched, adopted };
         self.by_id.insert(child, child_of);
     }
 
@@ -283,7 +293,15 @@ impl Children {
             return Err("the child has not ended");
         }
         self.by_id.remove(&id);
+        self.sweep();
         Ok(())
+    }
+
+    /// Removes the groups of children that are gone.
+    pub fn sweep(&self) {
+        if let Some(home) = &self.home {
+            cgroup::sweep(home);
+        }
     }
 
     /// Sends a signal; a child that has ended gets none, what it left behind does.
@@ -298,10 +316,15 @@ impl Children {
             proc::signal(identity.pid, identity.start_ticks, number)?;
         }
         if reach == Reach::Tree {
+            if let Some(group) = child.group.as_deref().filter(|_| number == libc::SIGKILL) {
+                // Where it cannot be done at once, its members are killed one by one.
+                drop(cgroup::kill(group));
+            }
             let mut others = if alive { proc::tree(identity.pid) } else { BTreeSet::new() };
             others.extend(stranger::with_token(&child.token));
             // Many programs write over their environment.
             others.extend(proc::session(identity));
+            others.extend(child.group.iter().flat_map(|group| cgroup::members(group)));
             others.extend(child.mark.iter().flat_map(|mark| mark::carriers(mark)));
             others.remove(&identity.pid);
             for pid in others {
@@ -323,6 +346,7 @@ impl Child {
             end: self.end,
             token: self.token.clone(),
             mark: self.mark.clone(),
+            group: self.group.clone(),
         }
     }
 }
@@ -347,8 +371,9 @@ mod tests {
         let watched = Watched::default();
         let launch = Some(launch);
         let (end, adopted) = (None, None);
-        let child = Child { label, identity, end, token, mark, launch, watched, adopted };
-        let mut children = Children::default();
+        let child =
+            Child { label, identity, end, token, mark, group: None, launch, watched, adopted };
+        let mut children = Children::new();
         children.by_id.insert(ChildId(1), child);
         let due = children.deadline().unwrap();
         assert!(children.end_overdue(Tick(due.0 - 1)).is_empty());

@@ -61,7 +61,7 @@ impl Keeper {
             setup,
             held,
             kept: Few::default(),
-            children: Children::default(),
+            children: Children::new(),
             calls: Calls::default(),
             supervised: Supervised::new(),
             signals,
@@ -98,6 +98,7 @@ impl Keeper {
             self.supervised.flush();
         }
         self.supervised.end();
+        self.children.sweep();
         Ok(ExitCode::SUCCESS)
     }
 

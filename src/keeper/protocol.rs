@@ -8,6 +8,7 @@
 //! nothing that it would leave out without a word, and is told nothing that it does not know.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -292,6 +293,9 @@ pub struct Heir {
     pub token: String,
     /// What they are known by.
     pub mark: Option<String>,
+    /// The control group that they are in.
+    #[serde(default)]
+    pub group: Option<PathBuf>,
 }
 
 /// What calls of a program are answered by.

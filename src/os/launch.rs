@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::json;
 use crate::os::apart;
 use crate::os::call_filter::{self, Report};
+use crate::os::cgroup;
 use crate::os::isolate;
 use crate::os::launch_spec::{CatchAt, LaunchSpec};
 use crate::os::limits;
@@ -192,6 +193,10 @@ fn prepare(
 ) -> Result<(), LaunchError> {
     let step = |name: &'static str| move |error: io::Error| failed(name, &error);
     rustix::process::setsid().map_err(io::Error::from).map_err(step("setsid"))?;
+    if let Some(group) = &spec.group {
+        // Without it the program is found as where there are no groups.
+        drop(cgroup::enter(group));
+    }
     reset_signals().map_err(step("resetting signals"))?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     place(listen).map_err(step("placing descriptors"))?;

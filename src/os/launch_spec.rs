@@ -67,6 +67,9 @@ pub struct LaunchSpec {
     /// The keeper's own before it changed them; the keeper sets them.
     #[serde(default)]
     pub limits: Limits,
+    /// The control group that was made for it; the keeper sets it.
+    #[serde(default)]
+    pub group: Option<PathBuf>,
 }
 
 /// What a child inherits and is to have otherwise.

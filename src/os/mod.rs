@@ -7,6 +7,7 @@ pub mod addresses;
 pub mod apart;
 pub mod beneath;
 pub mod call_filter;
+pub mod cgroup;
 pub mod clock;
 pub mod confine;
 pub mod connection;

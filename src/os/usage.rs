@@ -6,7 +6,7 @@
 use std::fs;
 use std::io;
 
-use crate::os::proc;
+use crate::os::{cgroup, proc};
 
 /// What a process tree holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -37,7 +37,12 @@ pub struct Files {
 #[must_use]
 pub fn of_trees(roots: &[i32]) -> Vec<Usage> {
     let parents = proc::parents();
-    roots.iter().map(|root| proc::tree_in(&parents, *root)).map(of_all).collect()
+    let tree = |root: &i32| {
+        let mut tree = proc::tree_in(&parents, *root);
+        tree.extend(cgroup::beside(*root));
+        tree
+    };
+    roots.iter().map(tree).map(of_all).collect()
 }
 
 fn of_all(pids: impl IntoIterator<Item = i32>) -> Usage {

@@ -14,6 +14,7 @@ mod boot;
 mod both_killed;
 mod broken_disk;
 mod broken_live;
+mod cgroups;
 mod clock;
 mod command_restores;
 mod crash;

@@ -199,7 +199,7 @@ mod tests {
     fn heir(child: u64, pid: u32) -> Heir {
         let identity = proc::identity(i32::try_from(pid).unwrap()).unwrap();
         let (child, token) = (ChildId(child), format!("1-{child}"));
-        Heir { child, label: String::new(), identity, end: None, token, mark: None }
+        Heir { child, label: String::new(), identity, end: None, token, mark: None, group: None }
     }
 
     #[test]
