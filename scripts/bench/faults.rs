@@ -107,7 +107,7 @@ fn tries(n: u32, world: &mut World, mut fault: impl FnMut(&mut World, u32)) -> R
         row.n_requests += ledger.n_requests();
         row.n_lost += ledger.n_lost();
         if ledger.n_lost() > 0 {
-            eprintln!("try {nth}: {}", ledger.losses());
+            eprintln!("try {nth}: {}\n{}", ledger.losses(), last_lines(&world.run_log()));
         }
         let answers = world.answering();
         match end {
@@ -118,6 +118,11 @@ fn tries(n: u32, world: &mut World, mut fault: impl FnMut(&mut World, u32)) -> R
         }
     }
     row
+}
+
+fn last_lines(log: &str) -> String {
+    let n_lines = log.lines().count();
+    log.lines().skip(n_lines.saturating_sub(40)).map(|line| format!("    {line}\n")).collect()
 }
 
 fn release(world: &World) -> Child {

@@ -327,7 +327,8 @@ pub fn run_out_of_memory(group: &Group, victim: i32) {
     let mut hungry = hungry.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut told = [0; 6];
     hungry.stdout.take().unwrap().read_exact(&mut told).unwrap();
-    // As late as can be: what is started meanwhile has the same place in the order.
+    // What it starts would have the same place in the order, and be killed after it.
+    kill(victim, libc::SIGSTOP);
     fs::write(format!("/proc/{victim}/oom_score_adj"), "1000").unwrap();
     drop(hungry.stdin.take());
     drop(hungry.wait());
