@@ -90,8 +90,15 @@ pub fn kill(dir: &Path) -> io::Result<()> {
 pub fn sweep(home: &Path) {
     for entry in fs::read_dir(home).into_iter().flatten().flatten() {
         if entry.file_name().as_bytes().starts_with(PREFIX.as_bytes()) {
-            // One with processes stays.
-            drop(fs::remove_dir(entry.path()));
+            remove(&entry.path());
         }
     }
+}
+
+/// With those that a program has made in it; one with processes stays.
+fn remove(dir: &Path) {
+    let inner = fs::read_dir(dir).into_iter().flatten().flatten();
+    let dirs = inner.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    dirs.for_each(|entry| remove(&entry.path()));
+    drop(fs::remove_dir(dir));
 }
