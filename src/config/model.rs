@@ -389,7 +389,7 @@ pub enum Kept {
 
 impl Kept {
     /// What it is where nothing is configured.
-    pub const DEFAULT: Self = Self::Follow;
+    pub const DEFAULT: Self = Self::Stay;
     /// As they are written.
     pub const WORDS: [(&'static str, Self); 3] =
         [("follow", Self::Follow), ("stay", Self::Stay), ("close", Self::Close)];

@@ -23,7 +23,12 @@ pub struct Program {
     pub root: i32,
     /// A reader that waits by itself was seen.
     pub is_blocking: bool,
+    /// How many answers were seen under close watch, without such a reader.
+    pub n_seen: u32,
 }
+
+/// So many answers are enough.
+const ENOUGH: u32 = 8;
 
 /// A connection of it.
 #[derive(Debug)]
@@ -37,6 +42,25 @@ pub struct Found {
 }
 
 impl Program {
+    /// One of which nothing is known.
+    #[must_use]
+    pub fn new(root: i32) -> Self {
+        Self { root, is_blocking: false, n_seen: 0 }
+    }
+
+    /// Whether a mark may go up: some programs make a socket wait for as long as they read from it, and a
+    /// large body wakes such a reader in spite of the mark. So it is watched at its work first.
+    #[must_use]
+    pub fn is_proven(&self) -> bool {
+        !self.is_blocking && self.n_seen >= ENOUGH
+    }
+
+    /// Whether it is to be watched closely.
+    #[must_use]
+    pub fn wants_close_watch(&self) -> bool {
+        !self.is_blocking && self.n_seen < ENOUGH
+    }
+
     /// Whether its first process is there.
     #[must_use]
     pub fn is_there(&self) -> bool {

@@ -3,6 +3,7 @@
 //! It looks every millisecond or two while requests are held back, which is what they are late by; less often as
 //! time goes on, and never so often that looking takes more than a fourth of a processor.
 
+mod close;
 mod count;
 mod find;
 mod left;
@@ -56,6 +57,8 @@ pub struct Watcher {
     beat: Beat,
     scanned_ms: Option<u64>,
     orphans_ms: u64,
+    /// How long programs were watched closely.
+    close_us: u64,
     round: usize,
 }
 
@@ -80,11 +83,10 @@ struct Gone;
 impl Watcher {
     /// One that has not looked yet.
     pub fn new(options: &Options, board: Board, holder: OwnedFd) -> Self {
-        let program = |root: &i32| Program { root: *root, is_blocking: false };
         // One before it may have ended in the middle.
         let before = board.tally();
         Self {
-            programs: options.of.iter().map(program).collect(),
+            programs: options.of.iter().map(|root| Program::new(*root)).collect(),
             ports: options.port.iter().copied().collect(),
             ends_quiet: options.close,
             board,
@@ -99,6 +101,7 @@ impl Watcher {
             beat: Beat::default(),
             scanned_ms: None,
             orphans_ms: now_ms(),
+            close_us: 0,
             round: 0,
         }
     }
@@ -134,6 +137,8 @@ impl Watcher {
             self.scan(now);
             self.look_all()?;
             self.spin()?;
+            let took_us = (clock::monotonic_ns() - begun) / 1_000;
+            self.watch_closely();
             if now.saturating_sub(self.orphans_ms) >= ORPHANS_MS {
                 self.orphans_ms = now;
                 self.orphans()?;
@@ -142,7 +147,6 @@ impl Watcher {
             if self.is_done(now) {
                 return Ok(());
             }
-            let took_us = (clock::monotonic_ns() - begun) / 1_000;
             self.pause(self.pause_us(now).max(3 * took_us));
         }
     }
@@ -303,7 +307,8 @@ impl Watcher {
             self.tally.n_closed += 1;
             return Ok(false);
         }
-        if is_blocking || wish.is_none() {
+        let Some(program) = self.programs.get(watched.program) else { return Ok(false) };
+        if is_blocking || wish.is_none() || !program.is_proven() {
             if watched.is_marked {
                 watched.lower();
                 watched.connection.let_go();

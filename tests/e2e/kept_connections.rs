@@ -11,7 +11,9 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::world::{World, config, free_address};
+use halley_sup::os::proc;
+
+use crate::world::{World, config, free_address, kill};
 
 /// Longer than anything takes that is not lost.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -69,7 +71,10 @@ while True:
 fn world(kept: &str) -> World {
     let mut world = World::asleep(free_address());
     let first = format!("kept = \"{kept}\"\n[service.web.health]");
-    world.configure(&config(world.address, "").replace("[service.web.health]", &first));
+    // What does not follow in time is the program's own to lose, at its stop.
+    let text = config(world.address, "").replace("linger = \"200ms\"", "linger = \"5s\"");
+    let text = text.replace("drain = \"0s\"", "drain = \"20s\"");
+    world.configure(&text.replace("[service.web.health]", &first));
     world.wake();
     world
 }
@@ -224,6 +229,121 @@ fn requests_on_kept_connections_follow_the_flip_there_and_back() {
     nothing_is_lost(&ledger);
     let peers: Vec<&String> = ledger.peers.keys().collect();
     assert_eq!(peers, [&world.address.ip().to_string()]);
+}
+
+/// Whose marks are up: the two processes, the watcher first.
+fn followers(keeper: i32) -> Vec<i32> {
+    let line = |pid: &i32| fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let all = proc::tree(keeper).into_iter();
+    let mut found: Vec<i32> = all.filter(|pid| line(pid).contains("\0follow\0")).collect();
+    found.sort_by_key(|pid| !line(pid).contains("--watch"));
+    found
+}
+
+/// One of the two is killed or stopped, again and again, while connections follow: none is lost, none waits.
+fn disturbed(signal: i32) {
+    let world = world("follow");
+    world.release_path(&build(&world, LOOP)).expect(0);
+    let clients = Clients::start(world.address, 16, Duration::from_millis(5), GETS);
+    world.wait("all clients are at work", |_| clients.n_of(1) > 100);
+    let (over, keeper) = (AtomicBool::new(false), world.keeper_pid());
+    let (n_hit, stopped) = std::thread::scope(|scope| {
+        let hits = scope.spawn(|| {
+            let mut hit = Vec::new();
+            while !over.load(Ordering::Relaxed) {
+                let found = followers(keeper);
+                // The one and the other, in turn.
+                if let Some(pid) = found.get(hit.len() % 2)
+                    && !hit.contains(pid)
+                {
+                    std::thread::park_timeout(Duration::from_millis(hit.len() as u64 * 7 % 50));
+                    kill(*pid, signal);
+                    hit.push(*pid);
+                }
+                std::thread::park_timeout(Duration::from_millis(3));
+            }
+            hit
+        });
+        for _ in 0..4 {
+            world.release_path(&build(&world, LOOP)).expect(0);
+        }
+        over.store(true, Ordering::Relaxed);
+        let hit = hits.join().unwrap();
+        (hit.len(), hit)
+    });
+    world.wait("the last release answers", |_| clients.n_of(5) > 300);
+    let ledger = clients.stop();
+    for pid in stopped.into_iter().filter(|_| signal == libc::SIGSTOP) {
+        kill(pid, libc::SIGCONT);
+    }
+    nothing_is_lost(&ledger);
+    assert!(n_hit >= 4, "{n_hit}");
+}
+
+#[test]
+fn no_mark_outlives_the_process_that_raised_it() {
+    disturbed(libc::SIGKILL);
+}
+
+#[test]
+fn a_process_that_stands_still_holds_nothing_back() {
+    disturbed(libc::SIGSTOP);
+}
+
+/// What comes on a connection that is watched, in pieces, and how many answers there are to it. One that came
+/// whole all the same may have been passed on: then the connection ends.
+fn odd(open: &mut Option<TcpStream>, address: SocketAddr, pieces: &[&[u8]], n_answers: usize) {
+    if open.is_none() {
+        ask(open, address, 0).unwrap();
+    }
+    let Some(mut stream) = open.take() else { return };
+    for piece in pieces {
+        stream.write_all(piece).unwrap();
+        std::thread::park_timeout(Duration::from_millis(3));
+    }
+    let (mut answers, mut room) = (String::new(), [0; 4096]);
+    let is_whole = |text: &str| {
+        let is_last = text.ends_with(|last: char| last.is_ascii_digit());
+        text.matches("HTTP/1.1 200").count() == n_answers && is_last
+    };
+    while !is_whole(&answers) {
+        let n = stream.read(&mut room).unwrap();
+        assert!(n > 0, "it ended behind {answers:?}");
+        answers.push_str(&String::from_utf8_lossy(&room[..n]));
+    }
+    *open = (!answers.contains("Connection: close")).then_some(stream);
+}
+
+#[test]
+fn odd_clients_are_answered_by_the_program_that_has_them() {
+    let world = world("follow");
+    world.release_path(&build(&world, LOOP)).expect(0);
+    let clients = Clients::start(world.address, 8, Duration::from_millis(5), GETS);
+    world.wait("all clients are at work", |_| clients.n_of(1) > 100);
+    let open = || {
+        let mut open = None;
+        ask(&mut open, world.address, 0).unwrap();
+        open
+    };
+    let (mut pipelines, mut halves, mut bytes, mut embeds) = (open(), open(), open(), open());
+    world.release_path(&build(&world, LOOP)).expect(0);
+    world.wait("the new release answers", |_| clients.n_of(2) > 100);
+    let get: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    for _ in 0..5 {
+        odd(&mut pipelines, world.address, &[&[get, get, get].concat()], 3);
+        odd(&mut halves, world.address, &[b"GET / HTTP/1.1\r\nHo", b"st: a\r\n\r\n"], 1);
+        let each: Vec<&[u8]> = get.chunks(1).collect();
+        odd(&mut bytes, world.address, &each, 1);
+        // The body is a request to the eye, and comes later.
+        let post = format!("POST / HTTP/1.1\r\nContent-Length: {}\r\n\r\n", get.len());
+        odd(&mut embeds, world.address, &[post.as_bytes(), get], 1);
+    }
+    // One that says no more still gets its answer.
+    let mut last = open().unwrap();
+    last.write_all(get).unwrap();
+    last.shutdown(std::net::Shutdown::Write).unwrap();
+    read_answer(&mut last).unwrap();
+    nothing_is_lost(&clients.stop());
 }
 
 #[test]
