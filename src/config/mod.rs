@@ -21,6 +21,7 @@ pub mod rate;
 pub mod raw;
 pub mod rehearse_write;
 pub mod release;
+mod rights;
 pub mod selector;
 pub mod size;
 pub mod tree;
@@ -186,6 +187,7 @@ fn service_warnings(service: &Service, somaxconn: u32, is_root: bool) -> Vec<Str
     if is_root && service.settings.user.is_none() {
         warnings.push(format!("service.{name}.user: not given, so it runs as root"));
     }
+    warnings.extend(rights::warnings(service));
     if service.keep.releases < 2 {
         warnings.push(format!(
             "service.{name}.keep.releases: with 1 there is no release to roll back to"

@@ -122,6 +122,30 @@ pub fn role(duty: Duty, is_leaving: bool) -> &'static str {
     }
 }
 
+/// What health checks have said of one process since its start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Health {
+    /// It has not yet answered.
+    #[default]
+    Unknown,
+    /// The last one was good.
+    Good,
+    /// The last one was not, and one before it was.
+    Bad,
+}
+
+impl Health {
+    /// After one more.
+    #[must_use]
+    pub fn after(self, is_good: bool) -> Self {
+        match (is_good, self) {
+            (true, _) => Self::Good,
+            (false, Self::Unknown) => Self::Unknown,
+            (false, Self::Good | Self::Bad) => Self::Bad,
+        }
+    }
+}
+
 /// How one process is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InstanceState {
@@ -129,6 +153,8 @@ pub enum InstanceState {
     Starting,
     /// It answers.
     Ready,
+    /// It has answered before, and its last health check failed.
+    Unhealthy,
     /// It does not run, and waits for its next start.
     Waiting,
     /// It was asked to stop.
@@ -138,14 +164,17 @@ pub enum InstanceState {
 impl InstanceState {
     /// Of a process of a generation with this duty.
     #[must_use]
-    pub fn of(is_running: bool, duty: Duty, is_ready: bool) -> Self {
+    pub fn of(is_running: bool, duty: Duty, health: Health) -> Self {
         match duty {
             _ if !is_running => Self::Waiting,
             Duty::Draining => Self::Stopping,
             // It has served before.
             Duty::Standby => Self::Ready,
-            _ if is_ready => Self::Ready,
-            _ => Self::Starting,
+            _ => match health {
+                Health::Unknown => Self::Starting,
+                Health::Good => Self::Ready,
+                Health::Bad => Self::Unhealthy,
+            },
         }
     }
 
@@ -155,6 +184,7 @@ impl InstanceState {
         match self {
             Self::Starting => "starting",
             Self::Ready => "ready",
+            Self::Unhealthy => "unhealthy",
             Self::Waiting => "waiting",
             Self::Stopping => "stopping",
         }
@@ -223,18 +253,22 @@ mod tests {
 
     #[test]
     fn a_process_is_ready_when_it_has_answered_or_has_served() {
-        for (is_running, duty, is_ready, expected) in [
-            (false, Duty::Live, true, "waiting"),
-            (false, Duty::Draining, false, "waiting"),
-            (true, Duty::Draining, true, "stopping"),
-            (true, Duty::Live, true, "ready"),
-            (true, Duty::Live, false, "starting"),
-            (true, Duty::Candidate, false, "starting"),
-            (true, Duty::Candidate, true, "ready"),
-            (true, Duty::Standby, false, "ready"),
+        let (unknown, good) = (Health::default(), Health::default().after(true));
+        let bad = good.after(false);
+        for (is_running, duty, health, expected) in [
+            (false, Duty::Live, good, "waiting"),
+            (false, Duty::Draining, unknown, "waiting"),
+            (true, Duty::Draining, good, "stopping"),
+            (true, Duty::Live, good, "ready"),
+            (true, Duty::Live, unknown.after(false), "starting"),
+            (true, Duty::Live, bad.after(false), "unhealthy"),
+            (true, Duty::Live, bad.after(true), "ready"),
+            (true, Duty::Candidate, unknown, "starting"),
+            (true, Duty::Candidate, good, "ready"),
+            (true, Duty::Standby, unknown, "ready"),
         ] {
-            let state = InstanceState::of(is_running, duty, is_ready);
-            assert_eq!(state.name(), expected, "{is_running} {duty:?} {is_ready}");
+            let state = InstanceState::of(is_running, duty, health);
+            assert_eq!(state.name(), expected, "{is_running} {duty:?} {health:?}");
         }
     }
 

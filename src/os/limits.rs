@@ -96,6 +96,28 @@ pub fn set(limits: &ProcessLimits) -> Result<(), Failed> {
     Ok(())
 }
 
+/// The least `nice` that this process may give: 20 less its limit (getrlimit(2)).
+#[must_use]
+pub fn least_nice() -> i32 {
+    let most = hard(libc::RLIMIT_NICE).unwrap_or(0).min(40);
+    20 - i32::try_from(most).unwrap_or(0)
+}
+
+/// The hard limit of a resource, by its name in the configuration.
+#[must_use]
+pub fn hard_limit(name: &str) -> Option<u64> {
+    hard(number(name)?)
+}
+
+fn hard(number: libc::__rlimit_resource_t) -> Option<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the limit is a live value of the type that getrlimit(2) writes.
+    let is_read = unsafe { libc::getrlimit(number, &raw mut limit) } == 0;
+    let hard = (limit.rlim_max != libc::RLIM_INFINITY).then_some(limit.rlim_max);
+    #[allow(clippy::useless_conversion, reason = "a 32-bit system has another type")]
+    is_read.then(|| hard.map_or(UNLIMITED, u64::from))
+}
+
 fn set_resource(name: &str, most: u64) -> io::Result<()> {
     let of = |error: io::Error| io::Error::new(error.kind(), format!("{name}: {error}"));
     let number = number(name).ok_or_else(|| of(io::ErrorKind::Unsupported.into()))?;

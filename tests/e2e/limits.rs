@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use crate::world::{NOBODY, World, config, free_address, kill};
+use crate::world::{BINARY, NOBODY, World, config, free_address, kill};
 
 fn with(world: &World, service: &str, limits: &str) -> String {
     let service = format!("{service}\n[service.web.health]");
@@ -130,6 +130,15 @@ fn limits_that_this_user_may_not_have_fail_the_release_by_their_names() {
         ("groups = [\"daemon\"]", "", "only root"),
     ] {
         world.reload(&with(&world, service, limits));
+        // By whom Halley is run, it is checked.
+        let mut check = Command::new("setpriv");
+        check.args(["--reuid=65534", "--regid=65534", "--clear-groups", BINARY, "check"]);
+        let checked = check.arg("--config").arg(world.path("halley.toml")).output().unwrap();
+        let warned = String::from_utf8(checked.stderr).unwrap();
+        let key =
+            format!("{service}{limits}").split(' ').next().unwrap().replace("groups", "group");
+        assert!(checked.status.success(), "{warned}");
+        assert!(warned.contains(&format!("{key}: ")) && warned.contains("needs root"), "{warned}");
         let said = world.release(&[]).expect(20);
         assert!(said.stdout.contains(why) || said.stderr.contains(why), "{limits}: {said:?}");
         assert_eq!(world.live_pid(), live);

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::way_back::{meddle, own_program};
-use crate::world::{BINARY, Said, World};
+use crate::world::{BINARY, Said, World, config};
 
 /// Runs a command as somebody types it who has read it.
 fn typed(world: &World, command: &str) -> i32 {
@@ -204,4 +204,31 @@ fn a_list_of_nothing_has_a_result_too() {
         let said = world.cli(&[args, &["--json"]].concat()).expect(0).result();
         assert_eq!((&said["event"], &said["n"]), (&"result".into(), &0.into()), "{args:?}: {said}");
     }
+}
+
+#[test]
+fn a_renamed_service_is_released_after_the_stop_that_its_refusal_names() {
+    let world = World::new();
+    world.release(&[]).expect(0);
+    let text = config(world.address, "").replace("[service.web", "[service.site");
+    world.reload(&text);
+    let build = world.build(&[]);
+    let said =
+        as_it_is(&world, &["release", "site", &build.to_string_lossy(), "--json"]).expect(10);
+    assert!(said.why().contains("web, which is not configured any more"), "{}", said.why());
+    assert_eq!(world.answering(), Some(1));
+    let ran = run_all(&world, &said);
+    assert!(ran.len() == 2 && ran.iter().all(|(_, code)| *code == 0), "{ran:?}");
+    assert_eq!(world.status_of("site")["serving"], 1);
+}
+
+#[test]
+fn a_rollback_to_a_release_that_is_not_warm_shows_no_failure() {
+    let world = World::with("[service.web.keep]\nstandby = \"0s\"\n");
+    world.release(&[]).expect(0);
+    world.release(&[]).expect(0);
+    world.wait("the old one is gone", World::is_alone);
+    let said = world.cli(&["rollback", "web"]).expect(0);
+    assert!(said.stderr.contains("gate") && !said.stderr.contains("FAILED"), "{}", said.stderr);
+    assert_eq!(world.answering(), Some(1));
 }

@@ -320,6 +320,41 @@ fn a_changed_user_never_takes_shared_away_from_the_release_that_serves() {
     assert_eq!((owner(), world.answering()), (daemon, Some(2)));
 }
 
+#[test]
+fn after_a_change_of_the_user_its_own_places_are_its_own_and_what_is_left_is_said() {
+    let Some(world) = of_nobody(&[], "") else { return };
+    let changed = |user: &str| {
+        let more = format!(
+            "user = \"{user}\"\nstrategy = \"hold\"\nwritable = [\"tmp\"]\n[service.web.health]"
+        );
+        world.reload(&config(world.address, "").replace("[service.web.health]", &more));
+    };
+    changed(NOBODY);
+    world.release(&[]).expect(0);
+    let owner = |path: &str| fs::metadata(world.service_path(path)).unwrap().uid();
+    let (nobody, daemon) = (proc::user(NOBODY).unwrap().uid, proc::user("daemon").unwrap().uid);
+    for path in ["writable/1/tmp/mine", "shared/data"] {
+        fs::write(world.service_path(path), "x").unwrap();
+        give(&world.service_path(path));
+    }
+    fs::write(world.service_path("writable/1/tmp/roots"), "x").unwrap();
+    changed("daemon");
+    world.cli(&["stop", "web"]).expect(0);
+    world.cli(&["start", "web"]).expect(0);
+    assert_eq!((owner("writable/1/tmp"), owner("writable/1/tmp/mine")), (daemon, daemon));
+    assert_eq!((owner("writable/1/tmp/roots"), owner("shared/data")), (0, nobody));
+    changed(NOBODY);
+    give(&world.service_path("shared/data"));
+    lchown(world.service_path("shared/data"), Some(daemon), None).unwrap();
+    let build = world.build(&[]);
+    let said = world.release_path(&build).expect(0).result();
+    let warning = said["warnings"].to_string();
+    let (_, command) = warning.split_once(": chown").unwrap_or_else(|| panic!("{said}"));
+    let command = format!("chown{}", command.split('"').next().unwrap());
+    assert!(Command::new("sh").args(["-c", &command]).status().unwrap().success(), "{command}");
+    assert_eq!(owner("shared/data"), nobody);
+}
+
 /// A source of names is a library, and what a stranger's library does in this process is not known: in
 /// a static binary it ends it.
 #[test]

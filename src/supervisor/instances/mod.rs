@@ -2,6 +2,7 @@
 //!
 //! This room starts and stops processes of a release. It must never decide which release serves.
 
+pub(crate) mod belongings;
 pub(crate) mod claim;
 pub(crate) mod connections;
 pub(crate) mod dependency_order;

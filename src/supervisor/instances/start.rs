@@ -14,6 +14,7 @@ use crate::os::beneath::Dir;
 use crate::os::spool::Spool;
 use crate::os::{fs, local, proc};
 use crate::store::seal;
+use crate::supervisor::instances::belongings;
 use crate::supervisor::instances::claim::{self, Claim};
 use crate::supervisor::instances::restarter;
 use crate::supervisor::instances::retire;
@@ -87,6 +88,7 @@ pub(crate) async fn start_as(
     if let Some(user) = settings.user.as_deref().and_then(proc::user) {
         // It may be another one than when the tree was sealed.
         seal::open_to(&service.paths.release(release), user.gid)?;
+        belongings::give_writable(&service.paths.writable(release), &user)?;
     }
     let n = settings.instances;
     let generation = Generation::confined(id, release, settings, service.now(), duty, confinement);

@@ -237,7 +237,7 @@ fn close(
     begun: Tick,
 ) {
     let state = match performed.step {
-        Step::Ok if performed.is_skipped => PhaseState::Skip,
+        _ if performed.is_skipped => PhaseState::Skip,
         // A dry run is called off by its own preflight.
         Step::Ok | Step::Promote(_) | Step::Abort => PhaseState::Ok,
         _ => PhaseState::Fail,

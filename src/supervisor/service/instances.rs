@@ -16,6 +16,7 @@ use crate::core::duty::Duty;
 use crate::core::ids::{GenerationId, InstanceIndex, ReleaseId, SlotId};
 use crate::core::ordered::{Few, Ordered as _};
 use crate::core::restart::Process;
+use crate::core::status::Health;
 use crate::core::time::Tick;
 use crate::keeper::protocol::{ChildId, End};
 use crate::supervisor::processes::log_pipe::Pump;
@@ -94,7 +95,7 @@ pub(crate) struct Instance {
     /// It is to run: the guard keeps it up.
     wanted: Cell<bool>,
     /// The last probe was good.
-    ready: Cell<bool>,
+    health: Cell<Health>,
     /// It sent `READY=1`.
     said_ready: Cell<bool>,
     /// What it says of itself.
@@ -339,7 +340,7 @@ impl Instance {
             restarts: Cell::new(0),
             joined: Cell::new(false),
             wanted: Cell::new(true),
-            ready: Cell::new(false),
+            health: Cell::default(),
             said_ready: Cell::new(false),
             heard: Heard::default(),
             asked: Cell::new(false),
@@ -362,7 +363,7 @@ impl Instance {
 
     /// Its program is about to be started: nothing is known of it.
     pub(crate) fn begin_start(&self) {
-        self.ready.set(false);
+        self.health.set(Health::Unknown);
         self.said_ready.set(false);
         self.heard.status.replace(None);
         self.asked.set(false);
@@ -380,12 +381,17 @@ impl Instance {
 
     /// Its last probe was good, or was not.
     pub(crate) fn note_ready(&self, is_ready: bool) {
-        self.ready.set(is_ready);
+        self.health.set(self.health.get().after(is_ready));
     }
 
     /// Whether its last probe was good.
     pub(crate) fn is_ready(&self) -> bool {
-        self.ready.get()
+        self.health.get() == Health::Good
+    }
+
+    /// What its health checks have said since its start.
+    pub(crate) fn health(&self) -> Health {
+        self.health.get()
     }
 
     /// It gets its part of the connections.

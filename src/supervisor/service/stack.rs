@@ -15,6 +15,7 @@ use crate::core::ids::ServiceName;
 use crate::core::order;
 use crate::os::proc::Identity;
 use crate::supervisor::processes::log_pipe::Pump;
+use crate::supervisor::service::refusal;
 use crate::supervisor::service::release_set::ReleaseSet;
 use crate::supervisor::service::{Service, Shared};
 use crate::supervisor::spawn;
@@ -73,6 +74,28 @@ impl Stack {
     /// Whether the configuration has it.
     pub(crate) fn is_configured(&self, name: &ServiceName) -> bool {
         self.order.borrow().contains(name)
+    }
+
+    /// Why a service cannot have its addresses: one that is not configured any more serves there, most
+    /// often the same under its old name.
+    ///
+    /// # Errors
+    /// That.
+    pub(crate) fn addresses_are_free(&self, service: &Service, done: &str) -> Result<(), Trouble> {
+        let wanted = service.config().listen.clone();
+        let services = self.services.borrow();
+        let serves_there = |(name, other): &(&ServiceName, &Rc<Service>)| {
+            let has = |listen| other.config().listen.contains(listen);
+            !self.is_configured(name) && !other.fleet.all().is_empty() && wanted.iter().any(has)
+        };
+        let Some((old, _)) = services.iter().find(serves_there) else { return Ok(()) };
+        let why = format!(
+            "{old}, which is not configured any more, serves at the same address; if it is the same \
+             service under its old name, stop it first"
+        );
+        let mut refused = refusal::refusal(service, done, &why, Exit::PreflightRefused, &[]);
+        refused.next = vec![format!("halley-sup stop {old}")];
+        Err(refused)
     }
 
     /// Services that the configuration does not have any more are forgotten once nothing of them runs;

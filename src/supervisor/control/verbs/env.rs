@@ -19,11 +19,14 @@ pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> R
     let service = stack.find(&args.service)?;
     let refused = |why: &str| {
         let what = format!("{}: no environment can be shown", service.name);
-        Trouble { what, ..refusal::refusal(&service, "", why, Exit::NoTarget, &["releases"]) }
+        Trouble { what, ..refusal::refusal(&service, "", why, Exit::Usage, &["releases"]) }
     };
     let serving = service.serving().or(service.durable.last_good());
     let release =
         args.release.map(ReleaseId).or(serving).ok_or_else(|| refused("no release is good yet"))?;
+    if !service.paths.release(release).is_dir() {
+        return Err(refused(&format!("there is no release {release} on this disk")));
+    }
     let start = if Some(release) == serving { Start::Again } else { Start::Back };
     let settings = settings::of_start(&service, release, start)
         .map_err(|error| refused(&error.to_string()))?;

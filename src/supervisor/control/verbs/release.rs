@@ -30,6 +30,10 @@ pub(crate) async fn perform(
         let why = "the request has no artifact";
         return Err(refusal::refusal(&service, "released", why, Exit::Usage, &["status"]));
     };
+    if let Err(mut refused) = stack.addresses_are_free(&service, "released") {
+        refused.next.push(format!("halley-sup release {} SOURCE", service.name));
+        return Err(refused);
+    }
     let force = if args.force { Force::Yes } else { Force::No };
     let extent = if args.dry_run { Extent::Plan } else { Extent::Whole };
     let terms = Terms { force, no_way_back: args.no_way_back, extent };

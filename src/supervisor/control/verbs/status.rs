@@ -214,7 +214,7 @@ fn instances(
     let of = |instance: &Rc<crate::supervisor::service::instances::Instance>| {
         let pid = instance.pid();
         let usage = pid.and_then(|pid| measured.usage.get(&pid)).copied().unwrap_or_default();
-        let state = InstanceState::of(pid.is_some(), generation.duty(), instance.is_ready());
+        let state = InstanceState::of(pid.is_some(), generation.duty(), instance.health());
         InstanceStatus {
             release: generation.release.0,
             instance: instance.index.0,

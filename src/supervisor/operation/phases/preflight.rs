@@ -9,6 +9,7 @@ use crate::core::exit::Exit;
 use crate::core::operation::machine::Event as Step;
 use crate::os::{fs as disk, proc};
 use crate::supervisor::data::{backup, fencing, fresh};
+use crate::supervisor::instances::belongings;
 use crate::supervisor::instances::outside_proxy;
 use crate::supervisor::instances::start::keeper_of_shared;
 use crate::supervisor::operation::assignment::Assignment;
@@ -149,7 +150,11 @@ async fn planned(
         Extent::Whole => PhaseResult::ok(detail),
     };
     let foreign = program_check::foreign_interpreter(&staged.dir, &staged.settings);
-    result.with_warnings(foreign).with_warnings(fencing::foreseen(service).await)
+    let left = belongings::left_in_shared(service, staged.settings.user.as_deref());
+    result
+        .with_warnings(foreign)
+        .with_warnings(left)
+        .with_warnings(fencing::foreseen(service).await)
 }
 
 fn frozen(service: &Service, force: Force, digest: &str) -> Option<String> {

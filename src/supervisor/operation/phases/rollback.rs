@@ -108,7 +108,9 @@ pub(crate) async fn gate(
     let generation = generation.filter(|generation| generation.is_whole());
     let Some(generation) = generation.filter(|generation| generation.duty() != Duty::Draining)
     else {
-        return PhaseResult::not(Step::Failed, "it is no longer running");
+        // Nothing was asked, so nothing failed: a cold start is next.
+        let gone = PhaseResult::not(Step::Failed, "it is no longer running");
+        return PhaseResult { is_skipped: rung == 0, ..gone };
     };
     // Taken back: no retirement stops it from here on.
     if generation.duty() == Duty::Standby {
