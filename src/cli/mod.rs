@@ -18,6 +18,7 @@ mod freeze;
 mod given;
 mod help;
 mod history;
+mod init;
 mod logs;
 mod markdown;
 mod notify;
@@ -59,6 +60,7 @@ use crate::core::exit::Exit;
 const VERBS: &[Row] = &[
     own::<run::Run>("run"),
     own::<check::Check>("check"),
+    own::<init::Init>("init"),
     asks::<reload::Reload>("reload"),
     own::<release::Release>("release"),
     asks::<rollback::Rollback>("rollback"),
@@ -158,7 +160,8 @@ fn perform(matches: &ArgMatches) -> Result<ExitCode, clap::Error> {
         let option = matches.try_get_one::<PathBuf>("config").ok().flatten();
         if let Some(config) = config::given(option.cloned()) {
             given::note(&config, |verb| {
-                !["help", "demo"].contains(&verb) && VERBS.iter().any(|row| row.name == verb)
+                !["help", "demo", "init"].contains(&verb)
+                    && VERBS.iter().any(|row| row.name == verb)
             });
         }
         Some((row.perform)(matches))

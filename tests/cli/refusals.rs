@@ -63,7 +63,7 @@ fn without_a_supervisor_each_command_says_what_runs_and_how_to_start_it() {
 }
 
 /// Commands that are no question to the supervisor.
-const ALONE: [&str; 5] = ["run", "check", "doctor", "demo", "help"];
+const ALONE: [&str; 6] = ["run", "check", "init", "doctor", "demo", "help"];
 
 #[test]
 fn without_a_supervisor_json_ends_with_a_result_for_every_command() {

@@ -38,6 +38,7 @@ mod handoffs;
 mod hooks;
 mod host_settings;
 mod hung;
+mod init;
 mod intercept;
 mod isolation;
 mod keeper_death;

@@ -54,6 +54,14 @@ pub fn checked(ended: Exit, mut more: Value) {
     out::json(more);
 }
 
+/// The result of what was written without a supervisor, with more about it.
+pub fn written(mut more: Value) {
+    more["event"] = "result".into();
+    more["outcome"] = "written".into();
+    more["exit"] = Exit::Done.code().into();
+    out::json(more);
+}
+
 /// An error of the client itself, as the supervisor's own are shown, and its exit code.
 pub fn refused(json: bool, trouble: &Trouble) -> ExitCode {
     if json {
