@@ -9,6 +9,7 @@ use thiserror::Error;
 
 use crate::core::ids::ReleaseId;
 use crate::core::notice::Notice;
+use crate::os::clock;
 use crate::supervisor::health::probe::Transcript;
 use crate::supervisor::rollback_readiness::readiness;
 use crate::supervisor::rollback_readiness::rehearsal::{self, RehearsalError};
@@ -53,11 +54,18 @@ pub(crate) fn schedule(service: &Rc<Service>) {
     let attended = Rc::clone(service);
     let task = spawn::local(async move {
         let service = attended;
+        let begun = clock::tick();
+        let due = || {
+            let scheduled = Duration::from_millis(clock::tick().since_ms(begun));
+            readiness::due(&service, scheduled)
+        };
+        let mut was = Was::Early;
         loop {
-            let due = readiness::due(&service);
-            tokio::time::sleep(due.map_or(LOOK, |due| due.min(LOOK))).await;
+            let every = service.config().drill.unwrap_or(LOOK);
+            tokio::time::sleep(pause(due(), every, was)).await;
             readiness::look(&service);
-            let is_due = readiness::due(&service).is_some_and(|due| due.is_zero());
+            let is_due = due().is_some_and(|due| due.is_zero());
+            was = if is_due { Was::Due } else { Was::Early };
             let idle = service.activity.is_at_rest() && service.live_generation().is_some();
             if !is_due || !idle || service.shared.stopping.get() {
                 continue;
@@ -74,6 +82,25 @@ pub(crate) fn schedule(service: &Rc<Service>) {
     service.attendants.add(task);
 }
 
+/// How it was when it was looked at last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Was {
+    /// It was not due yet.
+    Early,
+    /// It was due: it was done, or cannot be done at the moment, for want of a release to go back to, or for an
+    /// operation.
+    Due,
+}
+
+/// How long until it is looked at again: what was due and could not be done is not asked for without a pause.
+fn pause(due: Option<Duration>, every: Duration, was: Was) -> Duration {
+    let soonest = match was {
+        Was::Early => Duration::ZERO,
+        Was::Due => every.min(LOOK),
+    };
+    due.unwrap_or(LOOK).min(LOOK).max(soonest)
+}
+
 /// A scheduled drill runs unattended: a failure is a notification.
 fn notify(service: &Service, target: ReleaseId, error: &DrillError) {
     let DrillError::Failed(why) = error else { return };
@@ -84,4 +111,24 @@ fn notify(service: &Service, target: ReleaseId, error: &DrillError) {
     let next = vec![format!("halley-sup drill {}", service.name)];
     let message = notices::at_rest(service, &what, &why.to_string(), next);
     notices::tell(service, Notice::DrillFailed, message);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drill_that_is_due_and_cannot_be_done_is_not_asked_for_without_a_pause() {
+        let (zero, second) = (Duration::ZERO, Duration::from_secs(1));
+        for (due, every, was, expected) in [
+            (Some(second), LOOK, Was::Early, second),
+            (Some(zero), LOOK, Was::Early, zero),
+            (Some(zero), 100 * LOOK, Was::Due, LOOK),
+            (Some(zero), second, Was::Due, second),
+            (Some(100 * LOOK), 100 * LOOK, Was::Due, LOOK),
+            (None, LOOK, Was::Early, LOOK),
+        ] {
+            assert_eq!(pause(due, every, was), expected, "{due:?} {every:?} {was:?}");
+        }
+    }
 }

@@ -106,20 +106,25 @@ pub(crate) fn look(service: &Rc<Service>) {
     }
 }
 
-/// How long until the next drill; `None` when there are none.
+/// How long until the next drill, on a schedule that has gone on for so long; `None` when there are none.
 #[must_use]
-pub(crate) fn due(service: &Service) -> Option<Duration> {
+pub(crate) fn due(service: &Service, scheduled: Duration) -> Option<Duration> {
     let every = service.config().drill?;
     let state = service.durable.state();
-    let spread = every / JITTER;
-    let part = u32::from(jitter(&service.shared.boot_id, service.name.as_str()));
-    let early = spread * part / u32::from(u8::MAX);
+    let part = jitter(&service.shared.boot_id, service.name.as_str());
     let age = state.rehearsal.as_ref().and_then(|rehearsal| clock::age(&rehearsal.at));
-    Some(match age {
+    Some(due_in(every, part, age, scheduled))
+}
+
+/// The same for a rehearsal of this age, if there was one: up to a tenth earlier, by `part`.
+fn due_in(every: Duration, part: u8, age: Option<Duration>, scheduled: Duration) -> Duration {
+    let spread = every / JITTER;
+    // Never all of it: a boot is not disturbed.
+    let early = spread * u32::from(part) / 256;
+    match age {
         Some(age) => every.saturating_sub(early).saturating_sub(age),
-        // It was never rehearsed: a little later, so that a boot is not disturbed.
-        None => spread.saturating_sub(early),
-    })
+        None => spread.saturating_sub(early).saturating_sub(scheduled),
+    }
 }
 
 /// A number that is as good as chance and the same for a whole boot.
@@ -128,4 +133,21 @@ fn jitter(boot_id: &str, name: &str) -> u8 {
     crc.update(boot_id.as_bytes());
     crc.update(name.as_bytes());
     crc.sum().to_le_bytes()[0]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_never_rehearsed_is_due_soon_after_a_boot_and_not_at_once() {
+        let day = Duration::from_secs(24 * 3600);
+        for part in [0, 1, 128, 254, 255] {
+            let due = |scheduled| due_in(7 * day, part, None, scheduled);
+            assert!(due(Duration::ZERO) >= Duration::from_secs(60), "{part}");
+            assert_eq!(due(day), Duration::ZERO, "{part}");
+            let due = due_in(7 * day, part, Some(day), day);
+            assert!((5 * day..=6 * day).contains(&due), "{part}: {due:?}");
+        }
+    }
 }
