@@ -41,6 +41,7 @@ mod postgres_server;
 mod soak;
 #[path = "../../tests/e2e/starved.rs"]
 mod starved;
+mod supervision;
 #[path = "../../tests/e2e/template.rs"]
 mod template;
 #[path = "../../tests/e2e/trio.rs"]
@@ -64,7 +65,7 @@ use world::{BINARY, World, config, free_address, kill};
 
 fn main() {
     let asked: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
-    let all: [(&str, fn()); 19] = [
+    let all: [(&str, fn()); 21] = [
         ("releases", || releases(Shape::ShortFast)),
         ("keep-alive", || releases(Shape::KeepAlive)),
         ("overhead", overhead),
@@ -84,6 +85,8 @@ fn main() {
         ("faults", faults::table),
         ("soak", faults::soak),
         ("many", faults::many),
+        ("restart", supervision::restart),
+        ("services", supervision::services),
     ];
     for (name, measure) in all {
         if asked.is_empty() || asked.iter().any(|word| word == name) {
