@@ -1,7 +1,7 @@
 //! What the files of a configuration say that others do not.
 //!
-//! Values are shown as `env` shows them: what looks like a secret is masked. Files that are not TOML, such as
-//! an `env_file`, are named only.
+//! It is written to the journal too, so variables of an environment and files that are not TOML, such as an
+//! `env_file`, are named only, and of other values what looks like a secret is masked.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -23,7 +23,7 @@ pub fn difference(main: &Path, before: &Files, after: &Files) -> Vec<String> {
     for (key, was) in &before {
         match after.get(key) {
             None => lines.push(format!("- {}", shown(key, was))),
-            Some(is) if is != was && key.starts_with('/') => lines.push(format!("~ {key}")),
+            Some(is) if is != was && has_no_value(key) => lines.push(format!("~ {key}")),
             Some(is) if is != was => {
                 let was = secret::masked(key, was);
                 lines.push(format!("~ {} (was {was})", shown(key, is)));
@@ -39,11 +39,15 @@ pub fn difference(main: &Path, before: &Files, after: &Files) -> Vec<String> {
 }
 
 fn shown(key: &str, value: &str) -> String {
-    // A file has no value that is shown.
-    match key.starts_with('/') {
+    match has_no_value(key) {
         true => key.to_owned(),
         false => format!("{key} = {}", secret::masked(key, value)),
     }
+}
+
+/// A file has none that is shown, and one of an environment may be a secret under any name.
+fn has_no_value(key: &str) -> bool {
+    key.starts_with('/') || key.contains(".env.")
 }
 
 fn keys(main: &Path, files: &Files) -> Keys {
@@ -121,9 +125,9 @@ mod tests {
             [
                 "~ /etc/halley/web.env",
                 "- service.api.command = [\"./api\"]",
-                "- service.web.env.A = \"1\"",
-                "+ service.web.env.B = \"2\"",
-                "~ service.web.env.DB_PASSWORD = *** (was ***)",
+                "- service.web.env.A",
+                "+ service.web.env.B",
+                "~ service.web.env.DB_PASSWORD",
                 "+ service.web.hook.1.at = \"x\"",
                 "~ service.web.listen = [ \"tcp://127.0.0.1:2\" ] (was [\"tcp://127.0.0.1:1\"])",
             ]

@@ -164,7 +164,8 @@ fn ctrl_c_leaves_and_the_operation_goes_on() {
     let output = client.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(40));
     let text = String::from_utf8_lossy(&output.stderr);
-    assert!(text.contains("halley-sup watch web 2"), "{text}");
+    let way = format!("halley-sup watch --config {} web 2", world.path("halley.toml").display());
+    assert!(text.contains(&way), "{text}");
     world.cli(&["promote", "web"]).expect(0);
     assert_eq!(world.answering(), Some(2));
 }

@@ -174,7 +174,7 @@ fn usable(path: &Path, files: Files) -> Option<(Config, Files)> {
 /// Waits for the disk. One that takes nothing is no reason not to run.
 async fn store(path: &Path, config: &Config, files: &Files) {
     let (file, path) = (Layout::new(&config.root).last_config(), path.to_owned());
-    let texts = files.texts();
+    let texts = files.own_texts();
     let stored = spawn::blocking(move || last_config::keep(&file, &path, texts)).await;
     match stored {
         Ok(Err(error)) if error.kind() != ErrorKind::ReadOnlyFilesystem => {
