@@ -159,6 +159,8 @@ pub enum InstanceState {
     Waiting,
     /// It was asked to stop.
     Stopping,
+    /// It runs, and its service cannot be managed: nobody asks it.
+    Unmanaged,
 }
 
 impl InstanceState {
@@ -187,6 +189,7 @@ impl InstanceState {
             Self::Unhealthy => "unhealthy",
             Self::Waiting => "waiting",
             Self::Stopping => "stopping",
+            Self::Unmanaged => "unmanaged",
         }
     }
 }

@@ -62,11 +62,15 @@ fn a_service_whose_state_is_unreadable_harms_no_other_and_start_takes_it_over_on
     let pid = pid_of_api(&world);
     fs::write(&path, "{ this was a state").unwrap();
     let supervisor = another(&world);
-    let why = world.status_of("api")["why"].to_string();
-    assert!(why.contains("state.json") && why.contains("halley-sup start api"), "{why}");
+    let status = world.status_of("api");
+    let why = status["why"].to_string();
+    assert_eq!((&status["state"], &status["serving"]), (&"degraded".into(), &1.into()), "{status}");
+    assert_eq!(status["instances"][0]["pid"], pid);
+    assert!(why.contains("what runs of it goes on") && why.contains("state.json") && why.contains("halley-sup start api"), "{why}");
     writes_on(&world);
     kill(pid, libc::SIGKILL);
     world.wait("its end is noted", |world| world.run_log().contains("that is not managed ended"));
+    assert_eq!(world.status_of("api")["state"], "down");
     let refused = world.cli(&["start", "api"]).expect(1);
     assert!(refused.stderr.contains("state.json"), "{}", refused.stderr);
     world.release(&[]).expect(0);

@@ -46,9 +46,9 @@ pub(crate) async fn attend(stack: &Stack) {
                 Err(error) => tracing::error!(service = %name, %error, "reading its output"),
             }
         }
-        let service = named.map(|(name, _)| name);
+        let label = named.map(|(_, label)| label);
         stack.strangers.borrow_mut().push(Stranger {
-            service,
+            label,
             identity: found.identity,
             follow,
             pump,

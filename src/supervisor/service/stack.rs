@@ -14,6 +14,7 @@ use crate::core::exit::Exit;
 use crate::core::ids::ServiceName;
 use crate::core::order;
 use crate::os::proc::Identity;
+use crate::supervisor::processes::child_tag::{Label, Role};
 use crate::supervisor::processes::log_pipe::Pump;
 use crate::supervisor::service::refusal;
 use crate::supervisor::service::release_set::ReleaseSet;
@@ -51,8 +52,8 @@ pub(crate) struct Broken {
 /// A process of a service that is not managed.
 #[derive(Debug)]
 pub(crate) struct Stranger {
-    /// Whose, when that is known.
-    pub service: Option<ServiceName>,
+    /// Whose it is, and what it does there, when that is known.
+    pub label: Option<Label>,
     /// The process.
     pub identity: Identity,
     /// Waits for its end.
@@ -160,11 +161,23 @@ impl Stack {
         })
     }
 
+    /// Instances of a service that cannot be managed: they go on as they were.
+    pub(crate) fn left_alone(&self, name: &ServiceName) -> Vec<(Label, i32)> {
+        let strangers = self.strangers.borrow();
+        let alive = strangers.iter().filter(|stranger| stranger.identity.is_alive());
+        let labelled = alive.filter_map(|stranger| {
+            let label = stranger.label.as_ref()?;
+            let is_meant = label.service == name.as_str() && label.role == Role::Instance;
+            is_meant.then(|| (label.clone(), stranger.identity.pid))
+        });
+        labelled.collect()
+    }
+
     /// Warnings of processes whose service the configuration does not name.
     pub(crate) fn unknown(&self) -> Vec<String> {
         let mut unknown: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for stranger in self.strangers.borrow().iter().filter(|one| one.identity.is_alive()) {
-            let name = stranger.service.as_ref().map_or("?", |name| name.as_str());
+            let name = stranger.label.as_ref().map_or("?", |label| label.service.as_str());
             if !self.broken.borrow().keys().any(|broken| broken.as_str() == name) {
                 let pid = stranger.identity.pid.to_string();
                 unknown.entry(name.to_owned()).or_default().push(pid);

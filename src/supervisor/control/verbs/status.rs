@@ -1,6 +1,6 @@
 //! The verb `status`: how things stand.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use crate::api::status::{
@@ -9,12 +9,15 @@ use crate::api::status::{
 use crate::api::{Event, SetStatus, Trouble};
 use crate::core::ids::{GenerationId, InstanceIndex};
 use crate::core::status::{self, Facts, InstanceState, Life, State, Why};
+use crate::core::time::Tick;
+use crate::os::clock;
 use crate::os::fs;
 use crate::os::usage::{self, Usage};
 use crate::store::release;
 use crate::supervisor::control::client::Client;
 use crate::supervisor::data::fencing;
 use crate::supervisor::instances::connections;
+use crate::supervisor::processes::child_tag::Label;
 use crate::supervisor::rollback_readiness::readiness;
 use crate::supervisor::service::Service;
 use crate::supervisor::service::instances::Generation;
@@ -79,7 +82,9 @@ fn of_stack(stack: &Stack, only: Option<&str>, measured: &Measured) -> Status {
             why: Some(format!("not configured any more; halley-sup stop {name} ends it")),
             ..of_service(service, measured)
         }),
-        (None, Some(broken)) => Some(of_broken(name.as_str(), &broken.why)),
+        (None, Some(broken)) => {
+            Some(of_broken(name.as_str(), &broken.why, &stack.left_alone(name)))
+        }
         (None, None) => None,
     });
     let set = stack.set.borrow().as_ref().map(|set| set.status());
@@ -184,17 +189,38 @@ fn some(text: &str) -> Option<String> {
     Some(text.to_owned())
 }
 
-fn of_broken(name: &str, why: &str) -> ServiceStatus {
+/// What runs of it goes on; which of several releases has the connections is not known.
+fn of_broken(name: &str, why: &str, left_alone: &[(Label, i32)]) -> ServiceStatus {
     let rollback = RollbackStatus { why: some(why), ..RollbackStatus::default() };
+    let releases: BTreeSet<u64> = left_alone.iter().map(|(label, _)| label.release).collect();
+    let serving = releases.first().copied().filter(|_| releases.len() == 1);
+    let (state, goes_on) = match left_alone {
+        [] => (State::Down, ""),
+        _ => (State::Degraded, "what runs of it goes on; "),
+    };
+    let of = |(label, pid): &(Label, i32)| InstanceStatus {
+        release: label.release,
+        instance: label.instance,
+        pid: Some(*pid),
+        role: serving.map_or("unmanaged", |_| "live").to_owned(),
+        state: InstanceState::Unmanaged.name().to_owned(),
+        restarts: label.restarts,
+        rss_bytes: 0,
+        cpu_ms: None,
+        uptime_ms: Some(clock::tick().since_ms(Tick(label.started_ms))),
+        status: None,
+        connections: None,
+        stop_in_ms: None,
+    };
     ServiceStatus {
         name: name.to_owned(),
-        state: State::Down.name().to_owned(),
-        why: some(why),
-        serving: None,
+        state: state.name().to_owned(),
+        why: Some(format!("{goes_on}{why}")),
+        serving,
         last_good: None,
         trial: None,
         listen: Vec::new(),
-        instances: Vec::new(),
+        instances: left_alone.iter().map(of).collect(),
         rollback,
         operation: None,
         alarm: None,
