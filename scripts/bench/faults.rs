@@ -194,7 +194,7 @@ fn full(n: u32) -> Row {
 
 /// From a call on that is chosen by the number of the try, and until the disk is mended.
 fn refused(n: u32, error: i32) -> Row {
-    let mut broken = Broken::new();
+    let mut broken = Broken::new(Work::Release);
     let n_calls = broken.perform(Work::Release, Fault::None).asked.len();
     let Broken { world, disk } = &mut broken;
     let mut row = Row::default();

@@ -131,9 +131,7 @@ fn read(mut reading: Reading<'_>, path: &Path) -> Result<Config, Vec<Problem>> {
     let base = place::directory_of(path);
     let mut places = None;
     let mut targets = Vec::new();
-    let mut is_blank = false;
     reading.file(path, |top| {
-        is_blank = top.is_empty();
         places = place::read(top, &base);
         targets = notify::read(top, &base);
         check::services(top, &base)
@@ -144,8 +142,10 @@ fn read(mut reading: Reading<'_>, path: &Path) -> Result<Config, Vec<Problem>> {
             check::services(top, &base)
         });
     }
-    let Reading { services, mut problems, broken, .. } = reading;
-    // What a full disk or a power cut leaves of a file that was just edited.
+    let Reading { files, services, mut problems, broken, .. } = reading;
+    // What a full disk or a power cut leaves of a file that was just edited; not even a comment.
+    let is_blank =
+        files.texts().get(&*path.to_string_lossy()).is_some_and(|text| text.trim().is_empty());
     if services.is_empty() && is_blank && problems.is_empty() {
         problems.push(Problem::of_file(path, "is empty, and there is no service in services.d"));
     }

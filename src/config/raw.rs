@@ -69,10 +69,6 @@ impl<'a> Section<'a> {
         self.find(key).map_or(self.line, |(key_span, _)| self.report.line(&key_span))
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.table.is_empty()
-    }
-
     pub(super) fn has(&self, key: &str) -> bool {
         self.find(key).is_some()
     }

@@ -65,8 +65,9 @@ impl Done {
 }
 
 impl Broken {
-    pub fn new() -> Self {
-        let broken = Self::baking_for("200ms");
+    /// A bake in whose middle something happens is long enough to be met.
+    pub fn new(work: Work) -> Self {
+        let broken = Self::baking_for(if work == Work::Resume { "2s" } else { "200ms" });
         for _ in 0..2 {
             broken.world.release(&[]).expect(0);
         }
@@ -229,7 +230,7 @@ impl Broken {
 /// Each of so many places of a work, with each of the errors, once and from then on.
 fn everywhere(work: Work) {
     let n_tries = std::env::var("HALLEY_TRIES").ok().and_then(|n| n.parse().ok()).unwrap_or(8);
-    let mut broken = Broken::new();
+    let mut broken = Broken::new(work);
     broken.prepare(work);
     let n_calls = broken.perform(work, Fault::None).asked.len();
     let (mut complaints, mut n_lost, mut n_failed) = (Vec::new(), 0, 0);

@@ -24,12 +24,17 @@ pub(crate) async fn perform(stack: &Stack, args: Args, client: &mut Client) -> R
         trouble.next = vec![format!("halley-sup release {} SOURCE", service.name)];
         return Err(trouble);
     }
-    let is_up = service.live_generation().is_some();
-    let is_over = match service.condition.is_finished() {
+    let is_finished = service.condition.is_finished();
+    let live = service.live_generation().filter(|_| !is_finished);
+    let is_up = live.is_some();
+    let is_over = match is_finished {
         true => start_last_good::begin_again(service).await,
         false => is_up || start_last_good::bring_up_within_deadline(service).await,
     };
-    start_last_good::answer(service, is_over)?;
+    // What ails one that serves already did not keep it from being started.
+    if !live.is_some_and(|live| live.is_alive()) {
+        start_last_good::answer(service, is_over)?;
+    }
     let unsaved = |error| format!("a reboot would not start it: {error}");
     let settled = if is_up { Ok(()) } else { alarm::settle(service) };
     let unsettled = |error| format!("the alarm stays: {error}");
