@@ -66,7 +66,12 @@ fn a_service_whose_state_is_unreadable_harms_no_other_and_start_takes_it_over_on
     let why = status["why"].to_string();
     assert_eq!((&status["state"], &status["serving"]), (&"degraded".into(), &1.into()), "{status}");
     assert_eq!(status["instances"][0]["pid"], pid);
-    assert!(why.contains("what runs of it goes on") && why.contains("state.json") && why.contains("halley-sup start api"), "{why}");
+    assert!(
+        why.contains("its processes keep running")
+            && why.contains("state.json")
+            && why.contains("halley-sup start api"),
+        "{why}"
+    );
     writes_on(&world);
     kill(pid, libc::SIGKILL);
     world.wait("its end is noted", |world| world.run_log().contains("that is not managed ended"));

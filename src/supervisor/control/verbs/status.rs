@@ -191,13 +191,14 @@ fn some(text: &str) -> Option<String> {
 
 /// What runs of it goes on; which of several releases has the connections is not known.
 fn of_broken(name: &str, why: &str, left_alone: &[(Label, i32)]) -> ServiceStatus {
-    let rollback = RollbackStatus { why: some(why), ..RollbackStatus::default() };
     let releases: BTreeSet<u64> = left_alone.iter().map(|(label, _)| label.release).collect();
     let serving = releases.first().copied().filter(|_| releases.len() == 1);
     let (state, goes_on) = match left_alone {
         [] => (State::Down, ""),
-        _ => (State::Degraded, "what runs of it goes on; "),
+        _ => (State::Degraded, "its processes keep running; "),
     };
+    let why = format!("{goes_on}{why}");
+    let rollback = RollbackStatus { why: Some(why.clone()), ..RollbackStatus::default() };
     let of = |(label, pid): &(Label, i32)| InstanceStatus {
         release: label.release,
         instance: label.instance,
@@ -215,7 +216,7 @@ fn of_broken(name: &str, why: &str, left_alone: &[(Label, i32)]) -> ServiceStatu
     ServiceStatus {
         name: name.to_owned(),
         state: state.name().to_owned(),
-        why: Some(format!("{goes_on}{why}")),
+        why: Some(why.clone()),
         serving,
         last_good: None,
         trial: None,
