@@ -224,7 +224,8 @@ fn a_reload_says_what_changed_and_touches_nothing_else() {
     let other = free_address();
     let api = format!("[service.api]\nlisten = [\"tcp://{other}\"]\n");
     world.configure(&config(world.address, &format!("[service.web.env]\nA = \"2\"\n{api}")));
-    let change = "~ service.web.env.A = \"2\" (was \"1\")";
+    // Without its value, which may be secret.
+    let change = "~ service.web.env.A\n";
     for (said, is_applied) in [(diff(&world), false), (world.cli(&["reload"]).expect(0), true)] {
         assert!(said.stdout.contains(change), "{}", said.stdout);
         assert!(said.stdout.contains("+ service.api.listen = "), "{}", said.stdout);
