@@ -30,13 +30,17 @@ const LOOK_UP_MS: i64 = 200;
 /// What is read into memory of a `release.toml`: its parser takes fifty times as much.
 const SETTINGS_BYTES_MAX: u64 = 256 * 1024;
 
-/// The text of a staged tree's `release.toml`, if it has one.
+/// The text of a staged tree's `release.toml`, if it has one. A link may lead into `shared/`, where the
+/// service's user has anything behind it, so none is followed.
 ///
 /// # Errors
-/// When it cannot be read, or is larger than any that was written by hand.
+/// When it cannot be read, is no plain file, or is larger than any that was written by hand.
 pub fn settings_text(dir: &Path) -> io::Result<Option<String>> {
-    let file = match File::open(dir.join("release.toml")) {
+    let file = match Dir::open(dir)?.file("release.toml") {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
+            return Err(io::Error::other("it is a link; put the file itself into the release"));
+        }
         opened => opened?,
     };
     let mut text = String::new();

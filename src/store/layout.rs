@@ -93,6 +93,9 @@ pub struct ServiceLayout {
     run: PathBuf,
 }
 
+/// No directory of ours has such a number: there is always a next one.
+const NUMBERS_END: u64 = 1 << 48;
+
 impl ServiceLayout {
     /// The service's own directory.
     #[must_use]
@@ -293,7 +296,8 @@ impl ServiceLayout {
     pub fn numbers(dir: &Path) -> Vec<u64> {
         let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
         let names = entries.flatten().map(|entry| entry.file_name());
-        let mut numbers: Vec<u64> = names.filter_map(|name| name.to_str()?.parse().ok()).collect();
+        let numbers = names.filter_map(|name| name.to_str()?.parse().ok());
+        let mut numbers: Vec<u64> = numbers.filter(|number| *number < NUMBERS_END).collect();
         numbers.sort_unstable();
         numbers
     }

@@ -235,3 +235,35 @@ fn a_script_whose_interpreter_is_outside_of_the_release_is_named_with_what_to_wr
     fs::write(build.join("release.toml"), recipe).unwrap();
     world.release_path(&build).expect(0);
 }
+
+/// Links into `shared/` are allowed, and what is behind one there is whatever the service's user puts there.
+#[test]
+fn a_release_toml_that_leads_into_shared_is_not_read() {
+    let world = World::new();
+    world.release(&[]).expect(0);
+    let (secret, there) = (world.path("secret"), world.service_path("shared/settings"));
+    fs::write(&secret, "hunter3 = 1\n").unwrap();
+    let build = world.build(&[]);
+    fs::remove_file(build.join("release.toml")).unwrap();
+    symlink(&there, build.join("release.toml")).unwrap();
+    symlink(&secret, &there).unwrap();
+    let said = world.release_path(&build);
+    assert!(said.code == 10 || said.code == 11, "{}", said.stdout);
+    assert!(said.why().contains("it is a link; put the file itself"), "{}", said.stdout);
+    fs::remove_file(&there).unwrap();
+    assert!(Command::new("mkfifo").arg(&there).status().unwrap().success());
+    let again = world.release_path(&build);
+    assert_eq!(again.code, said.code, "{}", again.stdout);
+    assert_eq!(world.answering(), Some(1));
+}
+
+/// Nobody but a stranger makes a directory of such a number.
+#[test]
+fn a_number_that_has_none_after_it_stops_no_release() {
+    let world = World::new();
+    world.release(&[]).expect(0);
+    for dir in ["ops", "releases"] {
+        fs::create_dir(world.service_path(dir).join(u64::MAX.to_string())).unwrap();
+    }
+    assert_eq!(world.release(&[]).expect(0).result()["serving"], 2);
+}
