@@ -44,6 +44,8 @@ pub struct Record {
     path: PathBuf,
     file: File,
     n_lines: usize,
+    /// A line is missing.
+    has_gap: bool,
 }
 
 /// What a record says.
@@ -72,7 +74,7 @@ impl Record {
     ) -> io::Result<Self> {
         let new = path.with_extension("new");
         let (path, file) = (path.to_owned(), File::create(&new)?);
-        let mut record = Self { path, file, n_lines: 0 };
+        let mut record = Self { path, file, n_lines: 0, has_gap: false };
         let mut text = line(&Line::Boot { boot_id: proc::boot_id()? })?;
         for (name, fd) in kept {
             text.extend(line(&kept_line(name, fd)?)?);
@@ -90,14 +92,8 @@ impl Record {
 
     /// Whether it is to be written anew.
     #[must_use]
-    pub fn is_long(&self) -> bool {
-        self.n_lines > N_LINES_MAX
-    }
-
-    /// Where it is.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
+    pub fn is_due(&self) -> bool {
+        self.n_lines > N_LINES_MAX || self.has_gap
     }
 
     /// A descriptor is kept.
@@ -137,6 +133,7 @@ impl Record {
         self.n_lines += 1;
         if let Err(error) = line(what).and_then(|text| self.file.write_all(&text)) {
             tracing::warn!(%error, "noting what the keeper has");
+            self.has_gap = true;
         }
     }
 }
@@ -228,5 +225,17 @@ mod tests {
         let text = fs::read_to_string(&path).unwrap().replace(&proc::boot_id().unwrap(), "other");
         fs::write(&path, text).unwrap();
         assert!(Known::read(&path).is_none(), "it is of another boot");
+    }
+    #[test]
+    fn a_record_with_a_gap_is_to_be_written_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let none = || std::iter::empty();
+        let mut record =
+            Record::begin(&dir.path().join("a"), none(), std::iter::empty(), &[]).unwrap();
+        record.dropped("one");
+        assert!(!record.is_due());
+        record.file = File::options().write(true).open("/dev/full").unwrap();
+        record.dropped("two");
+        assert!(record.is_due());
     }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::core::ordered::Few;
 use crate::keeper::estate::record::Record;
@@ -29,6 +29,7 @@ pub(super) struct Copies {
     is_stopping: Cell<bool>,
     /// Where all of it is written down, for when this process is killed too.
     record: RefCell<Option<Record>>,
+    record_path: RefCell<Option<PathBuf>>,
 }
 
 impl Copies {
@@ -43,6 +44,7 @@ impl Copies {
             spawning: RefCell::default(),
             is_stopping: Cell::new(false),
             record: RefCell::default(),
+            record_path: RefCell::default(),
         }
     }
 
@@ -56,21 +58,35 @@ impl Copies {
 
     /// Writes down from now on what there is, and what changes.
     pub(super) fn record(&self, path: &Path) {
+        self.record_path.replace(Some(path.to_owned()));
+        self.write_down(path);
+    }
+
+    /// All of it. When the disk does not take it, the next change tries again.
+    fn write_down(&self, path: &Path) {
         let (kept, heirs) = (self.kept.borrow(), self.heirs.borrow());
         let kept = kept.iter().map(|(name, fd)| (name.as_str(), fd.as_fd()));
         match Record::begin(path, kept, heirs.values(), &self.filters.borrow()) {
-            Ok(record) => drop(self.record.replace(Some(record))),
-            Err(error) => tracing::warn!(%error, "writing down what the keeper has"),
+            Ok(mut record) => {
+                for child in &*self.spawning.borrow() {
+                    record.starts(*child, token(self.keeper, *child));
+                }
+                self.record.replace(Some(record));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "writing down what the keeper has");
+                self.record.replace(None);
+            }
         }
     }
 
     fn note(&self, note: impl FnOnce(&mut Record)) {
-        let long = self.record.borrow_mut().as_mut().and_then(|record| {
+        let Some(path) = self.record_path.borrow().clone() else { return };
+        if self.record.borrow().as_ref().is_none_or(Record::is_due) {
+            self.write_down(&path);
+        }
+        if let Some(record) = self.record.borrow_mut().as_mut() {
             note(record);
-            record.is_long().then(|| record.path().to_owned())
-        });
-        if let Some(path) = long {
-            self.record(&path);
         }
     }
 
@@ -186,5 +202,32 @@ impl Copies {
             trial: None,
         };
         Some(estate.keep_on(OsStr::new(in_place::OWN)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+
+    use super::*;
+    use crate::keeper::estate::record::Known;
+
+    #[test]
+    fn what_a_disk_did_not_take_is_written_with_the_next_change() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("later/running.ndjson");
+        let copies = Copies::of(1);
+        let file = File::open("/dev/null").unwrap();
+        copies.keep("one", file.as_fd());
+        copies.begin_spawn(ChildId(7));
+        copies.record(&path);
+        copies.keep("two", file.as_fd());
+        assert!(Known::read(&path).is_none());
+        fs::create_dir(dir.path().join("later")).unwrap();
+        copies.keep("three", file.as_fd());
+        let known = Known::read(&path).unwrap();
+        let names: Vec<_> = known.kept.keys().map(String::as_str).collect();
+        assert_eq!(names, ["one", "three", "two"]);
+        assert_eq!(known.unborn.len(), 1);
     }
 }
